@@ -3,7 +3,8 @@
 Owns the connections, one for each pair and direction, made when the first question is asked. Knows no question.
 
 1. A worker listens at `<folder>/<number>`. Nobody but the server's user may enter the folder.
-2. A worker that is gone refuses connections, and ends those that it had: every question to it fails at once.
+2. A worker that is gone refuses connections, and ends those that it had: every question to it fails at once. Nothing
+   is kept of it, since workers may die again and again.
 3. Questions of one connection are answered as each is ready, in any order.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,8 +78,8 @@ class Bus:
             WorkerBusy: It does not answer in time, or cannot be asked now.
         """
         peer = self._peers.get(worker)
-        if peer is None or peer.is_lost:
-            peer = self._peers[worker] = _Peer()
+        if peer is None:
+            peer = self._peers[worker] = _Peer(partial(self._forget, worker))
             path = str(self._folder / str(worker))
             peer.connecting = asyncio.ensure_future(self._connect(peer, path))
         try:
@@ -92,25 +94,34 @@ class Bus:
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: peer, path)
         finally:  # whatever it raises: the next question tries again
-            peer.is_lost = not peer.is_connected
+            if not peer.is_connected:
+                peer.lose()
+
+    def _forget(self, worker: int, peer: _Peer) -> None:
+        if self._peers.get(worker) is peer:
+            del self._peers[worker]
 
     def close(self) -> None:
         """Ends all connections."""
         if self._server is not None:
             self._server.close()
-        for peer in self._peers.values():
+        for peer in tuple(self._peers.values()):
             peer.close()
         for answering in tuple(self._answering):
             answering.close()
-        self._peers.clear()
 
 
 class _Peer(asyncio.Protocol):
-    """The asker's end of a connection."""
+    """The asker's end of a connection.
 
-    def __init__(self) -> None:
+    Args:
+        forget: Called with it as soon as nothing can be asked over it.
+    """
+
+    def __init__(self, forget: Callable[[_Peer], object]) -> None:
         self.connecting: asyncio.Future[None] | None = None
-        self.is_lost = False
+        self._forget = forget
+        self._is_lost = False
         self._transport: asyncio.Transport | None = None
         self._messages = Messages()
         self._asked: dict[int, asyncio.Future[Any]] = {}
@@ -125,7 +136,7 @@ class _Peer(asyncio.Protocol):
         """Asks; raises `OSError` where the worker is gone, or reads no questions."""
         if self.connecting is not None:
             await asyncio.shield(self.connecting)  # others wait for it, too
-        if self._transport is None or self.is_lost:
+        if self._transport is None or self._is_lost:
             raise ConnectionResetError
         if self._transport.get_write_buffer_size() > LIMITS.link_unsent:
             raise ConnectionAbortedError
@@ -157,13 +168,18 @@ class _Peer(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
+        self.lose()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
 
+    def lose(self) -> None:
+        """Ends asking over it: the next question has a connection of its own."""
+        self._is_lost = True
+        self._forget(self)
+
     def close(self) -> None:
-        self.is_lost = True
+        self.lose()
         if self._transport is not None:
             self._transport.abort()
 

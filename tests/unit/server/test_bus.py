@@ -15,7 +15,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
-from tests.waiting import SECONDS
+from tests.waiting import SECONDS, until
 
 
 @asynccontextmanager
@@ -65,6 +65,18 @@ async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path
         for ask in (asked, one.ask(2, "double", 1)):
             with pytest.raises(WorkerGone):
                 await ask
+
+
+async def test_nothing_is_kept_of_a_worker_that_is_gone(tmp_path: Path) -> None:
+    """Of each worker that had died a connection, and the part of an answer that had come, stayed for ever."""
+    async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"double": double}) as (one, two):
+        assert await one.ask(2, "double", 1) == 2
+        two.close()
+        await until(lambda: not one._peers)
+        for number in (2, 9):
+            with pytest.raises(WorkerGone):
+                await one.ask(number, "double", 1)
+        assert not one._peers
 
 
 async def test_of_a_question_that_cannot_be_written_nothing_is_kept(tmp_path: Path) -> None:
