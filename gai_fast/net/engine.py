@@ -177,6 +177,7 @@ class Engine:
             stats = pool.stats
             if key not in wanted and not (stats.open or stats.connecting or stats.pending):
                 del self._pools[key]
+                pool.close_empty()
         self._pool_of.clear()
         for name in list(self._breakers):
             new, former = upstreams.get(name), formers.get(name)

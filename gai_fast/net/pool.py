@@ -80,10 +80,6 @@ class UpstreamPool(ConnectionPool):
     async def close(self) -> None:
         """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
         self._closed = True
-        if self._expiry is not None:
-            self._expiry.cancel()
-        if self._refill is not None:
-            self._refill.cancel()
         attempts = tuple(self._attempts)
         for exchange in [*self._waiting, *self._seeking]:
             exchange.fail(self._gone())
@@ -94,7 +90,16 @@ class UpstreamPool(ConnectionPool):
         for connection in tuple(self._open):
             connection.fail(self._gone())
         await self._emptied.wait()
-        self._batch.close()
+        self.close_empty()
+
+    def close_empty(self) -> None:
+        """Ends a pool that has neither connections nor exchanges, at once."""
+        self._closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._refill is not None:
+            self._refill.cancel()
+        self._batch.close()  # the loop refers to it once it has borrowed a socket
 
     def _make(self, attempt: Attempt) -> None:
         task = attempt.task = self._loop.create_task(self._work(attempt))

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gai_fast._impl import IMPLEMENTATION
 from gai_fast.limits import LIMITS, MIB
+from gai_fast.settings import Settings
 from tests.integration.gateway import (
     DONE,
     END,
@@ -39,6 +43,15 @@ def lent(gateway: Gateway) -> int:
     """Sockets of upstreams that are borrowed."""
     pools = gateway.running.engine._pools.values()
     return sum(connection._borrower is not None for pool in pools for connection in pool._open)
+
+
+def watching_sets() -> int:
+    """Descriptors of this process that watch others."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the folder itself
+            found += "eventpoll" in str(descriptor.readlink())
+    return found
 
 
 def failure(response: Response) -> dict[str, Any]:
@@ -241,6 +254,23 @@ async def test_a_gateway_that_is_closed_leaves_no_socket(net: Net) -> None:
     await closing
     assert paced.peer is not None
     await paced.peer.until_gone()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
+@on_both_loops
+async def test_an_upstream_that_no_configuration_names_any_more_leaves_no_descriptor(net: Net) -> None:
+    """The set that watched its lent sockets stayed open, one for each change of an upstream."""
+    paced, gateway, _, response = await begin(net)
+    await paced.end()
+    await response.rest()
+    engine = gateway.running.engine
+    (pool,) = engine._pools.values()
+    before = watching_sets()
+    gateway.running.use(Settings())
+    await until(lambda: not pool.stats.open)
+    gateway.running.use(Settings())
+    assert engine._pools == {}
+    assert watching_sets() == before - (IMPLEMENTATION == "native")
 
 
 @on_both_loops
