@@ -57,6 +57,7 @@ class Host:
         self._literal: list[_Address] | None = [(family, (name, port))] if is_ip_address(name) else None
         self._found: list[_Address] = []
         self._found_at = 0.0
+        self._is_doubted = False
         self._look_up: asyncio.Task[list[_Address]] | None = None
 
     async def dial(self) -> socket.socket:
@@ -81,8 +82,8 @@ class Host:
             raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
 
     def forget(self) -> None:
-        """Forgets the addresses, as the host may have moved: the next use looks the name up."""
-        self._found = []
+        """Doubts the addresses, as the host may have moved: the next use has them only where a look-up fails."""
+        self._is_doubted = True
 
     async def close(self) -> None:
         """Gives up a look-up that is under way."""
@@ -99,10 +100,11 @@ class Host:
         if self._literal is not None:
             return self._literal
         age = self._clock() - self._found_at
-        if not self._found or age >= LIMITS.dns_fresh / 2:
+        is_needed = not self._found or self._is_doubted or age >= LIMITS.dns_fresh
+        if is_needed or age >= LIMITS.dns_fresh / 2:
             look_up = self._look_up = self._look_up or self._loop.create_task(self._resolve())
             look_up.add_done_callback(self._looked_up)
-            if not self._found or age >= LIMITS.dns_fresh:
+            if is_needed:
                 await asyncio.wait([look_up])  # it serves others, too: whoever leaves does not end it
                 if look_up.cancelled():
                     raise Error("network", f"the look-up of {self._name} was given up", reason="closed")
@@ -131,6 +133,7 @@ class Host:
         found = await self._loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
         self._found = [(family, address) for family, _, _, _, address in found[: LIMITS.dns_addresses]]
         self._found_at = self._clock()
+        self._is_doubted = False
         return self._found
 
 

@@ -97,6 +97,19 @@ async def test_while_the_dns_fails_the_last_answer_is_used_for_some_time(bench: 
     assert (caught.value.code, caught.value.reason) == ("network", "dns")
 
 
+async def test_the_last_answer_is_used_while_the_dns_fails_though_its_host_has_refused_before(bench: Bench) -> None:
+    """After one failed connection nothing could be reached until the DNS answered again."""
+    await bench.dial()
+    bench.loop.refuse["192.0.2.1"] = ConnectionRefusedError()
+    with pytest.raises(Error):
+        await bench.dial()
+    del bench.loop.refuse["192.0.2.1"]
+    names, bench.loop.names = bench.loop.names, socket.gaierror(socket.EAI_AGAIN, "try again")
+    assert await bench.dial() == "192.0.2.1"
+    bench.loop.names = names
+    assert await bench.dial() == "192.0.2.1"
+
+
 async def test_a_host_that_refuses_may_have_moved(bench: Bench) -> None:
     await bench.dial()
     bench.loop.refuse["192.0.2.1"] = ConnectionRefusedError()
