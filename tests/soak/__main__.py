@@ -32,7 +32,7 @@ from tests.soak.chaos import Chaos
 from tests.soak.gateway import LOOK, STARVED, Gateway, Holdings
 from tests.soak.load import Load
 from tests.soak.moves import NAME, Moves, issue
-from tests.soak.report import grown, has_leaked, most_objects, slope, table
+from tests.soak.report import Moment, course, grown, has_leaked, most_objects, slope, table
 from tests.soak.upstream import Upstream
 from tests.soak.verdict import Judge
 
@@ -41,6 +41,8 @@ SETTLING = 90.0
 """Seconds after the load in which the last streams, connections and descriptors must have gone."""
 WARM_UP = 40
 """Streams before the descriptors are counted, at the most."""
+MOMENTS = 10
+"""Lines of the table over time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,13 +134,15 @@ async def _run(
     held = await _holdings(gateway, upstream)
     chaos = Chaos(gateway, upstream, judge, seed=options.seed, seconds=seconds)
     moves = authority and Moves(gateway, upstream, authority, seed=options.seed, seconds=seconds)
+    began, cpu = time.monotonic(), time.process_time()
+    moments = [await _moment(gateway, chaos.survivor, load, began)]
+    noting = asyncio.create_task(_note_moments(moments, seconds, gateway, chaos.survivor, load, began))
     looks = asyncio.create_task(_look(gateway))
     faults = asyncio.create_task(chaos.run())
     changes = asyncio.create_task(moves.run() if moves else asyncio.sleep(0))
-    began, cpu = time.monotonic(), time.process_time()
     try:
         await load.run(seconds)
-        await faults
+        await asyncio.gather(faults, noting)
         while not changes.done():  # each must be followed by a request
             load.begin()
             await asyncio.wait([changes], timeout=0.1)
@@ -148,19 +152,21 @@ async def _run(
         gateway.reload()  # what is left of former configurations goes with the next one
         last = await _settled(gateway, upstream, first, options.workers)
         kept = await _holdings_after(gateway, upstream, held, options.workers)
+        moments.append(await _moment(gateway, chaos.survivor, load, began))
         gateway.look()
     finally:
+        noting.cancel()
         looks.cancel()
         faults.cancel()
         changes.cancel()
     code = await gateway.stop()
     await _until(lambda: not upstream.opened)
-    judge.finish()
+    judge.finish(gateway.retries())
     note_remains(judge, upstream, gateway, left, code)
     if has_leaked(first, last, options.workers):
         judge.note(f"descriptors are left: {dict(last - first)}")
     if more := grown(held.kinds, kept.kinds, options.workers):
-        judge.note(f"objects are left: {dict(more)}")
+        judge.note(f"objects are left: {more}; tasks: {dict(kept.tasks - held.tasks)}")
     if moves is not None:
         note_moves(judge, upstream, moves)
     tally, counts = judge.tally, load.counts
@@ -177,7 +183,11 @@ async def _run(
         ("faults", f"{chaos.kills} workers killed, {chaos.reloads} reloads, {chaos.outages} outages of the upstream"),
         *(() if moves is None else move_rows(upstream, moves, kept)),
         ("checked", f"{tally.events:,} deltas, {counts.bytes / MIB:,.0f} MiB"),
-        ("upstream calls", f"{upstream.calls_made:,}, of which {tally.retries:,} retries"),
+        (
+            "upstream calls",
+            f"{upstream.calls_made:,}, of which {tally.repeated:,} for a stream that had one before; "
+            f"{tally.counted:,} retries by the metrics",
+        ),
         ("upstream connections", f"{upstream.opened} at the end"),
         ("descriptors of the workers", f"{first.total()} at the start, {last.total()} at the end"),
         *(
@@ -191,6 +201,7 @@ async def _run(
         ),
         ("CPU of the workers", f"{total:,.0f} s of {took:,.0f} s; of this program {time.process_time() - cpu:,.0f} s"),
     ]
+    print(f"worker {chaos.survivor}, which is never killed:\n{course(moments)}\n")
     print(table(rows, tally.unexplained), flush=True)
     return 1 if tally.lost or tally.doubled or tally.unexplained else 0
 
@@ -232,7 +243,7 @@ def move_rows(upstream: Upstream, moves: Moves, kept: Holdings) -> list[tuple[st
         (
             "connections of the last workers",
             f"{made['made']:,} made, {made['reused']:,} times reused, {made['retried']:,} dead when they were; "
-            f"{upstream.closed_idle:,} closed by the upstream, idle",
+            f"{upstream.closed_idle:,} closed by the upstream, idle; {upstream.crossed:,} requests came then",
         ),
     ]
 
@@ -301,6 +312,29 @@ async def _until(condition: Callable[[], bool]) -> bool:
             return False
         await asyncio.sleep(0.1)
     return True
+
+
+async def _moment(gateway: Gateway, pid: int, load: Load, began: float) -> Moment:
+    kinds = (await gateway.holdings_now(pid)).kinds
+    gateway.look()
+    return Moment(
+        minute=(time.monotonic() - began) / 60,
+        streams=load.running,
+        mib=gateway.processes[pid].samples[-1][1] / MIB,
+        descriptors=gateway.descriptors(pid).total(),
+        timers=kinds["TimerHandle"],
+        tasks=kinds["Task"],
+        connections=kinds["UpstreamConnection"],
+        objects=kinds.total(),
+    )
+
+
+async def _note_moments(
+    moments: list[Moment], seconds: float, gateway: Gateway, pid: int, load: Load, began: float
+) -> None:
+    for _ in range(MOMENTS - 1):  # one more comes at the end
+        await asyncio.sleep(seconds / MOMENTS)
+        moments.append(await _moment(gateway, pid, load, began))
 
 
 async def _look(gateway: Gateway) -> None:

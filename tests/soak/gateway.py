@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tests.soak.served import COUNTED, HOSTS
+from tests.soak.served import COLLECT_AND_COUNT, COUNT, COUNTED, HOSTS, REQUEST_ID, RETRIES
 
 PATIENCE: Final = 60.0
 """Seconds for the start and for the end of the server."""
@@ -111,15 +111,18 @@ class Holdings:
 
     Attributes:
         kinds: How many there are, by the name of their class.
+        tasks: How many of them run each coroutine.
         connections: Those to the upstream that were `made`, `reused`, and found dead when they were used (`retried`).
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
     connections: Counter[str] = field(default_factory=Counter)
 
     def add(self, told: Mapping[str, Any]) -> None:
         """Adds those of a worker, as `served.py` writes them."""
         self.kinds.update(told["kinds"])
+        self.tasks.update(told["tasks"])
         self.connections.update({name: told[name] for name in ("made", "reused", "retried")})
 
 
@@ -254,18 +257,41 @@ class Gateway:
         file.with_suffix(".new").write_text("".join(f"{name} {at}\n" for name, at in self._hosts.items()))
         file.with_suffix(".new").rename(file)
 
+    def retries(self) -> dict[int, int]:
+        """The retries of each stream that has ended, by its number, as the metrics of its worker have them."""
+        found: dict[int, int] = {}
+        for file in self._folder.glob(f"{RETRIES}*"):
+            for line in file.read_text().splitlines():
+                name, count = line.split()
+                found[int(name.removeprefix(REQUEST_ID))] = int(count)
+        return found
+
     async def holdings(self) -> Holdings:
         """The objects that the workers hold, all together."""
         held = Holdings()
         for pid in self.workers:
-            file = self._folder / f"{COUNTED}{pid}"
-            file.unlink(missing_ok=True)
-            _signal(pid, signal.SIGUSR2)
-            async with asyncio.timeout(PATIENCE):
-                while not file.exists():  # noqa: ASYNC110  # as above
-                    await asyncio.sleep(0.01)
-            held.add(json.loads(file.read_text()))
+            held.add(await self._ask_for_objects(pid, COLLECT_AND_COUNT))
         return held
+
+    async def holdings_now(self, pid: int) -> Holdings:
+        """The objects of a worker, those included that nobody holds and the garbage collector has not found yet.
+
+        Args:
+            pid: The worker's process.
+        """
+        held = Holdings()
+        held.add(await self._ask_for_objects(pid, COUNT))
+        return held
+
+    async def _ask_for_objects(self, pid: int, number: signal.Signals) -> dict[str, Any]:
+        file = self._folder / f"{COUNTED}{pid}"
+        file.unlink(missing_ok=True)
+        _signal(pid, number)
+        async with asyncio.timeout(PATIENCE):
+            while not file.exists():  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+        told: dict[str, Any] = json.loads(file.read_text())
+        return told
 
     def look(self) -> None:
         """Notes the memory and the processor time of each worker."""
@@ -294,14 +320,18 @@ class Gateway:
         self.look()
         return self._starved_until
 
-    def descriptors(self) -> Counter[str]:
-        """The open descriptors of all workers, by kind: what the kernel calls them, without numbers; `store` are the
-        connections to a store."""
+    def descriptors(self, pid: int | None = None) -> Counter[str]:
+        """The open descriptors by kind: what the kernel calls them, without numbers; `store` are the connections to a
+        store.
+
+        Args:
+            pid: The process of a worker; `None`: of all workers.
+        """
         kinds: Counter[str] = Counter()
         port = urlsplit(self._store).port
-        for pid in self.workers:
-            sockets = _socket_kinds(pid, port)
-            for path in Path(f"/proc/{pid}/fd").iterdir():
+        for each in self.workers if pid is None else (pid,):
+            sockets = _socket_kinds(each, port)
+            for path in Path(f"/proc/{each}/fd").iterdir():
                 with suppress(OSError):  # it has just been closed
                     kind = str(path.readlink())
                     kinds[sockets.get(kind, kind.partition(":[")[0])] += 1

@@ -20,6 +20,7 @@ from tests.soak.answers import Answer, draw_answer
 from tests.soak.checker import Form, Framing, Ledger
 from tests.soak.client import PATIENCE, Connection, CutError, Reply, SilenceError
 from tests.soak.gateway import BRIEF, WRITE_TIMEOUT
+from tests.soak.served import REQUEST_ID
 from tests.soak.upstream import Upstream
 from tests.soak.verdict import Judge, Reading
 
@@ -148,6 +149,11 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return left
 
+    @property
+    def running(self) -> int:
+        """Streams that have begun and not ended."""
+        return len(self._tasks)
+
     def begin(self) -> None:
         """Begins the next stream."""
         self.counts.begun += 1
@@ -238,19 +244,21 @@ class _Stream:
         plan = self._plan
         query = f"?{plan.form.query}"
         said = str(plan.number)
+        headers = {"x-request-id": f"{REQUEST_ID}{said}"}
         if plan.start == "get":
-            return await connection.ask("GET", f"/api/v1/stream{query}&q={said}&model={plan.model}")
+            path = f"/api/v1/stream{query}&q={said}&model={plan.model}"
+            return await connection.ask("GET", path, headers=headers)
         if plan.start == "chat":
             body: dict[str, Any] = {
                 "messages": [{"role": "user", "content": said}],
                 "model": plan.model,
                 "stream": True,
             }
-            return await connection.ask("POST", f"/v1/chat/completions{query}", body)
+            return await connection.ask("POST", f"/v1/chat/completions{query}", body, headers)
         body = {"query": said, "model": plan.model}
         if plan.start == "streams":
-            return await connection.ask("POST", "/api/v1/streams", body)
-        return await connection.ask("POST", f"/api/v1/stream{query}", {**body, "resumable": plan.is_durable})
+            return await connection.ask("POST", "/api/v1/streams", body, headers)
+        return await connection.ask("POST", f"/api/v1/stream{query}", {**body, "resumable": plan.is_durable}, headers)
 
     def _reading(self, ledger: Ledger, manner: Manner) -> Reading:
         self._counts.readers += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 _SHOWN = 20
 STORE_CONNECTIONS = 20
@@ -27,6 +28,39 @@ def slope(samples: Sequence[tuple[float, int]]) -> float | None:
     mean = sum(size for _, size in points) / len(points)
     spread = sum((at - middle) ** 2 for at, _ in points)
     return sum((at - middle) * (size - mean) for at, size in points) / spread
+
+
+class Moment(NamedTuple):
+    """One worker at one time.
+
+    Attributes:
+        minute: Since the load began.
+        streams: Those of all workers.
+        mib: Resident memory.
+        descriptors: Open ones.
+        timers: Those that are set.
+        tasks: Of asyncio.
+        connections: To upstreams.
+        objects: Of the gateway's own classes.
+    """
+
+    minute: float
+    streams: int
+    mib: float
+    descriptors: int
+    timers: int
+    tasks: int
+    connections: int
+    objects: int
+
+
+def course(moments: Sequence[Moment]) -> str:
+    """The moments as lines, below their names."""
+    lines = ["".join(f"{name:>13}" for name in Moment._fields)]
+    for each in moments:
+        values = (f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" for value in each)
+        lines.append("".join(f"{value:>13}" for value in values))
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[tuple[str, str]], unexplained: Sequence[str]) -> str:
@@ -64,12 +98,12 @@ def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
 def most_objects(workers: int) -> dict[str, int]:
     """The kinds of objects that idle workers have no more of than at first, but for this many.
 
-    A worker has a task for each connection to another one, and makes the pool of an upstream when it first needs it.
-    The pools of former configurations go with the next one.
+    A worker keeps the task that made its connection to another one, and makes the pool of an upstream when it first
+    needs it. The pools of former configurations go with the next one.
     """
     return {
         "TimerHandle": 0,
-        "Task": 2 * workers * (workers - 1),
+        "Task": workers * (workers - 1),
         "Exchange": 0,
         "UpstreamConnection": 0,
         "TLSTransport": 0,

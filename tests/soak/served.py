@@ -2,8 +2,9 @@
 
     python -m tests.soak.served FOLDER serve …
 
-`FOLDER/hosts` has lines of a name and an address; a name without one is unknown. On SIGUSR2 a worker writes
-`FOLDER/objects.PID`.
+`FOLDER/hosts` has lines of a name and an address; a name without one is unknown. On two signals a worker writes
+`FOLDER/objects.PID`. At the end of each stream it adds a line to `FOLDER/retries.PID`: the request id, and the retries
+by the metrics.
 """
 
 from __future__ import annotations
@@ -22,11 +23,19 @@ from typing import Any, Final
 import uvloop
 
 from gai_fast.cli import main
+from gai_fast.metrics import StreamMetrics
 from gai_fast.net.connection_pool import ConnectionPool
+from gai_fast.server.metrics import PrometheusSink
 
 HOSTS: Final = "hosts"
+COUNT: Final = signal.SIGUSR1
+COLLECT_AND_COUNT: Final = signal.SIGUSR2
+"""After a run of the garbage collector."""
 COUNTED: Final = "objects."
-"""The beginning of the name of a worker's file."""
+RETRIES: Final = "retries."
+"""The beginnings of the names of a worker's files."""
+REQUEST_ID: Final = "soak-"
+"""The beginning of the id of the request that starts a stream; its number follows."""
 _HELD: Final = ("SSLObject", "MemoryBIO", "Task")
 """Kinds of other packages that a connection or a stream holds."""
 
@@ -38,7 +47,9 @@ def main_of(folder: Path, arguments: list[str]) -> None:
         folder: Of the files.
         arguments: The command's.
     """
-    signal.signal(signal.SIGUSR2, lambda *_: _count(folder))
+    signal.signal(COUNT, lambda *_: _count(folder))
+    signal.signal(COLLECT_AND_COUNT, lambda *_: _collect_and_count(folder))
+    _note_retries(folder)
     uvloop.run = functools.partial(uvloop.run, loop_factory=functools.partial(_Loop, folder / HOSTS))  # type: ignore[assignment]  # takes the same
     sys.argv = ["gai-fast", *arguments]
     main()
@@ -59,9 +70,25 @@ class _Loop(uvloop.Loop):
         return await super().getaddrinfo(known[host], port, **kinds)
 
 
-def _count(folder: Path) -> None:
+def _note_retries(folder: Path) -> None:
+    count = PrometheusSink.stream_ended
+
+    def stream_ended(sink: PrometheusSink, metrics: StreamMetrics) -> None:
+        count(sink, metrics)
+        with (folder / f"{RETRIES}{os.getpid()}").open("a") as file:
+            file.write(f"{metrics.request_id} {metrics.retries}\n")
+
+    PrometheusSink.stream_ended = stream_ended  # type: ignore[method-assign]  # for all that this process makes
+
+
+def _collect_and_count(folder: Path) -> None:
     gc.collect()
+    _count(folder)
+
+
+def _count(folder: Path) -> None:
     kinds: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
     made = reused = retried = 0
     for each in gc.get_objects():
         kind = type(each)
@@ -70,7 +97,9 @@ def _count(folder: Path) -> None:
             made, reused, retried = made + stats.opened, reused + stats.reused, retried + stats.retried
         if kind.__module__.startswith("gai_fast.") or kind.__name__ in _HELD:
             kinds[kind.__name__] += 1
-    told = {"kinds": kinds, "made": made, "reused": reused, "retried": retried}
+        if kind.__name__ == "Task":
+            tasks[f"{each.get_coro().__qualname__}{' (done)' if each.done() else ''}"] += 1
+    told = {"kinds": kinds, "tasks": tasks, "made": made, "reused": reused, "retried": retried}
     file = folder / f"{COUNTED}{os.getpid()}"
     file.with_suffix(".new").write_text(json.dumps(told))
     file.with_suffix(".new").rename(file)

@@ -32,18 +32,19 @@ CLOSING: Final = 5.0
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request: how it failed, if it did."""
+    """One request that was read.
+
+    Attributes:
+        is_reused: Its connection has carried another one before.
+        failure: How it failed, if it did.
+        deltas: Written so far.
+        at: When it had come.
+    """
 
     is_reused: bool
-    """Its connection has carried another one before."""
     failure: Failure = ""
     deltas: int = 0
-    """Written so far."""
-
-    @property
-    def was_stale(self) -> bool:
-        """To the gateway its connection had ended before, as idle ones do: it asks once more on a fresh one."""
-        return self.is_reused and self.failure == "reset"
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def allows_retry(self) -> bool:
@@ -122,6 +123,7 @@ class Upstream:
         served_untrusted: Requests that came though the certificate was wrong: there may be none.
         served_by: The number of the last identity that a request came to.
         closed_idle: Connections that were closed as their time was over.
+        crossed: Requests that came when their connection had been closed as idle, and were not read.
     """
 
     def __init__(self, name: str | None = None, context: ssl.SSLContext | None = None) -> None:
@@ -138,7 +140,7 @@ class Upstream:
         self._running: dict[Call, asyncio.StreamWriter] = {}
         self.identity = Identity(context)
         self.idle = Idle()
-        self.refused = self.served_untrusted = self.served_by = self.closed_idle = 0
+        self.refused = self.served_untrusted = self.served_by = self.closed_idle = self.crossed = 0
         self._door: Door | None = None
         self._doors: set[Door] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -241,8 +243,9 @@ class Upstream:
         return max(self._outage_ended, self._failed_at) + margin >= since
 
     def _close_idle(self, door: Door) -> None:
-        for writer in tuple(door.idle):
+        for writer in door.idle:
             writer.close()
+        door.idle.clear()
 
     async def _accept_all(self, door: Door) -> None:
         loop = asyncio.get_running_loop()
@@ -289,13 +292,20 @@ class Upstream:
     async def _next_head(
         self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reused: bool
     ) -> bytes:
-        """The head of the next request; empty where the connection's time is over."""
+        """The head of the next request; empty where there is none, as the connection has been closed.
+
+        One that came when its connection had been closed as idle is not read: both crossed on the way.
+        """
         if door not in self._doors:
             return b""
         door.idle.add(writer)
         try:
             async with asyncio.timeout(self.idle.seconds if is_reused else None):
-                return await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+            if writer in door.idle:
+                return head
+            self.crossed += 1
+            return b""
         except TimeoutError:
             self.closed_idle += 1
             writer.close()

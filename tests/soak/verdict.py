@@ -11,17 +11,21 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from gai_fast.limits import LIMITS
 from tests.soak.checker import NOT_LOGGED, UNNAMED, Ending, Ledger
 from tests.soak.gateway import BRIEF
 from tests.soak.upstream import Call, Upstream
 
 RETRIES: Final = 2
 """Of the gateway's upstreams: the documented default."""
+RETRY_AFTER: Final = LIMITS.retry_first * (1 - LIMITS.retry_jitter) - 0.05
+"""Seconds that pass before a retry, but for those by which a timer may fire early. A request in place of one on a dead
+connection is sent at once."""
 BREAKER_MARGIN: Final = 30.0
 """Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
 
@@ -96,6 +100,14 @@ class _Lost(NamedTuple):
     missing: int = 0
 
 
+class _Asked(NamedTuple):
+    """A stream that has ended: how often its upstream was called, and from when to when it may have run."""
+
+    calls: int
+    began: float
+    ended: float
+
+
 @dataclass(slots=True)
 class Tally:
     """The outcomes, for the table."""
@@ -104,7 +116,10 @@ class Tally:
     lost: int = 0
     doubled: int = 0
     events: int = 0
-    retries: int = 0
+    repeated: int = 0
+    """Requests to the upstream for a stream that it had been asked for before."""
+    counted: int = 0
+    """Retries by the gateway's metrics, those included that reached no upstream."""
     unexplained: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     """Of what is unexplained."""
@@ -136,6 +151,7 @@ class Judge:
         self._upstream = upstream
         self._cancelled: set[int] = set()
         self._lost: list[_Lost] = []
+        self._asked: dict[int, _Asked] = {}  # by stream
 
     # -- outcomes --
 
@@ -231,13 +247,30 @@ class Judge:
         """All readers of a stream have ended: its upstream must have been called as documented."""
         self._cancelled.discard(number)
         calls = self._upstream.calls.pop(number, [])
-        self.tally.retries += max(0, len(calls) - 1)
-        attempts = sum(not call.was_stale for call in calls)
-        if attempts > 1 + RETRIES or not all(call.allows_retry for call in calls[:-1]):
+        if not calls:
+            return
+        self.tally.repeated += len(calls) - 1
+        self._asked[number] = _Asked(len(calls), calls[0].at, time.monotonic())
+        if not self._may_be_called(calls):
             self.note(f"stream {number}: the upstream was called {len(calls)} times: {calls}")
 
-    def finish(self) -> None:
-        """Judges losses that a kill may explain, and late requests, once everything has ended."""
+    def finish(self, retries: Mapping[int, int]) -> None:
+        """Judges losses that a kill may explain, and late requests, once everything has ended.
+
+        Args:
+            retries: By stream, as the gateway's metrics count them. They tell nothing of one whose worker was killed.
+        """
+        self.tally.counted = sum(retries.values())
+        for number, asked in self._asked.items():
+            counted = retries.get(number)
+            if counted is None:
+                was_killed = any(kill.began <= asked.ended and asked.began <= kill.gone for kill in self.kills)
+                if not was_killed:
+                    self.note(f"stream {number}: the gateway's metrics have nothing of it")
+            elif asked.calls > 1 + counted:
+                self.note(
+                    f"stream {number}: the upstream was called {asked.calls} times, the metrics: {counted} retries"
+                )
         began = {kill.pid: kill.began for kill in self.kills}
         for each in self._lost:
             # The log names a killed worker some time after its followers know.
@@ -277,6 +310,27 @@ class Judge:
 
     # -- what happened --
 
+    def _may_be_called(self, calls: Sequence[Call]) -> bool:
+        """Whether these calls of one stream's upstream are documented.
+
+        Each but the last failed before its first content. Retries come after a while. A request whose pooled connection
+        ended without a byte is sent once more at once, on a fresh one. The first of these two may be on one that has
+        carried none, too: the gateway keeps those that are made when another has come free.
+        """
+        if not all(call.allows_retry for call in calls[:-1]):
+            return False
+        attempts: list[list[Call]] = []
+        last = float("-inf")
+        for call in calls:
+            if call.at - last >= RETRY_AFTER:
+                attempts.append([])
+            attempts[-1].append(call)
+            last = call.at
+        if len(attempts) <= 1 + RETRIES and all(len(each) == 1 or _is_sent_again(*each) for each in attempts):
+            return True
+        # On a machine that is too busy one that is sent at once may come late.
+        return len(calls) <= 2 * (1 + RETRIES) and self._was_starved_since(calls[0].at)
+
     def _may_cancel(self, reading: Reading) -> bool:
         # A further reader of a stream that was abandoned may find it cancelled, after `detach_ttl`.
         return reading.number in self._cancelled or reading.model == BRIEF
@@ -296,7 +350,10 @@ class Judge:
 
         A lease, and another worker's patience, last for two seconds.
         """
-        return self.starved_until() >= reading.first - STARVED_MARGIN
+        return self._was_starved_since(reading.first)
+
+    def _was_starved_since(self, time: float) -> bool:
+        return self.starved_until() >= time - STARVED_MARGIN
 
     def _has_failed(self, reading: Reading) -> bool:
         """Whether the upstream failed this stream, or was not asked because of failures."""
@@ -304,3 +361,8 @@ class Judge:
         if calls:
             return bool(calls[-1].failure)
         return self._upstream.was_failing(reading.first, BREAKER_MARGIN)
+
+
+def _is_sent_again(first: Call, second: Call, *others: Call) -> bool:
+    """Whether these calls of one attempt are a request on a dead connection, and the one in its place."""
+    return first.failure == "reset" and not second.is_reused and not others
