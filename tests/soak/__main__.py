@@ -315,7 +315,8 @@ async def _until(condition: Callable[[], bool]) -> bool:
 
 
 async def _moment(gateway: Gateway, pid: int, load: Load, began: float) -> Moment:
-    kinds = (await gateway.holdings_now(pid)).kinds
+    held = await gateway.holdings_now(pid)
+    kinds = held.kinds
     gateway.look()
     return Moment(
         minute=(time.monotonic() - began) / 60,
@@ -326,6 +327,7 @@ async def _moment(gateway: Gateway, pid: int, load: Load, began: float) -> Momen
         tasks=kinds["Task"],
         connections=kinds["UpstreamConnection"],
         objects=kinds.total(),
+        blocks=held.blocks,
     )
 
 

@@ -112,17 +112,20 @@ class Holdings:
     Attributes:
         kinds: How many there are, by the name of their class.
         tasks: How many of them run each coroutine.
+        blocks: Pieces of memory that the interpreter has in use.
         connections: Those to the upstream that were `made`, `reused`, and found dead when they were used (`retried`).
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
+    blocks: int = 0
     connections: Counter[str] = field(default_factory=Counter)
 
     def add(self, told: Mapping[str, Any]) -> None:
         """Adds those of a worker, as `served.py` writes them."""
         self.kinds.update(told["kinds"])
         self.tasks.update(told["tasks"])
+        self.blocks += told["blocks"]
         self.connections.update({name: told[name] for name in ("made", "reused", "retried")})
 
 

@@ -42,6 +42,7 @@ class Moment(NamedTuple):
         tasks: Of asyncio.
         connections: To upstreams.
         objects: Of the gateway's own classes.
+        blocks: Pieces of memory that the interpreter has in use.
     """
 
     minute: float
@@ -52,6 +53,7 @@ class Moment(NamedTuple):
     tasks: int
     connections: int
     objects: int
+    blocks: int
 
 
 def course(moments: Sequence[Moment]) -> str:

@@ -99,7 +99,8 @@ def _count(folder: Path) -> None:
             kinds[kind.__name__] += 1
         if kind.__name__ == "Task":
             tasks[f"{each.get_coro().__qualname__}{' (done)' if each.done() else ''}"] += 1
-    told = {"kinds": kinds, "tasks": tasks, "made": made, "reused": reused, "retried": retried}
+    connections = {"made": made, "reused": reused, "retried": retried}
+    told = {"kinds": kinds, "tasks": tasks, "blocks": sys.getallocatedblocks(), **connections}
     file = folder / f"{COUNTED}{os.getpid()}"
     file.with_suffix(".new").write_text(json.dumps(told))
     file.with_suffix(".new").rename(file)

@@ -346,13 +346,11 @@ def test_the_table_names_what_is_unexplained() -> None:
 
 
 def test_the_course_has_a_line_for_each_moment() -> None:
-    lines = course(
-        [Moment(0.0, 0, 40.5, 30, 2, 6, 0, 1200), Moment(1.0, 150, 80.0, 130, 90, 9, 70, 12000)]
-    ).splitlines()
-    assert [line.split() for line in lines] == [
-        ["minute", "streams", "mib", "descriptors", "timers", "tasks", "connections", "objects"],
-        ["0.0", "0", "40.5", "30", "2", "6", "0", "1,200"],
-        ["1.0", "150", "80.0", "130", "90", "9", "70", "12,000"],
+    idle, busy = Moment(0.0, 0, 40.5, 30, 2, 6, 0, 1200, 90_000), Moment(1.0, 150, 80.0, 130, 90, 9, 70, 12000, 400_000)
+    assert [line.split() for line in course([idle, busy]).splitlines()] == [
+        ["minute", "streams", "mib", "descriptors", "timers", "tasks", "connections", "objects", "blocks"],
+        ["0.0", "0", "40.5", "30", "2", "6", "0", "1,200", "90,000"],
+        ["1.0", "150", "80.0", "130", "90", "9", "70", "12,000", "400,000"],
     ]
 
 
