@@ -78,7 +78,7 @@ class Moves:
         while True:
             for kind in self._random.sample(sorted(self._acts), len(self._acts)):
                 await asyncio.sleep(self._wait * self._random.uniform(0.4, 0.8))
-                if self.made and time.monotonic() > self._end:
+                if len(self.made) == len(self._acts) and time.monotonic() > self._end:
                     return
                 await self._acts[kind]()
                 self.made[kind] += 1
@@ -107,8 +107,13 @@ class Moves:
         self._upstream.show(self._context(), is_trusted=True)
 
     async def _be_wrong(self) -> None:
+        """A wrong certificate, until the gateway has refused one at least."""
+        refused, began = self._upstream.refused, time.monotonic()
         self._upstream.show(self._authority.server(self._random.choice(WRONG)), is_trusted=False)
         await asyncio.sleep(self._brief())
+        while self._upstream.refused == refused and time.monotonic() < began + BACK:
+            self._upstream.troubles()
+            await asyncio.sleep(0.01)
         self._upstream.show(self._context(), is_trusted=True)
 
     async def _change_idle(self) -> None:

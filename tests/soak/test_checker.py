@@ -250,6 +250,17 @@ def test_a_cut_is_a_kills_or_unexplained(is_killed: bool) -> None:
     assert bool(court.tally.unexplained) is not is_killed
 
 
+@pytest.mark.parametrize(
+    ("manner", "starved_until", "explained"), [("slow", 5.0, True), ("slow", -50.0, False), ("reads", 5.0, False)]
+)
+def test_a_slow_reader_is_cut_off_only_on_a_machine_that_is_too_busy(
+    manner: str, starved_until: float, explained: bool
+) -> None:
+    court = Judge(Upstream(), lambda: starved_until)
+    assert court.cut(reading(manner=manner), "reset") is explained
+    assert bool(court.tally.unexplained) is not explained
+
+
 def test_an_error_needs_a_failure_of_the_upstream() -> None:
     for failure, explained in (("cut", True), ("", False)):
         court, told = judge(), reading()

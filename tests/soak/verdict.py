@@ -203,7 +203,8 @@ class Judge:
         """The server has cut a response off; true where that may be."""
         ledger = reading.ledger
         by_kill = self._was_killed(reading)
-        explained = by_kill or reading.has_stalled
+        # On a machine that is too busy one that reads slowly may take nothing for as long.
+        explained = by_kill or reading.has_stalled or (reading.manner == "slow" and self._was_starved(reading))
         if ledger.is_done:
             ledger.wrong = ledger.wrong or "cut after its end mark"
         if not explained or not reading.is_durable or not reading.stream_id:
