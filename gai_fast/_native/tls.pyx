@@ -31,6 +31,7 @@ from gai_fast.limits import LIMITS
 
 cdef enum:
     ROOM = 65536    # bytes of one read: `limits.tls_read`
+    HELD = 32768    # more bytes than OpenSSL holds at most, which are the beginning of one record (18,437: RFC 5246, 6.2.3)
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
 cdef object FOUND = None    # whether OpenSSL has been found; None: nobody has asked
@@ -110,8 +111,7 @@ cdef class TLSRecords:
         OPENSSL.bio_up_ref(self._bio)  # one reference is the connection's
         OPENSSL.set0_rbio(self._ssl, self._bio)
         self._descriptor = self._sock.fileno()
-        # OpenSSL may have the beginning of a record, of the size that the definition's buffers hold at most.
-        self._held = 2 * LIMITS.tls_record
+        self._held = HELD
         return self.text(PyBytes_AS_STRING(left), PyBytes_GET_SIZE(left))
 
     def receive(self):
@@ -128,9 +128,12 @@ cdef class TLSRecords:
         if written <= 0:
             raise failure(OPENSSL.get_error(self._ssl, written))
         size = OPENSSL.bio_read(bio, INPUT, ROOM)
+        if size < 0:
+            raise failure(GAI_SSL_ERROR_SSL)
         sent = gai_send(self._descriptor, INPUT, size)
-        if sent < size:
-            OPENSSL.bio_write(bio, INPUT + sent, <int>(size - sent))  # the buffer is empty, so they come first again
+        # The buffer is empty, so the rest comes first again.
+        if sent < size and OPENSSL.bio_write(bio, INPUT + sent, <int>(size - sent)) != size - sent:
+            raise failure(GAI_SSL_ERROR_SSL)  # no memory
         return OPENSSL.bio_ctrl(bio, GAI_BIO_PENDING, 0, NULL) == 0
 
     cdef bint is_noteworthy(self) noexcept:
@@ -172,7 +175,8 @@ cdef class TLSRecords:
         if got <= 0:
             error = OPENSSL.get_error(self._ssl, got)
             if error == GAI_SSL_ERROR_WANT_READ:
-                self._held += left
+                # Tickets and key updates count, too, though OpenSSL does not hold them: a peer may send them without end.
+                self._held = min(self._held + left, <size_t>HELD)
             elif error == GAI_SSL_ERROR_ZERO_RETURN:
                 self.has_ended = True
             else:

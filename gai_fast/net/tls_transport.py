@@ -380,8 +380,8 @@ class TLSTransport:
     def _hand_on(self, text: bytes) -> None:
         """Hands on the text of a read, and what it told of the connection."""
         records = self._records
-        if self._outgoing.pending and not self._is_writing:
-            self._flush()  # answers of the protocol: new keys
+        if self._outgoing.pending:
+            self._flush()  # answers of the protocol: new keys; also where the socket takes none, as they have a limit
         if self._wants_session and records.problem is None and not records.has_ended:
             self._wants_session = self._handshakes.keep(self._tls, records, self._offered) and not text
         receiver = self._receiver

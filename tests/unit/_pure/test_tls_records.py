@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from gai_fast._impl import IMPLEMENTATION, make_tls_records
 from gai_fast._pure import TLSRecords as PureRecords
 from gai_fast.limits import LIMITS
 from tests.integration.certificates import Authority
+from tests.key_updates import update_keys
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,43 @@ def test_what_comes_with_the_end_of_the_handshake_is_not_lost(connect: Any) -> N
     pair.incoming.write(data[:-3])
     assert pair.records.open() == b"whole"
     assert pair.feed(data[-3:]) == b"cut"
+
+
+def test_records_without_text_take_no_memory(authority: Authority, make: Any, pairs: list[Pair]) -> None:
+    pair = Pair(make, authority.client(), authority.server("good"))
+    pairs.append(pair)
+    pair.records.open()
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            update_keys(pair.server, 2000, is_asking=False)
+            data = pair.to_us.read()
+            assert len(data) < LIMITS.tls_read
+            pair.theirs.send(data)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            assert pair.records.receive() == b""
+            assert tracemalloc.get_traced_memory()[1] - before < 2 * LIMITS.tls_read
+    finally:
+        tracemalloc.stop()
+    assert pair.feed(pair.sealed(b"text")) == b"text"
+    assert not pair.records.has_news
+
+
+def test_key_updates_that_ask_for_an_answer_are_news(authority: Authority, make: Any, pairs: list[Pair]) -> None:
+    """OpenSSL answers each with the next record that it reads or writes."""
+    pair = Pair(make, authority.client(), authority.server("good"))
+    pairs.append(pair)
+    pair.records.open()
+    update_keys(pair.server, 2, is_asking=True)
+    assert pair.feed(pair.sealed(b"text")) == b"text"
+    assert pair.records.has_news
+    pair.from_us.write(pair.outgoing.read())
+    assert not pair.records.has_news
+    if not pair.records.send(b"with the other answer"):
+        pair.ours.send(pair.outgoing.read())
+    pair.from_us.write(pair.theirs.recv(LIMITS.tls_read))
+    assert pair.server.read() == b"with the other answer"
 
 
 def test_a_proper_end_follows_the_text_before_it(connect: Any) -> None:

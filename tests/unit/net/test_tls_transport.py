@@ -17,6 +17,7 @@ import uvloop
 from gai_fast.limits import LIMITS
 from gai_fast.net.tls_transport import Handshakes, TLSTransport
 from tests.integration.certificates import Authority
+from tests.key_updates import update_keys
 from tests.waiting import SECONDS, until
 
 
@@ -400,6 +401,23 @@ async def test_a_large_request_waits_for_the_socket_and_arrives_whole(authority:
     assert transport.get_write_buffer_size() == 0
     transport.abort()
     await _gone(receiver)
+
+
+@on_both_loops
+async def test_an_upstream_that_asks_for_new_keys_and_takes_no_answer_is_cut_off(authority: Authority) -> None:
+    transport, receiver, server = await Net(authority).connect()
+    with suppress(BlockingIOError):
+        while transport.get_extra_info("socket").send(bytes(LIMITS.tls_record)):
+            pass  # the server reads none of it, so the socket is full
+    for _ in range(LIMITS.tls_unsent // 1000):
+        if receiver.lost:
+            break
+        update_keys(server.tls, 100, is_asking=True)
+        server.send()
+        await asyncio.sleep(0.001)
+    problem = await _gone(receiver)
+    assert isinstance(problem, ssl.SSLError)
+    assert "takes none" in str(problem)
 
 
 # ---- handshakes ------------------------------------------------------------------------------------------------------
