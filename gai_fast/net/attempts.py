@@ -51,6 +51,10 @@ class OpenExchange(Protocol):
     def is_waiting(self) -> bool:
         """Whether it still waits for a connection, so that nothing was sent."""
 
+    @property
+    def resent(self) -> bool:
+        """Whether the request was written twice, as its first connection, a pooled one, was dead."""
+
     def pause_reading(self) -> None:
         """Stops reading the response; idempotent."""
 
@@ -108,7 +112,6 @@ class Attempts:
         has_content: Whether the first content of the attempt has been noted.
         transcript: The delivered content, where a failed answer is continued.
         count: Attempts so far.
-        retries: The number of them that asked the same model again.
         models: Models asked so far.
     """
 
@@ -123,6 +126,7 @@ class Attempts:
         "_mends",
         "_meter",
         "_next",
+        "_retries",
         "_runner",
         "_settings",
         "_stream",
@@ -132,7 +136,6 @@ class Attempts:
         "exchange",
         "has_content",
         "models",
-        "retries",
         "spec",
         "transcript",
     )
@@ -153,7 +156,6 @@ class Attempts:
         self.has_content = False
         self.transcript = Transcript() if wish == "continue" else None
         self.count = 0
-        self.retries = 0
         self.models = 1
         self._runner = runner
         self._settings = runner.settings  # the stream's own, whatever is loaded while it runs
@@ -168,6 +170,7 @@ class Attempts:
         self._commit_by = now + stream.commit_after
         self._breaker: Breaker | None = None
         self._at_model = 0  # attempts at this model
+        self._retries = 0  # without that of the exchange under way
         self._next: tuple[StreamSpec, Continued] | None = None
         self._continued: Continued = None
         runner.policy.budget.request(now)
@@ -176,6 +179,11 @@ class Attempts:
     def upstream(self) -> UpstreamSettings:
         """The upstream of the attempt."""
         return self.spec.model.upstream
+
+    @property
+    def retries(self) -> int:
+        """Requests that asked the same model again, those in place of one on a dead connection included."""
+        return self._retries + (self.exchange is not None and self.exchange.resent)
 
     def first(self, receiver: Receiver) -> tuple[Adapter, Translate]:
         """Makes the first attempt; where the breaker is open, at the first fallback whose breaker is not.
@@ -272,10 +280,17 @@ class Attempts:
 
     # -- the end --
 
+    def exchange_ended(self) -> None:
+        """Notes that no request is under way."""
+        if self.exchange is not None:
+            self._retries += self.exchange.resent
+            self.exchange = None
+
     def close_exchange(self) -> None:
         """Aborts the request, where one is under way."""
-        if self.exchange is not None:
-            exchange, self.exchange = self.exchange, None
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange_ended()
             exchange.close()
 
     def leave(self, outcome: Outcome) -> None:
@@ -314,7 +329,7 @@ class Attempts:
         self._breaker = breaker
         self._asked_at = now
         self.count += 1
-        self.retries += self._at_model > 0
+        self._retries += self._at_model > 0
         self._at_model += 1
         self._meter.asked(perf_counter())
         return opened

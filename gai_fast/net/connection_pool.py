@@ -6,6 +6,9 @@ is made (`pool.py`, whose coroutines stay interpreted), the meaning of a respons
 
 An exchange that finds no idle connection has one made for it, and takes whichever is there first: that one, or one that
 another exchange has done with. An attempt that is no longer needed goes on, and its connection stays idle.
+
+An exchange that has met a dead connection takes a fresh one only: its upstream may have closed all that it had, and a
+request is sent again once.
 """
 
 from __future__ import annotations
@@ -225,15 +228,16 @@ class ConnectionPool(ABC):
 
     def _hand_over(self, connection: UpstreamConnection, *, reused: bool) -> bool:
         """Gives a connection to the exchange that has waited longest; returns whether there was one."""
-        if self._seeking:
-            exchange = next(iter(self._seeking))
-            attempt = self._seeking.pop(exchange)
-            attempt.exchange = None
-            self._bound(attempt)
-        elif self._waiting:
-            exchange, _ = self._waiting.popitem(last=False)
-        else:
+        for exchange, attempt in self._seeking.items():
+            if not (reused and exchange.resent):
+                del self._seeking[exchange]
+                attempt.exchange = None
+                self._bound(attempt)
+                self._begin(exchange, connection, reused=reused)
+                return True
+        if not self._waiting:
             return False
+        exchange, _ = self._waiting.popitem(last=False)
         self._begin(exchange, connection, reused=reused)
         return True
 

@@ -177,6 +177,11 @@ class RecordedExchange:
         """Whether the real exchange still waits for a connection."""
         return self._exchange is not None and self._exchange.is_waiting
 
+    @property
+    def resent(self) -> bool:
+        """Whether the real request was written twice."""
+        return self._exchange is not None and self._exchange.resent
+
     def pause_reading(self) -> None:
         """Stops reading the response."""
         if self._exchange is not None:

@@ -112,6 +112,11 @@ class ReplayExchange:
         """Always false: no connection is needed."""
         return False
 
+    @property
+    def resent(self) -> bool:
+        """Always false, for the same reason."""
+        return False
+
     def pause_reading(self) -> None:
         """Stops playing; the rest comes later by as long as the pause lasts."""
         if not self._paused:

@@ -264,7 +264,7 @@ class Session:
 
     def exchange_ended(self, error: Error | None) -> None:
         """Takes the end of the upstream's body, or the error that broke it."""
-        self.attempts.exchange = None
+        self.attempts.exchange_ended()
         if self._is_over:
             self._disarm()
             return

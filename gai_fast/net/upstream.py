@@ -11,7 +11,7 @@ The states of an exchange; `close()` and every failure lead to ENDED from anywhe
 
     QUEUED ─► CONNECTING ─► HEAD ─► BODY ─► ENDED
        │           ▲          │
-       └───────────┼──────────┴► (a pooled connection that was dead: CONNECTING, once)
+       └───────────┼──────────┴► (a pooled connection that was dead: CONNECTING, once, for a fresh one)
                    └─ a request that finds a pooled connection begins in HEAD
 """
 
@@ -113,6 +113,7 @@ class Exchange:
     Attributes:
         sent: Whether the request may have been written, so that the upstream may be working on it.
         reused: Whether it runs on a pooled connection.
+        resent: Whether the request was written again, as its pooled connection was dead.
         fast_path: Handles the next reads, once the response is under way and they are likely to bring only deltas.
     """
 
@@ -134,6 +135,7 @@ class Exchange:
         "_timers",
         "_total_by",
         "fast_path",
+        "resent",
         "reused",
         "sent",
     )
@@ -143,6 +145,7 @@ class Exchange:
     ) -> None:
         self.sent = False
         self.reused = False
+        self.resent = False
         self._peer = peer
         self._method = method
         self._request: bytes | None = request  # until the first byte of an answer
@@ -210,6 +213,7 @@ class Exchange:
         self._state = _CONNECTING
         self._abandon = abandon
         self._connection = None
+        self.resent = self.sent
         self.sent = self.reused = False
         self._connect_by = self._timers.clock() + self._timeouts.connect
         self._arm()

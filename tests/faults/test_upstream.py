@@ -11,11 +11,13 @@ import socket
 import threading
 import time
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import BreakerSettings
 from tests.faults.bench import Bench, check_chat, check_stream, error_of, fault
 from tests.faults.proxy import Faults
@@ -501,6 +503,26 @@ async def test_a_pooled_connection_that_its_upstream_has_closed_costs_no_error_a
     for _ in range(1000 if EXHAUSTIVE else 50):
         assert check_stream(await bench.ask(gateway), TEXT)[-1]["finished"]
     assert bench.calls == bench.asked
+
+
+@fault(20, on=on_steady_loop)
+async def test_a_pooled_connection_that_dies_costs_one_more_request_which_counts_as_a_retry(bench: Bench) -> None:
+    """The upstream may have been at work, so the log and the metrics name it."""
+
+    async def handle(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ANSWER)
+        await peer.request()
+
+    upstream = await bench.upstream(handle)
+    gateway = await bench.gateway(upstream.url, retries=0)
+    ends: list[StreamMetrics] = []
+    gateway.running.engine.sinks.append(SimpleNamespace(stream_ended=ends.append))
+    for _ in range(3):
+        assert check_stream(await bench.ask(gateway), TEXT)[-1]["finished"]
+    assert [end.retries for end in ends] == [0, 1, 1]
+    bench.attempts = 2
+    assert bench.calls == bench.asked + bench.attempts
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])

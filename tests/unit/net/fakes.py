@@ -147,6 +147,7 @@ class FakeExchange:
 
     is_complete = False
     is_waiting = False
+    resent = False
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -83,6 +83,18 @@ def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
     assert error.code == "provider_unavailable"
 
 
+def test_a_request_that_was_sent_again_on_a_fresh_connection_counts_as_a_retry() -> None:
+    stream = Fixture(retries=1).start()
+    attempts = stream.session.attempts
+    assert attempts.retries == 0
+    stream.exchange.resent = True
+    assert attempts.retries == 1
+    failing(stream)
+    assert (attempts.exchange, attempts.retries) == (None, 1)
+    stream.time.advance(LIMITS.retry_first)
+    assert attempts.retries == 2
+
+
 def test_the_runner_learns_of_failed_attempts_and_of_an_upstream_that_is_left_alone() -> None:
     stream = Fixture(retries=1)
     stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))

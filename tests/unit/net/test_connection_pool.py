@@ -194,6 +194,25 @@ async def test_a_connection_that_is_no_longer_needed_serves_who_waits(make_bench
     assert (waiting.sent, waiting.reused) == (True, False)
 
 
+async def test_a_request_that_has_met_a_dead_connection_is_sent_again_on_a_fresh_one_only(
+    make_bench: Callable[..., Bench],
+) -> None:
+    """It took one that another had done with: as dead as the first, so that one request was sent again and again."""
+    bench = make_bench(3)
+    other, dead = bench.idle(), bench.idle()
+    exchange, _ = bench.open(), bench.open()
+    dead.eof()
+    await asyncio.sleep(0)
+    later = bench.open()
+    assert (exchange.sent, exchange.resent) == (False, True)
+    other.feed(OK)
+    assert (exchange.sent, later.sent, len(other.written)) == (False, True, 2), "one that has met none takes it"
+    other.feed(OK)
+    assert (exchange.sent, bench.lender.stats.idle) == (False, 1)
+    bench.make(1)
+    assert (exchange.sent, exchange.reused, exchange.resent) == (True, False, True), "another's that is fresh will do"
+
+
 async def test_the_failure_of_an_attempt_that_is_no_longer_needed_harms_nobody(
     make_bench: Callable[..., Bench],
 ) -> None:

@@ -252,7 +252,7 @@ async def test_a_pooled_connection_that_was_dead_costs_one_retry_on_a_fresh_one(
     bench.transports[0].lose(exc)
     await settle()
     assert bench.receivers[1].calls == []
-    assert (exchange.sent, exchange.reused) == (True, False)
+    assert (exchange.sent, exchange.reused, exchange.resent) == (True, False, True)
     assert bench.transports[1].written[0].endswith(b"again")
     bench.transports[1].feed(OK)
     assert bench.receivers[1].ends == [None]

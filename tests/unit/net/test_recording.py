@@ -55,6 +55,7 @@ class Real:
 
     is_complete = False
     is_waiting = False
+    resent = False
 
 
 def record(path: Path, error: Error | None = None) -> tuple[Session, FakeTime]:
