@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "compiler.h"
+
 typedef struct ssl_st gai_ssl;
 typedef struct ssl_session_st gai_session;
 typedef struct bio_st gai_bio;
