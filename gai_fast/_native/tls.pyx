@@ -146,7 +146,10 @@ cdef class TLSRecords:
         )
 
     cdef bytes take(self):
-        cdef Py_ssize_t size = gai_receive(self._descriptor, INPUT, ROOM)
+        cdef Py_ssize_t size
+        if self.has_ended or self.problem is not None:
+            return b""
+        size = gai_receive(self._descriptor, INPUT, ROOM)
         self._is_full = size == ROOM
         if size > 0:
             return self.text(INPUT, size)

@@ -88,8 +88,11 @@ class TLSRecords:
         """Reads the socket once.
 
         Returns:
-            The text of the records that are whole by now, perhaps none. See `has_ended` and `problem` then.
+            The text of the records that are whole by now, perhaps none. See `has_ended` and `problem` then; after
+            either of them there is no more.
         """
+        if self.has_ended or self.problem is not None:
+            return b""
         try:
             size = self._sock.recv_into(_BUFFER)
         except (BlockingIOError, InterruptedError):

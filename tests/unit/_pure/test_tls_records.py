@@ -190,6 +190,8 @@ def test_a_proper_end_follows_the_text_before_it(connect: Any) -> None:
     with suppress(ssl.SSLWantReadError):
         pair.server.unwrap()
     assert pair.feed(pair.to_us.read() + b"what follows the end") == b"last"
+    pair.theirs.close()
+    assert pair.records.receive() == b""  # and the end of the socket behind it is none of TLS
     assert (pair.records.has_ended, pair.records.problem, pair.records.has_news) == (True, None, True)
 
 
