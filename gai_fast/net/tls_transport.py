@@ -378,7 +378,7 @@ class TLSTransport:
             self._hand_on(b"")
 
     def _hand_on(self, text: bytes) -> None:
-        """Hands on the text of a read, and what it told of the connection."""
+        """Hands on the text of a read, and ends the connection where the read has brought its end or a failure."""
         records = self._records
         if self._outgoing.pending:
             self._flush()  # answers of the protocol: new keys; also where the socket takes none, as they have a limit
