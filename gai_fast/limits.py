@@ -814,6 +814,13 @@ class Limits:
     usage_name: int = 256
     """Characters of a model's name under which usage is added up: the longest in use, ARNs of Bedrock, are some 150."""
 
+    models_from_zero: int = 200
+    """Configured models whose counts are exposed before anybody asks for them, each 190 lines of a scrape."""
+
+    loop_look: float = 0.1
+    """Seconds between two looks at how late the event loop is: a loop that is held up for longer is seen, within so
+    much of its length."""
+
     scrape_rows: int = 8
     """Rows of one metric (a histogram of one model is 24 lines) that a scrape writes in one turn of the loop: about
     1.5 ms of work, so that a scrape of 1,000 models (143,000 lines, a second of work) delays no stream by more."""

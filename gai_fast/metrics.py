@@ -114,6 +114,23 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
         return {key: value for key, value in figures.items() if value is not None}
 
 
+class Tallies:
+    """Counts of one process that no stream's figures hold. Each is there from the start, at 0.
+
+    Attributes:
+        hedges: Second targets that were asked because the first was silent.
+        cache_requests: Requests that asked for the cache, by its answer.
+        limited: Requests that were refused by a limit of their key, by that limit.
+    """
+
+    __slots__ = ("cache_requests", "hedges", "limited")
+
+    def __init__(self) -> None:
+        self.hedges = 0
+        self.cache_requests = {"hit": 0, "joined": 0, "miss": 0}
+        self.limited = {"requests_per_minute": 0, "tokens_per_minute": 0, "streams": 0, "spend": 0}
+
+
 class MetricsSink(Protocol):
     """Receives the figures of streams. An exception of a sink harms no stream."""
 

@@ -21,7 +21,7 @@ from msgspec import UNSET
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics
+from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.net.attempts import OpenExchange, Translate
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
@@ -113,6 +113,8 @@ class Engine:
         """The folder that every upstream's response is recorded in; `None`: nothing is recorded."""
         self.sinks: list[MetricsSink] = []
         """Receive the figures of every stream at its end."""
+        self.tallies = Tallies()
+        """Counts of this process beside those figures."""
         self._keep_ready()
 
     def chain(
@@ -150,13 +152,15 @@ class Engine:
         return breaker
 
     def breaker_states(self) -> dict[str, str]:
-        """Returns the states of the breakers by upstream, of those that have been asked."""
+        """Returns the states of the breakers by upstream; one that was never asked is closed."""
         now = self._loop.time()
-        return {name: breaker.state(now) for name, breaker in self._breakers.items()}
+        states = {name: "closed" for name, each in _upstreams(self.settings).items() if each.breaker is not None}
+        states.update({name: breaker.state(now) for name, breaker in self._breakers.items()})
+        return states
 
     def connections(self) -> dict[str, int]:
-        """Returns the number of open connections by upstream, of those that have been asked."""
-        counts: dict[str, int] = {}
+        """Returns the number of open connections by upstream."""
+        counts = dict.fromkeys(_upstreams(self.settings), 0)
         for key, pool in self._pools.items():
             counts[key[0]] = counts.get(key[0], 0) + pool.stats.open
         return counts

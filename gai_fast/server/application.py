@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -34,12 +35,14 @@ from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.guards import Guards
+from gai_fast.server.loop_lag import LoopLag
 from gai_fast.server.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
+from gai_fast.server.process import process_figures
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.server.routes import ROUTES, Handlers, Mount, Route, Router
+from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.settings import ServerSettings, Settings
@@ -82,6 +85,7 @@ class Service:
         self.metrics = metrics
         self.guards = guards
         self._memory: MemoryWatch | None = None
+        self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store)
         self.sockets = WebSocketRoutes(engine, self.streams)
@@ -100,6 +104,7 @@ class Service:
         """
         self.engine.use(settings)
         self.metrics.use(settings.models)
+        _expect_models(self.metrics, settings)
         self.guards.use(settings.limits)
         if self._memory is not None:
             self._memory.use(settings.limits)
@@ -122,6 +127,7 @@ class Service:
 
     def leave(self) -> None:
         """Leaves the engine as it was before, with its streams."""
+        self._loop_lag.close()
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
@@ -150,9 +156,15 @@ def new_service(settings: Settings, mount: Mount | None = None, memory: Backend 
 def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
     settings = engine.settings
     guards = engine.guards = Guards(settings.limits)
-    metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused))
+    metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused), process_figures)
+    _expect_models(metrics, settings)
     engine.sinks.append(metrics)
     return Service(engine, metrics, guards, mount)
+
+
+def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:
+    models = islice(settings.models.values(), LIMITS.models_from_zero)
+    metrics.expect([(each.upstream.provider.partition(":")[0], each.name) for each in models], sorted(HOT_PATHS))
 
 
 def build_application(settings: Settings, find_engine: Callable[[], Engine] | None = None) -> web.Application:

@@ -5,7 +5,7 @@ Owns the bounds of the histograms, the outcomes, and the labels of a count. `met
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
 from mypy_extensions import mypyc_attr
@@ -17,6 +17,7 @@ from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
 )  # fmt: skip
+LAG_BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 DURATION_BOUNDS: Final[tuple[float, ...]] = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
 )  # fmt: skip
@@ -84,7 +85,7 @@ class ModelCounts:
         self.duration = Histogram(DURATION_BOUNDS)
         self.overhead = Histogram(OVERHEAD_BOUNDS)
         self.backpressure = Histogram(DURATION_BOUNDS)
-        self.tokens: dict[str, int] = {}
+        self.tokens: dict[str, int] = dict.fromkeys(_TOKENS.values(), 0)
         self.deltas = 0
         self.others = 0
         self.bytes_in = 0
@@ -139,16 +140,30 @@ class StreamCounts:
     Attributes:
         models: The streams' figures, by provider and model.
         requests: The number of requests that ended, by their labels.
+        loop_lag: Seconds by which the event loop was late.
     """
 
     def __init__(self, models: Collection[str]) -> None:
         self._known = frozenset(models)
         self.models: dict[tuple[str, str], ModelCounts] = {}
         self.requests: dict[RequestLabels, int] = {}
+        self.loop_lag = Histogram(LAG_BOUNDS)
 
     def use(self, models: Collection[str]) -> None:
         """Counts these models by name from now on."""
         self._known = frozenset(models)
+
+    def expect(self, models: Iterable[tuple[str, str]], endpoints: Collection[str]) -> None:
+        """Lets the counts of models begin at 0: a rate cannot see the first increase of a count that was not there.
+
+        Args:
+            models: Provider and name of each.
+            endpoints: The routes that are expected to be asked for them.
+        """
+        for provider, name in models:
+            self.models.setdefault((provider, name), ModelCounts())
+            for endpoint in endpoints:
+                self.requests.setdefault((endpoint, provider, name, 200, "finished", ""), 0)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Counts the figures of one stream; one that was refused has none."""

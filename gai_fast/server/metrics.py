@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 Gauge = Callable[[], Mapping[str, float]]
+Figures = Callable[[], Mapping[str, float]]
 _Models = Sequence[tuple[tuple[str, str], ModelCounts]]
 _Row = tuple[Any, ...]
 """Label values, then the other arguments of `add_metric` for the kind of metric."""
 _Family = tuple[Callable[..., Any], str, str, Sequence[str], Iterator[_Row]]
-"""The kind of a metric, its name without `gai_fast_`, its description, its labels and its rows."""
+"""The kind of a metric, its name, its description, its labels and its rows."""
 
 
 class LogSink:
@@ -78,14 +79,19 @@ class PrometheusSink(StreamCounts):
         models: The configured models' names; others are counted as `other`.
         gauges: By metric name without `gai_fast_`, one of `GAUGES`: a function that gives the present values by label
             value.
+        process: Gives the figures of the process, or of several, by name: some of `PROCESS`.
 
     Attributes:
         gauges: Likewise.
+        process: Likewise.
     """
 
-    def __init__(self, models: Collection[str], gauges: Mapping[str, Gauge] | None = None) -> None:
+    def __init__(
+        self, models: Collection[str], gauges: Mapping[str, Gauge] | None = None, process: Figures = dict
+    ) -> None:
         super().__init__(models)
         self.gauges: dict[str, Gauge] = dict(gauges or {})
+        self.process = process
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """The answer to a scrape, written in one go.
@@ -122,7 +128,7 @@ class PrometheusSink(StreamCounts):
                 some = list(islice(rows, LIMITS.scrape_rows))
                 if not some and not is_first:
                     break
-                family = make(f"gai_fast_{name}", about, labels=labels)
+                family = make(name, about, labels=labels)
                 for row in some:
                     family.add_metric(*row)
                 text = encode(_Families(family)).removesuffix(end)
@@ -136,19 +142,30 @@ class PrometheusSink(StreamCounts):
 
         models = list(self.models.items())
         build = (__version__, IMPLEMENTATION, MODULES, platform.python_version())
-        yield GaugeMetricFamily, "build_info", "What runs here.", _BUILD_LABELS, iter([(build, 1)])
+        yield GaugeMetricFamily, "gai_fast_build_info", "What runs here.", _BUILD_LABELS, iter([(build, 1)])
         about = "Requests that a stream answered, or that were refused."
-        yield CounterMetricFamily, "requests", about, _REQUEST_LABELS, _request_rows(list(self.requests.items()))
+        yield (
+            CounterMetricFamily,
+            "gai_fast_requests",
+            about,
+            _REQUEST_LABELS,
+            _request_rows(list(self.requests.items())),
+        )
         for name, (attribute, about) in _HISTOGRAMS.items():
-            yield HistogramMetricFamily, name, about, _MODEL_LABELS, _histogram_rows(models, attribute)
+            yield HistogramMetricFamily, f"gai_fast_{name}", about, _MODEL_LABELS, _histogram_rows(models, attribute)
         for name, (attribute, about, label) in _COUNTERS.items():
             labels = (*_MODEL_LABELS, label) if label else _MODEL_LABELS
-            yield CounterMetricFamily, name, about, labels, _counter_rows(models, attribute, label)
+            yield CounterMetricFamily, f"gai_fast_{name}", about, labels, _counter_rows(models, attribute, label)
         for name, read in self.gauges.items():
             label, about = GAUGES[name]
             rows = (((key,) if label else (), value) for key, value in read().items())
             kind = CounterMetricFamily if name in COUNTED else GaugeMetricFamily
-            yield kind, name, about, (label,) if label else (), rows
+            yield kind, f"gai_fast_{name}", about, (label,) if label else (), rows
+        lag = [((), _buckets(self.loop_lag), self.loop_lag.sum)]
+        yield HistogramMetricFamily, "gai_fast_loop_lag_seconds", _LAG, (), iter(lag)
+        for name, value in self.process().items():
+            kind = CounterMetricFamily if name in COUNTED else GaugeMetricFamily
+            yield kind, name, PROCESS[name], (), iter([((), value)])
 
 
 class _Families:
@@ -215,8 +232,14 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
 
     Args:
         engine: The engine.
-        refused: How often each limit has refused a stream or a connection.
+        refused: How often each limit of the server has refused a stream or a connection.
     """
+
+    def limited() -> Mapping[str, float]:
+        counts = dict(refused)
+        for limit, count in engine.tallies.limited.items():
+            counts[limit] = counts.get(limit, 0) + count
+        return counts
 
     def breaker_state() -> Mapping[str, float]:
         return {name: _BREAKER_STATES[state] for name, state in engine.breaker_states().items()}
@@ -224,7 +247,9 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
     return {
         "active_streams": lambda: dict(engine.active),
         "caller_streams": lambda: dict(engine.callers),
-        "limited": lambda: dict(refused),
+        "limited": limited,
+        "hedges": lambda: {"": engine.tallies.hedges},
+        "cache_requests": lambda: dict(engine.tallies.cache_requests),
         "breaker_state": breaker_state,
         "upstream_connections": engine.connections,
         "store_degraded": lambda: {"": float(engine.store.is_degraded)},
@@ -241,17 +266,31 @@ _BREAKER_STATES: Final = {"closed": 0, "probing": 1, "open": 2}
 GAUGES: Final = {
     "active_streams": ("transport", "Streams that are under way."),
     "caller_streams": ("caller", "Streams that are under way."),
-    "limited": ("limit", "Streams and connections that were refused."),
+    "limited": ("limit", "Requests, streams and connections that a limit refused."),
+    "hedges": ("", "Second targets that were asked because the first was silent."),
+    "cache_requests": ("result", "Requests that asked for the cache."),
     "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
     "upstream_connections": ("upstream", "Open connections, idle ones included."),
     "store_degraded": ("", "1: the store of durable streams fails; 0: it works."),
     "log_lines_dropped": ("", "Log lines that the standard error did not take."),
 }
 """The label and the description of each gauge; without a label it has one value."""
-COUNTED: Final = frozenset({"limited", "log_lines_dropped"})
-"""Those of them that are counters: they never fall."""
+PROCESS: Final = {
+    "process_cpu_seconds": "Seconds of CPU that all processes of the server have taken.",
+    "process_resident_memory_bytes": "Memory of all processes of the server; what they share counts in each.",
+    "process_virtual_memory_bytes": "Virtual memory of all processes of the server.",
+    "process_open_fds": "Open file descriptors of all processes of the server.",
+    "process_max_fds": "File descriptors that all processes of the server may open.",
+    "process_start_time_seconds": "When the first process of the server started, in seconds since the epoch.",
+}
+"""The description of each figure of a process, by the name that every client of Prometheus gives it."""
+COUNTED: Final = frozenset({"limited", "hedges", "cache_requests", "log_lines_dropped", "process_cpu_seconds"})
+"""Those of both that are counters: they never fall."""
 LARGEST: Final = frozenset({"breaker_state", "store_degraded"})
-"""Those of them that read, of several workers, as the largest; all others as the sum."""
+"""Those that read, of several workers, as the largest."""
+SMALLEST: Final = frozenset({"process_start_time_seconds"})
+"""Those that read, of several processes, as the smallest; all others read as the sum."""
+_LAG: Final = "How late the event loop was, of ten looks a second."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _MODEL_LABELS: Final = ("provider", "model")

@@ -3,7 +3,7 @@
 Owns the form of the counts between processes, and how a gauge of several workers reads. `counts.py` owns the counts,
 `metrics.py` exposes them.
 
-A worker's dump is what MessagePack can hold: `requests`, `models` and `gauges`.
+A worker's dump is what MessagePack can hold: `requests`, `models`, `gauges`, `process` and `loop_lag`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.server.counts import Histogram, ModelCounts, StreamCounts
-from gai_fast.server.metrics import COUNTED, LARGEST, PrometheusSink, process_gauges
+from gai_fast.server.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, process_gauges
+from gai_fast.server.process import process_figures
 
 _HISTOGRAMS: Final = ("first_token", "upstream_first_token", "gaps", "duration", "overhead", "backpressure")
 _NUMBERS: Final = ("deltas", "others", "bytes_in", "bytes_out", "disconnects", "retries", "fallbacks")
@@ -26,6 +27,8 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
     """
     return {
         "gauges": {name: dict(read()) for name, read in sink.gauges.items()},
+        "process": dict(sink.process()),
+        "loop_lag": [sink.loop_lag.counts, sink.loop_lag.sum],
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
         "models": [[list(labels), _dump_model(model)] for labels, model in sink.models.items()],
     }
@@ -33,7 +36,7 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
 
 def dump_process() -> dict[str, Any]:
     """The counts of a process that serves nobody: the supervisor."""
-    return dump(PrometheusSink((), process_gauges()))
+    return dump(PrometheusSink((), process_gauges(), process_figures))
 
 
 def _dump_model(model: ModelCounts) -> dict[str, Any]:
@@ -46,16 +49,22 @@ def _dump_model(model: ModelCounts) -> dict[str, Any]:
 
 
 def add(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of the counts of workers that are gone; of their gauges, those that never fall.
+    """The sum of the counts of workers that are gone; of their gauges and figures, those that never fall.
 
     Args:
         dumps: What each has told.
     """
-    return dump(total([{**each, "gauges": _counters(each["gauges"])} for each in dumps], ()))
+    kinds = ("gauges", "process")
+    return dump(total([{**each, **{kind: _counters(each[kind]) for kind in kinds}} for each in dumps], ()))
 
 
-def _counters(gauges: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values for name, values in gauges.items() if name in COUNTED}
+def _counters(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in figures.items() if name in COUNTED}
+
+
+def _together(name: str, one: float, other: float) -> float:
+    """What a figure of two processes reads as."""
+    return max(one, other) if name in LARGEST else min(one, other) if name in SMALLEST else one + other
 
 
 def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> PrometheusSink:
@@ -66,19 +75,23 @@ def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> Promet
         models: As for `PrometheusSink`.
     """
     gauges: dict[str, dict[str, float]] = {}
+    process: dict[str, float] = {}
     for each in dumps:
+        for name, value in each["process"].items():
+            process[name] = _together(name, process[name], value) if name in process else value
         for name, values in each["gauges"].items():
             sums = gauges.setdefault(name, {})
             for label, value in values.items():
-                known = sums.get(label, 0)
-                sums[label] = max(known, value) if name in LARGEST else known + value
-    sink = PrometheusSink(models, {name: values.copy for name, values in gauges.items()})
+                sums[label] = _together(name, sums[label], value) if label in sums else value
+    sink = PrometheusSink(models, {name: values.copy for name, values in gauges.items()}, lambda: process)
     for each in dumps:
         _restore(sink, each)
     return sink
 
 
 def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
+    late, seconds = dumped["loop_lag"]
+    counts.loop_lag.merge(tuple(late), seconds)
     for given, number in dumped["requests"]:
         endpoint, provider, model, status, outcome, code = given
         labels = (endpoint, provider, model, status, outcome, code)

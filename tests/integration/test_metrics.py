@@ -64,6 +64,25 @@ def total(samples: dict[str, float], name: str, *labels: str) -> float:
     )
 
 
+@on_uvloop
+async def test_every_count_of_the_configuration_is_there_before_the_first_request(net: Net) -> None:
+    """A rate cannot see the first increase of a count that was not there."""
+    gateway = await net.gateway(await net.mock())
+    samples = await scraped(gateway)
+    of_m = ('provider="openai-compatible"', 'model="m"')
+    for path in (NATIVE, CHAT, "/v1/messages", "/v1/responses"):
+        labels = f'code="",endpoint="{path}",model="m",outcome="finished",provider="openai-compatible",status="200"'
+        assert samples[f"gai_fast_requests_total{{{labels}}}"] == 0
+    for kind in ("input", "output", "cached_input", "cache_write_input", "reasoning"):
+        assert samples[f'gai_fast_tokens_total{{model="m",provider="openai-compatible",type="{kind}"}}'] == 0
+    assert any(name.startswith("gai_fast_retries_total{") and all(label in name for label in of_m) for name in samples)
+    assert samples['gai_fast_upstream_connections{upstream="up"}'] == 0
+    assert samples["process_start_time_seconds"] > 0
+    assert samples["process_open_fds"] > 0
+    await until(lambda: gateway.running.service.metrics.loop_lag.sum > 0)
+    assert (await scraped(gateway))["gai_fast_loop_lag_seconds_count"] > 0
+
+
 # ---- /metrics --------------------------------------------------------------------------------------------------------
 
 

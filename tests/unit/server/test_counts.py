@@ -10,6 +10,19 @@ def stream(**about: object) -> StreamMetrics:
     return StreamMetrics(**{"duration": 1.0, "model": "m", "provider": "p", **about})  # type: ignore[arg-type]  # some of them
 
 
+def test_the_counts_of_expected_models_begin_at_zero() -> None:
+    counts = StreamCounts(["m"])
+    counts.request_ended("/r", 200, stream())
+    counts.expect([("p", "m"), ("q", "n")], ["/r", "/s"])
+    assert counts.requests == {
+        (endpoint, provider, model, 200, "finished", ""): int((endpoint, model) == ("/r", "m"))
+        for endpoint in ("/r", "/s")
+        for provider, model in (("p", "m"), ("q", "n"))
+    }
+    assert set(counts.models) == {("p", "m"), ("q", "n")}
+    assert set(counts.models["q", "n"].tokens.values()) == {0}
+
+
 def test_a_value_is_counted_below_the_first_bound_that_it_does_not_exceed() -> None:
     histogram = Histogram((1.0, 2.0))
     for value in (0.5, 1.0, 1.5, 9.0, None):
@@ -73,7 +86,7 @@ def test_all_figures_of_a_model_are_added_up() -> None:
     assert model.gaps.sum == 198.0
     assert model.first_token.counts == [1] + [0] * len(FIRST_TOKEN_BOUNDS)
     assert model.backpressure.sum == 2.0
-    assert model.tokens == {"input": 6, "output": 10}
+    assert model.tokens == {"input": 6, "output": 10, "cached_input": 0, "cache_write_input": 0, "reasoning": 0}
     assert model.events == {"delta": 12, "other": 6}
     assert model.bytes == {"in": 140, "out": 160}
     assert (model.disconnects, model.retries, model.fallbacks) == (1, 1, 2)

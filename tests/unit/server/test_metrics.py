@@ -21,7 +21,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.server import log_queue
 from gai_fast.server.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
 from gai_fast.server.metrics import LogSink, PrometheusSink, engine_gauges, process_gauges
-from gai_fast.settings import Settings
+from gai_fast.settings import Settings, UpstreamSettings
 
 NATIVE = "/api/v1/stream"
 
@@ -213,7 +213,40 @@ async def test_what_was_refused_is_counted_by_its_limit_and_what_runs_by_its_cal
     assert 'gai_fast_limited_total{limit="streams"} 0.0' in told
     assert 'gai_fast_limited_total{limit="memory"} 1.0' in told
     assert 'gai_fast_caller_streams{caller="alice"} 2.0' in told
+    engine.tallies.limited["streams"] += 2
+    engine.tallies.limited["spend"] += 1
+    told = lines(PrometheusSink([], engine_gauges(engine, refused)))
+    assert 'gai_fast_limited_total{limit="streams"} 2.0' in told, "of the server and of its callers"
+    assert 'gai_fast_limited_total{limit="spend"} 1.0' in told
     await engine.close()
+
+
+async def test_what_has_not_happened_yet_is_there_as_zero(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    """Else the first increase of each would be lost to rates."""
+    upstream = UpstreamSettings("up", "openai", "http://localhost/v1")
+    engine = Engine(Settings(upstreams={"up": upstream}), asyncio.get_running_loop())
+    told = lines(PrometheusSink([], engine_gauges(engine, {})))
+    for line in (
+        "gai_fast_hedges_total",
+        'gai_fast_cache_requests_total{result="hit"}',
+        'gai_fast_cache_requests_total{result="joined"}',
+        'gai_fast_cache_requests_total{result="miss"}',
+        'gai_fast_limited_total{limit="requests_per_minute"}',
+        'gai_fast_limited_total{limit="tokens_per_minute"}',
+        'gai_fast_limited_total{limit="spend"}',
+        'gai_fast_breaker_state{upstream="up"}',
+        'gai_fast_upstream_connections{upstream="up"}',
+        "gai_fast_loop_lag_seconds_count",
+    ):
+        assert f"{line} 0.0" in told
+    await engine.close()
+
+
+def test_figures_of_the_process_have_the_names_that_dashboards_know(
+    lines: Callable[[PrometheusSink], set[str]],
+) -> None:
+    told = lines(PrometheusSink([], process=lambda: {"process_cpu_seconds": 1.5, "process_open_fds": 3}))
+    assert {"process_cpu_seconds_total 1.5", "process_open_fds 3.0"} <= told
 
 
 def test_log_lines_that_were_dropped_are_counted(
@@ -286,7 +319,7 @@ def test_what_is_exposed_is_what_scrapers_read(unavailable: Callable[[str], NoRe
     for family in families.values():
         if family.type != "histogram":
             continue
-        of_one = [sample for sample in family.samples if sample.labels["model"] == name]
+        of_one = [sample for sample in family.samples if sample.labels.get("model", name) == name]
         buckets = [sample.value for sample in of_one if sample.name.endswith("_bucket")]
         assert buckets == sorted(buckets)
         assert [sample.value for sample in of_one if sample.name.endswith("_count")] == buckets[-1:]

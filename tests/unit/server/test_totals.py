@@ -78,6 +78,28 @@ def test_of_workers_that_are_gone_the_counters_are_kept_and_not_what_they_held()
     assert 'outcome="finished",provider="openai",status="200"} 4.0' in text.replace('model="m",', "")
 
 
+def test_the_figures_of_processes_are_added_and_their_start_is_the_first() -> None:
+    def process(cpu: float, start: float) -> Any:
+        figures = {"process_cpu_seconds": cpu, "process_open_fds": 7, "process_start_time_seconds": start}
+        return sent(PrometheusSink(MODELS, process=lambda: figures))
+
+    gone = totals.add([process(1.5, 50.0), process(0.5, 60.0)])
+    text = totals.total([gone, process(2.0, 200.0), process(4.0, 100.0)], MODELS).expose()[0].decode()
+    assert "process_cpu_seconds_total 8.0" in text, "a counter must not fall where a worker ends"
+    assert "process_open_fds 14.0" in text
+    assert "process_start_time_seconds 100.0" in text
+
+
+def test_the_lateness_of_all_loops_is_one_histogram() -> None:
+    one, other = PrometheusSink(MODELS), PrometheusSink(MODELS)
+    one.loop_lag.observe(0.002)
+    other.loop_lag.observe(3.0)
+    lines = exposed(totals.total([totals.add([sent(one)]), sent(other)], MODELS))
+    assert 'gai_fast_loop_lag_seconds_bucket{le="0.0025"} 1.0' in lines
+    assert 'gai_fast_loop_lag_seconds_bucket{le="+Inf"} 2.0' in lines
+    assert "gai_fast_loop_lag_seconds_sum 3.002" in lines
+
+
 def test_the_dropped_log_lines_of_all_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the supervisor too, and of workers that are gone."""
     workers = [sent(counted(0, log_lines_dropped={"": 2})) for _ in range(2)]
