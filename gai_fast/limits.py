@@ -805,6 +805,15 @@ class Limits:
     longest_key: int = 1024
     """Characters of a caller's key at most: a signed token has some hundred, and each is hashed before it is known."""
 
+    key_secrets: int = 8
+    """Secrets of one caller: two while one is rotated, and some more for callers that take long to follow."""
+
+    key_limit: int = 1_000_000_000
+    """The largest limit of a key: more requests, tokens or streams than any server has, and exact in any store."""
+
+    largest_spend: int = 9_000_000
+    """The largest limit of spend: in 10^-12 of the currency it is a signed number of 64 bits, as stores have it."""
+
     secret: int = 8
     """Characters of a header's value that is cut out of recordings: a shorter value may be a word of any answer."""
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final, Literal
 
-from gai_fast.errors import NotFound
+from gai_fast.errors import Forbidden, NotFound
 from gai_fast.limits import LIMITS
 
 MIB = 1 << 20
@@ -199,12 +201,52 @@ class ServerSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class SpendLimit(_Snapshot):
+    """`spend` of a `[[key]]`."""
+
+    amount: int
+    """The spend in 10^-12 of the currency from which on no request is admitted; 0: none is."""
+    period: Literal["day", "month", "total"]
+    """The time for which spend is added up, in UTC; `total`: for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits(_Snapshot):
+    """The limits of a `[[key]]`, with those of `[key_defaults]`. `None`: no limit. 0: no request is admitted."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    streams: int | None = None
+    """Streams at a time."""
+    spend: SpendLimit | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KeySettings(_Snapshot):
     """One `[[key]]`: a caller, known by its secret."""
 
     name: str
-    digest: bytes = field(repr=False)
-    """`key_digest` of the secret, which itself is not kept."""
+    digests: tuple[bytes, ...] = field(repr=False)
+    """`key_digest` of each secret. The secrets themselves are not kept."""
+    models: tuple[str, ...] = ("*",)
+    """The models that it may use: names and patterns, in which `*` stands for any text."""
+    role: Literal["user", "admin"] = "user"
+    expires: datetime | None = None
+    """The moment from which on the key is refused; it has a time zone."""
+    limits: KeyLimits = KeyLimits()
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key may use a model.
+
+        Args:
+            model: The name that the request has, or that the default model has.
+        """
+        return "*" in self.models or any(fnmatchcase(model, _only_stars(pattern)) for pattern in self.models)
+
+
+def _only_stars(pattern: str) -> str:
+    """A pattern of `fnmatch` in which nothing but `*` is special."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def key_digest(key: str) -> bytes:
@@ -287,21 +329,25 @@ class Settings(_Snapshot):
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
         return None
 
-    def chosen(self, name: str | None) -> ModelSettings:
+    def chosen(self, name: str | None, key: KeySettings | None = None) -> ModelSettings:
         """The model a request means.
 
         Args:
             name: As for `model`.
+            key: The caller's key; `None`: there are no keys.
 
         Raises:
+            Forbidden: The key may not use a model of this name, whether or not there is one.
             NotFound: There is no such model; the text has the nearest known name, or some of them.
         """
         model = self.model(name)
+        if key is not None:
+            _check_permission(key, name, model)
         if model is not None:
             return model
         if name is None:
             raise NotFound(message="no model is configured", reason="model")
-        known = self.model_names()[: LIMITS.suggested_from]
+        known = [each for each in self.model_names() if key is None or key.may_use(each)][: LIMITS.suggested_from]
         close = get_close_matches(name[: LIMITS.identifier], known, 1)
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
@@ -310,3 +356,11 @@ class Settings(_Snapshot):
     def model_names(self) -> list[str]:
         """The valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
         return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]
+
+
+def _check_permission(key: KeySettings, name: str | None, model: ModelSettings | None) -> None:
+    asked = name if model is None else model.name
+    if asked is not None and not key.may_use(asked):
+        which = "the default model: name one" if name is None else "this model"
+        allowed = ", ".join(key.models[:_NAMED]) or "none"
+        raise Forbidden(message=f"this key may not use {which}; it may use: {allowed}", reason="model")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -78,6 +79,7 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         "",
         "# A caller: with one [[key]] or more, every request for a stream needs one.",
         *("# [[key]]", '# name = "website"', '# secret = "env:WEBSITE_KEY"'),
+        *_comments("key_defaults", SECTIONS["key_defaults"]),
     ]
     example = provider_names()[0]
     known = [{name: value.value for name, value in table.items()} for table in upstreams]
@@ -167,7 +169,8 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
     store = _with_defaults("store", loaded.store)
     return {
         "server": _with_defaults("server", loaded.server),
-        "key": [{**table, "secret": _without_digest(table["secret"])} for table in loaded.keys],
+        "key": [_shown_key({**loaded.key_defaults, **table}) for table in loaded.keys],
+        "key_defaults": _shown_key(_with_defaults("key_defaults", loaded.key_defaults)),
         "stream": _with_defaults("stream", loaded.stream),
         "store": {**store, "url": _without_password(store["url"])},
         "idempotency": _with_defaults("idempotency", loaded.idempotency),
@@ -178,10 +181,23 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
     }
 
 
-def _without_digest(secret: Value) -> Value:
-    """The reference to a caller's secret."""
-    kind, _, _ = secret.value.partition(":")
-    return Value(f"{kind}:{REDACTED}", secret.origin) if kind == "sha256" else secret
+def _shown_key(table: dict[str, Value]) -> dict[str, Value]:
+    """The table of a caller, or of the defaults: references to secrets without digests, moments as text."""
+    shown = {name: table[name] for name in SECTIONS["key"] if name in table}
+    for name, form in (("secret", _without_digests), ("expires", _as_text)):
+        if name in shown and shown[name].value is not None:
+            shown[name] = Value(form(shown[name].value), shown[name].origin)
+    return shown
+
+
+def _without_digests(references: Sequence[str]) -> str | list[str]:
+    """The references to a caller's secrets."""
+    kept = [f"sha256:{REDACTED}" if each.startswith("sha256:") else each for each in references]
+    return kept[0] if len(kept) == 1 else kept
+
+
+def _as_text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _without_password(url: Value) -> Value:

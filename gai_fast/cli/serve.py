@@ -100,7 +100,7 @@ def _key_of(loaded: Loaded) -> tuple[str, str, list[str]]:
     """The key in the examples, without its value: a header for curl, an expression for Python, and its imports."""
     if not loaded.keys:
         return "", '"none"', []
-    kind, _, place = loaded.keys[0]["secret"].value.partition(":")
+    kind, _, place = loaded.keys[0]["secret"].value[-1].partition(":")  # the last one is the newest
     if kind == "file":
         path = str((loaded.path or Path()).parent.resolve() / place)
         shell, python, imports = f"$(cat {shlex.quote(path)})", f"Path({path!r}).read_text().strip()", "pathlib"

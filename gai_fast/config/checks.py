@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,6 +30,11 @@ DIGEST: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 PRINTABLE: Final = re.compile(r"[!-~]+")
 FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*")
 
+PERIODS: Final = ("day", "month", "total")
+"""The values of `period` in `spend`."""
+
+_DECIMALS: Final = 12
+"""Of an amount of money, which is counted in 10^-12 of the currency."""
 _LONGEST_MODEL_NAME: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 §5.5
@@ -186,6 +192,35 @@ def caller_secret(value: str) -> str:
         how = '"env:NAME", "file:PATH" or "sha256:" and its SHA-256 in hexadecimal'
         raise ValueError(f"must be {how}: a secret itself does not belong in the file")
     return value
+
+
+def model_pattern(value: str) -> str:
+    """The name of a model, or a pattern of names with `*`."""
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a list of names of models, or of patterns such as fast-* or openai/*")
+    return model_name(value)
+
+
+def spend(value: Any) -> Mapping[str, Any]:
+    """A limit of spend: an amount of the currency, and the period that it is for."""
+    if not isinstance(value, dict) or value.keys() != {"amount", "period"}:
+        raise ValueError('must be a table of amount and period, such as {amount = 50, period = "month"}')
+    if value["period"] not in PERIODS:
+        raise ValueError(f"must have a period of {', '.join(PERIODS)}")
+    amount = value["amount"]
+    is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+    if not is_number or not 0 <= amount <= LIMITS.largest_spend:  # NaN is in no range
+        raise ValueError(f"must have an amount from 0 to {LIMITS.largest_spend}")
+    money(amount)
+    return MappingProxyType(value)
+
+
+def money(amount: float) -> int:
+    """An amount of money in 10^-12 of the currency."""
+    exact = Decimal(str(amount)).scaleb(_DECIMALS)
+    if exact % 1:
+        raise ValueError(f"must have an amount with at most {_DECIMALS} decimals")
+    return int(exact)
 
 
 def headers(value: Any) -> Mapping[str, str]:

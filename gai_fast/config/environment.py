@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -219,6 +220,9 @@ def _from_text(text: str, key: Key) -> Any:
             return int(text)
         case "number" if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
             return float(text)
+        case "object":
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                return tomllib.loads(f"value = {text}").get("value")
         case "array":
             return [item.strip() for item in text.split(",") if item.strip()]
     return text

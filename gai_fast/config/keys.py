@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from gai_fast.compression import CODINGS
 from gai_fast.config import checks
 from gai_fast.config.problems import Problems, meant, nearest, shown
-from gai_fast.config.values import Key, choice, choices, seconds, switch, text, texts, whole
+from gai_fast.config.values import Key, choice, choices, moment, one_or_more, seconds, switch, text, texts, whole
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
@@ -116,16 +116,43 @@ STREAM: Final[Mapping[str, Key]] = {
     "client_buffer": whole("Unsent bytes of a client above which it counts as slow.", 0, LIMITS.client_buffer),
     "compression": choices("Content codings for streams, the preferred one first.", checks.coding, *CODINGS),
 }
+_NONE: Final = "0: none is admitted."
+KEY_DEFAULTS: Final[Mapping[str, Key]] = {
+    "models": texts("The models that the caller may use: names, and patterns with *.", checks.model_pattern),
+    "role": choice("Whether the caller may also operate the server (dashboard, admin API).", "user", "admin"),
+    "expires": moment("When the key ends: a date, or date, time and zone.", example="2030-01-31T18:00:00Z"),
+    "requests_per_minute": whole(f"Requests a minute; {_NONE}", 0, LIMITS.key_limit, example=600),
+    "tokens_per_minute": whole(f"Tokens a minute, of input and output; {_NONE}", 0, LIMITS.key_limit, example=100_000),
+    "streams": whole(f"Streams at a time; {_NONE}", 0, LIMITS.key_limit, example=50),
+    "spend": Key(
+        f"The money that may be spent in a period; 0: no request is admitted. Periods: {', '.join(checks.PERIODS)}.",
+        {
+            "type": "object",
+            "properties": {
+                "amount": {"type": "number", "minimum": 0, "maximum": LIMITS.largest_spend},
+                "period": {"enum": list(checks.PERIODS)},
+            },
+            "required": ["amount", "period"],
+            "additionalProperties": False,
+        },
+        checks.spend,
+        example={"amount": 50, "period": "month"},
+    ),
+}
+"""Keys of a `[[key]]` that `[key_defaults]` may have, too."""
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
-    "secret": _one(
+    "secret": one_or_more(
         text(
-            "The caller's secret: env:NAME, file:PATH, or sha256: and its SHA-256 in hexadecimal.",
+            "The caller's secret: env:NAME, file:PATH, or sha256: and its SHA-256 in hexadecimal; a list while it is "
+            "rotated.",
             checks.caller_secret,
             f"^({checks.REFERENCE.pattern}|{checks.DIGEST.pattern})$",
             secret=True,
-        )
+        ),
+        LIMITS.key_secrets,
     ),
+    **KEY_DEFAULTS,
 }
 UPSTREAM: Final[Mapping[str, Key]] = {
     "name": text("What [[model]] and <upstream>/<id> call it.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
@@ -224,6 +251,7 @@ PROCESSOR: Final[Mapping[str, Key]] = {
 SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "server": SERVER,
     "key": KEY,
+    "key_defaults": KEY_DEFAULTS,
     "stream": STREAM,
     "store": STORE,
     "idempotency": IDEMPOTENCY,
@@ -232,7 +260,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store", "idempotency", "limits")
+TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults")
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
@@ -244,9 +272,10 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("key_defaults cache prices otel".split()),
+    "": frozenset("cache prices otel".split()),
     "server": frozenset("log_format keep_alive".split()),
-    "key": frozenset("models role expires requests_per_minute tokens_per_minute streams spend".split()),
+    "key": frozenset(),
+    "key_defaults": frozenset(),
     "stream": frozenset(),
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
@@ -265,6 +294,7 @@ def _defaults(kind: type[Any]) -> dict[str, Any]:
 DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
     "key": {},
+    "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user"},
     "stream": _defaults(StreamSettings),
     "store": _defaults(StoreSettings),
     "idempotency": _defaults(IdempotencySettings),

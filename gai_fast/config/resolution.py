@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from gai_fast.addresses import is_loopback
-from gai_fast.config.checks import REFERENCE
+from gai_fast.config.checks import REFERENCE, money
 from gai_fast.config.environment import (
     Environment,
     check_variables,
@@ -43,12 +43,14 @@ from gai_fast.providers import get_provider
 from gai_fast.settings import (
     BreakerSettings,
     IdempotencySettings,
+    KeyLimits,
     KeySettings,
     LimitSettings,
     ModelSettings,
     Secret,
     ServerSettings,
     Settings,
+    SpendLimit,
     StoreSettings,
     StreamSettings,
     UpstreamSettings,
@@ -74,6 +76,7 @@ class Loaded:
     """The file it was read from."""
     server: Table
     keys: list[Table]
+    key_defaults: Table
     stream: Table
     store: Table
     idempotency: Table
@@ -212,7 +215,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, idempotency, limits = (self._given.tables[section] for section in TABLES)
+        server, stream, store, idempotency, limits, key_defaults = (self._given.tables[section] for section in TABLES)
         named = self._by_name("upstream", self._given.upstreams)
         upstreams = {name: made for name, table in named.items() if (made := self._upstream(table)) is not None}
         models = self._models(upstreams, named)
@@ -221,7 +224,7 @@ class _Resolution:
         default_model = server.get("default_model")
         settings = Settings(
             server=self._server(server),
-            keys=self._keys(),
+            keys=self._keys(key_defaults),
             stream=_stream(stream),
             store=self._store(store),
             idempotency=IdempotencySettings(**_plain(idempotency)),
@@ -232,6 +235,7 @@ class _Resolution:
             default_model=None if default_model is None else default_model.value,
         )
         self._check_fallbacks(settings)
+        self._check_key_models(settings)
         if default_model is not None:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
         self._check_host(settings.server)
@@ -267,19 +271,32 @@ class _Resolution:
                 self._problems.add(name.origin, what)
         return found
 
-    def _keys(self) -> tuple[KeySettings, ...]:
-        keys: dict[bytes, tuple[KeySettings, str]] = {}
+    def _keys(self, defaults: Table) -> tuple[KeySettings, ...]:
+        keys: list[KeySettings] = []
+        owners: dict[bytes, str] = {}
         for name, table in self._by_name("key", self._given.keys).items():
-            reference = table.get("secret")
-            digest = None if reference is None else self._digest(reference)
-            if reference is None or digest is None:
+            if "secret" not in table:
                 continue
-            if digest in keys:
-                what = f"`secret` in [[key]] is also that of {shown(keys[digest][0].name)}, at {keys[digest][1]}"
-                self._problems.add(reference.origin, what)
-            else:
-                keys[digest] = KeySettings(name, digest), reference.origin
-        return tuple(key for key, _ in keys.values())
+            references, origin = table["secret"].value, table["secret"].origin
+            found = [self._digest(Value(reference, origin)) for reference in references]
+            digests = tuple(dict.fromkeys(digest for digest in found if digest is not None))
+            for digest in digests:
+                if owners.setdefault(digest, name) != name:
+                    owner = next(
+                        key for key in self._given.keys if "name" in key and key["name"].value == owners[digest]
+                    )
+                    what = f"`secret` in [[key]] is also that of {shown(owners[digest])}, at {owner['secret'].origin}"
+                    self._problems.add(origin, what)
+            rules = _plain({**defaults, **table}, but=("name", "secret"))
+            keys.append(KeySettings(name, digests, limits=_key_limits(rules), **rules))
+        return tuple(keys)
+
+    def _check_key_models(self, settings: Settings) -> None:
+        """A model that a key may use is there, unless a pattern names it."""
+        for table in (self._given.tables["key_defaults"], *self._given.keys):
+            for name in table["models"].value if "models" in table else ():
+                if "*" not in name:
+                    self._check_model(settings, name, table["models"].origin, "`models` of a key")
 
     def _digest(self, reference: Value) -> bytes | None:
         """The digest of a caller's secret, or `None` where it cannot be used, which is noted as a problem."""
@@ -407,6 +424,14 @@ class _Resolution:
 
 def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: value.value for name, value in table.items() if name not in but}
+
+
+def _key_limits(rules: dict[str, Any]) -> KeyLimits:
+    """The limits of a key, which are taken out of its values."""
+    limits = {each.name: rules.pop(each.name) for each in fields(KeyLimits) if each.name in rules}
+    if "spend" in limits:
+        limits["spend"] = SpendLimit(money(limits["spend"]["amount"]), limits["spend"]["period"])
+    return KeyLimits(**limits)
 
 
 def _stream(table: Table) -> StreamSettings:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 LARGEST: Final = 2**53 - 1
@@ -15,6 +16,10 @@ LARGEST: Final = 2**53 - 1
 LONGEST: Final = 10_000_000.0
 """The longest time in seconds, 115 days: far below what overflows an event loop's timer."""
 
+_MOMENT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+"""A date, or date and time (RFC 3339, 5.6); the zone may be missing, which has a message of its own."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -145,3 +150,58 @@ def texts(about: str, check: Callable[[str], str]) -> Key:
         return tuple(check(item) for item in value)
 
     return Key(about, {"type": "array", "items": {"type": "string"}}, read)
+
+
+def one_or_more(key: Key, most: int) -> Key:
+    """A key whose value is one of another kind, or a list of them; it is read as a tuple.
+
+    Args:
+        key: The kind.
+        most: The length of the list at most.
+    """
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            return (key.read(value),)
+        if not 1 <= len(value) <= most:
+            raise ValueError(f"as a list must have 1 to {most} entries")
+        return tuple(key.read(item) for item in value)
+
+    several = {"type": "array", "items": dict(key.schema), "minItems": 1, "maxItems": most}
+    return replace(key, schema={"oneOf": [dict(key.schema), several]}, read=read)
+
+
+def moment(about: str, *, example: str) -> Key:
+    """A key that is a moment: date, time and zone, or a date alone, which means its beginning in UTC.
+
+    Args:
+        about: As for `Key`.
+        example: As for `Key`.
+    """
+
+    def read(value: Any) -> datetime:
+        if isinstance(value, str):
+            value = _moment_of(value)
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime.combine(value, time(), UTC)
+        if not isinstance(value, datetime):
+            raise ValueError("must be a date such as 2030-01-31, or with time and zone 2030-01-31T18:00:00Z")
+        if value.tzinfo is None:
+            raise ValueError("must have a time zone: add Z for UTC, or an offset such as +02:00")
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("must be in the years 1 to 9999 in UTC") from None
+
+    schema = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
+    return Key(about, schema, read, example=example)
+
+
+def _moment_of(text: str) -> date | None:
+    """The date, or the date and time, that a text is; `None`: neither."""
+    if not _MOMENT.fullmatch(text):
+        return None
+    try:
+        return date.fromisoformat(text) if len(text) == len("2030-01-31") else datetime.fromisoformat(text.upper())
+    except ValueError:  # there is no such day or hour
+        return None

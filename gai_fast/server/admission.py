@@ -20,7 +20,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.callers import Callers
 from gai_fast.server.negotiation import trace_id
 from gai_fast.server.replies import Headers, Reply, id_headers
-from gai_fast.settings import ANONYMOUS, KeySettings, ServerSettings
+from gai_fast.settings import KeySettings, ServerSettings
 
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "
@@ -57,21 +57,21 @@ class Admitted:
         query: The query parameters, decoded; the last of a name counts.
         host: The host that the request is for.
         request_id: The caller's or ours.
-        caller: The name of the key; `ANONYMOUS` where none is needed.
+        key: The caller's; `None` where none is needed.
         trace_id: Of `traceparent`.
         cors: The CORS headers of the answer.
         is_foreign: A web page of another origin, which is not allowed, makes this request.
         error: The reason to refuse the request, or `None`. Its connection is of no further use then.
     """
 
-    __slots__ = ("caller", "cors", "error", "host", "is_foreign", "path", "query", "request_id", "trace_id")
+    __slots__ = ("cors", "error", "host", "is_foreign", "key", "path", "query", "request_id", "trace_id")
 
     def __init__(self, target: str, headers: dict[str, str]) -> None:
         self.path = target
         self.query: Mapping[str, str] = {}
         self.host = headers.get("host", "")
         self.request_id = request_id(headers.get("x-request-id"))
-        self.caller = ANONYMOUS
+        self.key: KeySettings | None = None
         self.trace_id = trace_id(headers.get("traceparent"))
         self.cors: Headers = ()
         self.is_foreign = False
@@ -124,15 +124,15 @@ class Admission:
             self._check_host(admitted.host, headers, is_http_1_1, on_loopback)
             self._check_origin(admitted, headers)
             if not is_preflight(method, headers):
-                admitted.caller = self.caller(admitted.path, headers)
+                admitted.key = self.key(admitted.path, headers)
             if query:
                 admitted.query = _parse_query(query)
         except Error as error:
             admitted.error = error
         return admitted
 
-    def caller(self, path: str, headers: dict[str, str]) -> str:
-        """The name of the key that a request came with; `ANONYMOUS` where none is needed.
+    def key(self, path: str, headers: dict[str, str]) -> KeySettings | None:
+        """The key that a request came with; `None` where none is needed.
 
         Args:
             path: Below the prefix.
@@ -142,7 +142,7 @@ class Admission:
             Unauthorized: It needs a key, and has none that is known.
         """
         if self._callers is None or not path.startswith(_NEED_KEY):
-            return ANONYMOUS
+            return None
         return self._callers.find(headers)
 
     def _read_target(self, admitted: Admitted, headers: dict[str, str], prefix: str) -> str:

@@ -29,10 +29,10 @@ class Callers:
     """
 
     def __init__(self, keys: Sequence[KeySettings]) -> None:
-        self._names = {key.digest: key.name for key in keys}
+        self._keys = {digest: key for key in keys for digest in key.digests}
 
-    def find(self, headers: dict[str, str]) -> str:
-        """The name of the caller that sends a request.
+    def find(self, headers: dict[str, str]) -> KeySettings:
+        """The key of the caller that sends a request.
 
         Args:
             headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key holds.
@@ -42,9 +42,9 @@ class Callers:
         """
         key = _key_of(headers)
         if key and len(key) <= LIMITS.longest_key and key.isascii():
-            name = self._names.get(key_digest(key))
-            if name is not None:
-                return name
+            found = self._keys.get(key_digest(key))
+            if found is not None:
+                return found
         raise Error("unauthorized", "this key is not known here", reason="key")
 
 

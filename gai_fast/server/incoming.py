@@ -13,6 +13,7 @@ from gai_fast.server.admission import Admitted, check_json
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.settings import KeySettings
 
 
 class Incoming:
@@ -39,7 +40,7 @@ class Incoming:
         self.key_headers = http.headers
         self._admitted = admitted
         http.request_id = admitted.request_id
-        http.caller = admitted.caller
+        http.key = admitted.key
 
     @property
     def path(self) -> str:
@@ -65,6 +66,11 @@ class Incoming:
     def trace_id(self) -> str | None:
         """The id of `traceparent`."""
         return self._admitted.trace_id
+
+    @property
+    def key(self) -> KeySettings | None:
+        """The caller's key; `None` where none is needed."""
+        return self.http.key
 
     @property
     def caller(self) -> str:

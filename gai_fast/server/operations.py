@@ -126,14 +126,15 @@ class OperationRoutes:
         )
 
     def models(self, incoming: Incoming) -> Reply:
-        """`GET /v1/models`: the union of the objects that the OpenAI and the Anthropic SDK read."""
-        data = [_model(model) for model in self._settings.models.values()]
+        """`GET /v1/models`: those that the caller may use, as the union of the objects that both SDKs read."""
+        key = incoming.key
+        data = [_model(each) for each in self._settings.models.values() if key is None or key.may_use(each.name)]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return incoming.json_reply({"object": "list", "data": data, "has_more": False, **ends})
 
     def model(self, incoming: Incoming) -> Reply:
         """`GET /v1/models/{id}`."""
-        return incoming.json_reply(_model(self._settings.chosen(unquote(incoming.tail))))
+        return incoming.json_reply(_model(self._settings.chosen(unquote(incoming.tail), incoming.key)))
 
     def playground(self, incoming: Incoming) -> Reply:
         """`GET /`: the page."""

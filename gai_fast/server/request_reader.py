@@ -17,7 +17,7 @@ from typing import Final
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.transport import ClientTransport
-from gai_fast.settings import ANONYMOUS
+from gai_fast.settings import ANONYMOUS, KeySettings
 
 
 class HTTPRequest:
@@ -32,7 +32,7 @@ class HTTPRequest:
         keep_alive: Another request may follow on the connection.
         transport: That of its answer.
         request_id: Set by the router.
-        caller: The name of the caller's key, set by the router; `ANONYMOUS` where none is needed.
+        key: The caller's, set by the router; `None` where none is needed.
         began: Monotonic seconds at its last byte.
         metrics: The figures of the stream that answered it, once that has ended.
         refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
@@ -41,10 +41,10 @@ class HTTPRequest:
     __slots__ = (
         "began",
         "body",
-        "caller",
         "headers",
         "is_http_1_1",
         "keep_alive",
+        "key",
         "method",
         "metrics",
         "refused",
@@ -71,10 +71,15 @@ class HTTPRequest:
         self.keep_alive = keep_alive
         self.body = b""
         self.request_id = ""
-        self.caller = ANONYMOUS
+        self.key: KeySettings | None = None
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
         self.refused: tuple[str, str] | None = None
+
+    @property
+    def caller(self) -> str:
+        """The name of the caller's key; `ANONYMOUS` where none is needed."""
+        return ANONYMOUS if self.key is None else self.key.name
 
     def again(self, headers: dict[str, str], body: bytes) -> HTTPRequest:
         """Another request of the same client that differs from this one in nothing but these."""

@@ -208,7 +208,7 @@ class Router:
             handler: Answers it.
         """
         try:
-            incoming.http.caller = self._admission.caller(incoming.path, incoming.key_headers)  # known as yet
+            incoming.http.key = self._admission.key(incoming.path, incoming.key_headers)  # known as yet
             return handler(incoming)
         except Error as error:
             return incoming.refusal(error)

@@ -135,7 +135,7 @@ class StreamRoutes:
         query = incoming.query.get("q")
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
-        model = self._specs.settings.chosen(incoming.query.get("model"))
+        model = self._specs.settings.chosen(incoming.query.get("model"), incoming.key)
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not self._specs.settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
@@ -188,7 +188,7 @@ class StreamRoutes:
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
-        model = self._specs.settings.chosen(asked.model)
+        model = self._specs.settings.chosen(asked.model, incoming.key)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             dialect.check_translatable(body)

@@ -20,7 +20,7 @@ from tests.waiting import until
 
 STREAMS = "/api/v1/streams"
 RESUMABLE = {"query": "hi", "model": "m", "resumable": True}
-KEYS = tuple(KeySettings(name, key_digest(f"sk-{name}-0123456789")) for name in ("alice", "bob"))
+KEYS = tuple(KeySettings(name, (key_digest(f"sk-{name}-0123456789"),)) for name in ("alice", "bob"))
 ALICE, BOB = ({"authorization": f"Bearer sk-{name}-0123456789"} for name in ("alice", "bob"))
 
 

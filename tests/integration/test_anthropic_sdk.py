@@ -352,7 +352,7 @@ async def test_pings_keep_a_silent_stream_alive(net: Net, model: str) -> None:
 
 @on_uvloop
 async def test_a_key_comes_as_the_sdk_sends_it(net: Net) -> None:
-    keys = (KeySettings("app", key_digest("sk-app")),)
+    keys = (KeySettings("app", (key_digest("sk-app"),)),)
     gateway = await net.gateway(await net.mock(), keys=keys)
     assert (await client_of(net, gateway, api_key="sk-app").messages.create(model="m", **ASK)).content
     bearer = client_of(net, gateway, api_key=None, auth_token="sk-app")

@@ -18,7 +18,7 @@ from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, Net, on_both_loops, on_uvloop
 
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
-KEYS = (KeySettings("alice", key_digest(ALICE)), KeySettings("bob", key_digest(BOB)))
+KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),)))
 WRONG = "sk-canary-wrong-012345"
 
 

@@ -114,7 +114,7 @@ async def test_the_newest_request_has_the_chat(net: Net) -> None:
 
 @on_uvloop
 async def test_a_chat_belongs_to_its_caller(net: Net) -> None:
-    keys = tuple(KeySettings(name, key_digest(name * 8)) for name in ("ann", "bob"))
+    keys = tuple(KeySettings(name, (key_digest(name * 8),)) for name in ("ann", "bob"))
     gateway, go_on = await held(net, keys=keys)
     own, other = ({"authorization": f"Bearer {name * 8}"} for name in ("ann", "bob"))
     _, response = await gateway.stream(ASK, CHAT, **own)

@@ -140,7 +140,7 @@ async def test_an_abort_before_the_first_event_cancels_the_answer_too(net: Net) 
 @on_uvloop
 async def test_refusals_and_failures_are_events(net: Net) -> None:
     mock = await net.mock(deltas=5)
-    gateway = await net.gateway(mock, keys=(KeySettings("alice", key_digest(KEY)),))
+    gateway = await net.gateway(mock, keys=(KeySettings("alice", (key_digest(KEY),)),))
     unknown = {"query": "x", "model": "none"}
     commands = []
     for transport in TRANSPORTS:
@@ -170,7 +170,7 @@ async def test_a_server_that_cannot_be_reached_is_an_error_after_a_while(net: Ne
 async def test_without_a_websocket_or_a_stream_of_bytes_the_next_transport_is_taken(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=8))
     check_whole(await run(gateway.url, transport="ws", hide=["WebSocket"]), 8)
-    refusing = await net.gateway(await net.mock(deltas=8), keys=(KeySettings("alice", key_digest(KEY)),))
+    refusing = await net.gateway(await net.mock(deltas=8), keys=(KeySettings("alice", (key_digest(KEY),)),))
     check_whole(await run(refusing.url, transport="ws", key=KEY), 8)
 
 

@@ -30,7 +30,7 @@ from tests.waiting import until
 from tests.wire import chunk
 
 STREAM = {**QUERY, "model": "m"}
-KEYS = tuple(KeySettings(name, key_digest(f"sk-{name}-0123456789")) for name in ("alice", "bob"))
+KEYS = tuple(KeySettings(name, (key_digest(f"sk-{name}-0123456789"),)) for name in ("alice", "bob"))
 
 
 async def begun(gateway: Gateway, **headers: str) -> tuple[Client, Response]:

@@ -280,7 +280,7 @@ async def test_another_request_with_the_key_is_refused_in_the_shape_of_its_route
 async def test_a_key_belongs_to_its_caller_and_its_route(net: Net) -> None:
     mock = await net.mock(deltas=3)
     names = ("alice", "bob")
-    keys = tuple(KeySettings(name, key_digest(f"sk-{name}-0123456789")) for name in names)
+    keys = tuple(KeySettings(name, (key_digest(f"sk-{name}-0123456789"),)) for name in names)
     _, where = await at(net, mock, keys=keys)
     found = set()
     for name in names:

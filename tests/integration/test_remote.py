@@ -182,7 +182,7 @@ async def test_refusals_are_typed_and_an_upstreams_failure_is_an_event(net: Net)
             "429 Too Many Requests", b'{"error":{"message":"slow down"}}', "Content-Type: application/json"
         )
 
-    gateway = await net.gateway(await net.upstream(fail), keys=(KeySettings("me", key_digest("secret-of-mine")),))
+    gateway = await net.gateway(await net.upstream(fail), keys=(KeySettings("me", (key_digest("secret-of-mine"),)),))
     async with gai_fast.connect(gateway.url) as client:
         with pytest.raises(gai_fast.Unauthorized):
             await client.ask(QUERY)

@@ -150,7 +150,7 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], type[Exception], type[Exception]]
 @on_uvloop
 @pytest.mark.parametrize("route", CLIENTS)
 async def test_our_own_refusals_are_their_exceptions(net: Net, route: str) -> None:
-    gateway = await net.gateway(await net.mock(), max_body=8192, keys=(KeySettings("app", key_digest("sk-app")),))
+    gateway = await net.gateway(await net.mock(), max_body=8192, keys=(KeySettings("app", (key_digest("sk-app"),)),))
     ask = asking(net, gateway, route, "sk-app")
     for name, (members, *kinds) in REFUSED.items():
         with pytest.raises(kinds[route == "messages"]) as caught:

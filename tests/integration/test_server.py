@@ -99,7 +99,7 @@ async def test_a_route_takes_its_methods_and_no_other(net: Net) -> None:
 
 @on_uvloop
 async def test_every_route_but_those_of_the_operation_needs_a_key(net: Net) -> None:
-    gateway = await net.gateway(await net.mock(), keys=(KeySettings("alice", key_digest("sk-alice-012345")),))
+    gateway = await net.gateway(await net.mock(), keys=(KeySettings("alice", (key_digest("sk-alice-012345"),)),))
     for path, allowed in ROUTES.items():
         is_open = not path.startswith(("/api/", "/v1/", "/ws/"))
         for method in ("GET", "POST", "DELETE"):

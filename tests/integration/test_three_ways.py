@@ -276,7 +276,7 @@ def test_pages_and_preflights_are_answered_alike() -> None:
 
 
 ALICE = "sk-alice-0123456789"
-KEYS = (KeySettings("alice", key_digest(ALICE)), KeySettings("bob", key_digest("sk-bob-0123456789")))
+KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest("sk-bob-0123456789"),)))
 
 
 def test_a_caller_needs_a_key_alike() -> None:

@@ -46,7 +46,7 @@ from tests.waiting import until
 from tests.wire import chunk
 
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
-KEYS = (KeySettings("alice", key_digest(ALICE)), KeySettings("bob", key_digest(BOB)))
+KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),)))
 PATH = "/ws/stream"
 RESUMABLE = {**QUERY, "resumable": True}
 HEAD = 4

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from gai_fast.errors import NotFound
+from gai_fast.errors import Error, NotFound
 from gai_fast.settings import (
     KeySettings,
     LimitSettings,
@@ -143,9 +143,42 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 
 def test_a_caller_is_known_by_the_digest_of_its_key_alone() -> None:
-    key = KeySettings("alice", key_digest("sk-alice"))
-    assert key.digest.hex() == "099295a3784e1bd368dc348843a7398c1931b6b8ec2504c73e91ed2040bdc46c"
-    assert repr(key) == "KeySettings(name='alice')"
+    key = KeySettings("alice", (key_digest("sk-alice"),))
+    assert key.digests[0].hex() == "099295a3784e1bd368dc348843a7398c1931b6b8ec2504c73e91ed2040bdc46c"
+    assert "digest" not in repr(key)
+
+
+@pytest.mark.parametrize(
+    ("models", "may", "may_not"),
+    [
+        (("*",), ["fast", "openai/gpt-5", "[a]?"], []),
+        (("fast",), ["fast"], ["faster", "Fast", "main/fast", ""]),
+        (("fast-*", "openai/*"), ["fast-", "fast-1", "openai/gpt-5"], ["fast", "openai", "other/openai/x"]),
+        (("a?", "[ab]"), ["a?", "[ab]"], ["ab", "a", "b"]),
+        ((), [], ["fast", "*"]),
+    ],
+)
+def test_a_key_may_use_the_models_that_it_names(models: tuple[str, ...], may: list[str], may_not: list[str]) -> None:
+    key = KeySettings("a", (), models)
+    assert all(map(key.may_use, may))
+    assert not any(map(key.may_use, may_not))
+
+
+def test_a_model_that_the_key_may_not_use_is_forbidden_whether_or_not_it_is_there() -> None:
+    settings, key = configured(), KeySettings("a", (), ("none", "openrouter/o*"))
+    assert settings.chosen("openrouter/openai/gpt-5", key).id == "openai/gpt-5"
+    texts = set()
+    for name in ("fast", "nothing", "openrouter/x"):
+        with pytest.raises(Error, match="may not use this model; it may use: none, openrouter/o") as caught:
+            settings.chosen(name, key)
+        assert (caught.value.code, caught.value.reason) == ("forbidden", "model")
+        texts.add(caught.value.message)
+    assert len(texts) == 1
+    with pytest.raises(Error, match="may not use the default model: name one; it may use: none"):
+        settings.chosen(None, KeySettings("a", (), ()))
+    with pytest.raises(NotFound) as missing:
+        settings.chosen("none", key)
+    assert "fast" not in missing.value.message
 
 
 def test_a_configuration_can_be_copied_and_pickled() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from gai_fast.config import find
 from gai_fast.settings import (
     BreakerSettings,
     IdempotencySettings,
+    KeyLimits,
+    KeySettings,
     LimitSettings,
     ServerSettings,
+    SpendLimit,
     StoreSettings,
     StreamSettings,
     UpstreamSettings,
@@ -330,7 +334,7 @@ class TestCallers:
         text = self.key("alice", '"env:ALICE"') + self.key("bob", '"file:bob"')
         text += self.key("carol", f'"sha256:{digest.upper()}"')
         settings = folder.read(text, {"ALICE": "sk-alice-0123456789"}).settings
-        names = {key.digest: key.name for key in settings.keys}
+        names = {key.digests[0]: key.name for key in settings.keys}
         assert names == {key_digest(f"sk-{name}-0123456789"): name for name in ("alice", "bob", "carol")}
         assert "sk-" not in repr(settings)
 
@@ -359,12 +363,48 @@ class TestCallers:
                 for secret in ("hidden-012345", "sha256:hidden", f"sha256:{'a1' * 31}", f"sha512:{'a1' * 32}")
             ),
             (f'name = "a"\nsecret = "sha256:{sha256().hexdigest()}"', {}, "the digest of an empty secret"),
-            ('name = "a"\nsecret = ["env:K", "env:L"]', {}, "as a list is not supported yet: name one"),
-            ('name = "a"\nsecret = 7', {}, "3: `secret` in [[key]] must be a string that is not empty"),
             (
-                'name = "a"\nsecret = "env:K"\nexpires = 1',
+                'name = "a"\nsecret = ["env:K", "env:L"]',
                 {"K": "x" * 8},
-                "4: `expires` in [[key]] is not supported",
+                "3: `secret`: the environment variable L is not",
+            ),
+            ('name = "a"\nsecret = []', {}, "3: `secret` in [[key]] as a list must have 1 to 8 entries"),
+            (
+                'name = "a"\nsecret = ["env:K", 7]',
+                {"K": "x" * 8},
+                "3: `secret` in [[key]] must be a string that is not",
+            ),
+            ('name = "a"\nsecret = 7', {}, "3: `secret` in [[key]] must be a string that is not empty"),
+            *(
+                (
+                    f'name = "a"\nsecret = "env:K"\n{line}',
+                    {"K": "x" * 8},
+                    f"4: `{line.partition(' ')[0]}` in [[key]] {said}",
+                )
+                for line, said in (
+                    ("expires = 1", "must be a date such as 2030-01-31"),
+                    ("expires = 2030-01-31T00:00:00", "must have a time zone: add Z"),
+                    ("expires = 00:00:00", "must be a date such as"),
+                    ('role = "root"', "must be user or admin, not 'root'"),
+                    ('models = "fast"', "must be a list of strings"),
+                    ('models = [""]', "must be a list of names of models, or of patterns"),
+                    *(
+                        (f"{limit} = {value}", "must be a whole number, 0 to 1000000000")
+                        for limit in ("requests_per_minute", "tokens_per_minute", "streams")
+                        for value in ("-1", "1.5", "nan", "inf", "1_000_000_001", "true", '"1"')
+                    ),
+                    *(
+                        (f"spend = {value}", "must be a table of amount and period")
+                        for value in ("5", "{}", "{amount = 1}", '{amount = 1, period = "day", currency = "EUR"}')
+                    ),
+                    *(
+                        (f"spend = {{amount = {amount}, period = 'day'}}", "must have an amount from 0 to 9000000")
+                        for amount in ("-0.01", "nan", "inf", "9_000_001", "1e300", "true", '"1"')
+                    ),
+                    ("spend = {amount = 1e-13, period = 'day'}", "must have an amount with at most 12 decimals"),
+                    ("spend = {amount = 1, period = 'year'}", "must have a period of day, month, total"),
+                    ("spend = {amount = 1, period = ['day']}", "must have a period of day, month, total"),
+                )
             ),
             ('name = "a"\nsecrets = "env:K"', {}, "did you mean secret?"),
         ],
@@ -383,6 +423,69 @@ class TestCallers:
         same_secret, same_name = sorted(folder.problems(text, {"K": "sk-alice-0123456789", "L": "x" * 8}))
         assert same_secret == "gai-fast.toml:6: `secret` in [[key]] is also that of 'a', at gai-fast.toml:3"
         assert same_name == "gai-fast.toml:8: a second [[key]] is named 'a', as at gai-fast.toml:2"
+
+    def test_all_secrets_of_a_list_are_the_callers(self, folder: Folder) -> None:
+        old, new = "sk-old-0123456789", "sk-new-0123456789"
+        text = self.key("a", f'["env:OLD", "sha256:{sha256(new.encode()).hexdigest()}", "env:OLD"]')
+        [key] = folder.read(text, {"OLD": old}).settings.keys
+        assert key.digests == (key_digest(old), key_digest(new))
+        [told] = folder.problems(text + self.key("b", '["env:OTHER", "env:OLD"]'), {"OLD": old, "OTHER": "x" * 8})
+        assert told == "gai-fast.toml:6: `secret` in [[key]] is also that of 'a', at gai-fast.toml:3"
+
+    def test_a_key_has_the_defaults_that_it_does_not_set(self, folder: Folder) -> None:
+        text = (
+            """
+            [key_defaults]
+            models = ["demo"]
+            expires = 2030-01-31
+            requests_per_minute = 10
+            spend = {amount = 0.1, period = "month"}
+        """
+            + self.key("plain", '"env:K"')
+            + self.key("own", '"env:L"')
+        )
+        text += """
+            models = ["*"]
+            role = "admin"
+            expires = "2031-01-31T01:00:00+01:00"
+            requests_per_minute = 0
+            tokens_per_minute = 5
+            streams = 1000000000
+            spend = {amount = 9000000, period = "total"}
+        """
+        secrets = {"K": "k" * 8, "L": "l" * 8}
+        plain, own = folder.read(text, secrets).settings.keys
+        month = KeyLimits(requests_per_minute=10, spend=SpendLimit(10**11, "month"))
+        assert plain == KeySettings("plain", plain.digests, ("demo",), "user", datetime(2030, 1, 31, tzinfo=UTC), month)
+        total = KeyLimits(0, 5, 10**9, SpendLimit(9_000_000 * 10**12, "total"))
+        assert own == KeySettings("own", own.digests, ("*",), "admin", datetime(2031, 1, 31, tzinfo=UTC), total)
+        variables = {
+            "GAI_FAST_KEY_DEFAULTS__SPEND": "{amount = 7, period = 'day'}",
+            "GAI_FAST_KEY_DEFAULTS__MODELS": "demo, x*",
+        }
+        plain, own = folder.read(text, secrets | variables).settings.keys
+        assert (plain.limits.spend, plain.models) == (SpendLimit(7 * 10**12, "day"), ("demo", "x*"))
+        assert own.limits == total
+        [told] = folder.problems(text, secrets | {"GAI_FAST_KEY_DEFAULTS__SPEND": "7"})
+        assert told.startswith("GAI_FAST_KEY_DEFAULTS__SPEND: `spend` in [key_defaults] must be a table of amount and")
+
+    def test_a_key_without_defaults_may_do_all_but_operate(self, folder: Folder) -> None:
+        [key] = folder.read(self.key("a", '"env:K"'), {"K": "k" * 8}).settings.keys
+        assert key == KeySettings("a", key.digests)
+        assert (key.models, key.role, key.expires, key.limits) == (("*",), "user", None, KeyLimits())
+
+    def test_the_defaults_name_no_caller(self, folder: Folder) -> None:
+        for name in ("name", "secret"):
+            [told] = folder.problems(f'[key_defaults]\n{name} = "a"')
+            assert told.startswith(f"gai-fast.toml:2: unknown key '{name}' in [key_defaults]")
+
+    def test_a_model_of_a_key_is_there_unless_a_pattern_names_it(self, folder: Folder) -> None:
+        start = UPSTREAM + MODEL
+        for models in ('["fast", "main/any", "demo", "slow*", "*"]', "[]"):
+            assert folder.read(f"{start}[key_defaults]\nmodels = {models}")
+        for table in ("[key_defaults]\n", self.key("a", '"env:K"')):
+            [told] = folder.problems(f'{start}{table}models = ["fsat"]', {"K": "k" * 8})
+            assert told.endswith("`models` of a key: no model is named 'fsat'; did you mean fast?")
 
     def test_callers_stand_in_the_file_only(self, folder: Folder) -> None:
         [told] = folder.problems("", {"GAI_FAST_KEY__NAME": "a"})

@@ -9,6 +9,7 @@ import pytest
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.forwarding import NOBODY, Forwarding
+from gai_fast.settings import KeySettings
 from tests.unit.server.requests import http
 
 
@@ -36,7 +37,7 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
 
 def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("GET", "/here")
-    asked.request_id, asked.caller = "abc", "alice"
+    asked.request_id, asked.key = "abc", KeySettings("alice", ())
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         log_request(asked, 200, NOBODY)
         asked.metrics = StreamMetrics(duration=1.0)

@@ -9,11 +9,11 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.server.admission import Admission, Admitted, check_json, preflight
 from gai_fast.server.routes import ROUTES
-from gai_fast.settings import ANONYMOUS, KeySettings, ServerSettings, key_digest
+from gai_fast.settings import KeySettings, ServerSettings, key_digest
 
 HOST = "127.0.0.1:8080"
 KEY = "sk-alice-0123456789"
-KEYS = (KeySettings("alice", key_digest(KEY)),)
+KEYS = (KeySettings("alice", (key_digest(KEY),)),)
 
 
 def admit(
@@ -189,14 +189,14 @@ def test_every_route_needs_a_key_but_those_for_operation(path: str) -> None:
 def test_paths_beside_the_routes_need_a_key_too(target: str) -> None:
     assert verdict(admit(target, keys=KEYS)) == (401, "key")
     admitted = admit(target, keys=KEYS, x_api_key=KEY)
-    assert (verdict(admitted), admitted.caller) == ((200, None), "alice")
+    assert (verdict(admitted), admitted.key) == ((200, None), KEYS[0])
 
 
 def test_without_keys_nobody_needs_one() -> None:
     for headers in ({}, {"x_api_key": KEY}, {"authorization": "Basic YTpi"}):
         admitted = admit("/v1/models", **headers)
-        assert (verdict(admitted), admitted.caller) == ((200, None), ANONYMOUS)
-    assert admit("/healthz", keys=KEYS, x_api_key=KEY).caller == ANONYMOUS
+        assert (verdict(admitted), admitted.key) == ((200, None), None)
+    assert admit("/healthz", keys=KEYS, x_api_key=KEY).key is None
 
 
 def test_a_key_in_the_query_string_is_none() -> None:

@@ -10,7 +10,7 @@ from gai_fast.server.callers import Callers
 from gai_fast.settings import KeySettings, key_digest
 
 ALICE, BOB = "sk-alice-0123456789", "sk-bob-0123456789"
-CALLERS = Callers([KeySettings("alice", key_digest(ALICE)), KeySettings("bob", key_digest(BOB))])
+CALLERS = Callers([KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),))])
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,16 @@ CALLERS = Callers([KeySettings("alice", key_digest(ALICE)), KeySettings("bob", k
     ],
 )
 def test_a_key_is_taken_from_the_header_of_any_sdk(headers: dict[str, str]) -> None:
-    assert CALLERS.find(headers) == "alice"
+    assert CALLERS.find(headers).name == "alice"
+
+
+def test_each_secret_of_a_key_is_its_callers() -> None:
+    rotated = Callers([KeySettings("alice", (key_digest(ALICE), key_digest(BOB)))])
+    assert [rotated.find({"x-api-key": secret}).name for secret in (ALICE, BOB)] == ["alice", "alice"]
 
 
 def test_each_key_is_one_caller() -> None:
-    assert CALLERS.find({"x-api-key": BOB}) == "bob"
+    assert CALLERS.find({"x-api-key": BOB}).name == "bob"
 
 
 @pytest.mark.parametrize(
@@ -66,12 +71,12 @@ def test_anything_else_is_unauthorized_and_not_repeated(headers: dict[str, str],
 
 def test_a_key_may_be_as_long_as_the_limit() -> None:
     longest = "x" * LIMITS.longest_key
-    digests = [KeySettings("a", key_digest(longest)), KeySettings("b", key_digest(f"{longest}x"))]
-    assert Callers(digests).find({"x-api-key": longest}) == "a"
+    digests = [KeySettings("a", (key_digest(longest),)), KeySettings("b", (key_digest(f"{longest}x"),))]
+    assert Callers(digests).find({"x-api-key": longest}).name == "a"
     with pytest.raises(Error, match="not known"):
         Callers(digests).find({"x-api-key": f"{longest}x"})
 
 
 def test_the_digest_of_nothing_lets_nobody_in() -> None:
     with pytest.raises(Error, match="not known"):
-        Callers([KeySettings("a", key_digest(""))]).find({"x-api-key": ""})
+        Callers([KeySettings("a", (key_digest(""),))]).find({"x-api-key": ""})

@@ -13,7 +13,7 @@ from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import Settings, StreamSettings
+from gai_fast.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from tests.unit.server.requests import http, incoming
 from tests.unit.server.test_stream_response import FakeConnection
@@ -48,7 +48,6 @@ class Fixture:
     async def post(self, stream_id: str, chat_id: str = "c", start: Any = None) -> FakeConnection:
         connection = FakeConnection()
         asked = incoming(http("POST", "/api/v1/chat", client=connection))
-        asked.http.caller = "anonymous"
         response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=False)
         self.routes.begin(
             asked,
@@ -63,7 +62,7 @@ class Fixture:
     async def get(self, tail: str = "c/stream", caller: str = "anonymous") -> FakeConnection:
         connection = FakeConnection()
         asked = incoming(http("GET", f"/api/v1/chat/{tail}", client=connection), tail)
-        asked.http.caller = caller
+        asked.http.key = None if caller == ANONYMOUS else KeySettings(caller, ())
         assert self.routes.follow(asked) is None
         await until(lambda: not len(self.routes._pending))
         return connection

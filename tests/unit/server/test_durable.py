@@ -15,7 +15,7 @@ from gai_fast.request import Request
 from gai_fast.server.durable import DurableRoutes, Place, Running, place_of, state_of
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply
-from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import ANONYMOUS, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.net.fakes import FakeClient, FakeOutput
 from tests.unit.server.requests import http, incoming
@@ -40,7 +40,7 @@ def ask(
 ) -> Incoming:
     names = {"host": "127.0.0.1", **{name.replace("_", "-"): value for name, value in headers.items()}}
     asked = incoming(http(method, f"/?{query}", names, client=connection or FakeConnection()), tail)
-    asked.http.caller = caller
+    asked.http.key = None if caller == ANONYMOUS else KeySettings(caller, ())
     return asked
 
 

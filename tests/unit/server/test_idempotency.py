@@ -12,7 +12,7 @@ from gai_fast.errors import Error
 from gai_fast.server.idempotency import KeyedRequest, KeyedRequests, fingerprint, key_of, keyed
 from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import StoreSettings, StreamSettings
+from gai_fast.settings import KeySettings, StoreSettings, StreamSettings
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.requests import http, incoming
@@ -76,7 +76,7 @@ def test_a_key_has_a_name_of_its_own_for_each_caller_and_route() -> None:
         ('a","/b', "/b", "c"),
     ):
         asked = incoming(http("POST", path))
-        asked.http.caller = caller
+        asked.http.key = KeySettings(caller, ())
         found.add(keyed(asked, name, b"{}", "s", cast(Any, None), cast(Any, None), is_native=True).key)
     assert len(found) == 5
 

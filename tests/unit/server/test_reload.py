@@ -18,7 +18,7 @@ from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settin
 
 UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1")
 OLD = Settings(upstreams={"up": UP}, models={"m": ModelSettings("m", UP, "m")}, default_model="m")
-KEY = KeySettings("alice", key_digest("sk"))
+KEY = KeySettings("alice", (key_digest("sk"),))
 
 
 def changed(**parts: Any) -> Settings:

@@ -209,7 +209,7 @@ def test_a_request_that_a_guard_refuses_closes_its_connection() -> None:
 
 
 def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_body_is_read() -> None:
-    table = router(keys=(KeySettings("alice", key_digest("sk-alice")),))
+    table = router(keys=(KeySettings("alice", (key_digest("sk-alice"),)),))
     for path, shape in (("/v1/fail", OPENAI), ("/v1/nothing", OPENAI), ("/api/nothing", NATIVE)):
         reply = ask(table, "GET", path)
         assert (reply.status, reply.close) == (401, True)
@@ -227,7 +227,7 @@ def test_a_handler_knows_who_asks() -> None:
     asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
     begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
     handlers = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))
-    keys = (KeySettings("alice", key_digest("sk-alice")),)
+    keys = (KeySettings("alice", (key_digest("sk-alice"),)),)
     admission = Admission(ServerSettings(), keys, only_demo=False)
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
     SEEN.clear()
