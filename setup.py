@@ -61,6 +61,7 @@ COMPILED = (
     "ids",
     "learning",
     "meter",
+    "money",
     "net/attempts",
     "net/delivery",
     "net/follower",

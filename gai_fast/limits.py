@@ -840,6 +840,20 @@ class Limits:
     compared_path: int = 128
     """Characters of an unknown path that routes are compared with, in 0.3 ms at most: the longest route has 25."""
 
+    price: int = 1_000_000
+    """Units of currency for a million tokens: one for a token. The dearest models cost some hundred dollars, and a
+    dollar is 25,000 of the smallest units in use."""
+
+    price_list: int = 8 * KIB
+    """Entries of a price list: the longest public lists have 3,000."""
+
+    priced_tokens: int = 1_000_000_000
+    """Tokens of one kind that an answer is charged for: a hundred times the largest context. A larger count is an
+    upstream's mistake, or its lie."""
+
+    charge: int = 100_000
+    """Units of currency that one attempt costs at most: 64 bits hold 90 such charges exactly."""
+
     config_file: int = 1 * MIB
     """Bytes of a configuration file: a larger one is the wrong file."""
 

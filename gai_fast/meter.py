@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gai_fast._impl import Bounds, StreamCounters
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
+from gai_fast.money import Bill
 
 _BOUNDS: Final = Bounds(GAP_BOUNDS)
 
@@ -78,12 +79,16 @@ class StreamMeter:
         trace_id: str | None = None,
         retries: int = 0,
         fallbacks: int = 0,
+        key: str = "",
+        bill: Bill | None = None,
     ) -> StreamMetrics:
         """Returns the figures.
 
         Args:
             now: When the stream ended. The other arguments are not measured here; `StreamMetrics` explains them.
+            bill: The stream's charges.
         """
+        total = None if bill is None else bill.total()
         asked = self._began if self._asked is None else self._asked
         counters = self.counters
         first, upstream_first = self._first, counters.first_at
@@ -114,4 +119,8 @@ class StreamMeter:
             trace_id=trace_id,
             retries=retries,
             fallbacks=fallbacks,
+            key=key,
+            cost=None if total is None else total[0],
+            currency="" if total is None else total[1],
+            charges=() if bill is None else bill.charges,
         )

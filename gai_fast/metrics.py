@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
+from gai_fast.money import Amount, Charge
+
 GAP_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
     40.0, 80.0,
@@ -56,6 +58,11 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
         trace_id: The trace's id, where there is one.
         retries: Attempts of the same model that failed before.
         fallbacks: Models that failed before.
+        key: The name of the key that the stream belongs to; `anonymous` where none is needed, empty for a program in
+            this process.
+        cost: The cost of the stream, failed attempts included; `None`: it is not known.
+        currency: The currency of the cost.
+        charges: The cost by attempt, in all currencies.
     """
 
     duration: float
@@ -84,6 +91,10 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
     trace_id: str | None = None
     retries: int = 0
     fallbacks: int = 0
+    key: str = ""
+    cost: Amount | None = None
+    currency: str = ""
+    charges: tuple[Charge, ...] = ()
 
     @property
     def tokens_per_second(self) -> float | None:

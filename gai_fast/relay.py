@@ -35,6 +35,7 @@ from gai_fast.errors import Error, GaiFastError, Malformed
 from gai_fast.events import AROUND, ASIDES, DELTAS, NO_CONTENT, TYPES, Event, done, join_surrogates
 from gai_fast.learning import Learning
 from gai_fast.limits import LIMITS
+from gai_fast.money import Bill, cost_member
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
 from gai_fast.providers._chunks import parse_chunk
@@ -130,10 +131,13 @@ class Relay:
         failed: Asked about each failure of the upstream; `True`: `begin` will follow.
         transcript: Keeps the delivered content, for an attempt that goes on from it; it needs all events, so there are
             no `deltas` or `frames`.
+        bill: Gets the charges of the stream's attempts, whose owner begins each of them there; the usage of the end
+            then has the `cost`.
     """
 
     __slots__ = (
         "_adapter",
+        "_bill",
         "_body",
         "_chain",
         "_characters",
@@ -145,6 +149,8 @@ class Relay:
         "_failed_rest",
         "_failure",
         "_frames",
+        "_generated",
+        "_goes_on",
         "_halves",
         "_has_told",
         "_is_void",
@@ -169,6 +175,7 @@ class Relay:
         "has_content",
         "is_cut",
         "others",
+        "owes",
         "state",
     )
 
@@ -187,7 +194,10 @@ class Relay:
         chain: Chain | None = None,
         failed: Callable[[Error], bool] | None = None,
         transcript: Transcript | None = None,
+        bill: Bill | None = None,
     ) -> None:
+        self._bill = bill
+        self._goes_on = False  # the attempt goes on from the content of another one
         self._stream_id = stream_id
         self._on_malformed = on_malformed
         self._prompt_characters = prompt_characters
@@ -197,7 +207,7 @@ class Relay:
         self._transcript = transcript
         self._continued: Literal["verified", "prefill"] | None = None
         # Complete calls and usage of a failed attempt, for the end, until the next attempt brings new content.
-        self._failed_rest: tuple[list[Event], dict[str, object]] | None = None
+        self._failed_rest: tuple[list[Event], dict[str, Any]] | None = None
         self._chain = chain
         self._has_told = False
         self._now_ms = 0
@@ -244,6 +254,9 @@ class Relay:
         """Whether the attempt has brought no event yet."""
         self.has_content = False
         """Whether the attempt has brought content, repeated content included."""
+        self.owes = True
+        """Whether the attempt is under way at its upstream, so that it is charged where it ends now."""
+        self._generated = 0  # characters of the attempt, repeated ones included; counted where there is a transcript
         self._is_void = False  # the client has a start: frames that only repeat it are not passed on
         self._body = Body(adapter.api)
         self._copier = DeltaCopier(
@@ -288,6 +301,7 @@ class Relay:
             return
         self._attempt(adapter, sink, deltas, frames, upstream, translate)
         self._continued = continued
+        self._goes_on = continued is not None
         keeps_start = frames is not None and not frames.whole  # nothing of a whole answer has been sent
         self._is_void = keeps_start and continued is None and self.state is not State.IDLE
         failure = self._failure
@@ -444,6 +458,9 @@ class Relay:
         if self._transcript is not None and self._failed_rest is None and self.state is State.STREAMING:
             calls = [self._transcript.named(event) for event in self._adapter.abort()]
             self._failed_rest = calls, self._partial_usage()
+        if self._bill is not None and self.has_content:
+            self._bill.charge_failed(self._own_usage("partial"), self._adapter.own_cost)
+        self.owes = False
         return True
 
     def _blamed(self, error: Error) -> Error:
@@ -558,7 +575,7 @@ class Relay:
             self.is_cut = True
         self.state = State.CLOSED
 
-    def _emit_complete_calls(self) -> dict[str, object]:
+    def _emit_complete_calls(self) -> dict[str, Any]:
         """Emits the complete calls of an incomplete answer; returns its usage."""
         transcript, self._transcript = self._transcript, None
         if self._failed_rest is not None:  # the attempt has brought nothing new: all is as the one before left it
@@ -818,7 +835,7 @@ class Relay:
             return
         self._body.kind = BodyKind.IGNORED
         if "usage" not in events[-1] and self._prompt_characters is not None:
-            events[-1]["usage"] = self._estimated_usage("estimated")
+            events[-1]["usage"] = self._estimated_usage(self._characters, "estimated")
         self._emit_all(events)
         self._emit(done(True))
 
@@ -845,6 +862,7 @@ class Relay:
                     return
             self.has_content = True
             if self._transcript is not None:
+                self._generated += len(text)
                 new = self._transcript.take(event)
                 if new is None:
                     return
@@ -869,13 +887,17 @@ class Relay:
             self.delivered = self.delivered or is_content
             self.others += 1
             if kind in ("finish", "error"):
-                self.end = event
+                self.end = event = self._billed(event)
                 if kind == "finish" and self._continued is not None:
                     event["continued"] = self._continued
         if self._chain is None:
             self._write(event)
         else:
             for made in self._chain.process(event, self._now_ms):
+                if made["type"] in ("finish", "error"):  # a processor may have counted the tokens
+                    made = self._billed(made)
+                    if "usage" in made:
+                        self.end["usage"] = made["usage"]
                 self._tell(made)
         self.state = state
         if kind == "start" and self._early_warnings:
@@ -924,21 +946,65 @@ class Relay:
         for half in halves.values():
             self._emit({**half, DELTAS[half["type"]]: "\ufffd"})  # type: ignore[misc]  # as above
 
-    def _partial_usage(self) -> dict[str, object]:
+    def left(self) -> dict[str, Any] | None:
+        """Returns the usage of a stream that ends without an event for that, as its client is gone; charges it.
+
+        Without content an attempt is charged for its prompt, if it `owes`.
+        """
+        bill = self._bill
+        usage: dict[str, Any] = {}
+        if self.owes and self._prompt_characters is not None:
+            usage = self._own_usage("partial")
+            if bill is not None:
+                bill.charge_last(usage, self._adapter.own_cost)
+        return self._with_cost(usage) or None
+
+    def _billed(self, event: Event) -> Event:
+        """Charges the last attempt, and returns the end with the stream's cost in its usage.
+
+        An upstream that fails before any content is not charged: it has sold nothing.
+        """
+        bill, usage = self._bill, event.get("usage")
+        if bill is None or usage is None:
+            return event
+        if self.owes and (event["type"] == "finish" or self.has_content):
+            source: str | None = usage.get("source")
+            if source is not None and self._goes_on:  # an estimate counts the content of the attempt before, too
+                bill.charge_last(self._own_usage(source), self._adapter.own_cost)
+            else:
+                bill.charge_last(usage, self._adapter.own_cost)
+        event["usage"] = self._with_cost(usage)
+        return event
+
+    def _with_cost(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns usage with the cost of the stream so far, where that is known; never without tokens."""
+        total = None if self._bill is None or not usage else self._bill.total()
+        return usage if total is None else {**usage, "cost": cost_member(total[0], total[1])}
+
+    def _own_usage(self, source: str) -> dict[str, Any]:
+        """Returns the usage of the attempt alone, should it end now, for its charge."""
+        characters = self._characters if self._transcript is None and not self._goes_on else self._generated
+        return self._counted_or_estimated(characters, source)
+
+    def _partial_usage(self) -> dict[str, Any]:
         """The usage up to an end that was not the provider's: its last count, or an estimate."""
-        counted: dict[str, Any] = dict(self._adapter.usage or {})
+        counted = self._adapter.usage
         if self._prompt_characters is None or (self.state is State.IDLE and not counted):
             return {**counted, "source": "partial"} if counted else {}
+        return self._counted_or_estimated(self._characters, "partial")
+
+    def _counted_or_estimated(self, characters: int, source: str) -> dict[str, Any]:
+        counted: dict[str, Any] = dict(self._adapter.usage or {})
         # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
-        usage = self._estimated_usage("partial")
+        usage = self._estimated_usage(characters, source)
         usage["input_tokens"] = counted.get("input_tokens", usage["input_tokens"])
         usage["output_tokens"] = max(counted.get("output_tokens", 0), usage["output_tokens"])
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
         return {**counted, **usage}
 
-    def _estimated_usage(self, source: Literal["estimated", "partial"]) -> dict[str, Any]:
+    def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
         """Estimates by length."""
-        into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(self._characters)
+        into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(characters)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
 

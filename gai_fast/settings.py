@@ -142,6 +142,29 @@ class UpstreamSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class Price(_Snapshot):
+    """The price of a model's tokens: for a million of them, in 10^-12 of the currency (`money.Amount`)."""
+
+    input: int
+    output: int
+    cached_input: int
+    cache_write: int
+    reasoning: int
+    currency: str = "USD"
+    """Three letters of ISO 4217."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList(_Snapshot):
+    """The price list that `[prices] file` names."""
+
+    date: str | None = None
+    """The day that the list says it is of, as `2026-11-20`."""
+    prices: Mapping[tuple[str, str], Price] = field(default_factory=dict)
+    """By provider, without `:api`, and the id that the upstream is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings(_Snapshot):
     """One `[[model]]`, or the one that `<upstream>/<id>` names."""
 
@@ -155,6 +178,8 @@ class ModelSettings(_Snapshot):
     """The model that is tried where this one fails, by error code."""
     prefill: bool = False
     """Whether the upstream continues an assistant message at the end of the conversation."""
+    price: Price | None = None
+    """The price of `[[model]]`, which counts before the price list's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +330,7 @@ class Settings(_Snapshot):
     store: StoreSettings = StoreSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     limits: LimitSettings = LimitSettings()
+    prices: PriceList = PriceList()
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
@@ -328,6 +354,16 @@ class Settings(_Snapshot):
         if slash and identifier and upstream in self.upstreams:
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
         return None
+
+    def price(self, model: ModelSettings) -> Price | None:
+        """The price of a model's tokens; `None`: it has none.
+
+        Args:
+            model: The model; its upstream's provider and its `id` find the price in the list.
+        """
+        if model.price is not None or not self.prices.prices:
+            return model.price
+        return self.prices.prices.get((model.upstream.provider.partition(":")[0], model.id))
 
     def chosen(self, name: str | None, key: KeySettings | None = None) -> ModelSettings:
         """The model a request means.

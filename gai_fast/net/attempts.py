@@ -30,7 +30,7 @@ from gai_fast.net.upstream import Receiver
 from gai_fast.providers import Adapter
 from gai_fast.relay import Relay, State
 from gai_fast.request import Request
-from gai_fast.settings import Settings, UpstreamSettings
+from gai_fast.settings import Price, Settings, UpstreamSettings
 from gai_fast.transcript import Transcript
 
 Translate = Callable[[Error], Error]
@@ -179,6 +179,11 @@ class Attempts:
     def upstream(self) -> UpstreamSettings:
         """The upstream of the attempt."""
         return self.spec.model.upstream
+
+    @property
+    def price(self) -> Price | None:
+        """The price of the attempt's model."""
+        return self._settings.price(self.spec.model)
 
     @property
     def retries(self) -> int:

@@ -488,6 +488,7 @@ class Engine:
             stream_id=stream_id,
             request_id=spec.request_id,
             trace_id=spec.trace_id,
+            key=spec.caller,
         )
         tell_sinks(self.sinks, metrics)
 

@@ -24,6 +24,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
+from gai_fast.money import Bill
 from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
@@ -113,10 +114,12 @@ class Session:
             is_timed=spec.log_header is None,
         )
         self.attempts = Attempts(runner, spec, stream_id, self._meter, loop)
+        self._bill = Bill()
         adapter, translate = self.attempts.first(self)
         is_made = False
         try:
             self._use_output(spec.output)
+            self._begin_bill()
             self.relay = self._make_relay(adapter, translate)
             self._arm()
             is_made = True
@@ -170,7 +173,13 @@ class Session:
             prompt_characters=spec.prompt_characters,
             failed=self._failed,
             transcript=self.attempts.transcript,
+            bill=self._bill,
         )
+
+    def _begin_bill(self) -> None:
+        """Charges the attempt by its own model's price from now on."""
+        upstream = self.attempts.upstream
+        self._bill.begin(upstream.provider.partition(":")[0], upstream.name, self.attempts.price)
 
     def _use_output(self, former: Output) -> None:
         """Writes to the output of the attempt's spec from now on, where that is another one than before."""
@@ -210,6 +219,7 @@ class Session:
                 return
             adapter, translate, continued = began
             self._use_output(former.output)
+            self._begin_bill()
             spec, exchange = self.attempts.spec, self.attempts.exchange
             if self._delivery.is_paused and exchange is not None:
                 exchange.pause_reading()
@@ -345,6 +355,7 @@ class Session:
             return
         try:
             self._settle()
+            self._note_unasked()
             self.attempts.close_exchange()
             self._clock.tick()
             if error is None:
@@ -354,6 +365,12 @@ class Session:
             self._advance()
         except Exception as problem:  # noqa: BLE001  # rule 2
             self._break_off(problem)
+
+    def _note_unasked(self) -> None:
+        """Has the attempt not charged where nothing of it was sent: it still waits for a connection, or to be made."""
+        exchange = self.attempts.exchange
+        if exchange is not None and exchange.is_waiting:
+            self.relay.owes = False
 
     # -- time --
 
@@ -431,6 +448,10 @@ class Session:
         self._note_read()
         relay, attempts = self.relay, self.attempts
         spec, upstream, end = attempts.spec, attempts.upstream, relay.end
+        usage = end.get("usage")
+        if usage is None and (outcome == "disconnected" or relay.has_content):
+            self._note_unasked()
+            usage = relay.left()
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
             self._note_told()
         return self._meter.end(
@@ -439,7 +460,7 @@ class Session:
             events=relay.deltas + relay.others,
             code=None if relay.error is None else relay.error.code,
             finish_reason=end.get("finish_reason"),
-            usage=end.get("usage"),
+            usage=usage,
             provider=end.get("provider") or upstream.provider.partition(":")[0],
             upstream=upstream.name,
             model=self._model,
@@ -451,6 +472,8 @@ class Session:
             trace_id=spec.trace_id,
             retries=attempts.retries,
             fallbacks=attempts.models - 1,
+            key=spec.caller,
+            bill=self._bill,
         )
 
     # -- out --

@@ -20,6 +20,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error, Malformed, Unsupported
 from gai_fast.events import Event
+from gai_fast.money import Amount, amount_of
 from gai_fast.providers._chunks import parse_chunk
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import is_given, merged
@@ -353,6 +354,8 @@ class Adapter(ABC):
         """Whether the provider has named the model; the first name holds."""
         self.started = False
         self.usage: dict[str, Any] | None = None
+        self.own_cost: Amount | None = None
+        """The provider's own figure of the cost so far, in US dollars."""
         self.room = Room()
         """Limits everything that the adapter keeps of the answer."""
 
@@ -415,6 +418,14 @@ class Adapter(ABC):
             name: Its name.
             text: Its JSON text.
         """
+
+    def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
+        """Returns the provider's own figure in its usage, where it has one; by default OpenRouter's `cost`, in dollars.
+
+        Args:
+            usage: The provider's usage object.
+        """
+        return amount_of(usage.get("cost"))
 
     def abort(self) -> list[Event]:
         """Returns events for the complete parts of an incomplete answer; called once before an `error`."""

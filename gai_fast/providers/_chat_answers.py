@@ -117,7 +117,7 @@ class ChatAdapter(Adapter):
             return None
         counted = self.count_usage(usage) if usage else None
         if counted:
-            self.usage = counted
+            self._count(counted, usage)
         self.copyable = True
         self.is_plain = not calls and not index
         self.chunk = text
@@ -150,7 +150,7 @@ class ChatAdapter(Adapter):
         usage = self.usage_in(parsed) if isinstance(parsed, dict) else None
         counted = self.count_usage(usage) if usage else None
         if counted:
-            self.usage = counted  # a chunk that reports a failure may have usage, too
+            self._count(counted, usage)  # a chunk that reports a failure may have usage, too
         chunk = self.checked(parsed)
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
@@ -175,6 +175,10 @@ class ChatAdapter(Adapter):
             # Of copied chunks only the last usage is read, by its name: it must be valid and the only one in the chunk.
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
         return self._begun(events, identifier, model)
+
+    def _count(self, counted: dict[str, int], usage: Any) -> None:
+        """Notes usage in our terms, and the provider's own."""
+        self.usage, self.own_cost = counted, self.cost_in(usage)
 
     def _begun(self, events: list[Event], identifier: str, model: str) -> list[Event]:
         """Returns the events of a chunk, with `start` before the first ones."""
@@ -325,7 +329,10 @@ class ChatAdapter(Adapter):
         return events + calls.take(call, fragment)
 
     def kept(self, name: str, text: str) -> None:
-        self.usage = self.count_usage(parse_chunk(text)) or self.usage
+        usage = parse_chunk(text)
+        counted = self.count_usage(usage)
+        if counted:
+            self._count(counted, usage)
 
     def expected(self) -> Event | None:
         return {"type": "text.delta", "text": ""} if self.started and self.named and 0 in self.choices else None

@@ -272,7 +272,8 @@ class ResponsesAdapter(Adapter):
             written=count(into.get("cache_write_tokens")),
             reasoning=count(out.get("reasoning_tokens")),
         )
-        self.usage = counted or self.usage
+        if counted:
+            self.usage, self.own_cost = counted, self.cost_in(usage)
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
         """Reads what stands beside the output of a complete answer."""

@@ -2,7 +2,7 @@
 
 Source: Perplexity's API reference. Besides the dialect:
 
-* Usage comes on every chunk, cumulative, unasked.
+* Usage comes on every chunk, cumulative, unasked; its `cost` is an object, in dollars: `total_cost` is the sum.
 * `citations` (URLs) and `search_results` (URLs with titles) are repeated on every chunk: each source is one citation.
 * The last chunk is called `chat.completion.done`; there is no chunk with only a role.
 * There are no tools, no seed and no stop sequences, and no JSON without a schema; a file is its bare base64 in a
@@ -11,15 +11,18 @@ Source: Perplexity's API reference. Besides the dialect:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
+from gai_fast.money import Amount, amount_of
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._events import citation
 from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.request import (
     AssistantMessage,
     FilePart,
@@ -80,6 +83,14 @@ class PerplexityAdapter(ChatAdapter):
         uris = [uri for uri in chunk.get("citations") or titles if isinstance(uri, str)]
         return self.citations_once(citation(uri, titles.get(uri)) for uri in uris)
 
+    def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
+        return _cost_in(usage)
+
+
+def _cost_in(usage: Mapping[str, Any]) -> Amount | None:
+    cost = usage.get("cost")
+    return amount_of(cost.get("total_cost")) if isinstance(cost, dict) else None
+
 
 class PerplexityResponses(ResponsesAPI):
     """The agent API, at the path that OpenAI's SDK uses."""
@@ -88,6 +99,16 @@ class PerplexityResponses(ResponsesAPI):
     base_url = Perplexity.base_url
     key_variable = Perplexity.key_variable
     path = "/v1/responses"
+
+    def adapter(self, model: str | None = None) -> PerplexityResponsesAdapter:
+        return PerplexityResponsesAdapter(self, model)
+
+
+class PerplexityResponsesAdapter(ResponsesAdapter):
+    """Reads the cost, which has the form of the chat API's."""
+
+    def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
+        return _cost_in(usage)
 
 
 APIS: Final[dict[str, API]] = {"": Perplexity(), "responses": PerplexityResponses()}

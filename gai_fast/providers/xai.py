@@ -5,6 +5,7 @@ Source: xAI's API reference and recorded answers. Besides the dialect:
 * Chunks have an empty delta while the model thinks; some models repeat the same reasoning, which is kept.
 * `citations`, a list of URLs, at the top level of the last chunk.
 * `completion_tokens` leaves the reasoning out, and `cached_tokens` may be more than `prompt_tokens`.
+* `cost_in_usd_ticks` in the usage is the cost, in 10^-10 dollars.
 * Errors may be `{"code": "…", "error": "text"}`, also with status 200; a wrong key is a 400.
 * The lowest effort is `low`; files are only accepted by an id of xAI's.
 * Responses (`xai:responses`) are the Responses dialect; a `custom_tool_call` there is one of xAI's own tools at work
@@ -13,12 +14,15 @@ Source: xAI's API reference and recorded answers. Besides the dialect:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
+from gai_fast.money import Amount, amount_of
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chunks import count
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.request import ImagePart, TextPart
@@ -57,6 +61,9 @@ class XAIAdapter(ChatAdapter):
             usage["total_tokens"] = into + out
         return usage
 
+    def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
+        return _cost_in(usage)
+
 
 class XAIResponses(ResponsesAPI):
     """`https://api.x.ai/v1/responses`."""
@@ -74,6 +81,18 @@ class XAIResponsesAdapter(ResponsesAdapter):
     """Reads custom tool calls as those of xAI's own tools."""
 
     client_calls = frozenset({"function_call"})
+
+    def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
+        return _cost_in(usage)
+
+
+def _cost_in(usage: Mapping[str, Any]) -> Amount | None:
+    ticks = count(usage.get("cost_in_usd_ticks"))
+    return None if ticks is None else amount_of(ticks / _TICKS)
+
+
+_TICKS: Final = 10**10
+"""Ticks in a dollar."""
 
 
 APIS: Final[dict[str, API]] = {"": XAI(), "responses": XAIResponses()}

@@ -1,0 +1,192 @@
+"""Money: amounts as whole numbers, the cost of tokens, and the charges of one stream.
+
+Owns the unit of amounts, their text, and which attempts of a stream are charged with what. Knows no
+price list, no ledger and no provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import Any, Final, NamedTuple
+
+from gai_fast.limits import LIMITS
+from gai_fast.settings import Price
+
+Amount = int
+"""Money: 10^-12 of a currency's unit. Sums of whole numbers are exact."""
+
+UNIT: Final = 10**12
+"""The amount of one unit of a currency."""
+
+USD: Final = "USD"
+
+_PRICED_TOKENS: Final = 10**6
+"""The number of tokens that a price is for."""
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+
+
+class Charge(NamedTuple):
+    """The cost of one attempt at an answer.
+
+    Attributes:
+        provider: The adapter's name, without `:api`.
+        upstream: The name of the upstream.
+        amount: The cost.
+        currency: Its currency, three letters of ISO 4217.
+    """
+
+    provider: str
+    upstream: str
+    amount: Amount
+    currency: str
+
+
+def amount_of(figure: Any) -> Amount | None:
+    """Returns a provider's figure as an amount, rounded half to even.
+
+    Args:
+        figure: A number of units; whatever else an upstream may send.
+
+    Returns:
+        `None`: It is no number, negative, or above `limits.charge`.
+    """
+    if isinstance(figure, bool) or not isinstance(figure, (int, float, Decimal)):
+        return None
+    try:
+        # The shortest decimal text of a float is the number that was written, up to 15 digits.
+        exact = Decimal(repr(figure)) if isinstance(figure, float) else Decimal(figure)
+        if not 0 <= exact <= LIMITS.charge:
+            return None
+        return int(_EXACT.multiply(exact, UNIT).to_integral_value(ROUND_HALF_EVEN))
+    except InvalidOperation:  # a NaN compares with nothing
+        return None
+
+
+def written(amount: Amount) -> str:
+    """Returns an amount as a decimal number of units: all digits, no exponent."""
+    units, rest = divmod(amount, UNIT)
+    return f"{units}.{rest:012d}".rstrip("0").rstrip(".")
+
+
+def cost_member(amount: Amount, currency: str) -> dict[str, Any]:
+    """Returns `usage.cost`.
+
+    Args:
+        amount: The cost.
+        currency: Its currency.
+    """
+    return {"amount": amount / UNIT, "currency": currency}
+
+
+def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
+    """Returns the cost of tokens, rounded half to even.
+
+    Cached and written input is part of the input, reasoning of the output, also where an upstream's counts contradict
+    that: no part is negative. A count above `limits.priced_tokens` counts as this limit.
+
+    Args:
+        usage: Counts as events have them.
+        price: The price of the model that was asked.
+    """
+    into, out = _tokens(usage, "input_tokens"), _tokens(usage, "output_tokens")
+    cached = min(_tokens(usage, "cached_input_tokens"), into)
+    new = min(_tokens(usage, "cache_write_input_tokens"), into - cached)
+    reasoning = min(_tokens(usage, "reasoning_tokens"), out)
+    total = (
+        (into - cached - new) * price.input
+        + cached * price.cached_input
+        + new * price.cache_write
+        + (out - reasoning) * price.output
+        + reasoning * price.reasoning
+    )
+    amount, rest = divmod(total, _PRICED_TOKENS)
+    is_more_than_half = rest * 2 > _PRICED_TOKENS or (rest * 2 == _PRICED_TOKENS and amount % 2 == 1)
+    return min(amount + is_more_than_half, LIMITS.charge * UNIT)
+
+
+def is_absurd(usage: Mapping[str, Any]) -> bool:
+    """Whether an upstream counts more tokens than any answer can have, so that the cost is not what it says."""
+    return any(isinstance(count, int) and count > LIMITS.priced_tokens for count in usage.values())
+
+
+def _tokens(usage: Mapping[str, Any], name: str) -> int:
+    count = usage.get(name, 0)
+    return min(max(count, 0), LIMITS.priced_tokens) if isinstance(count, int) else 0
+
+
+class Bill:
+    """The charges of one stream, attempt by attempt.
+
+    1. A failed attempt is charged where it has generated content, whatever follows it.
+    2. The last attempt is charged with the stream's usage.
+    3. The provider's own figure counts before the price, unless that is in another currency. Without either nothing is
+       charged.
+    4. Amounts of two currencies are never added: the stream's cost is that in the currency of its last charge.
+    """
+
+    __slots__ = ("_earlier", "_last", "_price", "_provider", "_upstream")
+
+    def __init__(self) -> None:
+        self._earlier: tuple[Charge, ...] = ()
+        self._last: Charge | None = None
+        self._price: Price | None = None
+        self._provider = ""
+        self._upstream = ""
+
+    def begin(self, provider: str, upstream: str, price: Price | None) -> None:
+        """Begins an attempt.
+
+        Args:
+            provider: As for `Charge`.
+            upstream: As for `Charge`.
+            price: The price of the model that is asked; `None`: it has none.
+        """
+        self._provider = provider
+        self._upstream = upstream
+        self._price = price
+
+    def charge_failed(self, usage: Mapping[str, Any], own: Amount | None) -> None:
+        """Charges the attempt, which has failed; another one follows.
+
+        Args:
+            usage: The attempt's tokens.
+            own: The provider's own figure, in US dollars.
+        """
+        charge = self._charge(usage, own)
+        if charge is not None:
+            self._earlier = (*self._earlier, charge)
+
+    def charge_last(self, usage: Mapping[str, Any], own: Amount | None) -> None:
+        """Charges the last attempt; called again, it replaces the charge.
+
+        Args:
+            usage: The attempt's tokens.
+            own: As for `charge_failed`.
+        """
+        self._last = self._charge(usage, own)
+
+    def add(self, charge: Charge) -> None:
+        """Adds what a further request of the stream has cost."""
+        self._earlier = (*self._earlier, charge)
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """All charges so far, the last attempt's last."""
+        return self._earlier if self._last is None else (*self._earlier, self._last)
+
+    def total(self) -> tuple[Amount, str] | None:
+        """Returns the stream's cost and its currency; `None`: nothing was charged."""
+        charges = self.charges
+        if not charges:
+            return None
+        currency = charges[-1].currency
+        return sum([charge.amount for charge in charges if charge.currency == currency]), currency
+
+    def _charge(self, usage: Mapping[str, Any], own: Amount | None) -> Charge | None:
+        price = self._price
+        if own is not None and (price is None or price.currency == USD):
+            return Charge(self._provider, self._upstream, own, USD)
+        if price is None or not usage:
+            return None
+        return Charge(self._provider, self._upstream, cost_of(usage, price), price.currency)

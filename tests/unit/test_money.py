@@ -1,0 +1,168 @@
+"""Amounts, the cost of tokens, and the charges of a stream."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gai_fast.limits import LIMITS
+from gai_fast.money import UNIT, Bill, Charge, amount_of, cost_member, cost_of, is_absurd, written
+from gai_fast.settings import Price, PriceList, Settings
+
+MICRO = UNIT // 10**6
+PRICE = Price(
+    input=3 * UNIT, output=15 * UNIT, cached_input=UNIT * 3 // 10, cache_write=UNIT * 375 // 100, reasoning=20 * UNIT
+)
+"""In dollars for a million tokens, so in micro-dollars for one."""
+
+
+def usage(into: Any = 0, out: Any = 0, cached: Any = 0, new: Any = 0, reasoning: Any = 0) -> dict[str, Any]:
+    return {
+        "input_tokens": into,
+        "output_tokens": out,
+        "cached_input_tokens": cached,
+        "cache_write_input_tokens": new,
+        "reasoning_tokens": reasoning,
+    }
+
+
+@pytest.mark.parametrize(
+    ("tokens", "micros"),
+    [
+        (usage(1000, 200), "6000"),
+        (usage(1000, 200, cached=400), "4920"),
+        (usage(1000, 200, cached=400, new=100), "4995"),
+        (usage(1000, 200, reasoning=150), "6750"),
+        (usage(), "0"),
+        ({}, "0"),
+        ({"output_tokens": 1}, "15"),
+        # Counts that contradict each other: no part is negative, and none is paid twice.
+        (usage(10, 0, cached=50), "3"),
+        (usage(10, 0, cached=8, new=50), "9.9"),
+        (usage(0, 10, reasoning=99), "200"),
+        (usage(-5, -5, cached=-5, new=-5, reasoning=-5), "0"),
+        (usage("9", 1.5, cached=None), "0"),
+    ],
+)
+def test_tokens_cost_what_their_kind_costs(tokens: dict[str, Any], micros: str) -> None:
+    assert cost_of(tokens, PRICE) == int(Decimal(micros) * MICRO)
+
+
+def test_a_cost_is_rounded_half_to_even_at_the_smallest_amount() -> None:
+    half = Price(input=500_000, output=0, cached_input=0, cache_write=0, reasoning=0)
+    assert [cost_of(usage(tokens), half) for tokens in (1, 2, 3, 4, 5)] == [0, 1, 2, 2, 2]
+
+
+def test_an_absurd_count_costs_no_more_than_the_limit() -> None:
+    absurd = usage(2**53, 2**53)
+    assert is_absurd(absurd)
+    assert not is_absurd({**usage(LIMITS.priced_tokens, 1), "source": "partial", "cost": {"amount": 1e30}})
+    assert cost_of(absurd, PRICE) == LIMITS.priced_tokens * 18 * MICRO
+    dear = LIMITS.price * UNIT
+    assert cost_of(absurd, Price(dear, dear, dear, dear, dear)) == LIMITS.charge * UNIT
+
+
+@pytest.mark.parametrize(
+    ("figure", "amount"),
+    [
+        (0, 0),
+        (0.0, 0),
+        (-0.0, 0),
+        (0.0066, 6_600_000_000),
+        (0.00002445, 24_450_000),
+        (6e-7, 600_000),
+        (0.0076509169000000005, 7_650_916_900),
+        (1e-12, 1),
+        (5e-13, 0),
+        (1.5e-12, 2),
+        (12, 12 * UNIT),
+        (Decimal("0.1"), UNIT // 10),
+        (LIMITS.charge, LIMITS.charge * UNIT),
+        (LIMITS.charge + 1, None),
+        (1e30, None),
+        (10**400, None),
+        (-0.01, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (True, None),
+        ("0.01", None),
+        (None, None),
+        ({"total_cost": 1}, None),
+    ],
+)
+def test_a_figure_of_a_provider_is_an_exact_amount_or_none(figure: Any, amount: int | None) -> None:
+    assert amount_of(figure) == amount
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0"), (6_600_000_000, "0.0066"), (1, "0.000000000001"), (12 * UNIT, "12"), (10 * UNIT + UNIT // 2, "10.5")],
+)
+def test_an_amount_is_written_with_all_digits(amount: int, text: str) -> None:
+    assert written(amount) == text
+    assert cost_member(amount, "EUR") == {"amount": float(text), "currency": "EUR"}
+
+
+def test_a_bill_is_of_all_attempts_and_names_the_upstream_of_each() -> None:
+    bill = Bill()
+    assert (bill.charges, bill.total()) == ((), None)
+    bill.begin("openai", "first", PRICE)
+    bill.charge_failed(usage(1000, 0), None)
+    bill.begin("anthropic", "second", PRICE)
+    bill.charge_last(usage(0, 1000), None)
+    bill.charge_last(usage(0, 100), None)
+    assert bill.charges == (
+        Charge("openai", "first", 3000 * MICRO, "USD"),
+        Charge("anthropic", "second", 1500 * MICRO, "USD"),
+    )
+    assert bill.total() == (4500 * MICRO, "USD")
+    bill.add(Charge("openai", "third", MICRO, "USD"))
+    assert bill.total() == (4501 * MICRO, "USD")
+
+
+def test_the_figure_of_the_provider_counts_before_the_price_also_where_it_is_zero() -> None:
+    bill = Bill()
+    bill.begin("openrouter", "or", PRICE)
+    bill.charge_last(usage(1000, 1000), 0)
+    assert bill.total() == (0, "USD")
+    bill.begin("openrouter", "or", None)
+    bill.charge_last({}, 7)
+    assert bill.total() == (7, "USD")
+
+
+def test_a_price_in_another_currency_than_the_providers_figure_counts_before_it() -> None:
+    bill = Bill()
+    bill.begin("openrouter", "or", Price(UNIT, UNIT, UNIT, UNIT, UNIT, "EUR"))
+    bill.charge_last(usage(1, 1), 5)
+    assert bill.total() == (2 * MICRO, "EUR")
+
+
+def test_without_a_price_nothing_is_charged_and_a_price_of_zero_is_one() -> None:
+    bill = Bill()
+    bill.begin("openai", "openai", None)
+    bill.charge_failed(usage(10, 10), None)
+    bill.charge_last(usage(10, 10), None)
+    assert bill.total() is None
+    bill.begin("openai", "openai", Price(0, 0, 0, 0, 0))
+    bill.charge_last(usage(10, 10), None)
+    assert bill.total() == (0, "USD")
+
+
+def test_amounts_of_two_currencies_are_not_added() -> None:
+    bill = Bill()
+    bill.begin("openrouter", "or", None)
+    bill.charge_failed(usage(1, 1), 5)
+    bill.begin("openai", "openai", Price(UNIT, UNIT, UNIT, UNIT, UNIT, "EUR"))
+    bill.charge_last(usage(1, 1), None)
+    assert [charge.currency for charge in bill.charges] == ["USD", "EUR"]
+    assert bill.total() == (2 * MICRO, "EUR")
+
+
+def test_prices_pass_between_processes() -> None:
+    settings = Settings(prices=PriceList("2026-11-20", {("openai", "m"): PRICE}))
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert copy.deepcopy(PRICE) == PRICE
