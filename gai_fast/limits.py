@@ -518,6 +518,9 @@ class Limits:
     stderr_waiting: int = 1 * MIB
     """Bytes that wait until the standard error takes them: some 5,000 lines of the access log."""
 
+    held_records: int = 100
+    """Log records that are kept until the format of the log is known: before that there is nothing but warnings."""
+
     stderr_interval: float = 0.01
     """Seconds in which lines gather after some were written: to wake the thread for each of 6,000 lines a second costs
     25 us a line."""

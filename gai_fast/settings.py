@@ -196,6 +196,8 @@ class ServerSettings(_Snapshot):
     body_timeout: float = 30.0
     max_body: int = 10 * MIB
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json", "auto"] = "auto"
+    """The form of log lines; `auto`: text on a terminal, JSON otherwise."""
     access_log: bool = False
     insecure: bool = False
     fast_lane: Literal["auto", "off"] = "auto"

@@ -119,23 +119,6 @@ def run_async(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
-def _log(server: ServerSettings) -> None:
-    """Configures logging: to the standard error, which holds nobody up from now on, and of other packages warnings and
-    errors only.
-
-    `access_log` alone decides about the access log: its lines have the level `INFO`, whatever `log_level` is.
-    """
-    from gai_fast.server import log_queue
-
-    log_queue.install()
-    level = logging.getLevelNamesMapping()[server.log_level.upper()]
-    logging.basicConfig(level=max(level, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("gai_fast").setLevel(level)
-    access = logging.getLogger("gai_fast.access")
-    access.setLevel(logging.INFO)
-    access.disabled = not server.access_log
-
-
 async def _serve(settings: Settings, ready: Callable[[str], None], record: Path | None, load: Load) -> None:
     from gai_fast.server.serving import serve, tune_process
 
@@ -272,6 +255,13 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
     help="Where durable streams are kept: memory://, sqlite:///FILE or redis://HOST.",
 )
 @option(
+    "--log-format",
+    type=click.Choice(["text", "json", "auto"]),
+    envvar="GAI_FAST_LOG_FORMAT",
+    show_default="auto",
+    help="Form of the log lines; auto: text on a terminal, JSON otherwise.",
+)
+@option(
     "--app",
     envvar="GAI_FAST_APP",
     metavar="MODULE:FUNCTION",
@@ -290,11 +280,18 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
     embedded model demo.
     """
+    from gai_fast.server.log_format import HeldLog
+
     flags = {name: given[name] for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    loaded = load_config(config_path, flags)
+    log = HeldLog()
+    try:
+        loaded = load_config(config_path, flags)
+    except ConfigFailure:
+        log.use_format(given["log_format"])
+        raise
     settings, server = loaded.settings, loaded.settings.server
     is_up = False
-    _log(server)
+    log.use(server)
     if record is not None:
         try:
             record.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,10 @@ from gai_fast.settings import (
 )
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {
-    **{name: ("server", name) for name in ("host", "port", "uds", "fd", "workers", "app", "tls_cert", "tls_key")},
+    **{
+        name: ("server", name)
+        for name in ("host", "port", "uds", "fd", "workers", "app", "tls_cert", "tls_key", "log_format")
+    },
     "store": ("store", "url"),
 }
 """The section and the key that a flag sets, and so a variable of only the flag's name."""
@@ -74,6 +77,7 @@ SERVER: Final[Mapping[str, Key]] = {
     "body_timeout": seconds("How long a client may take to send a request's body."),
     "max_body": whole("Bytes of a request's body.", 1),
     "log_level": choice("The least important log lines that are written.", "debug", "info", "warning", "error"),
+    "log_format": choice("The form of log lines; auto: text on a terminal, JSON otherwise.", "text", "json", "auto"),
     "access_log": switch("One log line for every request, at its end."),
     "insecure": switch("Allow an address that is not loopback without a key."),
     "fast_lane": choice("Whether streaming POSTs take the compiled way past aiohttp.", "auto", "off"),
@@ -273,7 +277,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset("cache prices otel".split()),
-    "server": frozenset("log_format keep_alive".split()),
+    "server": frozenset(("keep_alive",)),
     "key": frozenset(),
     "key_defaults": frozenset(),
     "stream": frozenset(),

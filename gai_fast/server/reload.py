@@ -21,10 +21,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gai_fast.config import ConfigError
+from gai_fast.server.audit import audit
 from gai_fast.server.certificate import Certificate, CertificateError
 from gai_fast.settings import Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
+_DONE: Final = 200
+_REFUSED: Final = 400
 _KEPT: Final = ("server", "store", "default_model")
 
 
@@ -54,8 +57,18 @@ class Reload:
         self._is_open = is_open
         self._certificate = certificate
 
-    def __call__(self) -> Settings | None:
-        """Returns the configuration that is in force from now on; `None`: nothing changes, and the log says why."""
+    def __call__(self, key: str | None = None, client_ip: str | None = None) -> Settings | None:
+        """Returns the configuration that is in force from now on; `None`: nothing changes, and the log says why.
+
+        Args:
+            key: As for `audit`, as the next one; by default a signal asks for it.
+            client_ip: Likewise.
+        """
+        new = self._reloaded()
+        audit("reload", key, client_ip, None, _REFUSED if new is None else _DONE)
+        return new
+
+    def _reloaded(self) -> Settings | None:
         old = self.settings
         try:
             new = self._load()

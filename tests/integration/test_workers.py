@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -204,9 +205,9 @@ async def test_a_bug_that_ends_a_worker_is_in_the_log(tmp_path: Path) -> None:
     _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
     lines = errors.decode().splitlines()
     assert (process.returncode, lines[-1]) == (3, "error: ended with exit code 1")
-    at = next(at for at, line in enumerate(lines) if "has failed: a bug" in line)
-    assert lines[at + 1] == "Traceback (most recent call last):"
-    assert "KeyError: 'a bug'" in lines
+    failed = next(line for line in map(json.loads, lines[:-1]) if "has failed: a bug" in line["msg"])
+    assert failed["exc"].startswith("Traceback (most recent call last):\n")
+    assert failed["exc"].endswith("\nKeyError: 'a bug'")
 
 
 async def test_a_scrape_of_any_worker_counts_all_of_them(net: Net, mock: Mock, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,14 +28,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
-    root, ours, access = logging.getLogger(), logging.getLogger("gai_fast"), logging.getLogger("gai_fast.access")
-    handlers, levels, disabled = root.handlers[:], (root.level, ours.level, access.level), access.disabled
+    root = logging.getLogger()
+    loggers = [root, *map(logging.getLogger, ("gai_fast", "gai_fast.access", "gai_fast.audit"))]
+    handlers = root.handlers[:]
+    former = [(logger.level, logger.disabled) for logger in loggers]
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-    access.setLevel(levels[2])
-    access.disabled = disabled
+    for logger, (level, is_off) in zip(loggers, former, strict=True):
+        logger.setLevel(level)
+        logger.disabled = is_off
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class TestVariables:
 
     @pytest.mark.parametrize("name", FLAGS)
     def test_a_flag_has_a_variable_of_only_the_keys_name(self, folder: Folder, name: str) -> None:
-        text = {"host": "127.0.0.5", "app": "shop:extend", "store": "redis://h"}.get(name, "1")
+        text = {"host": "127.0.0.5", "app": "shop:extend", "store": "redis://h", "log_format": "json"}.get(name, "1")
         section, key = FLAGS[name]
         for variable in (f"GAI_FAST_{name.upper()}", f"GAI_FAST_{section.upper()}__{key.upper()}"):
             settings = folder.read(PAIR, {variable: text}).settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.forwarding import NOBODY, Forwarding
+from gai_fast.server.log_format import JSONFormatter
 from gai_fast.settings import KeySettings
 from tests.unit.server.requests import http
 
@@ -61,3 +63,31 @@ def test_nothing_of_a_request_that_could_not_be_read_is_repeated(caplog: pytest.
         log_unreadable("192.0.2.1", 400, "our-id")
     (record,) = caplog.records
     assert record.getMessage() == "192.0.2.1 - '-' 400 0.000 our-id"
+
+
+def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("POST", "/here?prompt=secret")
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        asked.metrics = StreamMetrics(duration=1.0)
+        log_request(asked, 200, NOBODY)
+        usage = {"input_tokens": 3, "output_tokens": 4, "source": "provider"}
+        asked.metrics = StreamMetrics(
+            duration=1.0,
+            time_to_first_token=0.25,
+            deltas=7,
+            usage=usage,
+            cost=6_600_000_000,
+            currency="USD",
+            code="network",
+        )
+        log_request(asked, 200, NOBODY)
+        log_unreadable("192.0.2.1", 400, "our-id")
+    empty, full, unreadable = (json.loads(JSONFormatter().format(record)) for record in caplog.records)
+    assert empty.keys() == full.keys()
+    assert (empty["msg"], empty["path"], empty["ttft_ms"], empty["cost"]) == ("stream", "/here", None, None)
+    told = {
+        name: full[name] for name in ("ttft_ms", "chunks", "in_tokens", "out_tokens", "cost", "currency", "error_code")
+    }
+    assert [*told.values()] == [250.0, 7, 3, 4, 0.0066, "USD", "network"]
+    assert (unreadable["msg"], unreadable["status"]) == ("request", 400)
+    assert "path" not in unreadable

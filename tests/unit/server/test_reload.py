@@ -32,7 +32,8 @@ def test_what_is_new_counts_and_is_the_base_of_the_next_time(caplog: pytest.LogC
     assert reload() == new
     assert reload.settings == new
     assert reload() == OLD
-    assert [record.getMessage() for record in caplog.records] == ["the configuration has been reloaded"] * 2
+    lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.server"]
+    assert lines == ["the configuration has been reloaded"] * 2
 
 
 def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,6 +48,20 @@ def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogC
     assert "\n" not in record.getMessage()
     assert "first" in record.getMessage()
     assert "second" in record.getMessage()
+
+
+def test_each_reload_has_a_line_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Settings:
+        raise ConfigError("gai-fast.toml:3: first")
+
+    with caplog.at_level(logging.INFO, "gai_fast.audit"):
+        Reload(OLD, lambda: OLD, is_open=False)()
+        Reload(OLD, fail, is_open=False)("ops", "192.0.2.1")
+    lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"]
+    assert lines == [
+        "action='reload' key=None client_ip=None target=None result=200",
+        "action='reload' key='ops' client_ip='192.0.2.1' target=None result=400",
+    ]
 
 
 class FakeCertificate(Certificate):

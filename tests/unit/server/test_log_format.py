@@ -1,0 +1,139 @@
+"""JSON lines: their fields, their bound, and what is logged before the format is known."""
+
+from __future__ import annotations
+
+import json
+import logging
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.server.log_format import Entry, JSONFormatter
+from tests.integration.test_cli import environment
+
+
+def line_of(message: object, *arguments: object, **about: Any) -> dict[str, Any]:
+    """The JSON line of a record."""
+    record = logging.LogRecord("some.logger", logging.WARNING, "file.py", 3, message, arguments, **about)
+    text = JSONFormatter().format(record)
+    assert text.isascii()
+    assert "\n" not in text
+    assert len(text) < select.PIPE_BUF
+    read: dict[str, Any] = json.loads(text)
+    assert list(read)[:3] == ["ts", "level", "msg"]
+    return read
+
+
+def test_a_record_is_one_object() -> None:
+    line = line_of("%s is %d", "x", 3, exc_info=None)
+    assert line.pop("ts")[-5] == "."
+    assert line == {"level": "warning", "msg": "x is 3", "logger": "some.logger"}
+
+
+def test_a_traceback_is_a_field() -> None:
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        line = line_of("failed", exc_info=sys.exc_info())
+    assert line["exc"].startswith("Traceback (most recent call last):\n")
+    assert line["exc"].endswith("ValueError: first\nsecond")
+    assert line_of("here", exc_info=None, sinfo="Stack:\n  a")["exc"] == "Stack:\n  a"
+
+
+def test_an_entry_has_its_own_fields() -> None:
+    line = line_of(Entry({"msg": "stream", "chunks": 3, "cost": None}, lambda: "for people"), exc_info=None)
+    assert (line["msg"], line["chunks"], line["cost"]) == ("stream", 3, None)
+    assert "logger" not in line
+    assert str(Entry({"msg": "stream"}, lambda: "for people")) == "for people"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['a"b\\c', "a\r\nb", '"}\n{"msg":"audit"', "é\u2028\u0085", "\x00\x1b[31m", "\U0001f600", "a\ud800b"],
+    ids=ascii,
+)
+def test_no_text_of_a_caller_ends_a_line_or_adds_a_field(text: str) -> None:
+    line = line_of(Entry({"msg": "request", "path": text}, str), exc_info=None)
+    assert set(line) == {"ts", "level", "msg", "path"}
+    assert line["path"] == text.replace("\ud800", "\ufffd")
+    assert line_of("%s", text, exc_info=None)["msg"] == line["path"]
+
+
+@pytest.mark.parametrize("character", ["x", "\x00", "é", "\U0001f600"], ids=ascii)
+def test_a_line_has_a_bound_and_its_longest_texts_lose_their_middle(character: str) -> None:
+    line = line_of(Entry({"msg": "request", "path": f"/a{character * 9000}z", "model": "m"}, str), exc_info=None)
+    assert line["model"] == "m"
+    assert line["path"].startswith("/a")
+    assert line["path"].endswith("z")
+    assert " ... " in line["path"]
+    many = {f"field{number}": character * 3000 for number in range(20)}
+    assert line_of(Entry({"msg": "m", **many}, str), exc_info=None).keys() >= many.keys()
+
+
+PROGRAM = """
+import logging, sys, threading, warnings
+from gai_fast.server.log_format import HeldLog
+from gai_fast.settings import ServerSettings
+
+held = HeldLog()
+warnings.warn("early")
+logging.getLogger("other").warning("also early")
+logging.getLogger("other").info("not written")
+held.use(ServerSettings(log_format=sys.argv[1]))
+logging.getLogger("asyncio").error("%d", "no number")
+logging.getLogger("gai_fast.audit").info("an action")
+logging.getLogger("gai_fast.access").info("a request")
+warnings.warn("late")
+
+def fail():
+    raise ValueError("in a thread")
+
+thread = threading.Thread(target=fail, name="t")
+thread.start()
+thread.join()
+
+class Failing:
+    def __del__(self):
+        raise ValueError("in a finalizer")
+
+Failing()
+raise SystemError("at the end")
+"""
+
+
+def run(log_format: str, folder: Path) -> list[str]:
+    """What a program says that logs in several ways."""
+    command = [sys.executable, "-W", "always", "-c", PROGRAM, log_format]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment(), timeout=60, check=False
+    )
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("log_format", ["json", "auto"])
+def test_everything_that_a_process_says_is_json(log_format: str, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in run(log_format, tmp_path)]
+    assert [(line["logger"], line["msg"].splitlines()[0].rpartition(": ")[2]) for line in lines[:2]] == [
+        ("py.warnings", "early"),
+        ("other", "also early"),
+    ]
+    assert [line["msg"] for line in lines[2:4]] == [lines[2]["msg"], "an action"]
+    assert lines[2]["msg"].startswith("a record of asyncio (<string>:11) cannot be formatted")
+    assert "TypeError" in lines[2]["exc"]
+    assert "late" in lines[4]["msg"]
+    assert [line["exc"].splitlines()[-1] for line in lines[5:]] == [
+        "ValueError: in a thread",
+        "ValueError: in a finalizer",
+        "SystemError: at the end",
+    ]
+
+
+def test_text_stays_as_it_was(tmp_path: Path) -> None:
+    lines = run("text", tmp_path)
+    assert any(line.endswith("WARNING other: also early") for line in lines)
+    assert lines[-1] == "SystemError: at the end"
+    assert not any(line.startswith("{") for line in lines)
