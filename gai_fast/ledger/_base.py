@@ -1,0 +1,116 @@
+"""The words of the ledger: limits by their place, entries of spend, what is left of a limit.
+
+Money is an integer in 10^-12 of the currency. Time is in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+Amount = int
+"""Money in 10^-12 of the currency. A sum of amounts is exact."""
+
+By = Literal["key", "model", "upstream", "day"]
+"""What spend is added up by."""
+
+Period = Literal["day", "month", "total"]
+"""The time for which the spend of a key is added up, in UTC."""
+
+# The limits of a key have these places in every list and tuple of the ledger.
+REQUESTS: Final = 0
+TOKENS: Final = 1
+STREAMS: Final = 2
+SPEND: Final = 3
+NAMES: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
+
+MINUTE: Final = 60.0
+
+
+class SpendEntry(NamedTuple):
+    """What one or more requests have cost.
+
+    Attributes:
+        key: The caller's name.
+        model: The model that was asked for.
+        upstream: The upstream that answered.
+        day: The UTC date, as `2026-11-22`.
+        amount: The cost of all of them.
+        requests: Their number.
+    """
+
+    key: str
+    model: str
+    upstream: str
+    day: str
+    amount: Amount
+    requests: int = 1
+
+
+class SpendRow(NamedTuple):
+    """The spend of one key, model, upstream or day.
+
+    Attributes:
+        value: Its name, or its date.
+        amount: The sum.
+        requests: The number of requests.
+    """
+
+    value: str
+    amount: Amount
+    requests: int
+
+
+class Caps(NamedTuple):
+    """The limits of a key, as the ledger needs them. `None`: no limit.
+
+    Attributes:
+        requests: Requests a minute.
+        tokens: Tokens a minute.
+        streams: Streams at a time.
+        spend: The spend of the period from which on nothing is admitted.
+        label: The period of `spend`, as `label_of` names it; empty without that limit.
+    """
+
+    requests: int | None
+    tokens: int | None
+    streams: int | None
+    spend: Amount | None
+    label: str
+
+
+class RateLeft(NamedTuple):
+    """What is left of a limit a minute.
+
+    Attributes:
+        limit: The limit.
+        remaining: What may be used at once.
+        reset: Seconds until all of the limit may be used at once.
+    """
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Left(NamedTuple):
+    """What is left of a key's limits a minute; `None`: it has no such limit."""
+
+    requests: RateLeft | None
+    tokens: RateLeft | None
+
+
+def label_of(period: Period, day: str) -> str:
+    """Returns the name of a period in the ledger.
+
+    Args:
+        period: Its length.
+        day: A UTC date in it, as `2026-11-22`.
+    """
+    if period == "day":
+        return f"d{day}"
+    return f"m{day[:7]}" if period == "month" else "t"
+
+
+def labels_of(day: str) -> tuple[str, str, str]:
+    """Returns the names of all periods that a UTC date is in."""
+    return f"d{day}", f"m{day[:7]}", "t"

@@ -1,0 +1,78 @@
+"""`SpendBook`: the spend of keys, models, upstreams and days, in memory.
+
+Owns how much of it is kept. Sums are integers, and so exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Final
+
+from gai_fast.ledger._base import Amount, By, SpendEntry, SpendRow
+from gai_fast.limits import LIMITS
+
+OTHER: Final = "other"
+"""The model and the upstream of spend above `limits.spend_entries`."""
+
+_PLACES: Final = {"key": 0, "model": 1, "upstream": 2, "day": 3}
+
+
+class SpendBook:
+    """Adds up entries."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str, str, str], tuple[Amount, int]] = {}
+        self._swept = ""  # the day for which old ones were dropped last
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    def add(self, entry: SpendEntry) -> None:
+        """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days are gone."""
+        place = (entry.key, entry.model, entry.upstream, entry.day)
+        if place not in self._sums and len(self._sums) >= LIMITS.spend_entries:
+            if self._swept != entry.day:  # a walk over all of them, once a day
+                self._swept = entry.day
+                self._drop_before(entry.day)
+            if len(self._sums) >= LIMITS.spend_entries:
+                place = (entry.key, OTHER, OTHER, entry.day)
+        amount, requests = self._sums.get(place, (0, 0))
+        self._sums[place] = (amount + entry.amount, requests + entry.requests)
+
+    def take(self, most: int) -> list[SpendEntry]:
+        """Takes entries out of the book, the oldest ones first.
+
+        Args:
+            most: Their greatest number.
+        """
+        taken = list(self._sums)[:most]
+        return [SpendEntry(*place, *self._sums.pop(place)) for place in taken]
+
+    def rows(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+        """Returns the sums by one of the four, in the order of its values; as `Ledger.spend`."""
+        return summed(by, (SpendEntry(*place, *sums) for place, sums in self._sums.items()), since, until)
+
+    def _drop_before(self, day: str) -> None:
+        """Drops the days that are more than `limits.spend_days` before a UTC date."""
+        first = (date.fromisoformat(day) - timedelta(LIMITS.spend_days)).isoformat()
+        for place in [place for place in self._sums if place[3] < first]:
+            del self._sums[place]
+
+
+def summed(by: By, entries: Iterable[SpendEntry], since: str | None, until: str | None) -> list[SpendRow]:
+    """Adds up entries by one of the four; as `Ledger.spend`.
+
+    Args:
+        by: Which one.
+        entries: All of them.
+        since: The first UTC date.
+        until: The last UTC date.
+    """
+    at = _PLACES[by]
+    sums: dict[str, tuple[Amount, int]] = {}
+    for entry in entries:
+        if (since is None or entry.day >= since) and (until is None or entry.day <= until):
+            amount, requests = sums.get(entry[at], (0, 0))  # type: ignore[call-overload]  # one of the four names
+            sums[entry[at]] = (amount + entry.amount, requests + entry.requests)  # type: ignore[index]
+    return [SpendRow(value, *sums[value]) for value in sorted(sums)]

@@ -1,0 +1,156 @@
+"""`Home`: the state of all keys in the memory of one process, and the form in which workers report to it.
+
+Owns which keys are in memory. A server with one worker has its home in the process of that worker, one with several in
+the supervisor. Stores outside the server keep the same states, and answer the same reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gai_fast.ledger._base import Caps, SpendEntry
+from gai_fast.ledger.book import SpendBook
+from gai_fast.ledger.state import UNCLEAR, KeyState
+from gai_fast.limits import LIMITS
+
+
+class Ask(NamedTuple):
+    """A request that the home decides on.
+
+    Attributes:
+        tokens: The estimate of its tokens.
+        age: Seconds since its worker asked first.
+        is_last: As for `KeyState.decide`.
+    """
+
+    tokens: int
+    age: float
+    is_last: bool
+
+
+class Report(NamedTuple):
+    """What a worker says of one key, and the requests of that key that wait for a verdict.
+
+    Attributes:
+        key: The key's name.
+        caps: Its limits.
+        kept: As for `KeyState.report`, as `requests`, `tokens` and `live`.
+        requests: As above.
+        tokens: As above.
+        age: Seconds since the last of these requests.
+        live: As above.
+        asks: The requests that wait.
+        wants_more: The worker would use a larger part of the limits.
+    """
+
+    key: str
+    caps: Caps
+    kept: tuple[int, int, int, int]
+    requests: int
+    tokens: int
+    age: float
+    live: int
+    asks: Sequence[Ask]
+    wants_more: bool
+
+
+class Answer(NamedTuple):
+    """The answer to a report.
+
+    Attributes:
+        verdicts: Those on the requests, in order; each as `KeyState.decide` returns it.
+        more: What the worker may keep more, of each limit.
+        used: The requests and tokens that count now.
+        holders: The other workers that must be heard, where a verdict is `UNCLEAR`.
+    """
+
+    verdicts: Sequence[tuple[int, float]]
+    more: tuple[int, int, int, int]
+    used: tuple[float, float]
+    holders: Sequence[str]
+
+
+class Home:
+    """The states of all keys.
+
+    Args:
+        clock: Monotonic seconds.
+
+    Attributes:
+        book: The spend.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.book = SpendBook()
+        self._clock = clock
+        self._states: dict[str, KeyState] = {}
+        self._numbers: dict[str, int] = {}  # of the last exchange, by worker
+
+    def state(self, key: str) -> KeyState:
+        """Returns the state of a key."""
+        state = self._states.get(key)
+        if state is None:
+            if len(self._states) >= LIMITS.ledger_keys:
+                self._drop_idle()
+            state = self._states[key] = KeyState()
+        return state
+
+    def charge(self, entry: SpendEntry) -> None:
+        """Takes an entry of spend."""
+        self.book.add(entry)
+        self.state(entry.key).charge(entry.day, entry.amount)
+
+    def exchange(
+        self, worker: str, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> list[Answer] | None:
+        """Takes what a worker reports, and answers.
+
+        Args:
+            worker: Its name.
+            number: That of the exchange, one more than the one before.
+            entries: Of spend.
+            reports: Of keys.
+
+        Returns:
+            An answer to each report; `None`: this exchange was taken before, and its answer was lost.
+        """
+        if self._numbers.get(worker, 0) >= number:
+            return None
+        self._numbers[worker] = number
+        for entry in entries:
+            self.charge(entry)
+        now = self._clock()
+        return [answer(self.state(report.key), worker, report, now) for report in reports]
+
+    def forget(self, worker: str) -> None:
+        """Gives back all that a worker has: it is gone."""
+        self._numbers.pop(worker, None)
+        for state in self._states.values():
+            state.forget(worker)
+
+    def _drop_idle(self) -> None:
+        now = self._clock()
+        for key in [key for key, state in self._states.items() if state.is_idle(now)]:
+            del self._states[key]
+
+
+def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
+    """Takes a report, and answers.
+
+    Args:
+        state: That of the key.
+        worker: The worker that reports.
+        report: Its report.
+        now: Seconds of the state's clock.
+    """
+    caps = report.caps
+    state.use(caps, now)
+    state.report(worker, report.kept, report.requests, report.tokens, now - report.age, report.live, now)
+    verdicts = [
+        state.decide(worker, caps, ask.tokens, now, now - ask.age, is_last=ask.is_last) for ask in report.asks
+    ]
+    more = state.keep(worker, caps, now) if report.wants_more else (0, 0, 0, 0)
+    is_unclear = any(verdict == UNCLEAR for verdict, _ in verdicts)
+    used = state.rates[0].used(now), state.rates[1].used(now)
+    return Answer(verdicts, more, used, state.others(worker) if is_unclear else ())

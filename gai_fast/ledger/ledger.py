@@ -1,0 +1,269 @@
+"""`Ledger`: what the parts of a server ask and tell about limits and spend.
+
+Owns the requests that are counted, from their admission to their end, and the error of one that is refused. Subclasses
+own where the state is: in this process (`local.py`), or in one that several workers share (`shared.py`).
+
+1. A request is counted when it starts a stream: it is valid, and no stream of an idempotency key answers it.
+2. What was counted by an estimate is settled once, at the end of its stream: by its usage; to nothing, where the
+   stream never began.
+3. Every stream that was admitted is released once, however it ends.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from gai_fast.errors import Error
+from gai_fast.ledger._base import NAMES, REQUESTS, SPEND, STREAMS, TOKENS, Amount, By, Caps, Left, Period, SpendEntry, SpendRow, label_of
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.settings import KeyLimits, KeySettings
+
+DAY: Final = 86_400
+_ROUNDING: Final = 1e-3
+"""Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
+
+
+class Ticket(NamedTuple):
+    """One request that was admitted.
+
+    Attributes:
+        key: The key's name.
+        tokens: Those that were counted.
+    """
+
+    key: str
+    tokens: int
+
+
+class _Cached(NamedTuple):
+    limits: KeyLimits
+    day: int
+    caps: Caps | None
+
+
+class Ledger(ABC):
+    """Limits and spend of keys; a `MetricsSink`."""
+
+    def __init__(self) -> None:
+        self._tickets: dict[str, Ticket] = {}  # by stream
+        self._caps: dict[str, _Cached] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """Why the shared state cannot be used now; `None`: it can."""
+        return None
+
+    async def open(self) -> None:
+        """Begins. Must be called before anything else.
+
+        Raises:
+            StoreError: The shared state cannot be used.
+        """
+
+    async def close(self) -> None:
+        """Ends, after all that is to be kept has been handed over."""
+
+    def use(self, keys: Sequence[KeySettings]) -> None:
+        """Goes on with these keys. What was used stays used.
+
+        Args:
+            keys: `[[key]]`.
+        """
+        names = {key.name for key in keys}
+        for name in [name for name in self._caps if name not in names]:
+            del self._caps[name]
+
+    # -- limits --
+
+    def try_take(self, key: KeySettings, stream_id: str, tokens: int) -> bool:
+        """Admits a request, if that can be decided at once.
+
+        Args:
+            key: The caller's.
+            stream_id: The id of the stream that it starts.
+            tokens: The estimate of its tokens.
+
+        Returns:
+            `False`: `take` must decide.
+
+        Raises:
+            RateLimited: A limit refuses it; `reason` is the limit's key.
+            Overloaded: The store fails, and the configuration wants such requests refused.
+        """
+        caps = self.caps(key)
+        if caps is None:
+            return True
+        if caps.tokens is not None and tokens > caps.tokens:
+            tokens = caps.tokens
+        if not self._try(key.name, caps, tokens):
+            return False
+        self._tickets[stream_id] = Ticket(key.name, tokens)
+        return True
+
+    async def take(self, key: KeySettings, stream_id: str, tokens: int) -> None:
+        """Admits a request; as `try_take`.
+
+        Raises:
+            RateLimited: As `try_take`.
+            Overloaded: As `try_take`.
+        """
+        if self.try_take(key, stream_id, tokens):
+            return
+        caps = self.caps(key)
+        if caps is None:
+            return
+        if caps.tokens is not None and tokens > caps.tokens:
+            tokens = caps.tokens
+        await self._ask(key.name, caps, tokens)
+        self._tickets[stream_id] = Ticket(key.name, tokens)
+
+    def cancel(self, stream_id: str) -> None:
+        """Takes back the admission of a request whose stream has not begun. Does nothing where there is none."""
+        ticket = self._tickets.pop(stream_id, None)
+        if ticket is not None:
+            self._return(ticket)
+
+    def settle(self, stream_id: str, tokens: int) -> None:
+        """Ends a stream. Does nothing where it was not admitted here, or has ended.
+
+        Args:
+            stream_id: The stream's id.
+            tokens: Those that it has used.
+        """
+        ticket = self._tickets.pop(stream_id, None)
+        if ticket is not None:
+            self._settle(ticket, tokens)
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        """A stream has ended; as `MetricsSink.stream_ended`."""
+        if metrics.stream_id not in self._tickets:
+            return
+        if metrics.outcome == "refused":
+            self.cancel(metrics.stream_id)
+            return
+        usage = metrics.usage or {}
+        self.settle(metrics.stream_id, usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
+
+    def left(self, key: KeySettings) -> Left | None:
+        """Returns what is left of a key's limits a minute; `None`: it has none.
+
+        Args:
+            key: The caller's.
+        """
+        caps = self.caps(key)
+        return None if caps is None or (caps.requests is None and caps.tokens is None) else self._left(key.name, caps)
+
+    def caps(self, key: KeySettings) -> Caps | None:
+        """Returns the limits of a key as they are today; `None`: it has none."""
+        day = int(time.time()) // DAY
+        cached = self._caps.get(key.name)
+        if cached is None or cached.limits is not key.limits or cached.day != day:
+            cached = self._caps[key.name] = _Cached(key.limits, day, _caps_of(key.limits, day))
+        return cached.caps
+
+    @abstractmethod
+    def _try(self, key: str, caps: Caps, tokens: int) -> bool:
+        """Admits a request; `False`: `_ask` must decide; raises as `try_take`."""
+
+    @abstractmethod
+    async def _ask(self, key: str, caps: Caps, tokens: int) -> None:
+        """Admits a request that `_try` could not decide on; raises as `try_take`."""
+
+    @abstractmethod
+    def _return(self, ticket: Ticket) -> None:
+        """Gives back all that was counted for a request."""
+
+    @abstractmethod
+    def _settle(self, ticket: Ticket, tokens: int) -> None:
+        """Ends a stream that used these tokens."""
+
+    @abstractmethod
+    def _left(self, key: str, caps: Caps) -> Left:
+        """As `left`."""
+
+    # -- spend --
+
+    @abstractmethod
+    def charge(self, entry: SpendEntry) -> None:
+        """Adds to the spend. It counts at once for the limits of this worker, and within moments for those of others.
+
+        Args:
+            entry: The cost of one stream, or of several.
+        """
+
+    @abstractmethod
+    async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
+        """Returns the spend by one of the four, in the order of its values.
+
+        Args:
+            by: What it is added up by.
+            since: The first UTC date, as `2026-11-22`; `None`: the first there is.
+            until: The last one; `None`: the last there is.
+
+        Raises:
+            StoreError: It cannot be had now.
+        """
+
+    @abstractmethod
+    async def spent(self, key: str, period: Period) -> Amount:
+        """Returns the spend of a key in the period of now.
+
+        Args:
+            key: The key's name.
+            period: Its length.
+
+        Raises:
+            StoreError: As `spend`.
+        """
+
+
+def today() -> str:
+    """Returns the UTC date of now, as `2026-11-22`."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def _caps_of(limits: KeyLimits, day: int) -> Caps | None:
+    requests, tokens, streams, spend = (
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.streams,
+        limits.spend,
+    )
+    if requests is None and tokens is None and streams is None and spend is None:
+        return None
+    if spend is None:
+        return Caps(requests, tokens, streams, None, "")
+    date = datetime.fromtimestamp(day * DAY, UTC).date().isoformat()
+    return Caps(requests, tokens, streams, spend.amount, label_of(spend.period, date))
+
+
+_TEXTS: Final = {
+    REQUESTS: "this key has made as many requests as it may in a minute",
+    TOKENS: "this key has used as many tokens as it may in a minute",
+    STREAMS: "this key has as many streams under way as it may",
+    SPEND: "this key has spent as much as it may",
+}
+
+
+def refusal(place: int, wait: float, caps: Caps) -> Error:
+    """Returns the error of a request that a limit refuses.
+
+    Args:
+        place: The limit's place.
+        wait: Seconds until it would admit the request; 0: that is not known, or never.
+        caps: The limits.
+    """
+    name = NAMES[place]
+    if place == SPEND or caps[place] == 0:
+        text = _TEXTS[place] if caps[place] else "this key may not make requests"
+        return Error("rate_limited", f"{text} ({name})", reason=name, temporary=False)
+    milliseconds = max(1, math.ceil(wait * 1e3 - _ROUNDING)) if wait else LIMITS.overloaded_ms
+    error = Error("rate_limited", f"{_TEXTS[place]} ({name} = {caps[place]})", reason=name)
+    error.retry_after_ms = milliseconds  # the true wait, which may be longer than that of an upstream
+    return error
