@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from operator import attrgetter
 from typing import Final
 
 from gai_fast.ledger._base import Amount, By, SpendEntry, SpendRow
@@ -14,8 +15,6 @@ from gai_fast.limits import LIMITS
 
 OTHER: Final = "other"
 """The model and the upstream of spend above `limits.spend_entries`."""
-
-_PLACES: Final = {"key": 0, "model": 1, "upstream": 2, "day": 3}
 
 
 class SpendBook:
@@ -69,10 +68,11 @@ def summed(by: By, entries: Iterable[SpendEntry], since: str | None, until: str 
         since: The first UTC date.
         until: The last UTC date.
     """
-    at = _PLACES[by]
+    value_of = attrgetter(by)
     sums: dict[str, tuple[Amount, int]] = {}
     for entry in entries:
         if (since is None or entry.day >= since) and (until is None or entry.day <= until):
-            amount, requests = sums.get(entry[at], (0, 0))  # type: ignore[call-overload]  # one of the four names
-            sums[entry[at]] = (amount + entry.amount, requests + entry.requests)  # type: ignore[index]
+            value = value_of(entry)
+            amount, requests = sums.get(value, (0, 0))
+            sums[value] = (amount + entry.amount, requests + entry.requests)
     return [SpendRow(value, *sums[value]) for value in sorted(sums)]

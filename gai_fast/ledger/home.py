@@ -147,9 +147,7 @@ def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
     caps = report.caps
     state.use(caps, now)
     state.report(worker, report.kept, report.requests, report.tokens, now - report.age, report.live, now)
-    verdicts = [
-        state.decide(worker, caps, ask.tokens, now, now - ask.age, is_last=ask.is_last) for ask in report.asks
-    ]
+    verdicts = [state.decide(worker, caps, ask.tokens, now, now - ask.age, is_last=ask.is_last) for ask in report.asks]
     more = state.keep(worker, caps, now) if report.wants_more else (0, 0, 0, 0)
     is_unclear = any(verdict == UNCLEAR for verdict, _ in verdicts)
     used = state.rates[0].used(now), state.rates[1].used(now)

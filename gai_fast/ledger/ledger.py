@@ -12,19 +12,32 @@ own where the state is: in this process (`local.py`), or in one that several wor
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from gai_fast.errors import Error
-from gai_fast.ledger._base import NAMES, REQUESTS, SPEND, STREAMS, TOKENS, Amount, By, Caps, Left, Period, SpendEntry, SpendRow, label_of
+from gai_fast.ledger._base import (
+    NAMES,
+    REQUESTS,
+    SPEND,
+    STREAMS,
+    TOKENS,
+    Amount,
+    By,
+    Caps,
+    Left,
+    Period,
+    SpendEntry,
+    SpendRow,
+    label_of,
+)
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import KeyLimits, KeySettings
 
-DAY: Final = 86_400
+DAY: Final = 24 * 60 * 60
 _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
 
@@ -48,9 +61,14 @@ class _Cached(NamedTuple):
 
 
 class Ledger(ABC):
-    """Limits and spend of keys; a `MetricsSink`."""
+    """Limits and spend of keys; a `MetricsSink`.
 
-    def __init__(self) -> None:
+    Args:
+        wall: Seconds since the epoch, for the periods of spend.
+    """
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
         self._tickets: dict[str, Ticket] = {}  # by stream
         self._caps: dict[str, _Cached] = {}
 
@@ -59,14 +77,14 @@ class Ledger(ABC):
         """Why the shared state cannot be used now; `None`: it can."""
         return None
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
         """Begins. Must be called before anything else.
 
         Raises:
             StoreError: The shared state cannot be used.
         """
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  # as above
         """Ends, after all that is to be kept has been handed over."""
 
     def use(self, keys: Sequence[KeySettings]) -> None:
@@ -161,7 +179,7 @@ class Ledger(ABC):
 
     def caps(self, key: KeySettings) -> Caps | None:
         """Returns the limits of a key as they are today; `None`: it has none."""
-        day = int(time.time()) // DAY
+        day = int(self._wall()) // DAY
         cached = self._caps.get(key.name)
         if cached is None or cached.limits is not key.limits or cached.day != day:
             cached = self._caps[key.name] = _Cached(key.limits, day, _caps_of(key.limits, day))
@@ -223,9 +241,13 @@ class Ledger(ABC):
         """
 
 
-def today() -> str:
-    """Returns the UTC date of now, as `2026-11-22`."""
-    return datetime.now(UTC).date().isoformat()
+def date_of(seconds: float) -> str:
+    """Returns the UTC date of a moment, as `2026-11-22`.
+
+    Args:
+        seconds: Since the epoch.
+    """
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def _caps_of(limits: KeyLimits, day: int) -> Caps | None:
@@ -239,8 +261,7 @@ def _caps_of(limits: KeyLimits, day: int) -> Caps | None:
         return None
     if spend is None:
         return Caps(requests, tokens, streams, None, "")
-    date = datetime.fromtimestamp(day * DAY, UTC).date().isoformat()
-    return Caps(requests, tokens, streams, spend.amount, label_of(spend.period, date))
+    return Caps(requests, tokens, streams, spend.amount, label_of(spend.period, date_of(day * DAY)))
 
 
 _TEXTS: Final = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from gai_fast.ledger._base import Amount, By, Caps, Left, Period, SpendEntry, SpendRow, label_of
 from gai_fast.ledger.home import Home
-from gai_fast.ledger.ledger import Ledger, Ticket, refusal, today
+from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
 from gai_fast.ledger.state import GRANTED
 
 _HERE: Final = ""
@@ -15,11 +16,17 @@ _HERE: Final = ""
 
 
 class LocalLedger(Ledger):
-    """Decides at once. What it holds ends with the process."""
+    """Decides at once. What it holds ends with the process.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._home = Home(time.monotonic)
+    Args:
+        clock: Monotonic seconds.
+        wall: As for `Ledger`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        super().__init__(wall)
+        self._clock = clock
+        self._home = Home(clock)
 
     def charge(self, entry: SpendEntry) -> None:
         """Adds to the spend; as `Ledger.charge`."""
@@ -31,11 +38,11 @@ class LocalLedger(Ledger):
 
     async def spent(self, key: str, period: Period) -> Amount:
         """Returns the spend of a key; as `Ledger.spent`."""
-        return self._home.state(key).spent.get(label_of(period, today()), 0)
+        return self._home.state(key).spent.get(label_of(period, date_of(self._wall())), 0)
 
     def _try(self, key: str, caps: Caps, tokens: int) -> bool:
         state = self._home.state(key)
-        now = time.monotonic()
+        now = self._clock()
         state.use(caps, now)
         verdict, wait = state.decide(_HERE, caps, tokens, now, now)
         if verdict != GRANTED:
@@ -46,15 +53,15 @@ class LocalLedger(Ledger):
         raise AssertionError("every request is decided at once")
 
     def _return(self, ticket: Ticket) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._home.state(ticket.key).end(_HERE, -1, -ticket.tokens, now)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._home.state(ticket.key).end(_HERE, 0, tokens - ticket.tokens, now)
 
     def _left(self, key: str, caps: Caps) -> Left:
         state = self._home.state(key)
-        now = time.monotonic()
+        now = self._clock()
         state.use(caps, now)
         return state.left(caps, now)

@@ -152,16 +152,16 @@ class KeyState:
                 return SPEND, 0.0
             is_unclear = is_open and spent + kept[SPEND] >= spend
         if requests is not None:
-            over = self.rates[REQUESTS].used(now) + 1 - requests - _SLACK
-            if over > 0.0 or not requests or (not is_open and over + kept[REQUESTS] > 0.0):
+            over = self.rates[REQUESTS].used(now) + 1 - requests
+            if over > _SLACK or not requests or (not is_open and over + kept[REQUESTS] > _SLACK):
                 return REQUESTS, _wait(over, kept[REQUESTS], requests)
-            is_unclear = is_unclear or over + kept[REQUESTS] > 0.0
+            is_unclear = is_unclear or over + kept[REQUESTS] > _SLACK
         if most_tokens is not None:
             tokens = min(tokens, most_tokens)
-            over = self.rates[TOKENS].used(now) + tokens - most_tokens - _SLACK
-            if over > 0.0 or not most_tokens or (not is_open and over + kept[TOKENS] > 0.0):
+            over = self.rates[TOKENS].used(now) + tokens - most_tokens
+            if over > _SLACK or not most_tokens or (not is_open and over + kept[TOKENS] > _SLACK):
                 return TOKENS, _wait(over, kept[TOKENS], most_tokens)
-            is_unclear = is_unclear or over + kept[TOKENS] > 0.0
+            is_unclear = is_unclear or over + kept[TOKENS] > _SLACK
         if streams is not None and streams - self.live - kept[STREAMS] <= 0:
             if not is_open or not streams:
                 return STREAMS, 0.0
@@ -247,7 +247,7 @@ class KeyState:
         """Adds to the spend of all periods that a UTC date is in."""
         for label in labels_of(day):
             self.spent[label] = self.spent.get(label, 0) + amount
-        if len(self.spent) > LIMITS.ledger_periods:
+        while len(self.spent) > LIMITS.ledger_periods:
             del self.spent[min([label for label in self.spent if label != "t"], key=lambda label: label[1:])]
 
     def forget(self, worker: str) -> None:
@@ -268,7 +268,7 @@ class KeyState:
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing of it would be missed."""
-        return not self.holders and not self.spent and all([rate.tat <= now for rate in self.rates])
+        return not self.holders and not self.spent and all(rate.tat <= now for rate in self.rates)
 
     def others(self, worker: str) -> list[str]:
         """Returns the other workers that have anything of the key."""
@@ -286,7 +286,7 @@ class KeyState:
         return requests, tokens, streams, spend
 
     def _has_unheard(self, worker: str, asked: float) -> bool:
-        return any([holder.heard < asked for name, holder in self.holders.items() if name != worker])
+        return any(holder.heard < asked for name, holder in self.holders.items() if name != worker)
 
     def _free(self, place: int, limit: int | None, now: float) -> int:
         return 0 if limit is None else int(limit - self.rates[place].used(now))
@@ -303,7 +303,7 @@ def _wait(over: float, kept: int, limit: int) -> float:
     """The seconds until a use is admitted that is over a limit by so much; 0: never, or it is kept by others."""
     if not limit:
         return 0.0
-    return (over if over > 0.0 else over + kept) * MINUTE / limit
+    return (over if over > _SLACK else over + kept) * MINUTE / limit
 
 
 def _left(rate: Rate, limit: int, now: float) -> RateLeft:

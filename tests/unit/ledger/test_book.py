@@ -1,0 +1,71 @@
+"""The book of spend."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from gai_fast.ledger import SpendEntry, SpendRow, book
+from gai_fast.ledger.book import OTHER, SpendBook
+from gai_fast.limits import Limits
+
+DAY = "2026-11-22"
+
+
+def entry(key: str = "ann", model: str = "fast", upstream: str = "up", day: str = DAY, amount: int = 1) -> SpendEntry:
+    return SpendEntry(key, model, upstream, day, amount)
+
+
+def test_sums_are_exact_and_in_order() -> None:
+    spend = SpendBook()
+    for amount in (10**18, 1, 2):
+        spend.add(entry(amount=amount))
+    spend.add(entry("bob", "slow", "down", "2026-11-23", 5))
+    assert spend.rows("key", None, None) == [SpendRow("ann", 10**18 + 3, 3), SpendRow("bob", 5, 1)]
+    assert spend.rows("model", None, None) == [SpendRow("fast", 10**18 + 3, 3), SpendRow("slow", 5, 1)]
+    assert [row.value for row in spend.rows("upstream", None, None)] == ["down", "up"]
+    assert [row.value for row in spend.rows("day", None, None)] == [DAY, "2026-11-23"]
+
+
+@pytest.mark.parametrize(("since", "until", "days"), [(DAY, None, 2), (None, DAY, 2), (DAY, DAY, 1), ("2027", None, 0)])
+def test_both_dates_belong_to_the_time_that_is_asked_for(since: str | None, until: str | None, days: int) -> None:
+    spend = SpendBook()
+    for day in ("2026-11-21", DAY, "2026-11-23"):
+        spend.add(entry(day=day))
+    assert len(spend.rows("day", since, until)) == days
+
+
+def test_entries_are_taken_once() -> None:
+    spend = SpendBook()
+    spend.add(entry(amount=2))
+    spend.add(entry(amount=3))
+    spend.add(entry("bob"))
+    assert spend.take(1) == [SpendEntry("ann", "fast", "up", DAY, 5, 2)]
+    assert spend.take(5) == [SpendEntry("bob", "fast", "up", DAY, 1, 1)]
+    assert spend.take(5) == []
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "LIMITS", Limits(spend_entries=3))
+
+
+@pytest.mark.usefixtures("small")
+def test_the_book_is_bounded_and_loses_no_money() -> None:
+    spend = SpendBook()
+    for number in range(50):
+        spend.add(entry(model=f"m{number}"))
+    assert len(spend) == 4
+    assert spend.rows("key", None, None) == [SpendRow("ann", 50, 50)]
+    assert SpendRow(OTHER, 47, 47) in spend.rows("model", None, None)
+
+
+@pytest.mark.usefixtures("small")
+def test_days_that_are_too_old_make_room() -> None:
+    spend = SpendBook()
+    old = (date.fromisoformat(DAY) - timedelta(Limits().spend_days + 1)).isoformat()
+    for number in range(3):
+        spend.add(entry(model=f"m{number}", day=old))
+    spend.add(entry())
+    assert spend.rows("model", None, None) == [SpendRow("fast", 1, 1)]

@@ -1,0 +1,180 @@
+"""The ledger of one worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.ledger import LocalLedger, Period, SpendEntry, SpendRow
+from gai_fast.metrics import Outcome, StreamMetrics
+from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
+
+MIDNIGHT = 1_795_305_600.0  # 2026-11-22T00:00:00Z
+
+
+class Time:
+    """Both clocks, which only a test moves."""
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+        self.wall = MIDNIGHT
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def ledger(time: Time) -> LocalLedger:
+    return LocalLedger(lambda: time.clock, lambda: time.wall)
+
+
+def key(**limits: object) -> KeySettings:
+    return KeySettings("ann", (), limits=KeyLimits(**limits))  # type: ignore[arg-type]  # each has its own
+
+
+def refused(ledger: LocalLedger, caller: KeySettings, tokens: int = 0) -> Error:
+    with pytest.raises(Error) as caught:
+        ledger.try_take(caller, "x", tokens)
+    return caught.value
+
+
+def end(ledger: LocalLedger, stream_id: str, tokens: int = 0, outcome: Outcome = "finished") -> None:
+    usage = {"input_tokens": tokens // 2, "output_tokens": tokens - tokens // 2, "total_tokens": tokens}
+    ledger.stream_ended(StreamMetrics(duration=1.0, outcome=outcome, usage=usage, stream_id=stream_id))
+
+
+def test_a_key_without_limits_is_never_refused(ledger: LocalLedger) -> None:
+    assert all(ledger.try_take(key(), str(number), 10**9) for number in range(1000))
+    assert ledger.left(key()) is None
+
+
+def test_a_refusal_tells_which_limit_and_when_to_come_back(ledger: LocalLedger) -> None:
+    caller = key(requests_per_minute=20)
+    for number in range(20):
+        assert ledger.try_take(caller, str(number), 0)
+    error = refused(ledger, caller)
+    assert (error.code, error.status, error.reason, error.temporary) == (
+        "rate_limited", 429, "requests_per_minute", True,
+    )  # fmt: skip
+    assert error.retry_after_ms == 3000
+    assert "requests_per_minute = 20" in error.message
+
+
+def test_the_wait_is_the_true_one_however_long(ledger: LocalLedger) -> None:
+    caller = key(tokens_per_minute=60)
+    ledger.try_take(caller, "1", 10)
+    end(ledger, "1", 6000)
+    assert refused(ledger, caller, 10).retry_after_ms == (6000 + 10 - 60) * 1000
+
+
+@pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute", "streams"])
+def test_nothing_mends_a_limit_of_zero(ledger: LocalLedger, limit: str) -> None:
+    error = refused(ledger, key(**{limit: 0}))
+    assert (error.reason, error.temporary, error.retry_after_ms) == (limit, False, None)
+
+
+def test_only_money_mends_a_spend_limit(ledger: LocalLedger, time: Time) -> None:
+    caller = key(spend=SpendLimit(10, "day"))
+    assert ledger.try_take(caller, "1", 0)
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", 10))
+    error = refused(ledger, caller)
+    assert (error.reason, error.temporary, error.retry_after_ms) == ("spend", False, None)
+    time.wall += 86_399
+    refused(ledger, caller)
+    time.wall += 1
+    assert ledger.try_take(caller, "2", 0)
+    time.wall -= 1
+    refused(ledger, caller)
+
+
+@pytest.mark.parametrize(("period", "is_over"), [("day", True), ("month", False), ("total", False)])
+def test_a_period_of_spend_is_a_utc_day_a_month_or_for_ever(
+    ledger: LocalLedger, time: Time, period: Period, is_over: bool
+) -> None:
+    caller = key(spend=SpendLimit(10, period))
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", 10))
+    time.wall += 86_400
+    assert asyncio.run(ledger.spent("ann", period)) == (0 if is_over else 10)
+    if is_over:
+        assert ledger.try_take(caller, "1", 0)
+    else:
+        refused(ledger, caller)
+
+
+def test_a_stream_is_released_once_however_it_ends(ledger: LocalLedger) -> None:
+    caller = key(streams=1)
+    outcomes: tuple[Outcome, ...] = ("finished", "failed", "cancelled", "disconnected", "refused")
+    for outcome in outcomes:
+        assert ledger.try_take(caller, outcome, 0)
+        assert refused(ledger, caller).reason == "streams"
+        end(ledger, outcome, outcome=outcome)
+        end(ledger, outcome, outcome=outcome)
+    assert ledger.try_take(caller, "1", 0)
+    assert refused(ledger, caller).retry_after_ms is not None
+    ledger.cancel("1")
+    ledger.cancel("1")
+    assert ledger.try_take(caller, "2", 0)
+    refused(ledger, caller)
+
+
+def test_a_stream_that_never_began_counts_for_nothing(ledger: LocalLedger) -> None:
+    caller = key(requests_per_minute=10, tokens_per_minute=100)
+    for take_back in (ledger.cancel, lambda stream_id: end(ledger, stream_id, outcome="refused")):
+        ledger.try_take(caller, "1", 60)
+        take_back("1")
+        assert ledger.left(caller) == ((10, 10, 0.0), (100, 100, 0.0))
+
+
+def test_streams_without_a_ticket_are_no_matter(ledger: LocalLedger) -> None:
+    end(ledger, "another", 5)
+    ledger.cancel("another")
+    ledger.settle("another", 5)
+
+
+def test_tokens_are_settled_by_usage(ledger: LocalLedger) -> None:
+    caller = key(tokens_per_minute=100)
+    ledger.try_take(caller, "1", 80)
+    left = ledger.left(caller)
+    assert left is not None
+    assert left.requests is None
+    assert left.tokens is not None
+    assert left.tokens.remaining == 20
+    end(ledger, "1", 30)
+    left = ledger.left(caller)
+    assert left is not None
+    assert left.tokens is not None
+    assert left.tokens.remaining == 70
+
+
+def test_limits_change_with_the_configuration_and_keys_come_back(ledger: LocalLedger) -> None:
+    for number in range(10):
+        ledger.try_take(key(requests_per_minute=10), str(number), 0)
+    ledger.use([key(requests_per_minute=5)])
+    assert refused(ledger, key(requests_per_minute=5)).retry_after_ms == 72_000
+    ledger.use([])
+    ledger.use([key(requests_per_minute=11)])
+    assert ledger.try_take(key(requests_per_minute=11), "again", 0)
+    refused(ledger, key(requests_per_minute=11))
+
+
+def test_spend_is_told(ledger: LocalLedger) -> None:
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", 10, 2))
+    assert asyncio.run(ledger.spend("model")) == [SpendRow("fast", 10, 2)]
+    assert asyncio.run(ledger.spend("key", since="2026-11-23")) == []
+    assert asyncio.run(ledger.spent("bob", "day")) == 0
+
+
+def test_a_key_is_decided_on_at_once(ledger: LocalLedger) -> None:
+    async def take() -> None:
+        await ledger.open()
+        await ledger.take(key(streams=1), "1", 0)
+        with pytest.raises(Error, match="streams = 1"):
+            await ledger.take(key(streams=1), "2", 0)
+        await ledger.close()
+
+    asyncio.run(take())
+    assert ledger.problem is None
