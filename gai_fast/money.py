@@ -42,21 +42,22 @@ class Charge(NamedTuple):
     currency: str
 
 
-def amount_of(figure: Any) -> Amount | None:
-    """Returns a provider's figure as an amount, rounded half to even.
+def amount_of(figure: Any, most: int = LIMITS.charge) -> Amount | None:
+    """Returns a number of units as an amount, rounded half to even.
 
     Args:
-        figure: A number of units; whatever else an upstream may send.
+        figure: A number; whatever else an upstream or a file may have in its place.
+        most: The largest number of units.
 
     Returns:
-        `None`: It is no number, negative, or above `limits.charge`.
+        `None`: It is no number, negative, or too large.
     """
     if isinstance(figure, bool) or not isinstance(figure, (int, float, Decimal)):
         return None
     try:
         # The shortest decimal text of a float is the number that was written, up to 15 digits.
         exact = Decimal(repr(figure)) if isinstance(figure, float) else Decimal(figure)
-        if not 0 <= exact <= LIMITS.charge:
+        if not 0 <= exact <= most:
             return None
         return int(_EXACT.multiply(exact, UNIT).to_integral_value(ROUND_HALF_EVEN))
     except InvalidOperation:  # a NaN compares with nothing

@@ -155,13 +155,17 @@ class Price(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
-class PriceList(_Snapshot):
-    """The price list that `[prices] file` names."""
+class PriceSettings(_Snapshot):
+    """The prices of models: those of `[[model]]`, and the price list that `[prices] file` names."""
 
+    listed: Mapping[tuple[str, str], Price] = field(default_factory=dict)
+    """The list's, by provider, without `:api`, and the id that the upstream is asked for."""
+    own: Mapping[tuple[str, str], Price] = field(default_factory=dict)
+    """Those of `[[model]]`, by upstream and the id that it is asked for: so `<upstream>/<id>` costs the same."""
     date: str | None = None
     """The day that the list says it is of, as `2026-11-20`."""
-    prices: Mapping[tuple[str, str], Price] = field(default_factory=dict)
-    """By provider, without `:api`, and the id that the upstream is asked for."""
+    currency: str = "USD"
+    """That of the list, and of the prices of `[[model]]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ class ModelSettings(_Snapshot):
     prefill: bool = False
     """Whether the upstream continues an assistant message at the end of the conversation."""
     price: Price | None = None
-    """The price of `[[model]]`, which counts before the price list's."""
+    """Its own price, which counts before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +336,7 @@ class Settings(_Snapshot):
     store: StoreSettings = StoreSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     limits: LimitSettings = LimitSettings()
-    prices: PriceList = PriceList()
+    prices: PriceSettings = PriceSettings()
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
@@ -361,11 +365,14 @@ class Settings(_Snapshot):
         """The price of a model's tokens; `None`: it has none.
 
         Args:
-            model: The model; its upstream's provider and its `id` find the price in the list.
+            model: The model, with the upstream and the id that are asked.
         """
-        if model.price is not None or not self.prices.prices:
+        prices = self.prices
+        if model.price is not None:
             return model.price
-        return self.prices.prices.get((model.upstream.provider.partition(":")[0], model.id))
+        if prices.own and (model.upstream.name, model.id) in prices.own:
+            return prices.own[model.upstream.name, model.id]
+        return prices.listed.get((model.upstream.provider.partition(":")[0], model.id)) if prices.listed else None
 
     def chosen(self, name: str | None, key: KeySettings | None = None) -> ModelSettings:
         """The model a request means.

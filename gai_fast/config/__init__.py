@@ -9,6 +9,7 @@ else the file, else its default. Everything wrong with a configuration is one `C
 | `values` | the kinds of values: switch, number, seconds, choice, text |
 | `checks` | what a text or a table must be: host, origin, URL, name, headers |
 | `keys` | the table of all keys |
+| `prices` | the price list |
 | `file` | the TOML file, and the line of each key |
 | `environment` | the process's environment; no other module reads it but the native/pure switch |
 | `resolution` | which source wins, references between tables, the `Settings` |

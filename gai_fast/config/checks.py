@@ -17,6 +17,7 @@ from gai_fast.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.compression import is_available
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
+from gai_fast.money import amount_of
 from gai_fast.net.http_request import Origin
 from gai_fast.net.proxy import Proxy
 from gai_fast.providers import get_provider
@@ -32,6 +33,8 @@ FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*
 
 PERIODS: Final = ("day", "month", "total")
 """The values of `period` in `spend`."""
+PRICES: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
+"""The keys of `price`."""
 
 _DECIMALS: Final = 12
 """Of an amount of money, which is counted in 10^-12 of the currency."""
@@ -213,6 +216,20 @@ def spend(value: Any) -> Mapping[str, Any]:
         raise ValueError(f"must have an amount from 0 to {LIMITS.largest_spend}")
     money(amount)
     return MappingProxyType(value)
+
+
+def price(value: Any) -> Mapping[str, Any]:
+    """The price of a model's tokens: units of currency for a million of them."""
+    kinds = ", ".join(PRICES)
+    if not isinstance(value, dict) or not value.keys() <= {*PRICES} or not {"input", "output"} <= value.keys():
+        raise ValueError(
+            f"must be a table with input and output, and of {kinds}, such as {{input = 3, output = 15}}: what a "
+            "million tokens cost"
+        )
+    for name, figure in value.items():
+        if amount_of(figure, LIMITS.price) is None:
+            raise ValueError(f"must have a number for {name}, 0 to {LIMITS.price}: what a million tokens cost")
+    return MappingProxyType(dict(value))
 
 
 def money(amount: float) -> int:

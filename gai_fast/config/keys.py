@@ -226,6 +226,16 @@ MODEL: Final[Mapping[str, Key]] = {
         checks.fallback_on,
     ),
     "prefill": switch("Whether the upstream goes on where an assistant message at the end stops."),
+    "price": Key(
+        "What a million tokens cost; cached_input and cache_write cost input unless given, reasoning costs output.",
+        {
+            "type": "object",
+            "properties": {name: {"type": "number", "minimum": 0, "maximum": LIMITS.price} for name in checks.PRICES},
+            "required": ["input", "output"],
+            "additionalProperties": False,
+        },
+        checks.price,
+    ),
     **STREAM,
 }
 _SYNC: Final = ("batched", "before_send")
@@ -248,6 +258,11 @@ LIMIT: Final[Mapping[str, Key]] = {
         "Bytes of memory above which no stream is begun (503).", LIMITS.least_memory, example=2048 * MIB
     ),
 }
+PRICES: Final[Mapping[str, Key]] = {
+    "file": text(
+        "The price list: a TOML file, which is read again at every reload.", checks.path, example="prices.toml"
+    ),
+}
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
 }
@@ -260,11 +275,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "store": STORE,
     "idempotency": IDEMPOTENCY,
     "limits": LIMIT,
+    "prices": PRICES,
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults")
+TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices")
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
@@ -276,7 +292,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("cache prices otel".split()),
+    "": frozenset("cache otel".split()),
     "server": frozenset(("keep_alive",)),
     "key": frozenset(),
     "key_defaults": frozenset(),
@@ -284,8 +300,9 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset(("limits_on_failure",)),
     "idempotency": frozenset(),
     "limits": frozenset(),
+    "prices": frozenset(),
     "upstream": frozenset(),
-    "model": frozenset("targets balance hedge_after price cache".split()),
+    "model": frozenset("targets balance hedge_after cache".split()),
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
@@ -303,8 +320,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "store": _defaults(StoreSettings),
     "idempotency": _defaults(IdempotencySettings),
     "limits": _defaults(LimitSettings),
+    "prices": {"file": None},
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
-    "model": {"fallback": (), "fallback_on": {}, "prefill": False},
+    "model": {"fallback": (), "fallback_on": {}, "prefill": False, "price": None},
     "processor": {},
 }
 

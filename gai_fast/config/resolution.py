@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -35,6 +35,7 @@ from gai_fast.config.keys import (
     unknown_key,
     unknown_section,
 )
+from gai_fast.config.prices import made_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.limits import LIMITS
 from gai_fast.net.tls import TLSFileError, TLSFiles
@@ -47,6 +48,8 @@ from gai_fast.settings import (
     KeySettings,
     LimitSettings,
     ModelSettings,
+    Price,
+    PriceSettings,
     Secret,
     ServerSettings,
     Settings,
@@ -81,6 +84,7 @@ class Loaded:
     store: Table
     idempotency: Table
     limits: Table
+    prices: Table
     upstreams: list[Table]
     models: list[Table]
     processors: list[Table]
@@ -215,10 +219,13 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, idempotency, limits, key_defaults = (self._given.tables[section] for section in TABLES)
+        server, stream, store, idempotency, limits, key_defaults, prices = (
+            self._given.tables[section] for section in TABLES
+        )
         named = self._by_name("upstream", self._given.upstreams)
         upstreams = {name: made for name, table in named.items() if (made := self._upstream(table)) is not None}
-        models = self._models(upstreams, named)
+        price_list = self._price_list(prices)
+        models = self._models(upstreams, named, price_list.currency)
         if "demo" not in server or server["demo"].value:
             models.setdefault(DEMO, ModelSettings(DEMO, UpstreamSettings(DEMO, DEMO, ""), DEMO, _stream(stream)))
         default_model = server.get("default_model")
@@ -229,6 +236,7 @@ class _Resolution:
             store=self._store(store),
             idempotency=IdempotencySettings(**_plain(idempotency)),
             limits=LimitSettings(**_plain(limits)),
+            prices=replace(price_list, own=MappingProxyType(_own_prices(models))),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),
@@ -260,6 +268,11 @@ class _Resolution:
         if "url" in values:
             values["url"] = check_url(values["url"], self._folder)
         return StoreSettings(**values)
+
+    def _price_list(self, table: Table) -> PriceSettings:
+        if "file" not in table:
+            return PriceSettings()
+        return read_price_list(self._folder / table["file"].value, table["file"].origin, self._problems)
 
     def _by_name(self, section: str, tables: Iterable[Table]) -> dict[str, Table]:
         found: dict[str, Table] = {}
@@ -366,13 +379,14 @@ class _Resolution:
         return None if found is None else checked_proxy(found.reveal(), given.origin, self._problems)
 
     def _models(
-        self, upstreams: Mapping[str, UpstreamSettings], named: Mapping[str, Table]
+        self, upstreams: Mapping[str, UpstreamSettings], named: Mapping[str, Table], currency: str
     ) -> dict[str, ModelSettings]:
         """The models whose upstream is there.
 
         Args:
             upstreams: The usable ones.
             named: All that have a name; a mistake in one of them has been noted.
+            currency: That of their prices.
         """
         models: dict[str, ModelSettings] = {}
         for name, table in self._by_name("model", self._given.models).items():
@@ -382,7 +396,11 @@ class _Resolution:
             if target.value in upstreams:
                 own = {key: value for key, value in table.items() if key in STREAM}
                 identifier = table["id"].value if "id" in table else name
-                more = {key: table[key].value for key in ("fallback", "fallback_on", "prefill") if key in table}
+                more: dict[str, Any] = {
+                    key: table[key].value for key in ("fallback", "fallback_on", "prefill") if key in table
+                }
+                if "price" in table:
+                    more["price"] = made_price(table["price"].value, currency)
                 stream = _stream({**self._given.tables["stream"], **own})
                 models[name] = ModelSettings(name, upstreams[target.value], identifier, stream, **more)
             elif target.value not in named:
@@ -424,6 +442,15 @@ class _Resolution:
 
 def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: value.value for name, value in table.items() if name not in but}
+
+
+def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Price]:
+    """The prices of models by upstream and id; of several models the first one's."""
+    prices: dict[tuple[str, str], Price] = {}
+    for model in models.values():
+        if model.price is not None:
+            prices.setdefault((model.upstream.name, model.id), model.price)
+    return prices
 
 
 def _key_limits(rules: dict[str, Any]) -> KeyLimits:

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.money import UNIT, Bill, Charge, amount_of, cost_member, cost_of, is_absurd, written
-from gai_fast.settings import Price, PriceList, Settings
+from gai_fast.settings import Price, PriceSettings, Settings
 
 MICRO = UNIT // 10**6
 PRICE = Price(
@@ -163,6 +163,6 @@ def test_amounts_of_two_currencies_are_not_added() -> None:
 
 
 def test_prices_pass_between_processes() -> None:
-    settings = Settings(prices=PriceList("2026-11-20", {("openai", "m"): PRICE}))
+    settings = Settings(prices=PriceSettings({("openai", "m"): PRICE}, {}, "2026-11-20"))
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert copy.deepcopy(PRICE) == PRICE

@@ -57,6 +57,7 @@ class TestInit:
         authority = Authority(folder)
         for name in ("client.pem", "client.key"):
             (authority.folder / name.replace("client", "good")).rename(folder / name)
+        (folder / "prices.toml").write_text("")
         document = tomllib.loads("\n".join(active))
         document["server"].pop("default_model")
         for section, keys in SECTIONS.items():
