@@ -894,6 +894,9 @@ class Limits:
     compared_path: int = 128
     """Characters of an unknown path that routes are compared with, in 0.3 ms at most: the longest route has 25."""
 
+    cost_series: int = 10_000
+    """Keys, models, providers and currencies whose cost is counted one by one: a scrape of them is a megabyte."""
+
     price: int = 1_000_000
     """Units of currency for a million tokens: one for a token. The dearest models cost some hundred dollars, and a
     dollar is 25,000 of the smallest units in use."""

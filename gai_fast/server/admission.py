@@ -32,7 +32,7 @@ _ALLOWED_HEADERS: Final = (
 )
 EXPOSE: Final = "access-control-expose-headers"
 _EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, idempotent-replayed, retry-after, "
+    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, x-gai-cost, idempotent-replayed, retry-after, "
     "retry-after-ms, x-should-retry"
 )
 

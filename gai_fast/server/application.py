@@ -32,6 +32,7 @@ from gai_fast.providers import get_provider
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.admission import Admission, body_too_large
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
+from gai_fast.server.counts import CostLabels
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.guards import Guards
@@ -45,7 +46,7 @@ from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
-from gai_fast.settings import ServerSettings, Settings
+from gai_fast.settings import ANONYMOUS, ServerSettings, Settings
 from gai_fast.stores.backend import Backend
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -164,7 +165,19 @@ def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
 
 def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:
     models = islice(settings.models.values(), LIMITS.models_from_zero)
+    for labels in islice(_costs(settings), LIMITS.models_from_zero):
+        metrics.add_cost(labels, 0)
     metrics.expect([(each.upstream.provider.partition(":")[0], each.name) for each in models], sorted(HOT_PATHS))
+
+
+def _costs(settings: Settings) -> Iterator[CostLabels]:
+    """The labels of the costs that are expected."""
+    keys = [key.name for key in settings.keys] or [ANONYMOUS]
+    for model in settings.models.values():
+        price = settings.price(model)
+        if price is not None:
+            for key in keys:
+                yield key, model.name, model.upstream.provider.partition(":")[0], price.currency
 
 
 def build_application(settings: Settings, find_engine: Callable[[], Engine] | None = None) -> web.Application:

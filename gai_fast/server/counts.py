@@ -11,7 +11,9 @@ from typing import Final, Literal
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Bounds
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
+from gai_fast.money import Amount
 
 # The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
@@ -31,6 +33,9 @@ OTHER: Final = "other"
 RequestOutcome = Literal["finished", "failed", "cancelled", "refused"]
 RequestLabels = tuple[str, str, str, int, RequestOutcome, str]
 """Endpoint, provider, model, HTTP status, outcome, error code."""
+
+CostLabels = tuple[str, str, str, str]
+"""Key, model, provider, currency."""
 
 _OUTCOMES: Final[dict[str, RequestOutcome]] = {
     "finished": "finished",
@@ -140,6 +145,7 @@ class StreamCounts:
     Attributes:
         models: The streams' figures, by provider and model.
         requests: The number of requests that ended, by their labels.
+        costs: The cost of streams, by their labels.
         loop_lag: Seconds by which the event loop was late.
     """
 
@@ -147,6 +153,7 @@ class StreamCounts:
         self._known = frozenset(models)
         self.models: dict[tuple[str, str], ModelCounts] = {}
         self.requests: dict[RequestLabels, int] = {}
+        self.costs: dict[CostLabels, Amount] = {}
         self.loop_lag = Histogram(LAG_BOUNDS)
 
     def use(self, models: Collection[str]) -> None:
@@ -174,6 +181,14 @@ class StreamCounts:
         if model is None:
             model = self.models[labels] = ModelCounts()
         model.add(metrics)
+        for charge in metrics.charges:
+            self.add_cost((metrics.key, labels[1], charge.provider, charge.currency), charge.amount)
+
+    def add_cost(self, labels: CostLabels, amount: Amount) -> None:
+        """Adds a cost; beyond `limits.cost_series` labels new ones count as those of `OTHER` keys and models."""
+        if labels not in self.costs and len(self.costs) >= LIMITS.cost_series:
+            labels = (OTHER, OTHER, labels[2], labels[3])
+        self.costs[labels] = self.costs.get(labels, 0) + amount
 
     def request_ended(self, endpoint: str, status: int, stream: StreamMetrics | None = None, code: str = "") -> None:
         """Counts one request: one that a stream answered, or that was refused.

@@ -17,9 +17,10 @@ from gai_fast._impl import IMPLEMENTATION, MODULES, encode_json
 from gai_fast._version import __version__
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.money import UNIT, Amount
 from gai_fast.net.engine import Engine
 from gai_fast.server import log_queue
-from gai_fast.server.counts import Histogram, ModelCounts, RequestLabels, StreamCounts
+from gai_fast.server.counts import CostLabels, Histogram, ModelCounts, RequestLabels, StreamCounts
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -151,6 +152,7 @@ class PrometheusSink(StreamCounts):
             _REQUEST_LABELS,
             _request_rows(list(self.requests.items())),
         )
+        yield CounterMetricFamily, "gai_fast_cost", _COST, _COST_LABELS, _cost_rows(list(self.costs.items()))
         for name, (attribute, about) in _HISTOGRAMS.items():
             yield HistogramMetricFamily, f"gai_fast_{name}", about, _MODEL_LABELS, _histogram_rows(models, attribute)
         for name, (attribute, about, label) in _COUNTERS.items():
@@ -199,6 +201,11 @@ def _without_comments(text: bytes) -> bytes:
 def _request_rows(requests: Iterable[tuple[RequestLabels, int]]) -> Iterator[_Row]:
     for (endpoint, provider, model, status, outcome, code), count in requests:
         yield (endpoint, provider, model, str(status), outcome, code), count
+
+
+def _cost_rows(costs: Iterable[tuple[CostLabels, Amount]]) -> Iterator[_Row]:
+    for labels, amount in costs:
+        yield labels, amount / UNIT
 
 
 def _histogram_rows(models: _Models, attribute: str) -> Iterator[_Row]:
@@ -290,9 +297,11 @@ LARGEST: Final = frozenset({"breaker_state", "store_degraded"})
 """Those that read, of several workers, as the largest."""
 SMALLEST: Final = frozenset({"process_start_time_seconds"})
 """Those that read, of several processes, as the smallest; all others read as the sum."""
+_COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
+_COST_LABELS: Final = ("key", "model", "provider", "currency")
 _MODEL_LABELS: Final = ("provider", "model")
 _HISTOGRAMS: Final = {
     "time_to_first_token_seconds": ("first_token", "From the request to its first token."),

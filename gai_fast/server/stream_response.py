@@ -12,6 +12,7 @@ from gai_fast._impl import Piece
 from gai_fast.compression import compressor
 from gai_fast.errors import Error
 from gai_fast.metrics import StreamMetrics
+from gai_fast.money import written
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.admission import EXPOSE
 from gai_fast.server.incoming import Incoming
@@ -135,7 +136,7 @@ class StreamResponse(ResponseWriter):
         if self._is_whole:
             if self.whole_media_type is not None:
                 self.media_type = self.whole_media_type(pieces)
-            reply = Reply(200, b"".join(pieces), self._response_head().headers)
+            reply = Reply(200, b"".join(pieces), [*self._response_head().headers, *self._cost_headers()])
             self._detach()
             self._client.send(reply)
         else:
@@ -145,7 +146,8 @@ class StreamResponse(ResponseWriter):
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
         """Answers with an error instead of a stream."""
-        reply = self._incoming.refusal(error, [("x-gai-stream-id", self.stream_id), *self.headers])
+        headers = [("x-gai-stream-id", self.stream_id), *self.headers, *self._cost_headers()]
+        reply = self._incoming.refusal(error, headers)
         if error.details is not None:  # the upstream's own error object is passed on
             reply.headers = self._with_upstreams(reply.headers)
         self.reply(reply)
@@ -159,6 +161,15 @@ class StreamResponse(ResponseWriter):
         """Cuts the client off: the response broke off and must not look complete."""
         self._detach()
         self._client.abort()
+
+    def _cost_headers(self) -> Headers:
+        """The headers that tell what an answer has cost, where that is known: its session has ended."""
+        metrics = None if self._session is None else self._session.metrics
+        if metrics is None or metrics.cost is None:
+            return ()
+        cost = ("x-gai-cost", written(metrics.cost))
+        source = (metrics.usage or {}).get("source")
+        return (cost,) if source is None else (cost, ("x-gai-usage-source", source))
 
     def _detach(self) -> None:
         """Leaves the session, which has ended; its figures belong to the request now."""

@@ -107,6 +107,11 @@ def own_events(response: Response, framing: str, upstream: str, decoded: list[An
     for event, said in ((begin, decoded[0]), (end, told)):
         if event.get("model") == ASKED and "model" not in said:
             del event["model"]
+    # §5 "`cost {amount, currency}` where a price is known": here the provider's own figure, which `decode` has not.
+    cost = (end.get("usage") or {}).pop("cost", None)
+    if cost is not None:
+        amount = cost.pop("amount")
+        wrong_unless(cost == {"currency": "USD"} and isinstance(amount, float) and amount >= 0, "cost", amount, cost)
     # §5 "`source` (`counted` | `estimated` | `partial`) only where the provider did not say"
     partial = (end.get("usage") or {}).get("source") == "partial"
     if partial and "usage" in told:
