@@ -109,6 +109,7 @@ COMPILED = (
     "server/counts",
     "server/deadlines",
     "server/guards",
+    "server/guessing",
     "server/incoming",
     "server/lane",
     "server/negotiation",

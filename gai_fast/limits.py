@@ -868,6 +868,20 @@ class Limits:
     largest_spend: int = 9_000_000
     """The largest limit of spend: in 10^-12 of the currency it is a signed number of 64 bits, as stores have it."""
 
+    wrong_keys: int = 100
+    """Wrong keys of one address within `wrong_keys_time`: a program with an old key notices, and a guesser needs for a
+    key of 8 characters more than ten thousand years."""
+
+    wrong_keys_time: float = 60.0
+    """Seconds."""
+
+    guessing_addresses: int = 10_000
+    """Addresses whose wrong keys are counted, 300 bytes each. The one that has sent the last one longest ago goes
+    first: a guesser who has more addresses has as many times 100 guesses a minute anyway."""
+
+    known_callers: int = 10_000
+    """Pairs of an address and a key that it has been admitted with, 200 bytes each."""
+
     secret: int = 8
     """Characters of a header's value that is cut out of recordings: a shorter value may be a word of any answer."""
 

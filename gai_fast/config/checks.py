@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -36,8 +35,6 @@ PERIODS: Final = ("day", "month", "total")
 PRICES: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
 """The keys of `price`."""
 
-_DECIMALS: Final = 12
-"""Of an amount of money, which is counted in 10^-12 of the currency."""
 _LONGEST_MODEL_NAME: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 §5.5
@@ -210,11 +207,8 @@ def spend(value: Any) -> Mapping[str, Any]:
         raise ValueError('must be a table of amount and period, such as {amount = 50, period = "month"}')
     if value["period"] not in PERIODS:
         raise ValueError(f"must have a period of {', '.join(PERIODS)}")
-    amount = value["amount"]
-    is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
-    if not is_number or not 0 <= amount <= LIMITS.largest_spend:  # NaN is in no range
+    if amount_of(value["amount"], LIMITS.largest_spend) is None:
         raise ValueError(f"must have an amount from 0 to {LIMITS.largest_spend}")
-    money(amount)
     return MappingProxyType(value)
 
 
@@ -230,14 +224,6 @@ def price(value: Any) -> Mapping[str, Any]:
         if amount_of(figure, LIMITS.price) is None:
             raise ValueError(f"must have a number for {name}, 0 to {LIMITS.price}: what a million tokens cost")
     return MappingProxyType(dict(value))
-
-
-def money(amount: float) -> int:
-    """An amount of money in 10^-12 of the currency."""
-    exact = Decimal(str(amount)).scaleb(_DECIMALS)
-    if exact % 1:
-        raise ValueError(f"must have an amount with at most {_DECIMALS} decimals")
-    return int(exact)
 
 
 def headers(value: Any) -> Mapping[str, str]:

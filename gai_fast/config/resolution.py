@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gai_fast.addresses import is_loopback
-from gai_fast.config.checks import REFERENCE, money
+from gai_fast.config.checks import REFERENCE
 from gai_fast.config.environment import (
     Environment,
     check_variables,
@@ -38,6 +38,7 @@ from gai_fast.config.keys import (
 from gai_fast.config.prices import made_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.limits import LIMITS
+from gai_fast.money import amount_of
 from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
@@ -457,7 +458,9 @@ def _key_limits(rules: dict[str, Any]) -> KeyLimits:
     """The limits of a key, which are taken out of its values."""
     limits = {each.name: rules.pop(each.name) for each in fields(KeyLimits) if each.name in rules}
     if "spend" in limits:
-        limits["spend"] = SpendLimit(money(limits["spend"]["amount"]), limits["spend"]["period"])
+        amount = amount_of(limits["spend"]["amount"], LIMITS.largest_spend)
+        assert amount is not None  # the check has read it
+        limits["spend"] = SpendLimit(amount, limits["spend"]["period"])
     return KeyLimits(**limits)
 
 

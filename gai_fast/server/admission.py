@@ -1,8 +1,15 @@
 """The guards that every request passes before a handler sees it.
 
 Owns the `Host` rule, the rule for web pages (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), the check of keys,
-ids, the query string and the media type of bodies. Opens nothing and knows no route: it reads the head of a request,
-from either server.
+the rule who may operate the server, ids, the query string and the media type of bodies. Opens nothing and knows no
+route: it reads the head of a request, from either server.
+
+The paths of `_OPERATE` are for those who operate the server:
+
+1. Where there is a `[[key]]`, they need one whose role is `admin`.
+2. Without keys they answer requests of this machine alone: the server listens on loopback, the client is on loopback,
+   and no proxy that is not believed has passed the request on.
+3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 """
 
 from __future__ import annotations
@@ -18,6 +25,8 @@ from gai_fast.errors import Code, Error
 from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
 from gai_fast.server.callers import Callers
+from gai_fast.server.forwarding import NOBODY, Forwarding
+from gai_fast.server.guessing import Guesses
 from gai_fast.server.negotiation import trace_id
 from gai_fast.server.replies import Headers, Reply, id_headers
 from gai_fast.settings import KeySettings, ServerSettings
@@ -37,7 +46,11 @@ _EXPOSED_HEADERS: Final = (
 )
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws")
-"""The paths that need a caller's key begin so. All others are for the operation of the server."""
+"""The paths that need a caller's key begin so."""
+_OPERATE: Final = ("/admin", "/dashboard", "/docs")
+"""These paths, and those below them, are for those who operate the server. All other paths are open."""
+_PASSED_ON: Final = ("x-forwarded-for", "forwarded")
+"""The headers of a request that a proxy has passed on."""
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
 _MAX_PORT: Final = 65535
@@ -85,10 +98,21 @@ class Admission:
         settings: `[server]`.
         keys: `[[key]]`.
         only_demo: Whether nothing but the demo model is configured: pages of this machine may then use it.
+        forwarding: The proxies that are believed whose request it is.
+        guesses: Counts wrong keys; it outlives a configuration.
     """
 
-    def __init__(self, settings: ServerSettings, keys: Sequence[KeySettings] = (), *, only_demo: bool) -> None:
-        self._callers = Callers(keys) if keys else None
+    def __init__(
+        self,
+        settings: ServerSettings,
+        keys: Sequence[KeySettings] = (),
+        *,
+        only_demo: bool,
+        forwarding: Forwarding = NOBODY,
+        guesses: Guesses | None = None,
+    ) -> None:
+        self._callers = Callers(keys, guesses) if keys else None
+        self._forwarding = forwarding
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
@@ -103,6 +127,7 @@ class Admission:
         is_http_1_1: bool = True,
         on_loopback: bool = True,
         prefix: str = "",
+        remote: str = "",
     ) -> Admitted:
         """Reads a request's head and looks for a reason to refuse it.
 
@@ -113,6 +138,7 @@ class Admission:
             is_http_1_1: HTTP/1.1, otherwise 1.0.
             on_loopback: The server can be reached from this machine only.
             prefix: The path that the application is mounted under, without its last slash.
+            remote: The address that the connection comes from; empty: a unix socket.
 
         Returns:
             The head; `error` is set where the request is refused. The ids and the path are there in any case: the
@@ -124,26 +150,53 @@ class Admission:
             self._check_host(admitted.host, headers, is_http_1_1, on_loopback)
             self._check_origin(admitted, headers)
             if not is_preflight(method, headers):
-                admitted.key = self.key(admitted.path, headers)
+                self._authorize(admitted, headers, remote, on_loopback)
             if query:
                 admitted.query = _parse_query(query)
         except Error as error:
             admitted.error = error
         return admitted
 
-    def key(self, path: str, headers: dict[str, str]) -> KeySettings | None:
-        """The key that a request came with; `None` where none is needed.
+    def key_on_socket(self, headers: dict[str, str]) -> KeySettings | None:
+        """The key that a WebSocket was opened with; `None` where none is needed.
 
         Args:
-            path: Below the prefix.
-            headers: By lower-case name.
+            headers: Of the handshake, by lower-case name.
 
         Raises:
-            Unauthorized: It needs a key, and has none that is known.
+            Unauthorized: It is not known any more, or has expired.
         """
-        if self._callers is None or not path.startswith(_NEED_KEY):
-            return None
-        return self._callers.find(headers)
+        return None if self._callers is None else self._callers.find(headers, None)
+
+    def _authorize(self, admitted: Admitted, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
+        """Finds the key of a request that needs one."""
+        path = admitted.path
+        if path.startswith(_NEED_KEY):
+            if self._callers is not None:
+                admitted.key = self._callers.find(headers, self._forwarding.client(remote, headers))
+        elif is_for_operators(path):
+            if self._callers is not None:
+                admitted.key = self._operator(self._callers, headers, remote)
+            else:
+                self._check_local(headers, remote, on_loopback)
+            is_basic = headers.get("authorization", "").lower().startswith("basic")
+            if (self._callers is None or is_basic) and _is_other_page(headers, admitted.host):
+                raise Error("forbidden", "no page but the server's own may operate it", reason="origin")
+
+    def _operator(self, callers: Callers, headers: dict[str, str], remote: str) -> KeySettings:
+        """Rule 1 of those who operate the server."""
+        key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
+        if key.role != "admin":
+            raise Error("forbidden", "this needs a key whose role is admin", reason="role")
+        return key
+
+    def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
+        """Rule 2 of those who operate the server."""
+        client = self._forwarding.client(remote, headers)
+        is_passed_on = not self._forwarding.trusts(remote) and any(name in headers for name in _PASSED_ON)
+        if not on_loopback or is_passed_on or (client and not is_loopback(client)):
+            text = 'without a [[key]] only this machine may operate the server: add one with role = "admin"'
+            raise Error("forbidden", text, reason="role")
 
     def _read_target(self, admitted: Admitted, headers: dict[str, str], prefix: str) -> str:
         """Sets the path and the host; returns the query string."""
@@ -183,7 +236,7 @@ class Admission:
         origin = headers.get("origin")
         if origin is None:
             # A request without CORS (an image, a frame, a link) has no Origin, but browsers send `Sec-Fetch-Site`.
-            admitted.is_foreign = headers.get("sec-fetch-site") in _OTHER_SITES
+            admitted.is_foreign = _is_other_page(headers, admitted.host)
             return
         if self._is_allowed(origin):
             admitted.cors = (
@@ -192,14 +245,29 @@ class Admission:
                 (EXPOSE, _EXPOSED_HEADERS),
             )
         else:
-            is_other = headers.get("sec-fetch-site") in _OTHER_SITES
-            admitted.is_foreign = is_other or origin.partition("://")[2] != admitted.host
+            admitted.is_foreign = _is_other_page(headers, admitted.host)
 
     def _is_allowed(self, origin: str) -> bool:
         if origin in self._origins:
             return True
         page = _WEB_ORIGIN.fullmatch(origin) if self._any_loopback else None
         return page is not None and is_loopback(page[1].strip("[]"))
+
+
+def is_for_operators(path: str) -> bool:
+    """Whether a path is for those who operate the server.
+
+    Args:
+        path: Below the prefix.
+    """
+    return path.startswith(_OPERATE) and f"/{path.split('/', 2)[1]}" in _OPERATE
+
+
+def _is_other_page(headers: dict[str, str], host: str) -> bool:
+    """Whether a page that this server has not served makes a request."""
+    origin = headers.get("origin")
+    is_other = origin is not None and origin.partition("://")[2] != host
+    return is_other or headers.get("sec-fetch-site") in _OTHER_SITES
 
 
 def _parse_query(query: str) -> dict[str, str]:

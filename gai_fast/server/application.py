@@ -36,6 +36,7 @@ from gai_fast.server.counts import CostLabels
 from gai_fast.server.deadlines import body_due
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.guards import Guards
+from gai_fast.server.guessing import Guesses
 from gai_fast.server.loop_lag import LoopLag
 from gai_fast.server.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
@@ -75,6 +76,7 @@ class Service:
         metrics: Counts requests and streams.
         guards: What the server may take on.
         forwarding: The proxies that are believed whose request it is.
+        guesses: Counts wrong keys.
         streams: The handlers of streams.
         operations: The handlers of operations.
         sockets: The handlers of WebSockets.
@@ -92,8 +94,9 @@ class Service:
         self.sockets = WebSocketRoutes(engine, self.streams)
         handlers = Handlers(self.streams, self.operations, self.sockets)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
+        self.guesses = Guesses()
         self.router = Router(
-            _admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
+            self._admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
         )
         self.sockets.router = self.router
 
@@ -111,7 +114,13 @@ class Service:
             self._memory.use(settings.limits)
         self.streams.use(settings)
         self.operations.use(settings)
-        self.router.use(_admission(settings))
+        self.router.use(self._admission(settings))
+
+    def _admission(self, settings: Settings) -> Admission:
+        only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
+        return Admission(
+            settings.server, settings.keys, only_demo=only_demo, forwarding=self.forwarding, guesses=self.guesses
+        )
 
     def watch_memory(self, shed: Shed) -> None:
         """Begins to watch the memory of the process.
@@ -136,11 +145,6 @@ class Service:
             self.engine.guards = None
         if self.metrics in self.engine.sinks:
             self.engine.sinks.remove(self.metrics)
-
-
-def _admission(settings: Settings) -> Admission:
-    only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())
-    return Admission(settings.server, settings.keys, only_demo=only_demo)
 
 
 def new_service(settings: Settings, mount: Mount | None = None, memory: Backend | None = None) -> Service:

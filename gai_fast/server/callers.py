@@ -2,21 +2,25 @@
 
 Owns the headers that may carry a key, and the look-up of keys. Keys are known by their SHA-256 digests only, and looked
 up by them: the digest of a wrong key has nothing in common with that of a similar right one, so the time of an answer
-reveals nothing.
+reveals nothing. What is wrong with a known key (its end, its role) is found after the look-up.
 """
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Sequence
 from typing import Final
 
+from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.server.guessing import Guesses
 from gai_fast.settings import KeySettings, key_digest
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
 
+_NEVER: Final = float("inf")
 KEY_PROTOCOL: Final = "bearer."
 """The beginning of a subprotocol that carries a key: the `WebSocket` of a browser sends no other header."""
 
@@ -26,35 +30,54 @@ class Callers:
 
     Args:
         keys: `[[key]]`.
+        guesses: Counts wrong keys.
     """
 
-    def __init__(self, keys: Sequence[KeySettings]) -> None:
-        self._keys = {digest: key for key in keys for digest in key.digests}
+    def __init__(self, keys: Sequence[KeySettings], guesses: Guesses | None = None) -> None:
+        self._keys = {digest: (key, _end_ms(key)) for key in keys for digest in key.digests}
+        self._guesses = guesses or Guesses()
 
-    def find(self, headers: dict[str, str]) -> KeySettings:
+    def find(self, headers: dict[str, str], address: str | None, *, basic: bool = False) -> KeySettings:
         """The key of the caller that sends a request.
 
         Args:
             headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key holds.
+            address: The client's, whose wrong keys are counted; empty: that of a unix socket; `None`: the key has come
+                from there before.
+            basic: The key may also be the password of `Authorization: Basic`.
 
         Raises:
-            Unauthorized: It has no key, one that is not known, or several that differ.
+            Unauthorized: It has no key, one that is not known or has expired, or several that differ.
+            RateLimited: The address has sent too many wrong keys.
         """
-        key = _key_of(headers)
-        if key and len(key) <= LIMITS.longest_key and key.isascii():
-            found = self._keys.get(key_digest(key))
-            if found is not None:
-                return found
-        raise Error("unauthorized", "this key is not known here", reason="key")
+        key = _key_of(headers, basic)
+        found = self._keys.get(key_digest(key)) if key and len(key) <= LIMITS.longest_key and key.isascii() else None
+        if found is None:
+            if address is not None:
+                self._guesses.note_wrong(address)
+            raise Error("unauthorized", "this key is not known here", reason="key")
+        settings, end = found
+        if address is not None:
+            self._guesses.note_right(address, settings.name)
+        if now_ms() >= end:
+            raise Error("unauthorized", "this key has expired", reason="expired")
+        return settings
 
 
-def _key_of(headers: dict[str, str]) -> str:
+def _end_ms(key: KeySettings) -> float:
+    """The end of a key in milliseconds since the epoch."""
+    return _NEVER if key.expires is None else key.expires.timestamp() * 1e3
+
+
+def _key_of(headers: dict[str, str], basic: bool) -> str:
     """The one key that a request has; empty where it cannot be one."""
     key: str | None = None
     authorization = headers.get("authorization")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
+        if basic and scheme.lower() == "basic":
+            key = _password(key)
+        elif scheme.lower() != "bearer":
             raise Error("unauthorized", "the Authorization must be `Bearer KEY`", reason="key")
     given = [headers.get(header) for header in _KEY_HEADERS]
     protocols = headers.get("sec-websocket-protocol")
@@ -70,3 +93,11 @@ def _key_of(headers: dict[str, str]) -> str:
         how = "as `Authorization: Bearer KEY`, `x-api-key` or `api-key`, or as subprotocol `bearer.KEY` of a WebSocket"
         raise Error("unauthorized", f"the request needs a key, {how}", reason="key")
     return key
+
+
+def _password(credentials: str) -> str:
+    """The password in the credentials of `Basic` (RFC 7617, 2); empty where there is none."""
+    try:
+        return binascii.a2b_base64(credentials.strip(), strict_mode=True).decode().partition(":")[2]
+    except ValueError:
+        return ""

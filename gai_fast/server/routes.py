@@ -17,7 +17,7 @@ from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.server.access_log import log_request, log_unreadable
-from gai_fast.server.admission import Admission, Admitted, check_json, is_preflight, preflight
+from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, is_preflight, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.incoming import Incoming
@@ -195,7 +195,7 @@ class Router:
                 raise admitted.error
             return self._answer(resource, incoming, admitted)
         except Error as error:
-            return incoming.refusal(error, _allow(error), close=admitted.error is not None)
+            return incoming.refusal(error, _more_headers(error, incoming.path), close=admitted.error is not None)
         except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
             _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
             return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
@@ -208,7 +208,7 @@ class Router:
             handler: Answers it.
         """
         try:
-            incoming.http.key = self._admission.key(incoming.path, incoming.key_headers)  # known as yet
+            incoming.http.key = self._admission.key_on_socket(incoming.key_headers)  # known as yet
             return handler(incoming)
         except Error as error:
             return incoming.refusal(error)
@@ -236,7 +236,7 @@ class Router:
             elif http.method != "OPTIONS":
                 raise _not_allowed(resource.allow)
         except Error as error:
-            return incoming.refusal(error, _allow(error), close=True)
+            return incoming.refusal(error, _more_headers(error, incoming.path), close=True)
         return None
 
     def refusal(self, http: HTTPRequest, error: Error, mount: Mount | None = None) -> Reply:
@@ -303,6 +303,7 @@ class Router:
             is_http_1_1=http.is_http_1_1,
             on_loopback=mount.on_loopback,
             prefix=mount.prefix,
+            remote=http.transport.remote,
         )
 
     def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
@@ -360,5 +361,9 @@ def _not_allowed(allow: str) -> Error:
     return error
 
 
-def _allow(error: Error) -> Headers:
-    return [("allow", str((error.details or {})["allow"]))] if error.status == 405 else []
+def _more_headers(error: Error, path: str) -> Headers:
+    """The headers of a refusal that `replies.error_headers` does not know."""
+    if error.status == 405:
+        return [("allow", str((error.details or {})["allow"]))]
+    # A browser asks its user for the key of a page: as the password, with any name.
+    return [("www-authenticate", 'Basic realm="gai-fast"')] if error.status == 401 and is_for_operators(path) else []

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
 import signal
 import sys
+from base64 import b64encode
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 import openai
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, Net, on_both_loops, on_uvloop
 
@@ -99,3 +103,84 @@ async def test_nothing_that_a_server_prints_or_answers_holds_a_secret(net: Net, 
     for secret in (b"canary", digest.encode(), b"xxxx"):
         assert secret not in printed
         assert secret not in answered
+
+
+@pytest.mark.parametrize("fast_lane", ["auto", "off"])
+@on_uvloop
+async def test_a_key_is_bound_to_its_models_on_every_route(net: Net, fast_lane: str) -> None:
+    digests = (key_digest(ALICE),), (key_digest(BOB),)
+    keys = (KeySettings("alice", digests[0], ("m", "up/*")), KeySettings("bob", digests[1]))
+    gateway = await net.gateway(await net.mock(deltas=2), keys=keys, fast_lane=fast_lane)
+    calls = [
+        ("/api/v1/stream", QUERY),
+        ("/v1/chat/completions", {"messages": MESSAGES, "stream": True}),
+        ("/v1/messages", {"messages": MESSAGES, "max_tokens": 9}),
+        ("/v1/messages/count_tokens", {"messages": MESSAGES}),
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/api/v1/streams", QUERY),
+    ]
+    for path, body in calls:
+        for key, name in product((ALICE, BOB), ("m", "up/x", "claude", "none")):
+            response = await gateway.ask("POST", path, {**body, "model": name}, {"x-api-key": key})
+            assert (response.status == 403) is (key == ALICE and name in ("claude", "none")), (path, name)
+    for key, ids in ((ALICE, ["m"]), (BOB, ["m", "claude"])):
+        listed = await gateway.ask("GET", "/v1/models", headers={"x-api-key": key})
+        assert [each["id"] for each in json.loads(listed.body)["data"]] == ids
+    for name, status in (("m", 200), ("claude", 403), ("none", 403)):
+        assert (await gateway.ask("GET", f"/v1/models/{name}", headers={"x-api-key": ALICE})).status == status
+
+
+@pytest.mark.parametrize("fast_lane", ["auto", "off"])
+@on_uvloop
+async def test_so_many_wrong_keys_are_401_and_the_next_is_429_on_both_servers(net: Net, fast_lane: str) -> None:
+    gateway = await net.gateway(
+        await net.mock(deltas=2), keys=KEYS, fast_lane=fast_lane, forwarded_allow_ips=("127.0.0.1",)
+    )
+
+    async def ask(method: str, path: str, key: str, client: str = "192.0.2.1") -> int:
+        body = {**QUERY, "model": "m"} if method == "POST" else None
+        response = await gateway.ask(method, path, body, {"x-api-key": key, "x-forwarded-for": client})
+        if response.status == 429:
+            assert 1 <= int(response.headers["retry-after"]) <= 60
+        return response.status
+
+    routes = (("POST", "/api/v1/stream"), ("GET", "/v1/models"), ("GET", "/admin/v1/keys"), ("GET", "/ws/stream"))
+    for method, path in routes:
+        for _ in range(LIMITS.wrong_keys // len(routes)):
+            assert await ask(method, path, WRONG) == 401
+    assert await ask("POST", "/api/v1/stream", ALICE, "192.0.2.2") == 200
+    for method, path in routes:
+        assert await ask(method, path, WRONG) == await ask(method, path, ALICE) == 429
+    assert await ask("POST", "/api/v1/stream", WRONG, "192.0.2.2") == 401
+    assert await ask("POST", "/api/v1/stream", ALICE, "192.0.2.2") == 200
+    assert await ask("GET", "/healthz", WRONG) == 200
+    assert net.logged == ["gai_fast.server: 192.0.2.1 has sent 100 wrong keys within a minute: it is blocked"]
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_a_browser_is_asked_for_an_admins_key_and_other_clients_get_its_scheme(net: Net) -> None:
+    keys = (*KEYS, KeySettings("root", (key_digest("sk-root-0123456789"),), role="admin"))
+    gateway = await net.gateway(await net.mock(deltas=2), keys=keys)
+    refused = await gateway.ask("GET", "/dashboard")
+    assert (refused.status, refused.headers["www-authenticate"]) == (401, 'Basic realm="gai-fast", Bearer')
+    assert (await gateway.ask("GET", "/dashboard", headers={"x-api-key": ALICE})).status == 403
+    basic = {"authorization": f"Basic {b64encode(b'x:sk-root-0123456789').decode()}"}
+    for headers in (basic, {"x-api-key": "sk-root-0123456789"}):
+        assert (await gateway.ask("GET", "/admin/v1/none", headers=headers)).status == 404
+    assert (await gateway.ask("GET", "/v1/models", headers=basic)).status == 401
+
+
+@on_uvloop
+async def test_without_keys_pages_of_others_cannot_operate_the_server(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=2))
+    for headers, status in (
+        ({}, 404),
+        ({"origin": gateway.url, "sec-fetch-site": "same-origin"}, 404),
+        ({"origin": "https://evil.example"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"host": "evil.example"}, 403),
+        ({"x-forwarded-for": "192.0.2.1"}, 403),
+    ):
+        assert (await gateway.ask("GET", "/admin/v1/none", headers=headers)).status == status

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.server.admission import Admission, Admitted, check_json, preflight
+from gai_fast.limits import LIMITS
+from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, preflight
+from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.routes import ROUTES
 from gai_fast.settings import KeySettings, ServerSettings, key_digest
 
@@ -27,7 +31,8 @@ def admit(
     **headers: str | None,
 ) -> Admitted:
     given = {name.replace("_", "-"): value for name, value in {"host": HOST, **headers}.items() if value is not None}
-    admission = Admission(ServerSettings(**(settings or {})), keys, only_demo=only_demo)
+    server = ServerSettings(**(settings or {}))
+    admission = Admission(server, keys, only_demo=only_demo, forwarding=Forwarding(server.forwarded_allow_ips))
     return admission.admit(method, target, given, **(place or {}))
 
 
@@ -272,3 +277,141 @@ def test_any_other_body_is_refused(headers: dict[str, str], reason: str) -> None
     with pytest.raises(Error) as caught:
         check_json(headers)
     assert (caught.value.status, caught.value.reason) == (415, reason)
+
+
+# ---- those who operate the server ------------------------------------------------------------------------------------
+
+ROOT = "sk-root-0123456789"
+ADMIN = KeySettings("root", (key_digest(ROOT),), role="admin")
+ENDED = KeySettings(
+    "ended", (key_digest("sk-ended-0123456789"),), role="admin", expires=datetime(2020, 1, 1, tzinfo=UTC)
+)
+OPERATE = ("/dashboard", "/docs", "/docs/", "/admin/v1/streams", "/admin/v1/reload?x=y", "/admin")
+
+
+@pytest.mark.parametrize("target", OPERATE)
+def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> None:
+    def ask(**headers: str) -> tuple[int, str | None]:
+        for place in ({"remote": "127.0.0.1"}, {"on_loopback": False, "remote": "192.0.2.1"}, {"prefix": "/gw"}):
+            path = f"{place.get('prefix', '')}{target}"
+            verdicts.add(verdict(admit(path, "POST", keys=(*KEYS, ADMIN, ENDED), place=place, **headers)))
+        return verdicts.pop() if len(verdicts) == 1 else (0, str(verdicts))
+
+    verdicts: set[tuple[int, str | None]] = set()
+    assert ask() == (401, "key")
+    assert ask(x_api_key="sk-nobody-0123456789") == (401, "key")
+    assert ask(x_api_key="sk-ended-0123456789") == (401, "expired")
+    assert ask(x_api_key=KEY) == (403, "role")
+    assert ask(x_api_key=ROOT) == ask(authorization=f"Bearer {ROOT}") == (200, None)
+    assert ask(x_api_key=ROOT, origin="https://other.example") == (200, None)
+
+
+def test_an_admin_is_a_caller_too() -> None:
+    admitted = admit("/v1/models", keys=(ADMIN,), x_api_key=ROOT)
+    assert (verdict(admitted), admitted.key) == ((200, None), ADMIN)
+    assert admit("/docs", keys=(ADMIN,), x_api_key=ROOT).key is ADMIN
+
+
+@pytest.mark.parametrize("target", OPERATE)
+def test_a_browser_may_send_the_key_as_a_password_for_the_servers_own_pages_alone(target: str) -> None:
+    basic = {"authorization": f"Basic {b64encode(f'me:{ROOT}'.encode()).decode()}"}
+    assert verdict(admit(target, keys=(ADMIN,), **basic)) == (200, None)
+    own = {"origin": f"https://{HOST}", "sec_fetch_site": "same-origin"}
+    assert verdict(admit(target, keys=(ADMIN,), **basic, **own)) == (200, None)
+    other = {"origin": "https://app.example"}
+    for cors in ((), ("https://app.example",)):
+        allowed = {"cors_origins": cors}
+        assert verdict(admit(target, keys=(ADMIN,), settings=allowed, **basic, **other)) == (403, "origin")
+    assert verdict(admit(target, keys=(ADMIN,), sec_fetch_site="cross-site", **basic)) == (403, "origin")
+    assert verdict(admit("/v1/models", keys=(ADMIN,), **basic)) == (401, "key")
+
+
+@pytest.mark.parametrize("target", OPERATE)
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, (200, None)),
+        ({"x_api_key": "anything"}, (200, None)),
+        ({"authorization": "Basic YTpi"}, (200, None)),
+        ({"origin": f"http://{HOST}", "sec_fetch_site": "same-origin"}, (200, None)),
+        ({"sec_fetch_site": "none"}, (200, None)),
+        ({"origin": "https://evil.example"}, (403, "origin")),
+        ({"origin": "http://127.0.0.1:3000"}, (403, "origin")),
+        ({"origin": "null"}, (403, "origin")),
+        ({"sec_fetch_site": "cross-site"}, (403, "origin")),
+        ({"sec_fetch_site": "same-site"}, (403, "origin")),
+        ({"origin": f"http://{HOST}", "sec_fetch_site": "cross-site"}, (403, "origin")),
+        ({"host": "evil.example"}, (403, "host")),
+    ],
+)
+def test_without_keys_this_machine_may_operate_the_server_and_foreign_pages_may_not(
+    target: str, headers: dict[str, str], expected: tuple[int, str | None]
+) -> None:
+    for only_demo in (True, False):
+        for remote in ("127.0.0.1", "::1", ""):
+            assert verdict(admit(target, only_demo=only_demo, place={"remote": remote}, **headers)) == expected
+
+
+def test_pages_that_may_call_may_not_operate_a_server_without_keys() -> None:
+    page = "https://app.example"
+    assert verdict(admit("/v1/models", settings={"cors_origins": (page,)}, origin=page)) == (200, None)
+    assert verdict(admit("/docs", settings={"cors_origins": (page,)}, origin=page)) == (403, "origin")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "remote", "headers", "status"),
+    [
+        ((), "127.0.0.1", {"x_forwarded_for": "192.0.2.1"}, 403),
+        ((), "127.0.0.1", {"forwarded": "for=127.0.0.1"}, 403),
+        ((), "", {"x_forwarded_for": "127.0.0.1"}, 403),
+        ((), "192.0.2.1", {}, 403),
+        (("127.0.0.1",), "127.0.0.1", {"x_forwarded_for": "192.0.2.1"}, 403),
+        (("127.0.0.1",), "127.0.0.1", {"x_forwarded_for": "127.0.0.1"}, 200),
+        (("127.0.0.1",), "127.0.0.1", {}, 200),
+        (("unix:",), "", {"x_forwarded_for": "192.0.2.1"}, 403),
+        (("unix:",), "", {"x_forwarded_for": "::1"}, 200),
+        (("10.0.0.1",), "127.0.0.1", {"x_forwarded_for": "127.0.0.1"}, 403),
+    ],
+)
+def test_without_keys_a_request_of_another_machine_is_refused_whoever_passes_it_on(
+    proxies: tuple[str, ...], remote: str, headers: dict[str, str], status: int
+) -> None:
+    admitted = admit("/dashboard", settings={"forwarded_allow_ips": proxies}, place={"remote": remote}, **headers)
+    assert verdict(admitted)[0] == status
+
+
+def test_a_server_that_other_machines_reach_is_operated_with_a_key_only() -> None:
+    admitted = admit("/admin/v1/keys", place={"on_loopback": False, "remote": "127.0.0.1"})
+    assert verdict(admitted) == (403, "role")
+    assert "add one with role" in str(admitted.error)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/docsx", "/administrator", "//admin", "/a/admin", "*"])
+def test_other_paths_are_open(path: str) -> None:
+    assert not is_for_operators(path)
+    for headers in ({}, {"x_api_key": KEY}, {"x_api_key": "sk-wrong-0123456789"}, {"authorization": "Basic YTpi"}):
+        assert verdict(admit(path, keys=(*KEYS, ADMIN), **headers)) == (200, None)
+    assert verdict(admit(path, sec_fetch_site="cross-site")) == (200, None)
+
+
+def test_wrong_keys_are_counted_by_the_clients_address() -> None:
+    server = ServerSettings(forwarded_allow_ips=("10.0.0.1",))
+    admission = Admission(server, KEYS, only_demo=False, forwarding=Forwarding(server.forwarded_allow_ips))
+
+    def ask(client: str, key: str, path: str = "/v1/models", remote: str = "10.0.0.1") -> int:
+        headers = {"host": HOST, "x-forwarded-for": client, "x-api-key": key}
+        return verdict(admission.admit("GET", path, headers, remote=remote))[0]
+
+    assert ask("192.0.2.3", KEY) == 200
+    for address in ("192.0.2.1", "192.0.2.3"):
+        for path in ("/v1/models", "/admin/v1/keys"):
+            for _ in range(LIMITS.wrong_keys // 2):
+                assert ask(address, "sk-wrong-0123456789", path) == 401
+        assert ask(address, "sk-wrong-0123456789") == ask(address, "sk-wrong-0123456789", "/admin") == 429
+    assert ask("192.0.2.1", KEY) == 429
+    assert ask("192.0.2.2", KEY) == ask("192.0.2.3", KEY) == 200
+    assert ask("192.0.2.1", "sk-wrong-0123456789", "/metrics") == 200
+    # A client that is no proxy is not believed.
+    for number in range(LIMITS.wrong_keys):
+        assert ask(f"198.51.100.{number}", "sk-wrong-0123456789", remote="192.0.2.9") == 401
+    assert ask("198.51.100.100", "sk-wrong-0123456789", remote="192.0.2.9") == 429
