@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gai_fast.ledger._base import Amount, By, Left, Period, RateLeft, SpendEntry, SpendRow
+from gai_fast.ledger._base import By, Left, Period, RateLeft, SpendEntry, SpendRow
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
 
-__all__ = ["Amount", "By", "Ledger", "Left", "LocalLedger", "Period", "RateLeft", "SpendEntry", "SpendRow"]
+__all__ = ["By", "Ledger", "Left", "LocalLedger", "Period", "RateLeft", "SpendEntry", "SpendRow"]

@@ -1,14 +1,13 @@
 """The words of the ledger: limits by their place, entries of spend, what is left of a limit.
 
-Money is an integer in 10^-12 of the currency. Time is in seconds.
+Money is an `Amount` of a currency, and amounts of two currencies are never added. Time is in seconds.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-Amount = int
-"""Money in 10^-12 of the currency. A sum of amounts is exact."""
+from gai_fast.money import Amount
 
 By = Literal["key", "model", "upstream", "day"]
 """What spend is added up by."""
@@ -34,6 +33,7 @@ class SpendEntry(NamedTuple):
         model: The model that was asked for.
         upstream: The upstream that answered.
         day: The UTC date, as `2026-11-22`.
+        currency: Three letters of ISO 4217.
         amount: The cost of all of them.
         requests: Their number.
     """
@@ -42,20 +42,23 @@ class SpendEntry(NamedTuple):
     model: str
     upstream: str
     day: str
+    currency: str
     amount: Amount
     requests: int = 1
 
 
 class SpendRow(NamedTuple):
-    """The spend of one key, model, upstream or day.
+    """The spend of one key, model, upstream or day in one currency.
 
     Attributes:
         value: Its name, or its date.
+        currency: As for `SpendEntry`.
         amount: The sum.
         requests: The number of requests.
     """
 
     value: str
+    currency: str
     amount: Amount
     requests: int
 
@@ -99,18 +102,19 @@ class Left(NamedTuple):
     tokens: RateLeft | None
 
 
-def label_of(period: Period, day: str) -> str:
-    """Returns the name of a period in the ledger.
+def label_of(period: Period, day: str, currency: str) -> str:
+    """Returns the name of a period's spend in the ledger.
 
     Args:
         period: Its length.
         day: A UTC date in it, as `2026-11-22`.
+        currency: As for `SpendEntry`.
     """
     if period == "day":
-        return f"d{day}"
-    return f"m{day[:7]}" if period == "month" else "t"
+        return f"d{day} {currency}"
+    return f"m{day[:7]} {currency}" if period == "month" else f"t {currency}"
 
 
-def labels_of(day: str) -> tuple[str, str, str]:
-    """Returns the names of all periods that a UTC date is in."""
-    return f"d{day}", f"m{day[:7]}", "t"
+def labels_of(day: str, currency: str) -> tuple[str, str, str]:
+    """Returns the names of the spend of all periods that a UTC date is in."""
+    return f"d{day} {currency}", f"m{day[:7]} {currency}", f"t {currency}"

@@ -10,8 +10,9 @@ from datetime import date, timedelta
 from operator import attrgetter
 from typing import Final
 
-from gai_fast.ledger._base import Amount, By, SpendEntry, SpendRow
+from gai_fast.ledger._base import By, SpendEntry, SpendRow
 from gai_fast.limits import LIMITS
+from gai_fast.money import Amount
 
 OTHER: Final = "other"
 """The model and the upstream of spend above `limits.spend_entries`."""
@@ -21,7 +22,7 @@ class SpendBook:
     """Adds up entries."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, str, str], tuple[Amount, int]] = {}
+        self._sums: dict[tuple[str, str, str, str, str], tuple[Amount, int]] = {}
         self._swept = ""  # the day for which old ones were dropped last
 
     def __len__(self) -> int:
@@ -29,13 +30,13 @@ class SpendBook:
 
     def add(self, entry: SpendEntry) -> None:
         """Adds an entry. Above `limits.spend_entries` a new one counts for `OTHER`, after the oldest days are gone."""
-        place = (entry.key, entry.model, entry.upstream, entry.day)
+        place = (entry.key, entry.model, entry.upstream, entry.day, entry.currency)
         if place not in self._sums and len(self._sums) >= LIMITS.spend_entries:
             if self._swept != entry.day:  # a walk over all of them, once a day
                 self._swept = entry.day
                 self._drop_before(entry.day)
             if len(self._sums) >= LIMITS.spend_entries:
-                place = (entry.key, OTHER, OTHER, entry.day)
+                place = (entry.key, OTHER, OTHER, entry.day, entry.currency)
         amount, requests = self._sums.get(place, (0, 0))
         self._sums[place] = (amount + entry.amount, requests + entry.requests)
 
@@ -60,7 +61,7 @@ class SpendBook:
 
 
 def summed(by: By, entries: Iterable[SpendEntry], since: str | None, until: str | None) -> list[SpendRow]:
-    """Adds up entries by one of the four; as `Ledger.spend`.
+    """Adds up entries by one of the four, and by currency; as `Ledger.spend`.
 
     Args:
         by: Which one.
@@ -69,10 +70,10 @@ def summed(by: By, entries: Iterable[SpendEntry], since: str | None, until: str 
         until: The last UTC date.
     """
     value_of = attrgetter(by)
-    sums: dict[str, tuple[Amount, int]] = {}
+    sums: dict[tuple[str, str], tuple[Amount, int]] = {}
     for entry in entries:
         if (since is None or entry.day >= since) and (until is None or entry.day <= until):
-            value = value_of(entry)
-            amount, requests = sums.get(value, (0, 0))
-            sums[value] = (amount + entry.amount, requests + entry.requests)
-    return [SpendRow(value, *sums[value]) for value in sorted(sums)]
+            row = (value_of(entry), entry.currency)
+            amount, requests = sums.get(row, (0, 0))
+            sums[row] = (amount + entry.amount, requests + entry.requests)
+    return [SpendRow(*row, *sums[row]) for row in sorted(sums)]

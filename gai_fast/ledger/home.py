@@ -99,7 +99,7 @@ class Home:
     def charge(self, entry: SpendEntry) -> None:
         """Takes an entry of spend."""
         self.book.add(entry)
-        self.state(entry.key).charge(entry.day, entry.amount)
+        self.state(entry.key).charge(entry.day, entry.currency, entry.amount)
 
     def exchange(
         self, worker: str, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]

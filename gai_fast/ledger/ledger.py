@@ -24,7 +24,6 @@ from gai_fast.ledger._base import (
     SPEND,
     STREAMS,
     TOKENS,
-    Amount,
     By,
     Caps,
     Left,
@@ -35,6 +34,7 @@ from gai_fast.ledger._base import (
 )
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.money import USD, Amount
 from gai_fast.settings import KeyLimits, KeySettings
 
 DAY: Final = 24 * 60 * 60
@@ -65,9 +65,13 @@ class Ledger(ABC):
 
     Args:
         wall: Seconds since the epoch, for the periods of spend.
+
+    Attributes:
+        currency: That of limits of spend. What is spent in another one is told, and counts for no limit.
     """
 
     def __init__(self, wall: Callable[[], float]) -> None:
+        self.currency = USD
         self._wall = wall
         self._tickets: dict[str, Ticket] = {}  # by stream
         self._caps: dict[str, _Cached] = {}
@@ -87,12 +91,16 @@ class Ledger(ABC):
     async def close(self) -> None:  # noqa: B027  # as above
         """Ends, after all that is to be kept has been handed over."""
 
-    def use(self, keys: Sequence[KeySettings]) -> None:
+    def use(self, keys: Sequence[KeySettings], currency: str = USD) -> None:
         """Goes on with these keys. What was used stays used.
 
         Args:
             keys: `[[key]]`.
+            currency: That of the prices.
         """
+        if currency != self.currency:
+            self.currency = currency
+            self._caps.clear()
         names = {key.name for key in keys}
         for name in [name for name in self._caps if name not in names]:
             del self._caps[name]
@@ -182,7 +190,7 @@ class Ledger(ABC):
         day = int(self._wall()) // DAY
         cached = self._caps.get(key.name)
         if cached is None or cached.limits is not key.limits or cached.day != day:
-            cached = self._caps[key.name] = _Cached(key.limits, day, _caps_of(key.limits, day))
+            cached = self._caps[key.name] = _Cached(key.limits, day, _caps_of(key.limits, day, self.currency))
         return cached.caps
 
     @abstractmethod
@@ -217,7 +225,7 @@ class Ledger(ABC):
 
     @abstractmethod
     async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
-        """Returns the spend by one of the four, in the order of its values.
+        """Returns the spend by one of the four and by currency, in the order of the values.
 
         Args:
             by: What it is added up by.
@@ -230,7 +238,7 @@ class Ledger(ABC):
 
     @abstractmethod
     async def spent(self, key: str, period: Period) -> Amount:
-        """Returns the spend of a key in the period of now.
+        """Returns the spend of a key in the period of now, in the currency of limits.
 
         Args:
             key: The key's name.
@@ -250,7 +258,7 @@ def date_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
-def _caps_of(limits: KeyLimits, day: int) -> Caps | None:
+def _caps_of(limits: KeyLimits, day: int, currency: str) -> Caps | None:
     requests, tokens, streams, spend = (
         limits.requests_per_minute,
         limits.tokens_per_minute,
@@ -261,7 +269,7 @@ def _caps_of(limits: KeyLimits, day: int) -> Caps | None:
         return None
     if spend is None:
         return Caps(requests, tokens, streams, None, "")
-    return Caps(requests, tokens, streams, spend.amount, label_of(spend.period, date_of(day * DAY)))
+    return Caps(requests, tokens, streams, spend.amount, label_of(spend.period, date_of(day * DAY), currency))
 
 
 _TEXTS: Final = {

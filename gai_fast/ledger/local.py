@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import Amount, By, Caps, Left, Period, SpendEntry, SpendRow, label_of
+from gai_fast.ledger._base import By, Caps, Left, Period, SpendEntry, SpendRow, label_of
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
 from gai_fast.ledger.state import GRANTED
+from gai_fast.money import Amount
 
 _HERE: Final = ""
 """The name of the only worker."""
@@ -38,7 +39,7 @@ class LocalLedger(Ledger):
 
     async def spent(self, key: str, period: Period) -> Amount:
         """Returns the spend of a key; as `Ledger.spent`."""
-        return self._home.state(key).spent.get(label_of(period, date_of(self._wall())), 0)
+        return self._home.state(key).spent.get(label_of(period, date_of(self._wall()), self.currency), 0)
 
     def _try(self, key: str, caps: Caps, tokens: int) -> bool:
         state = self._home.state(key)

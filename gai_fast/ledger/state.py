@@ -24,13 +24,13 @@ from gai_fast.ledger._base import (
     SPEND,
     STREAMS,
     TOKENS,
-    Amount,
     Caps,
     Left,
     RateLeft,
     labels_of,
 )
 from gai_fast.limits import LIMITS
+from gai_fast.money import Amount
 
 GRANTED: Final = -1
 """The verdict on a request that is admitted. Other verdicts are the place of the limit that refuses it."""
@@ -243,12 +243,15 @@ class KeyState:
             holder.kept = (kept[0] + more[0], kept[1] + more[1], kept[2] + more[2], kept[3] + more[3])
         return more
 
-    def charge(self, day: str, amount: Amount) -> None:
+    def charge(self, day: str, currency: str, amount: Amount) -> None:
         """Adds to the spend of all periods that a UTC date is in."""
-        for label in labels_of(day):
+        for label in labels_of(day, currency):
             self.spent[label] = self.spent.get(label, 0) + amount
-        while len(self.spent) > LIMITS.ledger_periods:
-            del self.spent[min([label for label in self.spent if label != "t"], key=lambda label: label[1:])]
+        excess = len(self.spent) - LIMITS.ledger_periods
+        if excess > 0:
+            passing = sorted([label for label in self.spent if label[0] != "t"], key=lambda label: label[1:])
+            for label in passing[:excess]:
+                del self.spent[label]
 
     def forget(self, worker: str) -> None:
         """Gives back all that a worker has: it is gone, and its streams with it."""

@@ -14,7 +14,7 @@ DAY = "2026-11-22"
 
 
 def entry(key: str = "ann", model: str = "fast", upstream: str = "up", day: str = DAY, amount: int = 1) -> SpendEntry:
-    return SpendEntry(key, model, upstream, day, amount)
+    return SpendEntry(key, model, upstream, day, "USD", amount)
 
 
 def test_sums_are_exact_and_in_order() -> None:
@@ -22,8 +22,8 @@ def test_sums_are_exact_and_in_order() -> None:
     for amount in (10**18, 1, 2):
         spend.add(entry(amount=amount))
     spend.add(entry("bob", "slow", "down", "2026-11-23", 5))
-    assert spend.rows("key", None, None) == [SpendRow("ann", 10**18 + 3, 3), SpendRow("bob", 5, 1)]
-    assert spend.rows("model", None, None) == [SpendRow("fast", 10**18 + 3, 3), SpendRow("slow", 5, 1)]
+    assert spend.rows("key", None, None) == [SpendRow("ann", "USD", 10**18 + 3, 3), SpendRow("bob", "USD", 5, 1)]
+    assert spend.rows("model", None, None) == [SpendRow("fast", "USD", 10**18 + 3, 3), SpendRow("slow", "USD", 5, 1)]
     assert [row.value for row in spend.rows("upstream", None, None)] == ["down", "up"]
     assert [row.value for row in spend.rows("day", None, None)] == [DAY, "2026-11-23"]
 
@@ -41,8 +41,8 @@ def test_entries_are_taken_once() -> None:
     spend.add(entry(amount=2))
     spend.add(entry(amount=3))
     spend.add(entry("bob"))
-    assert spend.take(1) == [SpendEntry("ann", "fast", "up", DAY, 5, 2)]
-    assert spend.take(5) == [SpendEntry("bob", "fast", "up", DAY, 1, 1)]
+    assert spend.take(1) == [SpendEntry("ann", "fast", "up", DAY, "USD", 5, 2)]
+    assert spend.take(5) == [SpendEntry("bob", "fast", "up", DAY, "USD", 1, 1)]
     assert spend.take(5) == []
 
 
@@ -57,8 +57,8 @@ def test_the_book_is_bounded_and_loses_no_money() -> None:
     for number in range(50):
         spend.add(entry(model=f"m{number}"))
     assert len(spend) == 4
-    assert spend.rows("key", None, None) == [SpendRow("ann", 50, 50)]
-    assert SpendRow(OTHER, 47, 47) in spend.rows("model", None, None)
+    assert spend.rows("key", None, None) == [SpendRow("ann", "USD", 50, 50)]
+    assert SpendRow(OTHER, "USD", 47, 47) in spend.rows("model", None, None)
 
 
 @pytest.mark.usefixtures("small")
@@ -68,4 +68,11 @@ def test_days_that_are_too_old_make_room() -> None:
     for number in range(3):
         spend.add(entry(model=f"m{number}", day=old))
     spend.add(entry())
-    assert spend.rows("model", None, None) == [SpendRow("fast", 1, 1)]
+    assert spend.rows("model", None, None) == [SpendRow("fast", "USD", 1, 1)]
+
+
+def test_amounts_of_two_currencies_are_rows_of_their_own() -> None:
+    spend = SpendBook()
+    spend.add(entry(amount=5))
+    spend.add(entry(amount=7)._replace(currency="EUR"))
+    assert spend.rows("key", None, None) == [SpendRow("ann", "EUR", 7, 1), SpendRow("ann", "USD", 5, 1)]

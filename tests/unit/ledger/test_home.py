@@ -11,7 +11,7 @@ from gai_fast.ledger.state import GRANTED, UNCLEAR
 from gai_fast.limits import Limits
 
 NO = (0, 0, 0, 0)
-ENTRY = SpendEntry("ann", "fast", "up", "2026-11-22", 5)
+ENTRY = SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 5)
 
 
 def report(caps: Caps, asks: list[Ask], live: int = 0, key: str = "ann") -> Report:
@@ -23,8 +23,8 @@ def test_an_exchange_that_is_sent_again_counts_once() -> None:
     assert here.exchange("a", 1, [ENTRY], []) == []
     assert here.exchange("a", 1, [ENTRY], []) is None
     assert here.exchange("b", 1, [ENTRY], []) == []
-    assert here.book.rows("key", None, None) == [("ann", 10, 2)]
-    assert here.state("ann").spent["t"] == 10
+    assert here.book.rows("key", None, None) == [("ann", "USD", 10, 2)]
+    assert here.state("ann").spent["t USD"] == 10
 
 
 def test_requests_are_decided_in_order_and_the_rest_is_what_may_be_kept() -> None:

@@ -8,7 +8,7 @@ from gai_fast.ledger._base import NAMES, REQUESTS, SPEND, STREAMS, TOKENS, Caps
 from gai_fast.ledger.ledger import date_of, refusal
 from gai_fast.limits import LIMITS
 
-CAPS = Caps(20, 1000, 5, 10**12, "t")
+CAPS = Caps(20, 1000, 5, 10**12, "t USD")
 
 
 @pytest.mark.parametrize("place", [REQUESTS, TOKENS, STREAMS, SPEND])

@@ -80,7 +80,7 @@ def test_nothing_mends_a_limit_of_zero(ledger: LocalLedger, limit: str) -> None:
 def test_only_money_mends_a_spend_limit(ledger: LocalLedger, time: Time) -> None:
     caller = key(spend=SpendLimit(10, "day"))
     assert ledger.try_take(caller, "1", 0)
-    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", 10))
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 10))
     error = refused(ledger, caller)
     assert (error.reason, error.temporary, error.retry_after_ms) == ("spend", False, None)
     time.wall += 86_399
@@ -96,7 +96,7 @@ def test_a_period_of_spend_is_a_utc_day_a_month_or_for_ever(
     ledger: LocalLedger, time: Time, period: Period, is_over: bool
 ) -> None:
     caller = key(spend=SpendLimit(10, period))
-    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", 10))
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 10))
     time.wall += 86_400
     assert asyncio.run(ledger.spent("ann", period)) == (0 if is_over else 10)
     if is_over:
@@ -162,8 +162,8 @@ def test_limits_change_with_the_configuration_and_keys_come_back(ledger: LocalLe
 
 
 def test_spend_is_told(ledger: LocalLedger) -> None:
-    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", 10, 2))
-    assert asyncio.run(ledger.spend("model")) == [SpendRow("fast", 10, 2)]
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 10, 2))
+    assert asyncio.run(ledger.spend("model")) == [SpendRow("fast", "USD", 10, 2)]
     assert asyncio.run(ledger.spend("key", since="2026-11-23")) == []
     assert asyncio.run(ledger.spent("bob", "day")) == 0
 
@@ -178,3 +178,12 @@ def test_a_key_is_decided_on_at_once(ledger: LocalLedger) -> None:
 
     asyncio.run(take())
     assert ledger.problem is None
+
+
+def test_spend_in_another_currency_than_the_prices_counts_for_no_limit(ledger: LocalLedger) -> None:
+    caller = key(spend=SpendLimit(10, "day"))
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "EUR", 10))
+    assert ledger.try_take(caller, "1", 0)
+    ledger.use([caller], "EUR")
+    refused(ledger, caller)
+    assert asyncio.run(ledger.spent("ann", "day")) == 10

@@ -18,7 +18,7 @@ NO = (0, 0, 0, 0)
 def caps(
     requests: int | None = None, tokens: int | None = None, streams: int | None = None, spend: int | None = None
 ) -> Caps:
-    return Caps(requests, tokens, streams, spend, "t")
+    return Caps(requests, tokens, streams, spend, "t USD")
 
 
 def decide(state: KeyState, limits: Caps, now: float, tokens: int = 0, worker: str = "") -> int:
@@ -83,7 +83,7 @@ def test_a_limit_of_zero_admits_nothing_ever(limits: Caps, place: int) -> None:
 
 def test_a_request_that_is_refused_counts_for_no_limit() -> None:
     state, limits = KeyState(), caps(5, 1000, 5, 10)
-    state.spent["t"] = 10
+    state.spent["t USD"] = 10
     assert [decide(state, limits, 0.0, tokens=10) for _ in range(9)] == [SPEND] * 9
     assert state.left(limits, 0.0) == ((5, 5, 0.0), (1000, 1000, 0.0))
     assert not state.live
@@ -100,29 +100,40 @@ def test_streams_are_counted_while_they_live() -> None:
 
 def test_requests_are_admitted_while_less_than_the_amount_is_spent() -> None:
     state, limits = KeyState(), caps(spend=10)
-    state.charge("2026-11-22", 9)
+    state.charge("2026-11-22", "USD", 9)
     assert decide(state, limits, 0.0) == GRANTED
-    state.charge("2026-11-22", 9)
+    state.charge("2026-11-22", "USD", 9)
     assert decide(state, limits, 0.0) == SPEND
 
 
 def test_each_period_has_its_own_spend_and_a_clock_that_jumps_back_finds_it() -> None:
     state = KeyState()
-    state.charge("2026-11-22", 5)
-    state.charge("2026-11-23", 7)
-    state.charge("2026-12-01", 1)
+    state.charge("2026-11-22", "USD", 5)
+    state.charge("2026-11-23", "USD", 7)
+    state.charge("2026-12-01", "USD", 1)
     assert state.spent == {
-        "d2026-11-22": 5, "d2026-11-23": 7, "d2026-12-01": 1, "m2026-11": 12, "m2026-12": 1, "t": 13,
+        "d2026-11-22 USD": 5, "d2026-11-23 USD": 7, "d2026-12-01 USD": 1,
+        "m2026-11 USD": 12, "m2026-12 USD": 1, "t USD": 13,
     }  # fmt: skip
 
 
 def test_old_periods_are_forgotten_and_the_total_never_is() -> None:
     state = KeyState()
     for year in range(2000, 2100):
-        state.charge(f"{year}-01-01", 1)
+        state.charge(f"{year}-01-01", "USD", 1)
     assert len(state.spent) <= LIMITS.ledger_periods
-    assert state.spent["t"] == 100
-    assert state.spent["d2099-01-01"] == state.spent["m2099-01"] == 1
+    assert state.spent["t USD"] == 100
+    assert state.spent["d2099-01-01 USD"] == state.spent["m2099-01 USD"] == 1
+
+
+def test_spend_in_another_currency_is_kept_apart_and_counts_for_no_limit() -> None:
+    state, limits = KeyState(), caps(spend=10)
+    state.charge("2026-11-22", "EUR", 99)
+    assert decide(state, limits, 0.0) == GRANTED
+    assert state.spent["t EUR"] == 99
+    for number in range(30):
+        state.charge("2026-11-22", f"X{number:02}", 1)
+    assert state.spent["t EUR"] == 99
 
 
 def test_another_limit_does_not_give_back_what_was_used() -> None:
@@ -211,14 +222,14 @@ def test_a_stream_is_refused_only_when_all_workers_with_streams_were_heard() -> 
 def test_spend_that_others_may_not_have_told_yet_is_asked_for() -> None:
     state, limits = KeyState(), caps(spend=1600)
     assert state.keep("a", limits, 0.0)[SPEND] == 100
-    state.charge("2026-11-22", 1499)
+    state.charge("2026-11-22", "USD", 1499)
     assert state.decide("b", limits, 0, 1.0, 1.0)[0] == GRANTED
-    state.charge("2026-11-22", 1)
+    state.charge("2026-11-22", "USD", 1)
     assert state.decide("b", limits, 0, 1.0, 1.0)[0] == UNCLEAR
-    state.charge("2026-11-22", 99)
+    state.charge("2026-11-22", "USD", 99)
     state.report("a", NO, 0, 0, 0.0, 0, 1.1)
     assert state.decide("b", limits, 0, 1.2, 1.0)[0] == GRANTED
-    state.charge("2026-11-22", 1)
+    state.charge("2026-11-22", "USD", 1)
     assert state.decide("b", limits, 0, 1.2, 1.0)[0] == SPEND
 
 
