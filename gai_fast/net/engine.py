@@ -20,6 +20,7 @@ from typing import Final, Protocol, cast
 from msgspec import UNSET
 
 from gai_fast.errors import Error
+from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.net.attempts import OpenExchange, Translate
@@ -96,6 +97,8 @@ class Engine:
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
         self.store.cancel_here = self._cancel_here
+        self.ledger: Ledger = LocalLedger()
+        """What keys use of their limits, and what they spend."""
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
@@ -111,7 +114,7 @@ class Engine:
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.record: Path | None = None
         """The folder that every upstream's response is recorded in; `None`: nothing is recorded."""
-        self.sinks: list[MetricsSink] = []
+        self.sinks: list[MetricsSink] = [self.ledger]
         """Receive the figures of every stream at its end."""
         self.tallies = Tallies()
         """Counts of this process beside those figures."""

@@ -42,7 +42,9 @@ _ALLOWED_HEADERS: Final = (
 EXPOSE: Final = "access-control-expose-headers"
 _EXPOSED_HEADERS: Final = (
     "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, x-gai-cost, idempotent-replayed, retry-after, "
-    "retry-after-ms, x-should-retry"
+    "retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws")

@@ -98,6 +98,7 @@ class Service:
         self.router = Router(
             self._admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
         )
+        self.router.limits_of = self.streams.quotas.headers
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
@@ -110,6 +111,7 @@ class Service:
         self.metrics.use(settings.models)
         _expect_models(self.metrics, settings)
         self.guards.use(settings.limits)
+        self.engine.ledger.use(settings.keys)
         if self._memory is not None:
             self._memory.use(settings.limits)
         self.streams.use(settings)

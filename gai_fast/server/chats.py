@@ -21,6 +21,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.durable import DurableRoutes
+from gai_fast.server.idempotency import Admit
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.pending import PendingAnswers
 from gai_fast.server.replies import Reply, id_headers
@@ -72,27 +73,32 @@ class ChatRoutes:
         self._durable = durable
         self._pending = PendingAnswers()
 
-    def begin(self, incoming: Incoming, response: StreamResponse, chat_id: str, start: Start, follow: Follow) -> None:
+    def begin(
+        self, incoming: Incoming, response: StreamResponse, chat_id: str, admit: Admit, start: Start, follow: Follow
+    ) -> None:
         """Answers a request by a stream that becomes its chat's.
 
         Args:
             incoming: The request.
             response: Its response, with the id of the stream.
             chat_id: The chat's id.
+            admit: Counts the request for the limits of its caller; where it is refused, the chat keeps its stream.
             start: Starts the stream.
             follow: Answers by it.
         """
-        self._pending.add(incoming, response, self._begin(_key(incoming, chat_id), response, start, follow))
+        self._pending.add(incoming, response, self._begin(_key(incoming, chat_id), response, admit, start, follow))
 
-    async def _begin(self, key: str, response: StreamResponse, start: Start, follow: Follow) -> None:
+    async def _begin(self, key: str, response: StreamResponse, admit: Admit, start: Start, follow: Follow) -> None:
         store = self._engine.store
-        await self._take(store, key, Claim(response.stream_id, "", now_ms()))
+        await admit()
         log: StreamLog | None = None
         try:
+            await self._take(store, key, Claim(response.stream_id, "", now_ms()))
             log = start()
         finally:
             if log is None:
                 store.abandon(key, response.stream_id)
+                self._engine.ledger.cancel(response.stream_id)
         end = _End(store, key, log)
         log.watch(end)
         if log.is_over:
@@ -123,7 +129,7 @@ class ChatRoutes:
         standing = await store.standing(key)
         log = None if standing is None else await _running(store, standing)
         if log is None or log.header.caller != incoming.caller:
-            return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
+            return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.request_id)])
         response.stream_id = log.header.stream_id
         self._durable.begin(incoming, log, 0, response, incoming.format.name)
         return None

@@ -106,7 +106,7 @@ class DurableRoutes:
             form = self.form(incoming, log)
             view_of(log.header, form, after, now_ms)
             media_type = form.format.media_type(form.framing)
-            more = [*incoming.cors, *form.format.headers]
+            more = [*incoming.answer_headers, *form.format.headers]
             head = StreamHead(media_type, incoming.request_id, incoming.tail, more)
             return Reply(200, headers=head.headers, has_length=False)
 
@@ -166,7 +166,7 @@ class DurableRoutes:
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(state_of(log))
         if log.ending is not None and after >= log.last_seq > 0:
-            return Reply(204, headers=[*incoming.cors, *id_headers(incoming.request_id)])
+            return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.request_id)])
         return None
 
     def begin(

@@ -7,14 +7,15 @@ decides who has a key; `streams.py` starts and follows streams.
 2. The request that gets the key starts the stream; the same request is given that stream from its beginning, or the
    whole answer, with `idempotent-replayed: true`.
 3. A stream that is over without content, and did not finish, frees its key: at its end, and again where somebody finds
-   it so, as its worker may have died in between. So does an exception before the stream has begun.
+   it so, as its worker may have died in between. So does an exception before the stream has begun, such as a refusal
+   by a limit of the caller.
 4. Nothing is generated twice for a key: where the answer is no longer kept the request is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -46,6 +47,9 @@ _TRIES: Final = 3
 """The number of times that a request frees a key whose stream came to nothing; then it gets that stream's answer."""
 _REPLAYED: Final = (("idempotent-replayed", "true"),)
 
+Admit = Callable[[], Awaitable[None]]
+"""Counts a request for the limits of its caller; raises an `Error` where one of them refuses it."""
+
 Start = Callable[[], Publication]
 """Starts the stream of a request."""
 
@@ -59,12 +63,14 @@ class KeyedRequest(NamedTuple):
     Args:
         key: Of this caller and route alone.
         claim: The stream that the request starts where it gets the key.
+        admit: Counts the request where it starts the stream.
         start: Starts that stream.
         follow: Answers by a stream.
     """
 
     key: str
     claim: Claim
+    admit: Admit
     start: Start
     follow: Follow
 
@@ -118,7 +124,15 @@ def fingerprint(body: bytes, *, is_native: bool) -> str:
 
 
 def keyed(
-    incoming: Incoming, key: str, body: bytes, stream_id: str, start: Start, follow: Follow, *, is_native: bool
+    incoming: Incoming,
+    key: str,
+    body: bytes,
+    stream_id: str,
+    admit: Admit,
+    start: Start,
+    follow: Follow,
+    *,
+    is_native: bool,
 ) -> KeyedRequest:
     """A request with a key, to be answered.
 
@@ -127,13 +141,14 @@ def keyed(
         key: From `key_of`.
         body: Its body.
         stream_id: The id of the stream that it starts.
+        admit: Counts the request where it starts that stream.
         start: Starts that stream.
         follow: Answers by a stream.
         is_native: As for `fingerprint`.
     """
     scoped = encode_json([incoming.caller, incoming.path, key]).decode()
     claim = Claim(stream_id, fingerprint(body, is_native=is_native), now_ms())
-    return KeyedRequest(scoped, claim, start, follow)
+    return KeyedRequest(scoped, claim, admit, start, follow)
 
 
 class KeyedRequests:
@@ -162,7 +177,7 @@ class KeyedRequests:
         for tries in range(1, _TRIES + 1):
             standing = await store.claim(request.key, claim)
             if standing is None:
-                return request.follow(self._start(request), response, True)
+                return request.follow(await self._start(request), response, True)
             if standing.fingerprint != claim.fingerprint:
                 text = "this idempotency key belongs to another request: use a new one"
                 raise Error("invalid_request", text, reason="idempotency_mismatch", status=422)
@@ -174,10 +189,11 @@ class KeyedRequests:
         response.stream_id = log.header.stream_id
         return request.follow(log, response, False)
 
-    def _start(self, request: KeyedRequest) -> StreamLog:
+    async def _start(self, request: KeyedRequest) -> StreamLog:
         """Starts the stream of a request that has got its key: rule 3."""
         log: StreamLog | None = None
         try:
+            await request.admit()
             log = request.start().log
         finally:
             if log is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gai_fast._impl import encode_json
@@ -28,9 +28,10 @@ class Incoming:
     Attributes:
         form: The form of the answer, where the client has no choice: on a WebSocket.
         key_headers: The headers that carry the caller's key.
+        limits_of: Returns the headers that tell what is left of a key's limits; `None`: nothing tells it.
     """
 
-    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "tail")
+    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "tail")
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
@@ -38,6 +39,7 @@ class Incoming:
         self.tail = tail
         self.form: Negotiated | None = None
         self.key_headers = http.headers
+        self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted
         http.request_id = admitted.request_id
         http.key = admitted.key
@@ -53,9 +55,16 @@ class Incoming:
         return self._admitted.query
 
     @property
-    def cors(self) -> Headers:
-        """The CORS headers of the answer."""
-        return self._admitted.cors
+    def answer_headers(self) -> Headers:
+        """The headers of every answer: those of CORS, and of what is left of the key's limits."""
+        admitted = self._admitted
+        return admitted.cors if admitted.key is None else [*admitted.cors, *self.limit_headers]
+
+    @property
+    def limit_headers(self) -> Headers:
+        """The headers that tell what is left of the key's limits."""
+        key = self._admitted.key
+        return () if key is None or self.limits_of is None else self.limits_of(key)
 
     @property
     def is_foreign(self) -> bool:
@@ -109,6 +118,7 @@ class Incoming:
         incoming = Incoming(http, self._admitted, form.format, tail)
         incoming.form = form
         incoming.key_headers = self.key_headers
+        incoming.limits_of = self.limits_of
         http.request_id = new_request_id()
         return incoming
 
@@ -123,7 +133,7 @@ class Incoming:
         body = self.format.error_body(error, self.request_id)
         self.http.refused = self.path, error.code
         status = self.format.error_status(error)
-        return error_reply(error, self.request_id, body, [*self.cors, *headers], status=status, close=close)
+        return error_reply(error, self.request_id, body, [*self.answer_headers, *headers], status=status, close=close)
 
     def json_reply(self, value: Any, *, status: int = 200) -> Reply:
         """A JSON response that is no stream.
@@ -132,7 +142,7 @@ class Incoming:
             value: Has a JSON form.
             status: The HTTP status.
         """
-        return Reply(status, encode_json(value), [*json_headers(self.request_id), *self.cors])
+        return Reply(status, encode_json(value), [*json_headers(self.request_id), *self.answer_headers])
 
     def json_body(self) -> bytes:
         """The body of a POST.

@@ -108,7 +108,7 @@ class OperationRoutes:
 
         def answer(body: bytes, content_type: str) -> Reply:
             headers = [("content-type", content_type), ("cache-control", "no-store"), *id_headers(incoming.request_id)]
-            return Reply(200, body, [*headers, *incoming.cors])
+            return Reply(200, body, [*headers, *incoming.answer_headers])
 
         accept = incoming.http.headers.get("accept", "")
         self.scrapes.begin(accept, incoming.http.transport, answer, lambda error: incoming.refusal(error, ()))
@@ -151,7 +151,7 @@ class OperationRoutes:
         own = [
             ("content-type", "text/javascript; charset=utf-8"),
             ("cross-origin-resource-policy", "cross-origin"),
-            *incoming.cors,
+            *incoming.answer_headers,
         ]
         return self._client.reply(incoming, own)
 

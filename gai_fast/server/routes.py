@@ -25,6 +25,7 @@ from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
+from gai_fast.settings import KeySettings
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -147,6 +148,9 @@ class Router:
         mount: Where the application is mounted, unless a request says otherwise.
         routes: The routes.
         forwarding: The proxies that are believed whose request it is.
+
+    Attributes:
+        limits_of: As for `Incoming`.
     """
 
     def __init__(
@@ -159,6 +163,7 @@ class Router:
         routes: Sequence[Route] = ROUTES,
         forwarding: Forwarding = NOBODY,
     ) -> None:
+        self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
@@ -308,6 +313,11 @@ class Router:
 
     def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
         """The resource of a path, or `None`, and the request in its format."""
+        resource, incoming = self._found(http, admitted)
+        incoming.limits_of = self.limits_of
+        return resource, incoming
+
+    def _found(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
         path = admitted.path
         resource = self._exact.get(path)
         if resource is not None:
@@ -329,7 +339,7 @@ class Router:
         if handler is not None:
             return handler(incoming)
         if method == "OPTIONS":
-            headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.cors]
+            headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.answer_headers]
             return Reply(204, headers=headers)
         raise _not_allowed(resource.allow)
 

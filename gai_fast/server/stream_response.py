@@ -180,7 +180,7 @@ class StreamResponse(ResponseWriter):
 
     def _response_head(self) -> StreamHead:
         incoming = self._incoming
-        more = incoming.cors
+        more = incoming.answer_headers
         if self.headers or self.format_headers:
             more = [*more, *self.headers, *self.format_headers]
         return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstreams(more))

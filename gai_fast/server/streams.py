@@ -29,9 +29,10 @@ from gai_fast.reading import estimated_tokens, parse_object, parse_request
 from gai_fast.request import Request
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes, form_of
-from gai_fast.server.idempotency import KEY_HEADERS, KeyedRequests, expired, key_of, keyed
+from gai_fast.server.idempotency import KEY_HEADERS, Follow, KeyedRequest, KeyedRequests, Start, expired, key_of, keyed
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
+from gai_fast.server.quotas import Quotas, tokens_of
 from gai_fast.server.replies import Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.server.specs import SpecBuilder
@@ -47,12 +48,14 @@ class StreamRoutes:
         durable: The handlers of streams that run.
         chats: The handlers of chats.
         responses: Those of responses that are kept.
+        quotas: Counts the requests that start streams.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.durable = DurableRoutes(engine)
         self.chats = ChatRoutes(engine, self.durable)
         self.responses = ResponseRoutes(engine, self.durable)
+        self.quotas = Quotas(engine)
         self._keyed = KeyedRequests(engine)
         self._engine = engine
         self._specs = SpecBuilder(engine)
@@ -111,8 +114,17 @@ class StreamRoutes:
             publication.await_follower()
             return publication
 
-        if key is None:
+        if key is None and incoming.key is None:
             return incoming.json_reply(told(begin().log), status=status)
+        tokens = tokens_of(incoming, spec)
+        if key is None:
+            client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
+
+            def reply() -> None:
+                client.reply(incoming.json_reply(told(begin().log), status=status))
+
+            self.quotas.begin(incoming, tokens, context.stream_id, client, reply)
+            return None
 
         def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
             reply = incoming.json_reply(told(log), status=status)
@@ -120,7 +132,7 @@ class StreamRoutes:
             return reply
 
         is_native = incoming.format.name == NATIVE
-        claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=is_native)
+        claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
         client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
         self._keyed.answer(incoming, client, claimed)
         return None
@@ -156,9 +168,10 @@ class StreamRoutes:
             return
         spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         stream = spec.model.stream
+        admit = self.quotas.admission(incoming, tokens_of(incoming, spec), context.stream_id)
 
         def start() -> StreamLog:
-            return self._publish(spec, context).log
+            return self.quotas.run(context.stream_id, lambda: self._publish(spec, context).log)
 
         def follow(log: StreamLog, response: StreamResponse) -> None:
             self._follow(log, response, _view(negotiated, spec, log.header), stream, is_first=True)
@@ -166,7 +179,7 @@ class StreamRoutes:
         media_type = negotiated.format.media_type(negotiated.framing)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=False)
         client.format_headers = negotiated.format.headers
-        self.chats.begin(incoming, client, chat_id, start, follow)
+        self.chats.begin(incoming, client, chat_id, admit, start, follow)
 
     def dialect(self, incoming: Incoming) -> Reply | None:
         """`POST /v1/chat/completions`, and its like: a request in the dialect of the route's format."""
@@ -198,7 +211,11 @@ class StreamRoutes:
             return reply
         spec, context = self._specs.count(incoming, body, model)
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
-        client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+
+        def start() -> None:
+            client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+
+        self.quotas.begin(incoming, 0, context.stream_id, client, start)  # nothing is generated
         return None
 
     # -- from a request to a stream --
@@ -229,17 +246,22 @@ class StreamRoutes:
         if key is not None:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type)
             return
+        tokens = tokens_of(incoming, spec)  # before the connection drops the body, when its response begins
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
-        if spec.log_header is not None:
-            view = _view(negotiated, spec, spec.log_header)
-            self._follow(self._publish(spec, context).log, client, view, stream, is_first=True)
-            return
-        if spec.hold:
+        view = None if spec.log_header is None else _view(negotiated, spec, spec.log_header)
+        if spec.log_header is None and spec.hold:
             context.metrics = client.measured
             client.whole_media_type = negotiated.format.whole_media_type
-        client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+
+        def start() -> None:
+            if spec.log_header is not None:
+                self._follow(self._publish(spec, context).log, client, view, stream, is_first=True)
+            else:
+                client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+
+        self.quotas.begin(incoming, tokens, context.stream_id, client, start)
 
     def _answer_keyed(
         self,
@@ -260,12 +282,32 @@ class StreamRoutes:
             return None
 
         is_native = incoming.format.name == "gai"
-        claimed = keyed(incoming, key, incoming.http.body, context.stream_id, begin, answer, is_native=is_native)
-        # Behind `keyed`, which reads the body: the connection drops it when its response begins.
+        tokens = tokens_of(incoming, spec)
+        claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
+        # Behind what reads the body: the connection drops it when its response begins.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
         self._keyed.answer(incoming, client, claimed)
+
+    def _claimed(
+        self,
+        incoming: Incoming,
+        key: str,
+        tokens: int,
+        stream_id: str,
+        begin: Start,
+        follow: Follow,
+        *,
+        is_native: bool,
+    ) -> KeyedRequest:
+        """A request with an idempotency key, which is counted if it starts the stream; as `keyed`."""
+
+        def start() -> Publication:
+            return self.quotas.run(stream_id, begin)
+
+        admit = self.quotas.admission(incoming, tokens, stream_id)
+        return keyed(incoming, key, incoming.http.body, stream_id, admit, start, follow, is_native=is_native)
 
     def _publish(self, spec: StreamSpec, context: StreamContext) -> Publication:
         """Starts a durable stream."""

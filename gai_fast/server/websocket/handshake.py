@@ -72,7 +72,7 @@ class WebSocketRoutes:
                 problem, _UPGRADE_HEADERS if problem.status == _UPGRADE_REQUIRED else (), close=True
             )
         session = SocketSession(self, incoming, _dialect_of(incoming))
-        headers = [*id_headers(incoming.request_id), ("cache-control", "no-store")]
+        headers = [*id_headers(incoming.request_id), ("cache-control", "no-store"), *incoming.limit_headers]
         cast("Upgradable", incoming.http.transport).upgrade(partial(session.run, headers=headers))
         return None
 

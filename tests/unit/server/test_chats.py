@@ -41,6 +41,7 @@ class Fixture:
         self.store = self.engine.store
         self.routes = ChatRoutes(self.engine, DurableRoutes(self.engine))
         self.followed: list[str] = []
+        self.refusal: Error | None = None
 
     def log(self, stream_id: str) -> StreamLog:
         return self.store.create(LogHeader(stream_id, "anonymous", "m", "gai", "sse"))
@@ -49,10 +50,16 @@ class Fixture:
         connection = FakeConnection()
         asked = incoming(http("POST", "/api/v1/chat", client=connection))
         response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=False)
+
+        async def admit() -> None:
+            if self.refusal is not None:
+                raise self.refusal
+
         self.routes.begin(
             asked,
             response,
             chat_id,
+            admit,
             start or (lambda: self.log(stream_id)),
             lambda log, _: self.followed.append(log.header.stream_id),
         )
@@ -110,6 +117,16 @@ async def test_a_stream_that_ends_at_once_is_not_remembered() -> None:
 
     await on.post("one", start=start)
     assert await on.store.standing(KEY) is None
+
+
+async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> None:
+    fixture = Fixture()
+    await fixture.post("a")
+    fixture.refusal = Error("rate_limited")
+    assert reply_of(await fixture.post("b")).status == 429
+    standing = await fixture.store.standing(KEY)
+    assert standing is not None
+    assert standing.stream_id == "a"
 
 
 async def test_a_stream_that_cannot_start_leaves_no_chat() -> None:

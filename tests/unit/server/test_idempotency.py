@@ -77,7 +77,7 @@ def test_a_key_has_a_name_of_its_own_for_each_caller_and_route() -> None:
     ):
         asked = incoming(http("POST", path))
         asked.http.key = KeySettings(caller, ())
-        found.add(keyed(asked, name, b"{}", "s", cast(Any, None), cast(Any, None), is_native=True).key)
+        found.add(keyed(asked, name, b"{}", "s", *[cast("Any", None)] * 3, is_native=True).key)
     assert len(found) == 5
 
 
@@ -92,12 +92,17 @@ class Fixture:
         self.requests = KeyedRequests(cast(Any, SimpleNamespace(store=self.store)))
         self.started: list[StreamLog] = []
         self.problem: Exception | None = None
+        self.refusal: Error | None = None
 
     def log(self, stream_id: str) -> StreamLog:
         return self.store.create(LogHeader(stream_id, "caller", "m", "gai", "sse"))
 
     def ask(self, stream_id: str, body: str = "body") -> FakeConnection:
         """A request that starts a stream of this id, or says which one it follows."""
+
+        async def admit() -> None:
+            if self.refusal is not None:
+                raise self.refusal
 
         def start() -> Any:
             if self.problem is not None:
@@ -112,7 +117,7 @@ class Fixture:
         connection = FakeConnection()
         asked = incoming(http("POST", "/", client=connection))
         response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=True)
-        self.requests.answer(asked, response, KeyedRequest("key", Claim(stream_id, body), start, follow))
+        self.requests.answer(asked, response, KeyedRequest("key", Claim(stream_id, body), admit, start, follow))
         return connection
 
     async def told(self, connection: FakeConnection) -> Any:
@@ -132,6 +137,16 @@ async def test_the_first_request_starts_and_the_others_follow() -> None:
     assert len(fixture.started) == 1
     fixture.started[0].end(Ending("finished", "stop", has_content=False))
     assert (await fixture.answer("d")).body == b"a False", "an empty answer is one"
+
+
+async def test_a_refused_request_leaves_the_key_free_and_a_stream_that_is_there_is_followed_all_the_same() -> None:
+    fixture = Fixture()
+    fixture.refusal = Error("rate_limited")
+    assert (await fixture.answer("a")).status == 429
+    fixture.refusal = None
+    assert (await fixture.answer("b")).body == b"b True"
+    fixture.refusal = Error("rate_limited")
+    assert (await fixture.answer("c")).body == b"b False"
 
 
 async def test_another_body_is_refused_and_an_answer_that_is_not_kept_too() -> None:

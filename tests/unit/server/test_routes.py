@@ -25,7 +25,7 @@ from tests.unit.server.requests import LOOPBACK, http
 
 
 def echo(incoming: Incoming) -> Reply:
-    return Reply(200, f"{incoming.path} {incoming.tail}".encode(), incoming.cors)
+    return Reply(200, f"{incoming.path} {incoming.tail}".encode(), incoming.answer_headers)
 
 
 def fail(incoming: Incoming) -> Reply:

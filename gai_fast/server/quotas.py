@@ -1,0 +1,165 @@
+"""The limits of a caller's key, on the way of a request: when it is counted, and what its answer tells of them.
+
+Owns the estimate of a request's tokens, the wait for a ledger that several workers share, and the headers. The ledger
+decides who is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
+
+from gai_fast.ledger import Left, RateLeft
+from gai_fast.net.engine import Engine
+from gai_fast.net.spec import StreamSpec
+from gai_fast.request import Request
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.pending import PendingAnswers
+from gai_fast.server.replies import Headers
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import KeySettings
+
+_Started = TypeVar("_Started")
+
+_BYTES_PER_TOKEN: Final = 4
+_MOST_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""The members of the dialects' requests that bound an answer."""
+_WINDOW: Final = 60
+_MINUTE_MS: Final = _WINDOW * 1000
+
+
+class Quotas:
+    """Counts the requests of one server.
+
+    Args:
+        engine: Has the ledger and the streams.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pending = PendingAnswers()
+
+    def begin(
+        self, incoming: Incoming, tokens: int, stream_id: str, client: StreamResponse, start: Callable[[], None]
+    ) -> None:
+        """Starts the stream of a request once it is admitted.
+
+        Args:
+            incoming: The request.
+            tokens: The estimate of its tokens.
+            stream_id: The stream's id.
+            client: The response.
+            start: Starts the stream, and answers by it.
+
+        Raises:
+            Error: A limit refuses the request.
+        """
+        key = incoming.key
+        if key is None:
+            start()
+        elif self._engine.ledger.try_take(key, stream_id, tokens):
+            self.run(stream_id, start)
+        else:
+            self._pending.add(incoming, client, self._begin_later(key, tokens, stream_id, start))
+
+    async def _begin_later(self, key: KeySettings, tokens: int, stream_id: str, start: Callable[[], None]) -> None:
+        await self._engine.ledger.take(key, stream_id, tokens)
+        self.run(stream_id, start)
+
+    def admission(self, incoming: Incoming, tokens: int, stream_id: str) -> Callable[[], Awaitable[None]]:
+        """Returns what admits a request, for one that is answered later; then `run` must start its stream.
+
+        Args:
+            incoming: The request.
+            tokens: The estimate of its tokens.
+            stream_id: The stream's id.
+        """
+        return partial(self._admit, incoming.key, stream_id, tokens)
+
+    async def _admit(self, key: KeySettings | None, stream_id: str, tokens: int) -> None:
+        if key is not None:
+            await self._engine.ledger.take(key, stream_id, tokens)
+
+    def run(self, stream_id: str, start: Callable[[], _Started]) -> _Started:
+        """Starts the stream of a request that was admitted. One that does not begin is not counted.
+
+        Args:
+            stream_id: The stream's id.
+            start: Starts it.
+        """
+        try:
+            return start()
+        finally:
+            if stream_id not in self._engine.streams:
+                self._engine.ledger.cancel(stream_id)  # nothing is left to be cancelled where it has ended already
+
+    def headers(self, key: KeySettings) -> Headers:
+        """The headers that tell what is left of a key's limits a minute.
+
+        Args:
+            key: The caller's.
+        """
+        left = self._engine.ledger.left(key)
+        return () if left is None else limit_headers(left)
+
+
+def tokens_of(incoming: Incoming, spec: StreamSpec) -> int:
+    """The estimate of a request's tokens: a quarter of its bytes, and the most that its answer may have.
+
+    Args:
+        incoming: The request, with its body.
+        spec: What it asks for.
+    """
+    key = incoming.key
+    if key is None or key.limits.tokens_per_minute is None:
+        return 0
+    size = len(incoming.http.body) or len(incoming.http.target)
+    return size // _BYTES_PER_TOKEN + _most_tokens(spec)
+
+
+def _most_tokens(spec: StreamSpec) -> int:
+    request = spec.request
+    given = [request.max_tokens] if isinstance(request, Request) else [request.get(name) for name in _MOST_TOKENS]
+    return max([0, *[count for count in given if type(count) is int]])
+
+
+def limit_headers(left: Left) -> Headers:
+    """The headers that tell what is left: the usual ones, and those of draft-ietf-httpapi-ratelimit-headers.
+
+    Args:
+        left: What is left.
+    """
+    headers: list[tuple[str, str]] = []
+    fields: list[str] = []
+    policies: list[str] = []
+    for name, rate in (("requests", left.requests), ("tokens", left.tokens)):
+        if rate is not None:
+            headers += _headers_of(name, rate)
+            fields.append(f'"{name}";r={rate.remaining};t={math.ceil(rate.reset)}')
+            policies.append(f'"{name}";q={rate.limit};w={_WINDOW}')
+    return [*headers, ("ratelimit", ", ".join(fields)), ("ratelimit-policy", ", ".join(policies))]
+
+
+def _headers_of(name: str, rate: RateLeft) -> Headers:
+    return (
+        (f"x-ratelimit-limit-{name}", str(rate.limit)),
+        (f"x-ratelimit-remaining-{name}", str(rate.remaining)),
+        (f"x-ratelimit-reset-{name}", duration(rate.reset)),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as OpenAI's headers have it, such as `6m0s`, `1s` or `20ms`.
+
+    Args:
+        seconds: Rounded up to milliseconds.
+    """
+    milliseconds = math.ceil(seconds * 1e3)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, _MINUTE_MS)
+    whole, part = divmod(rest, 1000)
+    text = f"{whole}.{part:03}".rstrip("0") if part else str(whole)
+    return f"{minutes}m{text}s" if minutes else f"{text}s"

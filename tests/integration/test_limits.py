@@ -1,0 +1,202 @@
+"""The limits of keys: what is refused, what answers tell, and that everything is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from gai_fast.ledger import SpendEntry
+from gai_fast.ledger.ledger import date_of
+from gai_fast.settings import KeyLimits, KeySettings, SpendLimit, key_digest
+from tests.integration.gateway import MESSAGES, QUERY, Client, Gateway, Net, Response, on_both_loops, on_uvloop
+from tests.integration.websocket import connect
+from tests.waiting import until
+
+SECRET = "sk-limited-0123456789"
+HEADERS = {"authorization": f"Bearer {SECRET}"}
+STREAM = {**QUERY, "model": "m"}
+CHAT = {"model": "m", "messages": MESSAGES}
+
+
+KEY = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(tokens_per_minute=600))
+
+
+async def limited(net: Net, deltas: int = 3, rate: float = 0, **limits: Any) -> Gateway:
+    key = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(**limits))
+    origin = ("https://a.example",)
+    return await net.gateway(await net.mock(deltas=deltas, rate=rate), keys=(key,), cors_origins=origin)
+
+
+async def ask(gateway: Gateway, body: Any = STREAM, path: str = "/api/v1/stream", **headers: str) -> Response:
+    return await gateway.ask("POST", path, body, {**HEADERS, **headers})
+
+
+def refusal(response: Response) -> tuple[int, Any]:
+    return response.status, response.error["reason"]
+
+
+@on_both_loops
+@pytest.mark.parametrize("lane", ["auto", "off"])
+async def test_both_servers_count_and_tell_what_is_left(net: Net, lane: str) -> None:
+    key = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(requests_per_minute=10))
+    gateway = await net.gateway(await net.mock(deltas=3), keys=(key,), fast_lane=lane)
+    for number in range(10):
+        response = await ask(gateway)
+        assert response.status == 200
+        assert response.headers["x-ratelimit-limit-requests"] == "10"
+        assert response.headers["x-ratelimit-remaining-requests"] == str(9 - number)
+        assert response.headers["ratelimit-policy"] == '"requests";q=10;w=60'
+        assert response.headers["ratelimit"] == f'"requests";r={9 - number};t={6 * (number + 1)}'
+    response = await ask(gateway)
+    assert refusal(response) == (429, "requests_per_minute")
+    assert response.headers["retry-after"] == "6"
+    assert response.headers["x-should-retry"] == "true"
+    assert response.headers["x-ratelimit-remaining-requests"] == "0"
+    listed = await gateway.ask("GET", "/v1/models", None, HEADERS)
+    assert listed.status == 200
+    assert listed.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+@on_uvloop
+async def test_a_web_page_may_read_what_is_left(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=10)
+    response = await ask(gateway, origin="https://a.example")
+    exposed = response.headers["access-control-expose-headers"].split(", ")
+    told = [name for name in response.headers if "ratelimit" in name]
+    assert len(told) == 5
+    assert set(told) <= set(exposed)
+
+
+@on_uvloop
+async def test_twenty_a_minute_come_back_after_three_seconds(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=20)
+    statuses = [(await ask(gateway)).status for _ in range(20)]
+    assert statuses == [200] * 20
+    assert (await ask(gateway)).headers["retry-after"] == "3"
+
+
+@on_uvloop
+async def test_only_money_mends_spend(net: Net) -> None:
+    gateway = await limited(net, spend=SpendLimit(100, "total"))
+    assert (await ask(gateway)).status == 200
+    gateway.running.engine.ledger.charge(SpendEntry("ann", "m", "up", date_of(0.0), 100))
+    response = await ask(gateway)
+    assert refusal(response) == (429, "spend")
+    assert not response.error["temporary"]
+    assert response.headers["x-should-retry"] == "false"
+    assert not {"retry-after", "retry-after-ms"} & response.headers.keys()
+
+
+@on_uvloop
+async def test_tokens_are_settled_by_usage_and_an_overdraft_makes_the_wait_longer(net: Net) -> None:
+    gateway = await limited(net, deltas=30, tokens_per_minute=600)
+    response = await ask(gateway, {**STREAM, "max_tokens": 500})
+    usage = next(event["usage"] for event in response.events if event["type"] == "finish")
+    used = usage["input_tokens"] + usage["output_tokens"]
+    listed = await gateway.ask("GET", "/v1/models", None, HEADERS)
+    left = int(listed.headers["x-ratelimit-remaining-tokens"])
+    assert 600 - used <= left < 600 - used + 20
+    gateway.running.engine.ledger.try_take(KEY, "a", 10)
+    gateway.running.engine.ledger.settle("a", 6000)
+    wait = int((await ask(gateway)).headers["retry-after"])
+    assert 540 < wait <= 610
+
+
+@on_both_loops
+async def test_streams_are_released_whichever_way_they_end(net: Net) -> None:
+    gateway = await limited(net, deltas=1000, rate=50, streams=1)
+
+    async def begun() -> tuple[Client, Response]:
+        client, response = await gateway.stream(STREAM, **HEADERS)
+        await response.until(b"text.delta")
+        assert refusal(await ask(gateway)) == (429, "streams")
+        return client, response
+
+    client, response = await begun()
+    client.reset()
+    await until(lambda: not gateway.streams)
+    client, response = await begun()
+    stream_id = response.headers["x-gai-stream-id"]
+    assert (await gateway.ask("DELETE", f"/api/v1/streams/{stream_id}", None, HEADERS)).status == 202
+    await response.rest()
+    client.close()
+    bad = await ask(gateway, {**STREAM, "model": "none"})
+    assert bad.status == 404
+    bad = await ask(gateway, {**STREAM, "model": "claude", "seed": 1})
+    assert bad.status == 400
+    client, response = await begun()
+    client.close()
+
+
+@on_uvloop
+async def test_a_durable_stream_counts_until_its_end_and_its_followers_do_not(net: Net) -> None:
+    gateway = await limited(net, deltas=100, rate=200, streams=1, requests_per_minute=10)
+    started = await ask(gateway, path="/api/v1/streams")
+    assert started.status == 202
+    assert started.headers["x-ratelimit-remaining-requests"] == "9"
+    assert refusal(await ask(gateway)) == (429, "streams")
+    stream_id = started.json["id"]
+    followed = await gateway.ask("GET", f"/api/v1/streams/{stream_id}", None, HEADERS)
+    assert followed.types[-1] == "done"
+    assert followed.headers["x-ratelimit-remaining-requests"] == "9"
+    assert (await ask(gateway)).status == 200
+
+
+@on_uvloop
+async def test_a_replay_of_an_idempotency_key_does_not_count(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=2)
+    for path, body in (("/api/v1/stream", STREAM), ("/api/v1/streams", STREAM)):
+        for _ in range(3):
+            assert (await ask(gateway, body, path, **{"idempotency-key": "k"})).status < 300
+    assert refusal(await ask(gateway, **{"idempotency-key": "another"})) == (429, "requests_per_minute")
+    assert (await ask(gateway, **{"idempotency-key": "k"})).headers["idempotent-replayed"] == "true"
+
+
+@on_uvloop
+async def test_requests_over_a_websocket_count_and_its_handshake_does_not(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=2)
+    opened = await connect(gateway, **HEADERS)
+    assert opened.response.headers["x-ratelimit-remaining-requests"] == "2"
+    for name in ("a", "b", "c"):
+        opened.ask(name, **STREAM)
+        await opened.until_done(name)
+    assert opened.types("b")[-2:] == ["finish", "done"]
+    assert opened.error("c")["reason"] == "requests_per_minute"
+    opened.client.close()
+
+
+@on_uvloop
+async def test_the_sdks_raise_what_they_raise_for_a_rate_limit(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=1)
+    async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=SECRET, max_retries=0) as client:
+        assert await client.chat.completions.create(model="m", messages=MESSAGES)
+        with pytest.raises(openai.RateLimitError) as raised:
+            await client.chat.completions.create(model="m", messages=MESSAGES)
+        assert raised.value.response.headers["retry-after"] == "60"
+    async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key=SECRET, max_retries=0) as other:
+        with pytest.raises(anthropic.RateLimitError) as caught:
+            await other.messages.create(model="claude", max_tokens=5, messages=[{"role": "user", "content": "x"}])
+        assert caught.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]  # the body is an object
+
+
+@on_uvloop
+async def test_other_limits_hold_for_new_requests_and_what_was_used_stays_used(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=2)
+    for _ in range(2):
+        assert (await ask(gateway)).status == 200
+    key = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(requests_per_minute=3))
+    gateway.running.use(replace(gateway.running.engine.settings, keys=(key,)))
+    assert (await ask(gateway)).status == 200
+    assert refusal(await ask(gateway)) == (429, "requests_per_minute")
+
+
+@on_uvloop
+async def test_many_at_once_are_admitted_up_to_the_limit(net: Net) -> None:
+    gateway = await limited(net, requests_per_minute=30, streams=1000)
+    answers = await asyncio.gather(*(ask(gateway) for _ in range(60)))
+    assert sorted(answer.status for answer in answers) == [200] * 30 + [429] * 30

@@ -1,0 +1,138 @@
+"""The estimate of a request's tokens, and the headers of limits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from msgspec import UNSET
+
+from gai_fast.errors import Error
+from gai_fast.ledger import Left, RateLeft
+from gai_fast.net.engine import Engine
+from gai_fast.net.spec import StreamSpec
+from gai_fast.request import Request
+from gai_fast.server.quotas import Quotas, duration, limit_headers, tokens_of
+from gai_fast.server.replies import Reply
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import KeyLimits, KeySettings, Settings, StreamSettings
+from tests.unit.server.requests import http, incoming
+from tests.unit.server.test_stream_response import FakeConnection
+from tests.waiting import until
+
+KEY = KeySettings("ann", (), limits=KeyLimits(tokens_per_minute=1000, streams=1))
+
+
+def spec_of(request: Any) -> StreamSpec:
+    return cast("StreamSpec", type("Spec", (), {"request": request}))
+
+
+@pytest.mark.parametrize(
+    ("request_", "tokens"),
+    [
+        (Request(query="x"), 100),
+        (Request(query="x", max_tokens=50), 150),
+        (Request(query="x", max_tokens=UNSET), 100),
+        ({}, 100),
+        ({"max_tokens": 50}, 150),
+        ({"max_completion_tokens": 50, "max_tokens": 20}, 150),
+        ({"max_output_tokens": 10**400}, 10**400 + 100),
+        ({"max_tokens": -5}, 100),
+        ({"max_tokens": True}, 100),
+        ({"max_tokens": "50"}, 100),
+        ({"max_tokens": 5.5}, 100),
+        ({"max_tokens": None}, 100),
+    ],
+)
+def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come(request_: Any, tokens: int) -> None:
+    asked = incoming(http("POST", "/"))
+    asked.http.key = KEY
+    asked.http.body = b"x" * 400
+    assert tokens_of(asked, spec_of(request_)) == tokens
+
+
+def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for() -> None:
+    asked = incoming(http("POST", "/"))
+    asked.http.body = b"x" * 400
+    assert tokens_of(asked, spec_of({"max_tokens": 5})) == 0
+    asked.http.key = KeySettings("ann", ())
+    assert tokens_of(asked, spec_of({"max_tokens": 5})) == 0
+
+
+def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
+    left = Left(RateLeft(10, 9, 5.99), RateLeft(1000, 0, 75.5))
+    assert limit_headers(left) == [
+        ("x-ratelimit-limit-requests", "10"),
+        ("x-ratelimit-remaining-requests", "9"),
+        ("x-ratelimit-reset-requests", "5.99s"),
+        ("x-ratelimit-limit-tokens", "1000"),
+        ("x-ratelimit-remaining-tokens", "0"),
+        ("x-ratelimit-reset-tokens", "1m15.5s"),
+        ("ratelimit", '"requests";r=9;t=6, "tokens";r=0;t=76'),
+        ("ratelimit-policy", '"requests";q=10;w=60, "tokens";q=1000;w=60'),
+    ]
+    assert dict(limit_headers(Left(RateLeft(10, 9, 6.0), None)))["ratelimit"] == '"requests";r=9;t=6'
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0ms"), (0.0201, "21ms"), (0.9999, "1s"), (6, "6s"), (59.5, "59.5s"), (60, "1m0s"), (3600.25, "60m0.25s")],
+)
+def test_times_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class Fixture:
+    """Quotas over an engine that starts nothing."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(Settings(), asyncio.get_running_loop())
+        self.quotas = Quotas(self.engine)
+        self.begun: list[str] = []
+
+    def ask(self, stream_id: str, *, begins: bool = True) -> FakeConnection:
+        connection = FakeConnection()
+        asked = incoming(http("POST", "/", client=connection))
+        asked.http.key = KEY
+        client = StreamResponse(asked, stream_id, "", StreamSettings(), whole=True)
+
+        def start() -> None:
+            if not begins:
+                raise Error("unsupported")
+            self.begun.append(stream_id)
+            self.engine.streams[stream_id] = cast("Any", None)
+
+        self.quotas.begin(asked, 10, stream_id, client, start)
+        return connection
+
+
+async def test_a_request_whose_stream_does_not_begin_is_not_counted() -> None:
+    fixture = Fixture()
+    for _ in range(3):
+        with pytest.raises(Error, match="unsupported"):
+            fixture.ask("a", begins=False)
+    fixture.ask("b")
+    with pytest.raises(Error, match="streams = 1"):
+        fixture.ask("c")
+    assert fixture.begun == ["b"]
+
+
+async def test_a_request_that_cannot_be_decided_at_once_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture()
+    ledger = fixture.engine.ledger
+    taken = ledger.try_take
+    monkeypatch.setattr(ledger, "try_take", lambda *_: False)
+    first = fixture.ask("a")
+    second = fixture.ask("b")
+    third = fixture.ask("c")
+    third.stream.connection_lost()
+    assert not fixture.begun
+    monkeypatch.setattr(ledger, "try_take", taken)
+    await until(lambda: second.ends)
+    assert fixture.begun == ["a"]
+    assert not first.ends
+    reply = second.ends[0]
+    assert isinstance(reply, Reply)
+    assert reply.status == 429
+    assert not third.ends
