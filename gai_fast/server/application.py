@@ -45,6 +45,7 @@ from gai_fast.server.process import process_figures
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
+from gai_fast.server.spend import SpendSink
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.settings import ANONYMOUS, ServerSettings, Settings
@@ -87,6 +88,9 @@ class Service:
         self.engine = engine
         self.metrics = metrics
         self.guards = guards
+        self._spend = SpendSink(engine.ledger)
+        engine.ledger.use(settings.keys, settings.prices.currency)
+        engine.sinks += [metrics, self._spend]
         self._memory: MemoryWatch | None = None
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
@@ -111,7 +115,7 @@ class Service:
         self.metrics.use(settings.models)
         _expect_models(self.metrics, settings)
         self.guards.use(settings.limits)
-        self.engine.ledger.use(settings.keys)
+        self.engine.ledger.use(settings.keys, settings.prices.currency)
         if self._memory is not None:
             self._memory.use(settings.limits)
         self.streams.use(settings)
@@ -145,8 +149,9 @@ class Service:
             memory.close()
         if self.engine.guards is self.guards:
             self.engine.guards = None
-        if self.metrics in self.engine.sinks:
-            self.engine.sinks.remove(self.metrics)
+        for sink in (self.metrics, self._spend):
+            if sink in self.engine.sinks:
+                self.engine.sinks.remove(sink)
 
 
 def new_service(settings: Settings, mount: Mount | None = None, memory: Backend | None = None) -> Service:
@@ -165,7 +170,6 @@ def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
     guards = engine.guards = Guards(settings.limits)
     metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused), process_figures)
     _expect_models(metrics, settings)
-    engine.sinks.append(metrics)
     return Service(engine, metrics, guards, mount)
 
 

@@ -1,0 +1,154 @@
+"""Spend goes to the ledger, and the report of it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import logging
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.ledger import LocalLedger, SpendEntry
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.money import UNIT, Charge
+from gai_fast.server.spend import SpendQuery, SpendSink, read_query, spend_csv, spend_report
+
+NOON = 1_795_348_800.0  # 2026-11-22T12:00:00Z
+CENT = UNIT // 100
+
+
+def metrics(*charges: Charge, **more: Any) -> StreamMetrics:
+    return StreamMetrics(duration=1.0, **{"key": "ann", "model": "fast", "upstream": "up", **more}, charges=charges)
+
+
+def charge(amount: int = CENT, upstream: str = "up", currency: str = "USD") -> Charge:
+    return Charge("openai", upstream, amount, currency)
+
+
+@pytest.fixture
+def ledger() -> LocalLedger:
+    return LocalLedger()
+
+
+@pytest.fixture
+def sink(ledger: LocalLedger) -> SpendSink:
+    return SpendSink(ledger, lambda: NOON)
+
+
+def report(ledger: LocalLedger, **query: str) -> list[Any]:
+    data: list[Any] = asyncio.run(spend_report(ledger, read_query(query), None))["data"]
+    return data
+
+
+def test_spend_is_told_by_key_model_upstream_and_day(ledger: LocalLedger, sink: SpendSink) -> None:
+    sink.stream_ended(metrics(charge()))
+    sink.stream_ended(metrics(charge(), key="", model="o/x"))
+    sink.stream_ended(metrics())
+    row = {"amount": 0.01, "currency": "USD", "requests": 1}
+    assert report(ledger) == report(ledger, by="key") == [{"key": "ann", **row}, {"key": "anonymous", **row}]
+    assert report(ledger, by="model") == [{"model": "fast", **row}, {"model": "o/x", **row}]
+    assert report(ledger, by="upstream") == [{"upstream": "up", **row, "amount": 0.02, "requests": 2}]
+    assert report(ledger, by="day") == [{"day": "2026-11-22", **row, "amount": 0.02, "requests": 2}]
+
+
+def test_each_attempt_is_charged_to_its_upstream_and_the_request_counts_once(
+    ledger: LocalLedger, sink: SpendSink
+) -> None:
+    sink.stream_ended(metrics(charge(upstream="first"), charge(2 * CENT, "second")))
+    first, second = report(ledger, by="upstream")
+    assert (first["upstream"], first["amount"], first["requests"]) == ("first", 0.01, 0)
+    assert (second["upstream"], second["amount"], second["requests"]) == ("second", 0.02, 1)
+    assert report(ledger) == [{"key": "ann", "amount": 0.03, "currency": "USD", "requests": 1}]
+
+
+def test_a_cost_of_zero_counts_the_request(ledger: LocalLedger, sink: SpendSink) -> None:
+    sink.stream_ended(metrics(charge(0)))
+    assert report(ledger) == [{"key": "ann", "amount": 0, "currency": "USD", "requests": 1}]
+
+
+def test_a_name_that_is_too_long_is_not_kept(ledger: LocalLedger, sink: SpendSink) -> None:
+    sink.stream_ended(metrics(charge(), model="o/" + "x" * LIMITS.usage_name))
+    assert report(ledger, by="model")[0]["model"] == "other"
+
+
+def test_sums_are_exact(ledger: LocalLedger, sink: SpendSink) -> None:
+    for _ in range(1000):
+        sink.stream_ended(metrics(charge(UNIT // 10)))
+    assert report(ledger)[0]["amount"] == 100.0
+    sink.stream_ended(metrics(charge(1)))
+    told = asyncio.run(spend_csv(ledger, read_query({})))
+    assert told == "key,amount,currency,requests\r\nann,100.000000000001,USD,1001\r\n"
+
+
+def test_from_and_to_are_days_and_both_count(ledger: LocalLedger) -> None:
+    for day in ("2026-11-21", "2026-11-22", "2026-11-23"):
+        ledger.charge(SpendEntry("ann", "fast", "up", day, "USD", CENT))
+    days = [row["day"] for row in report(ledger, by="day", **{"from": "2026-11-22", "to": "2026-11-22"})]
+    assert days == ["2026-11-22"]
+    assert len(report(ledger, by="day", **{"from": "2026-11-22"})) == 2
+    assert report(ledger, **{"from": "2026-11-23", "to": "2026-11-21"}) == []
+
+
+def test_the_date_of_the_prices_stands_beside_the_rows(ledger: LocalLedger) -> None:
+    told = asyncio.run(spend_report(ledger, read_query({}), "2026-11-20"))
+    assert told == {"data": [], "prices_date": "2026-11-20"}
+
+
+def test_names_are_quoted_where_csv_needs_it(ledger: LocalLedger, sink: SpendSink) -> None:
+    sink.stream_ended(metrics(charge(), model='a,"b"'))
+    told = asyncio.run(spend_csv(ledger, read_query({"by": "model", "format": "csv"})))
+    assert list(csv.reader(io.StringIO(told)))[1] == ['a,"b"', "0.01", "USD", "1"]
+
+
+def test_currencies_have_rows_of_their_own_and_a_foreign_one_is_told_once(
+    ledger: LocalLedger, sink: SpendSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.use([], "EUR")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            sink.stream_ended(metrics(charge(), charge(currency="EUR")))
+    assert [(row["currency"], row["amount"], row["requests"]) for row in report(ledger)] == [
+        ("EUR", 0.03, 3), ("USD", 0.03, 0),
+    ]  # fmt: skip
+    assert [record.getMessage() for record in caplog.records] == [
+        "upstream 'up' costs USD, and prices are in EUR: this counts for no limit of spend; give its models a price"
+    ]
+
+
+def test_an_upstream_that_counts_absurdly_is_told_once(sink: SpendSink, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            sink.stream_ended(metrics(charge(), usage={"input_tokens": 1, "output_tokens": 2**50}))
+    assert [record.getMessage() for record in caplog.records] == [
+        "upstream 'up' counts more than 1000000000 tokens in an answer, which is charged for so many"
+    ]
+
+
+def test_a_query_may_leave_all_out() -> None:
+    assert read_query({}) == SpendQuery("key", None, None, as_csv=False)
+    assert read_query({"by": "day", "format": "csv", "from": "2026-02-28"}) == SpendQuery(
+        "day", "2026-02-28", None, as_csv=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ({"by": "caller"}, "by"),
+        ({"by": ""}, "by"),
+        ({"format": "xml"}, "format"),
+        ({"from": "yesterday"}, "from"),
+        ({"from": "2026-02-30"}, "from"),
+        ({"from": "2026-W01-1"}, "from"),
+        ({"to": "20261122"}, "to"),
+        ({"to": ""}, "to"),
+    ],
+)
+def test_a_query_that_is_not_valid_is_refused(query: dict[str, str], name: str) -> None:
+    with pytest.raises(Error, match=f"`{name}` must be") as caught:
+        read_query(query)
+    assert (caught.value.code, caught.value.status, caught.value.reason) == ("invalid_request", 400, name)
