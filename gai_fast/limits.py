@@ -891,6 +891,21 @@ class Limits:
     usage_name: int = 256
     """Characters of a model's name under which usage is added up: the longest in use, ARNs of Bedrock, are some 150."""
 
+    streams_shown: int = 1000
+    """Running streams that the admin API shows of a server, the newest: 3 ms of work, and more than anybody reads."""
+
+    streams_sampled: int = 200
+    """Running streams in each sample for dashboards: 60 KB a second for each that is open."""
+
+    errors_sampled: int = 50
+    """Kinds of errors in each sample, the most frequent: there are 13 codes, for each provider."""
+
+    sample_interval: float = 1.0
+    """Seconds between two samples for dashboards."""
+
+    watchers: int = 32
+    """Dashboards that are open in one worker: each takes a connection, and 60 KB a second at most."""
+
     models_from_zero: int = 200
     """Configured models whose counts are exposed before anybody asks for them, each 190 lines of a scrape."""
 

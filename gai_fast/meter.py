@@ -59,6 +59,15 @@ class StreamMeter:
             self._paused_for += now - self._paused_at
             self._paused_at = None
 
+    def progress(self, now: float) -> tuple[float, float | None, int]:
+        """Returns the seconds since the request, those until its first token if that has come, and the deltas so far.
+
+        Args:
+            now: The present time.
+        """
+        first = self._first
+        return now - self._began, None if first is None else first - self._began, self.counters.deltas
+
     def end(
         self,
         now: float,

@@ -147,9 +147,9 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
-    def reloaded() -> bytes | None:
+    def reloaded() -> tuple[bytes | None, dict[str, Any]]:
         new = reload()
-        return None if new is None else to_bytes(new)
+        return None if new.settings is None else to_bytes(new.settings), new.report
 
     with ExitStack() as opened:
         opened.callback(SocketListener(bound.sockets, bound.path).close)

@@ -149,6 +149,11 @@ class Session:
         return self.attempts.spec.caller
 
     @property
+    def model(self) -> str:
+        """The name of the model that the client has asked for."""
+        return self._model
+
+    @property
     def upstream_headers(self) -> Headers:
         """The headers of the upstream's response that its client gets: where it reads the upstream's own bytes."""
         spec = self.attempts.spec
@@ -441,6 +446,10 @@ class Session:
         if self.relay.has_told:
             self._has_told = True
             self._meter.token_delivered(perf_counter())
+
+    def progress(self) -> tuple[float, float | None, int]:
+        """Returns the seconds since the request, those until its first token where it has come, and the deltas."""
+        return self._meter.progress(perf_counter())
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the figures so far, for a stream that ends in this turn: all events count as handed over."""

@@ -30,6 +30,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.server.access_log import LEFT
+from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, body_too_large
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.counts import CostLabels
@@ -81,6 +82,7 @@ class Service:
         streams: The handlers of streams.
         operations: The handlers of operations.
         sockets: The handlers of WebSockets.
+        admin: The handlers of the admin API.
     """
 
     def __init__(self, engine: Engine, metrics: PrometheusSink, guards: Guards, mount: Mount | None) -> None:
@@ -96,7 +98,8 @@ class Service:
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store)
         self.sockets = WebSocketRoutes(engine, self.streams)
-        handlers = Handlers(self.streams, self.operations, self.sockets)
+        self.admin = AdminRoutes(engine, metrics, self.operations.scrapes)
+        handlers = Handlers(self.streams, self.operations, self.sockets, self.admin)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
         self.guesses = Guesses()
         self.router = Router(
@@ -120,6 +123,7 @@ class Service:
             self._memory.use(settings.limits)
         self.streams.use(settings)
         self.operations.use(settings)
+        self.admin.use(settings)
         self.router.use(self._admission(settings))
 
     def _admission(self, settings: Settings) -> Admission:
@@ -143,6 +147,7 @@ class Service:
 
     def leave(self) -> None:
         """Leaves the engine as it was before, with its streams."""
+        self.admin.feed.close()
         self._loop_lag.close()
         memory, self._memory = self._memory, None
         if memory is not None:
@@ -230,6 +235,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
     async def stop(app: web.Application) -> None:
         if hasattr(adapter, "service"):  # else it has not started
             adapter.service.sockets.begin_drain()
+            adapter.service.admin.feed.begin_drain()
             adapter.service.engine.part(0.0)
 
     app.cleanup_ctx.append(run)

@@ -21,8 +21,10 @@ from gai_fast.errors import Error
 from gai_fast.ids import worker_of
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.server.admin.streams import running_streams
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running, cancelled, state_of
+from gai_fast.server.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
 from gai_fast.stores.claims import MemoryClaims, no_room
@@ -95,6 +97,37 @@ class Peers:
         running = await self._ask(stream_id, "running", stream_id, caller)
         return None if running is None else Running(*running)
 
+    async def all_streams(self) -> list[Any]:
+        """Returns the streams of each other worker that answers, as `admin.streams.running_streams`."""
+        return await self._ask_all("streams")
+
+    async def cancel_any(self, stream_id: str) -> bool:
+        """Cancels a stream of another worker, whoever's it is; returns whether there was one that ran.
+
+        Args:
+            stream_id: Perhaps no stream id at all.
+
+        Raises:
+            Error: The worker does not answer in time.
+        """
+        owner = self.owner_of(stream_id)
+        try:
+            return owner is not None and bool(await self.bus.ask(owner, "cancel_any", stream_id))
+        except WorkerBusy:
+            raise _busy() from None
+        except WorkerGone:
+            return False
+
+    async def _ask_all(self, kind: str, *items: Any) -> list[Any]:
+        """Asks all other workers at once; returns the answers of those that answer."""
+        numbers = await self._supervisor.ask(WORKERS)
+        asked = [self.bus.ask(each, kind, *items) for each in numbers if each != self._number]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for each in answers:
+            if isinstance(each, BaseException) and not isinstance(each, (WorkerBusy, WorkerGone)):
+                raise each
+        return [each for each in answers if not isinstance(each, BaseException)]
+
     async def is_gone(self, stream_id: str) -> bool:
         """Returns whether a stream is of a worker of this server that is gone.
 
@@ -144,10 +177,13 @@ class Peers:
         try:
             return await self.bus.ask(owner, kind, *items)
         except WorkerBusy:
-            text = "the worker that has this stream does not answer in time: ask again"
-            raise Error("overloaded", text, reason="worker") from None
+            raise _busy() from None
         except WorkerGone:
             raise worker_lost() from None
+
+
+def _busy() -> Error:
+    return Error("overloaded", "the worker that has this stream does not answer in time: ask again", reason="worker")
 
 
 def worker_lost() -> Error:
@@ -176,6 +212,8 @@ class Answers:
             "ping": self.ping,
             "cancel": self.cancel,
             "running": self.running,
+            "streams": self.streams,
+            "cancel_any": self.cancel_any,
             "load": self.load,
             "tail": self.tail,
             "followed": self.followed,
@@ -195,6 +233,17 @@ class Answers:
             return cancelled(stream_id)
         log = self._find(stream_id)
         return None if log is None or log.header.caller != caller else state_of(log)
+
+    async def streams(self) -> dict[str, Any]:
+        """Returns the streams that run."""
+        return running_streams(self._engine)
+
+    async def cancel_any(self, stream_id: str) -> bool:
+        """Cancels a stream, whoever's it is; returns whether there was one that ran."""
+        session = self._engine.streams.get(stream_id)
+        if session is not None:
+            session.cancel()
+        return session is not None
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
         """Returns a stream that runs; `None`: there is none that this caller may see."""

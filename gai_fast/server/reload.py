@@ -15,13 +15,31 @@ import copyreg
 import io
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gai_fast.config import ConfigError
-from gai_fast.server.audit import audit
+    def __call__(self) -> Reloaded:
+        """Loads the configuration; the log says what comes of it, too."""
+        reloaded = self._loaded()
+        if reloaded.settings is None:
+            _log.error("the configuration is not reloaded: %s", reloaded.problem)
+            return reloaded
+        self.settings = reloaded.settings
+        _log.warning("the configuration has been reloaded")
+        if reloaded.needs_restart:
+            _log.warning("what has changed in %s needs a restart", ", ".join(reloaded.needs_restart))
+        return reloaded
+
+    def signalled(self) -> Reloaded:
+        """As a call, for SIGHUP, and with a line in the audit log. That of a request is the router's."""
+        reloaded = self()
+        audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
+        return reloaded
+
+    def _loaded(self) -> Reloaded:
 from gai_fast.server.certificate import Certificate, CertificateError
 from gai_fast.settings import Settings
 
@@ -29,6 +47,27 @@ _log: Final = logging.getLogger("gai_fast.server")
 _DONE: Final = 200
 _REFUSED: Final = 400
 _KEPT: Final = ("server", "store", "default_model")
+
+
+class Reloaded(NamedTuple):
+    """The result of loading the configuration anew.
+
+    Attributes:
+        settings: The configuration that is in force from now on; `None`: nothing changes.
+        problem: Why nothing changes, else empty.
+        changes: As `admin.changes.changes`.
+        needs_restart: The sections in which something has changed that counts from the next start on.
+    """
+
+    settings: Settings | None
+    problem: str = ""
+    changes: Sequence[Mapping[str, str | None]] = ()
+    needs_restart: Sequence[str] = ()
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The result without the configuration, as MessagePack can hold it."""
+        return {"problem": self.problem, "changes": self.changes, "needs_restart": self.needs_restart}
 
 
 class Reload:
@@ -57,6 +96,7 @@ class Reload:
         self._is_open = is_open
         self._certificate = certificate
 
+<<<<<<< HEAD
     def __call__(self, key: str | None = None, client_ip: str | None = None) -> Settings | None:
         """Returns the configuration that is in force from now on; `None`: nothing changes, and the log says why.
 
@@ -69,30 +109,38 @@ class Reload:
         return new
 
     def _reloaded(self) -> Settings | None:
+=======
+    def __call__(self) -> Reloaded:
+        """Loads the configuration; the log says what comes of it, too."""
+        reloaded = self._loaded()
+        if reloaded.settings is None:
+            _log.error("the configuration is not reloaded: %s", reloaded.problem)
+            return reloaded
+        self.settings = reloaded.settings
+        _log.warning("the configuration has been reloaded")
+        if reloaded.needs_restart:
+            _log.warning("what has changed in %s needs a restart", ", ".join(reloaded.needs_restart))
+        return reloaded
+
+    def _loaded(self) -> Reloaded:
+>>>>>>> 62d5d71 (Admin API: running streams, keys, reload and figures that are pushed to dashboards)
         old = self.settings
         try:
             new = self._load()
         except ConfigError as problem:
-            _log.error("the configuration is not reloaded: %s", " ".join(str(problem).split("\n")))
-            return None
+            return Reloaded(None, " ".join(str(problem).split("\n")))
         changed = [name for name in _KEPT if getattr(new, name) != getattr(old, name)]
         new = replace(new, **{name: getattr(old, name) for name in _KEPT})
         reason = self._problem_of(new)
         if reason:
-            _log.error("the configuration is not reloaded: %s", reason)
-            return None
+            return Reloaded(None, reason)
         try:
             if self._certificate is not None:
                 self._certificate.use(self._certificate.load())
         except CertificateError as problem:
-            _log.error("the configuration is not reloaded: %s", problem)
-            return None
-        self.settings = new
-        _log.warning("the configuration has been reloaded")
-        if changed:
-            names = ", ".join(f"`{name}`" if name == "default_model" else f"[{name}]" for name in changed)
-            _log.warning("what has changed in %s needs a restart", names)
-        return new
+            return Reloaded(None, str(problem))
+        names = [f"`{name}`" if name == "default_model" else f"[{name}]" for name in changed]
+        return Reloaded(new, changes=changes(old, new), needs_restart=names)
 
     def _problem_of(self, new: Settings) -> str:
         if self._is_open and not new.keys and not new.server.insecure:

@@ -17,6 +17,7 @@ from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.server.access_log import log_request, log_unreadable
+from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, is_preflight, preflight
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.forwarding import NOBODY, Forwarding
@@ -46,6 +47,7 @@ class Handlers(NamedTuple):
     streams: StreamRoutes
     operations: OperationRoutes
     sockets: SocketRoutes
+    admin: AdminRoutes
 
 
 class Route(NamedTuple):
@@ -94,6 +96,11 @@ ROUTES: Final = (
     Route("POST", "/v1/completions", "completions", lambda on: on.streams.dialect, whole=False),
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
+    Route("GET", "/admin/v1/streams", "gai", lambda on: on.admin.streams, whole=False),
+    Route("DELETE", "/admin/v1/streams/", "gai", lambda on: on.admin.cancel, whole=False),
+    Route("GET", "/admin/v1/keys", "gai", lambda on: on.admin.keys),
+    Route("POST", "/admin/v1/reload", "gai", lambda on: on.admin.reload_configuration, whole=False),
+    Route("GET", "/admin/v1/events", "gai", lambda on: on.admin.events, whole=False),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),
     Route("GET", "/readyz", "gai", lambda on: on.operations.readyz),
     Route("GET", "/metrics", "gai", lambda on: on.operations.metrics),

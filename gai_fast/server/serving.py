@@ -14,10 +14,10 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 
@@ -33,7 +33,7 @@ from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.lane import FastLane
 from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
 from gai_fast.server.proxied import ProxiedConnection, Refusals
-from gai_fast.server.reload import Reload
+from gai_fast.server.reload import Reload, Reloaded
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.server.tls import Handshakes, TLSConnection, plain_http
@@ -82,11 +82,15 @@ async def serve(
         hurry.set()
         loop.remove_signal_handler(signal.SIGINT)
 
+    def take_up() -> Reloaded:
+        new = reload()
+        if new.settings is not None:
+            starting.result().use(new.settings)
+        return new
+
     def hung_up() -> None:
         if starting.done():
-            new = reload()
-            if new is not None:
-                starting.result().use(new)
+            take_up()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signalled)
@@ -98,6 +102,11 @@ async def serve(
         if not stop.is_set():
             raise
         return
+
+    async def reload_now() -> Mapping[str, Any]:
+        return take_up().report
+
+    running.service.admin.reload = reload_now
     try:
         ready(running.url)
         await stop.wait()
@@ -196,6 +205,7 @@ class Running:
         """Says that it is not ready, and closes each connection after the requests that it has sent, from now on."""
         self.service.operations.is_draining = True
         self.service.sockets.begin_drain()
+        self.service.admin.feed.begin_drain()
         for each in self._servers:
             each.begin_drain()
 

@@ -14,7 +14,7 @@ any time. It answers no request.
 3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
    signal ends them at once. A worker that does not end in time is killed, and so is one that no longer reads its
    messages or sends what cannot be handled, at any time.
-4. SIGHUP loads the configuration anew, and the workers get it.
+4. SIGHUP loads the configuration anew, and the workers get it. So does the question of a worker.
 5. The workers notice by their links that the supervisor is gone, and drain.
 6. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` is that
    of the worker that asked, as in rule 3.
@@ -47,6 +47,10 @@ _T = TypeVar("_T")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
 """The number of times that the wait for a worker is doubled, until it is the longest."""
+WORKERS: Final = "workers"
+"""The question for the numbers of the workers that answer."""
+RELOAD: Final = "reload"
+"""The question for the report of the configuration, which is loaded anew for it."""
 _START_FAILED: Final = 3
 """The exit code of a server that cannot start, where its worker names none."""
 
@@ -151,7 +155,8 @@ class Supervisor:
         work: Runs a worker in its own process; returns the exit code.
         grace: Seconds for which workers may drain.
         ready: Called once, when all workers have started.
-        reload: Called with SIGHUP; returns the configuration for the workers, or `None`: nothing changes.
+        reload: Loads the configuration anew; returns that for the workers, or `None`: nothing changes; and a report for
+            the worker that has asked for it.
         counts: The counts of its own process.
         add: Adds up counts of workers.
         answer: Answers a worker's question of another kind.
@@ -165,7 +170,7 @@ class Supervisor:
         work: Callable[[WorkerEnds], int],
         grace: float,
         ready: Callable[[], None],
-        reload: Callable[[], bytes | None],
+        reload: Callable[[], tuple[bytes | None, Any]],
         counts: Callable[[], Any],
         add: Callable[[Sequence[Any]], Any],
         answer: Callable[[str, list[Any]], Any],
@@ -524,7 +529,7 @@ class Supervisor:
         elif kind == "idle":
             worker.idle_after = items[0]
         elif kind == "ask":
-            self._send([worker], "answer", items[0], self._answer(items[1], items[2]))
+            self._send([worker], "answer", items[0], self._answer_of(items[1], items[2]))
         elif kind == "counts":
             self._counted(worker, items[0], items[1])
         elif kind == "sum":
@@ -532,6 +537,12 @@ class Supervisor:
             self._summed += 1
             self._sums.append(_Sum(worker, items[0], self._summed, (each.pid for each in asked)))
             self._send(asked, "count", self._summed)
+
+    def _answer_of(self, kind: str, items: list[Any]) -> Any:
+        """The answer to a worker's question."""
+        if kind == WORKERS:
+            return [each.number for each in self._workers.values() if each.is_ready]
+        return self._load_anew() if kind == RELOAD else self._answer(kind, items)
 
     def _counted(self, worker: _Worker, number: int, counts: Any) -> None:
         worker.counts = counts
@@ -552,15 +563,23 @@ class Supervisor:
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP:
-            settings = _result(self._reload, "the configuration is not loaded anew")
-            if settings is not None:
-                self._settings = settings
-                self._send(self._workers.values(), "settings", settings)
+            self._load_anew()
         elif number != signal.SIGCHLD:
             if self._state is _State.DRAINING:
                 self._hurry()
             else:
                 self._drain()
+
+    def _load_anew(self) -> Any:
+        """Rule 4; returns the report, or `None` after a bug."""
+        reloaded = _result(self._reload, "the configuration is not loaded anew")
+        if reloaded is None:
+            return None
+        settings, report = reloaded
+        if settings is not None:
+            self._settings = settings
+            self._send(self._workers.values(), "settings", settings)
+        return report
 
     def _drain(self) -> None:
         """Rule 3."""

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -27,7 +28,7 @@ from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import Answers, PeerBackend, Peers
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
-from gai_fast.server.supervisor import WorkerEnds
+from gai_fast.server.supervisor import RELOAD, WorkerEnds
 from gai_fast.settings import Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -278,6 +279,7 @@ class Worker:
         self._link = link
         self._certificate = certificate
         running.service.operations.scrapes.gather = self.gather
+        running.service.admin.reload = self.reload
 
     def counts(self) -> Any:
         """Its counts; as `WorkerCallbacks.counts`."""
@@ -288,6 +290,17 @@ class Worker:
         self._running.use(_share(from_bytes(settings)))
         if self._certificate is not None:
             self._certificate.reload()
+
+    async def reload(self) -> Mapping[str, Any]:
+        """Has the supervisor load the configuration anew; as `admin.routes.Reloading`.
+
+        Raises:
+            Error: It is gone, does not answer in time, or has a bug.
+        """
+        report: Mapping[str, Any] | None = await self._link.ask(RELOAD)
+        if report is None:
+            raise Error("internal", "the configuration could not be loaded: the log says why")
+        return report
 
     async def gather(self) -> PrometheusSink:
         """The counts of all workers.
@@ -339,6 +352,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     running = await start(_share(settings), record, bound, HandedListener(ends.channel, link), PeerBackend(peers, link))
     try:
         running.service.streams.durable.others = peers
+        running.service.admin.others = peers
         running.engine.store.know_workers(peers.is_gone)
         await bus.open(Answers(running.engine).handlers)
         link.serve(Worker(running, link, bound.certificate))

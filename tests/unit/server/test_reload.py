@@ -29,9 +29,9 @@ def test_what_is_new_counts_and_is_the_base_of_the_next_time(caplog: pytest.LogC
     new = changed(models={**OLD.models, "n": ModelSettings("n", UP, "n")}, keys=(KEY,))
     answers = [new, OLD]
     reload = Reload(OLD, lambda: answers.pop(0), is_open=False)
-    assert reload() == new
+    assert reload().settings == new
     assert reload.settings == new
-    assert reload() == OLD
+    assert reload().settings == OLD
     lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.server"]
     assert lines == ["the configuration has been reloaded"] * 2
 
@@ -41,7 +41,7 @@ def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogC
         raise ConfigError("gai-fast.toml:3: first", "gai-fast.toml:9: second")
 
     reload = Reload(OLD, fail, is_open=False)
-    assert reload() is None
+    assert reload().settings is None
     assert reload.settings is OLD
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
@@ -50,17 +50,17 @@ def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogC
     assert "second" in record.getMessage()
 
 
-def test_each_reload_has_a_line_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_hangup_has_a_line_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> Settings:
         raise ConfigError("gai-fast.toml:3: first")
 
     with caplog.at_level(logging.INFO, "gai_fast.audit"):
-        Reload(OLD, lambda: OLD, is_open=False)()
-        Reload(OLD, fail, is_open=False)("ops", "192.0.2.1")
+        Reload(OLD, lambda: OLD, is_open=False).signalled()
+        Reload(OLD, fail, is_open=False).signalled()
     lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"]
     assert lines == [
         "action='reload' key=None client_ip=None target=None result=200",
-        "action='reload' key='ops' client_ip='192.0.2.1' target=None result=400",
+        "action='reload' key=None client_ip=None target=None result=400",
     ]
 
 
@@ -79,14 +79,14 @@ class FakeCertificate(Certificate):
 
 def test_the_certificate_is_loaded_anew() -> None:
     certificate = FakeCertificate()
-    assert Reload(OLD, lambda: OLD, is_open=False, certificate=certificate)() == OLD
+    assert Reload(OLD, lambda: OLD, is_open=False, certificate=certificate)().settings == OLD
     assert certificate.context is not certificate.first
 
 
 def test_a_certificate_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     certificate = FakeCertificate("it is torn")
     reload = Reload(OLD, lambda: changed(keys=(KEY,)), is_open=False, certificate=certificate)
-    assert reload() is None
+    assert reload().settings is None
     assert reload.settings is OLD
     assert certificate.context is certificate.first
     assert [record.getMessage() for record in caplog.records] == ["the configuration is not reloaded: it is torn"]
@@ -97,14 +97,14 @@ def test_a_configuration_that_cannot_be_used_leaves_the_certificate_alone() -> N
         raise ConfigError("gai-fast.toml:3: first")
 
     certificate = FakeCertificate()
-    assert Reload(OLD, fail, is_open=False, certificate=certificate)() is None
+    assert Reload(OLD, fail, is_open=False, certificate=certificate)().settings is None
     assert certificate.context is certificate.first
 
 
 def test_what_needs_a_restart_stays_as_it_is_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     new = changed(server=ServerSettings(port=1), default_model=None, keys=(KEY,))
     reload = Reload(OLD, lambda: new, is_open=False)
-    answer = reload()
+    answer = reload().settings
     assert answer is not None
     assert (answer.server, answer.default_model, answer.keys) == (OLD.server, "m", (KEY,))
     assert caplog.records[-1].getMessage() == "what has changed in [server], `default_model` needs a restart"
@@ -121,7 +121,7 @@ def test_what_would_open_or_break_the_server_is_refused(
     new: Settings, is_open: bool, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reload = Reload(OLD, lambda: new, is_open=is_open)
-    assert reload() is None
+    assert reload().settings is None
     assert reload.settings is OLD
     assert caplog.records[-1].getMessage() == f"the configuration is not reloaded: {reason}"
 

@@ -60,7 +60,7 @@ OPENAI = {"message", "type", "param", "code"}
 
 
 def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **settings: Any) -> Router:
-    handlers = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))  # the routes of this table need none
+    handlers = Handlers(*[cast(Any, None)] * 4)  # the routes of this table need none
     mount = Mount(on_loopback)
     counts = StreamCounts([])
     return Router(Admission(ServerSettings(**settings), keys, only_demo=False), handlers, counts, mount, routes=TABLE)
@@ -86,7 +86,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     metrics = PrometheusSink([])
     streams = StreamRoutes(engine)
     operations = OperationRoutes(settings, metrics, engine.store)
-    handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams))
+    handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams), cast(Any, None))
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
     without_head = ("/api/v1/stream", "/api/v1/chat/x", "/v1/responses/x", "/ws/stream")
     for route in ROUTES:
@@ -226,7 +226,7 @@ def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_
 def test_a_handler_knows_who_asks() -> None:
     asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
     begin = Route("POST", "/v1/begin", "gai", lambda on: stream, whole=False)
-    handlers = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))
+    handlers = Handlers(*[cast(Any, None)] * 4)
     keys = (KeySettings("alice", (key_digest("sk-alice"),)),)
     admission = Admission(ServerSettings(), keys, only_demo=False)
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
@@ -285,7 +285,7 @@ def test_by_its_head_alone_a_request_is_refused_as_it_would_be_whole(
     assert SEEN == [], "no handler is called"
 
 
-NO_HANDLERS = Handlers(cast(Any, None), cast(Any, None), cast(Any, None))
+NO_HANDLERS = Handlers(*[cast(Any, None)] * 4)
 
 
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:

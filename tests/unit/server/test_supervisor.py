@@ -125,7 +125,7 @@ def ready():
         broken()
 
 def reload():
-    return bytes(1_000_000) if HOW == "hung" else broken() if HOW == "no configuration" else None
+    return bytes(1_000_000) if HOW == "hung" else broken() if HOW == "no configuration" else None, {"problem": "none"}
 
 def add(counts):
     '''Fails for what are no counts.'''

@@ -83,7 +83,7 @@ class Home:
         )
         self.router = Router(
             Admission(ServerSettings(), only_demo=True),
-            Handlers(cast(Any, None), cast(Any, None), cast(Any, None)),  # the one route of this table needs none
+            Handlers(*[cast(Any, None)] * 4),  # the one route of this table needs none
             self.counts,
             Mount(on_loopback=True),
             routes=(Route("GET", "/ws/stream", "gai", lambda on: self.native, whole=False),),

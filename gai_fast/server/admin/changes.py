@@ -1,0 +1,44 @@
+"""`changes`: the differences between two configurations, by name. A value is never shown: it may be a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from gai_fast.settings import Settings
+
+_SECTIONS: Final = {"models": "model", "upstreams": "upstream", "keys": "key", "processors": "processor"}
+"""The fields of the settings whose sections have another name in a configuration file."""
+
+
+def changes(old: Settings, new: Settings) -> list[dict[str, str | None]]:
+    """Returns the changes: `section`, `name` (`None` where a section has none) and `change`.
+
+    Args:
+        old: The former configuration.
+        new: The present one.
+    """
+    found: list[dict[str, str | None]] = []
+    for field in fields(Settings):
+        section = _SECTIONS.get(field.name, field.name)
+        before, after = _by_name(getattr(old, field.name)), _by_name(getattr(new, field.name))
+        for name in dict.fromkeys([*before, *after]):
+            change = _change(before.get(name), after.get(name))
+            if change is not None:
+                found.append({"section": section, "name": name, "change": change})
+    return found
+
+
+def _by_name(value: Any) -> Mapping[str | None, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple) and value and all(hasattr(each, "name") for each in value):
+        return {each.name: each for each in value}
+    return {None: value} if value else {}
+
+
+def _change(before: Any, after: Any) -> str | None:
+    if before == after:
+        return None
+    return "added" if before is None else "removed" if after is None else "changed"

@@ -1,0 +1,145 @@
+"""`Feed`: samples that are pushed to dashboards as server-sent events.
+
+1. While somebody watches, one task of the worker takes a sample each `limits.sample_interval` seconds. It is encoded
+   once for all.
+2. A client that is slow gets no sample until it has caught up: nothing is kept for it. One that takes nothing for
+   `write_timeout` seconds is given up by its transport.
+3. A new configuration ends all answers, since a key may have lost its role; clients come back. So does a drain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, Protocol
+
+from gai_fast._impl import encode_sse
+from gai_fast.errors import Error
+from gai_fast.ids import new_stream_id
+from gai_fast.limits import LIMITS
+from gai_fast.net.writer import ResponseWriter
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import StreamHead
+from gai_fast.settings import StreamSettings
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+
+class Samples(Protocol):
+    """Takes samples of the server."""
+
+    async def sample(self) -> dict[str, Any]:
+        """Returns one; raises an `Error` where it cannot be had now."""
+
+
+class Feed:
+    """The dashboards of one worker.
+
+    Args:
+        samples: Takes samples.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._watchers: dict[_Watcher, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    def add(self, incoming: Incoming, stream: StreamSettings) -> None:
+        """Begins to push samples to a client.
+
+        Args:
+            incoming: Its request.
+            stream: The settings of the response.
+
+        Raises:
+            Overloaded: The server drains, or as many clients as may watch.
+        """
+        if self._is_draining:
+            raise Error("overloaded", "this server is being stopped", reason="draining")
+        if len(self._watchers) >= LIMITS.watchers:
+            text = f"{LIMITS.watchers} dashboards are open in this worker: close one"
+            raise Error("overloaded", text, reason="watchers", retry_after_ms=LIMITS.overloaded_ms)
+        watcher = _Watcher(self._watchers, incoming, stream)
+        self._watchers[watcher] = None
+        watcher.begin()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._watchers:
+                try:
+                    frame = encode_sse(await self._samples.sample(), event="sample")
+                except Error as error:  # another worker is late: the next sample tries again
+                    frame = encode_sse({"error": error.payload()}, event="unavailable")
+                for watcher in tuple(self._watchers):
+                    watcher.push(frame)
+                await asyncio.sleep(LIMITS.sample_interval)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: no dashboard must wait for ever
+            _log.error("the figures of the dashboard cannot be had", exc_info=problem)
+        finally:
+            self._task = None
+            self.end_all()
+
+    def end_all(self) -> None:
+        """Ends every answer; clients may come back at once."""
+        for watcher in tuple(self._watchers):
+            watcher.end()
+
+    def begin_drain(self) -> None:
+        """Ends every answer, and takes no more."""
+        self._is_draining = True
+        self.end_all()
+
+    def close(self) -> None:
+        """Ends the task as well."""
+        self.begin_drain()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Watcher:
+    """One client; the `StreamCallbacks` of its transport."""
+
+    def __init__(self, all_: dict[_Watcher, None], incoming: Incoming, stream: StreamSettings) -> None:
+        self._all = all_
+        self._incoming = incoming
+        self._client = incoming.http.transport
+        self._writer = ResponseWriter(self._client)
+        self._is_slow = False
+        self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+
+    def begin(self) -> None:
+        """Sends the head."""
+        incoming = self._incoming
+        head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.cors)
+        self._writer.start(*self._client.commit(head))
+        self._writer.flush()
+        self._is_slow = self._client.is_paused
+
+    def push(self, frame: bytes) -> None:
+        """Writes a frame, unless the client is slow."""
+        if not self._is_slow:
+            self._writer.write((frame,))
+
+    def end(self) -> None:
+        """Ends the answer."""
+        del self._all[self]
+        self._writer.end(())
+        self._client.answered(200)
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        self._all.pop(self, None)
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        self._is_slow = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._is_slow = False

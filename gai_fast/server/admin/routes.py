@@ -1,0 +1,157 @@
+"""The handlers of `/admin/v1/`.
+
+Owns the bodies of their answers. Whose request it is has been decided (`server/admission.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.admin.changes import changes
+from gai_fast.server.admin.feed import Feed
+from gai_fast.server.admin.samples import Sampler
+from gai_fast.server.admin.streams import running_streams, timestamp, together
+from gai_fast.server.durable import cancelled, stream_error
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.pending import PendingAnswers, Work
+from gai_fast.server.replies import Reply
+from gai_fast.server.scrape import Scrapes
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import KeySettings, Settings
+
+_PICO: Final = 10**12
+"""The parts of the currency that amounts are counted in."""
+
+Reloading = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Loads the configuration anew; returns a `Reloaded.report`, and raises an `Error` where nobody answers."""
+
+
+class OtherWorkers(Protocol):
+    """The other workers, as `peers.Peers` knows them."""
+
+    async def all_streams(self) -> Sequence[Mapping[str, Any]]:
+        """Returns the streams of each of them that answers, as `running_streams`."""
+
+    async def cancel_any(self, stream_id: str) -> bool:
+        """Cancels a stream of another worker, whoever's it is; returns whether there was one that ran."""
+
+
+class AdminRoutes:
+    """Handlers over one engine.
+
+    Args:
+        engine: The streams of this worker.
+        metrics: The counts of this worker.
+        scrapes: Knows how the counts of all workers are gathered.
+
+    Attributes:
+        others: The other workers; `None`: there are none.
+        reload: Loads the configuration anew; `None`: this server's configuration is somebody else's.
+        feed: The dashboards.
+    """
+
+    def __init__(self, engine: Engine, metrics: PrometheusSink, scrapes: Scrapes) -> None:
+        self.others: OtherWorkers | None = None
+        self.reload: Reloading | None = None
+        self.feed = Feed(self)
+        self._sampler = Sampler(self._counts, self._all_streams)
+        self._engine = engine
+        self._metrics = metrics
+        self._scrapes = scrapes
+        self._settings = engine.settings
+        self._last_change: dict[str, Any] | None = None
+        self._pending = PendingAnswers()
+
+    def use(self, settings: Settings) -> None:
+        """Answers by another configuration from now on; dashboards must come back with their key.
+
+        Args:
+            settings: The configuration.
+        """
+        self._last_change = {"at": timestamp(time.time()), "changes": changes(self._settings, settings)}
+        self._settings = settings
+        self.feed.end_all()
+
+    # -- routes --
+
+    def streams(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/streams`: the streams that run, of all workers."""
+
+        async def answer() -> Reply:
+            return incoming.json_reply(await self._all_streams())
+
+        self._wait(incoming, answer())
+
+    def cancel(self, incoming: Incoming) -> None:
+        """`DELETE /admin/v1/streams/{id}`: cancels a stream, whoever's it is."""
+        self._wait(incoming, self._cancel(incoming, incoming.tail))
+
+    def keys(self, incoming: Incoming) -> Reply:
+        """`GET /admin/v1/keys`: the callers, without their secrets."""
+        return incoming.json_reply({"data": [_key(each) for each in self._settings.keys]})
+
+    def reload_configuration(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/reload`: loads the configuration anew; as SIGHUP, but the answer says what has changed."""
+        self._wait(incoming, self._reload(incoming))
+
+    def events(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/events`: samples of the figures, one a second, as server-sent events."""
+        self.feed.add(incoming, self._settings.stream)
+
+    # -- own --
+
+    async def sample(self) -> dict[str, Any]:
+        """Returns a sample for the dashboards; as `feed.Samples.sample`."""
+        return {**await self._sampler.sample(), "configuration": self._last_change}
+
+    def _wait(self, incoming: Incoming, work: Work) -> None:
+        response = StreamResponse(incoming, "", "", self._settings.stream, whole=True)
+        self._pending.add(incoming, response, work)
+
+    async def _counts(self) -> PrometheusSink:
+        gather = self._scrapes.gather
+        return self._metrics if gather is None else await gather()
+
+    async def _all_streams(self) -> dict[str, Any]:
+        parts: list[Mapping[str, Any]] = [running_streams(self._engine)]
+        if self.others is not None:
+            parts += await self.others.all_streams()
+        return together(parts)
+
+    async def _cancel(self, incoming: Incoming, stream_id: str) -> Reply:
+        session = self._engine.streams.get(stream_id)
+        if session is not None:
+            session.cancel()
+        elif self.others is None or not await self.others.cancel_any(stream_id):
+            raise stream_error()
+        return incoming.json_reply(cancelled(stream_id), status=202)
+
+    async def _reload(self, incoming: Incoming) -> Reply:
+        if self.reload is None:
+            text = "the configuration belongs to the application that this one is mounted in"
+            raise Error("unsupported", text, reason="reload")
+        report = await self.reload()
+        if report["problem"]:
+            raise Error("invalid_request", f"the configuration is not reloaded: {report['problem']}", reason="reload")
+        return incoming.json_reply({"changes": report["changes"], "needs_restart": report["needs_restart"]})
+
+
+def _key(key: KeySettings) -> dict[str, Any]:
+    limits, spend = key.limits, key.limits.spend
+    return {
+        "name": key.name,
+        "role": key.role,
+        "models": list(key.models),
+        "expires": None if key.expires is None else key.expires.isoformat(),
+        "limits": {
+            "requests_per_minute": limits.requests_per_minute,
+            "tokens_per_minute": limits.tokens_per_minute,
+            "streams": limits.streams,
+            "spend": None if spend is None else {"amount": spend.amount / _PICO, "period": spend.period},
+        },
+    }

@@ -1,0 +1,93 @@
+"""`Sampler`: the figures of the whole server at one moment, as dashboards get them.
+
+Owns the fields of a sample, and the rates between two of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import GAP_BOUNDS
+from gai_fast.server.admin.streams import timestamp
+from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, Histogram, StreamCounts
+from gai_fast.server.metrics import PrometheusSink
+
+Gather = Callable[[], Awaitable[PrometheusSink]]
+Streams = Callable[[], Awaitable[Mapping[str, Any]]]
+
+_FAILED: Final = ("failed", "refused")
+
+
+class Sampler:
+    """Takes samples.
+
+    Args:
+        counts: Gives the counts of all workers.
+        streams: Gives the streams of all workers.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, counts: Gather, streams: Streams, clock: Callable[[], float] = time.monotonic) -> None:
+        self._counts = counts
+        self._streams = streams
+        self._clock = clock
+        self._last: tuple[float, Mapping[str, int]] | None = None
+
+    async def sample(self) -> dict[str, Any]:
+        """Returns a sample; its `rates` are those since the last one, `None` in the first.
+
+        Raises:
+            Error: The other workers' figures cannot be had now.
+        """
+        sink = await self._counts()
+        streams = await self._streams()
+        gauges = {name: dict(read()) for name, read in sink.gauges.items()}
+        return {
+            "at": timestamp(time.time()),
+            "active": streams["total"],
+            "streams": streams["data"][: LIMITS.streams_sampled],
+            "rates": self._rates(_totals(sink)),
+            "first_token_seconds": _histogram(FIRST_TOKEN_BOUNDS, [each.first_token for each in sink.models.values()]),
+            "gap_seconds": _histogram(GAP_BOUNDS, [each.gaps for each in sink.models.values()]),
+            "errors": _errors(sink),
+            "breakers": gauges.get("breaker_state", {}),
+            "limited": gauges.get("limited", {}),
+            "memory_bytes": sink.process().get("process_resident_memory_bytes"),
+        }
+
+    def _rates(self, totals: Mapping[str, int]) -> dict[str, float] | None:
+        now, last = self._clock(), self._last
+        self._last = now, totals
+        if last is None or now <= last[0]:
+            return None
+        # A sum can fall: of a worker that has died without a word, nothing is known.
+        return {name: max(0, total - last[1][name]) / (now - last[0]) for name, total in totals.items()}
+
+
+def _totals(sink: StreamCounts) -> dict[str, int]:
+    return {
+        "requests": sum(sink.requests.values()),
+        "errors": sum(number for labels, number in sink.requests.items() if labels[4] in _FAILED),
+        "input_tokens": sum(each.tokens["input"] for each in sink.models.values()),
+        "output_tokens": sum(each.tokens["output"] for each in sink.models.values()),
+        "bytes": sum(each.bytes_out for each in sink.models.values()),
+    }
+
+
+def _histogram(bounds: Sequence[float], histograms: Sequence[Histogram]) -> list[dict[str, float | None]]:
+    """The number of values up to each bound and above the one before; the last bound is `None`."""
+    sums = [sum(each.counts[place] for each in histograms) for place in range(len(bounds) + 1)]
+    return [{"le": bound, "count": count} for bound, count in zip([*bounds, None], sums, strict=True)]
+
+
+def _errors(sink: StreamCounts) -> list[dict[str, Any]]:
+    """The errors since the start, by code and provider, the most frequent first."""
+    found: dict[tuple[str, str], int] = {}
+    for (_, provider, _, _, outcome, code), number in sink.requests.items():
+        if outcome in _FAILED and number:
+            found[code, provider] = found.get((code, provider), 0) + number
+    rows = sorted(found.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
+    return [{"code": code, "provider": provider, "count": number} for (code, provider), number in rows]

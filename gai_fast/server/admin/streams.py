@@ -1,0 +1,69 @@
+"""The streams that run, as the admin API shows them.
+
+Owns the fields of a stream there. Never has a word of the conversation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.engine import Engine
+from gai_fast.net.session import Session
+
+
+def running_streams(engine: Engine) -> dict[str, Any]:
+    """Returns the streams of one process: `total`, and `data`, the newest `limits.streams_shown` of them.
+
+    Args:
+        engine: Its streams.
+    """
+    newest = islice(reversed(engine.streams.values()), LIMITS.streams_shown)
+    return {"total": len(engine.streams), "data": [_row(each) for each in newest]}
+
+
+def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the streams of several processes as of one.
+
+    Args:
+        parts: What `running_streams` returned in each.
+    """
+    rows = sorted((row for part in parts for row in part["data"]), key=_started, reverse=True)
+    return {"total": sum(part["total"] for part in parts), "data": rows[: LIMITS.streams_shown]}
+
+
+def _started(row: Mapping[str, Any]) -> str:
+    started: str = row["started_at"]
+    return started
+
+
+def _row(session: Session) -> dict[str, Any]:
+    spec = session.spec
+    seconds, first_token, deltas = session.progress()
+    return {
+        "id": session.stream_id,
+        "key": session.caller,
+        "model": session.model,
+        "upstream": spec.model.upstream.name,
+        "endpoint": spec.endpoint,
+        "transport": spec.transport,
+        "request_id": spec.request_id,
+        "started_at": timestamp(time.time() - seconds),
+        "duration_ms": round(seconds * 1000, 1),
+        "ttft_ms": None if first_token is None else round(first_token * 1000, 1),
+        "deltas": deltas,
+        "state": "waiting" if first_token is None else "streaming",
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """Returns a time as RFC 3339 has it, in UTC, with milliseconds.
+
+    Args:
+        seconds: Since the epoch.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

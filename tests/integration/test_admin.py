@@ -1,0 +1,119 @@
+"""The admin API of a running server, with one worker and with several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.mock import Mock
+from tests.integration.gateway import CHAT, MESSAGES, QUERY, Net, on_both_loops
+from tests.integration.processes import configure, hold, serving
+from tests.waiting import until
+
+
+@on_both_loops
+async def test_running_streams_are_shown_and_any_of_them_is_cancelled(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(rate=50, deltas=1000))
+    client, response = await gateway.stream({**QUERY, "model": "m"})
+    await response.until(b"text.delta")
+    (row,) = (await gateway.ask("GET", "/admin/v1/streams")).json["data"]
+    stream_id = response.headers["x-gai-stream-id"]
+    assert (row["id"], row["key"], row["model"], row["upstream"]) == (stream_id, "anonymous", "m", "up")
+    assert (row["endpoint"], row["state"]) == ("/api/v1/stream", "streaming")
+    assert 0 < row["ttft_ms"] <= row["duration_ms"]
+    cancelled = await gateway.ask("DELETE", f"/admin/v1/streams/{stream_id}")
+    assert (cancelled.status, cancelled.json) == (202, {"id": stream_id, "state": "cancelled"})
+    await response.rest()
+    assert response.types[-2:] == ["finish", "done"]
+    assert (await gateway.ask("DELETE", f"/admin/v1/streams/{stream_id}")).status == 404
+    assert (await gateway.ask("GET", "/admin/v1/streams")).json == {"total": 0, "data": []}
+    client.close()
+
+
+@on_both_loops
+async def test_samples_are_pushed_until_the_client_leaves(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=5))
+    await gateway.chat()
+    client = await gateway.connect()
+    client.request("GET", "/admin/v1/events")
+    response = await client.response()
+    assert (response.status, response.headers["content-type"]) == (200, "text/event-stream")
+    await response.until(b"\n\n")
+    event, data = response.body.decode().split("\n")[:2]
+    assert event == "event: sample"
+    sample = json.loads(data.removeprefix("data: "))
+    assert (sample["active"], sample["streams"], sample["rates"]) == (0, [], None)
+    assert sum(each["count"] for each in sample["first_token_seconds"]) == 1
+    feed = gateway.running.service.admin.feed
+    assert len(feed) == 1
+    client.close()
+    await until(lambda: len(feed) == 0)
+
+
+@on_both_loops
+async def test_a_dashboard_does_not_hold_up_the_end_of_a_server(net: Net) -> None:
+    gateway = await net.gateway(await net.mock())
+    client = await gateway.connect()
+    client.request("GET", "/admin/v1/events")
+    response = await client.response()
+    gateway.running.begin_drain()
+    await response.rest()
+    assert response.ended
+    assert (await gateway.ask("GET", "/admin/v1/events")).status == 503
+
+
+# ---- several workers -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def server_net() -> AsyncIterator[Net]:
+    async with AsyncExitStack() as stack:
+        yield Net(stack)
+
+
+async def test_every_worker_shows_cancels_and_reloads_for_all(server_net: Net, tmp_path: Path) -> None:
+    async with Mock(deltas=5, rate=0) as mock:
+        hold(mock)
+        configure(tmp_path, mock)
+        async with serving(server_net, tmp_path, "--workers", "2") as server:
+            streams = [await server.stream({**QUERY, "model": "m"}) for _ in range(2)]
+            ids = {response.headers["x-gai-stream-id"] for _, response in streams}
+            assert len({each[-1] for each in ids}) == 2, "each worker has one"
+            for _ in range(2):  # of each worker in turn
+                shown = (await server.ask("GET", "/admin/v1/streams")).json
+                assert (shown["total"], {each["id"] for each in shown["data"]}) == (2, ids)
+            for each in ids:
+                assert (await server.ask("DELETE", f"/admin/v1/streams/{each}")).status == 202
+            for _, response in streams:
+                await response.rest()
+                assert response.types[-1] == "done"
+            assert (await server.ask("DELETE", f"/admin/v1/streams/{ids.pop()}")).status == 404
+
+            file = tmp_path / "gai-fast.toml"
+            good = file.read_text()
+            file.write_text(good.replace('name = "m"', 'name = "n"'))
+            report = await server.ask("POST", "/admin/v1/reload")
+            changes = [
+                {"section": "model", "name": "m", "change": "removed"},
+                {"section": "model", "name": "n", "change": "added"},
+            ]
+            assert (report.status, report.json) == (200, {"changes": changes, "needs_restart": []})
+
+            async def models() -> list[Any]:
+                return [(await server.ask("GET", "/v1/models")).json["data"][0]["id"] for _ in range(2)]
+
+            assert await models() == ["n", "n"]
+            file.write_text("unknown_key = 1\n" + good)
+            refused = await server.ask("POST", "/admin/v1/reload")
+            assert refused.status == 400
+            assert "unknown_key" in refused.json["error"]["message"]
+            assert await models() == ["n", "n"]
+            body = {"model": "n", "messages": MESSAGES}
+            mock.rate = 0
+            mock.deltas = 3
+            assert (await server.ask("POST", CHAT, body)).status == 200

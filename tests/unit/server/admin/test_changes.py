@@ -1,0 +1,40 @@
+"""The differences between two configurations, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gai_fast.server.admin.changes import changes
+from gai_fast.settings import KeySettings, LimitSettings, ModelSettings, Secret, Settings, UpstreamSettings, key_digest
+
+UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1", Secret("sk-first"))
+OLD = Settings(
+    upstreams={"up": UP},
+    models={"m": ModelSettings("m", UP, "m")},
+    keys=(KeySettings("alice", (key_digest("sk"),)),),
+)
+
+
+def test_sections_are_named_with_what_became_of_them() -> None:
+    new = dataclasses.replace(
+        OLD,
+        models={"n": ModelSettings("n", UP, "n")},
+        keys=(KeySettings("alice", (key_digest("other"),)), KeySettings("bob", (key_digest("sk"),))),
+        limits=LimitSettings(streams=1),
+        default_model="n",
+    )
+    assert changes(OLD, new) == [
+        {"section": "key", "name": "alice", "change": "changed"},
+        {"section": "key", "name": "bob", "change": "added"},
+        {"section": "limits", "name": None, "change": "changed"},
+        {"section": "model", "name": "m", "change": "removed"},
+        {"section": "model", "name": "n", "change": "added"},
+        {"section": "default_model", "name": None, "change": "added"},
+    ]
+    assert changes(new, new) == []
+
+
+def test_no_value_is_shown() -> None:
+    up = dataclasses.replace(UP, api_key=Secret("sk-second"))
+    told = changes(OLD, dataclasses.replace(OLD, upstreams={"up": up}))
+    assert told == [{"section": "upstream", "name": "up", "change": "changed"}]

@@ -1,0 +1,164 @@
+"""The handlers of the admin API; tests/integration/test_admin.py asks a whole server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.net.engine import Engine
+from gai_fast.server.admin.routes import AdminRoutes
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.replies import Reply
+from gai_fast.server.scrape import Scrapes
+from gai_fast.settings import KeyLimits, KeySettings, Settings, SpendLimit, key_digest
+from tests.unit.server import requests
+
+KEY = KeySettings(
+    "alice",
+    (key_digest("sk-alice"),),
+    models=("fast-*",),
+    role="admin",
+    expires=datetime(2030, 1, 2, tzinfo=UTC),
+    limits=KeyLimits(requests_per_minute=20, spend=SpendLimit(2_500_000_000_000, "day")),
+)
+
+
+class Client:
+    """A client's transport: its whole answer."""
+
+    remote = "192.0.2.1"
+    is_paused = False
+
+    def __init__(self) -> None:
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
+        """Nothing is called back."""
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError
+
+    def send(self, reply: Reply) -> None:
+        self.reply.set_result(reply)
+
+
+class Others:
+    """Other workers."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+
+    async def all_streams(self) -> Sequence[Mapping[str, Any]]:
+        return [{"total": 1, "data": [{"id": "theirs", "started_at": "1"}]}]
+
+    async def cancel_any(self, stream_id: str) -> bool:
+        self.cancelled.append(stream_id)
+        return stream_id == "theirs"
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[AdminRoutes]:
+    engine = Engine(Settings(keys=(KEY,)), asyncio.get_running_loop())
+    metrics = PrometheusSink([])
+    yield AdminRoutes(engine, metrics, Scrapes(metrics, high_water=1, write_timeout=1.0))
+    await engine.close()
+
+
+def request(client: Client, tail: str = "") -> Incoming:
+    return requests.incoming(requests.http("GET", "/", client=client), tail)
+
+
+async def answer(handler: Any, tail: str = "") -> tuple[int, Any]:
+    client = Client()
+    handler(request(client, tail))
+    reply = await client.reply
+    return reply.status, json.loads(reply.body)
+
+
+async def test_the_streams_of_all_workers_are_listed(admin: AdminRoutes) -> None:
+    assert await answer(admin.streams) == (200, {"total": 0, "data": []})
+    admin.others = Others()
+    assert await answer(admin.streams) == (200, {"total": 1, "data": [{"id": "theirs", "started_at": "1"}]})
+
+
+async def test_a_stream_is_cancelled_wherever_it_runs(admin: AdminRoutes) -> None:
+    assert (await answer(admin.cancel, "unknown"))[0] == 404
+    admin.others = others = Others()
+    assert await answer(admin.cancel, "theirs") == (202, {"id": "theirs", "state": "cancelled"})
+    status, body = await answer(admin.cancel, "unknown")
+    assert (status, body["error"]["reason"]) == (404, "stream")
+    assert others.cancelled == ["theirs", "unknown"]
+
+
+async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
+    reply = admin.keys(request(Client()))
+    assert json.loads(reply.body)["data"] == [
+        {
+            "name": "alice",
+            "role": "admin",
+            "models": ["fast-*"],
+            "expires": "2030-01-02T00:00:00+00:00",
+            "limits": {
+                "requests_per_minute": 20,
+                "tokens_per_minute": None,
+                "streams": None,
+                "spend": {"amount": 2.5, "period": "day"},
+            },
+        }
+    ]
+    assert key_digest("sk-alice").hex().encode() not in reply.body
+
+
+async def test_a_reload_is_answered_with_its_changes_or_its_problem(admin: AdminRoutes) -> None:
+    status, body = await answer(admin.reload_configuration)
+    assert (status, body["error"]["reason"]) == (400, "reload"), "nobody here loads configurations"
+    report = {"problem": "", "changes": [{"section": "limits", "name": None, "change": "changed"}], "needs_restart": []}
+
+    async def reload() -> Mapping[str, Any]:
+        return report
+
+    admin.reload = reload
+    expected = {"changes": report["changes"], "needs_restart": []}
+    assert await answer(admin.reload_configuration) == (200, expected)
+    report["problem"] = "gai-fast.toml:3: unknown key"
+    status, body = await answer(admin.reload_configuration)
+    assert (status, body["error"]["code"], body["error"]["reason"]) == (400, "invalid_request", "reload")
+    assert "gai-fast.toml:3: unknown key" in body["error"]["message"]
+
+
+async def test_samples_say_what_the_last_configuration_has_changed(admin: AdminRoutes) -> None:
+    assert (await admin.sample())["configuration"] is None
+    ended: list[bool] = []
+    admin.feed.end_all = lambda: ended.append(True)  # type: ignore[method-assign]  # clients must come back
+    admin.use(Settings())
+    assert ended == [True]
+    configuration = (await admin.sample())["configuration"]
+    assert configuration["changes"] == [{"section": "key", "name": "alice", "change": "removed"}]
+    assert configuration["at"].endswith("Z")
+
+
+async def test_the_counts_of_a_sample_are_those_of_all_workers(admin: AdminRoutes) -> None:
+    gathered = PrometheusSink([])
+    gathered.requests["/r", "", "", 404, "refused", "not_found"] = 3
+
+    async def gather() -> PrometheusSink:
+        return gathered
+
+    admin._scrapes.gather = gather
+    assert (await admin.sample())["errors"] == [{"code": "not_found", "provider": "", "count": 3}]
+
+
+async def test_an_error_of_another_worker_is_the_answer(admin: AdminRoutes) -> None:
+    async def fail() -> list[Any]:
+        raise Error("overloaded", "gone", reason="workers")
+
+    admin.others = SimpleNamespace(all_streams=fail)  # type: ignore[assignment]  # only what is asked
+    assert (await answer(admin.streams))[0] == 503

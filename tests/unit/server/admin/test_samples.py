@@ -1,0 +1,90 @@
+"""The figures of the whole server at one moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.server.admin.samples import Sampler
+from gai_fast.server.metrics import PrometheusSink
+
+
+def stream(**about: Any) -> StreamMetrics:
+    usage = {"input_tokens": 3, "output_tokens": 8}
+    return StreamMetrics(**{"duration": 1.0, "model": "m", "provider": "p", "usage": usage, **about})
+
+
+class Server:
+    """Counts, streams and a clock."""
+
+    def __init__(self) -> None:
+        self.sink = PrometheusSink(["m"], {"breaker_state": lambda: {"up": 2}})
+        self.streams: dict[str, Any] = {"total": 0, "data": []}
+        self.now = 10.0
+        self.sampler = Sampler(self._counts, self._streams, lambda: self.now)
+
+    async def _counts(self) -> PrometheusSink:
+        return self.sink
+
+    async def _streams(self) -> dict[str, Any]:
+        return self.streams
+
+    def count(self, **about: Any) -> None:
+        one = stream(**about)
+        self.sink.stream_ended(one)
+        self.sink.request_ended("/r", 200, one)
+
+
+async def test_rates_are_those_since_the_last_sample() -> None:
+    server = Server()
+    server.count()
+    first = await server.sampler.sample()
+    assert first["rates"] is None
+    server.count()
+    server.count(outcome="failed", code="network")
+    server.now += 2
+    rates = (await server.sampler.sample())["rates"]
+    assert rates == {"requests": 1.0, "errors": 0.5, "input_tokens": 3.0, "output_tokens": 8.0, "bytes": 0.0}
+
+
+async def test_a_sum_that_falls_is_no_negative_rate() -> None:
+    server = Server()
+    server.count()
+    await server.sampler.sample()
+    server.sink.requests.clear()
+    server.now += 1
+    assert (await server.sampler.sample())["rates"]["requests"] == 0
+
+
+async def test_distributions_errors_and_breakers() -> None:
+    server = Server()
+    server.count(time_to_first_token=0.003, gaps=(5,) + (0,) * len(GAP_BOUNDS), gap_sum=0.001)
+    server.count(time_to_first_token=1000.0, model="made-up")
+    for code in ("network", "network", "timeout"):
+        server.count(outcome="failed", code=code)
+    sample = await server.sampler.sample()
+    counts = {each["le"]: each["count"] for each in sample["first_token_seconds"]}
+    assert (counts[0.005], counts[0.01], counts[None]) == (1, 0, 1)
+    assert sample["gap_seconds"][0] == {"le": GAP_BOUNDS[0], "count": 5}
+    assert sample["errors"] == [
+        {"code": "network", "provider": "p", "count": 2},
+        {"code": "timeout", "provider": "p", "count": 1},
+    ]
+    assert sample["breakers"] == {"up": 2}
+
+
+async def test_a_sample_has_an_end_however_many_streams_and_errors_there_are() -> None:
+    server = Server()
+    server.streams = {"total": 10_000, "data": [{"id": "s"}] * 1000}
+    for number in range(LIMITS.errors_sampled + 1):
+        server.count(outcome="failed", code=f"c{number}")
+    sample = await server.sampler.sample()
+    assert (sample["active"], len(sample["streams"])) == (10_000, LIMITS.streams_sampled)
+    assert len(sample["errors"]) == LIMITS.errors_sampled
+
+
+async def test_before_any_model_there_are_distributions_of_nothing() -> None:
+    sample = await Server().sampler.sample()
+    assert {each["count"] for each in sample["first_token_seconds"]} == {0}
+    assert sample["memory_bytes"] is None
