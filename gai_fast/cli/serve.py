@@ -147,8 +147,8 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
-    def reloaded() -> tuple[bytes | None, dict[str, Any]]:
-        new = reload()
+    def reloaded(*, by_signal: bool) -> tuple[bytes | None, dict[str, Any]]:
+        new = reload.signalled() if by_signal else reload()
         return None if new.settings is None else to_bytes(new.settings), new.report
 
     with ExitStack() as opened:

@@ -21,25 +21,8 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gai_fast.config import ConfigError
-    def __call__(self) -> Reloaded:
-        """Loads the configuration; the log says what comes of it, too."""
-        reloaded = self._loaded()
-        if reloaded.settings is None:
-            _log.error("the configuration is not reloaded: %s", reloaded.problem)
-            return reloaded
-        self.settings = reloaded.settings
-        _log.warning("the configuration has been reloaded")
-        if reloaded.needs_restart:
-            _log.warning("what has changed in %s needs a restart", ", ".join(reloaded.needs_restart))
-        return reloaded
-
-    def signalled(self) -> Reloaded:
-        """As a call, for SIGHUP, and with a line in the audit log. That of a request is the router's."""
-        reloaded = self()
-        audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
-        return reloaded
-
-    def _loaded(self) -> Reloaded:
+from gai_fast.server.admin.changes import changes
+from gai_fast.server.audit import audit
 from gai_fast.server.certificate import Certificate, CertificateError
 from gai_fast.settings import Settings
 
@@ -96,20 +79,6 @@ class Reload:
         self._is_open = is_open
         self._certificate = certificate
 
-<<<<<<< HEAD
-    def __call__(self, key: str | None = None, client_ip: str | None = None) -> Settings | None:
-        """Returns the configuration that is in force from now on; `None`: nothing changes, and the log says why.
-
-        Args:
-            key: As for `audit`, as the next one; by default a signal asks for it.
-            client_ip: Likewise.
-        """
-        new = self._reloaded()
-        audit("reload", key, client_ip, None, _REFUSED if new is None else _DONE)
-        return new
-
-    def _reloaded(self) -> Settings | None:
-=======
     def __call__(self) -> Reloaded:
         """Loads the configuration; the log says what comes of it, too."""
         reloaded = self._loaded()
@@ -122,8 +91,13 @@ class Reload:
             _log.warning("what has changed in %s needs a restart", ", ".join(reloaded.needs_restart))
         return reloaded
 
+    def signalled(self) -> Reloaded:
+        """As a call, for SIGHUP, and with a line in the audit log. That of a request is the router's."""
+        reloaded = self()
+        audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
+        return reloaded
+
     def _loaded(self) -> Reloaded:
->>>>>>> 62d5d71 (Admin API: running streams, keys, reload and figures that are pushed to dashboards)
         old = self.settings
         try:
             new = self._load()

@@ -36,9 +36,11 @@ class HTTPRequest:
         began: Monotonic seconds at its last byte.
         metrics: The figures of the stream that answered it, once that has ended.
         refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
+        action: The action of an admin that it asks for, and what that concerns: for the audit log.
     """
 
     __slots__ = (
+        "action",
         "began",
         "body",
         "headers",
@@ -75,6 +77,7 @@ class HTTPRequest:
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
         self.refused: tuple[str, str] | None = None
+        self.action: tuple[str, str] | None = None
 
     @property
     def caller(self) -> str:

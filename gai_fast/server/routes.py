@@ -19,6 +19,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, is_preflight, preflight
+from gai_fast.server.audit import audit
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.incoming import Incoming
@@ -61,6 +62,7 @@ class Route(NamedTuple):
         handler: Finds the handler.
         is_hot: The fast lane may answer it.
         whole: The handler always returns a whole reply.
+        action: The name of an admin's action, which has a line in the audit log.
     """
 
     method: str
@@ -70,6 +72,7 @@ class Route(NamedTuple):
     is_hot: bool = False
     whole: bool = True
     ending: str = ""
+    action: str = ""
 
     @property
     def is_prefix(self) -> bool:
@@ -97,9 +100,9 @@ ROUTES: Final = (
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/admin/v1/streams", "gai", lambda on: on.admin.streams, whole=False),
-    Route("DELETE", "/admin/v1/streams/", "gai", lambda on: on.admin.cancel, whole=False),
+    Route("DELETE", "/admin/v1/streams/", "gai", lambda on: on.admin.cancel, whole=False, action="streams.cancel"),
     Route("GET", "/admin/v1/keys", "gai", lambda on: on.admin.keys),
-    Route("POST", "/admin/v1/reload", "gai", lambda on: on.admin.reload_configuration, whole=False),
+    Route("POST", "/admin/v1/reload", "gai", lambda on: on.admin.reload_configuration, whole=False, action="reload"),
     Route("GET", "/admin/v1/events", "gai", lambda on: on.admin.events, whole=False),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),
     Route("GET", "/readyz", "gai", lambda on: on.operations.readyz),
@@ -117,6 +120,9 @@ SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"
 
 HOT_PATHS: Final = frozenset(route.path for route in ROUTES if route.is_hot)
 
+_NOBODYS: Final = (401, 429)
+"""The statuses of requests whose key is unknown: no admin has asked, and strangers could fill the audit log."""
+
 _ALIKE: Final = 0.8
 """The likeness of an unknown path to a route from which on the route is suggested: `/v1/v1/messages` and `/v1/messages`
 have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
@@ -125,9 +131,10 @@ have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
 class _Resource:
     """The routes of one path."""
 
-    __slots__ = ("allow", "format", "methods")
+    __slots__ = ("actions", "allow", "format", "methods")
 
-    def __init__(self, format: Format, methods: dict[str, Handler]) -> None:
+    def __init__(self, format: Format, methods: dict[str, Handler], actions: dict[str, str]) -> None:
+        self.actions = actions
         self.format = format
         self.methods = methods
         self.allow = ", ".join(sorted({*methods, "OPTIONS"}))
@@ -184,7 +191,7 @@ class Router:
                 exact.setdefault(route.path, []).append(route)
         self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
         self._prefixes = {ends: _resource(found, handlers) for ends, found in prefixes.items()}
-        self._sections = [(path, _Resource(get_format(name), {})) for path, name in SECTIONS]
+        self._sections = [(path, _Resource(get_format(name), {}, {})) for path, name in SECTIONS]
 
     def use(self, admission: Admission) -> None:
         """Lets these guards look at requests from now on."""
@@ -274,6 +281,10 @@ class Router:
         elif http.refused is not None:
             path, code = http.refused
             self._counts.request_ended(self._endpoint(path), status, code=code)
+        if http.action is not None and status not in _NOBODYS:
+            action, target = http.action
+            key = None if http.key is None else http.key.name
+            audit(action, key, self.client(http) or None, target or None, status)
         log_request(http, status, self._forwarding)
 
     def client(self, http: HTTPRequest) -> str:
@@ -328,10 +339,14 @@ class Router:
         path = admitted.path
         resource = self._exact.get(path)
         if resource is not None:
+            if resource.actions and http.method in resource.actions:
+                http.action = resource.actions[http.method], ""
             return resource, Incoming(http, admitted, resource.format)
         for (prefix, ending), resource in self._prefixes.items():
             tail = _tail(path, prefix, ending)
             if tail is not None:
+                if resource.actions and http.method in resource.actions:
+                    http.action = resource.actions[http.method], tail
                 return resource, Incoming(http, admitted, resource.format, tail)
         section = next(section for prefix, section in self._sections if path.startswith(prefix))
         return section if path == "*" else None, Incoming(http, admitted, section.format)
@@ -363,7 +378,8 @@ def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
         methods[route.method] = handler = route.handler(handlers)
         if route.method == "GET" and route.whole:
             methods["HEAD"] = handler
-    return _Resource(get_format(routes[0].format), methods)
+    actions = {route.method: route.action for route in routes if route.action}
+    return _Resource(get_format(routes[0].format), methods, actions)
 
 
 def _tail(path: str, prefix: str, ending: str) -> str | None:

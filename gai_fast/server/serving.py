@@ -82,15 +82,14 @@ async def serve(
         hurry.set()
         loop.remove_signal_handler(signal.SIGINT)
 
-    def take_up() -> Reloaded:
-        new = reload()
+    def take_up(new: Reloaded) -> Reloaded:
         if new.settings is not None:
             starting.result().use(new.settings)
         return new
 
     def hung_up() -> None:
         if starting.done():
-            take_up()
+            take_up(reload.signalled())
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signalled)
@@ -104,7 +103,7 @@ async def serve(
         return
 
     async def reload_now() -> Mapping[str, Any]:
-        return take_up().report
+        return take_up(reload()).report
 
     running.service.admin.reload = reload_now
     try:

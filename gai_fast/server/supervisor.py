@@ -34,7 +34,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from gai_fast.limits import LIMITS
 from gai_fast.server import log_queue
@@ -53,6 +54,17 @@ RELOAD: Final = "reload"
 """The question for the report of the configuration, which is loaded anew for it."""
 _START_FAILED: Final = 3
 """The exit code of a server that cannot start, where its worker names none."""
+
+
+class Loader(Protocol):
+    """Loads the configuration anew."""
+
+    def __call__(self, *, by_signal: bool) -> tuple[bytes | None, Any]:
+        """Returns the configuration for the workers, or `None`: nothing changes; and a report for who has asked.
+
+        Args:
+            by_signal: SIGHUP asks for it, and no worker.
+        """
 
 
 class WorkerEnds(NamedTuple):
@@ -155,8 +167,7 @@ class Supervisor:
         work: Runs a worker in its own process; returns the exit code.
         grace: Seconds for which workers may drain.
         ready: Called once, when all workers have started.
-        reload: Loads the configuration anew; returns that for the workers, or `None`: nothing changes; and a report for
-            the worker that has asked for it.
+        reload: Loads the configuration anew.
         counts: The counts of its own process.
         add: Adds up counts of workers.
         answer: Answers a worker's question of another kind.
@@ -170,7 +181,7 @@ class Supervisor:
         work: Callable[[WorkerEnds], int],
         grace: float,
         ready: Callable[[], None],
-        reload: Callable[[], tuple[bytes | None, Any]],
+        reload: Loader,
         counts: Callable[[], Any],
         add: Callable[[Sequence[Any]], Any],
         answer: Callable[[str, list[Any]], Any],
@@ -563,16 +574,16 @@ class Supervisor:
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP:
-            self._load_anew()
+            self._load_anew(by_signal=True)
         elif number != signal.SIGCHLD:
             if self._state is _State.DRAINING:
                 self._hurry()
             else:
                 self._drain()
 
-    def _load_anew(self) -> Any:
+    def _load_anew(self, *, by_signal: bool = False) -> Any:
         """Rule 4; returns the report, or `None` after a bug."""
-        reloaded = _result(self._reload, "the configuration is not loaded anew")
+        reloaded = _result(partial(self._reload, by_signal=by_signal), "the configuration is not loaded anew")
         if reloaded is None:
             return None
         settings, report = reloaded

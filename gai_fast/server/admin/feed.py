@@ -68,6 +68,7 @@ class Feed:
         watcher.begin()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(_log_bug)
 
     async def _run(self) -> None:
         try:
@@ -79,9 +80,7 @@ class Feed:
                 for watcher in tuple(self._watchers):
                     watcher.push(frame)
                 await asyncio.sleep(LIMITS.sample_interval)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours: no dashboard must wait for ever
-            _log.error("the figures of the dashboard cannot be had", exc_info=problem)
-        finally:
+        finally:  # whatever it raises: no dashboard must wait for ever
             self._task = None
             self.end_all()
 
@@ -100,6 +99,11 @@ class Feed:
         self.begin_drain()
         if self._task is not None:
             self._task.cancel()
+
+
+def _log_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("the figures of the dashboard cannot be had: a bug", exc_info=task.exception())
 
 
 class _Watcher:

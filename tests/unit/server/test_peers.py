@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +21,7 @@ from gai_fast.server import peers
 from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
 from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
+from gai_fast.server.supervisor import WORKERS
 from gai_fast.settings import Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores import mirror as mirrors
@@ -36,11 +38,14 @@ class Supervisor:
     def __init__(self) -> None:
         self.made = 2
         self.is_gone = False
+        self.workers = [1, 2]
         self._claims = ClaimHome()
 
     async def ask(self, kind: str, *items: Any) -> Any:
         if self.is_gone:
             raise Error("overloaded", "gone", reason="workers")
+        if kind == WORKERS:
+            return self.workers
         answer = self._claims.answer(kind, items)
         return list(answer) if isinstance(answer, tuple) else answer
 
@@ -478,3 +483,25 @@ async def test_news_that_have_come_are_not_lost_with_their_worker() -> None:
     assert await backend.tail({two: 7}, 0.0) == {}, "they begin elsewhere"
     assert {*await backend.tail({one: 1, two: 0, three: 1}, 0.1)} == {two}
     await backend.close()
+
+
+async def test_the_streams_of_other_workers_are_listed_and_cancelled_whoever_they_belong_to(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        assert await both.peers.all_streams() == [{"total": 0, "data": []}]
+        cancelled: list[bool] = []
+        stream_id = "a" * 22 + SERVER + "2"
+        session = SimpleNamespace(cancel=lambda: cancelled.append(True))
+        both.two.streams[stream_id] = cast(Any, session)
+        assert await both.peers.cancel_any(stream_id) is True
+        del both.two.streams[stream_id]
+        assert cancelled == [True]
+        assert await both.peers.cancel_any(stream_id) is False
+        assert await both.peers.cancel_any("no id") is False
+
+
+async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        both.supervisor.workers = [1, 2, 3]
+        both.supervisor.made = 3
+        assert await both.peers.all_streams() == [{"total": 0, "data": []}]
+        assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False

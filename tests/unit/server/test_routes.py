@@ -11,6 +11,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.net.engine import Engine
+from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.incoming import Incoming
@@ -86,9 +87,17 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     metrics = PrometheusSink([])
     streams = StreamRoutes(engine)
     operations = OperationRoutes(settings, metrics, engine.store)
-    handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams), cast(Any, None))
+    admin = AdminRoutes(engine, metrics, operations.scrapes)
+    handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams), admin)
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))
-    without_head = ("/api/v1/stream", "/api/v1/chat/x", "/v1/responses/x", "/ws/stream")
+    without_head = (
+        "/api/v1/stream",
+        "/api/v1/chat/x",
+        "/v1/responses/x",
+        "/ws/stream",
+        "/admin/v1/streams",
+        "/admin/v1/events",
+    )
     for route in ROUTES:
         path = f"{route.path}x{route.ending}" if route.is_prefix else route.path
         allow = dict(ask(table, "OPTIONS", path).headers)["allow"].split(", ")

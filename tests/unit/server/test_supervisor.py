@@ -114,6 +114,7 @@ SAID = {
     "no list": b"\0\0\0\1\xc1", "too long": b"\xff" * 4, "empty": b"\0\0\0\1\x90",
     "no question": pack("ask", 1), "unkind": pack("ask", 1, "?", 2),
     "no counts": pack("counts", 1, "x"), "leaves": pack("leaving") * 2, "asks": pack("sum", 1),
+    "reloads": pack("ask", 1, "reload", []), "looks": pack("ask", 1, "workers", []),
 }
 
 def broken():
@@ -124,7 +125,7 @@ def ready():
     if HOW == "unheard":
         broken()
 
-def reload():
+def reload(*, by_signal):
     return bytes(1_000_000) if HOW == "hung" else broken() if HOW == "no configuration" else None, {"problem": "none"}
 
 def add(counts):
@@ -339,6 +340,16 @@ def test_counts_of_its_own_that_the_supervisor_cannot_have_are_left_out() -> Non
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
         assert "the counts of the supervisor cannot be had" in server.errors()
+
+
+@pytest.mark.parametrize(("how", "answer"), [("reloads", "{'problem': 'none'}"), ("looks", "[1, 2]")])
+def test_a_worker_may_ask_for_the_configuration_and_for_the_other_workers(how: str, answer: str) -> None:
+    with supervised(how) as server:
+        assert server.says() == "up"
+        assert {server.connect()[0] for _ in range(2)} == {1, 2}
+        assert server.says() == f"answered {answer}"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
 
 
 def test_a_system_without_room_for_a_worker_harms_no_other_and_is_tried_again() -> None:

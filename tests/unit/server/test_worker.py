@@ -257,7 +257,8 @@ async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_t
 def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> None:
     done: list[str] = []
     running = SimpleNamespace(
-        service=SimpleNamespace(operations=SimpleNamespace(scrapes=SimpleNamespace())), use=lambda _: done.append("use")
+        service=SimpleNamespace(operations=SimpleNamespace(scrapes=SimpleNamespace()), admin=SimpleNamespace()),
+        use=lambda _: done.append("use"),
     )
     certificate = SimpleNamespace(reload=lambda: done.append("reload"))
     Worker(cast(Any, running), cast(Any, None), cast(Any, certificate)).use(to_bytes(Settings()))
