@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.money import Charge
 from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, OTHER, Histogram, StreamCounts
 
 
@@ -21,6 +22,20 @@ def test_the_counts_of_expected_models_begin_at_zero() -> None:
     }
     assert set(counts.models) == {("p", "m"), ("q", "n")}
     assert set(counts.models["q", "n"].tokens.values()) == {0}
+
+
+def test_the_cost_of_a_stream_is_counted_by_who_asked_and_who_was_asked() -> None:
+    """Every attempt has its own charge, whoever answered at last."""
+    counts = StreamCounts(["m"])
+    counts.add_cost(("alice", "m", "p", "USD"), 0)
+    charges = (Charge("p", "up", 3, "USD"), Charge("q", "other", 4, "EUR"), Charge("p", "up", 1, "USD"))
+    counts.stream_ended(stream(key="alice", charges=charges))
+    counts.stream_ended(stream(key="bob", model="made-up", charges=charges[:1]))
+    assert counts.costs == {
+        ("alice", "m", "p", "USD"): 4,
+        ("alice", "m", "q", "EUR"): 4,
+        ("bob", OTHER, "p", "USD"): 3,
+    }
 
 
 def test_a_value_is_counted_below_the_first_bound_that_it_does_not_exceed() -> None:

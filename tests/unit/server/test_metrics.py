@@ -242,6 +242,13 @@ async def test_what_has_not_happened_yet_is_there_as_zero(lines: Callable[[Prome
     await engine.close()
 
 
+def test_costs_are_exposed_in_units_of_their_currency(lines: Callable[[PrometheusSink], set[str]]) -> None:
+    sink = PrometheusSink(["m"])
+    sink.costs["alice", "m", "p", "USD"] = 6_600_000_000
+    labels = 'currency="USD",key="alice",model="m",provider="p"'
+    assert f"gai_fast_cost_total{{{labels}}} 0.0066" in lines(sink)
+
+
 def test_figures_of_the_process_have_the_names_that_dashboards_know(
     lines: Callable[[PrometheusSink], set[str]],
 ) -> None:

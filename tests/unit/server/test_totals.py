@@ -90,6 +90,14 @@ def test_the_figures_of_processes_are_added_and_their_start_is_the_first() -> No
     assert "process_start_time_seconds 100.0" in text
 
 
+def test_costs_are_added_exactly_above_64_bits_too() -> None:
+    one, other = PrometheusSink(MODELS), PrometheusSink(MODELS)
+    labels = ("alice", "m", "p", "USD")
+    one.costs[labels] = 2**64
+    other.costs[labels] = 1
+    assert totals.total([totals.add([sent(one)]), sent(other)], MODELS).costs == {labels: 2**64 + 1}
+
+
 def test_the_lateness_of_all_loops_is_one_histogram() -> None:
     one, other = PrometheusSink(MODELS), PrometheusSink(MODELS)
     one.loop_lag.observe(0.002)
