@@ -178,19 +178,18 @@ class Admission:
                 admitted.key = self._callers.find(headers, self._forwarding.client(remote, headers))
         elif is_for_operators(path):
             if self._callers is not None:
-                admitted.key = self._operator(self._callers, headers, remote)
+                self._check_operator(admitted, self._callers, headers, remote)
             else:
                 self._check_local(headers, remote, on_loopback)
             is_basic = headers.get("authorization", "").lower().startswith("basic")
             if (self._callers is None or is_basic) and _is_other_page(headers, admitted.host):
                 raise Error("forbidden", "no page but the server's own may operate it", reason="origin")
 
-    def _operator(self, callers: Callers, headers: dict[str, str], remote: str) -> KeySettings:
-        """Rule 1 of those who operate the server."""
-        key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
+    def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
+        """Rule 1 of those who operate the server. The audit log names the key of a request that is refused, too."""
+        key = admitted.key = callers.find(headers, self._forwarding.client(remote, headers), basic=True)
         if key.role != "admin":
             raise Error("forbidden", "this needs a key whose role is admin", reason="role")
-        return key
 
     def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
         """Rule 2 of those who operate the server."""
