@@ -120,7 +120,7 @@ class _Watcher:
     def begin(self) -> None:
         """Sends the head."""
         incoming = self._incoming
-        head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.cors)
+        head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
         self._writer.start(*self._client.commit(head))
         self._writer.flush()
         self._is_slow = self._client.is_paused
