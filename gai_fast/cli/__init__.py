@@ -48,7 +48,7 @@ __all__ = [
     "print_json",
 ]
 
-COMMANDS: Final = ("serve", "check", "decode", "mock", "replay", "chat", "bench", "models", "config", "version")
+COMMANDS: Final = ("serve", "check", "decode", "mock", "replay", "chat", "bench", "models", "config", "key", "version")
 """The order in which `--help` lists them."""
 
 

@@ -13,6 +13,7 @@ else the file, else its default. Everything wrong with a configuration is one `C
 | `file` | the TOML file, and the line of each key |
 | `environment` | the process's environment; no other module reads it but the native/pure switch |
 | `resolution` | which source wins, references between tables, the `Settings` |
+| `editing` | changes of `[[key]]` tables in the file's text |
 
 The package opens no socket and imports neither the server nor the command line: the library loads it alone.
 """

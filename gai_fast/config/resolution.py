@@ -120,7 +120,8 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     problems = Problems()
     given = _Given()
     if path is not None:
-        _read_file(ConfigFile(path), given, problems)
+        file = ConfigFile(path)
+        _read_tables(file, file.tables, given, problems)
     check_variables(environ, problems)
     for section, values in given.tables.items():
         values.update(variables(section, environ, problems))
@@ -145,6 +146,20 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     )
 
 
+def read_keys(file: ConfigFile) -> list[Table]:
+    """The `[[key]]` tables of a file, with what `[key_defaults]` sets. Their secrets are not looked for.
+
+    Raises:
+        ConfigError: One of these tables has a mistake.
+    """
+    problems = Problems()
+    given = _Given()
+    tables = {name: table for name, table in file.tables.items() if name in ("key", "key_defaults")}
+    _read_tables(file, tables, given, problems)
+    problems.raise_if_any()
+    return [{**given.tables["key_defaults"], **table} for table in given.keys]
+
+
 @dataclass(slots=True)
 class _Given:
     """The values of all sources together."""
@@ -159,8 +174,8 @@ class _Given:
 # ---- the file's tables ---------------------------------------------------------------------------------------------
 
 
-def _read_file(file: ConfigFile, given: _Given, problems: Problems) -> None:
-    for name, value in file.tables.items():
+def _read_tables(file: ConfigFile, tables: Mapping[str, Any], given: _Given, problems: Problems) -> None:
+    for name, value in tables.items():
         if name not in SECTIONS:
             problems.add(file.where(name), unknown_section(name, value))
         elif name in LISTS and not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
@@ -168,8 +183,8 @@ def _read_file(file: ConfigFile, given: _Given, problems: Problems) -> None:
         elif name == "processor":
             given.processors.extend(_processor(file, item, index, problems) for index, item in enumerate(value))
         elif name in LISTS:
-            tables = {"key": given.keys, "upstream": given.upstreams, "model": given.models}[name]
-            tables.extend(_table(file, name, item, (name, index), problems) for index, item in enumerate(value))
+            found = {"key": given.keys, "upstream": given.upstreams, "model": given.models}[name]
+            found.extend(_table(file, name, item, (name, index), problems) for index, item in enumerate(value))
         elif not isinstance(value, dict):
             problems.add(file.where(name), f"{shown(name)} must be one table, [{name}]")
         else:

@@ -48,7 +48,7 @@ def test_help_lists_every_command(run: Run) -> None:
         assert f"\n  {name} " in result.output
 
 
-@pytest.mark.parametrize("group", [(), ("config",)])
+@pytest.mark.parametrize("group", [(), ("config",), ("key",)])
 def test_the_summary_of_each_command_is_a_whole_sentence(run: Run, group: tuple[str, ...]) -> None:
     listed = run(*group, "--help").output.partition("Commands:\n")[2].splitlines()
     assert len(listed) >= 3

@@ -1,0 +1,302 @@
+"""`gai-fast key`: makes, lists, renews and revokes the keys of callers, in the configuration's file.
+
+A secret is shown once; the file gets its digest. The file is replaced as a whole, or not at all, and only where the new
+one has no mistake that the old one has not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+import click
+
+from gai_fast.cli import ConfigFailure, Failure, config_option, json_option, option, print_json
+from gai_fast.cli.config import toml
+from gai_fast.config import ConfigError, find, read
+from gai_fast.config.editing import EditError, add_key, add_secret, remove_key
+from gai_fast.config.file import ConfigFile
+from gai_fast.config.keys import read_value
+from gai_fast.config.problems import Problems, nearest
+from gai_fast.config.resolution import Table, read_keys
+from gai_fast.settings import key_digest
+
+PREFIX: Final = "sk-gai-"
+"""The beginning of each secret, so that people and scanners know what they have found."""
+
+_BYTES: Final = 32
+_LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
+_RELOAD: Final = "a server that runs takes the change with its next reload (SIGHUP)"
+
+
+@click.group()
+def command() -> None:
+    """Make, list, renew or revoke the keys of callers."""
+
+
+# ---- new -----------------------------------------------------------------------------------------------------------
+
+
+@command.command()
+@click.argument("name")
+@config_option
+@option("--role", type=click.Choice(["user", "admin"]), help="What the caller may do; by default what the file says.")
+@option("--models", metavar="NAMES", help="The models that it may use: names and patterns with *, split by commas.")
+@option("--expires", metavar="MOMENT", help="When the key ends: 2030-01-31, or 2030-01-31T18:00:00Z.")
+@json_option
+def new(
+    name: str, config_path: Path | None, role: str | None, models: str | None, expires: str | None, json: bool
+) -> None:
+    """Make a key, and print its secret this once.
+
+    A [[key]] is added to the file. Without a file it is printed.
+    """
+    secret, reference = _new_secret()
+    named = None if models is None else [each.strip() for each in models.split(",") if each.strip()]
+    given = {"name": name, "secret": reference, "models": named, "role": role, "expires": expires}
+    table = {key: value for key, value in given.items() if value is not None}
+    problems = Problems()
+    for key, value in table.items():
+        read_value(problems, "key", key, value, "NAME" if key == "name" else f"--{key}")
+    if problems:
+        raise ConfigFailure("\n".join(problems.lines))
+    lines = ["[[key]]", *(f"{key} = {toml(value)}" for key, value in table.items())]
+    path = find(config_path)
+    if path is None:
+        _print_secret(name, secret, reference, json, block="\n".join(lines))
+        return
+
+    def change(text: str, keys: list[Table]) -> str:
+        there = next((key["name"].origin for key in keys if key["name"].value == name), None)
+        if there is not None:
+            raise ConfigFailure(
+                f"{there}: a [[key]] of this name is there: `key rotate {name}` gives it another secret"
+            )
+        return add_key(text, lines)
+
+    _edit(path, change)
+    _print_secret(name, secret, reference, json)
+    _note(f"added [[key]] {name} to {click.format_filename(path)}: {_RELOAD}")
+
+
+def _new_secret() -> tuple[str, str]:
+    """A secret, and what the file has in its place."""
+    secret = PREFIX + secrets.token_urlsafe(_BYTES)
+    return secret, f"sha256:{key_digest(secret).hex()}"
+
+
+def _print_secret(name: str, secret: str, reference: str, json: bool, **more: str) -> None:
+    if json:
+        print_json({"name": name, "secret": secret, "hash": reference, **more})
+        return
+    click.echo(f"secret: {secret}")
+    _note("it is not shown again, and the file has only its digest")
+    if more:
+        click.echo(f"\n{more['block']}")
+        _note("there is no file: paste this [[key]] into one, or name it with -c")
+
+
+def _note(text: str) -> None:
+    """Prints what is no data beside it."""
+    click.echo(text, err=True)
+
+
+# ---- list ----------------------------------------------------------------------------------------------------------
+
+
+@command.command(name="list")
+@config_option
+@json_option
+def list_(config_path: Path | None, json: bool) -> None:
+    """List the keys of the file, without their secrets."""
+    path = find(config_path)
+    keys = [] if path is None else [_listed(table) for table in _keys_of(path)]
+    if json:
+        print_json(keys)
+        return
+    rows = [("name", "role", "models", "expires", "limits")]
+    for key in keys:
+        limits = ", ".join(f"{name} {_limit(value)}" for name, value in key["limits"].items() if value is not None)
+        expires = f"{key['expires'] or '-'}{' (expired)' if key['expired'] else ''}"
+        rows.append((key["name"], key["role"], " ".join(key["models"]) or "none", expires, limits or "-"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows if keys else ():
+        click.echo("  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]))
+    if not keys:
+        click.echo("there are no keys")
+
+
+def _listed(table: Table) -> dict[str, Any]:
+    """What can be told of a key."""
+    values = {name: value.value for name, value in table.items()}
+    expires: datetime | None = values.get("expires")
+    return {
+        "name": values["name"],
+        "role": values.get("role", "user"),
+        "models": list(values.get("models", ("*",))),
+        "expires": None if expires is None else expires.isoformat().replace("+00:00", "Z"),
+        "expired": expires is not None and expires <= datetime.now(UTC),
+        "limits": {
+            name: dict(values[name]) if name == "spend" and name in values else values.get(name) for name in _LIMITS
+        },
+        "secrets": len(values["secret"]),
+    }
+
+
+def _limit(value: Any) -> str:
+    return f"{value['amount']} a {value['period']}" if isinstance(value, dict) else str(value)
+
+
+# ---- rotate, revoke ------------------------------------------------------------------------------------------------
+
+
+@command.command()
+@click.argument("name")
+@config_option
+@json_option
+def rotate(name: str, config_path: Path | None, json: bool) -> None:
+    """Give a key another secret beside the one that it has.
+
+    Both are valid. Where it has several, the oldest one is dropped.
+    """
+    secret, reference = _new_secret()
+    path = _file(config_path)
+    _edit(path, lambda text, keys: add_secret(text, _index(path, keys, name), reference))
+    _print_secret(name, secret, reference, json)
+    _note(f"the former secret of {name} stays valid until the next `key rotate`: {_RELOAD}")
+
+
+@command.command()
+@click.argument("name")
+@config_option
+@json_option
+def revoke(name: str, config_path: Path | None, json: bool) -> None:
+    """Remove a key from the file."""
+    path = _file(config_path)
+    left = 0
+
+    def change(text: str, keys: list[Table]) -> str:
+        nonlocal left
+        left = len(keys) - 1
+        return remove_key(text, _index(path, keys, name))
+
+    _edit(path, change)
+    if json:
+        print_json({"name": name, "revoked": True})
+    else:
+        click.echo(f"revoked {name}")
+    _note(_RELOAD)
+    if left == 0:
+        _note(
+            "it was the last key: a server on loopback then needs none; one that other machines reach refuses the "
+            "reload, and keeps its former keys"
+        )
+
+
+def _file(config_path: Path | None) -> Path:
+    path = find(config_path)
+    if path is None:
+        raise ConfigFailure("there is no configuration file here: name one with -c")
+    return path
+
+
+def _index(path: Path, keys: list[Table], name: str) -> int:
+    """The number of the key of a name."""
+    names = [key["name"].value for key in keys]
+    if name not in names:
+        known = nearest(name, names) or "; there are no keys"
+        raise ConfigFailure(f"{click.format_filename(path)}: no [[key]] has this name{known}")
+    return names.index(name)
+
+
+# ---- the file ------------------------------------------------------------------------------------------------------
+
+
+def _keys_of(path: Path) -> list[Table]:
+    try:
+        return read_keys(ConfigFile(path))
+    except ConfigError as problem:
+        raise ConfigFailure(str(problem)) from None
+
+
+def _edit(path: Path, change: Callable[[str, list[Table]], str]) -> None:
+    """Replaces a file by its changed text.
+
+    Args:
+        path: The file. Where it is a link, the file behind it is replaced.
+        change: Returns the new text for the old one and its keys.
+
+    Raises:
+        ConfigFailure: It cannot be changed so.
+        Failure: It cannot be written.
+    """
+    real = path.resolve()
+    _keys_of(path)  # whatever is wrong with the file is told with the name that was given
+    try:
+        with _locked(real) as file:
+            keys = _keys_of(path)
+            old = file.read()
+            mark = b"\xef\xbb\xbf" if old.startswith(b"\xef\xbb\xbf") else b""
+            text = change(old.decode("utf-8-sig"), keys)
+            _replace(real, os.fstat(file.fileno()), mark + text.encode(), _problems(real))
+    except EditError as problem:
+        raise ConfigFailure(f"{click.format_filename(path)}: {problem}") from None
+    except OSError as problem:
+        raise Failure(f"cannot write {click.format_filename(path)}: {problem.strerror}") from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """The file, while no other `gai-fast key` changes it. One that has been replaced meanwhile is opened again."""
+    while True:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                yield file
+                return
+
+
+def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]) -> None:
+    """Puts a new file in the place of an old one.
+
+    Args:
+        path: The file.
+        status: That of the old one, whose mode and owner the new one gets.
+        content: What the new one holds.
+        known: The mistakes of the old one.
+
+    Raises:
+        ConfigFailure: The new one has other mistakes.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), status.st_mode & 0o7777)
+            with contextlib.suppress(PermissionError):  # only root may give a file away
+                os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mistakes = _problems(Path(name)) - known
+        if mistakes:
+            raise ConfigFailure("\n".join(sorted(mistakes)))
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _problems(path: Path) -> set[str]:
+    """The mistakes of a configuration, without their places."""
+    try:
+        read(path)
+    except ConfigError as problem:
+        return {re.sub(rf"^{re.escape(str(path))}[:0-9]*: ", "", line) for line in problem.problems}
+    return set()
