@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 missing=()
 for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx chromium:chromium \
-  chromedriver:chromium-driver firefox-esr:firefox-esr valgrind:valgrind node:nodejs npm:npm; do
+  chromedriver:chromium-driver firefox-esr:firefox-esr valgrind:valgrind node:nodejs npm:npm \
+  promtool:prometheus; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 # For NEON (tests/csrc). The compiler does not depend on its C library.
