@@ -39,6 +39,7 @@ class StreamContext:
         ids: Write `id:` lines: the stream is durable.
         retry_ms: Written inside the first frame of a durable stream.
         usage: Whether usage is written in formats where clients must ask for it.
+        hides_usage: The gateway asks upstreams for usage all the same, and the client is not sent it.
         metrics: Returns the measurements of the stream, as in `Result.metrics`.
         echo: Members of the client's request that answers in its dialect repeat.
         follows: The events come from a log, with the numbers that `id:` lines must have.
@@ -49,6 +50,7 @@ class StreamContext:
         "echo",
         "envelope",
         "follows",
+        "hides_usage",
         "ids",
         "metrics",
         "model",
@@ -72,6 +74,7 @@ class StreamContext:
         ids: bool = False,
         retry_ms: int | None = None,
         usage: bool = True,
+        hides_usage: bool = False,
         metrics: Callable[[], dict[str, Any]] | None = None,
         echo: Mapping[str, Any] | None = None,
         follows: bool = False,
@@ -86,6 +89,7 @@ class StreamContext:
         self.ids = ids
         self.retry_ms = retry_ms
         self.usage = usage
+        self.hides_usage = hides_usage
         self.metrics = metrics
         self.echo = echo or {}
         self.follows = follows

@@ -64,7 +64,8 @@ class Passthrough:
     3. The end mark waits for the `finish`, and is added where the upstream sent none: after an error there is none.
     4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get frames of our own.
     5. An answer without any frame (a whole JSON object to a streamed request) is translated.
-    6. Before the first content, frames that open parts wait for it: if the attempt fails before, another one opens its
+    6. Usage that the gateway asked for, and its client did not, is left out where it is a chunk of its own.
+    7. Before the first content, frames that open parts wait for it: if the attempt fails before, another one opens its
        own.
 
     Nothing else is added. Where the upstream sends no usage, a client that asked for it gets none: an estimate would be
@@ -72,12 +73,14 @@ class Passthrough:
 
     Args:
         encoder: The dialect's encoder.
+        hides_usage: Rule 6 holds.
     """
 
     __slots__ = (
         "_encoder",
         "_end",
         "_end_mark",
+        "_hides_usage",
         "_opening",
         "_out",
         "_passing",
@@ -93,8 +96,9 @@ class Passthrough:
     has_blocks: bool = False
     collects_text: bool = False
 
-    def __init__(self, encoder: OwnFrames) -> None:
+    def __init__(self, encoder: OwnFrames, *, hides_usage: bool = False) -> None:
         self._encoder = encoder
+        self._hides_usage = hides_usage
         self.opens_parts = encoder.opens_parts
         self._out: list[Piece] = []
         self._passing = False
@@ -126,6 +130,8 @@ class Passthrough:
                 return
             # The relay reads bare JSON as an error, but clients ignore a line that is no SSE.
             self._told = self._encoder.is_error(raw)
+        elif self._hides_usage and _USAGE.search(raw) is not None and _NO_CHOICES.search(raw) is not None:
+            return
         if not self._opening:
             self._pass_on(raw)
             return
@@ -313,7 +319,9 @@ class DialectFormat(Format):
         """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
         if whole:
             return WholePassthrough(self.whole(context))
-        return None if framing == "ndjson" or context.ids else Passthrough(self.own_frames(framing, context))
+        if framing == "ndjson" or context.ids:
+            return None
+        return Passthrough(self.own_frames(framing, context), hides_usage=context.hides_usage)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the same request: every answer has usage. A dialect whose clients must ask for it replaces this."""
@@ -322,6 +330,9 @@ class DialectFormat(Format):
 
 _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
 """Events that do not release frames that wait."""
+# Of the dialects of OpenAI. A string cannot hold these members: its quotes are escaped.
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
 """Events of which frames may lack something, or that later frames of ours depend on."""
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")

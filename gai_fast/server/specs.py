@@ -117,17 +117,27 @@ class SpecBuilder:
         if asked.background:
             model = _until_its_end(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
+        wants_usage = asked.wants_usage or model.stream.usage == "always"
         context = self._context(
             incoming,
             model,
             negotiated.envelope,
-            usage=asked.wants_usage or model.stream.usage == "always",
+            usage=wants_usage,
+            hides_usage=not wants_usage and self._is_priced(model),
             ids=is_durable and not asked.whole,
             echo=asked.echo,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header)
         return specs.spec(model, before=None), context
+
+    def _is_priced(self, model: ModelSettings) -> bool:
+        """Whether the answer may have a price: the tokens must then be counted."""
+        settings = self.settings
+        if model.price is None and not settings.prices.own and not settings.prices.listed:
+            return False
+        others = [settings.model(name) for name in (*model.fallback, *model.fallback_on.values())]
+        return any(each is not None and settings.price(each) is not None for each in (model, *others))
 
     def count(self, incoming: Incoming, body: dict[str, Any], model: ModelSettings) -> tuple[StreamSpec, StreamContext]:
         """The spec for a request that its upstream counts the tokens of.
@@ -169,6 +179,7 @@ class SpecBuilder:
         envelope: Literal["compact", "full"] | None,
         *,
         usage: bool = True,
+        hides_usage: bool = False,
         ids: bool = False,
         echo: Mapping[str, Any] | None = None,
     ) -> StreamContext:
@@ -183,6 +194,7 @@ class SpecBuilder:
             ids=ids,
             retry_ms=model.stream.retry if ids else None,
             usage=usage,
+            hides_usage=hides_usage,
             echo=echo,
         )
 
@@ -250,7 +262,8 @@ class _DialectSpecs:
         """The client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
         body = dialect.for_upstream(asked.body, api.provider)
-        if self._context.usage and not asked.whole and api.stream_options:
+        context = self._context
+        if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
         return self._made(model, body, frames, None if asked.whole else cast("StreamEncoder", frames), frames)
 

@@ -28,6 +28,7 @@ from gai_fast.server.serving import Running, start
 from gai_fast.settings import (
     LimitSettings,
     ModelSettings,
+    PriceSettings,
     Secret,
     ServerSettings,
     Settings,
@@ -389,6 +390,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
         }
     )
     keys = options.pop("keys", ())
+    prices = options.pop("prices", PriceSettings())
     totals = LimitSettings(**chosen(LimitSettings))
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
@@ -404,7 +406,7 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     if url is None or demo:
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
-    parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals}
+    parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals, "prices": prices}
     return Settings(**parts, upstreams=upstreams, models=models)
 
 

@@ -1,0 +1,186 @@
+"""The relay's bill: each attempt is charged once, with its own tokens, however the stream ends."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from gai_fast.decoding import OrderedEvents
+from gai_fast.errors import Error
+from gai_fast.money import UNIT, Bill
+from gai_fast.processors import Chain
+from gai_fast.processors.usage import UsageProcessor
+from gai_fast.providers import get_provider
+from gai_fast.relay import Relay
+from gai_fast.settings import Price
+from gai_fast.transcript import Transcript
+from tests.legal import sse
+
+MICRO = UNIT // 10**6
+PRICE = Price(input=UNIT, output=10 * UNIT, cached_input=UNIT, cache_write=UNIT, reasoning=10 * UNIT)
+PROMPT = 400  # characters: 100 tokens, so 100 micro-dollars
+CUT = Error("network", "cut", reason="truncated")
+
+
+def chunk(text: str = "", finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+    return {"id": "c", "model": "m", "choices": [choice], **more}
+
+
+class Scene:
+    """A relay whose attempts all cost the same, and what its client got."""
+
+    def __init__(
+        self, *, retries: int = 0, transcript: bool = False, chain: Chain | None = None, provider: str = "openai"
+    ) -> None:
+        self.retries = retries
+        self.sink = OrderedEvents("compact")
+        self.bill = Bill()
+        self._provider = provider
+        self.bill.begin(provider, "1", PRICE)
+        self.attempt = 1
+        self.relay = Relay(
+            get_provider(provider).adapter(),
+            self.sink,
+            prompt_characters=PROMPT,
+            chain=chain,
+            failed=self._failed,
+            transcript=Transcript() if transcript else None,
+            bill=self.bill,
+        )
+        self.relay.receive_head(200, {"content-type": "text/event-stream"})
+
+    def _failed(self, error: Error) -> bool:
+        self.retries -= 1
+        return self.retries >= 0
+
+    def again(self, continued: Literal["verified", "prefill"] | None = None) -> None:
+        self.attempt += 1
+        self.bill.begin(self._provider, str(self.attempt), PRICE)
+        self.relay.begin(get_provider(self._provider).adapter(), self.sink, continued=continued)
+        self.relay.receive_head(200, {"content-type": "text/event-stream"})
+
+    def say(self, *chunks: Any) -> None:
+        self.relay.receive_data(sse(*chunks), 0)
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """Micro-dollars by attempt."""
+        return {charge.upstream: charge.amount // MICRO for charge in self.bill.charges}
+
+    @property
+    def told(self) -> Any:
+        """Micro-dollars that the end tells; `None`: none."""
+        end: Any = self.sink.take()[-2]
+        cost = end.get("usage", {}).get("cost")
+        return None if cost is None else round(cost["amount"] * 1e6)
+
+
+def test_a_failed_attempt_is_charged_where_it_had_content() -> None:
+    scene = Scene(retries=2)
+    scene.relay.receive_eof(CUT)
+    scene.again()
+    scene.say(chunk("four" * 5))
+    scene.relay.receive_eof(CUT)
+    scene.again()
+    scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}), "[DONE]")
+    assert scene.costs == {"2": 150, "3": 100}
+    assert scene.told == 250
+
+
+def test_an_attempt_that_repeats_is_charged_for_what_it_repeated() -> None:
+    scene = Scene(retries=2, transcript=True)
+    scene.say(chunk("four" * 5))
+    scene.relay.receive_eof(CUT)
+    scene.again("verified")
+    scene.say(chunk("four" * 2))
+    scene.relay.receive_eof(CUT)
+    scene.again("verified")
+    scene.say(chunk("four" * 6))
+    scene.relay.cancel()
+    assert scene.costs == {"1": 150, "2": 120, "3": 160}
+    assert scene.told == 430
+
+
+def test_an_attempt_that_goes_on_is_charged_for_the_rest_alone() -> None:
+    scene = Scene(retries=1, transcript=True)
+    scene.say(chunk("four" * 5))
+    scene.relay.receive_eof(CUT)
+    scene.again("prefill")
+    scene.say(chunk("four" * 3), chunk(finish="stop"), "[DONE]")
+    assert scene.costs == {"1": 150, "2": 130}
+    assert scene.told == 280
+
+
+@pytest.mark.parametrize("transcript", [False, True])
+@pytest.mark.parametrize("how", ["cancel", "left", "give_up"])
+def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript: bool, how: str) -> None:
+    scene = Scene(retries=1, transcript=transcript)
+    scene.say(chunk("four" * 5))
+    scene.relay.receive_eof(CUT)
+    getattr(scene.relay, how)()
+    assert scene.costs == {"1": 150}
+    if how != "left":
+        assert scene.told == 150
+
+
+def test_an_attempt_that_was_left_before_its_content_is_charged_for_the_prompt() -> None:
+    scene = Scene()
+    assert scene.relay.left() == {
+        "input_tokens": 100, "output_tokens": 0, "total_tokens": 100, "source": "partial",
+        "cost": {"amount": 0.0001, "currency": "USD"},
+    }  # fmt: skip
+    assert scene.costs == {"1": 100}
+
+
+def test_an_attempt_that_was_not_sent_is_not_charged() -> None:
+    scene = Scene()
+    scene.relay.owes = False
+    assert scene.relay.left() is None
+    scene.relay.cancel()
+    assert scene.costs == {}
+    assert scene.told is None
+
+
+def test_an_error_before_any_content_is_not_charged_and_one_after_it_is() -> None:
+    scene = Scene()
+    scene.say({"id": "c", "model": "m", "choices": []})
+    scene.relay.fail(CUT)
+    assert (scene.costs, scene.told) == ({}, None)
+    scene = Scene()
+    scene.say(chunk("four"))
+    scene.relay.fail(CUT)
+    assert (scene.costs, scene.told) == ({"1": 110}, 110)
+
+
+def test_the_providers_last_count_is_that_of_a_stream_that_is_left() -> None:
+    scene = Scene(provider="openrouter")
+    usage = {"prompt_tokens": 50, "completion_tokens": 30, "cost": 0.5}
+    scene.say(chunk("four"), chunk(finish="stop", usage=usage))
+    left = scene.relay.left()
+    assert left is not None
+    assert (left["input_tokens"], left["output_tokens"], left["cost"]["amount"]) == (50, 30, 0.5)
+
+
+def test_a_fault_of_ours_is_charged_as_any_end() -> None:
+    scene = Scene()
+    scene.say(chunk("four"))
+    scene.relay.break_off(RuntimeError("a bug"))
+    assert (scene.costs, scene.told) == ({"1": 110}, 110)
+
+
+def test_tokens_that_a_processor_counted_are_the_ones_that_cost() -> None:
+    scene = Scene(chain=Chain([UsageProcessor(lambda text: 7, lambda: "prompt")]))
+    scene.say(chunk("four"), chunk(finish="stop"), "[DONE]")
+    assert scene.costs == {"1": 77}
+    assert scene.relay.end["usage"]["source"] == "counted"
+    assert scene.relay.end["usage"]["cost"] == {"amount": 0.000077, "currency": "USD"}
+    assert scene.told == 77
+
+
+def test_without_a_bill_there_is_no_cost() -> None:
+    sink = OrderedEvents("compact")
+    relay = Relay(get_provider("openrouter").adapter(), sink, prompt_characters=PROMPT)
+    relay.receive_data(sse(chunk("x"), chunk(finish="stop", usage={"prompt_tokens": 1, "cost": 1.0}), "[DONE]"))
+    assert "cost" not in sink.take()[-2]["usage"]
