@@ -5,11 +5,14 @@ Owns the bodies of their answers. Whose request it is has been decided (`server/
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from gai_fast.errors import Error
+from gai_fast.ledger import Period
+from gai_fast.money import UNIT, Amount
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
@@ -19,13 +22,12 @@ from gai_fast.server.durable import cancelled, stream_error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.pending import PendingAnswers, Work
-from gai_fast.server.replies import Reply
+from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.scrape import Scrapes
+from gai_fast.server.spend import SpendQuery, read_query, spend_csv, spend_report
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import KeySettings, Settings
-
-_PICO: Final = 10**12
-"""The parts of the currency that amounts are counted in."""
+from gai_fast.stores.backend import StoreError
 
 Reloading = Callable[[], Awaitable[Mapping[str, Any]]]
 """Loads the configuration anew; returns a `Reloaded.report`, and raises an `Error` where nobody answers."""
@@ -91,9 +93,13 @@ class AdminRoutes:
         """`DELETE /admin/v1/streams/{id}`: cancels a stream, whoever's it is."""
         self._wait(incoming, self._cancel(incoming, incoming.tail))
 
-    def keys(self, incoming: Incoming) -> Reply:
-        """`GET /admin/v1/keys`: the callers, without their secrets."""
-        return incoming.json_reply({"data": [_key(each) for each in self._settings.keys]})
+    def keys(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/keys`: the callers and what they have spent, without their secrets."""
+        self._wait(incoming, self._keys(incoming))
+
+    def spend(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/spend`: the spend by key, model, upstream or day, as JSON or CSV."""
+        self._wait(incoming, self._spend(incoming, read_query(incoming.query)))
 
     def reload_configuration(self, incoming: Incoming) -> None:
         """`POST /admin/v1/reload`: loads the configuration anew; as SIGHUP, but the answer says what has changed."""
@@ -131,6 +137,27 @@ class AdminRoutes:
             raise stream_error()
         return incoming.json_reply(cancelled(stream_id), status=202)
 
+    async def _keys(self, incoming: Incoming) -> Reply:
+        keys, ledger = self._settings.keys, self._engine.ledger
+        periods = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
+        try:
+            spent = await asyncio.gather(*map(ledger.spent, [key.name for key in keys], periods))
+        except StoreError as problem:
+            raise _no_spend() from problem
+        rows = zip(keys, periods, spent, strict=True)
+        return incoming.json_reply({"data": [_key(each, period, amount) for each, period, amount in rows]})
+
+    async def _spend(self, incoming: Incoming, query: SpendQuery) -> Reply:
+        ledger = self._engine.ledger
+        try:
+            if query.as_csv:
+                headers = [("content-type", "text/csv; charset=utf-8"), ("cache-control", "no-store")]
+                body = (await spend_csv(ledger, query)).encode()
+                return Reply(200, body, [*headers, *id_headers(incoming.request_id), *incoming.answer_headers])
+            return incoming.json_reply(await spend_report(ledger, query, self._settings.prices.date))
+        except StoreError as problem:
+            raise _no_spend() from problem
+
     async def _reload(self, incoming: Incoming) -> Reply:
         if self.reload is None:
             text = "the configuration belongs to the application that this one is mounted in"
@@ -141,7 +168,11 @@ class AdminRoutes:
         return incoming.json_reply({"changes": report["changes"], "needs_restart": report["needs_restart"]})
 
 
-def _key(key: KeySettings) -> dict[str, Any]:
+def _no_spend() -> Error:
+    return Error("overloaded", "the store of spend is out of reach", reason="store")
+
+
+def _key(key: KeySettings, period: Period, spent: Amount) -> dict[str, Any]:
     limits, spend = key.limits, key.limits.spend
     return {
         "name": key.name,
@@ -152,6 +183,8 @@ def _key(key: KeySettings) -> dict[str, Any]:
             "requests_per_minute": limits.requests_per_minute,
             "tokens_per_minute": limits.tokens_per_minute,
             "streams": limits.streams,
-            "spend": None if spend is None else {"amount": spend.amount / _PICO, "period": spend.period},
+            "spend": None if spend is None else {"amount": spend.amount / UNIT, "period": spend.period},
         },
+        "spent": spent / UNIT,
+        "spent_period": period,
     }

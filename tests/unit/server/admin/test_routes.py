@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
+from gai_fast.ledger import SpendEntry
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.incoming import Incoming
@@ -19,6 +20,7 @@ from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply
 from gai_fast.server.scrape import Scrapes
 from gai_fast.settings import KeyLimits, KeySettings, Settings, SpendLimit, key_digest
+from gai_fast.stores.backend import StoreError
 from tests.unit.server import requests
 
 KEY = KeySettings(
@@ -99,7 +101,9 @@ async def test_a_stream_is_cancelled_wherever_it_runs(admin: AdminRoutes) -> Non
 
 
 async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
-    reply = admin.keys(request(Client()))
+    client = Client()
+    admin.keys(request(client))
+    reply = await client.reply
     assert json.loads(reply.body)["data"] == [
         {
             "name": "alice",
@@ -112,9 +116,35 @@ async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
                 "streams": None,
                 "spend": {"amount": 2.5, "period": "day"},
             },
+            "spent": 0.0,
+            "spent_period": "day",
         }
     ]
     assert key_digest("sk-alice").hex().encode() not in reply.body
+
+
+async def test_spend_is_told_as_json_and_as_csv(admin: AdminRoutes) -> None:
+    admin._engine.ledger.charge(SpendEntry("alice", "m", "up", "2026-11-22", "USD", 6_600_000_000, requests=2))
+    status, body = await answer(admin.spend)
+    row = {"key": "alice", "amount": 0.0066, "currency": "USD", "requests": 2}
+    assert (status, body) == (200, {"data": [row], "prices_date": None})
+    client = Client()
+    admin.spend(requests.incoming(requests.http("GET", "/admin/v1/spend?by=day&format=csv", client=client)))
+    reply = await client.reply
+    assert dict(reply.headers)["content-type"] == "text/csv; charset=utf-8"
+    assert reply.body == b"day,amount,currency,requests\r\n2026-11-22,0.0066,USD,2\r\n"
+    with pytest.raises(Error):
+        admin.spend(requests.incoming(requests.http("GET", "/admin/v1/spend?by=planet", client=client)))
+
+
+async def test_spend_that_the_store_does_not_give_is_an_error(admin: AdminRoutes) -> None:
+    async def fail(*_: Any) -> Any:
+        raise StoreError("unreachable", "out of reach")
+
+    admin._engine.ledger = SimpleNamespace(spend=fail, spent=fail)  # type: ignore[assignment]  # only what is asked
+    for handler in (admin.spend, admin.keys):
+        status, body = await answer(handler)
+        assert (status, body["error"]["reason"]) == (503, "store")
 
 
 async def test_a_reload_is_answered_with_its_changes_or_its_problem(admin: AdminRoutes) -> None:
