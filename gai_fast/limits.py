@@ -879,6 +879,12 @@ class Limits:
     """Addresses whose wrong keys are counted, 300 bytes each. The one that has sent the last one longest ago goes
     first: a guesser who has more addresses has as many times 100 guesses a minute anyway."""
 
+    told_addresses: int = 1000
+    """Addresses that a worker tells the others of at a time, for wrong keys: a message of 60 KB."""
+
+    link_pause: float = 0.05
+    """Seconds after which a worker tells the others of wrong keys, where the supervisor has not read the others."""
+
     known_callers: int = 10_000
     """Pairs of an address and a key that it has been admitted with, 200 bytes each."""
 

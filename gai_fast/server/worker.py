@@ -45,6 +45,9 @@ class WorkerCallbacks(Protocol):
     def use(self, settings: bytes) -> None:
         """A new configuration, from `reload.to_bytes`."""
 
+    def wrong_keys(self, counts: Mapping[str, int]) -> None:
+        """Wrong keys that another worker has got, by address."""
+
 
 class SupervisorLink(asyncio.Protocol):
     """The worker's end of the messages.
@@ -87,6 +90,11 @@ class SupervisorLink(asyncio.Protocol):
         early, self._early = self._early, []
         for kind, *items in early:
             self._heard(kind, items)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the supervisor has not read all that it was sent."""
+        return not self._is_lost and self._transport.get_write_buffer_size() > 0
 
     def send(self, kind: str, *items: Any) -> None:
         """Sends a message, if the supervisor is there; arguments as for `link.pack`."""
@@ -166,6 +174,8 @@ class SupervisorLink(asyncio.Protocol):
                 self.send("counts", items[0], self.callbacks.counts())
             elif kind == "settings":
                 self.callbacks.use(items[0])
+            elif kind == "wrong_keys":
+                self.callbacks.wrong_keys(items[0])
             elif kind == "answer":
                 answer = self._answers.get(items[0])
                 if answer is not None and not answer.done():
@@ -278,6 +288,8 @@ class Worker:
         self._running = running
         self._link = link
         self._certificate = certificate
+        self._wrong_keys: dict[str, int] = {}  # those that the supervisor has not been told of
+        running.service.guesses.report = self._note_wrong_key
         running.service.operations.scrapes.gather = self.gather
         running.service.admin.reload = self.reload
 
@@ -290,6 +302,25 @@ class Worker:
         self._running.use(_share(from_bytes(settings)))
         if self._certificate is not None:
             self._certificate.reload()
+
+    def wrong_keys(self, counts: Mapping[str, int]) -> None:
+        """Counts them as its own; as `WorkerCallbacks.wrong_keys`."""
+        for address, count in counts.items():
+            self._running.service.guesses.note_others(address, count)
+
+    def _note_wrong_key(self, address: str) -> None:
+        """Tells the others of a wrong key with the next turn of the loop, together with those that come meanwhile."""
+        if not self._wrong_keys:
+            asyncio.get_running_loop().call_soon(self._tell_wrong_keys)
+        if len(self._wrong_keys) < LIMITS.told_addresses or address in self._wrong_keys:
+            self._wrong_keys[address] = self._wrong_keys.get(address, 0) + 1
+
+    def _tell_wrong_keys(self) -> None:
+        if self._link.is_busy:
+            asyncio.get_running_loop().call_later(LIMITS.link_pause, self._tell_wrong_keys)
+            return
+        counts, self._wrong_keys = self._wrong_keys, {}
+        self._link.send("wrong_keys", counts)
 
     async def reload(self) -> Mapping[str, Any]:
         """Has the supervisor load the configuration anew; as `admin.routes.Reloading`.

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.cli.mock import Mock
+from gai_fast.limits import LIMITS
 from tests.integration.gateway import QUERY, Client, Net, Response
 from tests.integration.processes import Server, configure, hold, release, serving, settled
 from tests.integration.test_cli import PATIENCE, environment
@@ -88,6 +89,25 @@ async def test_a_killed_worker_is_replaced_and_harms_no_other(net: Net, mock: Mo
         assert len(names | former) == 3, "no name is used twice"
         server.signal()
         assert await server.ended() == 0
+
+
+async def test_wrong_keys_are_counted_over_all_workers(net: Net, mock: Mock, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sk-right-0123456789")
+    configure(tmp_path, mock, more='[[key]]\nname = "a"\nsecret = "file:secret"\n')
+    async with serving(net, tmp_path, "--workers", "2") as server:
+
+        async def ask(key: str) -> int:
+            return (await server.ask("GET", "/v1/models", headers={"x-api-key": key})).status
+
+        first = [await ask("sk-wrong-0123456789") for _ in range(LIMITS.wrong_keys)]
+        assert {*first} == {401}
+        refused, more = 0, 0
+        while refused < 2:  # connections come to the workers in turn
+            is_refused = await ask("sk-wrong-0123456789") == 429
+            refused, more = (refused + 1 if is_refused else 0), more + 1
+        assert more < LIMITS.wrong_keys, "each worker counts for itself"
+        assert {await ask("sk-right-0123456789") for _ in range(2)} == {429}
+        assert "has sent 100 wrong keys within a minute" in await server.said("it is blocked")
 
 
 async def test_workers_drain_together(net: Net, mock: Mock, tmp_path: Path) -> None:

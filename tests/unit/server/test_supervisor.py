@@ -104,6 +104,8 @@ def work(ends):
                 if kind == "drain":
                     is_draining = True
                     ends.link.sendall(pack("idle", taken))
+                elif kind == "wrong_keys":
+                    print("told", ends.number, items[0], flush=True)
                 elif kind == "answer":
                     print("answered", items[1], flush=True)
                 elif kind == "count":
@@ -114,6 +116,7 @@ SAID = {
     "no list": b"\0\0\0\1\xc1", "too long": b"\xff" * 4, "empty": b"\0\0\0\1\x90",
     "no question": pack("ask", 1), "unkind": pack("ask", 1, "?", 2),
     "no counts": pack("counts", 1, "x"), "leaves": pack("leaving") * 2, "asks": pack("sum", 1),
+    "guessed": pack("wrong_keys", {"192.0.2.1": 3}),
     "reloads": pack("ask", 1, "reload", []), "looks": pack("ask", 1, "workers", []),
 }
 
@@ -348,6 +351,15 @@ def test_a_worker_may_ask_for_the_configuration_and_for_the_other_workers(how: s
         assert server.says() == "up"
         assert {server.connect()[0] for _ in range(2)} == {1, 2}
         assert server.says() == f"answered {answer}"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+
+
+def test_wrong_keys_of_a_worker_are_told_to_the_others() -> None:
+    with supervised("guessed") as server:
+        assert server.says() == "up"
+        assert {server.connect()[0] for _ in range(2)} == {1, 2}
+        assert server.says() == "told 2 {'192.0.2.1': 3}"
         server.process.send_signal(signal.SIGTERM)
         assert server.says() == "ended"
 

@@ -20,6 +20,7 @@ import uvloop
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.server import worker
+from gai_fast.server.guessing import Guesses
 from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.memory import high_water
 from gai_fast.server.reload import to_bytes
@@ -237,6 +238,9 @@ class Callbacks:
     def use(self, settings: bytes) -> None:
         self.settings.append(settings)
 
+    def wrong_keys(self, counts: Any) -> None:
+        raise NotImplementedError
+
 
 async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_then() -> None:
     async with linked() as (supervisor, link):
@@ -254,10 +258,53 @@ async def test_what_the_supervisor_asks_before_the_server_is_there_is_answered_t
             await link.hurry.wait()
 
 
+def serviced(guesses: Guesses) -> Any:
+    operations = SimpleNamespace(scrapes=SimpleNamespace())
+    return SimpleNamespace(operations=operations, admin=SimpleNamespace(), guesses=guesses)
+
+
+async def test_wrong_keys_are_told_to_the_other_workers_and_theirs_count_too() -> None:
+    guesses = Guesses()
+    async with linked() as (supervisor, link):
+        link.serve(Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), link))
+        for address in ("192.0.2.1", "192.0.2.1", "2001:db8::1"):
+            guesses.note_wrong(address)
+        await supervisor.hears("wrong_keys", {"192.0.2.1": 2, "2001:db8::/64": 1})
+        supervisor.near.sendall(pack("wrong_keys", {"192.0.2.1": LIMITS.wrong_keys - 2}) + pack("count", 7))
+        await until(lambda: is_blocked(guesses, "192.0.2.1"))
+        guesses.note_wrong("192.0.2.2")
+        await supervisor.hears("wrong_keys", {"192.0.2.2": 1})
+
+
+def is_blocked(guesses: Guesses, address: str) -> bool:
+    try:
+        guesses.note_right(address, "nobody")
+    except Error:
+        return True
+    guesses._admitted.clear()
+    return False
+
+
+async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_reads() -> None:
+    sent: list[Any] = []
+    link = SimpleNamespace(is_busy=True, send=lambda *message: sent.append(message))
+    guesses = Guesses()
+    Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), cast(Any, link))
+    for number in range(LIMITS.told_addresses + 5):
+        guesses.note_wrong(f"10.0.{number >> 8}.{number & 255}")
+    guesses.note_wrong("10.0.0.0")
+    await asyncio.sleep(0)
+    assert sent == []
+    link.is_busy = False
+    await until(lambda: bool(sent))
+    [(kind, counts)] = sent
+    assert (kind, len(counts), counts["10.0.0.0"]) == ("wrong_keys", LIMITS.told_addresses, 2)
+
+
 def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> None:
     done: list[str] = []
     running = SimpleNamespace(
-        service=SimpleNamespace(operations=SimpleNamespace(scrapes=SimpleNamespace()), admin=SimpleNamespace()),
+        service=serviced(Guesses()),
         use=lambda _: done.append("use"),
     )
     certificate = SimpleNamespace(reload=lambda: done.append("reload"))
