@@ -29,6 +29,7 @@ from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.guessing import Guesses
 from gai_fast.server.negotiation import trace_id
 from gai_fast.server.replies import Headers, Reply, id_headers
+from gai_fast.server.transport import ClientTransport
 from gai_fast.settings import KeySettings, ServerSettings
 
 _ALLOWED_HEADERS: Final = (
@@ -129,7 +130,7 @@ class Admission:
         is_http_1_1: bool = True,
         on_loopback: bool = True,
         prefix: str = "",
-        remote: str = "",
+        peer: ClientTransport | None = None,
     ) -> Admitted:
         """Reads a request's head and looks for a reason to refuse it.
 
@@ -140,7 +141,7 @@ class Admission:
             is_http_1_1: HTTP/1.1, otherwise 1.0.
             on_loopback: The server can be reached from this machine only.
             prefix: The path that the application is mounted under, without its last slash.
-            remote: The address that the connection comes from; empty: a unix socket.
+            peer: Knows the address that the connection comes from; `None`: a unix socket's.
 
         Returns:
             The head; `error` is set where the request is refused. The ids and the path are there in any case: the
@@ -152,7 +153,7 @@ class Admission:
             self._check_host(admitted.host, headers, is_http_1_1, on_loopback)
             self._check_origin(admitted, headers)
             if not is_preflight(method, headers):
-                self._authorize(admitted, headers, remote, on_loopback)
+                self._authorize(admitted, headers, peer, on_loopback)
             if query:
                 admitted.query = _parse_query(query)
         except Error as error:
@@ -170,13 +171,17 @@ class Admission:
         """
         return None if self._callers is None else self._callers.find(headers, None)
 
-    def _authorize(self, admitted: Admitted, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
+    def _authorize(
+        self, admitted: Admitted, headers: dict[str, str], peer: ClientTransport | None, on_loopback: bool
+    ) -> None:
         """Finds the key of a request that needs one."""
         path = admitted.path
         if path.startswith(_NEED_KEY):
             if self._callers is not None:
+                remote = "" if peer is None else peer.remote
                 admitted.key = self._callers.find(headers, self._forwarding.client(remote, headers))
         elif is_for_operators(path):
+            remote = "" if peer is None else peer.remote
             if self._callers is not None:
                 self._check_operator(admitted, self._callers, headers, remote)
             else:

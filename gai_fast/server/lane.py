@@ -111,6 +111,7 @@ class LaneConnection:
         "_loop",
         "_progress",
         "_reader",
+        "_remote",
         "_send",
         "_state",
         "_timer",
@@ -126,6 +127,7 @@ class LaneConnection:
         self._lane = lane
         self._loop = lane.loop
         self._reader: RequestReader | None = RequestReader(self, lane.hot, lane.is_welcome, lane.max_body)
+        self._remote: str | None = None
         self.transport: asyncio.Transport
         # Of the transport, found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None]
@@ -324,7 +326,9 @@ class LaneConnection:
     @property
     def remote(self) -> str:
         """The address of the client; empty where the connection has none, as a unix socket."""
-        return peer_address(self.transport)
+        if self._remote is None:
+            self._remote = peer_address(self.transport)  # a system call
+        return self._remote
 
     def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
         """As `ClientTransport.begin_stream`."""

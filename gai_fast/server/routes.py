@@ -327,7 +327,7 @@ class Router:
             is_http_1_1=http.is_http_1_1,
             on_loopback=mount.on_loopback,
             prefix=mount.prefix,
-            remote=http.transport.remote,
+            peer=http.transport,
         )
 
     def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,13 @@ def admit(
     given = {name.replace("_", "-"): value for name, value in {"host": HOST, **headers}.items() if value is not None}
     server = ServerSettings(**(settings or {}))
     admission = Admission(server, keys, only_demo=only_demo, forwarding=Forwarding(server.forwarded_allow_ips))
-    return admission.admit(method, target, given, **(place or {}))
+    return admission.admit(method, target, given, **_placed(place or {}))
+
+
+def _placed(place: dict[str, Any]) -> dict[str, Any]:
+    """What a test says of the place of a request: `remote` is an address."""
+    rest = {name: value for name, value in place.items() if name != "remote"}
+    return {**rest, "peer": SimpleNamespace(remote=place["remote"])} if "remote" in place else rest
 
 
 def verdict(admitted: Admitted) -> tuple[int, str | None]:
@@ -400,7 +407,7 @@ def test_wrong_keys_are_counted_by_the_clients_address() -> None:
 
     def ask(client: str, key: str, path: str = "/v1/models", remote: str = "10.0.0.1") -> int:
         headers = {"host": HOST, "x-forwarded-for": client, "x-api-key": key}
-        return verdict(admission.admit("GET", path, headers, remote=remote))[0]
+        return verdict(admission.admit("GET", path, headers, **_placed({"remote": remote})))[0]
 
     assert ask("192.0.2.3", KEY) == 200
     for address in ("192.0.2.1", "192.0.2.3"):
