@@ -16,10 +16,14 @@ from pathlib import Path
 
 import openai
 import pytest
+from click.testing import CliRunner
 
+from gai_fast.cli import main
+from gai_fast.cli.mock import Mock
 from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, Net, on_both_loops, on_uvloop
+from tests.integration.processes import configure, hold, release, serving
 
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
 KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),)))
@@ -184,3 +188,58 @@ async def test_without_keys_pages_of_others_cannot_operate_the_server(net: Net) 
         ({"x-forwarded-for": "192.0.2.1"}, 403),
     ):
         assert (await gateway.ask("GET", "/admin/v1/none", headers=headers)).status == status
+
+
+@on_uvloop
+async def test_a_reload_takes_what_the_key_command_has_changed_and_drops_no_stream(net: Net, tmp_path: Path) -> None:
+    def key(*arguments: str) -> str:
+        result = CliRunner().invoke(main, ["key", *arguments, "-c", str(tmp_path / "gai-fast.toml"), "--json"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout).get("secret", "")
+
+    async with Mock() as mock:
+        hold(mock)
+        configure(tmp_path, mock)
+        key("new", "stays")
+        first = key("new", "alice", "--models", "m")
+        async with serving(net, tmp_path) as server:
+
+            async def reload() -> None:
+                server.signal(signal.SIGHUP)
+                await server.said("has been reloaded")
+
+            async def status(secret: str, path: str = "/v1/models/m") -> int:
+                return (await server.ask("GET", path, headers={"x-api-key": secret})).status
+
+            client = await server.connect()
+            client.request("POST", "/api/v1/stream", {**QUERY, "model": "m"}, {"x-api-key": first})
+            running = await client.response()
+            second = key("rotate", "alice")
+            assert (await status(first), await status(second)) == (200, 401)
+            await reload()
+            assert (await status(first), await status(second), await status(second, "/v1/models/demo")) == (
+                200,
+                200,
+                403,
+            )
+            key("rotate", "alice")
+            await reload()
+            assert (await status(first), await status(second), await status(second, "/admin/v1/keys")) == (
+                401,
+                200,
+                403,
+            )
+            key("revoke", "alice")
+            admin = key("new", "alice", "--role", "admin")
+            await reload()
+            assert (await status(second), await status(admin), await status(admin, "/admin/v1/keys")) == (401, 200, 200)
+            file = tmp_path / "gai-fast.toml"
+            file.write_text(file.read_text() + "expires = 2020-01-01\n")
+            await reload()
+            assert (await server.ask("GET", "/v1/models", headers={"x-api-key": admin})).json["error"][
+                "code"
+            ] == "unauthorized"
+            release(mock)
+            await running.rest()
+            assert running.types[-2:] == ["finish", "done"]
+            assert running.ended
