@@ -223,7 +223,8 @@ def _with_parameters(table: Mapping[str, Value]) -> dict[str, Value]:
 
 def _plain(value: Any, origin: bool) -> Any:
     if isinstance(value, Value):
-        return {"value": value.value, "origin": value.origin} if origin else value.value
+        plain = dict(value.value) if isinstance(value.value, Mapping) else value.value
+        return {"value": plain, "origin": value.origin} if origin else plain
     if isinstance(value, dict):
         return {name: _plain(item, origin) for name, item in value.items()}
     return [_plain(item, origin) for item in value]

@@ -418,6 +418,18 @@ async def test_a_key_that_is_revoked_starts_nothing_more_on_its_socket(net: Net)
     assert socket.error("a")["code"] == "unauthorized"
 
 
+@on_uvloop
+async def test_a_key_is_bound_to_its_models_on_a_socket_too(net: Net) -> None:
+    keys = (KeySettings("alice", (key_digest(ALICE),), ("m",)),)
+    gateway = await net.gateway(await net.mock(deltas=2), keys=keys)
+    socket = await connect(gateway, authorization=f"Bearer {ALICE}")
+    for stream, model, end in (("a", "m", "finish"), ("b", "claude", "error"), ("c", "m", "finish")):
+        socket.ask(stream, query="hi", model=model)
+        await socket.until_done(stream)
+        assert socket.types(stream)[-2:] == [end, "done"]
+    assert (socket.error("b")["code"], socket.error("b")["reason"]) == ("forbidden", "model")
+
+
 # ---- frames ----------------------------------------------------------------------------------------------------------
 
 

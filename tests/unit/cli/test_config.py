@@ -148,6 +148,21 @@ class TestShow:
         shown = tomllib.loads(run("config", "show", "-c", "k.toml", env={"ONE": "hidden-one"}).output)["key"]
         assert [key["secret"] for key in shown] == ["env:ONE", "file:two", "sha256:[redacted]"]
 
+    def test_a_key_is_shown_with_what_the_defaults_say(self, run: Run, folder: Path) -> None:
+        (folder / "k.toml").write_text(
+            "[key_defaults]\nstreams = 5\nexpires = 2030-01-31\n"
+            '[[key]]\nname = "a"\nspend = {amount = 1.5, period = "day"}\n'
+            f'secret = ["env:ONE", "sha256:{"a1" * 32}"]\n'
+        )
+        shown = run("config", "show", "-c", "k.toml", "--origin", env={"ONE": "hidden-one"}).output
+        assert 'expires = "2030-01-31T00:00:00Z"  # k.toml:3' in shown
+        key = {"name": "a", "secret": ["env:ONE", "sha256:[redacted]"], "spend": {"amount": 1.5, "period": "day"}}
+        key |= {"streams": 5, "expires": "2030-01-31T00:00:00Z"}
+        assert tomllib.loads(shown)["key"] == [key]
+        told = json.loads(run("config", "show", "-c", "k.toml", "--json", env={"ONE": "hidden-one"}).output)
+        assert told["key"] == [key]
+        assert told["key_defaults"]["expires"] == "2030-01-31T00:00:00Z"
+
     def test_zero_configuration_is_shown(self, run: Run) -> None:
         text = run("config", "show", env=SECRETS).output
         assert [table["name"] for table in tomllib.loads(text)["upstream"]] == ["openai", "anthropic", "gemini"]
