@@ -196,8 +196,8 @@ class StreamResponse(ResponseWriter):
         names = {name for name, _ in own}
         added = [item for item in theirs if item[0] not in names]
         if added and EXPOSE in names:
-            exposed = ", ".join(name for name, _ in added)
-            own = [(name, f"{value}, {exposed}" if name == EXPOSE else value) for name, value in own]
+            exposed = [name for name, _ in added]
+            own = [(name, _extended(value, exposed) if name == EXPOSE else value) for name, value in own]
         return [*own, *added]
 
     # -- StreamCallbacks --
@@ -217,3 +217,9 @@ class StreamResponse(ResponseWriter):
         """The client has caught up."""
         if self._session is not None:
             self._session.resume()
+
+
+def _extended(value: str, names: Sequence[str]) -> str:
+    """A list of names with more of them, each of which stands once."""
+    known = value.split(", ")
+    return ", ".join([*known, *[name for name in names if name not in known]])
