@@ -100,7 +100,7 @@ class Gateway(Asking):
         engine.sinks += self._sinks
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
-            await engine.store.open()
+            await engine.begin()
             stack.pop_all()
         self._engine = engine
         return self

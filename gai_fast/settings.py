@@ -302,6 +302,8 @@ class StoreSettings(_Snapshot):
     """The size of one log; its oldest frames are dropped first, and a follower that needs them gets `stream.gap`."""
     sync: Literal["batched", "before_send"] = "batched"
     """Whether a stream's bytes are written some time after they were sent, or before."""
+    limits_on_failure: Literal["fail_open", "fail_closed"] = "fail_open"
+    """Whether requests of keys with limits are admitted or refused while the store cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)

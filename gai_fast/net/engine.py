@@ -81,9 +81,16 @@ class Engine:
         settings: The configuration.
         loop: The running loop.
         memory: As for `stores.open_store`.
+        ledger: What keys use of their limits, and what they spend; the engine's from now on. `None`: one of its own.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop, memory: Backend | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        memory: Backend | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.settings = settings
         self.streams: dict[str, Session] = {}
         """The sessions that have not ended for their clients, by stream id."""
@@ -97,7 +104,7 @@ class Engine:
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
         self.store.cancel_here = self._cancel_here
-        self.ledger: Ledger = LocalLedger()
+        self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """What keys use of their limits, and what they spend."""
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
@@ -119,6 +126,15 @@ class Engine:
         self.tallies = Tallies()
         """Counts of this process beside those figures."""
         self._keep_ready()
+
+    async def begin(self) -> None:
+        """Opens the store and the ledger. Must be called before the first stream.
+
+        Raises:
+            StoreError: One of them cannot be used.
+        """
+        await self.store.open()
+        await self.ledger.open()
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
@@ -513,7 +529,7 @@ class Engine:
         """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
-        return close_all([*self._pools.values(), self.store])
+        return close_all([*self._pools.values(), self.ledger, self.store])
 
 
 def _stopped() -> Error:

@@ -25,6 +25,7 @@ from yarl import URL
 from gai_fast.addresses import is_local
 from gai_fast.errors import Error
 from gai_fast.ids import request_id
+from gai_fast.ledger import SharedHome, new_ledger
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
@@ -159,15 +160,19 @@ class Service:
                 self.engine.sinks.remove(sink)
 
 
-def new_service(settings: Settings, mount: Mount | None = None, memory: Backend | None = None) -> Service:
+def new_service(
+    settings: Settings, mount: Mount | None = None, memory: Backend | None = None, limits: SharedHome | None = None
+) -> Service:
     """A service with an engine of its own, on the running loop; the caller closes it.
 
     Args:
         settings: The configuration.
         mount: As for `Service`.
         memory: As for `Engine`.
+        limits: As `memory` of `ledger.new_ledger`.
     """
-    return _service_over(Engine(settings, asyncio.get_running_loop(), memory), mount)
+    ledger = new_ledger(settings.store, limits)
+    return _service_over(Engine(settings, asyncio.get_running_loop(), memory, ledger), mount)
 
 
 def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
@@ -223,7 +228,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
         service = adapter.service = new_service(settings) if engine is None else _service_over(engine)
         try:
             if engine is None:
-                await service.engine.store.open()
+                await service.engine.begin()
             service.watch_memory(lambda _: 0)  # the connections are the outer application's
             yield
         finally:

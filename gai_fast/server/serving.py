@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, cast
 from aiohttp import web
 
 from gai_fast.config.environment import activated_sockets
+from gai_fast.ledger import SharedHome
 from gai_fast.limits import LIMITS
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.certificate import Certificate, certificate_of
@@ -267,6 +268,7 @@ async def start(
     bound: Bound | None = None,
     listener: Listener | None = None,
     memory: Backend | None = None,
+    limits: SharedHome | None = None,
 ) -> Running:
     """Starts a server on the running loop.
 
@@ -276,6 +278,7 @@ async def start(
         bound: Where it is reached; `None`: it binds its address itself.
         listener: Where its connections come from; `None`: from the sockets of `bound`.
         memory: As for `Engine`.
+        limits: As `memory` of `ledger.new_ledger`.
 
     Raises:
         CannotListen: The address cannot be bound.
@@ -290,9 +293,9 @@ async def start(
         stack.callback(listener.close)
         extension = None if settings.server.app is None else load(settings.server.app)
         mount = Mount(on_loopback=bound.on_loopback)
-        service = new_service(settings, mount, memory)
+        service = new_service(settings, mount, memory, limits)
         stack.push_async_callback(service.close)
-        await service.engine.store.open()
+        await service.engine.begin()
         service.engine.record = record
         app = web.Application()
         if extension is not None:

@@ -1,0 +1,580 @@
+"""`SharedLedger`: the ledger of a worker whose keys are used by others as well.
+
+Owns when a request is decided here, when the shared state is asked, and what becomes of requests while that fails.
+
+1. A worker keeps a part of each limit (`state.py`, rule 2) and decides by it at once. It reports what it has used
+   `limits.ledger_flush` later, all keys in one exchange, and may then keep as much again.
+2. Where what it keeps is too little, the shared state decides. The request waits for one exchange, or for a second one
+   where other workers must be heard first.
+3. One exchange is under way at a time, so the shared state hears of everything in order. One whose answer is lost is
+   sent again with its number, and counts once.
+4. While the shared state cannot be reached requests are admitted or refused, as configured; what they use is reported
+   later. It is tried again every `limits.ledger_retry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Final, NamedTuple
+
+from gai_fast.errors import Error
+from gai_fast.ledger._base import (
+    MINUTE,
+    REQUESTS,
+    SPEND,
+    STREAMS,
+    TOKENS,
+    By,
+    Caps,
+    Left,
+    Period,
+    RateLeft,
+    SpendEntry,
+    SpendRow,
+    label_of,
+)
+from gai_fast.ledger.book import SpendBook
+from gai_fast.ledger.home import Answer, Ask, Report
+from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
+from gai_fast.ledger.state import GRANTED, UNCLEAR
+from gai_fast.limits import LIMITS
+from gai_fast.money import Amount
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.health import Health
+
+_BEAT: Final = LIMITS.ledger_gone / 4
+"""Seconds between two signs of life of a worker that keeps anything."""
+_PLACES: Final = (REQUESTS, TOKENS, STREAMS, SPEND)
+
+
+class SharedHome(ABC):
+    """The state that workers share, as one of them reaches it. `StoreError`: it cannot be reached now."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Begins; raises `StoreError`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends; nothing of this worker is left."""
+
+    @abstractmethod
+    async def exchange(
+        self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> Sequence[Answer] | None:
+        """Reports, as `Home.exchange`; raises `StoreError`."""
+
+    @abstractmethod
+    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
+        """Sees to it that other workers report a key; returns when the state is worth asking again.
+
+        Args:
+            key: The key's name.
+            holders: The workers.
+            waited: Seconds since the request came that needs it.
+        """
+
+    @abstractmethod
+    async def recalled(self) -> Sequence[str]:
+        """Waits until others want keys reported; returns their names. Raises `StoreError`."""
+
+    @abstractmethod
+    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+        """Returns the spend, as `Ledger.spend`; raises `StoreError`."""
+
+    @abstractmethod
+    async def spent(self, key: str, label: str) -> Amount:
+        """Returns the spend of a key in a period, as `label_of` names it; raises `StoreError`."""
+
+
+class _Waiting:
+    """A request that waits for its verdict."""
+
+    __slots__ = ("asked", "future", "tokens")
+
+    def __init__(self, tokens: int, asked: float) -> None:
+        self.tokens = tokens
+        self.asked = asked
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class _Key:
+    """What this worker has of a key.
+
+    Attributes:
+        caps: Its limits.
+        spare: What the worker may use at once of each limit.
+        most: The most that it was allowed to keep of each limit at a time, lately.
+        requests: Those that are not reported yet.
+        tokens: Likewise.
+        used_at: When the last of these requests came.
+        live: The worker's streams.
+        is_dirty: There is something to report.
+        asks: Requests that the next exchange decides on.
+        unclear: Requests that the last exchange did not decide on.
+        unheard: The number of requests that wait for other workers to be heard.
+        used: The requests and tokens that counted for all workers at `told_at`.
+        told_at: When the shared state was heard last.
+    """
+
+    def __init__(self, name: str, caps: Caps) -> None:
+        self.name = name
+        self.caps = caps
+        self.spare = [0, 0, 0, 0]
+        self.most = [0, 0, 0, 0]
+        self.requests = self.tokens = self.live = 0
+        self.used_at = 0.0
+        self.is_dirty = False
+        self.asks: list[_Waiting] = []
+        self.unclear: list[_Waiting] = []
+        self.unheard = 0
+        self.used = (0.0, 0.0)
+        self.told_at = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it would be missed."""
+        return not (self.live or self.is_dirty or self.asks or self.unheard or any(self.spare))
+
+    def give_back(self) -> None:
+        """Keeps nothing any more, from the next report on."""
+        if any(self.spare):
+            self.is_dirty = True
+            self.spare = [0, 0, 0, 0]
+        self.most = [0, 0, 0, 0]
+
+
+class _Batch(NamedTuple):
+    """One exchange."""
+
+    number: int
+    entries: Sequence[SpendEntry]
+    reports: Sequence[Report]
+    asks: Sequence[tuple[_Key, Sequence[_Waiting]]]
+
+
+class SharedLedger(Ledger):
+    """Decides by what this worker keeps, and by the shared state.
+
+    Args:
+        home: The shared state.
+        fails_open: Whether requests are admitted while it cannot be reached.
+        clock: Monotonic seconds.
+        wall: As for `Ledger`.
+    """
+
+    def __init__(
+        self,
+        home: SharedHome,
+        *,
+        fails_open: bool,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(wall)
+        self._home = home
+        self._fails_open = fails_open
+        self._clock = clock
+        self._health = Health(clock)
+        self._keys: dict[str, _Key] = {}
+        self._book = SpendBook()  # what is not reported yet
+        self._wake: asyncio.Event = asyncio.Event()
+        self._flush: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._unsent: _Batch | None = None  # one whose answer was lost
+        self._flight: asyncio.Task[Sequence[Answer] | None] | None = None
+        self._after: list[asyncio.Future[None]] = []  # those who wait for the end of the next exchange
+        self._kept_until = 0.0  # what is kept counts until then, if the shared state is not heard
+        self._retry_at = 0.0
+
+    @property
+    def problem(self) -> str | None:
+        """Why the shared state cannot be used now; as `Ledger.problem`."""
+        return None if self._health.problem is None else str(self._health.problem)
+
+    async def open(self) -> None:
+        """Begins; as `Ledger.open`."""
+        await self._home.open()
+        self._begin(self._run())
+        self._begin(self._listen())
+
+    async def close(self) -> None:
+        """Reports what is left, for at most `limits.ledger_wait`, and ends."""
+        for key in self._keys.values():
+            key.give_back()
+        try:
+            async with asyncio.timeout(LIMITS.ledger_wait):
+                while self._has_news and self._tasks and self._health.problem is None:
+                    await self._exchanged()
+        except TimeoutError:
+            pass
+        if self._flush is not None:
+            self._flush.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for key in self._keys.values():
+            for waiting in key.asks:
+                waiting.future.cancel()
+        if self._flight is not None:
+            self._flight.cancel()
+        await self._home.close()
+
+    async def recall(self, names: Sequence[str]) -> None:
+        """Reports keys, and keeps nothing of them any more.
+
+        Args:
+            names: The keys' names.
+        """
+        self._give_back(names)
+        await self._exchanged()
+
+    def _give_back(self, names: Sequence[str]) -> None:
+        for name in names:
+            key = self._keys.get(name)
+            if key is not None:
+                key.give_back()
+                key.is_dirty = True
+
+    # -- limits --
+
+    def _try(self, key: str, caps: Caps, tokens: int) -> bool:
+        mine = self._keys.get(key)
+        if mine is None:
+            mine = self._keys[key] = _Key(key, caps)
+        elif mine.caps is not caps:
+            if mine.caps[:SPEND] != caps[:SPEND] or mine.caps.spend != caps.spend or mine.caps.label != caps.label:
+                mine.give_back()  # it was part of other limits
+            mine.caps = caps
+        if self._health.problem is not None:
+            if not self._fails_open:
+                raise _out_of_reach()
+            self._use(mine, tokens)
+            return True
+        spare = mine.spare
+        if (
+            (caps.requests is not None and spare[REQUESTS] < 1)
+            or (caps.tokens is not None and (spare[TOKENS] < tokens or not spare[TOKENS]))
+            or (caps.streams is not None and spare[STREAMS] < 1)
+            or (caps.spend is not None and spare[SPEND] <= 0)
+            or self._clock() > self._kept_until
+        ):
+            return False
+        is_low = False
+        if caps.requests is not None:
+            spare[REQUESTS] -= 1
+            is_low = spare[REQUESTS] * 2 < mine.most[REQUESTS]
+        if caps.tokens is not None:
+            spare[TOKENS] -= tokens
+            is_low = is_low or spare[TOKENS] * 2 < mine.most[TOKENS]
+        if caps.streams is not None:
+            spare[STREAMS] -= 1
+        self._use(mine, tokens)
+        if is_low:
+            self._wake.set()
+        return True
+
+    def _use(self, key: _Key, tokens: int) -> None:
+        key.requests += 1
+        key.tokens += tokens
+        key.live += 1
+        key.used_at = self._clock()
+        self._note(key)
+
+    async def _ask(self, key: str, caps: Caps, tokens: int) -> None:
+        mine = self._keys[key]
+        waiting = _Waiting(tokens, self._clock())
+        mine.asks.append(waiting)
+        mine.is_dirty = True
+        self._wake.set()
+        try:
+            await waiting.future
+        except asyncio.CancelledError:
+            future = waiting.future
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._undo(mine, tokens)  # admitted, for a client that has left
+            raise
+
+    def _undo(self, key: _Key, tokens: int) -> None:
+        key.requests -= 1
+        key.tokens -= tokens
+        key.live -= 1
+        self._note(key)
+
+    def _return(self, ticket: Ticket) -> None:
+        self._undo(self._keys[ticket.key], ticket.tokens)
+
+    def _settle(self, ticket: Ticket, tokens: int) -> None:
+        key = self._keys[ticket.key]
+        key.live -= 1
+        if key.spare[STREAMS] < key.most[STREAMS]:
+            key.spare[STREAMS] += 1
+        key.tokens += tokens - ticket.tokens
+        self._note(key)
+
+    def _left(self, key: str, caps: Caps) -> Left:
+        mine = self._keys.get(key)
+        requests, tokens = (0.0, 0.0) if mine is None else mine.used
+        passed = 0.0 if mine is None else (self._clock() - mine.told_at) / MINUTE
+        new_requests, new_tokens = (0, 0) if mine is None else (mine.requests, mine.tokens)
+        return Left(
+            None if caps.requests is None else _left(caps.requests, requests, passed, new_requests),
+            None if caps.tokens is None else _left(caps.tokens, tokens, passed, new_tokens),
+        )
+
+    # -- spend --
+
+    def charge(self, entry: SpendEntry) -> None:
+        """Adds to the spend; as `Ledger.charge`."""
+        self._book.add(entry)
+        key = self._keys.get(entry.key)
+        if key is not None and key.caps.spend is not None and entry.currency == self.currency:
+            key.spare[SPEND] = max(0, key.spare[SPEND] - entry.amount)
+            if not key.spare[SPEND]:
+                self._wake.set()  # what another worker admits depends on it
+        self._flush_soon()
+
+    async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
+        """Returns the spend; as `Ledger.spend`."""
+        await self._report_spend()
+        return await self._home.spend(by, since, until)
+
+    async def spent(self, key: str, period: Period) -> Amount:
+        """Returns the spend of a key; as `Ledger.spent`."""
+        await self._report_spend()
+        return await self._home.spent(key, label_of(period, date_of(self._wall()), self.currency))
+
+    async def _report_spend(self) -> None:
+        """Reports what this worker has spent.
+
+        Raises:
+            StoreError: It cannot be.
+        """
+        if len(self._book) or self._unsent is not None:
+            await self._exchanged()
+        if self._health.problem is not None:
+            raise self._health.problem
+
+    # -- exchanges --
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def _has_news(self) -> bool:
+        return self._unsent is not None or len(self._book) > 0 or any(key.is_dirty for key in self._keys.values())
+
+    def _note(self, key: _Key) -> None:
+        key.is_dirty = True
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(LIMITS.ledger_flush, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush = None
+        self._wake.set()
+
+    async def _exchanged(self) -> None:
+        """Waits for the end of an exchange that begins after now, whether it succeeds or not."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._after.append(done)
+        self._wake.set()
+        await done
+
+    async def _run(self) -> None:
+        """Exchanges whenever there is news, and now and then while anything is kept."""
+        while True:
+            try:
+                async with asyncio.timeout(_BEAT):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._look()
+            self._wake.clear()
+            after, self._after = self._after, []
+            try:
+                if self._health.problem is None or self._clock() >= self._retry_at:
+                    await self._exchange()
+            except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait for ever
+                self._health.broke("the limits of keys could not be shared", bug)
+                self._fail()
+            finally:
+                for done in after:
+                    if not done.done():
+                        done.set_result(None)
+            if self._has_news and self._health.problem is None:
+                self._flush_soon()
+
+    def _look(self) -> None:
+        """Gives back what nobody uses, and forgets keys that have nothing."""
+        now = self._clock()
+        for name, key in [*self._keys.items()]:
+            if key.is_idle:
+                del self._keys[name]
+            elif now - key.told_at > LIMITS.ledger_idle:
+                if now - key.used_at > LIMITS.ledger_idle:
+                    key.give_back()
+                key.is_dirty = True  # Redis forgets a key that is not heard of for long
+
+    async def _exchange(self) -> None:
+        batch = self._unsent or self._next_batch()
+        if batch is None:
+            return
+        self._unsent = batch
+        began = self._clock()
+        if self._flight is None:
+            self._flight = asyncio.ensure_future(self._home.exchange(batch.number, batch.entries, batch.reports))
+        try:
+            done, _ = await asyncio.wait((self._flight,), timeout=LIMITS.ledger_wait)
+            if not done:
+                raise StoreError("unreachable", "the shared limits of keys do not answer in time")
+            flight, self._flight = self._flight, None
+            answers = flight.result()
+        except StoreError as problem:
+            self._health.failed(problem)
+            self._fail()
+            return
+        self._unsent = None
+        self._health.worked()
+        self._kept_until = began + LIMITS.ledger_gone / 2
+        if answers is not None:
+            self._take(batch, answers)
+        else:  # it was taken before
+            for key, asks in batch.asks:
+                key.asks += asks
+                key.is_dirty = key.is_dirty or bool(asks)
+        if any(key.asks for key in self._keys.values()):
+            self._wake.set()
+
+    def _next_batch(self) -> _Batch | None:
+        now = self._clock()
+        if now > self._kept_until:
+            for key in self._keys.values():
+                key.give_back()
+        dirty = [key for key in self._keys.values() if key.is_dirty][: LIMITS.ledger_batch]
+        entries = self._book.take(LIMITS.ledger_batch)
+        if not entries and not self._keys:
+            return None
+        self._number += 1
+        reports: list[Report] = []
+        asks: list[tuple[_Key, Sequence[_Waiting]]] = []
+        for key in dirty:
+            waiting = [each for each in key.asks if not each.future.done()]
+            if waiting:
+                key.spare = [0, 0, 0, 0]
+            requests, tokens, streams, spend = (max(0, each) for each in key.spare)
+            age = now - key.used_at if key.requests else 0.0
+            questions = [Ask(each.tokens, now - each.asked, now - each.asked >= LIMITS.ledger_recall) for each in waiting]
+            kept = (requests, tokens, streams, spend)
+            wants_more = bool(waiting or key.requests > 0)
+            reports.append(
+                Report(key.name, key.caps, kept, key.requests, key.tokens, age, key.live, questions, wants_more)
+            )
+            asks.append((key, waiting))
+            key.requests = key.tokens = 0
+            key.asks = []
+            key.is_dirty = False
+        return _Batch(self._number, entries, reports, asks)
+
+    def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
+        now = self._clock()
+        for (key, asks), answer in zip(batch.asks, answers, strict=True):
+            key.used = answer.used
+            key.told_at = now
+            for place in _PLACES:
+                if answer.more[place]:
+                    key.spare[place] += answer.more[place]
+                    key.most[place] = key.spare[place]
+            for waiting, (verdict, wait) in zip(asks, answer.verdicts, strict=True):
+                self._tell(key, waiting, verdict, wait)
+            if key.unclear:
+                unclear, key.unclear = key.unclear, []
+                key.unheard += len(unclear)
+                self._begin(self._hear(key, unclear, answer.holders))
+
+    def _tell(self, key: _Key, waiting: _Waiting, verdict: int, wait: float) -> None:
+        future = waiting.future
+        if verdict == GRANTED:
+            key.live += 1
+            if future.done():  # its client has left
+                self._undo(key, waiting.tokens)
+            else:
+                future.set_result(None)
+        elif future.done():
+            pass
+        elif verdict == UNCLEAR:
+            key.unclear.append(waiting)
+        else:
+            future.set_exception(refusal(verdict, wait, key.caps))
+
+    async def _hear(self, key: _Key, unclear: Sequence[_Waiting], holders: Sequence[str]) -> None:
+        """Has other workers report a key, and asks again for the requests that wait for that."""
+        try:
+            await self._home.recall(key.name, holders, self._clock() - min([each.asked for each in unclear]))
+        except StoreError as problem:
+            self._health.failed(problem)
+        finally:
+            key.unheard -= len(unclear)
+            key.asks += unclear
+            key.is_dirty = True
+            self._wake.set()
+
+    def _fail(self) -> None:
+        """Decides on the requests that wait as configured: rule 4."""
+        self._retry_at = self._clock() + LIMITS.ledger_retry
+        asyncio.get_running_loop().call_later(LIMITS.ledger_retry, self._wake.set)
+        if self._unsent is not None:
+            for key, asks in self._unsent.asks:
+                key.asks += [each for each in asks if not each.future.done()]
+            self._unsent = _without_asks(self._unsent)
+        for key in self._keys.values():
+            key.give_back()
+            asks, key.asks = key.asks, []
+            for waiting in asks:
+                if waiting.future.done():
+                    continue
+                if self._fails_open:
+                    self._use(key, waiting.tokens)
+                    waiting.future.set_result(None)
+                else:
+                    waiting.future.set_exception(_out_of_reach())
+
+    async def _listen(self) -> None:
+        """Reports the keys that other workers ask about."""
+        while True:
+            try:
+                names = await self._home.recalled()
+            except StoreError:
+                await asyncio.sleep(LIMITS.ledger_retry)
+                continue
+            self._give_back(names)
+            self._wake.set()
+
+
+def _without_asks(batch: _Batch) -> _Batch:
+    reports = [report._replace(asks=()) for report in batch.reports]
+    return _Batch(batch.number, batch.entries, reports, [(key, ()) for key, _ in batch.asks])
+
+
+def _left(limit: int, used: float, passed: float, new: int) -> RateLeft:
+    """What is left of a limit.
+
+    Args:
+        limit: Uses a minute.
+        used: Those that counted when the shared state was heard last.
+        passed: Minutes since then.
+        new: Uses since then.
+    """
+    now = max(0.0, used - passed * limit) + new
+    return RateLeft(limit, max(0, int(limit - now + 1e-5)), max(0.0, now * MINUTE / limit) if limit else 0.0)
+
+
+def _out_of_reach() -> Error:
+    return Error("overloaded", "the store of the limits is out of reach", reason="store")
