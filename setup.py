@@ -60,6 +60,7 @@ COMPILED = (
     "formats/responses",
     "ids",
     "learning",
+    "ledger/state",
     "meter",
     "money",
     "net/attempts",

@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,11 +141,17 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
     from gai_fast.server.serving import bind
+    from gai_fast.server.shared_limits import QUESTIONS, LedgerHome
     from gai_fast.server.supervisor import Supervisor
     from gai_fast.server.worker import Group
 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
+
+    claims, limits = ClaimHome(), LedgerHome()
+
+    def answer(kind: str, items: Sequence[Any]) -> Any:
+        return (limits if kind in QUESTIONS else claims).answer(kind, items)
 
     def reloaded(*, by_signal: bool) -> tuple[bytes | None, dict[str, Any]]:
         new = reload.signalled() if by_signal else reload()
@@ -165,7 +171,8 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
             reload=reloaded,
             counts=totals.dump_process,
             add=totals.add,
-            answer=ClaimHome().answer,
+            answer=answer,
+            ended=limits.forget,
         ).run()
 
 

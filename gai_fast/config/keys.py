@@ -239,12 +239,14 @@ MODEL: Final[Mapping[str, Key]] = {
     **STREAM,
 }
 _SYNC: Final = ("batched", "before_send")
+_FAILURE: Final = ("fail_open", "fail_closed")
 STORE: Final[Mapping[str, Key]] = {
     "url": text("Where durable streams are kept.", checks.store_url, secret=True),
     "ttl": seconds("How long a stream is kept after its end.", zero=True),
     "max_bytes": whole("Bytes kept of all streams; those that ended first go first.", 65536),
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
     "sync": choice("Whether a stream's bytes are stored some time after they are sent, or before.", *_SYNC),
+    "limits_on_failure": choice("Whether keys with limits are admitted or refused while the store fails.", *_FAILURE),
 }
 IDEMPOTENCY: Final[Mapping[str, Key]] = {
     "ttl": seconds("How long an idempotency key belongs to the request that came with it first."),
@@ -297,7 +299,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "key": frozenset(),
     "key_defaults": frozenset(),
     "stream": frozenset(),
-    "store": frozenset(("limits_on_failure",)),
+    "store": frozenset(),
     "idempotency": frozenset(),
     "limits": frozenset(),
     "prices": frozenset(),

@@ -5,5 +5,31 @@ from __future__ import annotations
 from gai_fast.ledger._base import By, Left, Period, RateLeft, SpendEntry, SpendRow
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
+from gai_fast.ledger.shared import SharedHome, SharedLedger
+from gai_fast.settings import StoreSettings
 
-__all__ = ["By", "Ledger", "Left", "LocalLedger", "Period", "RateLeft", "SpendEntry", "SpendRow"]
+__all__ = [
+    "By",
+    "Ledger",
+    "Left",
+    "LocalLedger",
+    "Period",
+    "RateLeft",
+    "SharedHome",
+    "SharedLedger",
+    "SpendEntry",
+    "SpendRow",
+    "new_ledger",
+]
+
+
+def new_ledger(settings: StoreSettings, memory: SharedHome | None = None) -> Ledger:
+    """Makes the ledger of a configuration; it must be opened before it is used.
+
+    Args:
+        settings: `[store]`.
+        memory: The state that the workers of this server share in memory; `None`: there is one worker.
+    """
+    if memory is None:
+        return LocalLedger()
+    return SharedLedger(memory, fails_open=settings.limits_on_failure == "fail_open")

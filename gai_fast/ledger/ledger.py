@@ -91,6 +91,13 @@ class Ledger(ABC):
     async def close(self) -> None:  # noqa: B027  # as above
         """Ends, after all that is to be kept has been handed over."""
 
+    async def recall(self, names: Sequence[str]) -> None:  # noqa: B027  # as above
+        """Gives back what this worker keeps of keys for itself, and tells others what it has used of them.
+
+        Args:
+            names: The keys' names.
+        """
+
     def use(self, keys: Sequence[KeySettings], currency: str = USD) -> None:
         """Goes on with these keys. What was used stays used.
 

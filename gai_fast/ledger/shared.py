@@ -189,7 +189,7 @@ class SharedLedger(Ledger):
         self._flight: asyncio.Task[Sequence[Answer] | None] | None = None
         self._after: list[asyncio.Future[None]] = []  # those who wait for the end of the next exchange
         self._kept_until = 0.0  # what is kept counts until then, if the shared state is not heard
-        self._retry_at = 0.0
+        self._rest: asyncio.TimerHandle | None = None  # until the shared state is tried again
 
     @property
     def problem(self) -> str | None:
@@ -212,8 +212,9 @@ class SharedLedger(Ledger):
                     await self._exchanged()
         except TimeoutError:
             pass
-        if self._flush is not None:
-            self._flush.cancel()
+        for timer in (self._flush, self._rest):
+            if timer is not None:
+                timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -400,7 +401,7 @@ class SharedLedger(Ledger):
             self._wake.clear()
             after, self._after = self._after, []
             try:
-                if self._health.problem is None or self._clock() >= self._retry_at:
+                if self._rest is None:
                     await self._exchange()
             except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait for ever
                 self._health.broke("the limits of keys could not be shared", bug)
@@ -460,7 +461,7 @@ class SharedLedger(Ledger):
                 key.give_back()
         dirty = [key for key in self._keys.values() if key.is_dirty][: LIMITS.ledger_batch]
         entries = self._book.take(LIMITS.ledger_batch)
-        if not entries and not self._keys:
+        if not entries and not self._keys and self._health.problem is None:
             return None
         self._number += 1
         reports: list[Report] = []
@@ -471,7 +472,9 @@ class SharedLedger(Ledger):
                 key.spare = [0, 0, 0, 0]
             requests, tokens, streams, spend = (max(0, each) for each in key.spare)
             age = now - key.used_at if key.requests else 0.0
-            questions = [Ask(each.tokens, now - each.asked, now - each.asked >= LIMITS.ledger_recall) for each in waiting]
+            questions = [
+                Ask(each.tokens, now - each.asked, now - each.asked >= LIMITS.ledger_recall) for each in waiting
+            ]
             kept = (requests, tokens, streams, spend)
             wants_more = bool(waiting or key.requests > 0)
             reports.append(
@@ -528,8 +531,9 @@ class SharedLedger(Ledger):
 
     def _fail(self) -> None:
         """Decides on the requests that wait as configured: rule 4."""
-        self._retry_at = self._clock() + LIMITS.ledger_retry
-        asyncio.get_running_loop().call_later(LIMITS.ledger_retry, self._wake.set)
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(LIMITS.ledger_retry, self._try_again)
         if self._unsent is not None:
             for key, asks in self._unsent.asks:
                 key.asks += [each for each in asks if not each.future.done()]
@@ -545,6 +549,10 @@ class SharedLedger(Ledger):
                     waiting.future.set_result(None)
                 else:
                     waiting.future.set_exception(_out_of_reach())
+
+    def _try_again(self) -> None:
+        self._rest = None
+        self._wake.set()
 
     async def _listen(self) -> None:
         """Reports the keys that other workers ask about."""

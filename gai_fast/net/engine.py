@@ -27,7 +27,7 @@ from gai_fast.net.attempts import OpenExchange, Translate
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
-from gai_fast.net.pool import UpstreamPool, close_all
+from gai_fast.net.pool import UpstreamPool, close_all, open_all
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
@@ -127,14 +127,13 @@ class Engine:
         """Counts of this process beside those figures."""
         self._keep_ready()
 
-    async def begin(self) -> None:
-        """Opens the store and the ledger. Must be called before the first stream.
+    def begin(self) -> Awaitable[None]:
+        """Opens the store and the ledger, by awaiting the result: before the first stream.
 
         Raises:
             StoreError: One of them cannot be used.
         """
-        await self.store.open()
-        await self.ledger.open()
+        return open_all([self.store, self.ledger])
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""

@@ -174,6 +174,19 @@ class Closable(Protocol):
         """Returns when it is closed."""
 
 
+class Openable(Protocol):
+    """A part that must be opened before it is used."""
+
+    async def open(self) -> None:
+        """Opens it."""
+
+
+async def open_all(parts: Sequence[Openable]) -> None:
+    """Opens one after the other."""
+    for part in parts:
+        await part.open()
+
+
 async def close_all(parts: Sequence[Closable]) -> None:
     """Closes one after the other."""
     for part in parts:

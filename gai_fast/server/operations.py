@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from gai_fast import __version__
 from gai_fast._impl import IMPLEMENTATION, MODULES
 from gai_fast.errors import Error
+from gai_fast.ledger import Ledger
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Headers, Reply, id_headers
@@ -70,7 +71,7 @@ class _File:
 
 
 class OperationRoutes:
-    """Handlers for one configuration, the counts of its streams, and its store.
+    """Handlers for one configuration, the counts of its streams, its store and its ledger.
 
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
@@ -78,11 +79,12 @@ class OperationRoutes:
         scrapes: Answers scrapes.
     """
 
-    def __init__(self, settings: Settings, metrics: PrometheusSink, store: Store) -> None:
+    def __init__(self, settings: Settings, metrics: PrometheusSink, store: Store, ledger: Ledger) -> None:
         self.fast_lane = False
         self.is_draining = False
         self._settings = settings
         self._store = store
+        self._ledger = ledger
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self._assets = {name: _File("server", "playground", name) for name in _ASSETS}
@@ -101,6 +103,8 @@ class OperationRoutes:
         if self.is_draining:
             return incoming.json_reply({"status": "draining"}, status=503)
         state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
+        if self._ledger.problem is not None or self._store.durability == "degraded":
+            state["store"] = "failing"
         return incoming.json_reply(state)
 
     def metrics(self, incoming: Incoming) -> None:

@@ -218,6 +218,7 @@ class Answers:
             "tail": self.tail,
             "followed": self.followed,
             "kept": self.kept,
+            "recall": self.recall,
         }
 
     async def ping(self) -> None:
@@ -285,6 +286,10 @@ class Answers:
                 break
         self._turn += len(answer)  # the next answer begins with those that are left out here
         return answer
+
+    async def recall(self, keys: list[str]) -> None:
+        """Reports what this worker has of the limits of keys, and keeps nothing of it; answers when that is done."""
+        await self._engine.ledger.recall(keys)
 
     async def followed(self, stream_ids: list[str]) -> None:
         """Notes that streams are followed in another worker."""

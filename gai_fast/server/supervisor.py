@@ -171,6 +171,7 @@ class Supervisor:
         counts: The counts of its own process.
         add: Adds up counts of workers.
         answer: Answers a worker's question of another kind.
+        ended: Called with the number of each worker that has ended, after all that it has sent was handled.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class Supervisor:
         counts: Callable[[], Any],
         add: Callable[[Sequence[Any]], Any],
         answer: Callable[[str, list[Any]], Any],
+        ended: Callable[[int], None],
     ) -> None:
         self._sockets = list(sockets)
         self._count = count
@@ -195,6 +197,7 @@ class Supervisor:
         self._counts = counts
         self._add = add
         self._answer = answer
+        self._tell_end = ended
         self._selector = selectors.DefaultSelector()
         self._state = _State.STARTING
         self._workers: dict[int, _Worker] = {}  # by process
@@ -365,6 +368,7 @@ class Supervisor:
         if self._held:
             self._leave_sockets(0)  # they go before those that are not accepted yet
         self._keep_counts(worker)
+        _result(lambda: self._tell_end(worker.number), f"the end of worker {worker.number} cannot be noted")
         self._sums = [each for each in self._sums if each.asker is not worker]
         for each in self._sums:
             each.waiting.discard(worker.pid)

@@ -28,6 +28,7 @@ from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import Answers, PeerBackend, Peers
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
+from gai_fast.server.shared_limits import SupervisorHome
 from gai_fast.server.supervisor import RELOAD, WorkerEnds
 from gai_fast.settings import Settings
 
@@ -380,7 +381,9 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
             link.stop.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
-    running = await start(_share(settings), record, bound, HandedListener(ends.channel, link), PeerBackend(peers, link))
+    limits = SupervisorHome(link, bus, ends.number)
+    listener = HandedListener(ends.channel, link)
+    running = await start(_share(settings), record, bound, listener, PeerBackend(peers, link), limits)
     try:
         running.service.streams.durable.others = peers
         running.service.admin.others = peers

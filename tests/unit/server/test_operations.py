@@ -11,6 +11,7 @@ import pytest
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast._impl import MODULES
 from gai_fast.errors import Error
+from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
@@ -33,9 +34,11 @@ def incoming(tail: str = "", **headers: str) -> Incoming:
     return requests.incoming(request, tail, cors_origins=("https://a.example",))
 
 
-def routes(settings: Settings = SETTINGS) -> OperationRoutes:
+def routes(settings: Settings = SETTINGS, ledger: Ledger | None = None) -> OperationRoutes:
     store = open_store(settings.store, cast("TimerWheel", FakeTime()), claim_ttl=60)
-    return OperationRoutes(settings, PrometheusSink(settings.models), store)
+    return OperationRoutes(
+        settings, PrometheusSink(settings.models), store, LocalLedger() if ledger is None else ledger
+    )
 
 
 def answer(name: str, tail: str = "", settings: Settings = SETTINGS) -> Any:
@@ -55,6 +58,14 @@ def test_health_and_version() -> None:
     assert version.keys() == {"version", "implementation", "modules", "python", "fast_lane"}
     assert (version["version"], version["implementation"]) == (__version__, IMPLEMENTATION)
     assert version["modules"] == MODULES
+
+
+def test_a_ledger_that_cannot_be_reached_is_told() -> None:
+    class Failing(LocalLedger):
+        problem = "away"
+
+    reply = routes(ledger=Failing()).readyz(incoming())
+    assert (reply.status, json.loads(reply.body)["store"]) == (200, "failing")
 
 
 def test_models_are_listed_in_their_order_and_found_by_name() -> None:

@@ -147,6 +147,7 @@ try:
         counts=broken if HOW == "asks" else lambda: {"of": 0},
         add=add,
         answer=answer,
+        ended=lambda number: None,
     ).run()
 except WorkerError as problem:
     print(f"failed {problem.code} {problem}", flush=True)
@@ -385,7 +386,7 @@ def test_the_wait_for_a_worker_has_a_longest_however_many_have_died() -> None:
         raise AssertionError
 
     supervisor = Supervisor(
-        [], count=1, work=never, grace=0, ready=never, reload=never, counts=never, add=never, answer=never
+        [], count=1, work=never, grace=0, ready=never, reload=never, counts=never, add=never, answer=never, ended=never
     )
     now = time.monotonic()
     supervisor._deaths = [now] * 5000

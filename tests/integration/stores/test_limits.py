@@ -1,0 +1,147 @@
+"""The limits of keys over several workers, with each store: exact, whichever worker a request meets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from gai_fast.cli.mock import Mock
+from tests.integration.gateway import QUERY, Client, Net, Response
+from tests.integration.processes import Server, configure, hold, release, serving, settled
+from tests.integration.stores.servers import RedisServer
+from tests.waiting import until_answered
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
+
+SECRET = "sk-limited-0123456789"
+HEADERS = {"authorization": f"Bearer {SECRET}"}
+STREAM = {**QUERY, "model": "m"}
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[Net]:
+    async with AsyncExitStack() as stack:
+        yield Net(stack)
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[Mock]:
+    async with Mock(deltas=3, rate=0) as mock:
+        yield mock
+
+
+@pytest.fixture(params=["memory://"])
+def store(request: pytest.FixtureRequest) -> str:
+    if request.param == "redis://":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return f"{server.url}/0"
+    return str(request.param)
+
+
+def limit(folder: Path, mock: Mock, limits: str, more: str = "") -> None:
+    price = "price = {input = 1000000, output = 1000000}"
+    key = f'[[key]]\nname = "ann"\nsecret = "file:ann"\n{limits}'
+    configure(folder, mock, more=f"{price}\n{key}\n{more}")
+    (folder / "ann").write_text(SECRET)
+
+
+async def ask(client: Client | Server) -> Response:
+    return await client.ask("POST", "/api/v1/stream", STREAM, HEADERS)
+
+
+async def begun(server: Server) -> tuple[Client, Response]:
+    client = await server.connect()
+    client.request("POST", "/api/v1/stream", STREAM, HEADERS)
+    return client, await client.response()
+
+
+def worker_of(response: Response) -> str:
+    return response.headers["x-gai-stream-id"][22:]
+
+
+async def test_the_requests_of_a_minute_are_those_of_all_workers(
+    net: Net, mock: Mock, tmp_path: Path, store: str
+) -> None:
+    limit(tmp_path, mock, "requests_per_minute = 20\nstreams = 1000")
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        first = await ask(server)
+        assert first.headers["x-ratelimit-remaining-requests"] == "19"
+        second = await ask(server)
+        assert second.headers["x-ratelimit-remaining-requests"] == "18"
+        assert worker_of(first) != worker_of(second)
+        answers = await asyncio.gather(*(ask(server) for _ in range(38)))
+        assert Counter(answer.status for answer in answers) == {200: 18, 429: 20}
+        refused = [answer for answer in answers if answer.status == 429]
+        assert {answer.headers["retry-after"] for answer in refused} <= {"2", "3"}
+        assert {answer.error["reason"] for answer in refused} == {"requests_per_minute"}
+
+
+async def test_many_requests_of_a_large_limit_are_admitted_up_to_it(
+    net: Net, mock: Mock, tmp_path: Path, store: str
+) -> None:
+    limit(tmp_path, mock, "requests_per_minute = 300")
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        clients = [await server.connect() for _ in range(8)]
+
+        async def some(client: Client) -> list[int]:
+            return [(await ask(client)).status for _ in range(50)]
+
+        began = asyncio.get_running_loop().time()
+        statuses = [status for each in await asyncio.gather(*map(some, clients)) for status in each]
+        passed = asyncio.get_running_loop().time() - began
+        assert 300 <= Counter(statuses)[200] <= 300 + passed * 5 + 1
+
+
+async def test_streams_are_counted_exactly_and_a_dead_worker_has_none(
+    net: Net, mock: Mock, tmp_path: Path, store: str
+) -> None:
+    hold(mock)
+    limit(tmp_path, mock, "streams = 4")
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        running = [await begun(server) for _ in range(4)]
+        assert Counter(Counter(worker_of(response) for _, response in running).values()) == {2: 2}
+        refused = await asyncio.gather(*(ask(server) for _ in range(4)))
+        assert {(answer.status, answer.error["reason"]) for answer in refused} == {(429, "streams")}
+        for _ in range(5):  # what ends on one worker makes room on both, at once
+            client, response = running.pop(0)
+            stream_id = response.headers["x-gai-stream-id"]
+            assert (await server.ask("DELETE", f"/api/v1/streams/{stream_id}", None, HEADERS)).status == 202
+            await response.rest()
+            client.close()
+            running.append(await begun(server))
+            assert running[-1][1].status == 200
+            assert (await ask(server)).status == 429
+        os.kill(server.workers_in_order[0], signal.SIGKILL)
+        await settled(server, 2)
+
+        async def has_room() -> bool:
+            client, response = await begun(server)
+            running.append((client, response))
+            return response.status == 200
+
+        await until_answered(has_room)
+        release(mock)
+        for client, _ in running:
+            client.close()
+
+
+async def test_spend_is_that_of_all_workers(net: Net, mock: Mock, tmp_path: Path, store: str) -> None:
+    limit(tmp_path, mock, 'spend = {amount = 100, period = "total"}')
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+        spent = 0.0
+        while spent < 100:
+            answer = await ask(server)
+            assert answer.status == 200, spent
+            usage = next(event["usage"] for event in answer.events if event["type"] == "finish")
+            spent += float(usage["cost"]["amount"])
+        for _ in range(4):
+            answer = await ask(server)
+            assert (answer.status, answer.error["reason"]) == (429, "spend")

@@ -1,0 +1,326 @@
+"""The ledgers of several workers over one state, whose exchanges a test may hold up, lose and fail."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.ledger import By, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
+from gai_fast.ledger.home import Answer, Home, Report
+from gai_fast.limits import Limits
+from gai_fast.metrics import StreamMetrics
+from gai_fast.money import Amount
+from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
+from gai_fast.stores.backend import StoreError
+from tests.waiting import until
+
+FAST = Limits(ledger_flush=0.002, ledger_retry=0.01, ledger_wait=0.2, ledger_recall=0.1)
+DAY = "2026-11-22"
+
+
+class Time:
+    """A clock that stands still for the limits, so that nothing is refilled."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self) -> float:
+        self.steps += 1
+        return 1000.0 + self.steps * 1e-9
+
+
+class Way(SharedHome):
+    """One worker's way to the state."""
+
+    def __init__(self, home: Home, workers: dict[str, SharedLedger], name: str) -> None:
+        self.home = home
+        self.workers = workers
+        self.name = name
+        self.exchanges = 0
+        self.fails = False
+        self.loses = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.wanted: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def exchange(
+        self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> Sequence[Answer] | None:
+        self.exchanges += 1
+        await asyncio.sleep(0)
+        await self.gate.wait()
+        if self.fails:
+            raise StoreError("unreachable", "the store is away")
+        answers = self.home.exchange(self.name, number, entries, reports)
+        if self.loses:
+            self.loses -= 1
+            raise StoreError("unreachable", "the answer is lost")
+        return answers
+
+    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
+        others = [self.workers[holder].recall([key]) for holder in holders if holder in self.workers]
+        await asyncio.gather(*others)
+
+    async def recalled(self) -> Sequence[str]:
+        return await self.wanted.get()
+
+    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+        return self.home.book.rows(by, since, until)
+
+    async def spent(self, key: str, label: str) -> Amount:
+        return self.home.state(key).spent.get(label, 0)
+
+
+class Site:
+    """Some workers, and their state."""
+
+    def __init__(self, count: int, *, fails_open: bool = True) -> None:
+        self.clock = Time()
+        self.home = Home(self.clock)
+        self.ledgers: dict[str, SharedLedger] = {}
+        self.ways: list[Way] = []
+        for number in range(count):
+            way = Way(self.home, self.ledgers, str(number))
+            self.ways.append(way)
+            ledger = SharedLedger(way, fails_open=fails_open, clock=self.clock, wall=lambda: 1_795_305_600.0)
+            self.ledgers[str(number)] = ledger
+
+    def __getitem__(self, number: int) -> SharedLedger:
+        return self.ledgers[str(number)]
+
+
+@asynccontextmanager
+async def site(count: int = 2, *, fails_open: bool = True) -> AsyncIterator[Site]:
+    made = Site(count, fails_open=fails_open)
+    for ledger in made.ledgers.values():
+        await ledger.open()
+    yield made
+    for ledger in made.ledgers.values():
+        await ledger.close()
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "LIMITS", FAST)
+
+
+def key(**limits: object) -> KeySettings:
+    return KeySettings("ann", (), limits=KeyLimits(**limits))  # type: ignore[arg-type]  # each has its own
+
+
+async def taken(ledger: SharedLedger, caller: KeySettings, stream_id: str, tokens: int = 0) -> str:
+    """`""`, or the limit that refuses."""
+    try:
+        await ledger.take(caller, stream_id, tokens)
+    except Error as error:
+        return str(error.reason)
+    return ""
+
+
+def end(ledger: SharedLedger, stream_id: str, tokens: int = 0) -> None:
+    usage = {"input_tokens": 0, "output_tokens": tokens}
+    ledger.stream_ended(StreamMetrics(duration=1.0, usage=usage, stream_id=stream_id))
+
+
+async def test_workers_share_the_requests_of_a_minute() -> None:
+    async with site() as on:
+        caller = key(requests_per_minute=20)
+        verdicts = [await taken(on[number % 2], caller, str(number)) for number in range(25)]
+        assert verdicts == [""] * 20 + ["requests_per_minute"] * 5
+        left = on[0].left(caller)
+        assert left is not None
+        assert left.requests is not None
+        assert left.requests.remaining == 0
+
+
+async def test_what_a_worker_keeps_needs_no_exchange() -> None:
+    async with site() as on:
+        caller = key(
+            requests_per_minute=16_000, tokens_per_minute=10**6, streams=16_000, spend=SpendLimit(10**12, "day")
+        )
+        assert await taken(on[0], caller, "first") == ""
+        exchanges = on.ways[0].exchanges
+        assert all(on[0].try_take(caller, str(number), 100) for number in range(400))
+        assert on.ways[0].exchanges == exchanges
+        await until(lambda: on.home.state("ann").live == 401)
+        for number in range(400):
+            end(on[0], str(number), 50)
+        await until(lambda: on.home.state("ann").live == 1)
+        used = on.home.state("ann").rates
+        assert round(used[0].used(1000.0)) == 401
+        assert round(used[1].used(1000.0)) == 400 * 50
+
+
+async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once() -> None:
+    async with site() as on:
+        caller = key(streams=2)
+        assert await taken(on[0], caller, "a") == await taken(on[1], caller, "b") == ""
+        for number in range(20):
+            assert await taken(on[1], caller, "c") == "streams"
+            end(on[number % 2], "a" if number % 2 == 0 else "b")
+            other = on[(number + 1) % 2]
+            assert await taken(other, caller, "x") == ""
+            assert await taken(on[number % 2], caller, "y") == "streams"
+            end(other, "x")
+            assert await taken(on[number % 2], caller, "a" if number % 2 == 0 else "b") == ""
+
+
+async def test_what_another_worker_keeps_is_given_back_when_it_is_wanted() -> None:
+    async with site() as on:
+        caller = key(requests_per_minute=320)
+        assert await taken(on[0], caller, "first") == ""
+        assert on.home.state("ann").holders["0"].kept[0] > 10
+        verdicts = [await taken(on[1], caller, str(number)) for number in range(330)]
+        assert verdicts == [""] * 319 + ["requests_per_minute"] * 11
+
+
+async def test_spend_of_all_workers_counts() -> None:
+    async with site() as on:
+        caller = key(spend=SpendLimit(1000, "day"))
+        for number in range(10):
+            ledger = on[number % 2]
+            assert await taken(ledger, caller, str(number)) == ""
+            ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", 100))
+            end(ledger, str(number))
+            await asyncio.sleep(0.001)
+        assert await taken(on[0], caller, "x") == await taken(on[1], caller, "x") == "spend"
+        assert await on[0].spend("key") == [SpendRow("ann", "USD", 1000, 10)]
+        assert await on[1].spent("ann", "day") == 1000
+
+
+async def test_a_client_that_leaves_while_it_waits_takes_nothing() -> None:
+    async with site(1) as on:
+        caller = key(requests_per_minute=5, streams=5)
+        on.ways[0].gate.clear()
+        waiting = [asyncio.ensure_future(taken(on[0], caller, str(number))) for number in range(5)]
+        await until(lambda: on.ways[0].exchanges)
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        on.ways[0].gate.set()
+        assert [await taken(on[0], caller, str(number)) for number in range(6)] == [""] * 5 + ["requests_per_minute"]
+
+
+async def test_an_exchange_whose_answer_is_lost_counts_once() -> None:
+    async with site(1) as on:
+        caller = key(requests_per_minute=16_000)
+        assert await taken(on[0], caller, "first") == ""
+        on.ways[0].loses = 2
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 7))
+        assert on[0].try_take(caller, "second", 0)
+        await until(lambda: on.ways[0].loses == 0 and on[0].problem is None)
+        assert await on[0].spend("key") == [SpendRow("ann", "USD", 7, 1)]
+        assert round(on.home.state("ann").rates[0].used(1000.0)) == 2
+        assert on.home.state("ann").live == 2
+
+
+@pytest.mark.parametrize("fails_open", [True, False])
+async def test_while_the_store_fails_requests_are_treated_as_configured(fails_open: bool) -> None:
+    async with site(1, fails_open=fails_open) as on:
+        caller = key(requests_per_minute=2, streams=100)
+        on.ways[0].fails = True
+        expected = "" if fails_open else "store"
+        assert [await taken(on[0], caller, str(number)) for number in range(5)] == [expected] * 5
+        assert on[0].problem == "the store is away"
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 7))
+        with pytest.raises(StoreError):
+            await on[0].spend("key")
+        on.ways[0].fails = False
+        await until(lambda: on[0].problem is None)
+        assert await on[0].spend("key") == [SpendRow("ann", "USD", 7, 1)]
+        assert on.home.state("ann").live == (5 if fails_open else 0)
+        assert await taken(on[0], caller, "later") == ("requests_per_minute" if fails_open else "")
+
+
+async def test_a_store_that_hangs_is_one_that_fails() -> None:
+    async with site(1) as on:
+        on.ways[0].gate.clear()
+        assert await taken(on[0], key(requests_per_minute=1), "a") == ""
+        assert "in time" in str(on[0].problem)
+        on.ways[0].gate.set()
+        await until(lambda: on[0].problem is None)
+        assert on.home.state("ann").live == 1
+
+
+async def test_a_bug_of_ours_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    async with site(1) as on:
+        broken, on.ways[0].home = on.ways[0].home, None  # type: ignore[assignment]  # any bug
+        assert await taken(on[0], key(requests_per_minute=1), "a") == ""
+        on.ways[0].home = broken
+        await until(lambda: on[0].problem is None)
+    assert "a bug" in caplog.text
+    caplog.clear()
+
+
+async def test_keys_that_others_want_are_reported_when_the_store_says_so() -> None:
+    async with site(1) as on:
+        caller = key(requests_per_minute=320)
+        assert await taken(on[0], caller, "first") == ""
+        assert on.home.state("ann").holders["0"].kept[0]
+        on.home.state("ann").tight_until = 2000.0
+        on.ways[0].wanted.put_nowait(["ann", "none"])
+        await until(lambda: not on.home.state("ann").holders["0"].kept[0])
+
+
+async def test_an_orderly_end_reports_everything_and_keeps_nothing() -> None:
+    async with site(2) as on:
+        caller = key(requests_per_minute=16_000)
+        assert await taken(on[0], caller, "first") == ""
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 7))
+        end(on[0], "first")
+        await on[0].close()
+        assert on.home.book.rows("key", None, None) == [SpendRow("ann", "USD", 7, 1)]
+        assert not on.home.state("ann").holders
+
+
+async def test_other_limits_hold_from_the_next_request_on() -> None:
+    async with site(1) as on:
+        assert await taken(on[0], key(requests_per_minute=16_000), "first") == ""
+        assert on[0].try_take(key(requests_per_minute=16_000), "second", 0)
+        assert await taken(on[0], key(requests_per_minute=1), "third") == "requests_per_minute"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_under_load_all_limits_are_exact(seed: int) -> None:
+    """Three workers, 2,000 requests in random order that end at random times; the model counts what is admitted."""
+    chance = random.Random(seed)
+    limit, most = chance.choice([(1000, 40), (300, 200), (1500, 100)])
+    caller = key(requests_per_minute=limit, streams=most)
+    live = peak = admitted = 0
+    async with site(3) as on:
+
+        async def request(number: int) -> str:
+            nonlocal live, peak, admitted
+            ledger = on[chance.randrange(3)]
+            await asyncio.sleep(chance.random() * 0.3)
+            name = str(number)
+            refused = await taken(ledger, caller, name)
+            if not refused:
+                admitted += 1
+                live += 1
+                peak = max(peak, live)
+                await asyncio.sleep(chance.random() * 0.03)
+                live -= 1
+                end(ledger, name)
+            return refused
+
+        verdicts = await asyncio.gather(*(request(number) for number in range(2000)))
+        assert peak <= most
+        assert admitted <= limit
+        assert set(verdicts) <= {"", "requests_per_minute", "streams"}
+        if "requests_per_minute" in verdicts:
+            assert admitted == limit
+        if "streams" in verdicts:
+            assert peak == most
+        await until(lambda: on.home.state("ann").live == 0)
