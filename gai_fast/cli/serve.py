@@ -72,7 +72,7 @@ def banner(url: str, loaded: Loaded) -> str:
 def examples(url: str, model: str, loaded: Loaded) -> list[str]:
     """A curl line and a snippet for the openai package, each followed by an empty line."""
     body = json.dumps({"model": model, "query": QUERY}, ensure_ascii=False)
-    header, api_key, imports = _key_of(loaded)
+    header, api_key, imports = _key_of(loaded, model)
     way, more = "", ""
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
@@ -96,11 +96,15 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
     ]
 
 
-def _key_of(loaded: Loaded) -> tuple[str, str, list[str]]:
-    """The key in the examples, without its value: a header for curl, an expression for Python, and its imports."""
+def _key_of(loaded: Loaded, model: str) -> tuple[str, str, list[str]]:
+    """The key in the examples, without its value: a header for curl, an expression for Python, and its imports.
+
+    It is the first one that may use the model.
+    """
+    keys = [table for table, key in zip(loaded.keys, loaded.settings.keys, strict=True) if key.may_use(model)]
     if not loaded.keys:
         return "", '"none"', []
-    kind, _, place = loaded.keys[0]["secret"].value[-1].partition(":")  # the last one is the newest
+    kind, _, place = (keys or loaded.keys)[0]["secret"].value[-1].partition(":")  # the last one is the newest
     if kind == "file":
         path = str((loaded.path or Path()).parent.resolve() / place)
         shell, python, imports = f"$(cat {shlex.quote(path)})", f"Path({path!r}).read_text().strip()", "pathlib"

@@ -83,6 +83,19 @@ class TestBanner:
         [key] = [ast.unparse(keyword.value) for keyword in keywords if keyword.arg == "api_key"]
         assert key == python.format(folder=folder)
 
+    @pytest.mark.parametrize(("models", "variable"), [("[]", "NEW"), ('["demo"]', "ONE")])
+    def test_its_examples_have_the_newest_secret_of_a_key_that_may_use_the_model(
+        self, folder: Path, models: str, variable: str
+    ) -> None:
+        (folder / "c.toml").write_text(
+            f'[[key]]\nname = "a"\nsecret = "env:ONE"\nmodels = {models}\n'
+            '[[key]]\nname = "b"\nsecret = ["env:OLD", "env:NEW"]\n'
+        )
+        environ = {name: f"sk-hidden-{name}" for name in ("ONE", "OLD", "NEW")}
+        lines = banner("http://127.0.0.1:1", read(folder / "c.toml", environ=environ)).splitlines()
+        [curl] = [line for line in lines if line.startswith("curl ")]
+        assert f'"authorization: Bearer ${variable}"' in curl
+
     def test_without_a_model_there_is_no_example(self, folder: Path) -> None:
         lines = self.lines("[server]\ndemo = false\n", folder)
         assert lines[-1] == "models: none: add an [[upstream]]"
