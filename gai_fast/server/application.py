@@ -205,8 +205,8 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
 
     Requests need a key where there is a `[[key]]`. The `Host` rule of loopback addresses holds where the request's own
     socket has one. Of `[server]` only what guards a request applies: `allowed_hosts`, `cors_origins`,
-    `allow_get_start`, `max_body` and `body_timeout`, and `websocket_compression`; `forwarded_allow_ips` for the client's address.
-    Streams start with the application and end with its clean-up.
+    `allow_get_start`, `max_body` and `body_timeout`, and `websocket_compression`; `forwarded_allow_ips` for the
+    client's address. Streams start with the application and end with its clean-up.
 
     Args:
         settings: The configuration.
