@@ -31,6 +31,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, StreamMetrics
+from gai_fast.net.answers import SharedAnswer
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
@@ -230,7 +231,12 @@ class GatewayStream:
         )
         if self._manager is not None:
             self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
-        session = engine.start(spec, self, self.id, Clock(now_ms))
+        sharing = await _shared(engine, spec)
+        try:
+            session = engine.start(spec, self, self.id, Clock(now_ms))
+        finally:
+            if sharing is not None:
+                sharing.leave()
         if session.metrics is None:
             self._session = session
         else:  # it has ended already
@@ -262,7 +268,12 @@ class GatewayStream:
             request_id=asked_by,
             transport=LIBRARY,
         )
-        engine.publish(spec, clock)
+        sharing = await _shared(engine, spec)
+        try:
+            engine.publish(spec, clock)
+        finally:
+            if sharing is not None:
+                sharing.leave()
         self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()
 
     @property
@@ -453,3 +464,22 @@ def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEvent
     if running is not loop:
         raise RuntimeError("the gateway was opened on another event loop: each loop needs a gateway of its own")
     return running
+
+
+async def _shared(engine: Engine, spec: StreamSpec) -> SharedAnswer | None:
+    """Lets a stream share its answer where its model says so (`[[model]] cache`), and looks for one.
+
+    Args:
+        engine: Has the answers.
+        spec: The stream's.
+
+    Returns:
+        The stream's way to answers, to be left once it has begun; `None`: it shares none.
+    """
+    answers = engine.shared_answers(now_ms) if spec.model.cache else None
+    if answers is None:
+        return None
+    spec.sharing = sharing = SharedAnswer(answers, ANONYMOUS, new_stream_id)
+    if sharing.must_look(spec):
+        await sharing.look(spec)
+    return sharing

@@ -745,6 +745,14 @@ class Limits:
     follower_read: int = 64 * KIB
     """Bytes that a follower which catches up reads of its log in one turn of the loop, which other streams share."""
 
+    replay_gap: float = 10.0
+    """The longest pause of a kept answer that is replayed with its recorded pace, in seconds: below the shortest common
+    idle limit of proxies, 30 s."""
+
+    shared_call: float = 600.0
+    """Seconds for which the key of a call that several processes may share is claimed beyond the time that its answer
+    is kept: the default `total_timeout` of an upstream."""
+
     batch: int = 64 * KIB
     """Characters that a batch may hold: what a read of the socket brings."""
 

@@ -90,6 +90,7 @@ class StreamMeter:
         fallbacks: int = 0,
         key: str = "",
         bill: Bill | None = None,
+        cache: str | None = None,
     ) -> StreamMetrics:
         """Returns the figures.
 
@@ -132,4 +133,5 @@ class StreamMeter:
             cost=None if total is None else total[0],
             currency="" if total is None else total[1],
             charges=() if bill is None else bill.charges,
+            cache=cache,
         )

@@ -63,6 +63,8 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
         cost: The cost of the stream, failed attempts included; `None`: it is not known.
         currency: The currency of the cost.
         charges: The cost by attempt, in all currencies.
+        cache: Where the answer came from, of a stream that may share one (`[cache]`): `hit`, `joined` or `miss`. Only
+            with `miss` was a model asked, and has it to be paid for.
     """
 
     duration: float
@@ -95,6 +97,12 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
     cost: Amount | None = None
     currency: str = ""
     charges: tuple[Charge, ...] = ()
+    cache: str | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the answer was another stream's: it spends nothing."""
+        return self.cache in ("hit", "joined")
 
     @property
     def tokens_per_second(self) -> float | None:

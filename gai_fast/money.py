@@ -123,10 +123,11 @@ class Bill:
     2. The last attempt is charged with the stream's usage.
     3. The provider's own figure counts before the price, unless that is in another currency. Without either nothing is
        charged.
-    4. Amounts of two currencies are never added: the stream's cost is that in the currency of its last charge.
+    4. An answer that another stream has asked for costs nothing.
+    5. Amounts of two currencies are never added: the stream's cost is that in the currency of its last charge.
     """
 
-    __slots__ = ("_earlier", "_last", "_price", "_provider", "_upstream")
+    __slots__ = ("_earlier", "_is_free", "_last", "_price", "_provider", "_upstream")
 
     def __init__(self) -> None:
         self._earlier: tuple[Charge, ...] = ()
@@ -134,18 +135,21 @@ class Bill:
         self._price: Price | None = None
         self._provider = ""
         self._upstream = ""
+        self._is_free = False
 
-    def begin(self, provider: str, upstream: str, price: Price | None) -> None:
+    def begin(self, provider: str, upstream: str, price: Price | None, *, is_free: bool = False) -> None:
         """Begins an attempt.
 
         Args:
             provider: As for `Charge`.
             upstream: As for `Charge`.
             price: The price of the model that is asked; `None`: it has none.
+            is_free: Nobody is asked: the answer is that of another stream, which is charged. Its cost is 0.
         """
         self._provider = provider
         self._upstream = upstream
         self._price = price
+        self._is_free = is_free
 
     def charge_failed(self, usage: Mapping[str, Any], own: Amount | None) -> None:
         """Charges the attempt, which has failed; another one follows.
@@ -187,7 +191,8 @@ class Bill:
     def _charge(self, usage: Mapping[str, Any], own: Amount | None) -> Charge | None:
         price = self._price
         if own is not None and (price is None or price.currency == USD):
-            return Charge(self._provider, self._upstream, own, USD)
+            return Charge(self._provider, self._upstream, 0 if self._is_free else own, USD)
         if price is None or not usage:
             return None
-        return Charge(self._provider, self._upstream, cost_of(usage, price), price.currency)
+        amount = 0 if self._is_free else cost_of(usage, price)
+        return Charge(self._provider, self._upstream, amount, price.currency)

@@ -184,6 +184,8 @@ class ModelSettings(_Snapshot):
     """Whether the upstream continues an assistant message at the end of the conversation."""
     price: Price | None = None
     """Its own price, which counts before all others."""
+    cache: bool = False
+    """Whether its requests ask for kept answers (`[cache]`) where their header says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +317,20 @@ class IdempotencySettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSettings(_Snapshot):
+    """`[cache]`: answers that are kept for the same request, and shared while they are generated."""
+
+    ttl: float = 0.0
+    """Seconds for which an answer is kept after its end; 0: none is kept or shared."""
+    max_bytes: int = 64 * MIB
+    """The size of all kept answers, some thousand of 16 KiB; those that ended first are dropped first."""
+    scope: Literal["caller", "all"] = "caller"
+    """Whether an answer is for the caller alone who asked for it, or for every caller of the server."""
+    pace: Literal["instant", "recorded"] = "instant"
+    """Whether a kept answer comes at once, or with the gaps with which it came from the upstream."""
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSettings(_Snapshot):
     """`[limits]`: totals of the server."""
 
@@ -339,6 +355,7 @@ class Settings(_Snapshot):
     idempotency: IdempotencySettings = IdempotencySettings()
     limits: LimitSettings = LimitSettings()
     prices: PriceSettings = PriceSettings()
+    cache: CacheSettings = CacheSettings()
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)

@@ -176,6 +176,7 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "idempotency": _with_defaults("idempotency", loaded.idempotency),
         "limits": _with_defaults("limits", loaded.limits),
         "prices": _with_defaults("prices", loaded.prices),
+        "cache": _with_defaults("cache", loaded.cache),
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
         "processor": [_with_parameters(table) for table in loaded.processors],

@@ -18,6 +18,7 @@ from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import (
     BreakerSettings,
+    CacheSettings,
     IdempotencySettings,
     LimitSettings,
     ServerSettings,
@@ -236,6 +237,7 @@ MODEL: Final[Mapping[str, Key]] = {
         },
         checks.price,
     ),
+    "cache": switch("Whether its requests share answers ([cache]), unless their header x-gai-cache says off."),
     **STREAM,
 }
 _SYNC: Final = ("batched", "before_send")
@@ -250,6 +252,12 @@ STORE: Final[Mapping[str, Key]] = {
 }
 IDEMPOTENCY: Final[Mapping[str, Key]] = {
     "ttl": seconds("How long an idempotency key belongs to the request that came with it first."),
+}
+CACHE: Final[Mapping[str, Key]] = {
+    "ttl": seconds("How long an answer is kept for the same request; 0: none is kept or shared.", zero=True),
+    "max_bytes": whole("Bytes kept of all answers; those that ended first go first.", 65536),
+    "scope": choice("Whether an answer is for its own caller, or for every caller of the server.", "caller", "all"),
+    "pace": choice("Whether a kept answer comes at once, or as fast as it was generated.", "instant", "recorded"),
 }
 LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
@@ -278,11 +286,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "idempotency": IDEMPOTENCY,
     "limits": LIMIT,
     "prices": PRICES,
+    "cache": CACHE,
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices")
+TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices", "cache")
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
@@ -294,7 +303,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset("cache otel".split()),
+    "": frozenset(("otel",)),
     "server": frozenset(("keep_alive",)),
     "key": frozenset(),
     "key_defaults": frozenset(),
@@ -303,8 +312,9 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "idempotency": frozenset(),
     "limits": frozenset(),
     "prices": frozenset(),
+    "cache": frozenset(),
     "upstream": frozenset(),
-    "model": frozenset("targets balance hedge_after cache".split()),
+    "model": frozenset("targets balance hedge_after".split()),
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
@@ -323,8 +333,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "idempotency": _defaults(IdempotencySettings),
     "limits": _defaults(LimitSettings),
     "prices": {"file": None},
+    "cache": _defaults(CacheSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
-    "model": {"fallback": (), "fallback_on": {}, "prefill": False, "price": None},
+    "model": {"fallback": (), "fallback_on": {}, "prefill": False, "price": None, "cache": False},
     "processor": {},
 }
 

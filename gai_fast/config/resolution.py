@@ -44,6 +44,7 @@ from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
 from gai_fast.settings import (
     BreakerSettings,
+    CacheSettings,
     IdempotencySettings,
     KeyLimits,
     KeySettings,
@@ -86,6 +87,7 @@ class Loaded:
     idempotency: Table
     limits: Table
     prices: Table
+    cache: Table
     upstreams: list[Table]
     models: list[Table]
     processors: list[Table]
@@ -235,7 +237,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, idempotency, limits, key_defaults, prices = (
+        server, stream, store, idempotency, limits, key_defaults, prices, cache = (
             self._given.tables[section] for section in TABLES
         )
         named = self._by_name("upstream", self._given.upstreams)
@@ -253,6 +255,7 @@ class _Resolution:
             idempotency=IdempotencySettings(**_plain(idempotency)),
             limits=LimitSettings(**_plain(limits)),
             prices=replace(price_list, own=MappingProxyType(_own_prices(models))),
+            cache=CacheSettings(**_plain(cache)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),
@@ -413,7 +416,7 @@ class _Resolution:
                 own = {key: value for key, value in table.items() if key in STREAM}
                 identifier = table["id"].value if "id" in table else name
                 more: dict[str, Any] = {
-                    key: table[key].value for key in ("fallback", "fallback_on", "prefill") if key in table
+                    key: table[key].value for key in ("fallback", "fallback_on", "prefill", "cache") if key in table
                 }
                 if "price" in table:
                     more["price"] = made_price(table["price"].value, currency)

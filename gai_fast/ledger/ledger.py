@@ -180,7 +180,7 @@ class Ledger(ABC):
         if metrics.outcome == "refused":
             self.cancel(metrics.stream_id)
             return
-        usage = metrics.usage or {}
+        usage = {} if metrics.is_shared else metrics.usage or {}
         self.settle(metrics.stream_id, usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
 
     def left(self, key: KeySettings) -> Left | None:

@@ -26,7 +26,7 @@ from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome
 from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_process
 from gai_fast.net.spec import StreamSpec
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter
 from gai_fast.relay import Relay, State
 from gai_fast.request import Request
@@ -38,31 +38,6 @@ Continued = Literal["verified", "prefill"] | None
 
 _OPEN: Final = "breaker_open"
 _IDLE: Final[State] = State.IDLE
-
-
-class OpenExchange(Protocol):
-    """One request to an upstream and its response, under way."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all of the response has come, though the receiver may not have been given its last bytes."""
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it still waits for a connection, so that nothing was sent."""
-
-    @property
-    def resent(self) -> bool:
-        """Whether the request was written twice, as its first connection, a pooled one, was dead."""
-
-    def pause_reading(self) -> None:
-        """Stops reading the response; idempotent."""
-
-    def resume_reading(self) -> None:
-        """Goes on reading; idempotent."""
-
-    def close(self) -> None:
-        """Aborts at any moment; the receiver is not called afterwards; idempotent."""
 
 
 class AttemptRunner(Protocol):
@@ -314,7 +289,8 @@ class Attempts:
         """Sends the request of a spec, where the upstream's breaker admits it."""
         now = self._loop.time()
         upstream = spec.model.upstream
-        breaker = self._runner.breaker(upstream)
+        is_shared = spec.sharing is not None and spec.sharing.finds(spec)
+        breaker = None if is_shared else self._runner.breaker(upstream)
         if breaker is not None and not breaker.admits(now, self):
             raise Error(
                 "provider_unavailable",

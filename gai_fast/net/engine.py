@@ -23,7 +23,8 @@ from gai_fast.errors import Error
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
-from gai_fast.net.attempts import OpenExchange, Translate
+from gai_fast.net.answers import Answers
+from gai_fast.net.attempts import Translate
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
@@ -31,21 +32,23 @@ from gai_fast.net.pool import UpstreamPool, close_all, open_all
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
+from gai_fast.net.remainder import Nobody
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.tls import TLSFileError, TLSFiles
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
 from gai_fast.request import Request
 from gai_fast.settings import Settings, StreamSettings, UpstreamSettings
-from gai_fast.stores import LogHeader, StreamLog, open_store
+from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend
+from gai_fast.stores.mirror import IsGone
 from gai_fast.timers import TimerWheel
 from gai_fast.upstream_errors import for_client
 
@@ -106,6 +109,10 @@ class Engine:
         self.store.cancel_here = self._cancel_here
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """What keys use of their limits, and what they spend."""
+        self.answers: Answers | None = None
+        """The answers that streams share; made for the first stream that asks for one."""
+        self._memory = memory
+        self._is_gone: IsGone | None = None
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
@@ -191,6 +198,8 @@ class Engine:
         """
         old, self.settings = self.settings, settings
         self.store.use(settings.idempotency.ttl)
+        if self.answers is not None:
+            self.answers.use(settings.cache)
         self._processors = [read_processor(entry) for entry in settings.processors]
         upstreams, formers = _upstreams(settings), _upstreams(old)
         wanted = {_pool_key(each) for each in upstreams.values()}
@@ -240,6 +249,19 @@ class Engine:
             self._refused(spec, stream_id, error)
             raise
         return session
+
+    def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
+        """Starts a stream that is for its figures alone: it has no client, and counts as none.
+
+        Args:
+            spec: The first attempt.
+            stream_id: As for `start`.
+            clock: As for `start`.
+
+        Raises:
+            Error: As `start`.
+        """
+        Session(self, spec, Nobody(), stream_id=stream_id, clock=clock, loop=self._loop)
 
     # -- durable streams --
 
@@ -313,7 +335,11 @@ class Engine:
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
         """Finds out when a stream was followed in another process last; as `PublicationRunner.look_elsewhere`."""
-        if not self.store.is_shared:
+        self.look_in(self.store, log, found)
+
+    def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
+        """As `look_elsewhere`, for a log of any store."""
+        if not store.is_shared:
             found(math.inf)
             return
 
@@ -326,7 +352,7 @@ class Engine:
                 logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
             found(math.inf if bug is not None else task.result())
 
-        look = self._loop.create_task(self.store.followed_ago(log))
+        look = self._loop.create_task(store.followed_ago(log))
         self._looks.add(look)
         look.add_done_callback(looked)
 
@@ -339,6 +365,26 @@ class Engine:
             is_first: The client has started the stream.
         """
         return WholeFollower(log, client, self._publications.get(log.header.stream_id), is_first=is_first)
+
+    def know_workers(self, is_gone: IsGone) -> None:
+        """As `Store.know_workers`, for every store of the engine."""
+        self._is_gone = is_gone
+        self.store.know_workers(is_gone)
+
+    def shared_answers(self, now_ms: Callable[[], int]) -> Answers | None:
+        """Returns the answers that streams share; `None` where none are (`[cache] ttl` is 0).
+
+        Args:
+            now_ms: Milliseconds since the epoch.
+        """
+        settings = self.settings
+        if not settings.cache.ttl:
+            return None
+        if self.answers is None:
+            self.answers = Answers(
+                self, settings.cache, settings.store, self._loop, now_ms, self._memory, self._is_gone
+            )
+        return self.answers
 
     def may_drain(self) -> bool:
         """Whether one more stream may go on without a follower until its end; if so, it is counted."""
@@ -380,7 +426,9 @@ class Engine:
                 is logged.
         """
         try:
-            return self._open(spec, receiver, stream_id, number)
+            if spec.sharing is None:
+                return self._open(spec, receiver, stream_id, number)
+            return spec.sharing.open(spec, receiver, lambda call: self._open(spec, call, stream_id, number))
         except Error:
             raise
         except Exception as problem:
@@ -488,8 +536,11 @@ class Engine:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
         self._publications.pop(session.stream_id, None)
-        session.metrics = session.measured(outcome)
-        tell_sinks(self.sinks, session.metrics)
+        session.metrics = metrics = session.measured(outcome)
+        sharing = session.spec.sharing
+        told = metrics if sharing is None else sharing.ended(session.spec, metrics)
+        if told is not None:
+            tell_sinks(self.sinks, told)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
         """Gives the sinks the figures of a stream that never began."""
@@ -528,7 +579,8 @@ class Engine:
         """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
-        return close_all([*self._pools.values(), self.ledger, self.store])
+        answers = [] if self.answers is None else [self.answers]
+        return close_all([*self._pools.values(), self.ledger, *answers, self.store])
 
 
 def _stopped() -> Error:

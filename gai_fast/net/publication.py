@@ -239,6 +239,16 @@ class Publication:
 
     # -- followers --
 
+    @property
+    def followers(self) -> int:
+        """The number of its followers in this process."""
+        return len(self._followers)
+
+    @property
+    def are_slow(self) -> bool:
+        """Whether it has followers here, and all of them are paused."""
+        return self._are_slow
+
     def joined(self, follower: Follows) -> None:
         """A follower has come.
 

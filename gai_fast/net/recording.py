@@ -22,8 +22,7 @@ import orjson
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.attempts import OpenExchange
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream import OpenExchange, Receiver
 
 FORMAT: Final = 1
 

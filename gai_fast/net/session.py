@@ -183,8 +183,10 @@ class Session:
 
     def _begin_bill(self) -> None:
         """Charges the attempt by its own model's price from now on."""
-        upstream = self.attempts.upstream
-        self._bill.begin(upstream.provider.partition(":")[0], upstream.name, self.attempts.price)
+        upstream, sharing = self.attempts.upstream, self.attempts.spec.sharing
+        provider = upstream.provider.partition(":")[0]
+        is_free = sharing is not None and sharing.role != "miss"
+        self._bill.begin(provider, upstream.name, self.attempts.price, is_free=is_free)
 
     def _use_output(self, former: Output) -> None:
         """Writes to the output of the attempt's spec from now on, where that is another one than before."""
@@ -483,6 +485,7 @@ class Session:
             fallbacks=attempts.models - 1,
             key=spec.caller,
             bill=self._bill,
+            cache=None if spec.sharing is None else spec.sharing.role,
         )
 
     # -- out --

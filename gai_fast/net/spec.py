@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import Piece
+from gai_fast.errors import Error
 from gai_fast.events import Event
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.processors import Chain
+from gai_fast.providers import Adapter
 from gai_fast.request import Request
 from gai_fast.settings import ModelSettings
 from gai_fast.sinks import DeltaSink, FrameSink
@@ -54,6 +58,45 @@ LIBRARY: Final = "library"
 """The transport of a stream that a program in this process reads."""
 
 
+Role = Literal["hit", "joined", "miss"]
+"""Where the answer of a stream that may share one comes from: it was kept, another stream began its call, or this one
+did."""
+
+Asked = tuple[Adapter, Callable[[Error], Error], OpenExchange]
+"""What `Engine.open` returns."""
+
+
+class Sharing(Protocol):
+    """A stream's way to the answers that it may share with others (`net/answers.py`)."""
+
+    @property
+    def role(self) -> Role:
+        """Where the answer of the attempt comes from."""
+
+    def finds(self, spec: StreamSpec) -> bool:
+        """Whether an attempt needs no call of its own, so that the upstream's breaker does not matter."""
+
+    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
+        """Makes an attempt, as `Engine.open`.
+
+        Args:
+            spec: The attempt.
+            receiver: Gets the response.
+            ask: Sends the request, where nobody has.
+        """
+
+    def ended(self, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
+        """The stream has ended.
+
+        Args:
+            spec: Its last attempt.
+            metrics: Its figures.
+
+        Returns:
+            The figures to be told; `None`: they are told when what it leaves behind has ended.
+        """
+
+
 @dataclass(slots=True, init=False)  # mypyc leaves the `__init__` that `dataclass` makes interpreted: 1.5 µs
 class StreamSpec:
     """One answer to ask for.
@@ -81,6 +124,7 @@ class StreamSpec:
         trace_id: The 32 hex digits of `traceparent`, where there is one.
         endpoint: The route.
         transport: `sse`, `ndjson`, `ws`, `json` or `LIBRARY`.
+        sharing: The way to answers that the stream may share; `None`: it has its own.
     """
 
     model: ModelSettings
@@ -104,6 +148,7 @@ class StreamSpec:
     trace_id: str | None
     endpoint: str
     transport: str
+    sharing: Sharing | None
 
     def __init__(
         self,
@@ -129,6 +174,7 @@ class StreamSpec:
         trace_id: str | None = None,
         endpoint: str = "",
         transport: str = "",
+        sharing: Sharing | None = None,
     ) -> None:
         self.model = model
         self.request = request
@@ -151,6 +197,7 @@ class StreamSpec:
         self.trace_id = trace_id
         self.endpoint = endpoint
         self.transport = transport
+        self.sharing = sharing
 
     def to(self, model: ModelSettings, *, has_begun: bool) -> StreamSpec:
         """Returns the same spec for another model.
@@ -164,4 +211,6 @@ class StreamSpec:
         """
         if self.other is None:
             return replace(self, model=model)
-        return self.other(model, self if has_begun else None)
+        spec = self.other(model, self if has_begun else None)
+        spec.sharing = self.sharing
+        return spec

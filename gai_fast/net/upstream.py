@@ -55,6 +55,31 @@ class Receiver(Protocol):
         """
 
 
+class OpenExchange(Protocol):
+    """One request to an upstream and its response, under way."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the response has come, though the receiver may not have been given its last bytes."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it still waits for a connection, so that nothing was sent."""
+
+    @property
+    def resent(self) -> bool:
+        """Whether the request was written twice, as its first connection, a pooled one, was dead."""
+
+    def pause_reading(self) -> None:
+        """Stops reading the response; idempotent."""
+
+    def resume_reading(self) -> None:
+        """Goes on reading; idempotent."""
+
+    def close(self) -> None:
+        """Aborts at any moment; the receiver is not called afterwards; idempotent."""
+
+
 # ---- one request and its answer ------------------------------------------------------------------------------------
 
 

@@ -38,12 +38,12 @@ _ALLOWED_HEADERS: Final = (
     "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
     "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
-    "x-stainless-read-timeout"
+    "x-stainless-read-timeout, x-gai-cache"
 )
 EXPOSE: Final = "access-control-expose-headers"
 _EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, x-gai-cost, idempotent-replayed, retry-after, "
-    "retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
+    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
+    "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )

@@ -29,6 +29,11 @@ from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
 from gai_fast.stores.claims import MemoryClaims, no_room
 
+IDEMPOTENCY: Final = "idempotency"
+ANSWERS: Final = "answers"
+KEYS: Final = (IDEMPOTENCY, ANSWERS)
+"""The keys that the supervisor holds, each kind within `limits.claims`: requests that ask for kept answers take no room
+from idempotency keys."""
 _NO_ROOM: Final = "no room"
 """The answer of the supervisor where it holds too many keys."""
 
@@ -304,7 +309,10 @@ class Answers:
         return [each for each, log in logs.items() if log is not None and log.broken is None]
 
     def _find(self, stream_id: str) -> StreamLog | None:
-        return self._engine.store.find_here(stream_id)
+        log = self._engine.store.find_here(stream_id)
+        if log is None and self._engine.answers is not None:
+            return self._engine.answers.store.find_here(stream_id)
+        return log
 
 
 def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:
@@ -371,14 +379,20 @@ class PeerBackend(Backend):
     Args:
         peers: The others.
         supervisor: Has the idempotency keys.
+        keys: Which keys of the supervisor are meant, one of `KEYS`.
     """
 
     is_copy = False
 
-    def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
+    def __init__(self, peers: Peers, supervisor: SupervisorQuestions, keys: str = IDEMPOTENCY) -> None:
         self._peers = peers
         self._supervisor = supervisor
+        self._keys = keys
         self._asked: dict[int, _Question] = {}  # by worker: those whose news are not all taken yet
+
+    def beside(self) -> PeerBackend:
+        """The same for the answers that are kept."""
+        return PeerBackend(self._peers, self._supervisor, ANSWERS)
 
     async def open(self) -> None:
         """Does nothing: the bus is there."""
@@ -524,7 +538,7 @@ class PeerBackend(Backend):
 
     async def _ask(self, kind: str, *items: Any) -> Any:
         try:
-            return await self._supervisor.ask(kind, *items)
+            return await self._supervisor.ask(kind, self._keys, *items)
         except Error as problem:
             raise StoreError("unreachable", str(problem)) from None
 
@@ -536,11 +550,11 @@ def _read_news(news: list[Any]) -> News:
 
 
 class ClaimHome:
-    """The idempotency keys of `memory://`, in the supervisor: as many as one process may hold, for all workers and for
-    those that are gone."""
+    """The idempotency keys of `memory://`, and those of kept answers, in the supervisor: of each kind as many as one
+    process may hold, for all workers and for those that are gone."""
 
     def __init__(self) -> None:
-        self._claims = MemoryClaims(time.monotonic)
+        self._homes = {keys: MemoryClaims(time.monotonic) for keys in KEYS}
 
     def answer(self, kind: str, items: Sequence[Any]) -> Any:
         """Answers a worker.
@@ -549,14 +563,16 @@ class ClaimHome:
             kind: `claim`, `standing` or `release`.
             items: As `PeerBackend` sends them.
         """
+        keys, *rest = items
+        claims = self._homes[keys]
         if kind == "claim":
-            key, ttl, *fields = items
+            key, ttl, *fields = rest
             claim = Claim(*fields)
-            standing = self._claims.claim(key, claim, ttl)
-            if standing is None and len(self._claims) > LIMITS.claims:
-                self._claims.release(key, claim.stream_id)
+            standing = claims.claim(key, claim, ttl)
+            if standing is None and len(claims) > LIMITS.claims:
+                claims.release(key, claim.stream_id)
                 return _NO_ROOM
             return standing
         if kind == "standing":
-            return self._claims.standing(*items)
-        return self._claims.release(*items)
+            return claims.standing(*rest)
+        return claims.release(*rest)

@@ -27,11 +27,13 @@ from gai_fast.net.view import NATIVE, View, view_of
 from gai_fast.providers import get_provider
 from gai_fast.reading import estimated_tokens, parse_object, parse_request
 from gai_fast.request import Request
+from gai_fast.server.caching import asks, begin_later, shared_answer, tell
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes, form_of
 from gai_fast.server.idempotency import KEY_HEADERS, Follow, KeyedRequest, KeyedRequests, Start, expired, key_of, keyed
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
+from gai_fast.server.pending import PendingAnswers
 from gai_fast.server.quotas import Quotas, tokens_of
 from gai_fast.server.replies import Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
@@ -57,6 +59,7 @@ class StreamRoutes:
         self.responses = ResponseRoutes(engine, self.durable)
         self.quotas = Quotas(engine)
         self._keyed = KeyedRequests(engine)
+        self._looking = PendingAnswers()
         self._engine = engine
         self._specs = SpecBuilder(engine)
 
@@ -243,8 +246,9 @@ class StreamRoutes:
     ) -> None:
         media_type = "application/json" if spec.hold else negotiated.format.media_type(negotiated.framing)
         stream = spec.model.stream
+        is_asking = asks(incoming, spec.model)
         if key is not None:
-            self._answer_keyed(incoming, negotiated, context, spec, key, media_type)
+            self._answer_keyed(incoming, negotiated, context, spec, key, media_type, is_asking=is_asking)
             return
         tokens = tokens_of(incoming, spec)  # before the connection drops the body, when its response begins
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
@@ -257,10 +261,25 @@ class StreamRoutes:
 
         def start() -> None:
             if spec.log_header is not None:
-                self._follow(self._publish(spec, context).log, client, view, stream, is_first=True)
+                log = self._publish(spec, context).log
+                if is_asking:
+                    tell(self._engine, client, spec.sharing)
+                self._follow(log, client, view, stream, is_first=True)
             else:
                 client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
+                if is_asking:
+                    tell(self._engine, client, spec.sharing)
 
+        if is_asking:
+            spec.sharing = sharing = shared_answer(self._engine, incoming.caller)
+            if sharing is not None and sharing.must_look(spec):
+                admit = self.quotas.admission(incoming, tokens, context.stream_id)
+
+                def run() -> None:
+                    self.quotas.run(context.stream_id, start)
+
+                self._looking.add(incoming, client, begin_later(sharing, spec, admit, run))
+                return
         self.quotas.begin(incoming, tokens, context.stream_id, client, start)
 
     def _answer_keyed(
@@ -271,11 +290,15 @@ class StreamRoutes:
         spec: StreamSpec,
         key: str,
         media_type: str,
+        *,
+        is_asking: bool,
     ) -> None:
         def begin() -> Publication:
             return self._publish(spec, context)
 
         def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
+            if is_asking and is_first:
+                tell(self._engine, response, None)
             if log.lost and not is_first and (spec.hold or negotiated.format.name != NATIVE):
                 raise expired()  # its beginning is not kept, and this form cannot tell that
             self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=is_first)

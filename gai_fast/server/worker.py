@@ -387,7 +387,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     try:
         running.service.streams.durable.others = peers
         running.service.admin.others = peers
-        running.engine.store.know_workers(peers.is_gone)
+        running.engine.know_workers(peers.is_gone)
         await bus.open(Answers(running.engine).handlers)
         link.serve(Worker(running, link, bound.certificate))
         link.send("ready")

@@ -21,6 +21,9 @@ import msgspec
 from gai_fast.events import SCHEMA
 from gai_fast.formats import Framing
 
+CALLS: Final = "upstream"
+"""The format of the log of a call to an upstream (`net/shared_call.py`): no client is sent it."""
+
 # A line end within a text is escaped, so a text never matches.
 _SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]{1,19})$", re.M)
 # The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
@@ -62,7 +65,7 @@ class LogHeader(NamedTuple):
     @property
     def is_numbered(self) -> bool:
         """Whether each frame holds its number, so that a piece can be cut after any of its events."""
-        return self.framing == "sse" or (self.framing == "ndjson" and self.format == "gai")
+        return self.framing == "sse" or (self.framing == "ndjson" and self.format in ("gai", CALLS))
 
 
 class Ending(NamedTuple):

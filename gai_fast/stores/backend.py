@@ -137,6 +137,10 @@ class Backend(ABC):
 
     is_copy: ClassVar[bool] = True
 
+    def beside(self) -> Backend:
+        """Returns a backend in the same place for another `Store` of this process, whose keys are its own."""
+        return self
+
     @abstractmethod
     async def open(self) -> None:
         """Connects, and makes sure that the store can be read and written."""

@@ -97,6 +97,11 @@ class Journal:
         """Whether pieces may be read before they are written, as the store fails."""
         return self.health.problem is not None
 
+    def keep(self, ttl: float, max_bytes: int) -> None:
+        """Keeps the copies of streams that end from now on by other bounds; as `LogMemory.keep`."""
+        self._ttl = ttl
+        self._max_bytes = max_bytes
+
     def begin(self, log: StreamLog) -> None:
         """Copies a log from now on, until its end."""
         if self._is_stopped:

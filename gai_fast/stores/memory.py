@@ -318,6 +318,17 @@ class LogMemory:
     def __len__(self) -> int:
         return len(self._logs)
 
+    def keep(self, ttl: float, max_bytes: int) -> None:
+        """Keeps by other bounds from now on; logs that have ended keep their time.
+
+        Args:
+            ttl: Seconds after the end of a stream.
+            max_bytes: Bytes of all logs.
+        """
+        self._ttl = ttl
+        self.max_bytes = max_bytes
+        self.make_room()
+
     def create(self, header: LogHeader) -> StreamLog:
         """Makes the log of a stream that begins.
 

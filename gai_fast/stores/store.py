@@ -15,6 +15,7 @@ import asyncio
 import math
 import secrets
 from collections import OrderedDict
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -239,6 +240,18 @@ class Store:
         """
         self._claim_ttl = claim_ttl
         self._budget.use(claim_ttl)
+
+    def keep(self, ttl: float, max_bytes: int) -> None:
+        """Keeps logs that end from now on for another time, and all of them within another size.
+
+        Args:
+            ttl: Seconds.
+            max_bytes: Bytes.
+        """
+        self._settings = replace(self._settings, ttl=ttl, max_bytes=max_bytes)
+        self.memory.keep(ttl, max_bytes)
+        if self._journal is not None:
+            self._journal.keep(ttl, max_bytes)
 
     async def claim(self, key: str, claim: Claim) -> Claim | None:
         """Takes an idempotency key; atomic over all processes that share the store.

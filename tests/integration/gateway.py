@@ -26,6 +26,7 @@ import uvloop
 from gai_fast.cli.mock import Mock
 from gai_fast.server.serving import Running, start
 from gai_fast.settings import (
+    CacheSettings,
     LimitSettings,
     ModelSettings,
     PriceSettings,
@@ -362,7 +363,7 @@ def weather_tool(asked: list[Any]) -> Handler:
     return handler
 
 
-def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Settings:
+def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> Settings:
     """A configuration: model `m` speaks OpenAI's dialect, `claude` Anthropic's; each option goes where it belongs.
 
     The upstream `native` speaks OpenAI's Responses API.
@@ -391,6 +392,8 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
     )
     keys = options.pop("keys", ())
     prices = options.pop("prices", PriceSettings())
+    cache: CacheSettings = options.pop("cache", CacheSettings())
+    cached, price = options.pop("cached", False), options.pop("price", None)
     totals = LimitSettings(**chosen(LimitSettings))
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
@@ -401,13 +404,13 @@ def settings_for(url: str | None, *, demo: bool = False, **options: Any) -> Sett
         upstreams["native"] = UpstreamSettings(
             "native", "openai-compatible:responses", f"{url}/v1", Secret(KEY), **limits
         )
-        models["m"] = ModelSettings("m", upstreams["up"], "mock", stream)
+        models["m"] = ModelSettings("m", upstreams["up"], "mock", stream, cache=cached, price=price)
         models["claude"] = ModelSettings("claude", upstreams["anthropic"], "mock", stream)
     if url is None or demo:
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
-    parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals, "prices": prices}
-    return Settings(**parts, upstreams=upstreams, models=models)
+    parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals}
+    return Settings(**parts, prices=prices, cache=cache, upstreams=upstreams, models=models)
 
 
 class Gateway:

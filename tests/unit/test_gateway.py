@@ -18,6 +18,7 @@ from gai_fast.events import Event
 from gai_fast.gateway import Gateway
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.settings import CacheSettings
 from tests.unit.mocked import settings_for
 from tests.waiting import SECONDS, until
 
@@ -402,3 +403,25 @@ class TestGateway:
         file.write_text("[server]\nprot = 1\n")
         with pytest.raises(ConfigError, match="port"):
             Gateway.from_config(file)
+
+
+class TestSharedAnswers:
+    @pytest.mark.parametrize("resumable", [False, True])
+    async def test_programs_share_the_answers_of_models_that_say_so(self, mock: Mock, resumable: bool) -> None:
+        settings = settings_for(mock)
+        models = {name: dataclasses.replace(model, cache=True) for name, model in settings.models.items()}
+        ended: list[StreamMetrics] = []
+
+        class Sink:
+            def stream_ended(self, metrics: StreamMetrics) -> None:
+                ended.append(metrics)
+
+        shared = dataclasses.replace(settings, models=models, cache=CacheSettings(ttl=60.0))
+        async with Gateway(shared, sinks=[Sink()]) as gateway:
+            texts = []
+            for _ in range(2):
+                async with gateway.stream({**QUERY, "resumable": resumable}) as stream:
+                    texts.append((await stream.result()).text)
+        assert texts[0] == texts[1] != ""
+        assert len(mock.requests) == 1
+        assert [metrics.cache for metrics in ended] == ["miss", "hit"]

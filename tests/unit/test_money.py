@@ -166,3 +166,18 @@ def test_prices_pass_between_processes() -> None:
     settings = Settings(prices=PriceSettings({("openai", "m"): PRICE}, {}, "2026-11-20"))
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert copy.deepcopy(PRICE) == PRICE
+
+
+def test_an_answer_that_another_stream_has_asked_for_costs_nothing() -> None:
+    bill = Bill()
+    bill.begin("openai", "up", PRICE, is_free=True)
+    bill.charge_last(usage(1000, 1000), None)
+    assert bill.charges == (Charge("openai", "up", 0, "USD"),)
+    bill.charge_last(usage(1000, 1000), 7)
+    assert bill.total() == (0, "USD")
+    bill.begin("openai", "up", None, is_free=True)
+    bill.charge_last(usage(1000, 1000), None)
+    assert bill.total() is None, "there is no price to be spared"
+    bill.begin("openai", "up", PRICE)
+    bill.charge_last(usage(1000, 0), None)
+    assert bill.total() == (3000 * MICRO, "USD")

@@ -24,7 +24,7 @@ def test_no_key_is_both_supported_and_refused() -> None:
         assert not later & set(SECTIONS.get(section, SECTIONS))
 
 
-@pytest.mark.parametrize("section", ["otel", "cache"])
+@pytest.mark.parametrize("section", ["otel"])
 def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str) -> None:
     [told] = folder.problems(f"[{section}]")
     assert told.startswith("gai-fast.toml:1: ")

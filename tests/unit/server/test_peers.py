@@ -22,7 +22,7 @@ from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
 from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
 from gai_fast.server.supervisor import WORKERS
-from gai_fast.settings import Settings
+from gai_fast.settings import CacheSettings, Settings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores import mirror as mirrors
 from gai_fast.stores.backend import StoreError
@@ -505,3 +505,31 @@ async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
         both.supervisor.made = 3
         assert await both.peers.all_streams() == [{"total": 0, "data": []}]
         assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False
+
+
+async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.server.peers.LIMITS", replace(LIMITS, claims=2))
+    async with pair(tmp_path) as both:
+        answers = both.backend.beside()
+        for number in range(2):
+            assert await answers.claim(f"key {number}", Claim("s", "f"), 60.0) is None
+        with pytest.raises(Error):
+            await answers.claim("key 2", Claim("s", "f"), 60.0)
+        assert await both.backend.claim("key 0", Claim("t", "f"), 60.0) is None
+        assert await answers.standing("key 0") == Claim("s", "f")
+        assert await answers.release("key 0", "s")
+        assert await both.backend.standing("key 0") == Claim("t", "f")
+
+
+async def test_the_logs_of_shared_answers_are_found_by_other_workers(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        both.two.use(Settings(cache=CacheSettings(ttl=60.0)))
+        answers = both.two.shared_answers(lambda: 0)
+        assert answers is not None
+        header = LogHeader("a" * 22 + SERVER + "2", "answers anna", "m", "upstream", "ndjson")
+        answers.store.create(header).append(b'{"seq":1,"at":0}\n', 1)
+        found = await both.backend.load(header.stream_id)
+        assert found is not None
+        assert [record.piece for record in found.news.records] == [b'{"seq":1,"at":0}\n']

@@ -656,3 +656,14 @@ async def test_a_silent_streams_copy_is_prolonged(make: Make, world: World, time
     await until(lambda: world.batches)
     [[change]] = world.batches
     assert (change.keep, change.records, change.header) == (LIMITS.copy_life, [], None)
+
+
+async def test_other_bounds_hold_for_the_copies_of_streams_that_end_from_then_on(make: Make, world: World) -> None:
+    process = make(ttl=100.0)
+    log = process.begin()
+    process.journal.keep(10.0, 65536)
+    log.append(b"id: s.1\ndata: {}\n\n", 1)
+    log.end(FINISHED)
+    await until(lambda: "s" in world.copies and world.copies["s"].ending is not None)
+    kept = [change.keep for batch in world.batches for change in batch if change.ending is not None]
+    assert kept == [10.0]

@@ -625,3 +625,20 @@ def test_the_memory_has_one_address() -> None:
     assert check_url("memory://", Path()) == "memory://"
     with pytest.raises(ValueError, match='must be "memory://": the memory has no address'):
         check_url("memory://host", Path())
+
+
+def test_other_bounds_hold_from_then_on(timers: TimerWheel, time: FakeTime) -> None:
+    memory = LogMemory(StoreSettings(ttl=100.0), timers)
+    old, new = (memory.create(LogHeader(name, "caller", "m", "gai", "sse")) for name in ("old", "new"))
+    old.end(Ending("finished"))
+    memory.keep(10.0, 1 << 20)
+    new.end(Ending("finished"))
+    time.advance(11.0)
+    assert memory.find("old") is old, "it keeps its time"
+    time.advance(90.0)
+    assert len(memory) == 0
+    big = memory.create(LogHeader("big", "caller", "m", "gai", "sse"))
+    big.append(b"id: big.1\ndata: {}\n\n" + b"x" * 100_000, 1)
+    big.end(Ending("finished"))
+    memory.keep(10.0, 65536)
+    assert memory.find("big") is None

@@ -1,0 +1,471 @@
+"""The answers that streams share: `[cache]`.
+
+Owns which requests are the same, whose answers a caller may get, and how long they are kept. `shared_call.py` has the
+calls and their logs; a `Store` of its own has the logs and finds those of other processes, within bounds that leave
+`[store]` alone.
+
+1. The key of a request is a digest of all that makes the answer: the caller (unless `scope = "all"`), the model with
+   the upstream that it means, and what the upstream is asked. Labels of a request (`LABELS`) are no part of it.
+2. A call that is under way is joined; an answer that is kept is replayed; else the stream begins a call of its own.
+   Attempts after a failure go the same way, so that streams which failed together ask again together.
+3. In a store that processes share, a call belongs to the process that has claimed its key; others find it there.
+4. Whatever fails here (the store, a log that is too long, no room) makes a call of the stream's own, never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from gai_fast._impl import encode_json
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.remainder import Remainder, remainder_spec
+from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
+from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
+from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.providers import Adapter, get_provider
+from gai_fast.request import Request
+from gai_fast.settings import CacheSettings, StoreSettings
+from gai_fast.stores import Claim, LogHeader, Store, StoreError, StreamLog, open_store
+from gai_fast.stores._base import CALLS
+from gai_fast.stores.backend import Backend
+from gai_fast.stores.mirror import IsGone
+from gai_fast.timers import Timers
+from gai_fast.upstream_errors import for_client
+
+LABELS: Final = ("metadata", "user", "safety_identifier", "prompt_cache_key")
+"""Members of a request that say whose it is or how it is booked; answers do not depend on them."""
+_OF_ONE_SENDING: Final[dict[str, Any]] = {
+    "model": msgspec.UNSET,
+    "metadata": {},
+    "json_snapshots": msgspec.UNSET,
+    "stream": True,
+    "resumable": False,
+    "request_id": msgspec.UNSET,
+    "idempotency_key": msgspec.UNSET,
+}
+"""Members of a native request that say nothing to the upstream but labels, with one value for all requests; the model
+is part of the key as what it means."""
+_ASKED: Final = ("provider", "upstream", "id")
+"""Who was asked for an answer, in the first line of its log."""
+_TRIES: Final = 3
+"""The number of times that a request frees a key whose answer is of no use."""
+_SPARE: Final = 64
+"""Keys of answers that may be gone already, before they are looked through."""
+
+
+class Home(Protocol):
+    """The part of the engine that the answers use."""
+
+    @property
+    def timers(self) -> Timers:
+        """The loop's timers."""
+
+    def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when a log was followed in another process last."""
+
+    def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
+        """Starts a stream without a client."""
+
+
+class Answers:
+    """The answers of one process that streams share.
+
+    Args:
+        home: The engine.
+        settings: `[cache]`.
+        store: `[store]`: where the answers are found, and how long one may be.
+        loop: The loop.
+        memory: As for `open_store`.
+        is_gone: As for `Store.know_workers`.
+        now_ms: Milliseconds since the epoch.
+
+    Attributes:
+        store: Has the logs.
+        settings: Likewise.
+        loop: Likewise.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: CacheSettings,
+        store: StoreSettings,
+        loop: asyncio.AbstractEventLoop,
+        now_ms: Callable[[], int],
+        memory: Backend | None = None,
+        is_gone: IsGone | None = None,
+    ) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.now_ms = now_ms
+        own = StoreSettings(store.url, settings.ttl, settings.max_bytes, store.max_stream_bytes)
+        beside = None if memory is None else memory.beside()
+        self.store = open_store(own, home.timers, claim_ttl=_claim_ttl(settings), memory=beside)
+        self._home = home
+        self._is_gone = is_gone
+        self._calls: dict[str, SharedCall] = {}  # by key: those that may be joined
+        self._running: set[SharedCall] = set()
+        self._kept: dict[str, StreamLog] = {}  # by key
+        self._claimed: dict[str, str] = {}  # by key: the stream ids of calls whose keys are claimed
+        self._opening: asyncio.Task[None] | None = None
+        self._open_again = -math.inf
+
+    def use(self, settings: CacheSettings) -> None:
+        """Keeps answers by other settings from now on."""
+        self.settings = settings
+        self.store.use(_claim_ttl(settings))
+        self.store.keep(settings.ttl, settings.max_bytes)
+
+    async def close(self) -> None:
+        """Forgets every answer; the streams have ended."""
+        for call in tuple(self._running):  # streams of other processes may read them
+            call.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        self._calls.clear()
+        self._kept.clear()
+        await self.store.close()
+
+    # -- of this process --
+
+    def find(self, key: str) -> tuple[StreamLog, SharedCall | None] | None:
+        """Returns the log of an answer that is kept or under way in this process, and the call where it is."""
+        call = self._calls.get(key)
+        if call is not None:
+            return None if call.log.lost else (call.log, call)
+        log = self._kept.get(key)
+        if log is None:
+            return None
+        if self.store.find_here(log.header.stream_id) is log and not log.lost:
+            return log, None
+        del self._kept[key]
+        return None
+
+    def begin(self, key: str, header: LogHeader) -> SharedCall:
+        """Makes a call that others may join from now on.
+
+        Raises:
+            Error: There is no room.
+        """
+        call = SharedCall(self, key, self.store.create(header), self.loop)
+        self._calls[key] = call
+        self._running.add(call)
+        return call
+
+    def claimed(self, key: str, stream_id: str) -> None:
+        """The key of a call is claimed in the store; it is freed if the call fails."""
+        self._claimed[stream_id] = key
+
+    def read_on(self, spec: StreamSpec, stream_id: str) -> None:
+        """Starts a stream without a client; as `Engine.read_on`."""
+        self._home.read_on(spec, stream_id, Clock(self.now_ms))
+
+    # -- calls (`CallRunner`) --
+
+    @property
+    def timers(self) -> Timers:
+        """The loop's timers."""
+        return self._home.timers
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may read calls of this one."""
+        return self.store.is_shared
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when a call was read in another process last."""
+        self._home.look_in(self.store, log, found)
+
+    def may_drain(self) -> bool:
+        """Never: a call lives for its readers."""
+        return False
+
+    def drained(self) -> None:
+        """None is."""
+
+    def failed(self, call: SharedCall) -> None:
+        """Nobody may join a call any more."""
+        if self._calls.get(call.key) is call:
+            del self._calls[call.key]
+        key = self._claimed.pop(call.log.header.stream_id, None)
+        if key is not None:
+            self.store.abandon(key, call.log.header.stream_id)
+
+    def ended(self, call: SharedCall) -> None:
+        """A call is over."""
+        self._running.discard(call)
+
+    def kept(self, call: SharedCall) -> None:
+        """A call's answer is kept from now on."""
+        self._claimed.pop(call.log.header.stream_id, None)
+        if self._calls.get(call.key) is not call:
+            return
+        del self._calls[call.key]
+        self._kept[call.key] = call.log
+        if len(self._kept) > 2 * len(self.store.memory) + _SPARE:
+            find = self.store.find_here
+            self._kept = {key: log for key, log in self._kept.items() if find(log.header.stream_id) is log}
+
+    # -- of other processes --
+
+    async def claim(self, key: str, stream_id: str) -> StreamLog | None:
+        """Claims a key, unless another process has an answer of use.
+
+        Returns:
+            Its log; `None`: the key is claimed.
+
+        Raises:
+            Error: The store is of no use now, or too many others claim this key.
+            StoreError: It cannot be opened.
+        """
+        await self._open()
+        claim = Claim(stream_id, "", self.now_ms())
+        for _ in range(_TRIES):
+            standing = await self.store.claim(key, claim)
+            if standing is None:
+                return None
+            log = await self._found(standing.stream_id)
+            if log is not None:
+                return log
+            await self.store.release(key, standing.stream_id)
+        raise Error("overloaded", "other requests claim this answer at the same time", reason="store")
+
+    async def _found(self, stream_id: str) -> StreamLog | None:
+        try:
+            log = await self.store.find(stream_id)
+        except Error as error:
+            if error.reason not in ("worker_lost", "log_damaged"):
+                raise
+            return None
+        return log if log is not None and self._is_of_use(log) else None
+
+    def _is_of_use(self, log: StreamLog) -> bool:
+        """Whether an answer of another process can be read, and is not too old: its log may have come here later."""
+        if log.lost or not log.last_seq or log.broken is not None or log.header.format != CALLS:
+            return False
+        if log.ending is not None and log.ending.state != "finished":
+            return False
+        try:
+            about = first_line(log).told
+            if not all(isinstance(about[name], str) for name in _ASKED):
+                return False
+            get_provider(about["provider"])
+            age = (self.now_ms() - float(about["began_ms"])) / 1e3 - last_line(log).at
+        except (ValueError, KeyError, TypeError):  # of another release, or a damaged copy
+            return False
+        return log.ending is None or age < self.settings.ttl
+
+    async def _open(self) -> None:
+        """Opens the store, once; where that failed, not again for a while."""
+        now = self.loop.time()
+        if self._opening is None:
+            if now < self._open_again:
+                raise Error("overloaded", "the store is out of reach", reason="store")
+            self._opening = asyncio.ensure_future(self.store.open())
+        try:
+            await asyncio.shield(self._opening)
+        except StoreError:
+            self._opening, self._open_again = None, now + LIMITS.store_retry
+            raise
+        if self._is_gone is not None:
+            self.store.know_workers(self._is_gone)
+
+
+class SharedAnswer:
+    """The way of one stream to the answers that it may share; a `Sharing`.
+
+    Args:
+        answers: The answers.
+        caller: The name of its key.
+        new_id: Makes ids of logs, as of streams.
+
+    Attributes:
+        role: Where the answer of the attempt under way comes from.
+    """
+
+    def __init__(self, answers: Answers, caller: str, new_id: Callable[[], str]) -> None:
+        self.role: Role = "miss"
+        self._answers = answers
+        self._whose = "" if answers.settings.scope == "all" else caller
+        self._is_paced = answers.settings.pace == "recorded"
+        self._new_id = new_id
+        self._key: tuple[StreamSpec, str] | None = None  # of the last attempt
+        self._found: tuple[str, StreamLog] | None = None  # in another process
+        self._claimed: tuple[str, str] | None = None  # a key, and the id of the call's log
+        self._reader: SharedReader | None = None
+
+    def must_look(self, spec: StreamSpec) -> bool:
+        """Whether `look` must be awaited before the stream starts: other processes may have an answer."""
+        return self._answers.store.is_shared and self._answers.find(self._key_of(spec)) is None
+
+    async def look(self, spec: StreamSpec) -> None:
+        """Looks for an answer in other processes, or claims the right to ask for it."""
+        key, stream_id = self._key_of(spec), self._new_id()
+        try:
+            log = await self._answers.claim(key, stream_id)
+        except (Error, StoreError):
+            return  # rule 4
+        if log is None:
+            self._claimed = key, stream_id
+        else:
+            self._found = key, log
+
+    def leave(self) -> None:
+        """Gives back what `look` has claimed: the stream was refused before its first attempt."""
+        claimed, self._claimed = self._claimed, None
+        if claimed is not None:
+            self._answers.store.abandon(*claimed)
+
+    # -- `Sharing` --
+
+    def finds(self, spec: StreamSpec) -> bool:
+        """Whether there is an answer, so that the upstream is not asked."""
+        return self._find(self._key_of(spec)) is not None
+
+    def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
+        """Makes an attempt: rule 2."""
+        key = self._key_of(spec)
+        found = self._find(key)
+        claimed, self._claimed = self._claimed, None
+        if claimed is not None and (found is not None or claimed[0] != key):
+            self._answers.store.abandon(*claimed)
+            claimed = None
+        if found is None:
+            return self._begin(key, spec, receiver, ask, claimed)
+        log, call = found
+        is_kept = is_whole(log)
+        self.role = "hit" if is_kept else "joined"
+        is_paced = is_kept and self._is_paced
+        reader = SharedReader(log, receiver, call, self._answers.loop, is_paced=is_paced, is_stale=is_kept)
+        self._reader = reader
+        return *_parts(log, spec), reader
+
+    def ended(self, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
+        """The stream has ended: an answer with which it finished may be kept; one that it leaves has a remainder."""
+        reader = self._reader
+        if reader is None or reader.call is None:
+            return metrics
+        call = reader.call
+        if metrics.outcome == "finished":
+            call.approve()
+        elif self.role == "miss" and call.goes_on:
+            others = call.publication.followers - (not reader.is_closed)
+            if others > 0 or self._answers.is_shared:
+                return self._leave_behind(call, spec, metrics)
+        return metrics
+
+    # -- own --
+
+    def _begin(
+        self,
+        key: str,
+        spec: StreamSpec,
+        receiver: Receiver,
+        ask: Callable[[Receiver], Asked],
+        claimed: tuple[str, str] | None,
+    ) -> Asked:
+        """Begins a call."""
+        self.role, self._reader = "miss", None
+        answers, upstream = self._answers, spec.model.upstream
+        stream_id = self._new_id() if claimed is None else claimed[1]
+        try:
+            call = answers.begin(key, LogHeader(stream_id, _owner(self._whose), spec.model.name, CALLS, "ndjson"))
+        except Error:  # there is no room: rule 4
+            if claimed is not None:
+                answers.store.abandon(*claimed)
+            return ask(receiver)
+        if claimed is not None:
+            answers.claimed(*claimed)
+        asked: list[Asked] = []
+
+        def open_exchange(receiver: Receiver) -> OpenExchange:
+            asked.append(ask(receiver))
+            return asked[0][2]
+
+        is_open = False
+        try:
+            about = dict(zip(_ASKED, (upstream.provider, upstream.name, spec.model.id), strict=True))
+            call.open({**about, "began_ms": answers.now_ms()}, open_exchange)
+            is_open = True
+        finally:
+            if not is_open:
+                answers.failed(call)
+        self._reader = SharedReader(call.log, receiver, call, answers.loop, is_first=True)
+        return asked[0][0], asked[0][1], self._reader
+
+    def _leave_behind(self, call: SharedCall, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
+        """Has the rest of a call read, for which the caller of this stream pays."""
+        answers = self._answers
+
+        def read(receiver: Receiver) -> Asked:
+            return *_parts(call.log, spec), SharedReader(call.log, receiver, call, answers.loop, counts=False)
+
+        remainder = Remainder(call, metrics, read)
+        try:
+            answers.read_on(remainder_spec(spec, remainder), self._new_id())
+        except Error:
+            return metrics
+        return None
+
+    def _find(self, key: str) -> tuple[StreamLog, SharedCall | None] | None:
+        """The answer for a key, but none that an attempt before has failed with."""
+        found = self._answers.find(key)
+        if found is None and self._found is not None and self._found[0] == key and not self._found[1].lost:
+            found = self._found[1], None
+        if found is not None and self._reader is not None and found[0] is self._reader.log:
+            return None
+        return found
+
+    def _key_of(self, spec: StreamSpec) -> str:
+        if self._key is None or self._key[0] is not spec:
+            self._key = spec, key_of(spec, self._whose)
+        return self._key[1]
+
+
+def key_of(spec: StreamSpec, whose: str) -> str:
+    """The key of an attempt: rule 1.
+
+    Args:
+        spec: The attempt.
+        whose: The caller; empty for an answer that is every caller's.
+    """
+    model, upstream, request = spec.model, spec.model.upstream, spec.request
+    target = [upstream.name, upstream.provider, upstream.base_url, model.id]
+    about = [whose, model.name, target, model.stream.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
+    asked: Any
+    if isinstance(request, Request):
+        asked = msgspec.structs.replace(request, **_OF_ONE_SENDING)
+    else:
+        asked = {name: value for name, value in request.items() if name not in LABELS}
+    digest = blake2b(encode_json(about), digest_size=32, person=b"gai-fast answer")
+    digest.update(b"\n")
+    digest.update(msgspec.json.encode(asked, order="sorted"))
+    return f"answer {digest.hexdigest()}"
+
+
+def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error], Error]]:
+    """What reads the answer in a log, and what translates its errors: it may be that of another process's call."""
+    about = first_line(log).told
+    api = get_provider(about["provider"])
+    translate = partial(for_client, upstream=about["upstream"], keep_details=api.dialect == spec.dialect)
+    return api.adapter(about["id"]), translate
+
+
+def _owner(whose: str) -> str:
+    """The caller of a log, in place of a key's name: no caller has one with a space, so none can follow it."""
+    return f"answers {whose}"
+
+
+def _claim_ttl(settings: CacheSettings) -> float:
+    """Seconds for which a key is claimed: while the call may run, and while its answer is kept."""
+    return settings.ttl + LIMITS.shared_call

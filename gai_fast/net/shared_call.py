@@ -1,0 +1,496 @@
+"""One call to an upstream that several streams read, and its log: single flight, and the answers that are kept.
+
+Owns how a call's response is logged, how a stream reads it, and when a call ends. `answers.py` decides which streams
+share a call. To the upstream's exchange a call is its receiver; to a stream a reader of it is the exchange.
+
+1. A call's log has a line of JSON for each thing that its exchange told: numbered, with the seconds since it began. The
+   first line says who was asked, so that a reader needs nothing but the log, in whatever process it is.
+2. Every stream reads the log, that of the first request too. A reader that keeps up is given each line as it is logged;
+   one whose client is slow holds no more than one part of the log.
+3. That the call ends when the last reader leaves, and is paused while one would lose what it has not been given, is
+   the decision of `publication.py`, as for the followers of a durable stream. Where no other process may read it, it is
+   also paused while all readers are slow, as every upstream is for its one client.
+4. An answer is kept if the call ended well and a stream that read all of it finished. A call that nobody follows any
+   more is given up, unless its answer is known to be whole.
+5. A reader whose log ends without the end of the response (its process is gone, the call was given up) ends with a
+   failure of the network, after which its stream may ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+import orjson
+
+from gai_fast.errors import Error
+from gai_fast.events import Event
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import Outcome, StreamMetrics
+from gai_fast.net.publication import Publication
+from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.settings import StreamSettings
+from gai_fast.stores import StreamLog
+from gai_fast.timers import Timers
+
+_BAD_STATUS: Final = 400
+_FOLLOWED: Final = StreamSettings(on_disconnect="cancel")
+"""A call lives for its readers: a stream that goes on without a client goes on reading."""
+
+
+class CallRunner(Protocol):
+    """The part of the answers that a call and its publication use; the first four as `PublicationRunner`."""
+
+    @property
+    def timers(self) -> Timers:
+        """The loop's timers."""
+
+    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
+        """Finds out when the call was read in another process last."""
+
+    def may_drain(self) -> bool:
+        """Never: a call lives for its readers."""
+
+    def drained(self) -> None:
+        """None is."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may read the call."""
+
+    def failed(self, call: SharedCall) -> None:
+        """No other stream may join the call: it has failed, or is given up."""
+
+    def kept(self, call: SharedCall) -> None:
+        """The call's answer is whole."""
+
+    def ended(self, call: SharedCall) -> None:
+        """The call's log ends."""
+
+
+class Line(NamedTuple):
+    """A line of a call's log.
+
+    Args:
+        seq: Its number, from 1.
+        at: Seconds since the call began.
+        told: The rest of it.
+    """
+
+    seq: int
+    at: float
+    told: Mapping[str, Any]
+
+
+def is_whole(log: StreamLog) -> bool:
+    """Whether a call's log has all of an answer: its end was logged, or is its last line."""
+    if log.ending is not None or not log.last_seq:
+        return log.ending is not None and log.ending.state == "finished"
+    try:
+        return last_line(log).told.get("end", ...) is None
+    except ValueError:  # a damaged copy
+        return False
+
+
+def first_line(log: StreamLog) -> Line:
+    """Returns the first line of a call's log, which has one; it says who was asked.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    lines = read_lines(b"".join(log.read(0, 1).pieces))
+    if not lines:
+        raise ValueError("the first line of a call is missing")
+    return lines[0]
+
+
+def last_line(log: StreamLog) -> Line:
+    """Returns the last line of a call's log, which has one.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    lines = read_lines(b"".join(log.read(log.last_seq - 1, 1).pieces))
+    if not lines:
+        raise ValueError("the last line of a call is missing")
+    return lines[-1]
+
+
+def read_lines(data: bytes) -> list[Line]:
+    """Reads whole lines of a call's log.
+
+    Raises:
+        ValueError: They are none.
+    """
+    lines = []
+    for text in data.splitlines():
+        told = orjson.loads(text)
+        try:
+            lines.append(Line(told["seq"], float(told["at"]), told))
+        except (KeyError, TypeError) as problem:
+            raise ValueError(f"no line of a call: {problem}") from None
+    return lines
+
+
+class SharedCall:
+    """A call under way: the receiver of its exchange, which logs what comes. Made by `answers.py`.
+
+    Args:
+        runner: The answers' cache.
+        key: The key of its request.
+        log: Its log.
+        loop: The loop.
+
+    Attributes:
+        key: Likewise.
+        log: Likewise.
+        publication: Has its readers.
+        is_complete: Whether the response has ended.
+        seq: The number of the last line.
+    """
+
+    metrics: StreamMetrics | None = None
+    """None: the streams that read it have figures."""
+    has_content = True
+
+    def __init__(self, runner: CallRunner, key: str, log: StreamLog, loop: asyncio.AbstractEventLoop) -> None:
+        self.key = key
+        self.log = log
+        self.publication = Publication(runner, log, self, _FOLLOWED)
+        self.is_complete = False
+        self.seq = 0
+        self.error: Error | None = None
+        """The failure that ended the response."""
+        self._runner = runner
+        self._loop = loop
+        self._began = loop.time()
+        self._exchange: OpenExchange | None = None
+        self._was_resent = False
+        self._is_held_back = False
+        self._is_good = False
+        self._is_over = False
+
+    def open(self, about: Mapping[str, Any], ask: Callable[[Receiver], OpenExchange]) -> None:
+        """Sends the request.
+
+        Args:
+            about: The first line: who is asked.
+            ask: Sends it.
+
+        Raises:
+            Error: It cannot be sent.
+        """
+        self._log(about)
+        is_open = False
+        try:
+            self._exchange = ask(self)
+            is_open = True
+        finally:
+            if not is_open:  # a log without an end would count as running for ever
+                self.publication.refused(Error("internal", "the request could not be made"))
+        self.publication.begin(self)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it still waits for a connection."""
+        return self._exchange is not None and self._exchange.is_waiting
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the call, or another stream with its answer, may go on without the one that began it."""
+        return not self._is_over and self.error is None and not self.log.lost
+
+    @property
+    def resent(self) -> bool:
+        """Whether the request was written twice."""
+        return self._was_resent if self._exchange is None else self._exchange.resent
+
+    def approve(self) -> None:
+        """A stream has finished with this answer: rule 4."""
+        self._is_good = True
+        if self.is_complete:
+            self._end()
+
+    # -- the exchange (`upstream.Receiver`) --
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        """Logs the status and the headers, without cookies."""
+        if status >= _BAD_STATUS:
+            self._runner.failed(self)
+        headers.pop("set-cookie", None)
+        self._log({"status": status, "headers": headers})
+
+    def body_received(self, data: bytes) -> None:
+        """Logs the bytes of one read."""
+        try:
+            self._log({"data": data.decode()})
+        except UnicodeDecodeError:  # a character cut in two
+            self._log({"base64": b64encode(data).decode()})
+
+    def exchange_ended(self, error: Error | None) -> None:
+        """Logs the end of the response."""
+        self._was_resent, self._exchange = self.resent, None
+        self.is_complete = True
+        self.error = error
+        if error is not None:
+            self._runner.failed(self)
+        self._log({"end": None if error is None else error.payload()})
+
+    def _log(self, told: Mapping[str, Any]) -> None:
+        self.seq += 1
+        line = {"seq": self.seq, "at": round(self._loop.time() - self._began, 4), **told}
+        self.publication.log_frames(orjson.dumps(line) + b"\n", self.seq)
+
+    # -- the publication (`publication.Generation`, `Numbered`) --
+
+    @property
+    def last_event(self) -> Event:
+        """The end of the log: a `finish` where the answer is kept."""
+        return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
+
+    def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
+        """No figures, as `metrics`."""
+        return StreamMetrics(duration=0.0, outcome=outcome)
+
+    def pause(self) -> None:
+        """Stops reading the upstream: the log is full."""
+        self._is_held_back = True
+        self.balance()
+
+    def resume(self) -> None:
+        """Goes on reading."""
+        self._is_held_back = False
+        self.balance()
+
+    def balance(self) -> None:
+        """Reads the upstream, or not: rule 3."""
+        if self._exchange is None:
+            return
+        if self._is_held_back or (self.publication.are_slow and not self._runner.is_shared):
+            self._exchange.pause_reading()
+        else:
+            self._exchange.resume_reading()
+
+    def cancel(self) -> None:
+        """Ends the call, which nobody reads any more: rule 4."""
+        exchange = self._exchange
+        self._was_resent, self._exchange = self.resent, None
+        if exchange is not None:
+            exchange.close()
+        if self._is_good and not self.is_complete:  # its end is known, although the upstream holds the response open
+            self.is_complete = True
+            self._log({"end": None})
+        self._end()
+
+    def _end(self) -> None:
+        """Ends the log."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._runner.ended(self)
+        if self._is_good and self.error is None and not self.log.lost:
+            self._runner.kept(self)
+        else:
+            self._runner.failed(self)
+        self.publication.end(())
+
+
+class SharedReader:
+    """One stream's exchange with a call that others may read, too: a `LogWatcher`, and a follower of its publication.
+
+    Args:
+        log: The call's log.
+        receiver: The stream.
+        call: The call, where it runs in this process.
+        loop: The loop.
+        is_paced: Whether the lines come with the gaps with which they were logged.
+        is_stale: The answer was kept: its rate limits are of the past, and left out.
+        counts: It keeps the call alive, and may hold it back.
+        is_first: Its stream has begun the call.
+    """
+
+    is_answer = False
+
+    def __init__(
+        self,
+        log: StreamLog,
+        receiver: Receiver,
+        call: SharedCall | None,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_paced: bool = False,
+        is_stale: bool = False,
+        counts: bool = True,
+        is_first: bool = False,
+    ) -> None:
+        self.position = 0
+        """The number of the last line that the stream has been given."""
+        self.is_paused = False
+        self.log = log
+        self.call = call
+        self._publication = call.publication if call is not None and counts else None
+        self._receiver = receiver
+        self._loop = loop
+        self._is_paced = is_paced
+        self._is_stale = is_stale
+        self._is_first = is_first
+        self._at = 0.0  # of the last line, in the time of the call
+        self._lines: deque[Line] = deque()  # read, and not given yet
+        self._is_behind = True  # what is logged is to be read, rather than given at once
+        self.is_closed = False
+        """Whether it has left the call."""
+        self._handle: asyncio.Handle | None = loop.call_soon(self._go_on)
+        if self._publication is not None:
+            self._publication.joined(self)
+            self._balance()
+        log.watch(self)
+
+    # -- OpenExchange --
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the response has come."""
+        return self.log.ending is not None or (self.call is not None and self.call.is_complete)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the call still waits for a connection."""
+        return self.call is not None and self.call.is_waiting
+
+    @property
+    def resent(self) -> bool:
+        """Whether the stream's own request was written twice."""
+        return self._is_first and self.call is not None and self.call.resent
+
+    def pause_reading(self) -> None:
+        """Leaves what comes in the log."""
+        if self.is_paused or self.is_closed:
+            return
+        self.is_paused = self._is_behind = True
+        self._stop_waiting()
+        self._balance()
+
+    def resume_reading(self) -> None:
+        """Goes on reading."""
+        if not self.is_paused or self.is_closed:
+            return
+        self.is_paused = False
+        self._handle = self._loop.call_soon(self._go_on)
+        self._balance()
+
+    def close(self) -> None:
+        """Leaves the call."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._stop_waiting()
+        self._lines.clear()
+        self.log.unwatch(self)
+        if self._publication is not None:
+            self._publication.left(self)
+            self._balance()
+
+    def fail(self, error: Error) -> None:
+        """Does nothing: an early failure is a line of the log."""
+
+    # -- LogWatcher --
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Gives the stream the next lines, or leaves them in the log."""
+        if not self._is_behind and not self.is_closed:
+            self._read(piece)
+            self._give()
+
+    def ended(self) -> None:
+        """The log has ended, perhaps while its last line is being told to other readers."""
+        if self._is_behind or self.is_closed:
+            return
+        if self.position < self.log.last_seq:
+            self._is_behind = True
+            self._go_on()
+        else:
+            self._give_up("the call that this stream shares was given up")
+
+    # -- own --
+
+    def _go_on(self) -> None:
+        """Gives the stream the next part of the log, and whatever follows in later turns."""
+        self._handle = None
+        log = self.log
+        if not self._lines:
+            backlog = log.read(self.position, LIMITS.follower_read)
+            if backlog.lost:
+                self._give_up("the answer that this stream shares is too long to be kept for it")
+                return
+            self._read(b"".join(backlog.pieces))
+        self._give()
+        if self.is_closed or self.is_paused or self._handle is not None:
+            return
+        if self.position < log.last_seq:
+            self._handle = self._loop.call_soon(self._go_on)
+            return
+        self._is_behind = False
+        self._balance()
+        if log.is_over:
+            self.ended()
+
+    def _read(self, piece: bytes) -> None:
+        try:
+            self._lines += read_lines(piece)
+        except ValueError:
+            self._give_up("the answer that this stream shares cannot be read")
+
+    def _give(self) -> None:
+        while self._lines and not self.is_paused and not self.is_closed:
+            line = self._lines[0]
+            gap = line.at - self._at
+            self._at = line.at
+            if self._is_paced and gap > 0.0:
+                self._is_behind = True
+                self._handle = self._loop.call_later(min(gap, LIMITS.replay_gap), self._go_on)
+                return
+            self._lines.popleft()
+            self.position = line.seq
+            self._tell(line.told)
+
+    def _tell(self, told: Mapping[str, Any]) -> None:
+        if "data" in told:
+            self._receiver.body_received(told["data"].encode())
+        elif "base64" in told:
+            self._receiver.body_received(b64decode(told["base64"]))
+        elif "status" in told:
+            headers = told["headers"]
+            if self._is_stale:
+                headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
+            self._receiver.head_received(told["status"], headers)
+        elif "end" in told:
+            error = None
+            if told["end"] is not None:  # in this process it has its cause
+                error = Error.from_payload(told["end"]) if self.call is None else self.call.error
+            self._end(error)
+
+    def _give_up(self, text: str) -> None:
+        self._end(Error("network", text, reason="shared_call"))
+
+    def _end(self, error: Error | None) -> None:
+        """Tells the stream of the end, and leaves the call after it: the stream may have finished by then."""
+        if self.is_closed:
+            return
+        self._is_behind = True
+        try:
+            self._receiver.exchange_ended(error)
+        finally:
+            self.close()
+
+    def _balance(self) -> None:
+        if self._publication is not None and self.call is not None:
+            self._publication.balance()
+            self.call.balance()
+
+    def _stop_waiting(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

@@ -1,0 +1,91 @@
+"""Requests that ask for shared answers: `x-gai-cache`, and `[[model]] cache`.
+
+Owns which requests ask, and what their answers tell. `net/answers.py` decides which answers are shared.
+
+1. The header wins over the model. On a WebSocket it is that of the handshake, and holds for every request of it.
+2. A request with an idempotency key, one in the background, of a chat, or that only starts a stream (`POST
+   /api/v1/streams`) has a stream of its own: its answer, where it asks, says `miss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gai_fast.clock import now_ms
+from gai_fast.errors import Error
+from gai_fast.ids import new_stream_id
+from gai_fast.net.answers import SharedAnswer
+from gai_fast.net.engine import Engine
+from gai_fast.net.spec import Role, Sharing, StreamSpec
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.stream_response import StreamResponse
+from gai_fast.settings import ModelSettings
+
+HEADER: Final = "x-gai-cache"
+_VALUES: Final = {"on": True, "off": False}
+
+
+def asks(incoming: Incoming, model: ModelSettings) -> bool:
+    """Returns whether a request asks for a shared answer.
+
+    Args:
+        incoming: The request.
+        model: The model that it asks.
+
+    Raises:
+        InvalidRequest: The header says something else than `on` or `off`.
+    """
+    value = incoming.key_headers.get(HEADER)
+    if value is None:
+        return model.cache
+    if value not in _VALUES:
+        text = f"the header {HEADER} must be one of: {', '.join(_VALUES)}"
+        raise Error("invalid_request", text, reason="cache")
+    return _VALUES[value]
+
+
+def shared_answer(engine: Engine, caller: str) -> SharedAnswer | None:
+    """Returns a stream's way to shared answers; `None` where nothing is shared.
+
+    Args:
+        engine: Has the answers.
+        caller: The name of the caller's key.
+    """
+    answers = engine.shared_answers(now_ms)
+    return None if answers is None else SharedAnswer(answers, caller, new_stream_id)
+
+
+async def begin_later(
+    sharing: SharedAnswer, spec: StreamSpec, admit: Callable[[], Awaitable[None]], start: Callable[[], None]
+) -> None:
+    """Starts a stream once other processes have been asked for its answer.
+
+    Args:
+        sharing: The stream's way to it.
+        spec: The stream's.
+        admit: Admits the request.
+        start: Starts the stream of a request that was admitted.
+
+    Raises:
+        Error: The request is refused.
+    """
+    await sharing.look(spec)
+    try:
+        await admit()
+        start()
+    finally:
+        sharing.leave()
+
+
+def tell(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> None:
+    """Tells the client of a request that asks where its answer comes from, and counts it.
+
+    Args:
+        engine: Counts.
+        client: The response; its head has not gone out.
+        sharing: That of its stream, which has been started; `None`: it shares nothing.
+    """
+    role: Role = "miss" if sharing is None else sharing.role
+    engine.tallies.cache_requests[role] += 1
+    client.headers = ((HEADER, role),)

@@ -1,0 +1,496 @@
+"""`[cache]`: equal requests share one call to the upstream, and its answer is kept for those that follow."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.mock import Fault
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.money import UNIT, cost_of
+from gai_fast.settings import CacheSettings, KeySettings, Price, key_digest
+from tests.integration.gateway import (
+    CHAT,
+    FINISH,
+    LAST_CHUNK,
+    MESSAGES,
+    NATIVE,
+    QUERY,
+    SSE_HEAD,
+    Gateway,
+    M,
+    Net,
+    Peer,
+    Response,
+    delta,
+    joined,
+    on_both_loops,
+    on_uvloop,
+)
+from tests.integration.test_durable import WORDS, Story, id_of
+from tests.waiting import until
+from tests.wire import chunk
+
+ON = {"x-gai-cache": "on"}
+KEPT = CacheSettings(ttl=600.0)
+PRICE = Price(UNIT, UNIT, UNIT, UNIT, UNIT)
+TEXT = "".join(WORDS)
+LIMIT_NAME = "x-gai-cache"
+
+
+def result_of(response: Response) -> str | None:
+    return response.headers.get(LIMIT_NAME)
+
+
+async def ask(gateway: Gateway, body: Any = M, path: str = NATIVE, **headers: str) -> Response:
+    """A whole answer to a request that asks."""
+    return await gateway.ask("POST", path, body, {**ON, **headers})
+
+
+def payload(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events without what belongs to one stream."""
+    own = ("request_id", "stream_id", "ts")
+    return [{name: value for name, value in event.items() if name not in own} for event in events]
+
+
+@on_both_loops
+async def test_a_repeat_is_answered_without_the_upstream(net: Net) -> None:
+    mock = await net.mock(deltas=5)
+    gateway = await net.gateway(mock, cache=KEPT)
+    first, second = await ask(gateway), await ask(gateway)
+    assert [result_of(first), result_of(second)] == ["miss", "hit"]
+    assert len(mock.requests) == 1
+    assert payload(first.events) == payload(second.events)
+    assert first.ended
+    assert second.ended
+    assert id_of(first) != id_of(second)
+    assert second.events[0]["stream_id"] == id_of(second)
+
+
+@on_uvloop
+async def test_only_requests_that_ask_share(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    await ask(gateway)
+    for headers in ({}, {"x-gai-cache": "off"}):
+        response = await gateway.ask("POST", NATIVE, M, headers)
+        assert result_of(response) is None
+    assert len(mock.requests) == 3
+
+
+@on_uvloop
+async def test_a_model_may_ask_for_its_requests(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT, cached=True)
+    responses = [await gateway.ask("POST", NATIVE, M) for _ in range(2)]
+    assert [result_of(response) for response in responses] == ["miss", "hit"]
+    off = await gateway.ask("POST", NATIVE, M, {"x-gai-cache": "off"})
+    assert result_of(off) is None
+    assert len(mock.requests) == 2
+
+
+@on_uvloop
+@pytest.mark.parametrize("value", ["", "ON", "yes", "on, on"])
+async def test_another_value_of_the_header_is_refused(net: Net, value: str) -> None:
+    gateway = await net.gateway(cache=KEPT)
+    response = await gateway.ask("POST", NATIVE, QUERY, {"x-gai-cache": value})
+    assert (response.status, response.error["reason"]) == (400, "cache")
+    assert response.error["message"] == "the header x-gai-cache must be one of: on, off"
+
+
+@on_uvloop
+async def test_without_a_time_to_live_nothing_is_shared(net: Net) -> None:
+    story = Story()
+    gateway = await net.gateway(await net.upstream(story), cache=CacheSettings(), commit_after=0.02)
+    streams = [await gateway.stream(M, **ON) for _ in range(2)]
+    await until(lambda: story.requests == 2)
+    story.go_on(100)
+    for _, response in streams:
+        assert result_of(response) == "miss"
+        assert (await response.rest()).text == TEXT
+
+
+@on_both_loops
+async def test_equal_requests_at_the_same_time_share_one_call(net: Net) -> None:
+    story = Story()
+    gateway = await net.gateway(await net.upstream(story), cache=KEPT, commit_after=0.02, price=PRICE)
+    streams = [await gateway.stream(M, **ON)]
+    story.go_on(3)
+    await streams[0][1].until(b"rd 2 ")
+    for _ in range(2):
+        streams.append(await gateway.stream(M, **ON))
+        await streams[-1][1].until(b"rd 2 ")
+    story.end()
+    for _, response in streams:
+        assert (await response.rest()).text == TEXT
+    assert [result_of(response) for _, response in streams] == ["miss", "joined", "joined"]
+    assert story.requests == 1
+    assert len({id_of(response) for _, response in streams}) == 3
+    costs = [response.events[-2]["usage"]["cost"]["amount"] for _, response in streams]
+    assert costs[0] > 0
+    assert costs[1:] == [0, 0]
+    assert result_of(await ask(gateway)) == "hit"
+    assert gateway.running.engine.tallies.cache_requests == {"hit": 1, "joined": 2, "miss": 1}
+
+
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    (f"{NATIVE}", M),
+    (f"{NATIVE}?framing=ndjson", M),
+    (f"{NATIVE}?format=vercel", M),
+    (f"{NATIVE}?format=agui", M),
+    (f"{NATIVE}?format=anthropic", M),
+    (NATIVE, {**M, "stream": False}),
+    (NATIVE, {**M, "resumable": True}),
+    (CHAT, {"model": "m", "messages": MESSAGES, "stream": True}),
+    (CHAT, {"model": "m", "messages": MESSAGES, "stream": False}),
+    ("/v1/messages", {"model": "m", "messages": MESSAGES, "max_tokens": 50, "stream": True}),
+    ("/v1/responses", {"model": "m", "input": "Tell me a story", "stream": True}),
+]
+
+
+def said(response: Response) -> bytes:
+    """The body without what is of one stream: its ids, times, and the figures of a whole answer."""
+    body = bytes(response.body)
+    for name in ("x-gai-stream-id", "x-request-id"):
+        body = body.replace(response.headers[name].encode(), b"-")
+    body = re.sub(rb'"metrics":\{.*?\}(?=\})', b"", body)
+    return re.sub(rb"[0-9]{10,}(\.[0-9]+)?", b"0", body)
+
+
+@on_uvloop
+@pytest.mark.parametrize(("path", "body"), FORMS)
+async def test_every_form_of_an_answer_is_repeated(net: Net, path: str, body: dict[str, Any]) -> None:
+    mock = await net.mock(deltas=3)
+    gateway = await net.gateway(mock, cache=KEPT)
+    first, second = await ask(gateway, body, path), await ask(gateway, body, path)
+    assert [first.status, second.status] == [200, 200]
+    assert [result_of(first), result_of(second)] == ["miss", "hit"]
+    assert len(mock.requests) == 1
+    assert b"Once" in first.body or len(said(first)) > 100
+    assert said(first) == said(second)
+
+
+@on_uvloop
+@pytest.mark.parametrize("stream", [True, False])
+async def test_bytes_that_pass_through_are_the_same(net: Net, stream: bool) -> None:
+    mock = await net.mock(deltas=4)
+    gateway = await net.gateway(mock, cache=KEPT)
+    body = {"model": "m", "messages": MESSAGES, "stream": stream, "seed": 7}
+    first, second = await ask(gateway, body, CHAT), await ask(gateway, body, CHAT)
+    assert [result_of(first), result_of(second)] == ["miss", "hit"]
+    assert first.body == second.body
+
+
+@on_uvloop
+async def test_native_forms_share_one_answer(net: Net) -> None:
+    mock = await net.mock(deltas=3)
+    gateway = await net.gateway(mock, cache=KEPT)
+    forms = [(path, body) for path, body in FORMS if path.startswith(NATIVE)]
+    results = [result_of(await ask(gateway, body, path)) for path, body in forms]
+    assert results == ["miss", *["hit"] * (len(forms) - 1)]
+    assert len(mock.requests) == 1
+
+
+@on_uvloop
+async def test_labels_are_no_part_of_the_request_and_all_else_is(net: Net) -> None:
+    mock = await net.mock(deltas=1)
+    gateway = await net.gateway(mock, cache=KEPT)
+    chat = {"model": "m", "messages": MESSAGES, "stream": True}
+    cases = [
+        (M, "miss"),
+        ({**M, "metadata": {"user": "u1"}, "request_id": "mine"}, "hit"),
+        ({**M, "temperature": 0.5}, "miss"),
+        ({**M, "seed": 1}, "miss"),
+        ({**M, "query": "Tell me a story."}, "miss"),
+    ]
+    for body, result in cases:
+        assert result_of(await ask(gateway, body)) == result, body
+    dialect = [
+        (chat, "miss"),
+        ({**chat, "user": "u1", "metadata": {"a": "b"}}, "hit"),
+        (dict(reversed(chat.items())), "hit"),
+        ({**chat, "temperature": 0}, "miss"),
+    ]
+    for body, result in dialect:
+        assert result_of(await ask(gateway, body, CHAT)) == result, body
+
+
+def keys(*names: str) -> tuple[KeySettings, ...]:
+    return tuple(KeySettings(name, (key_digest(f"secret-of-{name}"),)) for name in names)
+
+
+@on_uvloop
+@pytest.mark.parametrize("scope", ["caller", "all"])
+async def test_an_answer_is_for_its_caller_unless_the_scope_is_all(net: Net, scope: Any) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=CacheSettings(ttl=600.0, scope=scope), keys=keys("anna", "berta"))
+    results = [
+        result_of(await ask(gateway, M, authorization=f"Bearer secret-of-{name}"))
+        for name in ("anna", "berta", "anna", "berta")
+    ]
+    assert results == (["miss", "hit", "hit", "hit"] if scope == "all" else ["miss", "miss", "hit", "hit"])
+
+
+@on_uvloop
+async def test_failed_answers_are_not_kept_and_joined_streams_end_alike(net: Net) -> None:
+    mock = await net.mock(deltas=5, rate=50, fault=Fault("cut", 3))
+    gateway = await net.gateway(mock, cache=KEPT)
+    first, second = await asyncio.gather(ask(gateway), ask(gateway))
+    assert {result_of(first), result_of(second)} == {"miss", "joined"}
+    assert first.types[-2:] == second.types[-2:] == ["error", "done"]
+    assert first.events[-2]["error"] == second.events[-2]["error"]
+    assert len(mock.requests) == 1
+    mock.fault = None
+    assert result_of(await ask(gateway)) == "miss"
+    assert result_of(await ask(gateway)) == "hit"
+
+
+@on_uvloop
+async def test_a_refusal_is_not_kept(net: Net) -> None:
+    mock = await net.mock(deltas=5, fault=Fault("500"))
+    gateway = await net.gateway(mock, cache=KEPT)
+    assert (await ask(gateway)).status >= 500
+    mock.fault = None
+    assert result_of(await ask(gateway)) == "miss"
+
+
+@on_uvloop
+async def test_streams_that_fail_together_ask_again_together(net: Net, quick_retries: None) -> None:
+    mock = await net.mock(deltas=3, ttft=0.05, fault=Fault("500"))
+    gateway = await net.gateway(mock, cache=KEPT, retries=2)
+    asked = [asyncio.create_task(ask(gateway)) for _ in range(5)]
+    await until(lambda: len(mock.requests) >= 1)
+    mock.fault = None
+    responses = await asyncio.gather(*asked)
+    assert all(response.types[-2:] == ["finish", "done"] for response in responses)
+    assert len(mock.requests) <= 3, "one call at a time"
+
+
+@on_uvloop
+async def test_the_last_reader_that_leaves_ends_the_call(net: Net) -> None:
+    story = Story()
+    upstream = await net.upstream(story)
+    gateway = await net.gateway(upstream, cache=KEPT, commit_after=0.02)
+    streams = [await gateway.stream(M, **ON) for _ in range(2)]
+    story.go_on(2)
+    for _, response in streams:
+        await response.until(b"rd 1 ")
+    streams[0][0].close()
+    await until(lambda: gateway.streams == 1)
+    story.go_on()
+    await streams[1][1].until(b"rd 2 ")
+    assert upstream.finished == 0
+    streams[1][0].close()
+    await upstream.until_finished()
+    story.end()
+    again = await ask(gateway)
+    assert (result_of(again), again.text) == ("miss", TEXT)
+
+
+@on_uvloop
+async def test_an_answer_that_ends_with_its_body_ends_so_for_every_stream(net: Net) -> None:
+    """Nothing before the end of the body says that the answer is whole."""
+    gate = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("one")))
+        await gate.wait()
+        await peer.send(chunk(FINISH))
+        await peer.send(LAST_CHUNK)
+
+    gateway = await net.gateway(await net.upstream(handler), cache=KEPT)
+    responses = []
+    for _ in range(3):
+        responses.append((await gateway.stream(M, **ON))[1])
+        await responses[-1].until(b"one")
+    gate.set()
+    for response in responses:
+        assert (await response.rest()).types[-2:] == ["finish", "done"]
+    assert result_of(await ask(gateway)) == "hit"
+
+
+@on_uvloop
+async def test_a_cancelled_stream_ends_alone(net: Net) -> None:
+    story = Story()
+    gateway = await net.gateway(await net.upstream(story), cache=KEPT, commit_after=0.02)
+    (_, first), (_, second) = [await gateway.stream(M, **ON) for _ in range(2)]
+    story.go_on(1)
+    await first.until(b"rd 0 ")
+    await gateway.ask("DELETE", f"/api/v1/streams/{id_of(first)}")
+    assert (await first.rest()).events[-2]["finish_reason"] == "cancelled"
+    story.end()
+    assert (await second.rest()).text == TEXT
+    assert result_of(await ask(gateway)) == "hit"
+
+
+class Figures:
+    """A sink."""
+
+    def __init__(self) -> None:
+        self.all: list[StreamMetrics] = []
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        self.all.append(metrics)
+
+
+@on_uvloop
+@pytest.mark.parametrize("way", ["close", "cancel"])
+async def test_who_began_a_call_pays_for_all_of_it(net: Net, way: str) -> None:
+    """Else a second request would get an answer for the price of its beginning."""
+    story = Story()
+    gateway = await net.gateway(await net.upstream(story), cache=KEPT, commit_after=0.02, price=PRICE)
+    figures = Figures()
+    gateway.running.engine.sinks.append(figures)
+    (client, first), (_, second) = [await gateway.stream(M, **ON) for _ in range(2)]
+    story.go_on(1)
+    await first.until(b"rd 0 ")
+    if way == "close":
+        client.close()
+        await until(lambda: gateway.streams == 1)
+    else:
+        await gateway.ask("DELETE", f"/api/v1/streams/{id_of(first)}")
+        await first.rest()
+    assert not figures.all, "told when the call has ended"
+    story.end()
+    assert (await second.rest()).text == TEXT
+    await until(lambda: len(figures.all) == 2)
+    costs = {metrics.stream_id: metrics.cost for metrics in figures.all}
+    outcomes = {metrics.stream_id: metrics.outcome for metrics in figures.all}
+    usage = second.events[-2]["usage"]
+    assert usage["cost"]["amount"] == 0
+    assert costs == {id_of(first): cost_of(usage, PRICE), id_of(second): 0}
+    assert outcomes[id_of(first)] == ("disconnected" if way == "close" else "cancelled")
+
+
+@on_uvloop
+async def test_who_leaves_a_call_that_ends_then_pays_for_its_part(net: Net) -> None:
+    story = Story()
+    upstream = await net.upstream(story)
+    gateway = await net.gateway(upstream, cache=KEPT, commit_after=0.02, price=PRICE)
+    figures = Figures()
+    gateway.running.engine.sinks.append(figures)
+    (client, first), (other, _) = [await gateway.stream(M, **ON) for _ in range(2)]
+    story.go_on(1)
+    await first.until(b"rd 0 ")
+    client.close()
+    await until(lambda: gateway.streams == 1)
+    other.close()
+    await upstream.until_finished()
+    await until(lambda: len(figures.all) == 2)
+    paid = {metrics.stream_id: metrics.cost for metrics in figures.all}
+    assert paid.pop(id_of(first))
+    assert [*paid.values()] in ([0], [None])
+
+
+@on_uvloop
+async def test_an_answer_is_kept_for_its_time(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=CacheSettings(ttl=0.05))
+    await ask(gateway)
+    answers = gateway.running.engine.answers
+    assert answers is not None
+    await until(lambda: len(answers.store.memory) == 0)
+    assert result_of(await ask(gateway)) == "miss"
+
+
+@on_uvloop
+async def test_the_oldest_answers_make_room(net: Net) -> None:
+    mock = await net.mock(deltas=40)
+    gateway = await net.gateway(mock, cache=CacheSettings(ttl=600.0, max_bytes=65536))
+    for number in range(40):
+        assert result_of(await ask(gateway, {**M, "seed": number})) == "miss"
+    answers = gateway.running.engine.answers
+    assert answers is not None
+    assert answers.store.memory.size <= 65536
+    assert len(answers.store.memory) < 40
+    assert result_of(await ask(gateway, {**M, "seed": 39})) == "hit"
+    assert result_of(await ask(gateway, {**M, "seed": 0})) == "miss"
+
+
+@on_uvloop
+async def test_an_answer_that_is_too_long_is_delivered_and_not_kept(net: Net) -> None:
+    mock = await net.mock(deltas=200)
+    gateway = await net.gateway(mock, cache=KEPT, max_stream_bytes=8192)
+    for _ in range(2):
+        response = await ask(gateway)
+        assert result_of(response) == "miss"
+        assert response.types[-2:] == ["finish", "done"]
+
+
+@on_uvloop
+async def test_an_idempotency_key_wins(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    await ask(gateway)
+    keyed = [await ask(gateway, M, **{"idempotency-key": "k1"}) for _ in range(2)]
+    assert [result_of(response) for response in keyed] == ["miss", None]
+    assert keyed[1].headers["idempotent-replayed"] == "true"
+    assert len(mock.requests) == 2
+
+
+@on_uvloop
+async def test_a_large_request_is_shared(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    large = {"model": "m", "query": "x" * 10_000_000}
+    assert [result_of(await ask(gateway, large)) for _ in range(2)] == ["miss", "hit"]
+
+
+@on_uvloop
+async def test_a_model_that_means_another_upstream_has_other_answers(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    await ask(gateway)
+    settings = gateway.running.engine.settings
+    other = dataclasses.replace(settings.models["m"], id="another")
+    gateway.running.service.use(dataclasses.replace(settings, models={**settings.models, "m": other}))
+    assert [result_of(await ask(gateway)) for _ in range(2)] == ["miss", "hit"]
+    off = dataclasses.replace(settings, cache=CacheSettings())
+    gateway.running.service.use(off)
+    assert result_of(await ask(gateway)) == "miss"
+
+
+@on_uvloop
+async def test_the_recorded_pace(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.net.shared_call.LIMITS", dataclasses.replace(LIMITS, replay_gap=0.001))
+    story = Story()
+    gateway = await net.gateway(await net.upstream(story), cache=CacheSettings(ttl=600.0, pace="recorded"))
+    asked = asyncio.create_task(ask(gateway))
+    for word in range(len(WORDS) + 1):
+        story.go_on()
+        await until(lambda said=word: story.said >= min(said + 1, len(WORDS)))
+    first = await asked
+    second = await ask(gateway)
+    assert [result_of(first), result_of(second)] == ["miss", "hit"]
+    assert second.text == TEXT
+    assert second.pieces > 3, "not in one go"
+
+
+@on_uvloop
+async def test_a_slow_reader_holds_up_no_other(net: Net) -> None:
+    mock = await net.mock(deltas=20_000)
+    gateway = await net.gateway(mock, cache=KEPT, client_buffer=4096, max_stream_bytes=1 << 24)
+    slow = await gateway.connect(receive_buffer=4096)
+    slow.request("POST", NATIVE, M, ON)
+    response = await slow.response()
+    slow.pause()
+    other = await ask(gateway)
+    assert other.types[-2:] == ["finish", "done"]
+    slow.resume()
+    await response.rest()
+    assert response.text == other.text
+
+
+@on_uvloop
+async def test_streams_of_a_socket_and_of_the_openai_dialect(net: Net) -> None:
+    mock = await net.mock(deltas=3)
+    gateway = await net.gateway(mock, cache=KEPT)
+    body = {"model": "m", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
+    texts = [joined((await ask(gateway, body, CHAT)).events) for _ in range(2)]
+    assert texts[0] == texts[1] != ""

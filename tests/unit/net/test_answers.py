@@ -1,0 +1,330 @@
+"""`gai_fast/net/answers.py`: which requests are the same, and what is found where."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.answers import Answers, SharedAnswer, key_of
+from gai_fast.net.spec import StreamSpec
+from gai_fast.reading import parse_request
+from gai_fast.settings import CacheSettings, ModelSettings, StoreSettings, UpstreamSettings
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores._base import CALLS
+from gai_fast.timers import TimerWheel
+from tests.unit.stores.fake_backend import FakeBackend, World
+from tests.waiting import until
+
+UPSTREAM = UpstreamSettings("up", "openai", "https://api.example/v1")
+MODEL = ModelSettings("m", UPSTREAM, "gpt")
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
+
+
+def spec(request: Any = None, model: ModelSettings = MODEL, **more: Any) -> StreamSpec:
+    return StreamSpec(model, dict(BODY) if request is None else request, cast(Any, None), **more)
+
+
+def native(**members: Any) -> StreamSpec:
+    return spec(parse_request(msgspec.json.encode({"query": "Hi", **members})))
+
+
+def test_what_makes_no_difference_to_an_answer_makes_none_to_its_key() -> None:
+    key = key_of(spec(), "anna")
+    same = [
+        spec(dict(reversed(BODY.items()))),
+        spec({**BODY, "user": "u1", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "p"}),
+    ]
+    assert {key_of(each, "anna") for each in same} == {key}
+    key = key_of(native(), "anna")
+    same = [native(metadata={"a": "b"}, stream=False), native(resumable=True, request_id="r", model="m")]
+    assert {key_of(each, "anna") for each in same} == {key}
+
+
+def test_everything_else_makes_another_key() -> None:
+    others = [
+        (spec(), "berta"),
+        (spec(), ""),
+        (spec({**BODY, "temperature": 0.6}), "anna"),
+        (spec({**BODY, "seed": 10**30}), "anna"),
+        (spec(model=replace(MODEL, id="gpt-2")), "anna"),
+        (spec(model=replace(MODEL, name="n")), "anna"),
+        (spec(model=replace(MODEL, upstream=replace(UPSTREAM, base_url="https://b.example"))), "anna"),
+        (spec(model=replace(MODEL, upstream=replace(UPSTREAM, provider="groq"))), "anna"),
+        (spec(model=replace(MODEL, stream=replace(MODEL.stream, on_unsupported="drop"))), "anna"),
+        (spec(headers={"anthropic-beta": "b"}), "anna"),
+        (spec(left_out=("logit_bias",)), "anna"),
+        (native(), "anna"),
+        (native(seed=1), "anna"),
+        (native(tools=[{"name": "t", "parameters": {"type": "object"}}]), "anna"),
+    ]
+    keys = [key_of(each, whose) for each, whose in [(spec(), "anna"), *others]]
+    assert len({*keys}) == len(keys)
+
+
+class Home:
+    """The engine, as the answers see it."""
+
+    def __init__(self) -> None:
+        self.timers = TimerWheel(asyncio.get_running_loop())
+        self.refusal: Error | None = None
+        self.read: list[StreamSpec] = []
+
+    def look_in(self, store: Any, log: StreamLog, found: Callable[[float], None]) -> None:
+        found(float("inf"))
+
+    def read_on(self, spec: StreamSpec, stream_id: str, clock: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.read.append(spec)
+
+
+class Process:
+    """The answers of one process, and a clock that the test sets."""
+
+    def __init__(self, world: World | None = None, **settings: Any) -> None:
+        self.now_ms = 1_000_000
+        self.home = Home()
+        self.count = 0
+        self.answers = Answers(
+            self.home,
+            CacheSettings(**{"ttl": 60.0, **settings}),
+            StoreSettings(),
+            asyncio.get_running_loop(),
+            lambda: self.now_ms,
+            None if world is None else FakeBackend(world),
+        )
+
+    def way(self, caller: str = "anna") -> SharedAnswer:
+        return SharedAnswer(self.answers, caller, self.new_id)
+
+    def new_id(self) -> str:
+        self.count += 1
+        return f"{id(self)}-{self.count:022}"
+
+    def finished(self, way: SharedAnswer) -> None:
+        """The answer to a request that nobody has sent before comes at once."""
+        receivers: list[Any] = []
+
+        def ask(receiver: Any) -> Any:
+            receivers.append(receiver)
+            return None, None, Exchange()
+
+        way.open(spec(), Receiver(way), ask)
+        (call,) = receivers
+        call.head_received(200, {})
+        call.exchange_ended(None)
+
+
+class Exchange:
+    is_complete = is_waiting = resent = False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Receiver:
+    """A stream that finishes with whatever it is given."""
+
+    def __init__(self, way: SharedAnswer) -> None:
+        self.way = way
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None: ...
+
+    def body_received(self, data: bytes) -> None: ...
+
+    def exchange_ended(self, error: Error | None) -> None:
+        self.way.ended(spec(), StreamMetrics(duration=0.0, outcome="finished" if error is None else "failed"))
+
+
+class Deaf(Receiver):
+    """A stream that nothing is asked of."""
+
+    def exchange_ended(self, error: Error | None) -> None: ...
+
+
+RECEIVER: Any = Deaf(cast(Any, None))
+
+
+def opened(receiver: Any) -> Any:
+    """A request that is answered by nobody."""
+    return None, None, Exchange()
+
+
+async def test_an_answer_is_kept_in_its_process_for_its_caller() -> None:
+    process = Process()
+    way = process.way()
+    assert not way.must_look(spec())
+    assert not way.finds(spec())
+    process.finished(way)
+    await until(lambda: process.way().finds(spec()))
+    assert way.role == "miss"
+    assert not process.way("berta").finds(spec())
+    assert not process.way().finds(spec({**BODY, "seed": 1}))
+    await process.answers.close()
+    assert not process.way().finds(spec())
+
+
+async def test_keys_of_answers_that_are_gone_are_forgotten() -> None:
+    process = Process(max_bytes=65536)
+    kept = cast(dict[str, StreamLog], process.answers._kept)
+    for number in range(400):
+        call = process.answers.begin(f"key {number}", header(f"{number:022}"))
+        call.approve()
+        call.cancel()
+    assert len(process.answers.store.memory) < 50
+    assert len(kept) < 200
+    await process.answers.close()
+
+
+def header(stream_id: str) -> LogHeader:
+    return LogHeader(stream_id, "answers anna", "m", CALLS, "ndjson")
+
+
+async def test_without_room_a_stream_has_a_call_of_its_own() -> None:
+    process = Process(max_bytes=2 * LIMITS.log_stream_cost)
+    first, second = process.way(), process.way("berta")
+    first.open(spec(), RECEIVER, opened)
+    own = object()
+    assert second.open(spec(), cast(Any, None), lambda receiver: cast(Any, own)) is own
+    assert second.role == "miss"
+    await process.answers.close()
+
+
+async def test_an_answer_is_claimed_and_found_by_other_processes() -> None:
+    world = World()
+    one, other = Process(world), Process(world)
+    way = one.way()
+    assert way.must_look(spec())
+    await way.look(spec())
+    assert len(world.claims) == 1
+    one.finished(way)
+    await until(lambda: any(stored.ending for stored in world.copies.values()))
+    late = other.way()
+    assert late.must_look(spec())
+    await late.look(spec())
+    assert late.finds(spec())
+    for process in (one, other):
+        await process.answers.close()
+
+
+async def test_an_old_answer_is_asked_for_again() -> None:
+    world = World()
+    one, other = Process(world), Process(world)
+    way = one.way()
+    await way.look(spec())
+    one.finished(way)
+    await until(lambda: any(stored.ending for stored in world.copies.values()))
+    other.now_ms += 61_000
+    late = other.way()
+    await late.look(spec())
+    assert not late.finds(spec())
+    late.leave()
+    await until(lambda: not world.claims)
+    late.leave()
+    for process in (one, other):
+        await process.answers.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"{}\n",
+        b'{"seq":1,"at":0,"provider":"none","began_ms":1}\n',
+        b'{"seq":1,"at":0,"provider":"openai","began_ms":"x"}\n',
+        b'{"seq":1,"at":0,"provider":7,"began_ms":1}\n',
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_asked_for_again(line: bytes) -> None:
+    world = World()
+    one, other = Process(world), Process(world)
+    way = one.way()
+    await way.look(spec())
+    ((_, claim),) = world.claims.items()
+    log = one.answers.store.create(header(claim.stream_id))
+    log.append(line, 1)
+    log.end(Ending("finished"))
+    await until(lambda: any(stored.ending for stored in world.copies.values()))
+    late = other.way()
+    await late.look(spec())
+    assert not late.finds(spec())
+    for process in (one, other):
+        await process.answers.close()
+
+
+async def test_a_call_that_fails_frees_its_key() -> None:
+    world = World()
+    process = Process(world)
+    way = process.way()
+    await way.look(spec())
+
+    def refuse(receiver: Any) -> Any:
+        raise Error("unsupported", "no place for this")
+
+    with pytest.raises(Error):
+        way.open(spec(), cast(Any, None), refuse)
+    await until(lambda: not world.claims)
+    await process.answers.close()
+
+
+async def test_a_key_of_another_attempt_is_given_back() -> None:
+    """The first model's breaker is open: its fallback is asked."""
+    world = World()
+    process = Process(world)
+    way = process.way()
+    await way.look(spec())
+    other = spec(model=replace(MODEL, name="backup"))
+    way.open(other, RECEIVER, opened)
+    await until(lambda: not world.claims)
+    await process.answers.close()
+
+
+async def test_a_store_that_cannot_be_opened_is_left_alone_for_a_while() -> None:
+    world = World()
+    world.fail()
+    process = Process(world)
+    for _ in range(3):
+        way = process.way()
+        await way.look(spec())
+        assert not way.finds(spec())
+    world.mend()
+    process.answers._open_again = 0.0
+    await process.way().look(spec())
+    assert len(world.claims) == 1
+    await process.answers.close()
+
+
+async def test_who_leaves_a_call_that_others_read_leaves_a_remainder() -> None:
+    process = Process()
+    first, second = process.way(), process.way()
+    for way in (first, second):
+        way.open(spec(), RECEIVER, opened)
+    assert (first.role, second.role) == ("miss", "joined")
+    left = StreamMetrics(duration=1.0, outcome="disconnected")
+    assert second.ended(spec(), left) is left
+    assert first.ended(spec(), left) is None
+    assert len(process.home.read) == 1
+    process.home.refusal = Error("overloaded", "no room")
+    assert first.ended(spec(), left) is left
+    await process.answers.close()
+
+
+async def test_other_settings_hold_from_then_on() -> None:
+    process = Process()
+    process.finished(process.way())
+    await until(lambda: process.way().finds(spec()))
+    process.answers.use(CacheSettings(ttl=5.0, max_bytes=65536, scope="all"))
+    assert process.answers.store.memory.max_bytes == 65536
+    assert not process.way().finds(spec()), "the caller's own is not everybody's"
+    await process.answers.close()

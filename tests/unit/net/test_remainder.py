@@ -1,0 +1,60 @@
+"""`gai_fast/net/remainder.py`: the figures of a stream that left a call which others read on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.metrics import Outcome, StreamMetrics
+from gai_fast.money import Charge
+from gai_fast.net.remainder import Nobody, Remainder, remainder_spec
+from gai_fast.net.spec import StreamSpec
+from gai_fast.settings import ModelSettings, StreamSettings, UpstreamSettings
+
+
+@pytest.mark.parametrize("outcome", ["finished", "failed"])
+def test_the_figures_are_those_of_the_stream_that_left_with_the_cost_of_the_call(outcome: Outcome) -> None:
+    approved: list[str] = []
+    call = cast(Any, SimpleNamespace(approve=lambda: approved.append("yes")))
+    left = StreamMetrics(duration=1.0, outcome="disconnected", stream_id="s", deltas=2, usage={"output_tokens": 2})
+    remainder = Remainder(call, left, lambda receiver: cast(Any, receiver))
+    charge = Charge("openai", "up", 7, "USD")
+    figures = StreamMetrics(
+        duration=9.0, outcome=outcome, usage={"output_tokens": 50}, cost=7, currency="USD", charges=(charge,)
+    )
+    told = remainder.ended(cast(Any, None), figures)
+    assert told is not None
+    assert (told.duration, told.outcome, told.stream_id, told.deltas) == (1.0, "disconnected", "s", 2)
+    assert (told.usage, told.cost, told.currency, told.charges) == ({"output_tokens": 50}, 7, "USD", (charge,))
+    assert approved == (["yes"] if outcome == "finished" else [])
+    assert remainder.finds(cast(Any, None))
+    receiver: Any = object()
+    assert remainder.open(cast(Any, None), receiver, cast(Any, None)) is receiver
+
+
+def test_the_stream_that_reads_on_writes_nothing_and_asks_nobody_again() -> None:
+    stream = StreamSettings(on_malformed="error", on_midstream_failure="restart", heartbeat=5.0)
+    upstream = UpstreamSettings("up", "openai", "", retries=2)
+    model = ModelSettings("m", upstream, "gpt", stream, fallback=("n",), fallback_on={"timeout": "n"})
+    spec = StreamSpec(model, {}, cast(Any, None), caller="anna", prompt_characters=5, endpoint="/v1")
+    made = remainder_spec(spec, cast(Any, None))
+    assert (made.model.upstream.retries, made.model.fallback, made.model.fallback_on) == (0, (), {})
+    assert (made.model.stream.on_malformed, made.model.stream.on_midstream_failure) == ("error", "error")
+    assert (made.caller, made.prompt_characters, made.endpoint) == ("anna", 5, "/v1")
+    made.output.event({})
+    made.output.heartbeat()
+    assert made.output.take_pieces() == ()
+
+
+def test_nobody_takes_everything() -> None:
+    client = Nobody()
+    client.commit()
+    client.flush()
+    client.write((b"x",))
+    client.end(())
+    client.fail(Error("internal"), ())
+    client.abort(Error("internal"))
+    assert client.direct is None
