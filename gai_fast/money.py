@@ -1,6 +1,6 @@
 """Money: amounts as whole numbers, the cost of tokens, and the charges of one stream.
 
-Owns the unit of amounts, their text, and which attempts of a stream are charged with what. Knows no
+Owns the unit of amounts, their text, and which attempts of a stream are charged with what (docs/money.md). Knows no
 price list, no ledger and no provider.
 """
 

@@ -57,6 +57,7 @@ export interface Usage {
   cache_write_input_tokens?: number;
   reasoning_tokens?: number;
   source?: "counted" | "estimated" | "partial";
+  cost?: { amount: number; currency: string };
 }
 
 export interface StreamError {

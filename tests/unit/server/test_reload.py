@@ -141,3 +141,27 @@ def test_a_configuration_reaches_another_process_whole(tmp_path: Path) -> None:
     assert key.reveal() == "sk-hidden"
     assert isinstance(again.models, MappingProxyType)
     assert repr(again) == repr(settings)
+
+
+def test_a_price_list_is_read_again_and_a_broken_one_leaves_the_old_prices(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, prices = tmp_path / "gai-fast.toml", tmp_path / "prices.toml"
+    file.write_text('[prices]\nfile = "prices.toml"\n')
+    entry = '[[price]]\nprovider = "demo"\nid = "demo"\noutput = 1\ninput = '
+    prices.write_text(f"{entry}1\n")
+    first = load(file, environ={})
+    reload = Reload(first, lambda: load(file, environ={}), is_open=False)
+    prices.write_text(f"{entry}-1\n")
+    assert reload().settings is None
+    assert reload.settings is first
+    assert f"{prices}:1: [[price]] of 'demo' must have a number for input" in caplog.records[-1].getMessage()
+    prices.write_text(f"date = 2026-11-22\n{entry}2\n")
+    second = reload().settings
+    assert second is not None
+    assert second.prices.date == "2026-11-22"
+    price, former = second.price(second.chosen("demo")), first.price(first.chosen("demo"))
+    assert price is not None
+    assert former is not None
+    assert price.input == 2 * former.input
+    assert from_bytes(to_bytes(second)) == second
