@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
 from gai_fast.ledger._base import By, Left, Period, RateLeft, SpendEntry, SpendRow
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
@@ -22,6 +25,12 @@ __all__ = [
     "new_ledger",
 ]
 
+# By the scheme of `[store] url`. Each module has `open_home(settings)`.
+_HOMES: Final = {
+    "redis": "gai_fast.ledger.redis",
+    "rediss": "gai_fast.ledger.redis",
+}
+
 
 def new_ledger(settings: StoreSettings, memory: SharedHome | None = None) -> Ledger:
     """Makes the ledger of a configuration; it must be opened before it is used.
@@ -30,6 +39,6 @@ def new_ledger(settings: StoreSettings, memory: SharedHome | None = None) -> Led
         settings: `[store]`.
         memory: The state that the workers of this server share in memory; `None`: there is one worker.
     """
-    if memory is None:
-        return LocalLedger()
-    return SharedLedger(memory, fails_open=settings.limits_on_failure == "fail_open")
+    scheme = settings.url.partition("://")[0]
+    home = import_module(_HOMES[scheme]).open_home(settings) if scheme in _HOMES else memory
+    return LocalLedger() if home is None else SharedLedger(home, fails_open=settings.limits_on_failure == "fail_open")

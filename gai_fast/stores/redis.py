@@ -20,6 +20,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -350,6 +351,32 @@ class RedisBackend(Backend):
         free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")
         async with self._turn():
             return bool(await self._call(lambda: self._others.execute_command(*free)))
+
+    # -- other keys --
+
+    async def command(self, *words: str | bytes | float) -> Any:
+        """Sends one command, for a part of the server that has keys of its own; returns the reply."""
+        return await self._call(lambda: self._others.execute_command(*words))
+
+    async def run_script(self, script: str, key: str, *arguments: str | bytes) -> Any:
+        """Runs a script, in one round trip where the server knows it; returns its reply.
+
+        Args:
+            script: Lua.
+            key: One of its keys, which tells a cluster's node.
+            arguments: Its arguments.
+        """
+        from redis.exceptions import NoScriptError
+
+        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+        async def run() -> Any:
+            try:
+                return await self._journal.execute_command("EVALSHA", digest, 1, key, *arguments)
+            except NoScriptError:
+                return await self._journal.execute_command("EVAL", script, 1, key, *arguments)
+
+        return await self._call(run)
 
     # -- the library --
 

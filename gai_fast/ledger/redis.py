@@ -1,0 +1,149 @@
+"""`redis://…`, `rediss://…`: the limits and the spend of keys, for the workers of several machines.
+
+Owns the keys. All begin with `gai:{limits}:`, so that a cluster has them on one node, and each has a time to live.
+
+| key | holds |
+|---|---|
+| `worker:<worker>` | a worker lives; gone `limits.ledger_gone` after its last exchange, with all that it keeps |
+| `number:<worker>` | the number of its last exchange |
+| `key:<key>` | a hash, `state`: the rates of a key; `h<worker>`: what a worker keeps, its streams, when it was heard |
+| `recall:<worker>` | a list: the keys that a worker is to report |
+| `spent:<period> <currency>:<key>` | the spend of a key in a period |
+| `spend:<day>` | a hash: `a` (amount) and `r` (requests) with key, model, upstream and currency as JSON |
+| `days` | a sorted set: the days that have spend |
+
+An exchange is one script (`redis.lua`), and so one round trip, which the server carries out at once or not at all. Time
+is the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+
+from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow
+from gai_fast.ledger.book import summed
+from gai_fast.ledger.home import Answer, Report
+from gai_fast.ledger.shared import SharedHome
+from gai_fast.limits import LIMITS
+from gai_fast.money import Amount
+from gai_fast.settings import StoreSettings
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.redis import RedisBackend
+
+PREFIX: Final = "gai:{limits}:"
+_SCRIPT: Final = files("gai_fast.ledger").joinpath("redis.lua").read_text()
+_AMOUNT: Final = 5
+"""The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
+_SHORTEST: Final = 0.002
+_LONGEST: Final = 0.02
+"""Seconds between two questions about workers that must be heard."""
+
+
+class RedisHome(SharedHome):
+    """The state of keys in a Redis server, or a cluster.
+
+    Args:
+        url: As for `RedisBackend`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._backend = RedisBackend(url)
+        self._worker = secrets.token_hex(8)
+        self._limits = msgspec.msgpack.encode(
+            (
+                LIMITS.ledger_gone,
+                LIMITS.ledger_kept,
+                LIMITS.ledger_tight,
+                LIMITS.ledger_scarce,
+                LIMITS.ledger_parts,
+                LIMITS.spend_days,
+                LIMITS.spend_entries,
+            )
+        )
+
+    async def open(self) -> None:
+        """Connects; as `RedisBackend.open`."""
+        await self._backend.open()
+
+    async def close(self) -> None:
+        """Gives back what this worker has, and disconnects."""
+        try:
+            await self._backend.command("UNLINK", self._own("worker"), self._own("number"), self._own("recall"))
+        except StoreError:
+            pass  # it is gone `limits.ledger_gone` from now
+        finally:
+            await self._backend.close()
+
+    async def exchange(
+        self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> Sequence[Answer] | None:
+        """Reports; as `SharedHome.exchange`."""
+        sent = (number, [_as_text(entry, _AMOUNT) for entry in entries], [_plain(report) for report in reports])
+        arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
+        reply = await self._backend.run_script(_SCRIPT, self._own("worker"), *arguments)
+        return None if reply is None else [_answer(*each) for each in msgspec.msgpack.decode(reply)]
+
+    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
+        """Waits for a moment: the script has told the others; as `SharedHome.recall`."""
+        await asyncio.sleep(min(_LONGEST, max(_SHORTEST, waited)))
+
+    async def recalled(self) -> Sequence[str]:
+        """Waits for keys that others want; as `SharedHome.recalled`."""
+        key = self._own("recall")
+        first = await self._backend.command("BLPOP", key, LIMITS.lease_renewal)
+        if first is None:
+            return ()
+        rest = await self._backend.command("LPOP", key, LIMITS.ledger_batch)
+        return list({each.decode() for each in (first[1], *(rest or ()))})
+
+    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+        """Returns the spend; as `SharedHome.spend`."""
+        days = [each.decode() for each in await self._backend.command("ZRANGE", f"{PREFIX}days", 0, -1)]
+        entries: list[SpendEntry] = []
+        for day in days:
+            if (since is None or day >= since) and (until is None or day <= until):
+                entries += _entries(day, await self._backend.command("HGETALL", f"{PREFIX}spend:{day}"))
+        return summed(by, entries, since, until)
+
+    async def spent(self, key: str, label: str) -> Amount:
+        """Returns the spend of a key; as `SharedHome.spent`."""
+        return int(await self._backend.command("GET", f"{PREFIX}spent:{label}:{key}") or 0)
+
+    def _own(self, kind: str) -> str:
+        return f"{PREFIX}{kind}:{self._worker}"
+
+
+def open_home(settings: StoreSettings) -> RedisHome:
+    """Makes the home of a configuration."""
+    return RedisHome(settings.url)
+
+
+def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
+    """The values, of which one is a number that is sent as text."""
+    sent = list(values)
+    if sent[place] is not None:
+        sent[place] = str(sent[place])
+    return sent
+
+
+def _plain(report: Report) -> Report:
+    return report._replace(caps=_as_text(report.caps, SPEND))  # type: ignore[arg-type]  # it is written, and not used
+
+
+def _answer(verdicts: Any, more: Any, used: Any, holders: Any) -> Answer:
+    requests, tokens, streams, spend = map(int, more)
+    decided = [(int(verdict), float(wait)) for verdict, wait in verdicts]
+    return Answer(decided, (requests, tokens, streams, spend), (float(used[0]), float(used[1])), list(holders))
+
+
+def _entries(day: str, fields: Mapping[bytes, bytes]) -> Iterator[SpendEntry]:
+    for field, requests in fields.items():
+        if field.startswith(b"r"):
+            key, model, upstream, currency = msgspec.json.decode(field[1:], type=list[str])
+            yield SpendEntry(key, model, upstream, day, currency, int(fields.get(b"a" + field[1:], 0)), int(requests))

@@ -1,0 +1,66 @@
+"""The limits of keys in Redis: how long its keys live, and what becomes of a server that forgets or goes away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gai_fast.errors import Error
+from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
+from gai_fast.ledger._base import Caps
+from gai_fast.ledger.home import Ask, Report
+from gai_fast.ledger.redis import PREFIX, RedisHome
+from gai_fast.settings import KeyLimits, KeySettings
+from tests.integration.stores.servers import RedisServer
+from tests.waiting import until
+
+ENTRY = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 5)
+KEY = KeySettings("ann", (), limits=KeyLimits(requests_per_minute=10))
+
+
+async def taken(ledger: SharedLedger, stream_id: str) -> str:
+    try:
+        await ledger.take(KEY, stream_id, 0)
+    except Error as error:
+        return str(error.reason)
+    return ""
+
+
+async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) -> None:
+    homes = [RedisHome(redis_server.url) for _ in range(2)]
+    for home in homes:
+        await home.open()
+    asking = Report("ann", Caps(None, None, 1, None, ""), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, False)], True)
+    for home in homes:
+        await home.exchange(1, [ENTRY], [asking])
+    found = [line for line in redis_server.command("KEYS", "*").decode().split("\r\n") if line.startswith("gai:")]
+    ours = [name for name in found if name.startswith(PREFIX)]
+    assert len(ours) >= 10
+    for name in ours:
+        assert int(redis_server.command("TTL", name).decode().strip(":\r\n")) > 0, name
+    for home in homes:
+        await home.close()
+
+
+async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: RedisServer) -> None:
+    home = RedisHome(redis_server.url)
+    await home.open()
+    for number in (1, 2):
+        redis_server.command("SCRIPT", "FLUSH")
+        assert await home.exchange(number, [], []) == []
+    await home.close()
+
+
+async def test_a_server_that_goes_away_and_comes_back(make_server: Callable[..., RedisServer]) -> None:
+    server = make_server()
+    ledger = SharedLedger(RedisHome(server.url), fails_open=False)
+    await ledger.open()
+    assert await taken(ledger, "a") == ""
+    server.kill()
+    assert await taken(ledger, "b") == "store"
+    assert ledger.problem is not None
+    ledger.charge(ENTRY)
+    server.start()
+    await until(lambda: ledger.problem is None)
+    assert await taken(ledger, "c") == ""
+    assert await ledger.spend("key") == [SpendRow("ann", "USD", 5, 1)]
+    await ledger.close()
