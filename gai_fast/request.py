@@ -6,14 +6,21 @@ decides what that provider supports. Requests are read in `reading.py`: mypyc ca
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from gai_fast.limits import LIMITS
 
 Effort = Literal["minimal", "low", "medium", "high"]
+
+_JSONObject: TypeAlias = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+"""The text of a JSON object; `reading` checks that it is one."""
+
+# Made by functions, because msgspec cannot show JSON text as the default of a schema.
+_EMPTY: Final = Raw(b"{}")
+_ANY_OBJECT: Final = Raw(b'{"type":"object"}')
 
 
 class TextPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
@@ -59,7 +66,7 @@ class ToolCallPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     call_id: str
     name: str
-    input: Raw = Raw(b"{}")
+    input: _JSONObject = field(default_factory=lambda: _EMPTY)
     signature: str | UnsetType = UNSET
 
 
@@ -103,7 +110,7 @@ class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1)]
     description: str | UnsetType = UNSET
-    parameters: Raw = Raw(b'{"type":"object"}')
+    parameters: _JSONObject = field(default_factory=lambda: _ANY_OBJECT)
     strict: bool | UnsetType = UNSET
 
 
@@ -118,7 +125,7 @@ class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     type: Literal["text", "json", "json_schema"]
     name: str | UnsetType = UNSET
-    schema: Raw | UnsetType = UNSET
+    schema: _JSONObject | UnsetType = UNSET
     strict: bool | UnsetType = UNSET
 
 

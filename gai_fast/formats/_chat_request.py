@@ -29,6 +29,9 @@ _HARMLESS: Final = frozenset(
     "user".split()
 )
 
+KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
+"""The members of a request that are read, or have no effect."""
+
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "frequency_penalty": (0,),
@@ -104,7 +107,7 @@ class _ChatReader(RequestReader):
         if choice is not None:
             native["tool_choice"] = choice
 
-        known = {*_SAME, *_READ, *_HARMLESS}
+        known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         if not native["tools"]:
             known.add("parallel_tool_calls")

@@ -23,6 +23,9 @@ _SAME: Final = ("model", "temperature", "top_p", "seed", "max_tokens")
 # Members without an effect that a caller could see in the answer, and members of the route.
 _HARMLESS: Final = frozenset({"user", "stream_options"})
 
+KNOWN: Final = frozenset((*_SAME, *_HARMLESS, "prompt", "stop", "stream"))
+"""The members of a request that are read, or have no effect."""
+
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "best_of": (1,),
@@ -72,7 +75,7 @@ def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]
         native["stop"] = [stop] if isinstance(stop, str) else stop
     if (member(body, "n", "$", int) or 1) > 1:
         raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
-    known = {*_SAME, *_HARMLESS, "prompt", "stop", "stream"}
+    known = {*KNOWN}
     known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
     return parse_request(encode_json(native)), unread(body, "$", known)
 

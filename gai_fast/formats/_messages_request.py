@@ -31,6 +31,9 @@ _READ: Final = frozenset(
 # them where its request is written anew.
 _HARMLESS: Final = frozenset("cache_control diagnostics metadata service_tier user_profile_id workspace_id".split())
 
+KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
+"""The members of a request that are read, or have no effect."""
+
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "betas": ([],),
@@ -111,7 +114,7 @@ class _MessagesReader(RequestReader):
         options |= self._thinking(body, native)
         if options:
             native["provider_options"] = {"anthropic": options}
-        known = {*_SAME, *_READ, *_HARMLESS}
+        known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         self.lost += unread(body, "$", known)
         return native

@@ -47,6 +47,9 @@ _INCLUDED: Final = frozenset(
 # Members that add to the input what their upstream has stored.
 _STORED: Final = ("conversation", "previous_response_id", "prompt")
 
+KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
+"""The members of a request that are read, are refused by name, or have no effect."""
+
 
 def check_stored(body: Mapping[str, Any]) -> None:
     """Refuses a conversation or a prompt that another upstream has stored.
@@ -114,7 +117,7 @@ class _ResponseReader(RequestReader):
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
             self.lost.append("store")
 
-        known = {*_SAME, *_READ, *_HARMLESS, *_STORED}  # the last: `check_stored`
+        known = {*KNOWN}
         known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
         if not native["tools"]:
             known.add("parallel_tool_calls")

@@ -35,7 +35,7 @@ from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import Claim, Store, StreamLog
 
 KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]+")
+TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]+")
 """The characters of a token in structured fields (RFC 9651, 3.3.4)."""
 _STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 """A string in structured fields (RFC 9651, 3.3.3): that is what the draft of the header asks for."""
@@ -96,7 +96,7 @@ def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
 
 def _unquoted(value: str) -> str:
     """The key that a header holds."""
-    if _TOKEN.fullmatch(value):
+    if TOKEN.fullmatch(value):
         return value
     string = _STRING.fullmatch(value)
     if string is None:

@@ -1,4 +1,4 @@
-"""The handlers of the other routes: health, metrics, version, the list of models, the playground.
+"""The handlers of the other routes: health, metrics, version, models, the playground, the description of the API.
 
 Knows nothing of streams or upstreams beyond the names that the configuration gives them.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import unquote
 
 from gai_fast import __version__
-from gai_fast._impl import IMPLEMENTATION, MODULES
+from gai_fast._impl import IMPLEMENTATION, MODULES, encode_json
 from gai_fast.errors import Error
 from gai_fast.ledger import Ledger
 from gai_fast.server.incoming import Incoming
@@ -40,15 +41,18 @@ _CREATED: Final = 0
 _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 
+_DOCS: Final = {"docs.js": "text/javascript; charset=utf-8", "docs.css": "text/css; charset=utf-8"}
+
+
 class _File:
-    """A file of the package, and the tag of its content.
+    """A file, and the tag of its content.
 
     Args:
-        path: Its place in the package.
+        body: Its content.
     """
 
-    def __init__(self, *path: str) -> None:
-        self.body = files("gai_fast").joinpath(*path).read_bytes()
+    def __init__(self, body: bytes) -> None:
+        self.body = body
         self.tag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
 
     def reply(self, incoming: Incoming, own: Headers) -> Reply:
@@ -70,6 +74,19 @@ class _File:
         return Reply(200, self.body, headers)
 
 
+def _packaged(*path: str) -> _File:
+    """A file of the package."""
+    return _File(files("gai_fast").joinpath(*path).read_bytes())
+
+
+@cache
+def _openapi() -> _File:
+    """The description of the API, made when it is asked for first."""
+    from gai_fast.server.openapi.document import document  # it describes the routes, which know this module
+
+    return _File(encode_json(document()))
+
+
 class OperationRoutes:
     """Handlers for one configuration, the counts of its streams, its store and its ledger.
 
@@ -87,8 +104,9 @@ class OperationRoutes:
         self._ledger = ledger
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
-        self._assets = {name: _File("server", "playground", name) for name in _ASSETS}
-        self._client = _File("client", "gai-fast.js")
+        self._assets = {name: _packaged("server", "playground", name) for name in _ASSETS}
+        self._client = _packaged("client", "gai-fast.js")
+        self._docs = {name: _packaged("server", "docs", name) for name in ("index.html", *_DOCS)}
 
     def use(self, settings: Settings) -> None:
         """Answers by another configuration from now on."""
@@ -159,14 +177,31 @@ class OperationRoutes:
         ]
         return self._client.reply(incoming, own)
 
+    def openapi(self, incoming: Incoming) -> Reply:
+        """`GET /openapi.json`: the description of the API."""
+        return _openapi().reply(incoming, [("content-type", "application/json"), *incoming.answer_headers])
+
+    def docs(self, incoming: Incoming) -> Reply:
+        """`GET /docs`: a page of that description."""
+        return self._page("text/html; charset=utf-8", self._docs["index.html"], incoming)
+
+    def docs_asset(self, incoming: Incoming) -> Reply:
+        """`GET /docs/…`: its files."""
+        if incoming.tail not in _DOCS:
+            raise Error("not_found", "there is no such file", reason="route")
+        return self._page(_DOCS[incoming.tail], self._docs[incoming.tail], incoming)
+
     def _asset(self, name: str, incoming: Incoming) -> Reply:
+        return self._page(_ASSETS[name], self._assets[name], incoming)
+
+    def _page(self, content_type: str, file: _File, incoming: Incoming) -> Reply:
         own = [
-            ("content-type", _ASSETS[name]),
+            ("content-type", content_type),
             ("content-security-policy", _POLICY),
             ("referrer-policy", "no-referrer"),
             ("cross-origin-resource-policy", "same-origin"),
         ]
-        return self._assets[name].reply(incoming, own)
+        return file.reply(incoming, own)
 
 
 def _model(model: ModelSettings) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+// The page of /docs: shows openapi.json. All text goes through `textContent`.
+
+const METHODS = ["get", "post", "delete", "head"];
+
+/** Makes an element; children are elements or texts. */
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** The schema behind a reference, and its name. */
+function resolve(schema, api) {
+  const name = schema.$ref?.split("/").at(-1);
+  return name ? [api.components.schemas[name], name] : [schema, ""];
+}
+
+/** A schema in a few words. */
+function kindOf(schema, api) {
+  const [found, name] = resolve(schema, api);
+  if (name) return name;
+  if (found.const !== undefined) return JSON.stringify(found.const);
+  if (found.enum) return found.enum.map((value) => JSON.stringify(value)).join(" | ");
+  const several = found.anyOf ?? found.oneOf;
+  if (several) return several.map((each) => kindOf(each, api)).join(" | ");
+  if (found.type === "array") return `list of ${kindOf(found.items ?? {}, api)}`;
+  return found.type ?? "any value";
+}
+
+/** A table with a head. */
+function table(heads, rows) {
+  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
+  const body = rows.map((cells) => make("tr", {}, ...cells.map((cell) => make("td", {}, cell))));
+  return make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
+}
+
+const code = (text) => make("code", {}, text);
+
+/** The members of an object; of each named object below it, once. */
+function members(schema, api, shown = new Set()) {
+  const [found, name] = resolve(schema, api);
+  if (name) {
+    if (shown.has(name)) return [];
+    shown.add(name);
+  }
+  const parts = [];
+  if (found.properties) {
+    const required = new Set(found.required ?? []);
+    const rows = Object.entries(found.properties).map(([key, value]) => [
+      code(key + (required.has(key) ? " *" : "")), kindOf(value, api), value.description ?? "",
+    ]);
+    parts.push(make("h3", {}, name || "Members"), found.description ?? "", table(["member", "type", ""], rows));
+  }
+  for (const each of [...Object.values(found.properties ?? {}), ...(found.anyOf ?? []), ...(found.oneOf ?? [])]) {
+    for (const part of [each, each.items ?? {}, ...(each.anyOf ?? []), ...(each.items?.anyOf ?? [])]) {
+      if (part.$ref) parts.push(...members(part, api, shown));
+    }
+  }
+  return parts;
+}
+
+/** A line for a shell. */
+function curl(path, method, operation) {
+  const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
+  const words = ["curl -sN", method === "get" ? "" : `-X ${method.toUpperCase()}`, `'${base}${path}'`];
+  if (operation.requestBody) words.push(`-H 'content-type: application/json' -d '{…}'`);
+  return words.filter(Boolean).join(" ");
+}
+
+function answers(operation, api) {
+  return Object.entries(operation.responses).map(([status, answer]) => {
+    const content = Object.entries(answer.content ?? {});
+    const kinds = content.map(([media, { schema, "x-items": items }]) =>
+      `${media}: ${items ? `events of ${kindOf(items, api)}` : kindOf(schema, api)}`);
+    return [code(status), answer.description, kinds.join(" · ")];
+  });
+}
+
+function operationOf(path, method, operation, api) {
+  const content = make("div", {}, make("pre", { tabIndex: 0 }, curl(path, method, operation)));
+  if (operation.parameters.length) {
+    const rows = operation.parameters.map((each) => [
+      code(each.name + (each.required ? " *" : "")), each.in, kindOf(each.schema, api), each.description ?? "",
+    ]);
+    content.append(make("h3", {}, "Parameters"), table(["name", "in", "type", ""], rows));
+  }
+  const schema = operation.requestBody?.content["application/json"].schema;
+  if (schema) content.append(...members(schema, api));
+  content.append(make("h3", {}, "Answers"), table(["status", "", "body"], answers(operation, api)));
+  const summary = make("summary", {},
+    make("span", { className: "method" }, method.toUpperCase()), code(path), make("span", {}, operation.summary));
+  const details = make("details", { id: operation.operationId }, summary, content);
+  details.dataset.words = `${method} ${path} ${operation.summary}`.toLowerCase();
+  return details;
+}
+
+function show(api) {
+  document.querySelector("#version").textContent = api.info.version;
+  const main = document.querySelector("main");
+  const groups = document.querySelector("#groups");
+  main.replaceChildren();
+  for (const { name } of api.tags) {
+    const section = make("h2", { id: name }, name);
+    main.append(section);
+    groups.append(make("a", { href: `#${name}` }, name));
+    for (const [path, methods] of Object.entries(api.paths)) {
+      for (const method of METHODS) {
+        const operation = methods[method];
+        if (operation?.tags[0] === name) main.append(operationOf(path, method, operation, api));
+      }
+    }
+  }
+  document.querySelector("#find").addEventListener("input", ({ target }) => {
+    const word = target.value.trim().toLowerCase();
+    for (const each of main.querySelectorAll("details")) each.hidden = !each.dataset.words.includes(word);
+  });
+  const named = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (named) {
+    named.open = true;
+    named.scrollIntoView();
+  }
+}
+
+try {
+  const response = await fetch("openapi.json");
+  if (!response.ok) throw new Error(`the server answers ${response.status}`);
+  show(await response.json());
+} catch (problem) {
+  document.querySelector("main").textContent = `The description cannot be read: ${problem.message}`;
+}

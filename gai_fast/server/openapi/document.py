@@ -1,0 +1,129 @@
+"""`document`: the description of the HTTP API as a JSON object.
+
+Owns the form of the document. Raises for a route that is not described, and for a description without a route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from gai_fast import __version__
+from gai_fast.formats import get_format
+from gai_fast.server.openapi.operations import JSON, OPERATIONS, Operation, Parameter
+from gai_fast.server.openapi.schemas import ref, schemas
+from gai_fast.server.routes import ROUTES, Route
+
+_OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 503, 505)
+_ERRORS: Final = {"openai": "OpenAIError", "responses": "OpenAIError", "completions": "OpenAIError"} | {
+    "anthropic": "AnthropicError"
+}
+"""The schema of an error in each format whose errors are not the native ones."""
+
+
+def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
+    """Returns the document.
+
+    Args:
+        routes: The route table.
+
+    Raises:
+        ValueError: The table and the descriptions differ.
+    """
+    table = {(route.method, route.path): route for route in routes}
+    if table.keys() != OPERATIONS.keys():
+        raise ValueError(f"described or routed only: {sorted(table.keys() ^ OPERATIONS.keys())}")
+    paths: dict[str, dict[str, Any]] = {}
+    errors: dict[str, Any] = {}
+    for place, route in table.items():
+        operation = OPERATIONS[place]
+        path = _path(route, operation)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, operation, errors)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gai-fast",
+            "version": __version__,
+            "summary": "A streaming gateway for language models.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "."}],
+        "tags": [{"name": name} for name in dict.fromkeys(each.tag for each in OPERATIONS.values())],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "responses": errors,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A caller's key, where there are any."},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same."},
+            },
+        },
+    }
+
+
+def _path(route: Route, operation: Operation) -> str:
+    if not route.is_prefix:
+        return route.path
+    if route.path == "/api/v1/chat/":
+        return f"{route.path}{{{operation.id}}}/stream"
+    return f"{route.path}{{{operation.id}}}{route.ending}"
+
+
+def _operation(route: Route, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
+    ids = [Parameter(operation.id, "", {"type": "string", "minLength": 1}, "path", True)] if operation.id else []
+    described: dict[str, Any] = {
+        "operationId": _name(route),
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [_parameter(each) for each in (*ids, *operation.parameters)],
+        "responses": _responses(route, operation, errors),
+        "security": [{}, {"bearer": []}, {"key": []}] if operation.needs else [],
+    }
+    if operation.request:
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(operation.request)}}}
+    return described
+
+
+def _name(route: Route) -> str:
+    words = f"{route.method.lower()}{route.path}{route.ending}".replace(".", "/").split("/")
+    return "_".join(word for word in words if word) + ("_one" if route.is_prefix and not route.ending else "")
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    described = {"name": parameter.name, "in": parameter.place, "required": parameter.is_required}
+    about = {"description": parameter.about} if parameter.about else {}
+    return {**described, **about, "schema": dict(parameter.schema)}
+
+
+def _responses(route: Route, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
+    """The answers of a route; those that are errors are references into `errors`, which has each once."""
+    responses: dict[str, Any] = {}
+    kind = "" if route.method == "HEAD" else _ERRORS.get(get_format(route.format).name, "Error")
+    for status in {*_OF_EVERY_ROUTE, *operation.errors}:
+        name = f"{kind or 'Bodiless'}{status}"
+        content = {"content": {JSON: {"schema": ref(kind)}}} if kind else {}
+        errors[name] = {"description": _phrase(status), **content}
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    for status, media in operation.answers.items():
+        responses[str(status)] = _answer(status, media)
+    return dict(sorted(responses.items()))
+
+
+def _answer(status: int, media: Mapping[str, str]) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _phrase(status)}
+    if media:
+        described["content"] = {name: _content(name, schema) for name, schema in media.items()}
+    return described
+
+
+def _content(media: str, schema: str) -> dict[str, Any]:
+    if media == JSON:
+        return {"schema": ref(schema) if schema else {}}
+    # OpenAPI 3.1 has no word for the items of a stream.
+    items = {"x-items": ref(schema)} if schema else {}
+    return {"schema": {"type": "string"}, **items}
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Overloaded"

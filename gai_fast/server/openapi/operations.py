@@ -1,0 +1,262 @@
+"""What the description of the API says of each route beside the route table: its sentence, parameters, bodies.
+
+Owns the sentences. `document.py` refuses a route that stands in one of the two tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from gai_fast.formats import FORMATS
+from gai_fast.ids import EVENT_ID
+from gai_fast.limits import LIMITS
+from gai_fast.server.idempotency import TOKEN
+
+STREAM: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
+JSON: Final = "application/json"
+
+
+class Parameter(NamedTuple):
+    """One parameter of a route.
+
+    Attributes:
+        name: Its name.
+        about: A sentence.
+        schema: Its schema.
+        place: Where it stands.
+        is_required: The route answers 400 without it.
+    """
+
+    name: str
+    about: str
+    schema: Mapping[str, Any]
+    place: Literal["query", "header", "path"] = "query"
+    is_required: bool = False
+
+
+class Operation(NamedTuple):
+    """One method of one path.
+
+    Attributes:
+        summary: A sentence.
+        tag: The group that it stands in.
+        answers: By status and media type: the name of the schema of a JSON object; of the events of a stream; or none.
+        request: The name of the schema of the body; empty: it has none.
+        parameters: Beside those of the path.
+        errors: Statuses of errors beside those that every route may answer.
+        id: The name of the path's parameter, where it has one.
+        needs: Whose key it needs: any, an admin's, or none.
+    """
+
+    summary: str
+    tag: str
+    answers: Mapping[int, Mapping[str, str]]
+    request: str = ""
+    parameters: Sequence[Parameter] = ()
+    errors: Sequence[int] = ()
+    id: str = ""
+    needs: Literal["", "key", "admin"] = "key"
+
+
+_TEXT: Final = {"type": "string"}
+_FORM: Final = (
+    Parameter("format", "The format of the answer.", {"enum": [*FORMATS]}),
+    Parameter("framing", "The framing of a stream; it wins over `Accept`.", {"enum": ["sse", "ndjson"]}),
+    Parameter("envelope", "How much of its envelope each event repeats.", {"enum": ["compact", "full"]}),
+)
+_KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "maxLength": LIMITS.idempotency_key}
+_IDEMPOTENCY: Final = Parameter("idempotency-key", "A request with the same key is answered once.", _KEY, "header")
+_EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$"}
+_AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
+_LAST: Final = Parameter("last-event-id", "As `after`; the header counts where there are both.", _EVENT, "header")
+_BY: Final = Parameter("by", "What spend is added up by.", {"enum": ["key", "model", "upstream", "day"]})
+_DATE: Final = {"type": "string", "format": "date"}
+
+_OF_STREAMS: Final = (402, 406, 409, 422, 502, 503, 504)
+_EVENTS: Final = {STREAM: "Event", NDJSON: "Event"}
+_ANY: Final = {STREAM: "", NDJSON: "", "text/plain": "", JSON: ""}
+
+
+def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: Sequence[int] = ()) -> Operation:
+    answers = {200: {STREAM: "", JSON: answer}}
+    return Operation(summary, "Dialects", answers, request, (_IDEMPOTENCY, *more), (*_OF_STREAMS, *errors))
+
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("POST", "/api/v1/stream"): Operation(
+        "Asks for an answer: a stream of events, or one JSON object.",
+        "Native",
+        {200: {**_EVENTS, JSON: "Result", "text/plain": ""}},
+        "Request",
+        (*_FORM, _IDEMPOTENCY),
+        _OF_STREAMS,
+    ),
+    ("GET", "/api/v1/stream"): Operation(
+        "A stream for a browser's EventSource, or the rest of one.",
+        "Native",
+        {200: {**_EVENTS, "text/plain": ""}, 204: {}},
+        "",
+        (
+            Parameter("q", "The question.", _TEXT),
+            Parameter("model", "The model.", _TEXT),
+            *_FORM,
+            _AFTER,
+            _LAST,
+        ),
+        _OF_STREAMS,
+    ),
+    ("POST", "/api/v1/streams"): Operation(
+        "Starts a durable stream, which is followed later.",
+        "Native",
+        {202: {JSON: "Started"}},
+        "Request",
+        (*_FORM, _IDEMPOTENCY),
+        _OF_STREAMS,
+    ),
+    ("GET", "/api/v1/streams/"): Operation(
+        "A durable stream from any place on, or its state.",
+        "Native",
+        {200: {**_EVENTS, JSON: "StreamState", "text/plain": ""}, 204: {}},
+        "",
+        (*_FORM, _AFTER, _LAST),
+        _OF_STREAMS,
+        "id",
+    ),
+    ("HEAD", "/api/v1/streams/"): Operation(
+        "The head of the same.", "Native", {200: {}, 204: {}}, "", (*_FORM, _AFTER, _LAST), _OF_STREAMS, "id"
+    ),
+    ("DELETE", "/api/v1/streams/"): Operation(
+        "Cancels a stream that runs; of one that has ended, its state.",
+        "Native",
+        {200: {JSON: "StreamState"}, 202: {JSON: "StreamState"}},
+        "",
+        (),
+        _OF_STREAMS,
+        "id",
+    ),
+    ("POST", "/api/v1/chat"): Operation(
+        "A stream for useChat of the AI SDK.",
+        "Native",
+        {200: {STREAM: "", NDJSON: "", JSON: "", "text/plain": ""}},
+        "ChatRequest",
+        (*_FORM, Parameter("ui", "The version of the UI message stream.", _TEXT)),
+        _OF_STREAMS,
+    ),
+    ("GET", "/api/v1/chat/"): Operation(
+        "The running stream of a chat from its beginning.",
+        "Native",
+        {200: {STREAM: "", NDJSON: "", "text/plain": ""}, 204: {}},
+        "",
+        _FORM,
+        _OF_STREAMS,
+        "chat",
+    ),
+    ("POST", "/v1/chat/completions"): _dialect(
+        "OpenAI's Chat Completions, streamed or whole.", "ChatCompletionRequest", "ChatCompletion"
+    ),
+    ("POST", "/v1/completions"): _dialect(
+        "OpenAI's legacy Completions, streamed or whole.", "CompletionRequest", "Completion"
+    ),
+    ("POST", "/v1/responses"): _dialect(
+        "OpenAI's Responses, streamed, whole or in the background.", "ResponsesRequest", "Response"
+    ),
+    ("GET", "/v1/responses/"): Operation(
+        "A response in the background, or its stream from any event on.",
+        "Dialects",
+        {200: {JSON: "Response", STREAM: ""}},
+        "",
+        (
+            Parameter("stream", "The rest of the stream.", {"type": "boolean"}),
+            Parameter("starting_after", "The `sequence_number` of the last event.", {"type": "integer", "minimum": 0}),
+        ),
+        _OF_STREAMS,
+        "id",
+    ),
+    ("POST", "/v1/responses/"): Operation(
+        "Cancels a response in the background.",
+        "Dialects",
+        {200: {JSON: "Response"}},
+        "",
+        (),
+        _OF_STREAMS,
+        "id",
+    ),
+    ("POST", "/v1/messages"): _dialect(
+        "Anthropic's Messages, streamed or whole.", "MessagesRequest", "AnthropicMessage", errors=(529,)
+    ),
+    ("POST", "/v1/messages/count_tokens"): Operation(
+        "The number of tokens of such a request.",
+        "Dialects",
+        {200: {JSON: "TokenCount"}},
+        "MessagesRequest",
+        (),
+        (*_OF_STREAMS, 529),
+    ),
+    ("GET", "/ws/stream"): Operation("A WebSocket for many streams.", "Native", {101: {}}, "", (), (406, 426)),
+    ("GET", "/v1/models"): Operation("The models that a request may name.", "Dialects", {200: {JSON: "Models"}}),
+    ("GET", "/v1/models/"): Operation("One of them.", "Dialects", {200: {JSON: "Model"}}, id="id"),
+    ("GET", "/admin/v1/streams"): Operation(
+        "The streams that run, of all workers.", "Admin", {200: {JSON: "RunningStreams"}}, needs="admin"
+    ),
+    ("DELETE", "/admin/v1/streams/"): Operation(
+        "Cancels a stream, whoever's it is.", "Admin", {202: {JSON: "StreamState"}}, id="id", needs="admin"
+    ),
+    ("GET", "/admin/v1/keys"): Operation(
+        "The keys and what they have spent; no secrets.", "Admin", {200: {JSON: "Keys"}}, needs="admin"
+    ),
+    ("GET", "/admin/v1/spend"): Operation(
+        "The spend, as JSON or CSV.",
+        "Admin",
+        {200: {JSON: "Spend", "text/csv": ""}},
+        "",
+        (
+            _BY,
+            Parameter("from", "The first day, in UTC.", _DATE),
+            Parameter("to", "The last day, in UTC.", _DATE),
+            Parameter("format", "The form of the answer.", {"enum": ["json", "csv"]}),
+        ),
+        needs="admin",
+    ),
+    ("POST", "/admin/v1/reload"): Operation(
+        "Loads the configuration anew.", "Admin", {200: {JSON: "Reloaded"}}, needs="admin"
+    ),
+    ("GET", "/admin/v1/events"): Operation(
+        "Samples of the figures, one a second; the answer does not end.",
+        "Admin",
+        {200: {STREAM: "Sample"}},
+        needs="admin",
+    ),
+    ("GET", "/healthz"): Operation("The process lives.", "Server", {200: {JSON: "Health"}}, needs=""),
+    ("GET", "/readyz"): Operation(
+        "The server accepts streams.", "Server", {200: {JSON: "Health"}, 503: {JSON: "NotReady"}}, needs=""
+    ),
+    ("GET", "/metrics"): Operation(
+        "Figures for Prometheus.",
+        "Server",
+        {200: {"text/plain": "", "application/openmetrics-text": ""}},
+        needs="",
+    ),
+    ("GET", "/version"): Operation("The release, and what it runs on.", "Server", {200: {JSON: "Version"}}, needs=""),
+    ("GET", "/openapi.json"): Operation("This document.", "Server", {200: {JSON: ""}, 304: {}}, needs=""),
+    ("GET", "/docs"): Operation("A page of this document.", "Pages", {200: {"text/html": ""}, 304: {}}, needs="admin"),
+    ("GET", "/docs/"): Operation(
+        "A file of that page.",
+        "Pages",
+        {200: {"text/javascript": "", "text/css": ""}, 304: {}},
+        id="file",
+        needs="admin",
+    ),
+    ("GET", "/client.js"): Operation(
+        "gai-fast.js, the client for pages.", "Pages", {200: {"text/javascript": ""}, 304: {}}, needs=""
+    ),
+    ("GET", "/"): Operation("The playground.", "Pages", {200: {"text/html": ""}, 304: {}}, needs=""),
+    ("GET", "/playground/"): Operation(
+        "A file of the playground.",
+        "Pages",
+        {200: {"text/html": "", "text/javascript": "", "text/css": "", "image/svg+xml": ""}, 304: {}},
+        id="file",
+        needs="",
+    ),
+}

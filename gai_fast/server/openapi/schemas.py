@@ -1,0 +1,194 @@
+"""The schemas of the API: bodies of requests and answers.
+
+Owns nothing that another module defines: requests are `gai_fast.request.Request`, events `gai_fast.events.Event`, a
+whole answer `gai_fast.result.Result`, and the members of other dialects' requests are those that their readers know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Final, get_args, get_type_hints
+
+import msgspec
+
+from gai_fast.errors import CLASSES, Phase
+from gai_fast.events import FINISH_REASONS, TYPES, Event
+from gai_fast.formats import _chat_request, _completions_request, _messages_request, _responses_request
+from gai_fast.limits import LIMITS
+from gai_fast.request import Request
+from gai_fast.result import Result
+
+Schema = dict[str, Any]
+
+_TEMPLATE: Final = "#/components/schemas/{name}"
+_TEXT: Final[Schema] = {"type": "string"}
+_NUMBER: Final[Schema] = {"type": "number"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_OBJECT: Final[Schema] = {"type": "object"}
+
+
+def ref(name: str) -> Schema:
+    """Returns a reference to a schema.
+
+    Args:
+        name: One of `schemas()`.
+    """
+    return {"$ref": _TEMPLATE.format(name=name)}
+
+
+def schemas() -> dict[str, Schema]:
+    """Returns all schemas by their names."""
+    (request, event), parts = msgspec.json.schema_components([Request, Event], ref_template=_TEMPLATE)
+    assert (request, event) == (ref("Request"), ref("Event"))
+    parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
+    parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
+    return {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
+
+
+def _record(required: dict[str, Schema], optional: dict[str, Schema] | None = None, *, more: bool = True) -> Schema:
+    """An object: these members, and, where the answer is another dialect's, perhaps more."""
+    schema: Schema = {"type": "object", "required": [*required], "properties": {**required, **(optional or {})}}
+    return schema if more else {**schema, "additionalProperties": False}
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _errors() -> dict[str, Schema]:
+    error = _record(
+        {"code": {"enum": [*CLASSES]}, "message": _TEXT, "temporary": {"type": "boolean"}, "request_id": _TEXT},
+        {"retry_after_ms": _COUNT, "phase": {"enum": [*get_args(Phase)]}, "reason": _TEXT},
+    )
+    openai = _record({"message": _TEXT, "type": _or_null(_TEXT), "param": _or_null(_TEXT), "code": {}})
+    anthropic = _record({"type": _TEXT, "message": _TEXT})
+    return {
+        "Error": _record({"error": error}, more=False),
+        "OpenAIError": _record({"error": openai}),
+        "AnthropicError": _record({"type": {"const": "error"}, "error": anthropic, "request_id": _TEXT}),
+    }
+
+
+def _dialects() -> dict[str, Schema]:
+    """Requests in other dialects. An upstream of the same dialect gets members that are not known here, too."""
+    shared = {"model": _or_null(_TEXT), "stream": _or_null({"type": "boolean"})}
+    texts = {"anyOf": [_TEXT, {"type": "array"}]}
+    chat = {"type": "string", "minLength": 1, "maxLength": LIMITS.chat_id}
+    lists = {"messages": _list(_OBJECT), "input": texts, "prompt": texts}
+
+    def request(known: frozenset[str], required: str) -> Schema:
+        members = {name: shared.get(name) or lists.get(name) or {} for name in sorted(known)}
+        return {"type": "object", "required": [required], "properties": members}
+
+    return {
+        "ChatCompletionRequest": request(_chat_request.KNOWN, "messages"),
+        "MessagesRequest": request(_messages_request.KNOWN, "messages"),
+        "ResponsesRequest": request(_responses_request.KNOWN, "input"),
+        "CompletionRequest": request(_completions_request.KNOWN, "prompt"),
+        "ChatRequest": _record({"id": chat, "messages": _list(_OBJECT)}, {"trigger": _TEXT, "messageId": _TEXT}),
+    }
+
+
+def _answers() -> dict[str, Schema]:
+    return {
+        "Result": _record({field.name: _member_of_result(field.name) for field in fields(Result)}),
+        "ChatCompletion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
+        "Completion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
+        "AnthropicMessage": _record({"id": _TEXT, "type": _TEXT, "role": _TEXT, "content": _list(_OBJECT)}),
+        "Response": _record({"id": _TEXT, "object": _TEXT, "status": _TEXT, "output": _list(_OBJECT)}),
+        "TokenCount": _record({"input_tokens": _COUNT}),
+        "Started": _record({"id": _TEXT, "url": _TEXT}, more=False),
+        "StreamState": _record(
+            {"id": _TEXT, "state": {"enum": ["running", "finished", "failed", "cancelled"]}},
+            {
+                "model": _TEXT,
+                "last_event_id": _or_null(_TEXT),
+                "finish_reason": _or_null({"enum": sorted(FINISH_REASONS)}),
+                "usage": _or_null(_OBJECT),
+                "error": _or_null(_OBJECT),
+                "durability": {"const": "degraded"},
+            },
+            more=False,
+        ),
+        "Model": _record({"id": _TEXT, "object": {"const": "model"}, "owned_by": _TEXT, "display_name": _TEXT}),
+        "Models": _record({"object": {"const": "list"}, "data": _list(ref("Model")), "has_more": {"type": "boolean"}}),
+        "NotReady": {"anyOf": [ref("Health"), ref("Error")]},
+        "Health": _record({"status": {"enum": ["ok", "ready", "draining"]}}),
+        "Version": _record(
+            dict.fromkeys(("version", "implementation", "modules", "python"), _TEXT)
+            | {"fast_lane": {"type": "boolean"}}
+        ),
+    }
+
+
+def _member_of_result(name: str) -> Schema:
+    if name == "error":
+        return _or_null(_OBJECT)
+    hint = get_type_hints(Result)[name]
+    kind = msgspec.json.schema(hint) if name != "tool_calls" else _list(_OBJECT)
+    return _or_null({key: value for key, value in kind.items() if key not in ("default", "$defs")})
+
+
+def _of_operators() -> dict[str, Schema]:
+    """Answers of the admin API."""
+    name = _or_null(_TEXT)
+    stream = _record(
+        {
+            **dict.fromkeys(("id", "key", "model", "upstream", "endpoint", "transport", "request_id"), _TEXT),
+            "started_at": {"type": "string", "format": "date-time"},
+            "duration_ms": _NUMBER,
+            "ttft_ms": _or_null(_NUMBER),
+            "deltas": _COUNT,
+            "state": {"enum": ["waiting", "streaming"]},
+        }
+    )
+    change = _record({"section": _TEXT, "name": name, "change": {"enum": ["added", "removed", "changed"]}})
+    limit = _or_null(_COUNT)
+    limits = _record(
+        {
+            "requests_per_minute": limit,
+            "tokens_per_minute": limit,
+            "streams": limit,
+            "spend": _or_null(_record({"amount": _NUMBER, "period": {"enum": ["day", "month", "total"]}})),
+        }
+    )
+    key = _record(
+        {
+            "name": _TEXT,
+            "role": {"enum": ["user", "admin"]},
+            "models": _list(_TEXT),
+            "expires": _or_null({"type": "string", "format": "date-time"}),
+            "limits": limits,
+            "spent": _NUMBER,
+            "spent_period": {"enum": ["day", "month", "total"]},
+        }
+    )
+    spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
+    bucket = _record({"le": _or_null(_NUMBER), "count": _COUNT})
+    return {
+        "RunningStream": stream,
+        "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
+        "Keys": _record({"data": _list(key)}),
+        "Spend": _record({"data": _list(spend), "prices_date": name}),
+        "Change": change,
+        "Reloaded": _record({"changes": _list(ref("Change")), "needs_restart": _list(_TEXT)}),
+        "Sample": _record(
+            {
+                "at": {"type": "string", "format": "date-time"},
+                "active": _COUNT,
+                "streams": _list(ref("RunningStream")),
+                "rates": _or_null({"type": "object", "additionalProperties": _NUMBER}),
+                "first_token_seconds": _list(bucket),
+                "gap_seconds": _list(bucket),
+                "errors": _list(_record({"code": _TEXT, "provider": _TEXT, "count": _COUNT})),
+                "breakers": {"type": "object", "additionalProperties": _NUMBER},
+                "limited": {"type": "object", "additionalProperties": _NUMBER},
+                "memory_bytes": _or_null(_NUMBER),
+                "configuration": _or_null(_record({"at": _TEXT, "changes": _list(ref("Change"))})),
+            }
+        ),
+    }
