@@ -68,9 +68,10 @@ function curl(path, method, operation) {
 }
 
 function answers(operation, api) {
-  return Object.entries(operation.responses).map(([status, answer]) => {
+  return Object.entries(operation.responses).map(([status, given]) => {
+    const answer = given.$ref ? api.components.responses[given.$ref.split("/").at(-1)] : given;
     const content = Object.entries(answer.content ?? {});
-    const kinds = content.map(([media, { schema, "x-items": items }]) =>
+    const kinds = content.map(([media, { schema = {}, "x-items": items }]) =>
       `${media}: ${items ? `events of ${kindOf(items, api)}` : kindOf(schema, api)}`);
     return [code(status), answer.description, kinds.join(" · ")];
   });
@@ -109,6 +110,14 @@ function show(api) {
         if (operation?.tags[0] === name) main.append(operationOf(path, method, operation, api));
       }
     }
+  }
+  main.append(make("h2", { id: "Schemas" }, "Schemas"));
+  groups.append(make("a", { href: "#Schemas" }, "Schemas"));
+  for (const name of Object.keys(api.components.schemas).sort()) {
+    const content = make("div", {}, ...members({ $ref: `/${name}` }, api));
+    const details = make("details", { className: "schema" }, make("summary", {}, code(name)), content);
+    details.dataset.words = name.toLowerCase();
+    main.append(details);
   }
   document.querySelector("#find").addEventListener("input", ({ target }) => {
     const word = target.value.trim().toLowerCase();

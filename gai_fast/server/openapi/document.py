@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
+
 from gai_fast import __version__
-from gai_fast.formats import get_format
-from gai_fast.server.openapi.operations import JSON, OPERATIONS, Operation, Parameter
+from gai_fast.errors import Error
+from gai_fast.formats import Format, get_format
+from gai_fast.server.openapi.operations import JSON, NDJSON, OPERATIONS, STREAM, Operation, Parameter
 from gai_fast.server.openapi.schemas import ref, schemas
 from gai_fast.server.routes import ROUTES, Route
 
 _OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 503, 505)
-_ERRORS: Final = {"openai": "OpenAIError", "responses": "OpenAIError", "completions": "OpenAIError"} | {
-    "anthropic": "AnthropicError"
-}
-"""The schema of an error in each format whose errors are not the native ones."""
 
 
 def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _responses(route: Route, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
     """The answers of a route; those that are errors are references into `errors`, which has each once."""
     responses: dict[str, Any] = {}
-    kind = "" if route.method == "HEAD" else _ERRORS.get(get_format(route.format).name, "Error")
+    kind = "" if route.method == "HEAD" else _error_of(get_format(route.format))
     for status in {*_OF_EVERY_ROUTE, *operation.errors}:
         name = f"{kind or 'Bodiless'}{status}"
         content = {"content": {JSON: {"schema": ref(kind)}}} if kind else {}
@@ -108,6 +107,12 @@ def _responses(route: Route, operation: Operation, errors: dict[str, Any]) -> di
     for status, media in operation.answers.items():
         responses[str(status)] = _answer(status, media)
     return dict(sorted(responses.items()))
+
+
+def _error_of(format: Format) -> str:
+    """The name of the schema of a format's errors, which their members tell."""
+    body = msgspec.json.decode(format.error_body(Error("internal"), ""))
+    return "AnthropicError" if "type" in body else "OpenAIError" if "param" in body["error"] else "Error"
 
 
 def _answer(status: int, media: Mapping[str, str]) -> dict[str, Any]:
@@ -120,9 +125,9 @@ def _answer(status: int, media: Mapping[str, str]) -> dict[str, Any]:
 def _content(media: str, schema: str) -> dict[str, Any]:
     if media == JSON:
         return {"schema": ref(schema) if schema else {}}
-    # OpenAPI 3.1 has no word for the items of a stream.
-    items = {"x-items": ref(schema)} if schema else {}
-    return {"schema": {"type": "string"}, **items}
+    if media in (STREAM, NDJSON):  # OpenAPI 3.1 has no word for the items of a stream
+        return {"x-items": ref(schema)} if schema else {}
+    return {"schema": {"type": "string"}}
 
 
 def _phrase(status: int) -> str:

@@ -88,7 +88,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/api/v1/stream"): Operation(
         "Asks for an answer: a stream of events, or one JSON object.",
         "Native",
-        {200: {**_EVENTS, JSON: "Result", "text/plain": ""}},
+        {200: {**_EVENTS, JSON: "Answer", "text/plain": ""}},
         "Request",
         (*_FORM, _IDEMPOTENCY),
         _OF_STREAMS,

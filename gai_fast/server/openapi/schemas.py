@@ -67,7 +67,8 @@ def _errors() -> dict[str, Schema]:
     openai = _record({"message": _TEXT, "type": _or_null(_TEXT), "param": _or_null(_TEXT), "code": {}})
     anthropic = _record({"type": _TEXT, "message": _TEXT})
     return {
-        "Error": _record({"error": error}, more=False),
+        "ErrorObject": error,
+        "Error": _record({"error": ref("ErrorObject")}, more=False),
         "OpenAIError": _record({"error": openai}),
         "AnthropicError": _record({"type": {"const": "error"}, "error": anthropic, "request_id": _TEXT}),
     }
@@ -95,7 +96,9 @@ def _dialects() -> dict[str, Schema]:
 
 def _answers() -> dict[str, Schema]:
     return {
-        "Result": _record({field.name: _member_of_result(field.name) for field in fields(Result)}),
+        "Result": _record({"id": _TEXT, "request_id": _TEXT, **_members_of_result()}),
+        # In the format that is asked for.
+        "Answer": {"anyOf": [ref("Result"), _OBJECT]},
         "ChatCompletion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
         "Completion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
         "AnthropicMessage": _record({"id": _TEXT, "type": _TEXT, "role": _TEXT, "content": _list(_OBJECT)}),
@@ -125,12 +128,13 @@ def _answers() -> dict[str, Schema]:
     }
 
 
-def _member_of_result(name: str) -> Schema:
-    if name == "error":
-        return _or_null(_OBJECT)
-    hint = get_type_hints(Result)[name]
-    kind = msgspec.json.schema(hint) if name != "tool_calls" else _list(_OBJECT)
-    return _or_null({key: value for key, value in kind.items() if key not in ("default", "$defs")})
+def _members_of_result() -> dict[str, Schema]:
+    """The members of a whole answer; one that failed is an error, and has no `error` in it."""
+    hints = get_type_hints(Result)
+    names = [field.name for field in fields(Result) if field.name != "error"]
+    return {
+        name: _or_null(_list(_OBJECT) if name == "tool_calls" else msgspec.json.schema(hints[name])) for name in names
+    }
 
 
 def _of_operators() -> dict[str, Schema]:

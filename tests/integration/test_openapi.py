@@ -1,0 +1,113 @@
+"""The description of the API against a running server: whatever schemathesis asks, the answers are as described."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.integration.gateway import CHAT, MESSAGES, NATIVE, QUERY, Net, on_uvloop
+from tests.waiting import SECONDS
+
+EXCLUDED = ("negative_data_rejection", "positive_data_acceptance")
+"""Checks that take a schema for all there is to say of a request: whether a model is there, an image has a source or an
+id was given out is no part of one, and what another dialect's upstream makes of its own members is its own affair."""
+LEAST = 1000
+"""So many requests it makes at least: a run that tests nothing finds nothing."""
+ENDLESS = "/admin/v1/events"
+"""The answer of this route does not end."""
+
+
+def schemathesis() -> str:
+    """The program; without it the test is skipped."""
+    found = shutil.which("schemathesis", path=Path(sys.executable).parent) or shutil.which("schemathesis")
+    if found is None:
+        pytest.skip("schemathesis is not installed (the extra dev has it)")
+    return found
+
+
+@on_uvloop
+async def test_schemathesis_finds_nothing(net: Net, tmp_path: Path) -> None:
+    """5xx, undocumented statuses, wrong content types, bodies unlike their schema. The examples are always the same."""
+    gateway = await net.gateway(await net.mock(deltas=3), demo=False)
+    process = await asyncio.create_subprocess_exec(
+        schemathesis(), "run", f"{gateway.url}/openapi.json",
+        "--seed=1", "--max-examples=8", "--generation-database=none", "--phases=examples,coverage,fuzzing",
+        f"--exclude-checks={','.join(EXCLUDED)}", f"--exclude-path={ENDLESS}", f"--request-timeout={SECONDS}",
+        "--no-color",
+        cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    told = (await process.stdout.read()).decode()
+    assert await process.wait() == 0, told
+    passed = re.search(r"generated, (\d+) passed", told)
+    assert passed is not None
+    assert int(passed[1]) > LEAST, told
+    net.logged.clear()  # that the configuration has been loaded, or cannot be
+
+
+async def described(gateway: Any) -> Any:
+    response = await gateway.ask("GET", "/openapi.json")
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    return response.json
+
+
+def check(document: Any, method: str, path: str, status: int, value: Any) -> None:
+    """Raises where an answer is not as the document says."""
+    content = document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]
+    schema = {**content["schema"], "components": document["components"]}
+    assert [str(problem) for problem in jsonschema_rs.Draft202012Validator(schema).iter_errors(value)] == []
+
+
+def conforms(document: Any, name: str, value: Any) -> bool:
+    """Whether a value is as one of the schemas says."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
+
+
+@on_uvloop
+async def test_whole_answers_are_as_described(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=3), demo=False)
+    document = await described(gateway)
+    asked = {"model": "m", "messages": MESSAGES}
+    for path, body in (
+        (NATIVE, {**QUERY, "model": "m", "stream": False}),
+        (CHAT, asked),
+        ("/v1/messages", {**asked, "max_tokens": 5}),
+        ("/v1/messages/count_tokens", asked),
+        ("/v1/responses", {"model": "m", "input": "Hi"}),
+        ("/v1/completions", {"model": "m", "prompt": "Hi"}),
+    ):
+        response = await gateway.ask("POST", path, body)
+        assert response.status == 200, response.body
+        check(document, "post", path, 200, response.json)
+        if path == NATIVE:
+            assert conforms(document, "Result", response.json)
+    for path in ("/v1/models", "/healthz", "/readyz", "/version", "/admin/v1/keys", "/admin/v1/spend"):
+        check(document, "get", path, 200, (await gateway.ask("GET", path)).json)
+
+
+@on_uvloop
+async def test_events_samples_and_running_streams_are_as_described(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(rate=50, deltas=1000), demo=False)
+    document = await described(gateway)
+    client, response = await gateway.stream({**QUERY, "model": "m"}, accept="application/x-ndjson")
+    await response.until(b"text.delta")
+    lines = response.body.decode().splitlines()
+    assert all(conforms(document, "Event", json.loads(line)) for line in lines[:-1])
+    check(document, "get", "/admin/v1/streams", 200, (await gateway.ask("GET", "/admin/v1/streams")).json)
+    watcher = await gateway.connect()
+    watcher.request("GET", ENDLESS)
+    samples = await watcher.response()
+    await samples.until(b"\n\n")
+    data = next(line for line in samples.body.split(b"\n") if line.startswith(b"data: "))
+    assert conforms(document, "Sample", json.loads(data.removeprefix(b"data: ")))
+    watcher.close()
+    client.close()

@@ -1,0 +1,67 @@
+"""The description of the API as a whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gai_fast import __version__
+from gai_fast.server.openapi.document import document
+from gai_fast.server.routes import ROUTES
+
+DOCUMENT = document()
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_its_routes_are_those_of_the_table() -> None:
+    shown = {(method.upper(), re.sub(r"\{\w+\}.*", "", path)) for path, method, _ in operations()}
+    assert shown == {(route.method, route.path) for route in ROUTES}
+    assert "/v1/responses/{id}/cancel" in DOCUMENT["paths"]
+    assert "/api/v1/chat/{chat}/stream" in DOCUMENT["paths"]
+
+
+@pytest.mark.parametrize("routes", [ROUTES[1:], (*ROUTES, ROUTES[0]._replace(path="/made-up"))])
+def test_a_route_that_is_not_described_is_an_error(routes: Any) -> None:
+    with pytest.raises(ValueError, match="described or routed only"):
+        document(routes)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(DOCUMENT)):
+        found: Any = DOCUMENT
+        for name in reference.split("/"):
+            found = found[name]
+
+
+def test_names_of_operations_and_of_parameters_are_unique() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(names)) == len(names)
+    for path, _, operation in operations():
+        parameters = [(each["in"], each["name"]) for each in operation["parameters"]]
+        assert len(set(parameters)) == len(parameters)
+        assert [name for place, name in parameters if place == "path"] == re.findall(r"\{(\w+)\}", path)
+
+
+def test_every_operation_says_what_it_answers_and_which_errors_it_has() -> None:
+    for path, method, operation in operations():
+        statuses = {*operation["responses"]}
+        assert {"400", "404", "405", "429", "500"} <= statuses, path
+        assert any(status[0] in "12" for status in statuses)
+        for answer in operation["responses"].values():
+            assert "$ref" in answer or answer["description"]
+        assert ("requestBody" in operation) <= (method == "post")
+    chat = DOCUMENT["paths"]["/v1/messages"]["post"]["responses"]
+    assert chat["529"] == {"$ref": "#/components/responses/AnthropicError529"}
+
+
+def test_it_says_which_release_it_is_of() -> None:
+    assert (DOCUMENT["openapi"], DOCUMENT["info"]["version"]) == ("3.1.0", __version__)

@@ -1,0 +1,29 @@
+"""What is said of each route."""
+
+from __future__ import annotations
+
+from gai_fast.server.openapi.operations import OPERATIONS
+from gai_fast.server.openapi.schemas import schemas
+from gai_fast.server.routes import ROUTES
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    assert {(route.method, route.path) for route in ROUTES} == OPERATIONS.keys()
+
+
+def test_a_prefix_route_names_its_parameter_and_no_other_does() -> None:
+    for route in ROUTES:
+        assert bool(OPERATIONS[route.method, route.path].id) is route.is_prefix
+
+
+def test_every_schema_that_is_named_is_there() -> None:
+    known = {"", *schemas()}
+    for operation in OPERATIONS.values():
+        assert operation.request in known
+        assert {name for media in operation.answers.values() for name in media.values()} <= known
+
+
+def test_every_sentence_is_one() -> None:
+    for operation in OPERATIONS.values():
+        texts = [operation.summary, *(each.about for each in operation.parameters)]
+        assert all((text.endswith(".") and text[0].isupper()) or text.startswith("gai-fast") for text in texts)
