@@ -294,9 +294,10 @@ def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]
 
 
 def _problems(path: Path) -> set[str]:
-    """The mistakes of a configuration, without their places."""
+    """The mistakes of a configuration, without their places, which a change moves."""
     try:
         read(path)
     except ConfigError as problem:
-        return {re.sub(rf"^{re.escape(str(path))}[:0-9]*: ", "", line) for line in problem.problems}
+        place = re.compile(rf"{re.escape(str(path))}(:[0-9]+)*")
+        return {place.sub("the file", line).removeprefix("the file: ") for line in problem.problems}
     return set()

@@ -1,7 +1,7 @@
 """The guards that every request passes before a handler sees it.
 
 Owns the `Host` rule, the rule for web pages (`Origin`, `Sec-Fetch-Site`, CORS and its preflight), the check of keys,
-the rule who may operate the server, ids, the query string and the media type of bodies. Opens nothing and knows no
+the rule for who may operate the server, ids, the query string and the media type of bodies. Opens nothing and knows no
 route: it reads the head of a request, from either server.
 
 The paths of `_OPERATE` are for those who operate the server:

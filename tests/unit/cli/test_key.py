@@ -173,7 +173,7 @@ def test_a_name_that_is_not_there_is_exit_code_2_and_changes_nothing(run: Run, f
         (("new", "a", "--expires", "2030-01-31T00:00:00"), "--expires: `expires` in [[key]] must have a time zone"),
         (
             ("new", "a", "-c", "c.toml", "--models", "fsat"),
-            "`models` of a key: no model is named 'fsat'; did you mean fast",
+            "error: `models` of a key: no model is named 'fsat'; did you mean fast",
         ),
         (("new", "a", "--role", "root"), "Invalid value for '--role'"),
         (("new", "a", "-c", "none.toml"), "none.toml: cannot be read: No such file or directory"),
@@ -208,7 +208,8 @@ def test_a_file_that_cannot_be_changed_stays_as_it_is(run: Run, file: Path, text
 
 def test_mistakes_that_were_there_before_do_not_matter(run: Run, file: Path) -> None:
     """`ALICE` is not set where the command runs, only where the server does."""
-    file.write_text(f'{FILE}api_key = "env:NOT_HERE"\n')
+    twice = "".join(f'[[key]]\nname = "{name}"\nsecret = "sha256:{"ab" * 32}"\n' for name in ("x", "y"))
+    file.write_text(f'{FILE}api_key = "env:NOT_HERE"\n{twice}')
     assert run("key", "new", "bob", "-c", "c.toml").exit_code == 0
 
 
