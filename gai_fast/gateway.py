@@ -219,8 +219,9 @@ class GatewayStream:
         if request.resumable:
             await self._publish(engine, request)
             return self
+        model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
         spec = StreamSpec(
-            engine.settings.chosen(request.model if isinstance(request.model, str) else None),
+            engine.placed(model, request),
             request,
             self,
             announces=True,
@@ -256,7 +257,7 @@ class GatewayStream:
         )
         encoder = get_format(NATIVE).encoder("sse", context)
         spec = StreamSpec(
-            model,
+            engine.placed(model, request),
             request,
             encoder,
             encoder,

@@ -394,6 +394,62 @@ class Limits:
     retry_jitter: float = 0.25
     """The random share of a wait, so that requests that failed together are not retried together."""
 
+    targets: int = 64
+    """Targets of one model: a request looks at each of them, in a microsecond or two."""
+
+    target_weight: int = 1000
+    """The largest weight of a target: a thousandth is the least share that anybody needs."""
+
+    upstream_keys: int = 64
+    """Keys of one upstream: a request may be refused once for each."""
+
+    cooling: float = 5.0
+    """Seconds for which a target or key is not asked after a 429 that named no time: LiteLLM's default."""
+
+    refused_key: float = 60.0
+    """Seconds for which a key that the upstream refuses (401), and a target that has no other, is not asked: operators
+    replace it, and a refusal that was a mistake passes."""
+
+    slow_start: float = 5.0
+    """Seconds in which the share of a target that comes back grows to its whole."""
+
+    slow_start_share: float = 0.1
+    """The part of its share that a target has at the beginning of its slow start, and while its requests fail."""
+
+    latency_weight: float = 0.2
+    """The weight of the newest time to first token in the average of a target: a change counts in full after ten."""
+
+    latency_requests: int = 150
+    """Requests of a model in which the average of a target that gets none of them is halved. One that is ten times
+    slower is so tried once in 450 requests: seldom enough for the 99th percentile."""
+
+    latency_memory: float = 600.0
+    """Seconds after which an average without a new value is forgotten, and the target measured anew: of one request in
+    six seconds a hundredth goes to a slow target."""
+
+    failure_memory: float = 10.0
+    """The same for a target whose last request failed: as long as a breaker stays open by default."""
+
+    failed_first_token: float = 10.0
+    """Seconds to first token that a failure counts as where the target has no average yet."""
+
+    latency_tolerance: float = 1.25
+    """Averages of two targets up to this ratio count as equal: chance alone makes them differ so much."""
+
+    affinity_load: float = 1.5
+    """The most streams of a target, compared with its part of all, before conversations overflow to others (consistent
+    hashing with bounded loads)."""
+
+    affinity_free: int = 8
+    """Streams of a target up to which no conversation overflows: many of a few streams may meet at one target."""
+
+    affinity_text: int = 32 * KIB
+    """Characters of a conversation's beginning that are hashed, in 60 µs: longer beginnings differ before."""
+
+    hedged: int = 1 * MIB
+    """Bytes of a second target's answer that wait for its first event: a target that sends more without one is
+    dropped. The chunks in use that stand before any event have a few hundred."""
+
     upstream_tail: float = 1.0
     """Seconds in which an upstream may end its response after its last event: a round trip or two. Longer, and a new
     connection costs less than the wait."""

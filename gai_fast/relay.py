@@ -444,6 +444,12 @@ class Relay:
         if not self._is_done_with and not self._is_tried_again(error):
             self._fail(self._blamed(error))
 
+    def abandon(self) -> None:
+        """Charges the attempt, which is given up while it is under way: the answer comes from another one."""
+        if self.owes and self._bill is not None and self._prompt_characters is not None:
+            self._bill.charge_failed(self._own_usage("partial"), self._adapter.own_cost)
+        self.owes = False
+
     def give_up(self) -> None:
         """Ends the stream with the failure of the attempt before: no further attempt can be made."""
         if self._failure is not None:

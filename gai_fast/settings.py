@@ -12,7 +12,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from gai_fast.errors import Forbidden, NotFound
 from gai_fast.limits import LIMITS
@@ -119,6 +119,7 @@ class UpstreamSettings(_Snapshot):
     """An adapter's name, `name` or `name:api`."""
     base_url: str
     api_key: Secret | None = None
+    """The key of requests, or the first of several."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout: float = 5.0
     first_event_timeout: float = 60.0
@@ -139,6 +140,25 @@ class UpstreamSettings(_Snapshot):
     """The certificate that the gateway shows the upstream (mutual TLS)."""
     client_key: str | None = None
     """Its private key; in the certificate's file where not given."""
+    more_api_keys: tuple[Secret, ...] = ()
+    """Further keys, beside `api_key`: requests use all of them in turn."""
+
+
+Balance = Literal["weighted", "least_busy", "fastest", "affinity"]
+BALANCES: Final = get_args(Balance)
+"""The rules by which a target is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings(_Snapshot):
+    """One of a model's `targets`: an upstream and the id that it is asked for."""
+
+    upstream: UpstreamSettings
+    id: str
+    weight: int = 1
+    """Its share of the requests, compared with the other targets; 0: it is never asked."""
+    streams: int | None = None
+    """The most streams at a time of one worker; `None`: as many as come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +190,10 @@ class PriceSettings(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings(_Snapshot):
-    """One `[[model]]`, or the one that `<upstream>/<id>` names."""
+    """One `[[model]]`, or the one that `<upstream>/<id>` names.
+
+    A model with `targets` has the upstream and id of the first one until a target is chosen for a request.
+    """
 
     name: str
     upstream: UpstreamSettings
@@ -186,6 +209,12 @@ class ModelSettings(_Snapshot):
     """Its own price, which counts before all others."""
     cache: bool = False
     """Whether its requests ask for kept answers (`[cache]`) where their header says nothing."""
+    targets: tuple[TargetSettings, ...] = ()
+    """The targets that requests are spread over; none: all requests go to `upstream`."""
+    balance: Balance = "weighted"
+    """The rule that chooses among the targets: `net/balance.py`."""
+    hedge_after: float | None = None
+    """Seconds without a first event after which a second target is asked too; `None`: never."""
 
 
 @dataclass(frozen=True, slots=True)

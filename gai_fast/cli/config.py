@@ -165,7 +165,10 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         headers = whole["headers"]
         whole["headers"] = Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
         upstreams.append(whole)
-    models = [{"id": Value(table["name"].value, "default"), **table} for table in loaded.models]
+    models = [
+        table if "targets" in table else {"id": Value(table["name"].value, "default"), **table}
+        for table in loaded.models
+    ]
     store = _with_defaults("store", loaded.store)
     return {
         "server": _with_defaults("server", loaded.server),
@@ -251,6 +254,9 @@ def json_schema() -> dict[str, Any]:
             table["properties"][name] = {"description": key.about, **key.schema, **default_member}
         if section in REQUIRED:
             table["required"] = list(REQUIRED[section])
+        if section == "model":
+            table["required"].remove("upstream")
+            table["oneOf"] = [{"required": ["upstream"]}, {"required": ["targets"]}]
         if section == "processor":
             table = {"oneOf": [_processor_schema(use) for use in PROCESSORS]}
         properties[section] = {"type": "array", "items": table} if section in LISTS else table

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gai_fast.compression import CODINGS
@@ -17,6 +18,7 @@ from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
 from gai_fast.settings import (
+    BALANCES,
     BreakerSettings,
     CacheSettings,
     IdempotencySettings,
@@ -55,15 +57,45 @@ def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
         raise ValueError(f"must be false or a table of {', '.join(BREAKER)}, each of which {problem}") from None
 
 
-def _one(key: Key) -> Key:
-    """A key whose value is not a list yet."""
+def _one_or_list(key: Key, most: int) -> Key:
+    """A key as `one_or_more`; the reference stays as it is where there is one, so that `config show` repeats it."""
+    several = one_or_more(key, most)
 
     def read(value: Any) -> Any:
-        if isinstance(value, list):
-            raise ValueError("as a list is not supported yet: name one")
-        return key.read(value)
+        found = several.read(value)
+        return found if isinstance(value, list) else found[0]
 
-    return replace(key, read=read)
+    return replace(several, read=read)
+
+
+TARGET: Final[Mapping[str, Key]] = {
+    "upstream": text("The name of an [[upstream]].", checks.any_text),
+    "id": text("What the upstream is asked for; by default the model's name.", checks.any_text),
+    "weight": whole("Its share of the requests, compared with the others; 0: none.", 0, LIMITS.target_weight),
+    "streams": whole("Streams at a time, of one worker.", 1),
+}
+
+
+def _targets(value: Any) -> tuple[Mapping[str, Any], ...]:
+    is_list = isinstance(value, list) and 1 <= len(value) <= LIMITS.targets
+    if not is_list or not all(isinstance(each, dict) for each in value):
+        raise ValueError(f'must be a list of 1 to {LIMITS.targets} tables such as {{upstream = "openai", weight = 1}}')
+    return tuple(_target(each) for each in value)
+
+
+def _target(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in given:
+        if name not in TARGET:
+            raise ValueError(f"has an unknown key {shown(name)} in a target{nearest(name, TARGET)}")
+    if "upstream" not in given:
+        raise ValueError("has a target without `upstream`")
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            read[name] = TARGET[name].read(value)
+        except ValueError as problem:
+            raise ValueError(f"has a target whose `{name}` {problem}, not {shown(value)}") from None
+    return MappingProxyType(read)
 
 
 SERVER: Final[Mapping[str, Key]] = {
@@ -165,10 +197,14 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "base_url": text(
         "As the provider's official SDK takes it; by default the provider's own.", checks.base_url, secret=True
     ),
-    "api_key": _one(
+    "api_key": _one_or_list(
         text(
-            "Where the key is: env:NAME or file:PATH.", checks.reference, f"^({checks.REFERENCE.pattern})$", secret=True
-        )
+            "Where the key is: env:NAME or file:PATH; a list of several, which are used in turn.",
+            checks.reference,
+            f"^({checks.REFERENCE.pattern})$",
+            secret=True,
+        ),
+        LIMITS.upstream_keys,
     ),
     "headers": Key(
         "Headers that are sent with every request.",
@@ -226,6 +262,27 @@ MODEL: Final[Mapping[str, Key]] = {
         },
         checks.fallback_on,
     ),
+    "targets": Key(
+        "The upstreams that requests are spread over, each with the id that it is asked for; in place of upstream and "
+        "id.",
+        {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": LIMITS.targets,
+            "items": {
+                "type": "object",
+                "properties": {
+                    name: {"description": key.about, **key.schema, **({"default": 1} if name == "weight" else {})}
+                    for name, key in TARGET.items()
+                },
+                "required": ["upstream"],
+                "additionalProperties": False,
+            },
+        },
+        _targets,
+    ),
+    "balance": choice("How requests are spread over the targets.", *BALANCES),
+    "hedge_after": seconds("Silence of a target after which a second one is asked too; the first to answer counts."),
     "prefill": switch("Whether the upstream goes on where an assistant message at the end stops."),
     "price": Key(
         "What a million tokens cost; cached_input and cache_write cost input unless given, reasoning costs output.",
@@ -298,7 +355,7 @@ LISTS: Final = ("key", "upstream", "model", "processor")
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "key": ("name", "secret"),
     "upstream": ("name", "provider"),
-    "model": ("name", "upstream"),
+    "model": ("name", "upstream"),  # or `targets`: see `missing_keys`
     "processor": ("use",),
 }
 
@@ -314,7 +371,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "prices": frozenset(),
     "cache": frozenset(),
     "upstream": frozenset(),
-    "model": frozenset("targets balance hedge_after".split()),
+    "model": frozenset(),
     "processor": frozenset(),
 }
 """By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
@@ -335,7 +392,14 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},
-    "model": {"fallback": (), "fallback_on": {}, "prefill": False, "price": None, "cache": False},
+    "model": {
+        "fallback": (),
+        "fallback_on": {},
+        "prefill": False,
+        "price": None,
+        "cache": False,
+        "balance": "weighted",
+    },
     "processor": {},
 }
 
@@ -394,5 +458,7 @@ def missing_keys(section: str, given: Iterable[str], required: Iterable[str]) ->
         required: The keys that it must have.
     """
     known = SECTIONS[section]
+    if section == "model" and "targets" in given:
+        required = [name for name in required if name != "upstream"]
     misspelt = {meant(name, {*known, *LATER[section]}) for name in given if name not in known}
     return [name for name in required if name not in given and name not in misspelt]

@@ -37,6 +37,7 @@ from gai_fast.config.keys import (
 )
 from gai_fast.config.prices import made_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
+from gai_fast.config.targets import read_targets
 from gai_fast.limits import LIMITS
 from gai_fast.money import amount_of
 from gai_fast.net.tls import TLSFileError, TLSFiles
@@ -67,6 +68,7 @@ DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads where no other is named."""
 DEMO: Final = "demo"
 _TLS: Final = ("tls_cert", "tls_key")
+_OF_THE_MODEL: Final = ("fallback", "fallback_on", "prefill", "cache", "balance", "hedge_after")
 
 Table = dict[str, Value]
 """The given, valid keys of one table."""
@@ -356,7 +358,8 @@ class _Resolution:
         values = _plain(table)
         api = get_provider(values["provider"])
         if "api_key" in table:
-            values["api_key"] = self._secret(table["api_key"])
+            values["api_key"], *more = self._secrets(table["api_key"])
+            values["more_api_keys"] = tuple(key for key in more if key is not None)
         elif "base_url" not in values and self._environ.get(api.key_variable):
             # As the provider's own SDK does. Never for another host, which must not get the key.
             values["api_key"] = self._secret(Value(f"env:{api.key_variable}", api.key_variable))
@@ -386,6 +389,13 @@ class _Resolution:
             except TLSFileError as problem:
                 self._problems.add(table[problem.key].origin, f"`{problem.key}`: {problem}")
 
+    def _secrets(self, given: Value) -> list[Secret | None]:
+        """The keys of an upstream, each once; at least one entry."""
+        if isinstance(given.value, str):
+            return [self._secret(given)]
+        keys = [self._secret(Value(reference, given.origin)) for reference in given.value]
+        return [*{None if key is None else key.reveal(): key for key in keys}.values()]
+
     def _secret(self, reference: Value) -> Secret | None:
         return secret("api_key", reference, self._environ, self._folder, self._problems)
 
@@ -409,22 +419,17 @@ class _Resolution:
         """
         models: dict[str, ModelSettings] = {}
         for name, table in self._by_name("model", self._given.models).items():
-            target = table.get("upstream")
-            if target is None:
+            targets = read_targets(name, table, upstreams, named, self._problems)
+            if not targets:
                 continue
-            if target.value in upstreams:
-                own = {key: value for key, value in table.items() if key in STREAM}
-                identifier = table["id"].value if "id" in table else name
-                more: dict[str, Any] = {
-                    key: table[key].value for key in ("fallback", "fallback_on", "prefill", "cache") if key in table
-                }
-                if "price" in table:
-                    more["price"] = made_price(table["price"].value, currency)
-                stream = _stream({**self._given.tables["stream"], **own})
-                models[name] = ModelSettings(name, upstreams[target.value], identifier, stream, **more)
-            elif target.value not in named:
-                near = nearest(target.value, named) if named else ": there is no [[upstream]]"
-                self._problems.add(target.origin, f"no [[upstream]] is named {shown(target.value)}{near}")
+            own = {key: value for key, value in table.items() if key in STREAM}
+            more: dict[str, Any] = {key: table[key].value for key in _OF_THE_MODEL if key in table}
+            if "price" in table:
+                more["price"] = made_price(table["price"].value, currency)
+            if "targets" in table:
+                more["targets"] = targets
+            stream = _stream({**self._given.tables["stream"], **own})
+            models[name] = ModelSettings(name, targets[0].upstream, targets[0].id, stream, **more)
         return models
 
     def _check_fallbacks(self, settings: Settings) -> None:

@@ -440,7 +440,9 @@ def key_of(spec: StreamSpec, whose: str) -> str:
         whose: The caller; empty for an answer that is every caller's.
     """
     model, upstream, request = spec.model, spec.model.upstream, spec.request
-    target = [upstream.name, upstream.provider, upstream.base_url, model.id]
+    target: list[Any] = [upstream.name, upstream.provider, upstream.base_url, model.id]
+    if model.targets:  # an answer of any target of the same API is the model's
+        target = [upstream.provider, [[each.upstream.name, each.upstream.base_url, each.id] for each in model.targets]]
     about = [whose, model.name, target, model.stream.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
     asked: Any
     if isinstance(request, Request):

@@ -3,40 +3,49 @@
 Owns opening, breakers, retries and fallbacks of one stream. `retry.py` decides whether a failed attempt is made again;
 `relay.py` makes them one stream for the client. Arms no timer and has no callbacks: the session calls.
 
-1. The same upstream is retried first, then the models of `fallback` are asked in order, each once.
+1. The same target is retried first, then the other targets of the model are asked, each once, then the models of
+   `fallback` in order, each once. A target that is left alone (it cools down, or its breaker is open) is not retried.
 2. Before the first delivered content an attempt simply begins anew. After it, `on_midstream_failure` decides:
    `error` ends the stream; `restart` makes the delivered content void; `continue` goes on from it.
 3. `continue` asks by prefill where the model has `prefill` and the delivered content is one text; else the attempt must
    repeat the delivered content, which the transcript verifies. A refused prefill is followed by a verified attempt at
    the same model.
+4. Where the first event is awaited for longer than `hedge_after`, a second target is asked, once in a stream: see
+   `hedge.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from time import perf_counter
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import Outcome
+from gai_fast.metrics import Outcome, Tallies
+from gai_fast.money import Bill, Charge, cost_of
+from gai_fast.net.balance import Place, Visit, cooling_seconds, place_of
+from gai_fast.net.hedge import Hedge, HedgeOwner
+from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_process
-from gai_fast.net.spec import StreamSpec
+from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import OpenExchange, Receiver
-from gai_fast.providers import Adapter
+from gai_fast.providers import Adapter, get_provider
+from gai_fast.reading import estimated_tokens
 from gai_fast.relay import Relay, State
 from gai_fast.request import Request
-from gai_fast.settings import Price, Settings, UpstreamSettings
+from gai_fast.settings import ModelSettings, Price, Secret, Settings, UpstreamSettings
 from gai_fast.transcript import Transcript
 
 Translate = Callable[[Error], Error]
 Continued = Literal["verified", "prefill"] | None
 
 _OPEN: Final = "breaker_open"
+_LEFT_ALONE: Final = frozenset({_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials"})
+"""Reasons why nothing is sent to an upstream for a while: before the first attempt, others are tried."""
 _IDLE: Final[State] = State.IDLE
 
 
@@ -45,9 +54,33 @@ class AttemptRunner(Protocol):
 
     settings: Settings
     policy: RetryPolicy
+    tallies: Tallies
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         """Returns the upstream's breaker, where it has one."""
+
+    def visit(self, model: ModelSettings, now: float) -> Visit | None:
+        """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
+
+    def place(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[Place]
+    ) -> ModelSettings | None:
+        """Chooses a target of a model.
+
+        Args:
+            model: A model with targets.
+            request: As for `StreamSpec`.
+            without: Targets that are not to be asked again.
+
+        Returns:
+            The model with the target's upstream and id; `None`: no target is ready.
+        """
+
+    def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
+        """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
+
+    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
+        """Returns the keys of an upstream that has several."""
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
         """Notes a failed attempt."""
@@ -56,7 +89,7 @@ class AttemptRunner(Protocol):
         """Notes that nothing is sent to an upstream for a while."""
 
     def open(
-        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
     ) -> tuple[Adapter, Translate, OpenExchange]:
         """Sends a request to the upstream of a spec.
 
@@ -65,10 +98,100 @@ class AttemptRunner(Protocol):
             receiver: Gets the response.
             stream_id: The stream's id.
             number: The number of the attempt, from 1.
+            key: The upstream's key.
 
         Raises:
             Error: It cannot be asked for this; nothing was sent.
         """
+
+
+class _Asked:
+    """One request to an upstream: tells the upstream's breaker, the target and the key how it went.
+
+    Args:
+        runner: The engine.
+        upstream: The upstream.
+        breaker: Its breaker, where it has one.
+        at: Monotonic seconds.
+
+    Attributes:
+        at: As above.
+        visit: The request at its target, where the model has targets.
+        ring: The upstream's keys, where it has several.
+        key: The key that is used.
+    """
+
+    __slots__ = ("_breaker", "_runner", "_upstream", "at", "key", "ring", "visit")
+
+    def __init__(self, runner: AttemptRunner, upstream: UpstreamSettings, breaker: Breaker | None, at: float) -> None:
+        self._runner = runner
+        self._upstream = upstream
+        self._breaker = breaker
+        self.at = at
+        self.visit: Visit | None = None
+        self.ring: KeyRing | None = None
+        self.key = upstream.api_key
+
+    def told(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Notes the first content, whose time by the loop's clock only a target needs."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            breaker.succeeded()
+        if self.visit is not None:
+            self.visit.told(loop.time())
+
+    def failed(self, error: Error, now: float) -> bool:
+        """Notes the failure; returns whether the upstream has another key, which may do better."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            if is_fault_of_upstream(error):
+                if breaker.failed(now, self):
+                    self._runner.breaker_opened(self._upstream, error)
+            elif is_of_this_process(error):
+                breaker.left(self)
+            else:
+                breaker.succeeded()
+        wait: float | None = None
+        if self.ring is not None and self.key is not None:
+            wait = self.ring.failed(self.key, error, now)
+        if self.visit is not None:
+            self.visit.failed(error, now, cooling_seconds(error) if wait is None else wait)
+            self.visit.end(now)
+        return wait == 0.0
+
+    def leave(self, now: float, *, is_finished: bool) -> None:
+        """Notes the end: of a whole answer, or before the outcome was known."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            if is_finished:
+                breaker.succeeded()
+            else:
+                breaker.left(self)
+        if self.visit is not None:
+            self.visit.end(now)
+
+
+class _Hedged:
+    """A second request that is under way; the arguments are those of an attempt."""
+
+    __slots__ = ("adapter", "asked", "asked_at", "exchange", "hedge", "spec", "translate")
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        hedge: Hedge,
+        asked: _Asked,
+        adapter: Adapter,
+        translate: Translate,
+        exchange: OpenExchange,
+    ) -> None:
+        self.spec = spec
+        self.hedge = hedge
+        self.asked = asked
+        self.asked_at = perf_counter()
+        self.adapter = adapter
+        self.translate = translate
+        self.exchange = exchange
 
 
 class Attempts:
@@ -79,6 +202,7 @@ class Attempts:
         spec: The first attempt.
         stream_id: The stream's id.
         meter: Measures the stream.
+        bill: Gets the charges of hedges that are dropped.
         loop: The loop.
 
     Attributes:
@@ -86,30 +210,40 @@ class Attempts:
         exchange: Its request; `None` while the next attempt waits, and after the end.
         has_content: Whether the first content of the attempt has been noted.
         transcript: The delivered content, where a failed answer is continued.
-        count: Attempts so far.
+        count: Attempts so far, hedges included.
         models: Models asked so far.
+        hedges: Second targets that were asked while the first was silent.
+        hedge_at: The time to ask a second target; infinite: no time.
     """
 
     __slots__ = (
+        "_asked",
         "_asked_at",
         "_at_model",
-        "_breaker",
+        "_at_target",
+        "_bill",
         "_commit_by",
         "_continued",
         "_fallbacks",
+        "_hedged",
         "_loop",
         "_mends",
         "_meter",
         "_next",
+        "_others",
+        "_places",
         "_retries",
         "_runner",
         "_settings",
         "_stream",
         "_stream_id",
         "_tried",
+        "_won",
         "count",
         "exchange",
         "has_content",
+        "hedge_at",
+        "hedges",
         "models",
         "spec",
         "transcript",
@@ -121,6 +255,7 @@ class Attempts:
         spec: StreamSpec,
         stream_id: str,
         meter: StreamMeter,
+        bill: Bill,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         stream = spec.model.stream
@@ -137,18 +272,27 @@ class Attempts:
         self._stream_id = stream_id
         self._stream = stream
         self._meter = meter
+        self._bill = bill
         self._loop = loop
         self._mends = wish == "continue" or (wish == "restart" and spec.announces)
         self._fallbacks = list(spec.model.fallback)
         self._tried = [spec.model.name]
         self._asked_at = now  # infinite while no request is under way
         self._commit_by = now + stream.commit_after
-        self._breaker: Breaker | None = None
+        self._asked: _Asked | None = None
         self._at_model = 0  # attempts at this model
+        self._at_target = 0  # attempts at this target of it
+        self._others: ModelSettings | None = None  # the model whose other targets may still be asked
+        self._places: list[Place] = []  # its targets that have been asked
+        self._hedged: _Hedged | None = None
+        self._won: _Hedged | None = None  # the hedge that is to become the attempt
+        self.hedges = 0
+        self.hedge_at = math.inf
         self._retries = 0  # without that of the exchange under way
         self._next: tuple[StreamSpec, Continued] | None = None
         self._continued: Continued = None
         runner.policy.budget.request(now)
+        self._note_model(spec.model)
 
     @property
     def upstream(self) -> UpstreamSettings:
@@ -166,7 +310,7 @@ class Attempts:
         return self._retries + (self.exchange is not None and self.exchange.resent)
 
     def first(self, receiver: Receiver) -> tuple[Adapter, Translate]:
-        """Makes the first attempt; where the breaker is open, at the first fallback whose breaker is not.
+        """Makes the first attempt; where its upstream is left alone, at the first target or fallback that is not.
 
         Raises:
             Error: None can be made; nothing was sent.
@@ -175,11 +319,11 @@ class Attempts:
         refused: Error | None = None
         while True:
             try:
-                adapter, translate, self.exchange = self._ask(spec, receiver)
+                adapter, translate = self._attempt(spec, receiver)
                 break
             except Error as error:
                 refused = refused or error
-                following = self._following(has_begun=False) if refused.reason == _OPEN else None
+                following = self._following(has_begun=False) if refused.reason in _LEFT_ALONE else None
                 if following is None:
                     raise refused from None
                 spec = following
@@ -196,9 +340,20 @@ class Attempts:
         """
         now = self._loop.time()
         self._runner.attempt_failed(self.upstream, error)
-        self._judge(None if relay.has_content else error, now)
-        planned = self._plan(error, relay, now)
+        asked, self._asked = self._asked, None
+        has_key = False
+        if asked is not None:
+            if relay.has_content:
+                asked.told(self._loop)
+            has_key = asked.failed(error, now)
+        if self._hedged is not None:
+            if relay.state is _IDLE and not relay.delivered:
+                self.take_hedge()
+                return 0.0
+            self.drop_hedge()
+        planned = self._plan(error, relay, now, has_key=has_key)
         if planned is None:
+            self._shorten(error)
             return None
         self.close_exchange()
         self._asked_at = math.inf
@@ -212,13 +367,15 @@ class Attempts:
         Returns:
             The adapter, the translation of its errors, and the kind of continuation; `None`: no attempt can be made.
         """
+        if self._won is not None:
+            return self._join(self._won)
         while self._next is not None:
             (spec, continued), self._next = self._next, None
             asked = spec
             if continued == "prefill" and self.transcript is not None and isinstance(spec.request, Request):
                 asked = replace(spec, request=spec.request.with_prefill(self.transcript.text or ""))
             try:
-                adapter, translate, self.exchange = self._ask(asked, receiver)
+                adapter, translate = self._attempt(asked, receiver)
             except Error:
                 # Nothing was sent: the failure before stands, unless another attempt can be made.
                 if continued == "prefill":
@@ -235,10 +392,11 @@ class Attempts:
 
     # -- while one is under way --
 
-    def note_content(self, now: float) -> None:
+    def note_content(self) -> None:
         """Notes the first content of the attempt: the upstream is well, and nothing is retried in silence."""
         self.has_content = True
-        self._judge(None, now)
+        if self._asked is not None:
+            self._asked.told(self._loop)
         self._forget_request()
 
     def first_event_due(self) -> float:
@@ -258,6 +416,80 @@ class Attempts:
             return Error("overloaded", text, reason="upstream_pool", phase="connect", provider=provider)
         return Error("timeout", f"upstream {name!r} sent no event {within}", reason="first_event", provider=provider)
 
+    # -- hedges --
+
+    @property
+    def is_hedged(self) -> bool:
+        """Whether a second target has been asked, and nothing is decided."""
+        return self._hedged is not None
+
+    def hedge(self, owner: HedgeOwner, clock: Clock) -> None:
+        """Asks a second target for the answer, where one is ready; nothing of the first one's may have been sent."""
+        self.hedge_at = math.inf
+        spec = self._other_target(has_begun=False)
+        if spec is None:
+            return
+        hedge = Hedge(get_provider(spec.model.upstream.provider).adapter(spec.model.id), owner, clock)
+        try:
+            asked, (adapter, translate, exchange) = self._ask(spec, hedge)
+        except Error:
+            return  # the first one goes on alone
+        self._hedged = _Hedged(spec, hedge, asked, adapter, translate, exchange)
+        self.hedges += 1
+        self._runner.tallies.hedges += 1
+
+    def drop_hedge(self, error: Error | None = None) -> None:
+        """Ends the hedge: the first request has brought its first event, or the stream is over, or the hedge failed.
+
+        Args:
+            error: The hedge's failure.
+        """
+        hedged, self._hedged = self._hedged, None
+        if hedged is None:
+            return
+        hedged.hedge.decide()
+        if error is None:
+            if not hedged.exchange.is_waiting:
+                self._charge_prompt(hedged.spec)
+            hedged.asked.leave(self._loop.time(), is_finished=False)
+        else:
+            self._runner.attempt_failed(hedged.spec.model.upstream, error)
+            hedged.asked.failed(error, self._loop.time())
+        hedged.exchange.close()
+
+    def _charge_prompt(self, spec: StreamSpec) -> None:
+        """Charges a request that is dropped without an answer: the upstream has read the prompt."""
+        upstream, price = spec.model.upstream, self._settings.price(spec.model)
+        if price is not None and spec.prompt_characters is not None:
+            cost = cost_of({"input_tokens": estimated_tokens(spec.prompt_characters)}, price)
+            self._bill.add(Charge(upstream.provider.partition(":")[0], upstream.name, cost, price.currency))
+
+    def take_hedge(self) -> None:
+        """Ends the first request: `again` returns the hedge as the next attempt."""
+        self._won, self._hedged = self._hedged, None
+        if self._won is None:
+            return
+        self._won.hedge.decide()
+        self.close_exchange()
+        first, self._asked = self._asked, self._won.asked
+        if first is not None:
+            first.leave(self._loop.time(), is_finished=False)
+        self.exchange = self._won.exchange
+        self._asked_at = math.inf  # until it is joined
+
+    def joined(self) -> Hedge | None:
+        """Returns the hedge that `again` has returned as an attempt, once: it has kept the answer until now."""
+        won, self._won = self._won, None
+        return None if won is None else won.hedge
+
+    def _join(self, won: _Hedged) -> tuple[Adapter, Translate, Continued]:
+        self.spec, self._continued = won.spec, None
+        self._asked_at = won.asked.at
+        self._at_target = 1
+        self.has_content = False
+        self._meter.asked(won.asked_at)
+        return won.adapter, won.translate, None
+
     # -- the end --
 
     def exchange_ended(self) -> None:
@@ -275,47 +507,75 @@ class Attempts:
 
     def leave(self, outcome: Outcome) -> None:
         """Plans no further attempt: the stream is over."""
-        self._next = None
-        breaker, self._breaker = self._breaker, None
-        if breaker is not None:
-            if outcome == "finished":
-                breaker.succeeded()
-            else:
-                breaker.left(self)
+        self._next = self._won = None
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.leave(self._loop.time(), is_finished=outcome == "finished")
+        self.drop_hedge()
 
     # -- own --
 
-    def _ask(self, spec: StreamSpec, receiver: Receiver) -> tuple[Adapter, Translate, OpenExchange]:
-        """Sends the request of a spec, where the upstream's breaker admits it."""
+    def _attempt(self, spec: StreamSpec, receiver: Receiver) -> tuple[Adapter, Translate]:
+        """Makes an attempt.
+
+        Raises:
+            Error: It cannot be made; nothing was sent.
+        """
+        self._asked, (adapter, translate, self.exchange) = self._ask(spec, receiver)
+        self._asked_at = self._asked.at
+        self._retries += self._at_model > 0
+        self._at_model += 1
+        self._at_target += 1
+        self._meter.asked(perf_counter())
+        after = spec.model.hedge_after
+        if after is not None:
+            self.hedge_at = self._asked_at + after if self._may_be_hedged(spec) else math.inf
+        return adapter, translate
+
+    def _ask(self, spec: StreamSpec, receiver: Receiver) -> tuple[_Asked, tuple[Adapter, Translate, OpenExchange]]:
+        """Sends the request of a spec, where its upstream and its target may be asked."""
         now = self._loop.time()
-        upstream = spec.model.upstream
+        model = spec.model
+        upstream = model.upstream
         is_shared = spec.sharing is not None and spec.sharing.finds(spec)
         breaker = None if is_shared else self._runner.breaker(upstream)
-        if breaker is not None and not breaker.admits(now, self):
+        asked = _Asked(self._runner, upstream, breaker, now)
+        if breaker is not None and not breaker.admits(now, asked):
             raise Error(
                 "provider_unavailable",
                 f"upstream {upstream.name!r} has failed too often, and is left alone for a while",
                 reason=_OPEN,
-                # The state is unknown while its probe is under way.
-                retry_after_ms=max(1, round((breaker.seconds_left(now) or LIMITS.retry_first) * 1000)),
+                retry_after_ms=max(1, round(breaker.wait(now) * 1000)),
                 provider=upstream.provider,
             )
         is_asked = False
         try:
-            opened = self._runner.open(spec, receiver, self._stream_id, self.count + 1)
+            if model.targets and not is_shared and not spec.counts:  # a count of tokens is no stream
+                asked.visit = self._runner.visit(model, now)
+            if upstream.more_api_keys and not is_shared:
+                asked.ring = self._runner.key_ring(upstream)
+                asked.key = asked.ring.next(now)
+                if asked.key is None:
+                    raise asked.ring.refusal(upstream, now)
+            opened = self._runner.open(spec, receiver, self._stream_id, self.count + 1, asked.key)
             is_asked = True
         finally:
-            if not is_asked and breaker is not None:
-                breaker.left(self)
-        self._breaker = breaker
-        self._asked_at = now
+            if not is_asked:
+                asked.leave(now, is_finished=False)
         self.count += 1
-        self._retries += self._at_model > 0
-        self._at_model += 1
-        self._meter.asked(perf_counter())
-        return opened
+        return asked, opened
 
-    def _plan(self, error: Error, relay: Relay, now: float) -> tuple[StreamSpec, Continued, float] | None:
+    def _may_be_hedged(self, spec: StreamSpec) -> bool:
+        """Whether a second target may be asked while the first is silent.
+
+        An upstream that makes a whole answer is silent until its end. An answer that others may share has one call.
+        """
+        is_whole = spec.hold and spec.frames is not None
+        return not self.hedges and not spec.counts and not is_whole and spec.sharing is None
+
+    def _plan(
+        self, error: Error, relay: Relay, now: float, *, has_key: bool
+    ) -> tuple[StreamSpec, Continued, float] | None:
         """The attempt after a failure, its kind of continuation, and the seconds until it; `None`: there is none."""
         spec = self.spec
         goes_on = relay.delivered or self._continued is not None
@@ -323,15 +583,20 @@ class Attempts:
             return None
         if self._continued == "prefill" and not relay.has_content:
             return spec, "verified", 0.0  # it was refused
+        if has_key and self._at_target <= len(self.upstream.more_api_keys):
+            same = self._same(relay)
+            if same is not None:
+                return same, self._way(same, goes_on=goes_on), 0.0
         breaker = self._runner.breaker(self.upstream)
-        is_open = breaker is not None and breaker.state(now) == "open"
+        is_left = breaker is not None and breaker.state(now) == "open"
+        is_left = is_left or (bool(spec.model.targets) and self._runner.target_wait(spec.model, any_target=False) > 0.0)
         is_silent = error.code == "timeout" and error.reason in ("first_event", "idle") and not relay.has_content
         verdict = self._runner.policy.decide(
             Failure(
                 error,
                 is_silence=is_silent,
-                attempts=self._at_model,
-                retries=0 if is_open else self.upstream.retries,
+                attempts=self._at_target,
+                retries=0 if is_left else self.upstream.retries,
                 seconds_to_commit=self._commit_by - now,
                 is_clients_retry=spec.is_retry,
             ),
@@ -342,6 +607,7 @@ class Attempts:
             return again, self._way(again, goes_on=goes_on), verdict.delay
         if verdict.action == "end":
             self._fallbacks.clear()
+            self._others = None
         if error.code in spec.model.fallback_on:
             self._fallbacks.insert(0, spec.model.fallback_on[error.code])
         other = self._following(has_begun=relay.state is not _IDLE)
@@ -370,45 +636,71 @@ class Attempts:
         can_prefill = spec.model.prefill and isinstance(spec.request, Request) and bool(self.transcript.text)
         return "prefill" if can_prefill else "verified"
 
+    def _note_model(self, model: ModelSettings) -> None:
+        """Notes the model, and the target of it, that is asked next."""
+        self._others = model if model.targets else None
+        self._places = [place_of(model)] if model.targets else []
+
+    def _other_target(self, *, has_begun: bool) -> StreamSpec | None:
+        """The spec for another target of the model that is ready and has not been asked; `None`: there is none left.
+
+        Args:
+            has_begun: As for `_following`.
+        """
+        model = self._others
+        if model is None:
+            return None
+        while True:
+            placed = self._runner.place(model, self.spec.request, self._places)
+            if placed is None:
+                return None
+            self._places.append(place_of(placed))
+            try:
+                return self.spec.to(replace(placed, stream=self._stream), has_begun=has_begun)
+            except Error:
+                continue  # the request cannot be expressed in the dialect of this one
+
     def _following(self, *, has_begun: bool) -> StreamSpec | None:
-        """The spec for the next model of `fallback` that has not been asked; `None`: there is none left.
+        """The spec for another target, or the next model of `fallback` that has not been asked; `None`: none is left.
 
         Args:
             has_begun: Whether events of an answer have been written.
         """
+        other = self._other_target(has_begun=has_begun)
+        if other is not None:
+            self._at_target = 0
+            return other
         while self._fallbacks:
             model = self._settings.model(self._fallbacks.pop(0))
             if model is None or model.name in self._tried:
                 continue
             self._tried.append(model.name)
+            if model.targets:
+                model = self._runner.place(model, self.spec.request, ()) or model
+            self._note_model(model)
             try:
                 # The client's options of the stream hold whichever model answers.
                 spec = self.spec.to(replace(model, stream=self._stream), has_begun=has_begun)
             except Error:
                 continue  # the request cannot be expressed in the dialect of this one
-            self._at_model = 0
+            self._at_model = self._at_target = 0
             self.models += 1
             return spec
         return None
 
     def _may_be_made_again(self) -> bool:
         is_retried = self.upstream.retries > 0 and not self.spec.is_retry
-        return is_retried or bool(self._fallbacks) or bool(self.spec.model.fallback_on)
+        has_others = bool(self.spec.model.targets) or bool(self.upstream.more_api_keys)
+        return is_retried or has_others or bool(self._fallbacks) or bool(self.spec.model.fallback_on)
+
+    def _shorten(self, error: Error) -> None:
+        """Names the shortest wait, where the last of a model's targets has failed and all of them are left alone."""
+        if error.retry_after_ms is not None and self.spec.model.targets:
+            wait = self._runner.target_wait(self.spec.model, any_target=True)
+            if 0.0 < wait < error.retry_after_ms / 1000:
+                error.retry_after_ms = max(1, math.ceil(wait * 1000))
 
     def _forget_request(self) -> None:
         """Drops a request that is not sent again."""
         if not self._mends:
             self.spec.request, self.spec.other = {}, None
-
-    def _judge(self, error: Error | None, now: float) -> None:
-        """Reports the outcome of the attempt to the breaker, once."""
-        breaker, self._breaker = self._breaker, None
-        if breaker is None:
-            return
-        if error is not None and is_fault_of_upstream(error):
-            if breaker.failed(now, self):
-                self._runner.breaker_opened(self.upstream, error)
-        elif error is not None and is_of_this_process(error):
-            breaker.left(self)
-        else:
-            breaker.succeeded()

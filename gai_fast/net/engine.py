@@ -11,23 +11,26 @@ import contextlib
 import logging
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
-from random import randrange
-from typing import Final, Protocol, cast
+from random import Random, randrange
+from typing import Any, Final, Protocol, cast
 
 from msgspec import UNSET
 
+from gai_fast.beginning import beginning
 from gai_fast.errors import Error
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.net.answers import Answers
 from gai_fast.net.attempts import Translate
+from gai_fast.net.balance import Balancer, Place, TargetCondition, Visit, place_of
 from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
+from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.pool import UpstreamPool, close_all, open_all
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
@@ -45,7 +48,7 @@ from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
 from gai_fast.request import Request
-from gai_fast.settings import Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
@@ -117,6 +120,9 @@ class Engine:
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
         self._breakers: dict[str, Breaker] = {}
+        self._key_rings: dict[str, KeyRing] = {}
+        self._chance = Random()  # spreads requests
+        self._balancers = {name: Balancer(each, self._chance) for name, each in settings.models.items() if each.targets}
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self._publications: dict[str, Publication] = {}
         self.followers: set[Follower] = set()
@@ -183,6 +189,82 @@ class Engine:
         states.update({name: breaker.state(now) for name, breaker in self._breakers.items()})
         return states
 
+    # -- targets --
+
+    def place(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[Place]
+    ) -> ModelSettings | None:
+        """Chooses a target of a model; as `AttemptRunner.place`."""
+        balancer = self._balancers.get(model.name)
+        if balancer is None:  # a configuration without these targets has been loaded meanwhile
+            return None
+        began = beginning(request) if balancer.uses_beginning else ""
+        return balancer.choose(began, self._loop.time(), self._breaker_wait, without)
+
+    def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+        """Returns the model with the target for a new request, before its spec is made.
+
+        Args:
+            model: The model that the request asks for.
+            request: As for `StreamSpec`.
+
+        Returns:
+            The model itself where it has no targets. Where none is ready, the one that will be soonest: the attempt
+            decides what happens then.
+        """
+        if not model.targets:
+            return model
+        placed = self.place(model, request, ())
+        if placed is None and model.name in self._balancers:
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
+        return placed or model
+
+    def visit(self, model: ModelSettings, now: float) -> Visit | None:
+        """Begins a request at a target; as `AttemptRunner.visit`."""
+        balancer = self._balancers.get(model.name)
+        return None if balancer is None else balancer.begin(model, now)
+
+    def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
+        """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
+        balancer = self._balancers.get(model.name)
+        if balancer is None:
+            return 0.0
+        now = self._loop.time()
+        if any_target:
+            return balancer.wait(now, self._breaker_wait)
+        target = balancer.targets.get(place_of(model))
+        return 0.0 if target is None else target.wait(now, self._breaker_wait(model.upstream))
+
+    def targets(self) -> list[tuple[str, Place, TargetCondition, int]]:
+        """Returns every target: its model, its upstream and id, its condition, and its live streams."""
+        now = self._loop.time()
+        return [
+            (name, place, target.condition(now, self._breaker_wait(target.model.upstream)), target.live)
+            for name, balancer in self._balancers.items()
+            for place, target in balancer.targets.items()
+        ]
+
+    def drain_target(self, model: str, upstream: str, identifier: str) -> bool:
+        """Takes a target out: its streams go on, and no other begins; returns whether there is such a target."""
+        balancer = self._balancers.get(model)
+        return balancer is not None and balancer.drain((upstream, identifier))
+
+    def restore_target(self, model: str, upstream: str, identifier: str) -> bool:
+        """Takes a target back in; returns whether there is such a target."""
+        balancer = self._balancers.get(model)
+        return balancer is not None and balancer.restore((upstream, identifier), self._loop.time())
+
+    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
+        """Returns the keys of an upstream that has several."""
+        ring = self._key_rings.get(upstream.name)
+        if ring is None:
+            ring = self._key_rings[upstream.name] = KeyRing(upstream)
+        return ring
+
+    def _breaker_wait(self, upstream: UpstreamSettings) -> float:
+        breaker = self._breakers.get(upstream.name)
+        return 0.0 if breaker is None else breaker.wait(self._loop.time())
+
     def connections(self) -> dict[str, int]:
         """Returns the number of open connections by upstream."""
         counts = dict.fromkeys(_upstreams(self.settings), 0)
@@ -214,7 +296,22 @@ class Engine:
             new, former = upstreams.get(name), formers.get(name)
             if new is None or former is None or (new.breaker, new.base_url) != (former.breaker, former.base_url):
                 del self._breakers[name]
+        for name in list(self._key_rings):
+            if name in upstreams and upstreams[name].more_api_keys:
+                self._key_rings[name].use(upstreams[name])
+            else:
+                del self._key_rings[name]
+        self._use_targets(settings)
         self._keep_ready()
+
+    def _use_targets(self, settings: Settings) -> None:
+        now = self._loop.time()
+        balancers: dict[str, Balancer] = {}
+        for name, model in settings.models.items():
+            if model.targets:
+                balancer = balancers[name] = self._balancers.get(name) or Balancer(model, self._chance)
+                balancer.use(model, now)
+        self._balancers = balancers
 
     def _keep_ready(self) -> None:
         """Makes the connections that upstreams are to have before anybody asks."""
@@ -408,7 +505,7 @@ class Engine:
             session.cancel()
 
     def open(
-        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
     ) -> tuple[Adapter, Translate, OpenExchange]:
         """Sends a request to the upstream of a spec.
 
@@ -417,6 +514,7 @@ class Engine:
             receiver: Gets the response.
             stream_id: The stream's id.
             number: The number of the attempt, from 1.
+            key: The upstream's key.
 
         Returns:
             The reader of the answer, the translation of its errors for clients, and the request under way.
@@ -426,9 +524,10 @@ class Engine:
                 is logged.
         """
         try:
+            secret = None if key is None else key.reveal()
             if spec.sharing is None:
-                return self._open(spec, receiver, stream_id, number)
-            return spec.sharing.open(spec, receiver, lambda call: self._open(spec, call, stream_id, number))
+                return self._open(spec, receiver, stream_id, number, secret)
+            return spec.sharing.open(spec, receiver, lambda call: self._open(spec, call, stream_id, number, secret))
         except Error:
             raise
         except Exception as problem:
@@ -440,11 +539,10 @@ class Engine:
         raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")
 
     def _open(
-        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: str | None
     ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
-        key = upstream.api_key.reveal() if upstream.api_key is not None else None
         target = Target(spec.model.id, key, spec.model.stream.on_unsupported)
         for path in spec.left_out:
             api.leave_out(path, target)
@@ -465,11 +563,13 @@ class Engine:
             exchange = self._send(api, upstream, request, receiver)
         else:
             name = stream_id if number == 1 else f"{stream_id}.{number}"
-            recorded = self._recorded(self.record / f"{name}.ndjson", spec, stream_id, receiver)
+            recorded = self._recorded(self.record / f"{name}.ndjson", spec, stream_id, receiver, key)
             exchange = recorded.open(lambda receiver: self._send(api, upstream, request, receiver))
         return adapter, translate, exchange
 
-    def _recorded(self, file: Path, spec: StreamSpec, stream_id: str, receiver: Receiver) -> RecordedExchange:
+    def _recorded(
+        self, file: Path, spec: StreamSpec, stream_id: str, receiver: Receiver, key: str | None
+    ) -> RecordedExchange:
         upstream = spec.model.upstream
         about = {
             "provider": upstream.provider,
@@ -477,7 +577,6 @@ class Engine:
             "upstream": upstream.name,
             "stream_id": stream_id,
         }
-        key = upstream.api_key.reveal() if upstream.api_key is not None else None
         return RecordedExchange(file, about, receiver, self._loop.time, secrets_of(key, upstream.headers))
 
     def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:

@@ -75,9 +75,11 @@ class Breaker:
             return "closed"
         return "open" if now < self._open_until else "probing"
 
-    def seconds_left(self, now: float) -> float:
-        """Returns the seconds that it stays open."""
-        return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
+    def wait(self, now: float) -> float:
+        """Returns the seconds until a request may be sent, as far as that is known; 0: now."""
+        if self._open_until is None or (now >= self._open_until and self._probe is None):
+            return 0.0
+        return max(0.0, self._open_until - now) or LIMITS.retry_first  # unknown while its probe is under way
 
     def succeeded(self) -> None:
         """Notes a request that got content, or a failure caused by the request alone."""

@@ -113,8 +113,8 @@ class Session:
             whole=spec.hold,
             is_timed=spec.log_header is None,
         )
-        self.attempts = Attempts(runner, spec, stream_id, self._meter, loop)
         self._bill = Bill()
+        self.attempts = Attempts(runner, spec, stream_id, self._meter, self._bill, loop)
         adapter, translate = self.attempts.first(self)
         is_made = False
         try:
@@ -214,8 +214,11 @@ class Session:
     def _ask_again(self) -> None:
         """Makes the attempt that was promised."""
         self._again_handle = None
-        if self._is_over:
-            return
+        if not self._is_over:
+            self._begin_attempt()
+
+    def _begin_attempt(self) -> FastPath | None:
+        """Makes the next attempt, or joins the hedge; returns the fast path of the hedge's next reads, or `None`."""
         try:
             former = self.attempts.spec
             began = self.attempts.again(self, self.relay)
@@ -223,7 +226,7 @@ class Session:
                 self._clock.tick()
                 self.relay.give_up()
                 self._advance()
-                return
+                return None
             adapter, translate, continued = began
             self._use_output(former.output)
             self._begin_bill()
@@ -241,6 +244,38 @@ class Session:
             )
             self._arm()
             self._advance()
+            hedge = self.attempts.joined()
+            return None if hedge is None else hedge.give_to(self)
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
+            return None
+
+    # -- a second target, while the first is silent (`hedge.HedgeOwner`) --
+
+    def _hedge(self) -> None:
+        """Asks a second target, where nothing of the first one's answer is on its way to the client."""
+        if self.relay.state is _IDLE and not self.relay.delivered:
+            self.attempts.hedge(self, self._clock)
+        else:
+            self.attempts.hedge_at = math.inf
+
+    def hedge_told(self) -> FastPath | None:
+        """Goes on with the second target's answer, which has its first event; as `HedgeOwner.hedge_told`."""
+        if self._is_over:
+            return None
+        try:
+            self._note_unasked()
+            self.relay.abandon()
+            self.attempts.take_hedge()
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
+            return None
+        return self._begin_attempt()
+
+    def hedge_failed(self, error: Error) -> None:
+        """Goes on without the second target; as `HedgeOwner.hedge_failed`."""
+        try:
+            self.attempts.drop_hedge(error)
         except Exception as problem:  # noqa: BLE001  # rule 2
             self._break_off(problem)
 
@@ -388,7 +423,7 @@ class Session:
         self._disarm()
         due = self._delivery.due()
         if self._waits_for_event():
-            due = min(due, self.attempts.first_event_due())
+            due = min(due, self.attempts.first_event_due(), self.attempts.hedge_at)
         if due < math.inf:
             self._timer = self._timers.schedule(due, self._look)
 
@@ -410,6 +445,8 @@ class Session:
                 self.relay.fail_attempt(self.attempts.silence())
                 self._advance()
             else:
+                if self._waits_for_event() and now >= self.attempts.hedge_at:
+                    self._hedge()
                 self._delivery.look(now)
             if not self._is_over:
                 self._arm()
@@ -493,8 +530,10 @@ class Session:
     def _advance(self) -> None:
         """Passes on the output of the relay since the last call."""
         state = self.relay.state
+        if self.attempts.is_hedged and (not self.relay.awaits_first_event or self.relay.delivered):
+            self.attempts.drop_hedge()
         if not self.attempts.has_content and self.relay.has_content:
-            self.attempts.note_content(self._delivery.last_write)
+            self.attempts.note_content()
         if state is _STREAMING and self._delivery.is_committed and not self._stream.flush_interval:
             self._send()
         elif self.relay.is_over:

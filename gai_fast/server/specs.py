@@ -68,6 +68,7 @@ class SpecBuilder:
             left_out: Paths of the client's members that have no place in `request`.
         """
         model = self.settings.chosen(request.model if isinstance(request.model, str) else None, incoming.key)
+        model = self._engine.placed(model, request)
         header: LogHeader | None = None
         if request.stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.format.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
@@ -113,7 +114,7 @@ class SpecBuilder:
             negotiated: The framing and format of the answer.
             is_durable: Whether the request makes the stream durable by a key.
         """
-        model = self.settings.chosen(asked.model, incoming.key)
+        model = self._engine.placed(self.settings.chosen(asked.model, incoming.key), asked.body)
         if asked.background:
             model = _until_its_end(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)

@@ -158,10 +158,6 @@ class TestSecrets:
         assert problem in told
         assert "very-secret" not in told
 
-    def test_a_list_of_keys_is_not_supported_yet(self, folder: Folder) -> None:
-        [told] = folder.problems(f'{UPSTREAM}api_key = ["env:A", "env:B"]')
-        assert told == "gai-fast.toml:4: `api_key` in [[upstream]] as a list is not supported yet: name one"
-
     def test_no_text_of_the_settings_shows_a_secret(self, folder: Folder) -> None:
         text = UPSTREAM + 'api_key = "env:K"\nheaders = { authorization = "Bearer hidden" }'
         loaded = folder.read(text, {"K": "sk-hidden"})

@@ -16,7 +16,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
 from gai_fast.reading import parse_request
-from gai_fast.settings import CacheSettings, ModelSettings, StoreSettings, UpstreamSettings
+from gai_fast.settings import CacheSettings, ModelSettings, StoreSettings, TargetSettings, UpstreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
 from gai_fast.timers import TimerWheel
@@ -67,6 +67,17 @@ def test_everything_else_makes_another_key() -> None:
     ]
     keys = [key_of(each, whose) for each, whose in [(spec(), "anna"), *others]]
     assert len({*keys}) == len(keys)
+
+
+def test_an_answer_of_any_target_is_the_models() -> None:
+    other = replace(UPSTREAM, name="other", base_url="https://b.example")
+    targets = (TargetSettings(UPSTREAM, "gpt"), TargetSettings(other, "gpt-b"))
+    first = replace(MODEL, targets=targets)
+    second = replace(first, upstream=other, id="gpt-b")
+    assert key_of(spec(model=first), "anna") == key_of(spec(model=second), "anna")
+    assert key_of(spec(model=first), "anna") != key_of(spec(), "anna")
+    elsewhere = replace(first, upstream=replace(other, provider="anthropic"))
+    assert key_of(spec(model=first), "anna") != key_of(spec(model=elsewhere), "anna"), "its body is another"
 
 
 class Home:

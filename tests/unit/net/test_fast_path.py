@@ -336,7 +336,9 @@ class Stream:
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None: ...
 
-    def open(self, spec: StreamSpec, receiver: Session, stream_id: str, number: int) -> tuple[Any, Any, Any]:
+    def open(
+        self, spec: StreamSpec, receiver: Session, stream_id: str, number: int, key: object
+    ) -> tuple[Any, Any, Any]:
         self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends is True else Wire()
         self.connection = UpstreamConnection(wire, self.batch)

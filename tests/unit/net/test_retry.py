@@ -140,7 +140,7 @@ class TestBreaker:
         breaker = Breaker(self.SETTINGS)
         assert [breaker.failed(at, "a") for at in (1.0, 2.0, 3.0)] == [False, False, True]
         assert not breaker.admits(3.0, "a")
-        assert breaker.seconds_left(5.0) == 8.0
+        assert breaker.wait(5.0) == 8.0
         assert not breaker.admits(12.9, "a")
         assert [breaker.admits(13.0, "a"), breaker.admits(13.0, "a")] == [True, False]
 
@@ -219,7 +219,7 @@ class TestBreaker:
         assert not breaker.failed(21.0, "old")
         assert not breaker.admits(22.0, "another")
         assert breaker.failed(23.0, "probe")
-        assert breaker.seconds_left(23.0) == 10.0
+        assert breaker.wait(23.0) == 10.0
 
     def opened(self) -> Breaker:
         breaker = Breaker(self.SETTINGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import pytest
@@ -12,14 +12,18 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
+from gai_fast.metrics import Tallies
 from gai_fast.net import session as module
+from gai_fast.net.balance import Balancer, Place, Visit, place_of
+from gai_fast.net.hedge import Hedge
+from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.relay import Relay
-from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}
@@ -49,6 +53,29 @@ class FakeRunner:
         self.failures: list[tuple[str, str]] = []
         self.opened: list[str] = []
         self.faults: list[Exception] = []
+        self.tallies = Tallies()
+        self.balancer: Balancer
+        self.rings: dict[str, KeyRing] = {}
+        self.hedges: list[Hedge] = []
+        self.keys: list[str | None] = []
+
+    def place(self, model: ModelSettings, request: Any, without: Container[Place]) -> ModelSettings | None:
+        return self.balancer.choose("", self.timers.now, self.breaker_wait, without)
+
+    def visit(self, model: ModelSettings, now: float) -> Visit | None:
+        return self.balancer.begin(model, now)
+
+    def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
+        if any_target:
+            return self.balancer.wait(self.timers.now, self.breaker_wait)
+        return self.balancer.targets[place_of(model)].wait(self.timers.now, self.breaker_wait(model.upstream))
+
+    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
+        return self.rings.setdefault(upstream.name, KeyRing(upstream))
+
+    def breaker_wait(self, upstream: UpstreamSettings) -> float:
+        breaker = self.breakers.get(upstream.name)
+        return 0.0 if breaker is None else breaker.wait(self.timers.now)
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
         self.failures.append((upstream.name, error.code))
@@ -59,10 +86,15 @@ class FakeRunner:
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         return self.breakers.get(upstream.name)
 
-    def open(self, spec: StreamSpec, receiver: Session, stream_id: str, number: int) -> tuple[Any, Any, Any]:
+    def open(
+        self, spec: StreamSpec, receiver: Session | Hedge, stream_id: str, number: int, key: Secret | None
+    ) -> tuple[Any, Any, Any]:
         if spec.model.upstream.name in self.refusals:
             raise self.refusals[spec.model.upstream.name]
         self.asked.append(spec)
+        if isinstance(receiver, Hedge):
+            self.hedges.append(receiver)
+        self.keys.append(None if key is None else key.reveal())
         self.exchanges.append(FakeExchange())
         return get_provider("openai-compatible").adapter("m"), lambda error: error, self.exchanges[-1]
 

@@ -1,0 +1,486 @@
+"""The choice among the targets of one model, for `[[model]] targets`.
+
+Pure policy: no I/O and no loop; the caller passes the time, random numbers and what breakers say. The state grows with
+the targets only. It belongs to one process: each worker balances what it gets.
+
+1. A target is asked while it is ready: its weight is above 0, it is not drained, has room (`streams`), does not cool
+   down, and its upstream's breaker admits requests. Nothing else keeps it from being chosen.
+2. `weighted`: smooth weighted round robin, as nginx has it: of any run of requests each target gets its share, to one.
+3. `least_busy`: of two targets, drawn by weight, the one with fewer live streams for its weight (two random choices).
+4. `fastest`: of two such targets the one whose average time to first token is clearly lower, else the less busy. The
+   average is at least the time that requests have waited by now, so that a target that stalls is left at once. A target
+   that is not asked is forgotten step by step: its average is halved with every `limits.latency_requests` requests of
+   the model. So it is tried again, by one request, and rarely enough to leave the 99th percentile alone.
+5. `affinity`: the target with the highest score for the conversation's beginning (weighted rendezvous hashing), so that
+   only the conversations of a target that goes move, and come back with it. A target with far more streams than its
+   part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
+6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal of
+   its key.
+7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
+   all of it after `limits.slow_start` seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from random import Random
+from typing import Final, Literal
+
+from gai_fast.errors import Code, Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.retry import is_fault_of_upstream
+from gai_fast.settings import ModelSettings, TargetSettings, UpstreamSettings
+
+Place = tuple[str, str]
+"""The upstream's name and the id: what a target is known by within its model."""
+Wait = Callable[[UpstreamSettings], float]
+"""Seconds until an upstream's breaker admits a request; 0: now."""
+TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
+
+_COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
+"""Codes whose `Retry-After` speaks of the target, not of the request."""
+_HASH_SPACE: Final = 2.0**64
+_NEW: Final = -math.inf  # a time to first token that nobody has measured, and nobody is measuring
+
+
+def place_of(model: ModelSettings) -> Place:
+    """Returns the place that a model is asked at."""
+    return model.upstream.name, model.id
+
+
+def cooling_seconds(error: Error) -> float:
+    """Returns the seconds for which a failure keeps requests from a target, or from a key; 0: none."""
+    if error.code == "unauthorized":
+        return LIMITS.refused_key
+    asked = error.retry_after_ms
+    if asked is None:
+        return LIMITS.cooling if error.code == "rate_limited" else 0.0
+    if error.code in _COOLING:
+        return min(asked, LIMITS.retry_after_ms) / 1000
+    return 0.0
+
+
+class Target:
+    """One target: its settings, and what is known of it.
+
+    Args:
+        model: The model, with this target's upstream and id.
+        settings: The target's.
+
+    Attributes:
+        model: As above.
+        live: Streams under way.
+        is_drained: The operator has taken it out.
+    """
+
+    __slots__ = (
+        "_average",
+        "_average_at",
+        "_average_count",
+        "_cooling_until",
+        "_is_failing",
+        "_is_limited",
+        "_ramp_from",
+        "_salt",
+        "_waiting",
+        "_waiting_since",
+        "credit",
+        "is_drained",
+        "live",
+        "model",
+        "streams",
+        "weight",
+    )
+
+    def __init__(self, model: ModelSettings, settings: TargetSettings) -> None:
+        self.live = 0
+        self.is_drained = False
+        self.credit = 0.0
+        self._average: float | None = None
+        self._average_at = 0.0
+        self._average_count = 0  # requests of the model when it was measured, or asked, last
+        self._cooling_until = -math.inf
+        self._is_failing = False
+        self._is_limited = False
+        self._ramp_from = -math.inf
+        self._waiting = 0  # requests before their first token
+        self._waiting_since = 0.0  # the sum of the times at which these began
+        self.use(model, settings)
+
+    def use(self, model: ModelSettings, settings: TargetSettings) -> None:
+        """Takes over the settings of a configuration."""
+        self.model = replace(model, upstream=settings.upstream, id=settings.id)
+        self.weight = settings.weight
+        self.streams = settings.streams
+        self._salt = _salt(settings)
+
+    # -- readiness --
+
+    def wait(self, now: float, breaker: float) -> float:
+        """Returns the seconds until it is ready, as far as that is known; 0: now; infinite: not by itself.
+
+        Args:
+            now: Monotonic seconds.
+            breaker: The seconds until its upstream's breaker admits a request.
+        """
+        if self.is_drained or not self.weight:
+            return math.inf
+        full = LIMITS.overloaded_ms / 1000 if self._is_full else 0.0
+        return max(0.0, self._cooling_until - now, breaker, full)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.streams is not None and self.live >= self.streams
+
+    def check(self, now: float) -> None:
+        """Raises an `Error` where it may not be asked, whatever its breaker says; another one may be ready."""
+        upstream, identifier = self.model.upstream, self.model.id
+        name = f"target {identifier!r} of upstream {upstream.name!r}"
+        if self.is_drained:
+            text = f"{name} is drained, and no other target of the model is ready"
+            raise Error("overloaded", text, reason="drained", retry_after_ms=LIMITS.overloaded_ms)
+        if self._cooling_until > now:
+            code: Literal["rate_limited", "overloaded"] = "rate_limited" if self._is_limited else "overloaded"
+            left = max(1, math.ceil((self._cooling_until - now) * 1000))
+            text = f"{name} is left alone for a while, as it asked, and no other target of the model is ready"
+            raise Error(code, text, reason="cooling", retry_after_ms=left, provider=upstream.provider)
+        if self._is_full:
+            text = f"{name} has its {self.streams} streams, and no other target of the model is ready"
+            raise Error("overloaded", text, reason="target_streams", retry_after_ms=LIMITS.overloaded_ms)
+
+    def condition(self, now: float, breaker: float) -> TargetCondition:
+        """Returns the most important thing to know of it, for people; arguments as for `wait`."""
+        if not self.weight:
+            return "unused"
+        if self.is_drained:
+            return "draining" if self.live else "drained"
+        if breaker > 0:
+            return "open"
+        if self._cooling_until > now:
+            return "cooling"
+        if self._is_full:
+            return "full"
+        if self._is_failing:
+            return "failing"
+        return "ready" if self.part(now) == 1.0 else "slow_start"
+
+    def part(self, now: float) -> float:
+        """Returns the part of its share that it has now, more than 0 and at most 1: rule 7."""
+        if self._is_failing:
+            return LIMITS.slow_start_share
+        gone = max(0.0, now - self._ramp_from) / LIMITS.slow_start
+        return min(1.0, LIMITS.slow_start_share + (1.0 - LIMITS.slow_start_share) * gone)
+
+    def begin_slowly(self, now: float) -> None:
+        """Begins a slow start, unless one will begin later."""
+        self._ramp_from = max(self._ramp_from, now)
+
+    def cool(self, now: float, seconds: float, *, is_limited: bool) -> None:
+        """Cools down, unless it does so for longer already."""
+        until = now + seconds
+        if until > self._cooling_until:
+            self._cooling_until, self._is_limited = until, is_limited
+            self._ramp_from = max(self._ramp_from, until)
+
+    # -- time to first token --
+
+    def begun(self, now: float, count: int) -> bool:
+        """Counts a request; returns whether its time to first token replaces the average."""
+        is_stale = self._average is None or self._faded(now, count) < self._average / 2
+        self.live += 1
+        self._waiting += 1
+        self._waiting_since += now
+        self._average_count = count  # so that requests that follow at once do not try a slow target, too
+        return is_stale
+
+    def waited(self, began: float) -> None:
+        """Forgets a waiting request, which began then."""
+        self._waiting -= 1
+        self._waiting_since = self._waiting_since - began if self._waiting else 0.0
+
+    def measured(self, seconds: float, now: float, count: int, *, replaces: bool) -> None:
+        """Takes a time to first token into the average."""
+        if self._average is None or replaces:
+            self._average = seconds
+        else:
+            self._average += LIMITS.latency_weight * (seconds - self._average)
+        self._average_at, self._average_count = now, count
+
+    def outlasted(self, seconds: float, now: float, count: int) -> None:
+        """Notes a request that was given up after a time without a token: it says something only if that was long."""
+        if self._average is None or seconds > self._average:
+            self.measured(seconds, now, count, replaces=False)
+
+    def succeeded(self, now: float) -> None:
+        """Notes a first token."""
+        if self._is_failing:
+            self._is_failing = False
+            self.begin_slowly(now)
+
+    def failed(self, seconds: float, now: float, count: int) -> None:
+        """Notes a failure of the upstream, which counts as slow however soon it came."""
+        self._is_failing = True
+        least = LIMITS.failed_first_token if self._average is None else 2 * self._average
+        self.measured(max(seconds, least), now, count, replaces=False)
+
+    def expected(self, now: float, count: int) -> float:
+        """Returns the time to first token that is to be expected; infinite where it is being measured."""
+        faded = self._faded(now, count)
+        if faded == _NEW:
+            return _NEW if not self._waiting else math.inf
+        return max(faded, now - self._waiting_since / self._waiting) if self._waiting else faded
+
+    def _faded(self, now: float, count: int) -> float:
+        memory = LIMITS.failure_memory if self._is_failing else LIMITS.latency_memory
+        if self._average is None or now - self._average_at > memory:
+            return _NEW
+        return float(self._average * 0.5 ** ((count - self._average_count) / LIMITS.latency_requests))
+
+    # -- comparisons --
+
+    def busyness(self, now: float) -> float:
+        """Returns its streams for its weight."""
+        return self.live / (self.weight * self.part(now))
+
+    def score(self, digest: bytes) -> float:
+        """Returns its score for a conversation's beginning: the highest one gets it, each in its weight's share."""
+        hashed = blake2b(digest, digest_size=8, key=self._salt).digest()
+        return -self.weight / math.log((int.from_bytes(hashed, "big") + 0.5) / _HASH_SPACE)
+
+
+class Visit:
+    """One request at a target. Made by `Balancer.begin`; its end must be noted by `end`."""
+
+    __slots__ = ("_began", "_is_over", "_is_waiting", "_replaces", "balancer", "target")
+
+    def __init__(self, balancer: Balancer, target: Target, now: float, *, replaces: bool) -> None:
+        self.balancer = balancer
+        self.target = target
+        self._began = now
+        self._replaces = replaces
+        self._is_waiting = True
+        self._is_over = False
+
+    def told(self, now: float) -> None:
+        """Notes the first token."""
+        if self._is_waiting:
+            self._stop_waiting()
+            self.target.succeeded(now)
+            self.target.measured(now - self._began, now, self.balancer.count, replaces=self._replaces)
+
+    def failed(self, error: Error, now: float, cooling: float) -> None:
+        """Notes a failure.
+
+        Args:
+            error: The failure.
+            now: Monotonic seconds.
+            cooling: The seconds for which the target is not asked.
+        """
+        if cooling > 0:
+            self.target.cool(now, cooling, is_limited=error.code == "rate_limited")
+        if self._is_waiting:
+            self._stop_waiting()
+            if is_fault_of_upstream(error):
+                self.target.failed(now - self._began, now, self.balancer.count)
+
+    def end(self, now: float) -> None:
+        """Notes the end, whatever it was; idempotent."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._is_waiting:
+            self._stop_waiting()
+            self.target.outlasted(now - self._began, now, self.balancer.count)
+        self.target.live -= 1
+
+    def _stop_waiting(self) -> None:
+        self._is_waiting = False
+        self.target.waited(self._began)
+
+
+class Balancer:
+    """Chooses among the targets of one model.
+
+    Args:
+        model: A model with targets.
+        chance: Random numbers.
+
+    Attributes:
+        targets: In the order of the configuration.
+        count: Requests so far.
+    """
+
+    def __init__(self, model: ModelSettings, chance: Random) -> None:
+        self.count = 0
+        self.targets: dict[Place, Target] = {}
+        self._chance = chance
+        self._balance = model.balance
+        for settings in model.targets:
+            target = Target(model, settings)
+            self.targets[place_of(target.model)] = target
+
+    def use(self, model: ModelSettings, now: float) -> None:
+        """Takes over a configuration; targets that stay keep their state, new ones start slowly.
+
+        Args:
+            model: The model, with targets.
+            now: Monotonic seconds.
+        """
+        former, self.targets = self.targets, {}
+        self._balance = model.balance
+        for settings in model.targets:
+            place = (settings.upstream.name, settings.id)
+            target = former.get(place)
+            if target is None:
+                target = Target(model, settings)
+                target.begin_slowly(now)
+            else:
+                target.use(model, settings)
+            self.targets[place] = target
+
+    @property
+    def uses_beginning(self) -> bool:
+        """Whether `choose` looks at the conversation's beginning."""
+        return self._balance == "affinity"
+
+    def choose(self, beginning: str, now: float, wait: Wait, without: Container[Place] = ()) -> ModelSettings | None:
+        """Chooses the target of a request.
+
+        Args:
+            beginning: The conversation's, from `beginning.beginning`; empty where there is none.
+            now: Monotonic seconds.
+            wait: What the breakers say.
+            without: Targets that the request has asked already.
+
+        Returns:
+            The model, with the target's upstream and id; `None`: none is ready.
+        """
+        ready = [
+            target
+            for place, target in self.targets.items()
+            if place not in without and target.wait(now, wait(target.model.upstream)) == 0.0
+        ]
+        if not ready:
+            return None
+        return (ready[0] if len(ready) == 1 else self._best(ready, beginning, now)).model
+
+    def soonest(self, now: float, wait: Wait) -> ModelSettings:
+        """Returns the target that is ready soonest; arguments as for `choose`."""
+        return min(self.targets.values(), key=lambda one: self._wait_of(one, now, wait)).model
+
+    def wait(self, now: float, wait: Wait) -> float:
+        """Returns the seconds until any target is ready, as far as that is known; arguments as for `choose`."""
+        return min([self._wait_of(one, now, wait) for one in self.targets.values()])
+
+    def begin(self, model: ModelSettings, now: float) -> Visit | None:
+        """Begins a request.
+
+        Args:
+            model: With the target's upstream and id.
+            now: Monotonic seconds.
+
+        Returns:
+            The request at the target; `None`: the configuration has no such target any more.
+
+        Raises:
+            Error: The target may not be asked now: reason `cooling`, `drained` or `target_streams`.
+        """
+        target = self.targets.get(place_of(model))
+        if target is None:
+            return None
+        target.check(now)
+        self.count += 1
+        return Visit(self, target, now, replaces=target.begun(now, self.count))
+
+    def drain(self, place: Place) -> bool:
+        """Takes a target out: its streams go on, and no other begins. Returns whether there is such a target."""
+        target = self.targets.get(place)
+        if target is not None:
+            target.is_drained = True
+        return target is not None
+
+    def restore(self, place: Place, now: float) -> bool:
+        """Takes a target back in. Returns whether there is such a target."""
+        target = self.targets.get(place)
+        if target is not None and target.is_drained:
+            target.is_drained = False
+            target.begin_slowly(now)
+        return target is not None
+
+    def _wait_of(self, target: Target, now: float, wait: Wait) -> float:
+        return target.wait(now, wait(target.model.upstream))
+
+    # -- the rules --
+
+    def _best(self, ready: Sequence[Target], beginning: str, now: float) -> Target:
+        """Chooses among several targets that are ready."""
+        if self._balance == "weighted":
+            return _next_in_turn(ready, now)
+        if self._balance == "affinity" and beginning:
+            return _home(ready, beginning, now)
+        one, other = self._two(ready, now)
+        if self._balance == "fastest":
+            first, second = one.expected(now, self.count), other.expected(now, self.count)
+            if first * LIMITS.latency_tolerance < second:
+                return one
+            if second * LIMITS.latency_tolerance < first:
+                return other
+        return one if one.busyness(now) <= other.busyness(now) else other
+
+    def _two(self, ready: Sequence[Target], now: float) -> tuple[Target, Target]:
+        """Draws two targets, each by its share: of two that are equally busy the first is asked."""
+        shares = [target.weight * target.part(now) for target in ready]
+        first = self._drawn(shares)
+        shares[first] = 0.0
+        return ready[first], ready[self._drawn(shares)]
+
+    def _drawn(self, shares: Sequence[float]) -> int:
+        point = self._chance.random() * sum(shares)
+        last = 0
+        for at, share in enumerate(shares):
+            if share:
+                last = at
+                point -= share
+                if point < 0:
+                    break
+        return last
+
+
+def _next_in_turn(ready: Sequence[Target], now: float) -> Target:
+    """Smooth weighted round robin: rule 2."""
+    total = 0.0
+    best = ready[0]
+    for target in ready:
+        share = target.weight * target.part(now)
+        target.credit += share
+        total += share
+        if target.credit > best.credit:
+            best = target
+    best.credit -= total
+    return best
+
+
+def _home(ready: Sequence[Target], beginning: str, now: float) -> Target:
+    """The target of a conversation, or the next one by score that has room for it: rule 5."""
+    digest = blake2b(beginning.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    weights = sum([target.weight for target in ready])
+    streams = 1 + sum([target.live for target in ready])
+    for target in sorted(ready, key=lambda one: one.score(digest), reverse=True):
+        share = math.ceil(LIMITS.affinity_load * streams * target.weight / weights)
+        if target.live < max(share, LIMITS.affinity_free) * target.part(now):
+            return target
+    return min(ready, key=lambda one: one.busyness(now))
+
+
+def _salt(settings: TargetSettings) -> bytes:
+    """The key of a target's hash: the same in every worker, on every machine and after a restart.
+
+    It is made of the upstream's key, so that callers cannot compute which conversations meet at one target.
+    """
+    upstream = settings.upstream
+    secret = "" if upstream.api_key is None else upstream.api_key.reveal()
+    parts = "\0".join((upstream.name, upstream.base_url, settings.id, secret))
+    return blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=32, person=b"gai-fast target").digest()

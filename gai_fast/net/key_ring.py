@@ -1,0 +1,95 @@
+"""The keys of one upstream that has several: used in turn, and set aside where the upstream refuses or limits one.
+
+Pure policy, as `balance.py`: the caller passes the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.balance import cooling_seconds
+from gai_fast.settings import Secret, UpstreamSettings
+
+_OF_THE_KEY = ("rate_limited", "unauthorized")
+"""Failures of one key, where another may still work."""
+
+
+class KeyRing:
+    """The keys of an upstream.
+
+    Args:
+        upstream: An upstream with several keys.
+    """
+
+    def __init__(self, upstream: UpstreamSettings) -> None:
+        self._at = -1
+        self._keys: Sequence[Secret] = ()
+        self._aside: list[float] = []  # by key: the time until which it is not used
+        self._limited: list[bool] = []  # by key: whether the reason was a limit
+        self.use(upstream)
+
+    def use(self, upstream: UpstreamSettings) -> None:
+        """Takes over the keys of a configuration; those that stay keep their state."""
+        former = {key.reveal(): at for at, key in enumerate(self._keys)}
+        keys = [key for key in (upstream.api_key, *upstream.more_api_keys) if key is not None]
+        places = [former.get(key.reveal(), -1) for key in keys]
+        self._aside = [self._aside[at] if at >= 0 else -math.inf for at in places]
+        self._limited = [self._limited[at] if at >= 0 else False for at in places]
+        self._keys = keys
+
+    def next(self, now: float) -> Secret | None:
+        """Returns the key for a request; `None`: all are set aside."""
+        count = len(self._keys)
+        for step in range(1, count + 1):
+            at = (self._at + step) % count
+            if self._aside[at] <= now:
+                self._at = at
+                return self._keys[at]
+        return None
+
+    def failed(self, key: Secret, error: Error, now: float) -> float | None:
+        """Sets a key aside, where the failure is the key's.
+
+        Args:
+            key: From `next`.
+            error: The failure of its request.
+            now: Monotonic seconds.
+
+        Returns:
+            Seconds until a key can be used, 0: now; `None`: the failure is not the key's.
+        """
+        seconds = cooling_seconds(error)
+        if error.code not in _OF_THE_KEY or seconds <= 0:
+            return None
+        for at, one in enumerate(self._keys):
+            if one.reveal() == key.reveal():
+                self._aside[at] = max(self._aside[at], now + seconds)
+                self._limited[at] = error.code == "rate_limited"
+        return max(0.0, min(self._aside) - now)
+
+    def refusal(self, upstream: UpstreamSettings, now: float) -> Error:
+        """Returns the error for a request while all keys are set aside."""
+        limited = [until for until, is_limited in zip(self._aside, self._limited, strict=True) if is_limited]
+        if not limited:
+            text = f"upstream {upstream.name!r} refuses our credentials: the operator should check its `api_key`"
+            return Error(
+                "provider_unavailable",
+                text,
+                reason="upstream_credentials",
+                temporary=False,
+                phase="first_event",
+                provider=upstream.provider,
+                status=502,
+            )
+        wait = max(1, math.ceil((min(limited) - now) * 1000))
+        text = f"every key of upstream {upstream.name!r} is over its limit"
+        return Error(
+            "rate_limited",
+            text,
+            reason="upstream_keys",
+            retry_after_ms=min(wait, LIMITS.retry_after_ms),
+            provider=upstream.provider,
+        )

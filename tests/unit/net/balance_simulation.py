@@ -1,0 +1,96 @@
+"""A simulation of the targets of one model: requests that come by chance, targets with times to first token by chance.
+
+Drives `net/balance.py` alone, on a clock of its own, so that its figures are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gai_fast.net.balance import Balancer, Place, Visit, place_of
+from gai_fast.settings import Balance, ModelSettings, TargetSettings, UpstreamSettings
+
+
+def upstream(name: str, **more: Any) -> UpstreamSettings:
+    return UpstreamSettings(name, "openai-compatible", f"http://{name}", **more)
+
+
+def model(balance: Balance, **weights: int) -> ModelSettings:
+    """A model with a target for each keyword: the upstream's name and the target's weight."""
+    targets = tuple(TargetSettings(upstream(name), "m", weight) for name, weight in weights.items())
+    return ModelSettings("m", targets[0].upstream, "m", targets=targets, balance=balance)
+
+
+def never(_: UpstreamSettings) -> float:
+    """The wait of breakers that are closed."""
+    return 0.0
+
+
+class Simulation:
+    """Streams over one model.
+
+    Args:
+        balance: The rule.
+        first_token: By target: the seconds to first token, about.
+        rate: Requests a second.
+        tokens: Seconds from the first token to the end of a stream.
+        seed: Of everything that is random.
+    """
+
+    def __init__(
+        self, balance: Balance, first_token: Mapping[str, float], *, rate: float, tokens: float = 1.0, seed: int = 1
+    ) -> None:
+        self.chance = random.Random(seed)
+        self.balancer = Balancer(model(balance, **dict.fromkeys(first_token, 1)), random.Random(seed + 1))
+        self.first_token = dict(first_token)
+        self.rate = rate
+        self.tokens = tokens
+        self.now = 1000.0
+        self.waits: list[float] = []
+        self.asked: Counter[str] = Counter()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = 0
+
+    def at(self, time: float, act: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._due, (time, self._number, act))
+
+    def run(self, requests: int, beginning: Callable[[int], str] = lambda _: "", before: Any = None) -> list[str]:
+        """Makes requests; returns the target of each."""
+        places: list[str] = []
+        arrival = self.now
+        for number in range(requests):
+            arrival += self.chance.expovariate(self.rate)
+            self.at(arrival, lambda number=number: places.append(self._ask(number, beginning(number), before)))  # type: ignore[misc]  # a default
+        while self._due:
+            self.now, _, act = heapq.heappop(self._due)
+            act()
+        return places
+
+    def _ask(self, number: int, beginning: str, before: Any) -> str:
+        if before is not None:
+            before(number)
+        placed = self.balancer.choose(beginning, self.now, never)
+        assert placed is not None
+        visit = self.balancer.begin(placed, self.now)
+        assert isinstance(visit, Visit)
+        name = placed.upstream.name
+        wait = self.first_token[name] * self.chance.uniform(0.7, 1.3)
+        self.asked[name] += 1
+        self.waits.append(wait)
+        self.at(self.now + wait, lambda: visit.told(self.now))
+        self.at(self.now + wait + self.tokens, lambda: visit.end(self.now))
+        return name
+
+    def percentile(self, part: float) -> float:
+        """The time to first token that a part of the requests did not exceed."""
+        return sorted(self.waits)[min(len(self.waits) - 1, int(part * len(self.waits)))]
+
+
+def place(name: str) -> Place:
+    """The place of a simulated target."""
+    return place_of(ModelSettings("m", upstream(name), "m"))

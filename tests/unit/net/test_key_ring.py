@@ -1,0 +1,86 @@
+"""Several keys of one upstream, in turn, and set aside where the upstream limits or refuses one."""
+
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.net.key_ring import KeyRing
+from gai_fast.settings import Secret, UpstreamSettings
+
+REFUSED = Error("unauthorized", "no such key")
+
+
+def upstream(*keys: str) -> UpstreamSettings:
+    first, *more = map(Secret, keys)
+    return UpstreamSettings("up", "openai", "http://x", first, more_api_keys=tuple(more))
+
+
+def limited(seconds: float | None) -> Error:
+    return Error("rate_limited", "slow down", retry_after_ms=None if seconds is None else int(seconds * 1000))
+
+
+def taken(ring: KeyRing, count: int, now: float = 0.0) -> list[str | None]:
+    keys = [ring.next(now) for _ in range(count)]
+    return [None if key is None else key.reveal() for key in keys]
+
+
+def test_keys_are_used_in_turn() -> None:
+    assert taken(KeyRing(upstream("a", "b", "c")), 7) == ["a", "b", "c", "a", "b", "c", "a"]
+
+
+def test_a_key_over_its_limit_is_set_aside_as_retry_after_says() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    assert ring.failed(Secret("a"), limited(7), 0.0) == 0.0
+    assert taken(ring, 3, 6.9) == ["b", "b", "b"]
+    assert sorted(map(str, taken(ring, 2, 7.1))) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("error", "seconds"), [(REFUSED, LIMITS.refused_key), (limited(None), LIMITS.cooling)])
+def test_a_failure_without_a_time_has_one_of_ours(error: Error, seconds: float) -> None:
+    ring = KeyRing(upstream("a", "b"))
+    ring.failed(Secret("a"), error, 0.0)
+    assert taken(ring, 2, seconds - 0.1) == ["b", "b"]
+    assert "a" in taken(ring, 2, seconds + 0.1)
+
+
+@pytest.mark.parametrize("code", ["network", "internal", "invalid_request", "overloaded"])
+def test_other_failures_are_not_the_keys(code: str) -> None:
+    ring = KeyRing(upstream("a", "b"))
+    error = Error(code, "no", retry_after_ms=9000)  # type: ignore[arg-type]  # a code
+    assert ring.failed(Secret("a"), error, 0.0) is None
+    assert taken(ring, 2) == ["a", "b"]
+
+
+def test_once_all_are_set_aside_the_shortest_time_is_told() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    ring.failed(Secret("a"), limited(9), 0.0)
+    assert ring.failed(Secret("b"), limited(4), 0.0) == 4.0
+    assert taken(ring, 1) == [None]
+    refusal = ring.refusal(upstream("a", "b"), 1.0)
+    assert (refusal.code, refusal.reason, refusal.retry_after_ms) == ("rate_limited", "upstream_keys", 3000)
+
+
+def test_once_all_are_refused_the_operator_is_to_look() -> None:
+    ring = KeyRing(upstream("sk-secret", "b"))
+    ring.failed(Secret("sk-secret"), REFUSED, 0.0)
+    ring.failed(Secret("b"), REFUSED, 0.0)
+    refusal = ring.refusal(upstream("sk-secret", "b"), 1.0)
+    assert (refusal.code, refusal.reason, refusal.status) == ("provider_unavailable", "upstream_credentials", 502)
+    assert not refusal.is_temporary
+    assert "sk-secret" not in refusal.message
+
+
+def test_a_reload_keeps_the_state_of_keys_that_stay() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    ring.failed(Secret("a"), limited(60), 0.0)
+    ring.use(upstream("c", "a"))
+    assert taken(ring, 3) == ["c", "c", "c"]
+
+
+def test_a_key_that_a_reload_has_removed_may_still_fail() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    ring.use(upstream("b", "c"))
+    assert ring.failed(Secret("a"), limited(60), 0.0) == 0.0
+    assert sorted(map(str, taken(ring, 2))) == ["b", "c"]
