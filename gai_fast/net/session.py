@@ -497,7 +497,7 @@ class Session:
         relay, attempts = self.relay, self.attempts
         spec, upstream, end = attempts.spec, attempts.upstream, relay.end
         usage = end.get("usage")
-        if usage is None and (outcome == "disconnected" or relay.has_content):
+        if usage is None and (relay.has_content or (outcome == "disconnected" and not end)):
             self._note_unasked()
             usage = relay.left()
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):

@@ -124,7 +124,7 @@ class SpecBuilder:
             model,
             negotiated.envelope,
             usage=wants_usage,
-            hides_usage=not wants_usage and self._is_priced(model),
+            hides_usage=not wants_usage and self._must_count(incoming, model),
             ids=is_durable and not asked.whole,
             echo=asked.echo,
         )
@@ -132,9 +132,11 @@ class SpecBuilder:
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header)
         return specs.spec(model, before=None), context
 
-    def _is_priced(self, model: ModelSettings) -> bool:
-        """Whether the answer may have a price: the tokens must then be counted."""
-        settings = self.settings
+    def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:
+        """Whether the tokens of the answer must be counted: it may have a price, or its key has a limit of tokens."""
+        settings, key = self.settings, incoming.key
+        if key is not None and key.limits.tokens_per_minute is not None:
+            return True
         if model.price is None and not settings.prices.own and not settings.prices.listed:
             return False
         others = [settings.model(name) for name in (*model.fallback, *model.fallback_on.values())]

@@ -14,7 +14,15 @@ import gai_fast
 from gai_fast.money import UNIT
 from gai_fast.server.serving import start
 from gai_fast.server.spend import read_query, spend_report
-from gai_fast.settings import ModelSettings, Price, PriceSettings, UpstreamSettings
+from gai_fast.settings import (
+    KeyLimits,
+    KeySettings,
+    ModelSettings,
+    Price,
+    PriceSettings,
+    UpstreamSettings,
+    key_digest,
+)
 from tests.integration.gateway import (
     CHAT,
     DONE,
@@ -412,6 +420,22 @@ async def test_usage_that_the_client_did_not_ask_for_is_counted_and_not_sent(net
     assert await spent(priced) == COUNTED
     wanted = await priced.ask("POST", CHAT, {**OPENAI, "stream_options": {"include_usage": True}})
     assert wanted.body == delta(TEXT) + FINISH + used() + DONE
+
+
+@on_uvloop
+async def test_tokens_are_counted_for_a_key_with_a_limit_of_them(net: Net) -> None:
+    asked: list[Any] = []
+
+    async def handler(peer: Peer) -> None:
+        asked.append(json.loads(await peer.request()))
+        await peer.send(SSE_HEAD, chunk(delta(TEXT)), chunk(FINISH), chunk(used()), chunk(DONE), LAST_CHUNK)
+
+    limits = KeyLimits(tokens_per_minute=100_000)
+    key = KeySettings("ann", (key_digest("sk-of-ann-1234"),), limits=limits)
+    gateway = await net.gateway(await net.upstream(handler), keys=(key,))
+    response = await gateway.ask("POST", CHAT, OPENAI, {"authorization": "Bearer sk-of-ann-1234"})
+    assert response.body == delta(TEXT) + FINISH + DONE
+    assert asked[0]["stream_options"] == {"include_usage": True}
 
 
 VARYING = re.compile(
