@@ -187,7 +187,7 @@ class Admission:
             else:
                 self._check_local(headers, remote, on_loopback)
             is_basic = headers.get("authorization", "").lower().startswith("basic")
-            if (self._callers is None or is_basic) and _is_other_page(headers, admitted.host):
+            if (self._callers is None or is_basic) and _is_other_page(headers.get("origin"), headers, admitted.host):
                 raise Error("forbidden", "no page but the server's own may operate it", reason="origin")
 
     def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
@@ -240,18 +240,15 @@ class Admission:
         if self._origins or self._any_loopback:
             admitted.cors = (("vary", "Origin"),)
         origin = headers.get("origin")
-        if origin is None:
-            # A request without CORS (an image, a frame, a link) has no Origin, but browsers send `Sec-Fetch-Site`.
-            admitted.is_foreign = _is_other_page(headers, admitted.host)
-            return
-        if self._is_allowed(origin):
+        if origin is not None and self._is_allowed(origin):
             admitted.cors = (
                 *admitted.cors,
                 ("access-control-allow-origin", origin),
                 (EXPOSE, _EXPOSED_HEADERS),
             )
         else:
-            admitted.is_foreign = _is_other_page(headers, admitted.host)
+            # A request without CORS (an image, a frame, a link) has no Origin, but browsers send `Sec-Fetch-Site`.
+            admitted.is_foreign = _is_other_page(origin, headers, admitted.host)
 
     def _is_allowed(self, origin: str) -> bool:
         if origin in self._origins:
@@ -269,9 +266,8 @@ def is_for_operators(path: str) -> bool:
     return path.startswith(_OPERATE) and f"/{path.split('/', 2)[1]}" in _OPERATE
 
 
-def _is_other_page(headers: dict[str, str], host: str) -> bool:
+def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:
     """Whether a page that this server has not served makes a request."""
-    origin = headers.get("origin")
     is_other = origin is not None and origin.partition("://")[2] != host
     return is_other or headers.get("sec-fetch-site") in _OTHER_SITES
 
