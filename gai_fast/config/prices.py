@@ -16,7 +16,7 @@ from gai_fast.config.checks import PRICES, price
 from gai_fast.config.file import ConfigFile
 from gai_fast.config.problems import ConfigError, Problems, nearest, shown
 from gai_fast.limits import LIMITS
-from gai_fast.money import amount_of
+from gai_fast.money import USD, amount_of
 from gai_fast.providers import provider_names
 from gai_fast.settings import Price, PriceSettings
 
@@ -80,11 +80,12 @@ class _Reader:
         for name in tables:
             if name not in _TOP:
                 self._wrong((name,), f"unknown key {shown(name)} in a price list{nearest(name, _TOP)}")
-        currency = tables.get("currency", "USD")
+        currency = tables.get("currency", USD)
         if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
             self._wrong(
                 ("currency",), f'`currency` must be three capital letters, such as "USD", not {shown(currency)}'
             )
+            currency = USD
         entries = tables.get("price", [])
         if not isinstance(entries, list):
             self._wrong(("price",), "[price] must be [[price]]: there may be several")
