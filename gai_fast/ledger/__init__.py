@@ -27,6 +27,7 @@ __all__ = [
 
 # By the scheme of `[store] url`. Each module has `open_home(settings)`.
 _HOMES: Final = {
+    "sqlite": "gai_fast.ledger.sqlite",
     "redis": "gai_fast.ledger.redis",
     "rediss": "gai_fast.ledger.redis",
 }

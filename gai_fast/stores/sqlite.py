@@ -191,6 +191,25 @@ class SQLiteBackend(Backend):
         """Frees a key if this stream has it."""
         return await self._writer.call(lambda connection: _release(connection, key, stream_id))
 
+    # -- other tables --
+
+    async def transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Does something in one transaction, for a part of the server that has tables of its own; returns the result.
+
+        Args:
+            work: Called in the writing thread.
+        """
+
+        def run(connection: sqlite3.Connection) -> _Result:
+            with _transaction(connection):
+                return work(connection)
+
+        return await self._writer.call(run)
+
+    async def look(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Reads something, as `transact`, in the reading thread."""
+        return await self._reader.call(work)
+
     # -- the writing thread --
 
     def _make_ready(self, connection: sqlite3.Connection) -> None:

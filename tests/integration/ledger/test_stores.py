@@ -15,6 +15,7 @@ from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import REQUESTS, STREAMS, Caps
 from gai_fast.ledger.home import Answer, Ask, Home, Report
 from gai_fast.ledger.redis import RedisHome
+from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED, UNCLEAR
 from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
@@ -26,8 +27,10 @@ NO = (0, 0, 0, 0)
 DAY = "2026-11-22"
 
 
-@pytest.fixture(params=["redis"])
+@pytest.fixture(params=["redis", "sqlite"])
 def make_home(request: pytest.FixtureRequest, tmp_path: Path) -> MakeHome:
+    if request.param == "sqlite":
+        return lambda: SQLiteHome(tmp_path / "gai-fast.db")
     server: RedisServer = request.getfixturevalue("redis_server")
     return lambda: RedisHome(server.url)
 

@@ -38,7 +38,7 @@ async def mock() -> AsyncIterator[Mock]:
         yield mock
 
 
-@pytest.fixture(params=["memory://", "redis://"])
+@pytest.fixture(params=["memory://", "sqlite:///gai-fast.db", "redis://"])
 def store(request: pytest.FixtureRequest) -> str:
     if request.param == "redis://":
         server: RedisServer = request.getfixturevalue("redis_server")

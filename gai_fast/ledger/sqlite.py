@@ -1,0 +1,227 @@
+"""`sqlite:///…`: the limits and the spend of keys in a file, for the workers of one machine.
+
+Owns the tables, which are beside those of streams. An exchange is one transaction; it reads the states of its keys,
+changes them by the rules of `state.py`, and writes them back.
+
+Time is the monotonic one, which the processes of a machine share. After a restart of the machine it is behind the times
+in the file: what counted then counts from now on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+import time
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from gai_fast.ledger._base import By, SpendEntry, SpendRow
+from gai_fast.ledger.book import OTHER, summed
+from gai_fast.ledger.home import Answer, Report, answer
+from gai_fast.ledger.shared import SharedHome
+from gai_fast.ledger.state import Holder, KeyState, Rate
+from gai_fast.limits import LIMITS
+from gai_fast.money import Amount
+from gai_fast.settings import StoreSettings
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.sqlite import SQLiteBackend
+
+_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS limit_keys (key TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS limit_workers"
+    " (worker TEXT PRIMARY KEY, heard REAL NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS limit_recalls (worker TEXT, key TEXT, PRIMARY KEY (worker, key)) WITHOUT ROWID",
+    # Amounts are texts: a sum may need more than 64 bits.
+    "CREATE TABLE IF NOT EXISTS spend (day TEXT, key TEXT, model TEXT, upstream TEXT, currency TEXT,"
+    " amount TEXT NOT NULL, requests INTEGER NOT NULL, PRIMARY KEY (day, key, model, upstream, currency))"
+    " WITHOUT ROWID",
+)
+_PREFIX: Final = "sqlite:///"
+_SHORTEST: Final = 0.005
+"""Seconds until other workers may have been heard; they look for questions every `limits.store_poll`."""
+
+
+class SQLiteHome(SharedHome):
+    """The state of keys in a file.
+
+    Args:
+        path: That of the store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._backend = SQLiteBackend(path)
+        self._worker = secrets.token_hex(8)
+        self._swept = ""  # the day for which old spend was dropped
+        self._without_recalls = -1  # the version of the data that had none for this worker
+
+    async def open(self) -> None:
+        """Opens the file, and makes the tables; as `SQLiteBackend.open`."""
+        await self._backend.open()
+        await self._backend.transact(_make_tables)
+
+    async def close(self) -> None:
+        """Gives back what this worker has, and closes the file."""
+        try:
+            await self._backend.transact(lambda connection: _forget(connection, [self._worker]))
+        except StoreError:
+            pass  # it counts as gone `limits.ledger_gone` from now
+        finally:
+            await self._backend.close()
+
+    async def exchange(
+        self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> Sequence[Answer] | None:
+        """Reports; as `SharedHome.exchange`."""
+        return await self._backend.transact(lambda connection: self._exchange(connection, number, entries, reports))
+
+    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
+        """Waits for a moment: the exchange has noted what others are to report; as `SharedHome.recall`."""
+        await asyncio.sleep(min(LIMITS.store_poll, max(_SHORTEST, waited)))
+
+    async def recalled(self) -> Sequence[str]:
+        """Looks for keys that others want, every `limits.store_poll`; as `SharedHome.recalled`."""
+        while not await self._backend.look(self._has_recalls):  # noqa: ASYNC110  # another process sets no event
+            await asyncio.sleep(LIMITS.store_poll)
+        return await self._backend.transact(self._take_recalls)
+
+    async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
+        """Returns the spend; as `SharedHome.spend`."""
+        rows = "SELECT key, model, upstream, day, currency, amount, requests FROM spend"
+        found = await self._backend.look(lambda connection: connection.execute(rows).fetchall())
+        entries = [
+            SpendEntry(key, model, upstream, day, currency, int(amount), requests)
+            for key, model, upstream, day, currency, amount, requests in found
+        ]
+        return summed(by, entries, since, until)
+
+    async def spent(self, key: str, label: str) -> Amount:
+        """Returns the spend of a key; as `SharedHome.spent`."""
+        now = time.monotonic()
+        state = await self._backend.look(lambda connection: _load(connection, key, now))
+        return state.spent.get(label, 0)
+
+    # -- in the threads of the file --
+
+    def _exchange(
+        self, connection: sqlite3.Connection, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> Sequence[Answer] | None:
+        now = time.monotonic()
+        me = self._worker
+        known = connection.execute("SELECT number FROM limit_workers WHERE worker = ?", (me,)).fetchone()
+        last = 0 if known is None else known[0]
+        connection.execute("INSERT OR REPLACE INTO limit_workers VALUES (?, ?, ?)", (me, now, max(last, number)))
+        if last >= number:
+            return None
+        _forget(connection, _gone(connection, now))
+        living = {worker for (worker,) in connection.execute("SELECT worker FROM limit_workers")}
+        states: dict[str, KeyState] = {}
+
+        def state_of(key: str) -> KeyState:
+            state = states.get(key)
+            if state is None:
+                state = states[key] = _load(connection, key, now)
+                for worker in [worker for worker in state.holders if worker not in living]:
+                    state.forget(worker)
+            return state
+
+        for entry in entries:
+            self._add(connection, entry)
+            state_of(entry.key).charge(entry.day, entry.currency, entry.amount)
+        answers = []
+        for report in reports:
+            answered = answer(state_of(report.key), me, report, now)
+            answers.append(answered)
+            for worker in answered.holders:
+                connection.execute("INSERT OR IGNORE INTO limit_recalls VALUES (?, ?)", (worker, report.key))
+        for key, state in states.items():
+            connection.execute("INSERT OR REPLACE INTO limit_keys VALUES (?, ?)", (key, _written(state, now)))
+        return answers
+
+    def _add(self, connection: sqlite3.Connection, entry: SpendEntry) -> None:
+        if entry.day > self._swept:
+            self._swept = entry.day
+            first = (date.fromisoformat(entry.day) - timedelta(LIMITS.spend_days)).isoformat()
+            connection.execute("DELETE FROM spend WHERE day < ?", (first,))
+        place = (entry.day, entry.key, entry.model, entry.upstream, entry.currency)
+        known = _sums(connection, place)
+        if known is None:
+            (count,) = connection.execute("SELECT COUNT(*) FROM spend WHERE day = ?", (entry.day,)).fetchone()
+            if count >= LIMITS.spend_entries:
+                place = (entry.day, entry.key, OTHER, OTHER, entry.currency)
+                known = _sums(connection, place)
+        amount, requests = known or (0, 0)
+        values = (*place, str(amount + entry.amount), requests + entry.requests)
+        connection.execute("INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _has_recalls(self, connection: sqlite3.Connection) -> bool:
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version == self._without_recalls:
+            return False
+        find = "SELECT 1 FROM limit_recalls WHERE worker = ?"
+        if connection.execute(find, (self._worker,)).fetchone() is not None:
+            return True
+        self._without_recalls = version
+        return False
+
+    def _take_recalls(self, connection: sqlite3.Connection) -> list[str]:
+        taken = connection.execute("SELECT key FROM limit_recalls WHERE worker = ?", (self._worker,)).fetchall()
+        connection.execute("DELETE FROM limit_recalls WHERE worker = ?", (self._worker,))
+        return [key for (key,) in taken]
+
+
+def open_home(settings: StoreSettings) -> SQLiteHome:
+    """Makes the home of a configuration."""
+    return SQLiteHome(Path(settings.url.removeprefix(_PREFIX)))
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+def _gone(connection: sqlite3.Connection, now: float) -> list[str]:
+    """The workers that are gone, and those of before the machine was started again."""
+    late = "SELECT worker FROM limit_workers WHERE NOT heard BETWEEN ? AND ?"
+    return [worker for (worker,) in connection.execute(late, (now - LIMITS.ledger_gone, now)).fetchall()]
+
+
+def _forget(connection: sqlite3.Connection, workers: Sequence[str]) -> None:
+    for worker in workers:
+        connection.execute("DELETE FROM limit_workers WHERE worker = ?", (worker,))
+        connection.execute("DELETE FROM limit_recalls WHERE worker = ?", (worker,))
+
+
+def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amount, int] | None:
+    find = (
+        "SELECT amount, requests FROM spend WHERE day = ? AND key = ? AND model = ? AND upstream = ? AND currency = ?"
+    )
+    row = connection.execute(find, place).fetchone()
+    return None if row is None else (int(row[0]), row[1])
+
+
+def _written(state: KeyState, now: float) -> bytes:
+    rates = [(rate.tat, rate.limit) for rate in state.rates]
+    holders = {name: (holder.kept, holder.live, holder.heard) for name, holder in state.holders.items()}
+    spent = {label: str(amount) for label, amount in state.spent.items()}
+    return msgspec.json.encode((now, rates, holders, spent, state.tight_until))
+
+
+def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
+    state = KeyState()
+    row = connection.execute("SELECT state FROM limit_keys WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return state
+    written, rates, holders, spent, tight_until = msgspec.json.decode(row[0], type=tuple[float, Any, Any, Any, float])
+    back = max(0.0, written - now)  # the machine was started again meanwhile
+    requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
+    state.rates = (requests, tokens)
+    if not back:
+        state.holders = {name: Holder(tuple(kept), live, heard) for name, (kept, live, heard) in holders.items()}
+        state.tight_until = tight_until
+    state.spent = {label: int(amount) for label, amount in spent.items()}
+    return state

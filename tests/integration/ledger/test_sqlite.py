@@ -1,0 +1,100 @@
+"""The limits of keys in a file: restarts, of a worker and of the machine, and how much is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gai_fast.ledger import SpendEntry, SpendRow, sqlite
+from gai_fast.ledger._base import REQUESTS, Caps
+from gai_fast.ledger.book import OTHER
+from gai_fast.ledger.home import Answer, Ask, Report
+from gai_fast.ledger.sqlite import SQLiteHome
+from gai_fast.ledger.state import GRANTED
+from gai_fast.limits import Limits
+
+TEN = Caps(10, None, None, None, "")
+ASKS = [Ask(0, 0.0, True)] * 11
+
+
+class Clock:
+    """The machine's monotonic time."""
+
+    now = 5000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sqlite, "time", clock)
+    return clock
+
+
+def report(caps: Caps, asks: list[Ask]) -> Report:
+    return Report("ann", caps, (0, 0, 0, 0), 0, 0, 0.0, 0, asks, False)
+
+
+def verdicts(answers: object) -> list[int]:
+    assert isinstance(answers, list)
+    assert isinstance(answers[0], Answer)
+    return [verdict for verdict, _ in answers[0].verdicts]
+
+
+async def opened(folder: Path) -> SQLiteHome:
+    home = SQLiteHome(folder / "gai-fast.db")
+    await home.open()
+    return home
+
+
+async def test_what_was_used_and_spent_outlives_the_server(tmp_path: Path, clock: Clock) -> None:
+    home = await opened(tmp_path)
+    entry = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 10**20)
+    assert verdicts(await home.exchange(1, [entry], [report(TEN, ASKS)])) == [GRANTED] * 10 + [REQUESTS]
+    await home.close()
+    home = await opened(tmp_path)
+    assert verdicts(await home.exchange(1, [], [report(TEN, ASKS[:1])])) == [REQUESTS]
+    assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 10**20, 1)]
+    assert await home.spent("ann", "t USD") == 10**20
+    clock.now += 6
+    assert verdicts(await home.exchange(2, [], [report(TEN, ASKS[:2])])) == [GRANTED, REQUESTS]
+    await home.close()
+
+
+async def test_after_a_restart_of_the_machine_what_counted_still_counts(tmp_path: Path, clock: Clock) -> None:
+    home = await opened(tmp_path)
+    await home.exchange(1, [], [report(Caps(10, None, 5, None, ""), ASKS[:5])])
+    clock.now = 10.0
+    again = await opened(tmp_path)
+    assert verdicts(await again.exchange(1, [], [report(TEN, ASKS)])) == [GRANTED] * 5 + [REQUESTS] * 6
+    clock.now += 6
+    assert verdicts(await again.exchange(2, [], [report(TEN, ASKS[:1])])) == [GRANTED]
+    await home.close()
+    await again.close()
+
+
+async def test_a_worker_that_is_not_heard_has_nothing(tmp_path: Path, clock: Clock) -> None:
+    first, second = await opened(tmp_path), await opened(tmp_path)
+    one = Caps(None, None, 1, None, "")
+    assert verdicts(await first.exchange(1, [], [report(one, ASKS[:1])])) == [GRANTED]
+    clock.now += Limits().ledger_gone + 1
+    assert verdicts(await second.exchange(1, [], [report(one, ASKS[:1])])) == [GRANTED]
+    await first.close()
+    await second.close()
+
+
+async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LIMITS", Limits(spend_entries=3))
+    home = await opened(tmp_path)
+    entries = [SpendEntry("ann", f"m{number}", "up", "2026-11-22", "USD", 1) for number in range(20)]
+    await home.exchange(1, entries, [])
+    assert await home.spend("key", None, None) == [SpendRow("ann", "USD", 20, 20)]
+    assert SpendRow(OTHER, "USD", 17, 17) in await home.spend("model", None, None)
+    await home.exchange(2, [SpendEntry("ann", "m", "up", "2028-11-22", "USD", 1)], [])
+    assert await home.spend("day", None, None) == [SpendRow("2028-11-22", "USD", 1, 1)]
+    await home.close()
