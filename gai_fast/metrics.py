@@ -139,15 +139,13 @@ class Tallies:
     Attributes:
         hedges: Second targets that were asked because the first was silent.
         cache_requests: Requests that asked for the cache, by its answer.
-        limited: Requests that were refused by a limit of their key, by that limit.
     """
 
-    __slots__ = ("cache_requests", "hedges", "limited")
+    __slots__ = ("cache_requests", "hedges")
 
     def __init__(self) -> None:
         self.hedges = 0
         self.cache_requests = {"hit": 0, "joined": 0, "miss": 0}
-        self.limited = {"requests_per_minute": 0, "tokens_per_minute": 0, "streams": 0, "spend": 0}
 
 
 class MetricsSink(Protocol):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from gai_fast.errors import Error
+from gai_fast.errors import Error, RateLimited
 from gai_fast.ledger._base import (
     NAMES,
     REQUESTS,
@@ -68,10 +68,12 @@ class Ledger(ABC):
 
     Attributes:
         currency: That of limits of spend. What is spent in another one is told, and counts for no limit.
+        refused: How many requests of this process each limit has refused.
     """
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self.currency = USD
+        self.refused = dict.fromkeys(NAMES, 0)
         self._wall = wall
         self._tickets: dict[str, Ticket] = {}  # by stream
         self._caps: dict[str, _Cached] = {}
@@ -134,7 +136,12 @@ class Ledger(ABC):
             return True
         if caps.tokens is not None and tokens > caps.tokens:
             tokens = caps.tokens
-        if not self._try(key.name, caps, tokens):
+        try:
+            is_admitted = self._try(key.name, caps, tokens)
+        except RateLimited as refused:
+            self._count(refused)
+            raise
+        if not is_admitted:
             return False
         self._tickets[stream_id] = Ticket(key.name, tokens)
         return True
@@ -153,8 +160,16 @@ class Ledger(ABC):
             return
         if caps.tokens is not None and tokens > caps.tokens:
             tokens = caps.tokens
-        await self._ask(key.name, caps, tokens)
+        try:
+            await self._ask(key.name, caps, tokens)
+        except RateLimited as refused:
+            self._count(refused)
+            raise
         self._tickets[stream_id] = Ticket(key.name, tokens)
+
+    def _count(self, refused: RateLimited) -> None:
+        if refused.reason in self.refused:
+            self.refused[refused.reason] += 1
 
     def cancel(self, stream_id: str) -> None:
         """Takes back the admission of a request whose stream has not begun. Does nothing where there is none."""

@@ -244,7 +244,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
 
     def limited() -> Mapping[str, float]:
         counts = dict(refused)
-        for limit, count in engine.tallies.limited.items():
+        for limit, count in engine.ledger.refused.items():
             counts[limit] = counts.get(limit, 0) + count
         return counts
 

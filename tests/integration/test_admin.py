@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
-from tests.integration.gateway import CHAT, MESSAGES, QUERY, Net, on_both_loops
+from gai_fast.settings import KeySettings, key_digest
+from tests.integration.gateway import CHAT, MESSAGES, QUERY, Net, on_both_loops, on_uvloop
 from tests.integration.processes import configure, hold, serving
 from tests.waiting import until
 
@@ -65,6 +67,32 @@ async def test_a_dashboard_does_not_hold_up_the_end_of_a_server(net: Net) -> Non
     await response.rest()
     assert response.ended
     assert (await gateway.ask("GET", "/admin/v1/events")).status == 503
+
+
+ADMIN, USER = "sk-admin-0123456789", "sk-user-0123456789"
+KEYS = (
+    KeySettings("ops", (key_digest(ADMIN),), role="admin"),
+    KeySettings("alice", (key_digest(USER),)),
+)
+
+
+@on_uvloop
+async def test_every_action_has_its_line_in_the_audit_log_and_refused_ones_too(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await net.gateway(await net.mock(), keys=KEYS)
+    with caplog.at_level(logging.INFO, "gai_fast.audit"):
+        for key in (ADMIN, USER, "sk-unknown"):
+            await gateway.ask("DELETE", "/admin/v1/streams/none", None, {"x-api-key": key})
+            await gateway.ask("GET", "/admin/v1/streams", None, {"x-api-key": key})
+        await gateway.ask("POST", "/admin/v1/reload", None, {"x-api-key": USER})
+    lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"]
+    at = "client_ip='127.0.0.1'"
+    assert lines == [
+        f"action='streams.cancel' key='ops' {at} target='none' result=404",
+        f"action='streams.cancel' key='alice' {at} target='none' result=403",
+        f"action='reload' key='alice' {at} target=None result=403",
+    ]
 
 
 # ---- several workers -------------------------------------------------------------------------------------------------

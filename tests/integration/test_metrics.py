@@ -17,7 +17,7 @@ import gai_fast
 from gai_fast.cli.mock import Fault
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.serving import start
-from gai_fast.settings import BreakerSettings
+from gai_fast.settings import BreakerSettings, KeyLimits, KeySettings, key_digest
 from tests.integration.gateway import (
     CHAT,
     END,
@@ -149,6 +149,21 @@ async def test_refusals_are_counted_by_route_and_status(net: Net) -> None:
     assert total(samples, "requests_total") == 6
     assert total(samples, "request_duration_seconds_count") == 1, "a refused stream has no figures"
     assert not any("made-up" in name or "healthz" in name or "unknown-1" in name for name in samples)
+
+
+@on_uvloop
+async def test_what_a_limit_of_a_key_refuses_is_counted_by_it(net: Net) -> None:
+    limits = KeyLimits(requests_per_minute=1)
+    gateway = await net.gateway(
+        await net.mock(), keys=(KeySettings("alice", (key_digest("sk-alice"),), limits=limits),)
+    )
+    statuses = [
+        (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"}, {"x-api-key": "sk-alice"})).status for _ in range(3)
+    ]
+    assert statuses == [200, 429, 429]
+    samples = await scraped(gateway)
+    assert total(samples, "limited_total", 'limit="requests_per_minute"') == 2
+    assert total(samples, "limited_total") == 2
 
 
 @pytest.mark.parametrize(

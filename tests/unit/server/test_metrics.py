@@ -213,8 +213,8 @@ async def test_what_was_refused_is_counted_by_its_limit_and_what_runs_by_its_cal
     assert 'gai_fast_limited_total{limit="streams"} 0.0' in told
     assert 'gai_fast_limited_total{limit="memory"} 1.0' in told
     assert 'gai_fast_caller_streams{caller="alice"} 2.0' in told
-    engine.tallies.limited["streams"] += 2
-    engine.tallies.limited["spend"] += 1
+    engine.ledger.refused["streams"] += 2
+    engine.ledger.refused["spend"] += 1
     told = lines(PrometheusSink([], engine_gauges(engine, refused)))
     assert 'gai_fast_limited_total{limit="streams"} 2.0' in told, "of the server and of its callers"
     assert 'gai_fast_limited_total{limit="spend"} 1.0' in told
