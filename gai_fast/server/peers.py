@@ -22,6 +22,7 @@ from gai_fast.ids import worker_of
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.streams import running_streams
+from gai_fast.server.admin.targets import Target, all_targets, set_drained
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running, cancelled, state_of
 from gai_fast.server.supervisor import WORKERS
@@ -123,12 +124,30 @@ class Peers:
         except WorkerGone:
             return False
 
-    async def _ask_all(self, kind: str, *items: Any) -> list[Any]:
+    async def all_targets(self) -> list[Any]:
+        """Returns the targets of each other worker that answers, as `admin.targets.all_targets`."""
+        return await self._ask_all("targets")
+
+    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+        """Takes a target out, or back in, in all other workers.
+
+        Args:
+            target: The target.
+            is_drained: As for `admin.targets.set_drained`.
+
+        Raises:
+            Error: A worker does not answer in time.
+        """
+        await self._ask_all("set_drained", target.model, target.upstream, target.id, is_drained, must_answer=True)
+
+    async def _ask_all(self, kind: str, *items: Any, must_answer: bool = False) -> list[Any]:
         """Asks all other workers at once; returns the answers of those that answer."""
         numbers = await self._supervisor.ask(WORKERS)
         asked = [self.bus.ask(each, kind, *items) for each in numbers if each != self._number]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for each in answers:
+            if isinstance(each, WorkerBusy) and must_answer:
+                raise Error("overloaded", "a worker does not answer in time: ask again", reason="worker")
             if isinstance(each, BaseException) and not isinstance(each, (WorkerBusy, WorkerGone)):
                 raise each
         return [each for each in answers if not isinstance(each, BaseException)]
@@ -219,6 +238,8 @@ class Answers:
             "running": self.running,
             "streams": self.streams,
             "cancel_any": self.cancel_any,
+            "targets": self.targets,
+            "set_drained": self.set_drained,
             "load": self.load,
             "tail": self.tail,
             "followed": self.followed,
@@ -250,6 +271,15 @@ class Answers:
         if session is not None:
             session.cancel()
         return session is not None
+
+    async def targets(self) -> list[dict[str, Any]]:
+        """Returns the targets."""
+        return all_targets(self._engine)
+
+    async def set_drained(self, model: str, upstream: str, identifier: str, is_drained: bool) -> bool:  # of a message
+        """Takes a target out, or back in; returns whether there is such a target."""
+        target = Target(model=model, upstream=upstream, id=identifier)
+        return set_drained(self._engine, target, is_drained=is_drained)
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
         """Returns a stream that runs; `None`: there is none that this caller may see."""

@@ -103,6 +103,11 @@ ROUTES: Final = (
     Route("DELETE", "/admin/v1/streams/", "gai", lambda on: on.admin.cancel, whole=False, action="streams.cancel"),
     Route("GET", "/admin/v1/keys", "gai", lambda on: on.admin.keys, whole=False),
     Route("GET", "/admin/v1/spend", "gai", lambda on: on.admin.spend, whole=False),
+    Route("GET", "/admin/v1/targets", "gai", lambda on: on.admin.targets, whole=False),
+    Route("POST", "/admin/v1/targets/drain", "gai", lambda on: on.admin.drain, whole=False, action="targets.drain"),
+    Route(
+        "POST", "/admin/v1/targets/restore", "gai", lambda on: on.admin.restore, whole=False, action="targets.restore"
+    ),
     Route("POST", "/admin/v1/reload", "gai", lambda on: on.admin.reload_configuration, whole=False, action="reload"),
     Route("GET", "/admin/v1/events", "gai", lambda on: on.admin.events, whole=False),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),

@@ -19,6 +19,7 @@ from gai_fast.errors import Error
 from gai_fast.ids import name_worker
 from gai_fast.limits import LIMITS
 from gai_fast.server import totals
+from gai_fast.server.admin import targets
 from gai_fast.server.bus import Bus
 from gai_fast.server.certificate import Certificate
 from gai_fast.server.link import Messages, pack, receive_connections
@@ -389,6 +390,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         running.service.admin.others = peers
         running.engine.know_workers(peers.is_gone)
         await bus.open(Answers(running.engine).handlers)
+        await _drain_as_others(running, peers)
         link.serve(Worker(running, link, bound.certificate))
         link.send("ready")
         await link.stop.wait()
@@ -396,6 +398,18 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     finally:
         await running.close()
         bus.close()
+
+
+async def _drain_as_others(running: Running, peers: Peers) -> None:
+    """Takes out the targets that an admin has taken out of the other workers."""
+    try:
+        parts = await peers.all_targets()
+    except Error as problem:  # the supervisor has more to do just now
+        _log.warning("the targets that are drained are not known: %s", problem)
+        return
+    for row in targets.together(parts):
+        if row["state"] in ("drained", "draining"):
+            running.engine.drain_target(row["model"], row["upstream"], row["id"])
 
 
 def _share(settings: Settings) -> Settings:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -102,6 +104,46 @@ async def test_every_action_has_its_line_in_the_audit_log_and_refused_ones_too(
 async def server_net() -> AsyncIterator[Net]:
     async with AsyncExitStack() as stack:
         yield Net(stack)
+
+
+TARGETS = """[[upstream]]
+name = "other"
+provider = "openai-compatible"
+base_url = "URL/v1"
+[[model]]
+name = "spread"
+targets = [{upstream = "up", id = "m"}, {upstream = "other", id = "m"}]
+"""
+
+
+async def test_a_target_is_drained_in_all_workers_and_in_one_that_takes_anothers_place(
+    server_net: Net, tmp_path: Path
+) -> None:
+    async with Mock(deltas=5, rate=0) as mock, Mock(deltas=5, rate=0) as other:
+        configure(tmp_path, mock, more=TARGETS.replace("URL", other.url))
+        async with serving(server_net, tmp_path, "--workers", "2") as server:
+            target = {"model": "spread", "upstream": "other", "id": "m"}
+            drained = await server.ask("POST", "/admin/v1/targets/drain", target)
+            assert (drained.status, drained.json) == (200, {**target, "state": "drained", "streams": 0})
+
+            async def asked() -> set[str]:
+                rows = [(await server.ask("GET", "/admin/v1/targets")).json for _ in range(2)]
+                assert (
+                    rows[0] == rows[1] == [{**target, "upstream": "up", "state": "ready", "streams": 0}, drained.json]
+                )
+                answers = [await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES}) for _ in range(8)]
+                return {str(answer.status) for answer in answers}
+
+            assert await asked() == {"200"}
+            killed = server.workers.pop()
+            os.kill(killed, signal.SIGKILL)
+            await server.said("another takes its place")
+            await until(lambda: len(server.workers) == 2 and killed not in server.workers)
+            assert await asked() == {"200"}
+            assert not other.requests
+            assert (await server.ask("POST", "/admin/v1/targets/restore", target)).status == 200
+            unknown = await server.ask("POST", "/admin/v1/targets/drain", {**target, "id": "none"})
+            assert unknown.status == 404
 
 
 async def test_every_worker_shows_cancels_and_reloads_for_all(server_net: Net, tmp_path: Path) -> None:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.ledger import Period
 from gai_fast.money import UNIT, Amount
 from gai_fast.net.engine import Engine
+from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.streams import running_streams, timestamp, together
+from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.durable import cancelled, stream_error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
@@ -41,6 +43,12 @@ class OtherWorkers(Protocol):
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of another worker, whoever's it is; returns whether there was one that ran."""
+
+    async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
+        """Returns the targets of each of them that answers, as `targets.all_targets`."""
+
+    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+        """Takes a target out, or back in, in all of them."""
 
 
 class AdminRoutes:
@@ -101,6 +109,22 @@ class AdminRoutes:
         """`GET /admin/v1/spend`: the spend by key, model, upstream or day, as JSON or CSV."""
         self._wait(incoming, self._spend(incoming, read_query(incoming.query)))
 
+    def targets(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/targets`: the targets of models, of all workers."""
+
+        async def answer() -> Reply:
+            return incoming.json_reply(await self._all_targets())
+
+        self._wait(incoming, answer())
+
+    def drain(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/targets/drain`: no stream begins at a target any more; those that run go on."""
+        self._change_target(incoming, is_drained=True)
+
+    def restore(self, incoming: Incoming) -> None:
+        """`POST /admin/v1/targets/restore`: takes a target back."""
+        self._change_target(incoming, is_drained=False)
+
     def reload_configuration(self, incoming: Incoming) -> None:
         """`POST /admin/v1/reload`: loads the configuration anew; as SIGHUP, but the answer says what has changed."""
         self._wait(incoming, self._reload(incoming))
@@ -128,6 +152,27 @@ class AdminRoutes:
         if self.others is not None:
             parts += await self.others.all_streams()
         return together(parts)
+
+    async def _all_targets(self) -> list[dict[str, Any]]:
+        parts: list[Iterable[Mapping[str, Any]]] = [targets.all_targets(self._engine)]
+        if self.others is not None:
+            parts += await self.others.all_targets()
+        return targets.together(parts)
+
+    def _change_target(self, incoming: Incoming, *, is_drained: bool) -> None:
+        target = read_target(incoming.json_body())
+        if incoming.http.action is not None:
+            incoming.http.action = incoming.http.action[0], f"{target.model} {target.upstream} {target.id}"
+        self._wait(incoming, self._set_drained(incoming, target, is_drained=is_drained))
+
+    async def _set_drained(self, incoming: Incoming, target: Target, *, is_drained: bool) -> Reply:
+        if not targets.set_drained(self._engine, target, is_drained=is_drained):
+            raise Error("not_found", "there is no such target", reason="target")
+        if self.others is not None:
+            await self.others.set_drained(target, is_drained=is_drained)
+        place = target.model, target.upstream, target.id
+        rows = await self._all_targets()
+        return incoming.json_reply(next(row for row in rows if (row["model"], row["upstream"], row["id"]) == place))
 
     async def _cancel(self, incoming: Incoming, stream_id: str) -> Reply:
         session = self._engine.streams.get(stream_id)

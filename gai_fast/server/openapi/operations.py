@@ -219,6 +219,19 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         ),
         needs="admin",
     ),
+    ("GET", "/admin/v1/targets"): Operation(
+        "The targets of models, of all workers.", "Admin", {200: {JSON: "Targets"}}, needs="admin"
+    ),
+    ("POST", "/admin/v1/targets/drain"): Operation(
+        "No stream begins at a target any more; those that run go on.",
+        "Admin",
+        {200: {JSON: "TargetState"}},
+        "Target",
+        needs="admin",
+    ),
+    ("POST", "/admin/v1/targets/restore"): Operation(
+        "Takes a target back.", "Admin", {200: {JSON: "TargetState"}}, "Target", needs="admin"
+    ),
     ("POST", "/admin/v1/reload"): Operation(
         "Loads the configuration anew.", "Admin", {200: {JSON: "Reloaded"}}, needs="admin"
     ),

@@ -17,6 +17,7 @@ from gai_fast.formats import _chat_request, _completions_request, _messages_requ
 from gai_fast.limits import LIMITS
 from gai_fast.request import Request
 from gai_fast.result import Result
+from gai_fast.server.admin.targets import CONDITIONS, Target
 
 Schema = dict[str, Any]
 
@@ -38,8 +39,9 @@ def ref(name: str) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """Returns all schemas by their names."""
-    (request, event), parts = msgspec.json.schema_components([Request, Event], ref_template=_TEMPLATE)
-    assert (request, event) == (ref("Request"), ref("Event"))
+    kinds = [Request, Event, Target]
+    named, parts = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
+    assert named == tuple(ref(kind.__name__) for kind in kinds)
     parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
     return {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
@@ -172,12 +174,17 @@ def _of_operators() -> dict[str, Schema]:
         }
     )
     spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
+    target = _record(
+        {"model": _TEXT, "upstream": _TEXT, "id": _TEXT, "state": {"enum": [*CONDITIONS]}, "streams": _COUNT}
+    )
     bucket = _record({"le": _or_null(_NUMBER), "count": _COUNT})
     return {
         "RunningStream": stream,
         "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
         "Keys": _record({"data": _list(key)}),
         "Spend": _record({"data": _list(spend), "prices_date": name}),
+        "TargetState": target,
+        "Targets": _list(ref("TargetState")),
         "Change": change,
         "Reloaded": _record({"changes": _list(ref("Change")), "needs_restart": _list(_TEXT)}),
         "Sample": _record(

@@ -98,6 +98,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/ws/stream",
         "/admin/v1/streams",
         "/admin/v1/keys",
+        "/admin/v1/targets",
         "/admin/v1/spend",
         "/admin/v1/events",
     )

@@ -15,11 +15,21 @@ from gai_fast.errors import Error
 from gai_fast.ledger import SpendEntry
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
+from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply
 from gai_fast.server.scrape import Scrapes
-from gai_fast.settings import KeyLimits, KeySettings, Settings, SpendLimit, key_digest
+from gai_fast.settings import (
+    KeyLimits,
+    KeySettings,
+    ModelSettings,
+    Settings,
+    SpendLimit,
+    TargetSettings,
+    UpstreamSettings,
+    key_digest,
+)
 from gai_fast.stores.backend import StoreError
 from tests.unit.server import requests
 
@@ -57,9 +67,16 @@ class Others:
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
+        self.drained: list[tuple[Target, bool]] = []
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
         return [{"total": 1, "data": [{"id": "theirs", "started_at": "1"}]}]
+
+    async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
+        return []
+
+    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+        self.drained.append((target, is_drained))
 
     async def cancel_any(self, stream_id: str) -> bool:
         self.cancelled.append(stream_id)
@@ -141,7 +158,8 @@ async def test_spend_that_the_store_does_not_give_is_an_error(admin: AdminRoutes
     async def fail(*_: Any) -> Any:
         raise StoreError("unreachable", "out of reach")
 
-    admin._engine.ledger = SimpleNamespace(spend=fail, spent=fail)  # type: ignore[assignment]  # only what is asked
+    ledger: Any = SimpleNamespace(spend=fail, spent=fail, close=admin._engine.ledger.close)
+    admin._engine.ledger = ledger
     for handler in (admin.spend, admin.keys):
         status, body = await answer(handler)
         assert (status, body["error"]["reason"]) == (503, "store")
@@ -184,6 +202,34 @@ async def test_the_counts_of_a_sample_are_those_of_all_workers(admin: AdminRoute
 
     admin._scrapes.gather = gather
     assert (await admin.sample())["errors"] == [{"code": "not_found", "provider": "", "count": 3}]
+
+
+async def test_a_target_is_drained_and_restored_in_all_workers(admin: AdminRoutes) -> None:
+    upstreams = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
+    targets = tuple(TargetSettings(each, "gpt") for each in upstreams.values())
+    model = ModelSettings("m", upstreams["east"], "gpt", targets=targets)
+    admin._engine.use(Settings(upstreams=upstreams, models={"m": model}))
+    admin.others = others = Others()
+
+    async def ask(handler: Any, body: bytes) -> tuple[int, Any]:
+        client = Client()
+        http = requests.http("POST", "/", {**requests.LOOPBACK, "content-type": "application/json"}, client=client)
+        http.body, http.action = body, ("targets.drain", "")
+        handler(requests.incoming(http))
+        reply = await client.reply
+        assert http.action[1] == "m west gpt" or reply.status == 404
+        return reply.status, json.loads(reply.body)
+
+    west = b'{"model":"m","upstream":"west","id":"gpt"}'
+    place = {"model": "m", "upstream": "west", "id": "gpt", "streams": 0}
+    assert await ask(admin.drain, west) == (200, {**place, "state": "drained"})
+    status, rows = await answer(admin.targets)
+    assert (status, [each["state"] for each in rows]) == (200, ["ready", "drained"])
+    assert (await ask(admin.restore, west))[0] == 200
+    assert others.drained == [(read_target(west), True), (read_target(west), False)]
+    status, body = await ask(admin.drain, b'{"model":"m","upstream":"north","id":"gpt"}')
+    assert (status, body["error"]["reason"]) == (404, "target")
+    assert len(others.drained) == 2
 
 
 async def test_an_error_of_another_worker_is_the_answer(admin: AdminRoutes) -> None:
