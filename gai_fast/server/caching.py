@@ -19,6 +19,7 @@ from gai_fast.net.answers import SharedAnswer
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Role, Sharing, StreamSpec
 from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import Headers
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import ModelSettings
 
@@ -78,6 +79,20 @@ async def begin_later(
         sharing.leave()
 
 
+def alone(engine: Engine, incoming: Incoming, model: ModelSettings) -> Headers:
+    """Returns the header of the answer to a request whose stream shares nothing, if the request asks: rule 2.
+
+    Args:
+        engine: Counts.
+        incoming: The request.
+        model: The model that it asks.
+
+    Raises:
+        InvalidRequest: As `asks`.
+    """
+    return _told(engine, "miss") if asks(incoming, model) else ()
+
+
 def tell(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> None:
     """Tells the client of a request that asks where its answer comes from, and counts it.
 
@@ -86,6 +101,9 @@ def tell(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> Non
         client: The response; its head has not gone out.
         sharing: That of its stream, which has been started; `None`: it shares nothing.
     """
-    role: Role = "miss" if sharing is None else sharing.role
+    client.headers = _told(engine, "miss" if sharing is None else sharing.role)
+
+
+def _told(engine: Engine, role: Role) -> Headers:
     engine.tallies.cache_requests[role] += 1
-    client.headers = ((HEADER, role),)
+    return ((HEADER, role),)

@@ -32,7 +32,7 @@ from tests.integration.gateway import (
     on_both_loops,
     on_uvloop,
 )
-from tests.integration.test_durable import WORDS, Story, id_of
+from tests.integration.test_durable import STREAMS, WORDS, Story, id_of
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -432,6 +432,24 @@ async def test_an_idempotency_key_wins(net: Net) -> None:
     assert [result_of(response) for response in keyed] == ["miss", None]
     assert keyed[1].headers["idempotent-replayed"] == "true"
     assert len(mock.requests) == 2
+
+
+@on_uvloop
+async def test_streams_that_are_started_apart_share_nothing(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    chat = {"id": "c1", "model": "m", "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
+    background = {"model": "m", "input": "Hi", "background": True}
+    for path, body in ((STREAMS, M), ("/api/v1/chat", chat), ("/v1/responses", background)):
+        for _ in range(2):
+            response = await ask(gateway, body, path)
+            assert (response.status < 300, result_of(response)) == (True, "miss"), path
+        refused = await gateway.ask("POST", path, body, {"x-gai-cache": "maybe"})
+        assert refused.status == 400
+        keyed = [await ask(gateway, body, path, **{"idempotency-key": "k1"}) for _ in range(2)]
+        if path != "/api/v1/chat":
+            assert [result_of(each) for each in keyed] == ["miss", None]
+    await until(lambda: gateway.streams == 0)
 
 
 @on_uvloop
