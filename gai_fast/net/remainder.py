@@ -71,7 +71,7 @@ def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:
     model = spec.model
     quiet = StreamSettings(on_malformed=model.stream.on_malformed, heartbeat=0.0)
     upstream = replace(model.upstream, retries=0)
-    alone = replace(model, upstream=upstream, stream=quiet, fallback=(), fallback_on={})
+    alone = replace(model, upstream=upstream, stream=quiet, fallback=(), fallback_on={}, targets=())
     return StreamSpec(
         alone,
         {},

@@ -24,7 +24,8 @@ from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import ModelSettings
 
 HEADER: Final = "x-gai-cache"
-_VALUES: Final = {"on": True, "off": False}
+VALUES: Final = {"on": True, "off": False}
+"""The values of the header."""
 
 
 def asks(incoming: Incoming, model: ModelSettings) -> bool:
@@ -40,10 +41,10 @@ def asks(incoming: Incoming, model: ModelSettings) -> bool:
     value = incoming.key_headers.get(HEADER)
     if value is None:
         return model.cache
-    if value not in _VALUES:
-        text = f"the header {HEADER} must be one of: {', '.join(_VALUES)}"
+    if value not in VALUES:
+        text = f"the header {HEADER} must be one of: {', '.join(VALUES)}"
         raise Error("invalid_request", text, reason="cache")
-    return _VALUES[value]
+    return VALUES[value]
 
 
 def shared_answer(engine: Engine, caller: str) -> SharedAnswer | None:

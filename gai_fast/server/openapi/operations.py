@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 from gai_fast.formats import FORMATS
 from gai_fast.ids import EVENT_ID
 from gai_fast.limits import LIMITS
+from gai_fast.server.caching import HEADER, VALUES
 from gai_fast.server.idempotency import TOKEN
 
 STREAM: Final = "text/event-stream"
@@ -68,6 +69,7 @@ _FORM: Final = (
 )
 _KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "maxLength": LIMITS.idempotency_key}
 _IDEMPOTENCY: Final = Parameter("idempotency-key", "A request with the same key is answered once.", _KEY, "header")
+_CACHE: Final = Parameter(HEADER, "Whether equal requests may share the answer.", {"enum": [*VALUES]}, "header")
 _EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$"}
 _AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
 _LAST: Final = Parameter("last-event-id", "As `after`; the header counts where there are both.", _EVENT, "header")
@@ -81,7 +83,7 @@ _ANY: Final = {STREAM: "", NDJSON: "", "text/plain": "", JSON: ""}
 
 def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: Sequence[int] = ()) -> Operation:
     answers = {200: {STREAM: "", JSON: answer}}
-    return Operation(summary, "Dialects", answers, request, (_IDEMPOTENCY, *more), (*_OF_STREAMS, *errors))
+    return Operation(summary, "Dialects", answers, request, (_IDEMPOTENCY, _CACHE, *more), (*_OF_STREAMS, *errors))
 
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -90,7 +92,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Native",
         {200: {**_EVENTS, JSON: "Answer", "text/plain": ""}},
         "Request",
-        (*_FORM, _IDEMPOTENCY),
+        (*_FORM, _IDEMPOTENCY, _CACHE),
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/stream"): Operation(
@@ -104,6 +106,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             *_FORM,
             _AFTER,
             _LAST,
+            _CACHE,
         ),
         _OF_STREAMS,
     ),
@@ -112,7 +115,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Native",
         {202: {JSON: "Started"}},
         "Request",
-        (*_FORM, _IDEMPOTENCY),
+        (*_FORM, _IDEMPOTENCY, _CACHE),
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/streams/"): Operation(
@@ -141,7 +144,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Native",
         {200: {STREAM: "", NDJSON: "", JSON: "", "text/plain": ""}},
         "ChatRequest",
-        (*_FORM, Parameter("ui", "The version of the UI message stream.", _TEXT)),
+        (*_FORM, _CACHE, Parameter("ui", "The version of the UI message stream.", _TEXT)),
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/chat/"): Operation(
