@@ -259,6 +259,8 @@ class _DialectSpecs:
             return None
         if before is not None:
             return cast("PassthroughEncoder | None", before.frames)
+        # Usage that an upstream sends unasked is part of its answer.
+        self._context.hides_usage = self._context.hides_usage and bool(api.stream_options)
         return negotiated.format.passthrough(negotiated.framing, self._context, whole=asked.whole)
 
     def _passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:

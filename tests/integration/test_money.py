@@ -423,6 +423,18 @@ async def test_usage_that_the_client_did_not_ask_for_is_counted_and_not_sent(net
 
 
 @on_uvloop
+async def test_usage_that_an_upstream_sends_unasked_reaches_the_client(net: Net) -> None:
+    upstream = await net.upstream(answers)
+    running = await start(priced_by_provider("openrouter", upstream.url))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    net.gateways.append(gateway)
+    response = await gateway.ask("POST", CHAT, OPENAI)
+    assert response.body == delta(TEXT) + FINISH + used() + DONE
+    assert await spent(gateway) == COUNTED
+
+
+@on_uvloop
 async def test_tokens_are_counted_for_a_key_with_a_limit_of_them(net: Net) -> None:
     asked: list[Any] = []
 
