@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,11 @@ class Probe:
 
 
 async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
-    """Asks the upstream's first model. Without one it asks for an unknown model: the refusal is an answer."""
+    """Asks the first model of the upstream. Without one it asks for an unknown model: the refusal is an answer."""
     from gai_fast.errors import Error
 
-    known = next((one for one in gateway.settings.models.values() if one.upstream is upstream), None)
-    name = known.name if known else f"{upstream.name}/{NO_MODEL}"
+    known = next(_asked_of(upstream, gateway.settings), None)
+    name = f"{upstream.name}/{known or NO_MODEL}"
     begun = time.monotonic()
     ok, message = False, f"no answer within {PROBE_SECONDS:g} s"
     try:
@@ -59,7 +60,15 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     except Error as problem:
         ok = known is None and problem.code in ("not_found", "invalid_request") and "model" in str(problem).lower()
         message = "answers; no [[model]] names it" if ok else f"{problem.code}: {problem}"
-    return Probe(upstream.name, known.id if known else NO_MODEL, ok, round((time.monotonic() - begun) * 1000), message)
+    return Probe(upstream.name, known or NO_MODEL, ok, round((time.monotonic() - begun) * 1000), message)
+
+
+def _asked_of(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
+    """The ids that models ask an upstream for."""
+    for model in settings.models.values():
+        for target in model.targets or (model,):
+            if target.upstream is upstream:
+                yield target.id
 
 
 async def _probe_all(settings: Settings, found: list[Probe]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gai_fast.cli import config_option, json_option, load_config, print_json
+from gai_fast.settings import ModelSettings
 
 
 @click.command()
@@ -16,10 +18,7 @@ def command(config_path: Path | None, json: bool) -> None:
     """List the models that a request may name."""
     settings = load_config(config_path).settings
     default = settings.model(None)
-    models = [
-        {"name": model.name, "upstream": model.upstream.name, "provider": model.upstream.provider, "id": model.id}
-        for model in settings.models.values()
-    ]
+    models = [_described(model) for model in settings.models.values()]
     if json:
         upstreams = [
             {"name": upstream.name, "provider": upstream.provider, "base_url": upstream.base_url}
@@ -28,10 +27,24 @@ def command(config_path: Path | None, json: bool) -> None:
         print_json({"default": default and default.name, "models": models, "upstreams": upstreams})
         return
     rows = [
-        (name, f"{model.id} of {model.upstream.name}" if model.upstream.name in settings.upstreams else "a recording")
+        (name, _places(model) if model.upstream.name in settings.upstreams else "a recording")
         for name, model in settings.models.items()
     ]
     rows += [(f"{name}/<id>", f"any model of {name}") for name in settings.upstreams]
     width = max((len(name) for name, _ in rows), default=0)
     for name, what in rows:
         click.echo(f"{name:{width}}  {what}{'  (default)' if default and name == default.name else ''}")
+
+
+def _described(model: ModelSettings) -> dict[str, Any]:
+    """A model as JSON."""
+    upstream = model.upstream
+    about = {"name": model.name, "upstream": upstream.name, "provider": upstream.provider, "id": model.id}
+    if not model.targets:
+        return about
+    return {**about, "targets": [{"upstream": each.upstream.name, "id": each.id} for each in model.targets]}
+
+
+def _places(model: ModelSettings) -> str:
+    """The ids and upstreams that a model is asked at."""
+    return ", ".join(f"{each.id} of {each.upstream.name}" for each in model.targets or (model,))

@@ -212,6 +212,19 @@ class TestCheck:
         ]
         assert sorted(request.path for request in mock.requests) == ["/v1/chat/completions", "/v1/messages"]
 
+    async def test_probe_asks_the_upstream_of_each_target(self, tmp_path: Path, mock: Mock) -> None:
+        upstream = f'provider = "openai-compatible"\nbase_url = "{mock.url}/v1"\n'
+        names = [f'[[upstream]]\nname = "{name}"\n{upstream}' for name in ("one", "two")]
+        targets = '[[model]]\nname = "m"\ntargets = [{upstream = "one", id = "a"}, {upstream = "two", id = "b"}]\n'
+        (tmp_path / "c.toml").write_text("".join(names) + targets)
+        _, output, _ = await run("check", "-c", "c.toml", "--probe", "--json", cwd=tmp_path)
+        probes = json.loads(output)["probes"]
+        assert [(probe["upstream"], probe["model"], probe["ok"]) for probe in probes] == [
+            ("one", "a", True),
+            ("two", "b", True),
+        ]
+        assert sorted(request.body["model"] for request in mock.requests) == ["a", "b"]
+
     async def test_an_upstream_that_fails_is_a_failure(self, config: Path, mock: Mock) -> None:
         mock.fault = Fault("500")
         code, output, errors = await run("check", "--probe", cwd=config.parent, KEY="sk-hidden")

@@ -34,6 +34,17 @@ def test_the_default_is_marked_and_json_holds_the_same(run: Run, folder: Path) -
     }
 
 
+def test_a_model_is_listed_with_its_targets(run: Run, folder: Path) -> None:
+    (folder / "c.toml").write_text(
+        "[server]\ndemo = false\n"
+        '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
+        '[[model]]\nname = "fast"\ntargets = [{upstream = "main", id = "a"}, {upstream = "main", id = "b"}]\n'
+    )
+    assert run("models", "-c", "c.toml").output.splitlines()[0] == "fast       a of main, b of main  (default)"
+    [model] = json.loads(run("models", "-c", "c.toml", "--json").output)["models"]
+    assert model["targets"] == [{"upstream": "main", "id": "a"}, {"upstream": "main", "id": "b"}]
+
+
 def test_where_nothing_is_offered_nothing_is_listed(run: Run) -> None:
     environ = {"GAI_FAST_SERVER__DEMO": "false"}
     assert run("models", env=environ).output == ""
