@@ -38,6 +38,12 @@ class Secret:
         """The secret itself, for a header."""
         return self._value
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
     def __repr__(self) -> str:
         return "Secret(…)"
 
@@ -373,6 +379,25 @@ class LimitSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class OTelSettings(_Snapshot):
+    """`[otel]`, and what OpenTelemetry's own variables say. Times in seconds."""
+
+    endpoint: str
+    """The base URL of the receiver; `/v1/traces` and `/v1/metrics` are appended."""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    sample: float = 1.0
+    """The part of the traces that begin here which are sampled; others follow their `traceparent`."""
+    content: bool = False
+    """Whether spans hold prompts."""
+    span_delay: float = 5.0
+    """`OTEL_BSP_SCHEDULE_DELAY`."""
+    metric_interval: float = 5.0
+    """`OTEL_METRIC_EXPORT_INTERVAL`."""
+    resource: Mapping[str, str] = field(default_factory=dict)
+    """`OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings(_Snapshot):
     """One snapshot of the whole configuration."""
 
@@ -385,6 +410,8 @@ class Settings(_Snapshot):
     limits: LimitSettings = LimitSettings()
     prices: PriceSettings = PriceSettings()
     cache: CacheSettings = CacheSettings()
+    otel: OTelSettings | None = None
+    """`None`: nothing is exported."""
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)

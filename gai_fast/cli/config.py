@@ -162,14 +162,13 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
         whole = _with_defaults("upstream", table, **default)
-        headers = whole["headers"]
-        whole["headers"] = Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
-        upstreams.append(whole)
+        upstreams.append({**whole, "headers": _without_values(whole["headers"])})
     models = [
         table if "targets" in table else {"id": Value(table["name"].value, "default"), **table}
         for table in loaded.models
     ]
     store = _with_defaults("store", loaded.store)
+    otel = _with_defaults("otel", loaded.otel)
     return {
         "server": _with_defaults("server", loaded.server),
         "key": [_shown_key({**loaded.key_defaults, **table}) for table in loaded.keys],
@@ -180,10 +179,16 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "limits": _with_defaults("limits", loaded.limits),
         "prices": _with_defaults("prices", loaded.prices),
         "cache": _with_defaults("cache", loaded.cache),
+        "otel": {**otel, "headers": _without_values(otel["headers"])},
         "upstream": upstreams,
         "model": [{name: table[name] for name in SECTIONS["model"] if name in table} for table in models],
         "processor": [_with_parameters(table) for table in loaded.processors],
     }
+
+
+def _without_values(headers: Value) -> Value:
+    """Headers, by name."""
+    return Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
 
 
 def _shown_key(table: dict[str, Value]) -> dict[str, Value]:

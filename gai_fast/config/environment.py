@@ -12,8 +12,9 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 from gai_fast.addresses import address_of
@@ -126,7 +127,14 @@ def usual_address(api: API, environ: Environment, problems: Problems) -> Value |
     return None if address is None else Value(address, api.host_variable)
 
 
-def secret(name: str, reference: Value, environ: Environment, folder: Path, problems: Problems) -> Secret | None:
+def secret(
+    name: str,
+    reference: Value,
+    environ: Environment,
+    folder: Path,
+    problems: Problems,
+    form: tuple[re.Pattern[str], str] = (PRINTABLE, "no key: one printable ASCII word"),
+) -> Secret | None:
     """The secret that a reference means, or `None` where it cannot be had, which is noted as a problem.
 
     Args:
@@ -135,6 +143,7 @@ def secret(name: str, reference: Value, environ: Environment, folder: Path, prob
         environ: The environment.
         folder: The folder that a relative path starts from.
         problems: Collects mistakes.
+        form: What it must look like, and what is said of others.
     """
     kind, _, place = reference.value.partition(":")
     if kind == "env":
@@ -151,11 +160,47 @@ def secret(name: str, reference: Value, environ: Environment, folder: Path, prob
     if not text:
         problems.add(reference.origin, f"`{name}`: {missing}")
         return None
-    if not PRINTABLE.fullmatch(text):
-        what = f"`{name}`: what {reference.value} holds is no key: one printable ASCII word"
+    pattern, otherwise = form
+    if not pattern.fullmatch(text):
+        what = f"`{name}`: what {reference.value} holds is {otherwise}"
         problems.add(reference.origin, what)
         return None
     return Secret(text)
+
+
+HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCII"
+"""The form of a secret that is a header's value, such as `Bearer …`."""
+
+_INTERVALS: Final = {"span_delay": "OTEL_BSP_SCHEDULE_DELAY", "metric_interval": "OTEL_METRIC_EXPORT_INTERVAL"}
+_SERVICE: Final = "service.name"
+
+
+def otel_variables(environ: Environment, problems: Problems) -> dict[str, Any]:
+    """What OpenTelemetry's own variables say, as fields of `OTelSettings`.
+
+    Args:
+        environ: The environment.
+        problems: Collects mistakes.
+    """
+    values: dict[str, Any] = {}
+    for name, variable in _INTERVALS.items():
+        given = environ.get(variable)
+        if not given:
+            continue
+        if re.fullmatch(r"[0-9]{1,9}", given) and int(given):
+            values[name] = int(given) / 1e3
+        else:
+            problems.add(variable, "must be milliseconds, more than 0")
+    resource: dict[str, str] = {}
+    for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, equals, text = (part.strip() for part in item.partition("="))
+        if key and equals:
+            resource[key] = unquote(text)
+        elif item.strip():
+            problems.add("OTEL_RESOURCE_ATTRIBUTES", "must be of the form key=value,key=value")
+    if environ.get("OTEL_SERVICE_NAME"):
+        resource[_SERVICE] = environ["OTEL_SERVICE_NAME"]
+    return {**values, "resource": MappingProxyType(resource)}
 
 
 def usual_proxy(base_url: str, environ: Environment, problems: Problems) -> Secret | None:

@@ -13,7 +13,19 @@ from typing import Any, Final, Literal
 from gai_fast.compression import CODINGS
 from gai_fast.config import checks
 from gai_fast.config.problems import Problems, meant, nearest, shown
-from gai_fast.config.values import Key, choice, choices, moment, one_or_more, seconds, switch, text, texts, whole
+from gai_fast.config.values import (
+    Key,
+    choice,
+    choices,
+    fraction,
+    moment,
+    one_or_more,
+    seconds,
+    switch,
+    text,
+    texts,
+    whole,
+)
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
@@ -23,6 +35,7 @@ from gai_fast.settings import (
     CacheSettings,
     IdempotencySettings,
     LimitSettings,
+    OTelSettings,
     ServerSettings,
     StoreSettings,
     StreamSettings,
@@ -330,6 +343,22 @@ PRICES: Final[Mapping[str, Key]] = {
         "The price list: a TOML file, which is read again at every reload.", checks.path, example="prices.toml"
     ),
 }
+OTEL: Final[Mapping[str, Key]] = {
+    "endpoint": text(
+        "Base URL of a receiver of OTLP over HTTP, which gets spans and metrics.",
+        checks.base_url,
+        secret=True,
+        example="http://127.0.0.1:4318",
+    ),
+    "headers": Key(
+        "Headers that are sent to it; a value may be env:NAME or file:PATH.",
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        checks.headers,
+        secret=True,
+    ),
+    "sample": fraction("The part of the traces that begin here which are sampled."),
+    "content": switch("Whether spans hold prompts."),
+}
 PROCESSOR: Final[Mapping[str, Key]] = {
     "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
 }
@@ -344,11 +373,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "limits": LIMIT,
     "prices": PRICES,
     "cache": CACHE,
+    "otel": OTEL,
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices", "cache")
+TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices", "cache", "otel")
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
@@ -360,7 +390,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset(("otel",)),
+    "": frozenset(),
     "server": frozenset(("keep_alive",)),
     "key": frozenset(),
     "key_defaults": frozenset(),
@@ -370,6 +400,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "limits": frozenset(),
     "prices": frozenset(),
     "cache": frozenset(),
+    "otel": frozenset(),
     "upstream": frozenset(),
     "model": frozenset(),
     "processor": frozenset(),
@@ -389,6 +420,11 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "store": _defaults(StoreSettings),
     "idempotency": _defaults(IdempotencySettings),
     "limits": _defaults(LimitSettings),
+    "otel": {
+        "endpoint": None,
+        "headers": {},
+        **{name: value for name, value in _defaults(OTelSettings).items() if name in OTEL},
+    },
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
     "upstream": {**_defaults(UpstreamSettings), "headers": {}, "breaker": _BREAKER_DEFAULTS},

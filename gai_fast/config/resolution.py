@@ -11,9 +11,11 @@ from typing import Any, Final
 from gai_fast.addresses import is_loopback
 from gai_fast.config.checks import REFERENCE
 from gai_fast.config.environment import (
+    HEADER_VALUE,
     Environment,
     check_variables,
     checked_proxy,
+    otel_variables,
     process_environment,
     secret,
     usual_address,
@@ -51,6 +53,7 @@ from gai_fast.settings import (
     KeySettings,
     LimitSettings,
     ModelSettings,
+    OTelSettings,
     Price,
     PriceSettings,
     Secret,
@@ -90,6 +93,7 @@ class Loaded:
     limits: Table
     prices: Table
     cache: Table
+    otel: Table
     upstreams: list[Table]
     models: list[Table]
     processors: list[Table]
@@ -239,7 +243,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, idempotency, limits, key_defaults, prices, cache = (
+        server, stream, store, idempotency, limits, key_defaults, prices, cache, otel = (
             self._given.tables[section] for section in TABLES
         )
         named = self._by_name("upstream", self._given.upstreams)
@@ -256,6 +260,7 @@ class _Resolution:
             store=self._store(store),
             idempotency=IdempotencySettings(**_plain(idempotency)),
             limits=LimitSettings(**_plain(limits)),
+            otel=self._otel(otel),
             prices=replace(price_list, own=MappingProxyType(_own_prices(models))),
             cache=CacheSettings(**_plain(cache)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
@@ -289,6 +294,24 @@ class _Resolution:
         if "url" in values:
             values["url"] = check_url(values["url"], self._folder)
         return StoreSettings(**values)
+
+    def _otel(self, table: Table) -> OTelSettings | None:
+        if "endpoint" not in table:
+            return None
+        values = _plain(table)
+        values["headers"] = MappingProxyType(self._otel_headers(table["headers"]) if "headers" in table else {})
+        return OTelSettings(**values, **otel_variables(self._environ, self._problems))
+
+    def _otel_headers(self, given: Value) -> dict[str, Secret]:
+        headers = {}
+        for name, text in given.value.items():
+            value: Secret | None = Secret(text)
+            if REFERENCE.fullmatch(text):
+                reference = Value(text, given.origin)
+                value = secret("headers", reference, self._environ, self._folder, self._problems, HEADER_VALUE)
+            if value is not None:
+                headers[name] = value
+        return headers
 
     def _price_list(self, table: Table) -> PriceSettings:
         if "file" not in table:

@@ -83,6 +83,17 @@ def seconds(about: str, *, zero: bool = False) -> Key:
     return Key(about, {"type": "number", **least, "maximum": LONGEST}, read)
 
 
+def fraction(about: str) -> Key:
+    """A key that is a part of a whole, 0 to 1."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError("must be a number from 0 to 1")
+        return float(value)
+
+    return Key(about, {"type": "number", "minimum": 0, "maximum": 1}, read)
+
+
 def choice(about: str, *names: str) -> Key:
     """A key that is one of a few names."""
 

@@ -327,6 +327,8 @@ class Attempts:
                 if following is None:
                     raise refused from None
                 spec = following
+                if spec.trace is not None:
+                    spec.trace.follows("fallback")
         self.spec = spec
         if not self._may_be_made_again():
             self._forget_request()
@@ -339,6 +341,8 @@ class Attempts:
             The seconds until `again` is due; `None`: the stream ends with this failure.
         """
         now = self._loop.time()
+        if self.spec.trace is not None:
+            self.spec.trace.failed(error, has_content=relay.has_content)
         self._runner.attempt_failed(self.upstream, error)
         asked, self._asked = self._asked, None
         has_key = False
@@ -374,6 +378,9 @@ class Attempts:
             asked = spec
             if continued == "prefill" and self.transcript is not None and isinstance(spec.request, Request):
                 asked = replace(spec, request=spec.request.with_prefill(self.transcript.text or ""))
+            if spec.trace is not None:
+                kind = "retry" if spec.model.name == self.spec.model.name else "fallback"
+                spec.trace.follows(kind, *(() if continued is None else ("resume",)))
             try:
                 adapter, translate = self._attempt(asked, receiver)
             except Error:
@@ -429,6 +436,8 @@ class Attempts:
         spec = self._other_target(has_begun=False)
         if spec is None:
             return
+        if spec.trace is not None:
+            spec.trace.follows("hedge")
         hedge = Hedge(get_provider(spec.model.upstream.provider).adapter(spec.model.id), owner, clock)
         try:
             asked, (adapter, translate, exchange) = self._ask(spec, hedge)
@@ -448,6 +457,8 @@ class Attempts:
         if hedged is None:
             return
         hedged.hedge.decide()
+        if hedged.spec.trace is not None:
+            hedged.spec.trace.hedge_dropped(error)
         if error is None:
             if not hedged.exchange.is_waiting:
                 self._charge_prompt(hedged.spec)
@@ -470,6 +481,8 @@ class Attempts:
         if self._won is None:
             return
         self._won.hedge.decide()
+        if self.spec.trace is not None:
+            self.spec.trace.hedge_taken()
         self.close_exchange()
         first, self._asked = self._asked, self._won.asked
         if first is not None:
@@ -559,6 +572,8 @@ class Attempts:
                     raise asked.ring.refusal(upstream, now)
             opened = self._runner.open(spec, receiver, self._stream_id, self.count + 1, asked.key)
             is_asked = True
+            if spec.trace is not None:
+                spec.trace.sent()
         finally:
             if not is_asked:
                 asked.leave(now, is_finished=False)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random, randrange
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from msgspec import UNSET
 
@@ -31,7 +31,7 @@ from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
 from gai_fast.net.key_ring import KeyRing
-from gai_fast.net.pool import UpstreamPool, close_all, open_all
+from gai_fast.net.pool import UpstreamPool, close_all, close_together, open_all
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
@@ -45,6 +45,7 @@ from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
+from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
 from gai_fast.request import Request
@@ -54,6 +55,9 @@ from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
 from gai_fast.timers import TimerWheel
 from gai_fast.upstream_errors import for_client
+
+if TYPE_CHECKING:
+    from gai_fast.otel.telemetry import Telemetry
 
 logger = logging.getLogger("gai_fast.engine")
 
@@ -128,12 +132,15 @@ class Engine:
         self.followers: set[Follower] = set()
         """The clients of durable streams."""
         self._drains = 0
+        self._endings: set[asyncio.Task[None]] = set()  # of telemetry that was replaced
         self._looks: set[asyncio.Task[float]] = set()  # for followers in other processes
         self.policy = RetryPolicy()
         """Decides on failed attempts of all streams."""
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.record: Path | None = None
         """The folder that every upstream's response is recorded in; `None`: nothing is recorded."""
+        self.telemetry = _telemetry(settings)
+        """Traces requests and streams; `None`: nothing is exported."""
         self.sinks: list[MetricsSink] = [self.ledger]
         """Receive the figures of every stream at its end."""
         self.tallies = Tallies()
@@ -282,6 +289,8 @@ class Engine:
         self.store.use(settings.idempotency.ttl)
         if self.answers is not None:
             self.answers.use(settings.cache)
+        if settings.otel != old.otel:
+            self._replace_telemetry(settings)
         self._processors = [read_processor(entry) for entry in settings.processors]
         upstreams, formers = _upstreams(settings), _upstreams(old)
         wanted = {_pool_key(each) for each in upstreams.values()}
@@ -313,6 +322,13 @@ class Engine:
                 balancer.use(model, now)
         self._balancers = balancers
 
+    def _replace_telemetry(self, settings: Settings) -> None:
+        former, self.telemetry = self.telemetry, _telemetry(settings)
+        if former is not None:
+            ending = self._loop.create_task(former.close())
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
     def _keep_ready(self) -> None:
         """Makes the connections that upstreams are to have before anybody asks."""
         for upstream in _upstreams(self.settings).values():
@@ -334,6 +350,9 @@ class Engine:
             Error: The request cannot be made of this upstream; nothing was sent.
         """
         caller = spec.caller
+        if spec.trace is None and self.telemetry is not None and spec.transport == LIBRARY:
+            spec.trace = self.telemetry.begin(None, None, route=None)
+            spec.trace_id = spec.trace.trace_id
         try:
             of_caller = self.callers.get(caller, 0)
             if self.guards is not None:
@@ -559,6 +578,9 @@ class Engine:
             _log_dropped(stream_id, upstream, target.dropped)
         adapter = adapter or api.adapter(spec.model.id)
         translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == spec.dialect)
+        if spec.trace is not None:
+            asked = self._traced(api, spec.model)
+            request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
         if self.record is None:
             exchange = self._send(api, upstream, request, receiver)
         else:
@@ -566,6 +588,16 @@ class Engine:
             recorded = self._recorded(self.record / f"{name}.ndjson", spec, stream_id, receiver, key)
             exchange = recorded.open(lambda receiver: self._send(api, upstream, request, receiver))
         return adapter, translate, exchange
+
+    def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
+        return TracedTarget(
+            operation=api.operation,
+            provider=api.telemetry_name or api.provider,
+            model=model.id,
+            is_known=model.name in self.settings.models,
+            upstream=model.upstream.name,
+            base_url=model.upstream.base_url,
+        )
 
     def _recorded(
         self, file: Path, spec: StreamSpec, stream_id: str, receiver: Receiver, key: str | None
@@ -641,6 +673,9 @@ class Engine:
         told = metrics if sharing is None else sharing.ended(session.spec, metrics)
         if told is not None:
             tell_sinks(self.sinks, told)
+        trace = session.spec.trace
+        if trace is not None:
+            tell_sinks([trace], metrics)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
         """Gives the sinks the figures of a stream that never began."""
@@ -680,7 +715,16 @@ class Engine:
         for session in list(self.streams.values()):
             session.fail(_stopped())
         answers = [] if self.answers is None else [self.answers]
-        return close_all([*self._pools.values(), self.ledger, *answers, self.store])
+        closing = close_all([*self._pools.values(), self.ledger, *answers, self.store])
+        return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
+
+
+def _telemetry(settings: Settings) -> Telemetry | None:
+    if settings.otel is None:
+        return None
+    from gai_fast.otel.telemetry import Telemetry  # brings aiohttp's client, which programs seldom need
+
+    return Telemetry(settings.otel)
 
 
 def _stopped() -> Error:

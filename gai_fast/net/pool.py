@@ -12,7 +12,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 from gai_fast._impl import ReadBatch
@@ -191,6 +191,11 @@ async def close_all(parts: Sequence[Closable]) -> None:
     """Closes one after the other."""
     for part in parts:
         await part.close()
+
+
+async def close_together(*closings: Awaitable[None]) -> None:
+    """Waits for all of them at once."""
+    await asyncio.gather(*closings)
 
 
 def _shut(sock: socket.socket) -> None:

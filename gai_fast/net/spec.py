@@ -15,6 +15,7 @@ from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter
 from gai_fast.request import Request
@@ -120,6 +121,7 @@ class StreamSpec:
         caller: The name of the key that the stream belongs to.
         log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not durable.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
+        trace: What is exported of the stream; `None`: nothing is.
         request_id: For the metrics, as the next three.
         trace_id: The 32 hex digits of `traceparent`, where there is one.
         endpoint: The route.
@@ -144,6 +146,7 @@ class StreamSpec:
     caller: str
     log_header: LogHeader | None
     chain: Chain | None
+    trace: Trace | None
     request_id: str
     trace_id: str | None
     endpoint: str
@@ -170,6 +173,7 @@ class StreamSpec:
         caller: str = "",
         log_header: LogHeader | None = None,
         chain: Chain | None = None,
+        trace: Trace | None = None,
         request_id: str = "",
         trace_id: str | None = None,
         endpoint: str = "",
@@ -193,6 +197,7 @@ class StreamSpec:
         self.caller = caller
         self.log_header = log_header
         self.chain = chain
+        self.trace = trace
         self.request_id = request_id
         self.trace_id = trace_id
         self.endpoint = endpoint
@@ -213,4 +218,5 @@ class StreamSpec:
             return replace(self, model=model)
         spec = self.other(model, self if has_begun else None)
         spec.sharing = self.sharing
+        spec.trace = self.trace
         return spec

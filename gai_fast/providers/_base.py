@@ -77,6 +77,10 @@ class API(ABC):
 
     provider: ClassVar[str]
     """The provider's name without `:api`, as it stands in events."""
+    telemetry_name: ClassVar[str] = ""
+    """The provider's name in OpenTelemetry's GenAI conventions (`gen_ai.provider.name`); empty: the same."""
+    operation: ClassVar[str] = "chat"
+    """The kind of operation in these conventions (`gen_ai.operation.name`)."""
     dialect: ClassVar[str] = ""
     """The client format whose requests and answers are this API's own; empty: none."""
     framing: ClassVar[Framing] = "sse"

@@ -22,6 +22,7 @@ class CompletionsAPI(ChatAPI):
     """Requests of the dialect; a provider overrides what it does differently."""
 
     dialect = "completions"
+    operation = "text_completion"
     path = "/completions"
     user_parts = frozenset({TextPart})
     text_parts = False

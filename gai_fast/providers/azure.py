@@ -42,6 +42,7 @@ class Azure(ChatAPI):
     """`base_url` is the resource's endpoint (`https://<name>.openai.azure.com`), in the form that the SDK uses."""
 
     provider = "azure"
+    telemetry_name = "azure.ai.openai"
     key_variable = "AZURE_OPENAI_API_KEY"
     max_tokens_field = "max_completion_tokens"
     options: ClassVar = _OPTIONS
@@ -75,6 +76,7 @@ class AzureResponses(ResponsesAPI):
     """The Responses dialect of the same resource."""
 
     provider = "azure"
+    telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
     path = "/openai/v1/responses"
     options: ClassVar = _OPTIONS

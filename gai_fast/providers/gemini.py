@@ -82,6 +82,8 @@ class Gemini(API):
     """
 
     provider = "gemini"
+    telemetry_name = "gcp.gemini"
+    operation = "generate_content"
     base_url = "https://generativelanguage.googleapis.com"
     key_variable = "GEMINI_API_KEY"
     lacks = frozenset({"metadata"})

@@ -40,6 +40,7 @@ class Mistral(ChatAPI):
     """Mistral's SDK expects the host alone as its server URL, and appends `/v1` itself."""
 
     provider = "mistral"
+    telemetry_name = "mistral_ai"
     base_url = "https://api.mistral.ai"
     key_variable = "MISTRAL_API_KEY"
     path = "/v1/chat/completions"

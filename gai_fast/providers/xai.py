@@ -32,6 +32,7 @@ class XAI(ChatAPI):
     """`base_url` is that for the OpenAI SDK; xAI's own SDK speaks gRPC."""
 
     provider = "xai"
+    telemetry_name = "x_ai"
     base_url = "https://api.x.ai/v1"
     key_variable = "XAI_API_KEY"
     max_tokens_field = "max_completion_tokens"
@@ -69,6 +70,7 @@ class XAIResponses(ResponsesAPI):
     """`https://api.x.ai/v1/responses`."""
 
     provider = "xai"
+    telemetry_name = "x_ai"
     base_url = XAI.base_url
     key_variable = XAI.key_variable
     efforts = XAI.efforts

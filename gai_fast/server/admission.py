@@ -27,7 +27,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.callers import Callers
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.guessing import Guesses
-from gai_fast.server.negotiation import trace_id
+from gai_fast.server.negotiation import trace_parent
 from gai_fast.server.replies import Headers, Reply, id_headers
 from gai_fast.server.transport import ClientTransport
 from gai_fast.settings import KeySettings, ServerSettings
@@ -74,13 +74,13 @@ class Admitted:
         host: The host that the request is for.
         request_id: The caller's or ours.
         key: The caller's; `None` where none is needed.
-        trace_id: Of `traceparent`.
+        trace_parent: The caller's span, of `traceparent`.
         cors: The CORS headers of the answer.
         is_foreign: A web page of another origin, which is not allowed, makes this request.
         error: The reason to refuse the request, or `None`. Its connection is of no further use then.
     """
 
-    __slots__ = ("cors", "error", "host", "is_foreign", "key", "path", "query", "request_id", "trace_id")
+    __slots__ = ("cors", "error", "host", "is_foreign", "key", "path", "query", "request_id", "trace_parent")
 
     def __init__(self, target: str, headers: dict[str, str]) -> None:
         self.path = target
@@ -88,10 +88,15 @@ class Admitted:
         self.host = headers.get("host", "")
         self.request_id = request_id(headers.get("x-request-id"))
         self.key: KeySettings | None = None
-        self.trace_id = trace_id(headers.get("traceparent"))
+        self.trace_parent = trace_parent(headers.get("traceparent"))
         self.cors: Headers = ()
         self.is_foreign = False
         self.error: Error | None = None
+
+    @property
+    def is_api(self) -> bool:
+        """Whether it asks for something that callers need a key for."""
+        return self.path.startswith(_NEED_KEY)
 
 
 class Admission:

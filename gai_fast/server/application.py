@@ -107,6 +107,8 @@ class Service:
             self._admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
         )
         self.router.limits_of = self.streams.quotas.headers
+        self.router.telemetry = engine.telemetry
+        self.router.scheme = settings.server.scheme
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
@@ -126,6 +128,7 @@ class Service:
         self.operations.use(settings)
         self.admin.use(settings)
         self.router.use(self._admission(settings))
+        self.router.telemetry = self.engine.telemetry
 
     def _admission(self, settings: Settings) -> Admission:
         only_demo = all(get_provider(upstream.provider).recording for upstream in settings.upstreams.values())

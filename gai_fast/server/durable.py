@@ -198,6 +198,8 @@ class DurableRoutes:
             response.media_type = media_type
             response.use(stream)
         response.format_headers = form.format.headers
+        if after and incoming.http.trace is not None:
+            incoming.http.trace.note("resume", {"gai.stream_id": log.header.stream_id, "gai.after": after})
         follower = self._engine.follow(log, response, view, after, stream)
         response.attach(follower)
         follower.begin()

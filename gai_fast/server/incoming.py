@@ -9,6 +9,7 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.formats import Format
 from gai_fast.ids import new_request_id
+from gai_fast.otel.trace import Parent
 from gai_fast.server.admission import Admitted, check_json
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Headers, Reply, error_reply, json_headers
@@ -73,8 +74,16 @@ class Incoming:
 
     @property
     def trace_id(self) -> str | None:
-        """The id of `traceparent`."""
-        return self._admitted.trace_id
+        """The id of the request's trace, where it is traced; else that of `traceparent`."""
+        trace, parent = self.http.trace, self._admitted.trace_parent
+        if trace is not None:
+            return str(trace.trace_id)
+        return None if parent is None else parent.trace_id
+
+    @property
+    def trace_parent(self) -> Parent | None:
+        """The caller's span."""
+        return self._admitted.trace_parent
 
     @property
     def key(self) -> KeySettings | None:

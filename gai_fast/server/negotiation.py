@@ -1,4 +1,4 @@
-"""Reads framing, format, envelope and trace id of a request from its headers and query parameters.
+"""Reads framing, format, envelope and trace of a request from its headers and query parameters.
 
 docs/http-api.md describes both. Knows no route.
 """
@@ -14,8 +14,10 @@ from typing import Final, Literal, cast
 from gai_fast.errors import Error
 from gai_fast.formats import Format, Framing, get_format
 from gai_fast.limits import LIMITS
+from gai_fast.otel.trace import Parent
 
-_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_SAMPLED: Final = 1
 
 # The framing of a stream for each media range of an `Accept` header. A stream asked for as JSON is SSE: the OpenAI SDK
 # sends `Accept: application/json` for streams too.
@@ -163,8 +165,8 @@ def _quality(parameters: list[str]) -> float:
 _QUALITY: Final = re.compile(r"q=(0(\.[0-9]*)?|1(\.0*)?)")
 
 
-def trace_id(traceparent: str | None) -> str | None:
-    """The trace id of a W3C `traceparent` header, or `None` where there is no valid one.
+def trace_parent(traceparent: str | None) -> Parent | None:
+    """The caller's span of a W3C `traceparent` header, or `None` where there is no valid one.
 
     All-zero ids and version `ff` are invalid; of unknown higher versions the first 55 characters are read (W3C Trace
     Context, 3.2 and 4.3).
@@ -177,4 +179,4 @@ def trace_id(traceparent: str | None) -> str | None:
     rest = traceparent[found.end() :]
     if rest and (found[1] == "00" or not rest.startswith("-")):
         return None
-    return found[2]
+    return Parent(found[2], found[3], is_sampled=bool(int(found[4], 16) & _SAMPLED))

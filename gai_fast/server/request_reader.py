@@ -16,6 +16,7 @@ from typing import Final
 
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.otel.trace import Trace
 from gai_fast.server.transport import ClientTransport
 from gai_fast.settings import ANONYMOUS, KeySettings
 
@@ -35,6 +36,7 @@ class HTTPRequest:
         key: The caller's, set by the router; `None` where none is needed.
         began: Monotonic seconds at its last byte.
         metrics: The figures of the stream that answered it, once that has ended.
+        trace: What is exported of it; `None`: nothing is.
         refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
         action: The action of an admin that it asks for, and what that concerns: for the audit log.
     """
@@ -52,6 +54,7 @@ class HTTPRequest:
         "refused",
         "request_id",
         "target",
+        "trace",
         "transport",
     )
 
@@ -76,6 +79,7 @@ class HTTPRequest:
         self.key: KeySettings | None = None
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
+        self.trace: Trace | None = None
         self.refused: tuple[str, str] | None = None
         self.action: tuple[str, str] | None = None
 

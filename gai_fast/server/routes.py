@@ -8,14 +8,15 @@ requests. Opens nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
+from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.server.access_log import log_request, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, is_preflight, preflight
@@ -28,6 +29,9 @@ from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.settings import KeySettings
+
+if TYPE_CHECKING:
+    from gai_fast.otel.telemetry import Telemetry
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -174,6 +178,8 @@ class Router:
 
     Attributes:
         limits_of: As for `Incoming`.
+        telemetry: Traces requests; `None`: they are not traced.
+        scheme: `http` or `https`, of the server's URL.
     """
 
     def __init__(
@@ -187,6 +193,8 @@ class Router:
         forwarding: Forwarding = NOBODY,
     ) -> None:
         self.limits_of: Callable[[KeySettings], Headers] | None = None
+        self.telemetry: Telemetry | None = None
+        self.scheme = "http"
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
@@ -235,6 +243,9 @@ class Router:
             incoming: The request, of the caller that the handshake was admitted for.
             handler: Answers it.
         """
+        telemetry = self.telemetry
+        if telemetry is not None:
+            self._begin_trace(telemetry, incoming.http, incoming.path, incoming.trace_parent, incoming.key_headers)
         try:
             incoming.http.key = self._admission.key_on_socket(incoming.key_headers)  # known as yet
             return handler(incoming)
@@ -295,6 +306,39 @@ class Router:
             key = None if http.key is None else http.key.name
             audit(action, key, self.client(http) or None, target or None, status)
         log_request(http, status, self._forwarding)
+        if http.trace is not None:
+            self._end_trace(http, http.trace, status)
+
+    def _begin_trace(
+        self, telemetry: Telemetry, http: HTTPRequest, path: str, parent: Parent | None, headers: Mapping[str, str]
+    ) -> None:
+        """Begins the trace of a request, unless it has one since its head came.
+
+        Args:
+            telemetry: Traces it.
+            http: The request.
+            path: Its path below the mount.
+            parent: The caller's span.
+            headers: Those that have `tracestate`.
+        """
+        if http.trace is None:
+            http.trace = telemetry.begin(parent, headers.get("tracestate"), route=self._endpoint(path))
+
+    def _end_trace(self, http: HTTPRequest, trace: Trace, status: int) -> None:
+        trace.request_ended(
+            Answered(
+                method=http.method,
+                path=http.target.partition("?")[0],
+                status=status,
+                scheme=self.scheme,
+                client=self.client(http),
+                user_agent=http.headers.get("user-agent"),
+                request_id=http.request_id,
+                key=http.caller,
+                code=None if http.refused is None else http.refused[1],
+                stream=http.metrics,
+            )
+        )
 
     def client(self, http: HTTPRequest) -> str:
         """The address of the client that has sent a request; empty where it has none.
@@ -340,6 +384,9 @@ class Router:
 
     def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
         """The resource of a path, or `None`, and the request in its format."""
+        telemetry = self.telemetry
+        if telemetry is not None and admitted.is_api:
+            self._begin_trace(telemetry, http, admitted.path, admitted.trace_parent, http.headers)
         resource, incoming = self._found(http, admitted)
         incoming.limits_of = self.limits_of
         return resource, incoming

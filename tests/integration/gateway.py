@@ -394,6 +394,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
     prices = options.pop("prices", PriceSettings())
     cache: CacheSettings = options.pop("cache", CacheSettings())
     cached, price = options.pop("cached", False), options.pop("price", None)
+    otel = options.pop("otel", None)
     totals = LimitSettings(**chosen(LimitSettings))
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
@@ -410,7 +411,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
     parts = {"server": server, "keys": keys, "stream": stream, "store": store, "limits": totals}
-    return Settings(**parts, prices=prices, cache=cache, upstreams=upstreams, models=models)
+    return Settings(**parts, prices=prices, cache=cache, otel=otel, upstreams=upstreams, models=models)
 
 
 class Gateway:

@@ -60,7 +60,7 @@ class TestVariables:
             ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
             ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
             ("GAI_FAST_STORE__URL", STORES),
-            ("GAI_FAST_OTEL__SAMPLE", "not supported yet"),
+            ("GAI_FAST_SERVER__KEEP_ALIVE", "not supported yet"),
             ("GAI_FAST_STORE", STORES),
             ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
             ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),

@@ -24,13 +24,6 @@ def test_no_key_is_both_supported_and_refused() -> None:
         assert not later & set(SECTIONS.get(section, SECTIONS))
 
 
-@pytest.mark.parametrize("section", ["otel"])
-def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str) -> None:
-    [told] = folder.problems(f"[{section}]")
-    assert told.startswith("gai-fast.toml:1: ")
-    assert told.endswith("is not supported yet")
-
-
 def test_a_key_that_is_like_no_other_is_answered_with_those_that_can_be_used(folder: Folder) -> None:
     [told] = folder.problems("[server]\nqqqq = 1")
     assert told == f"gai-fast.toml:2: unknown key 'qqqq' in [server]; known: {', '.join(sorted(SECTIONS['server']))}"

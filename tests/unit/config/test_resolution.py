@@ -536,3 +536,69 @@ class TestTLS:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+# ---- [otel] ----------------------------------------------------------------------------------------------------------
+
+OTEL = '[otel]\nendpoint = "http://collector:4318/"\n'
+
+
+def test_without_an_endpoint_nothing_is_exported(folder: Folder) -> None:
+    assert folder.read("").settings.otel is None
+    assert folder.read("[otel]\nsample = 0.5").settings.otel is None
+
+
+def test_the_receiver_its_headers_and_opentelemetrys_variables(folder: Folder) -> None:
+    (folder.path / "key").write_text("Basic Zm9v=\n")
+    environ = {
+        "AUTH": "Bearer sk-canary",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_METRIC_EXPORT_INTERVAL": "60000",
+        "OTEL_RESOURCE_ATTRIBUTES": "team=search%20one, service.name=other,",
+        "OTEL_SERVICE_NAME": "gateway",
+        "GAI_FAST_OTEL__SAMPLE": "0.25",
+    }
+    headers = 'headers = { authorization = "env:AUTH", x-key = "file:key", x-team = "search" }'
+    otel = folder.read(f"{OTEL}{headers}", environ).settings.otel
+    assert otel is not None
+    assert (otel.endpoint, otel.sample, otel.content) == ("http://collector:4318", 0.25, False)
+    assert (otel.span_delay, otel.metric_interval) == (0.1, 60.0)
+    assert {name: value.reveal() for name, value in otel.headers.items()} == {
+        "authorization": "Bearer sk-canary",
+        "x-key": "Basic Zm9v=",
+        "x-team": "search",
+    }
+    assert otel.resource == {"team": "search one", "service.name": "gateway"}
+    assert "canary" not in repr(otel)
+    assert otel == folder.read(f"{OTEL}{headers}", environ).settings.otel, "a reload changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "problem"),
+    [
+        (
+            '[otel]\nendpoint = "ftp://x"',
+            {},
+            "gai-fast.toml:2: `endpoint` in [otel] must begin with http:// or https://",
+        ),
+        (f"{OTEL}sample = 1.5", {}, "gai-fast.toml:3: `sample` in [otel] must be a number from 0 to 1, not 1.5"),
+        (f"{OTEL}sample = true", {}, "gai-fast.toml:3: `sample` in [otel] must be a number from 0 to 1, not true"),
+        (
+            f'{OTEL}headers = {{ a = "env:NONE" }}',
+            {},
+            "gai-fast.toml:3: `headers`: the environment variable NONE is not set",
+        ),
+        (
+            f'{OTEL}headers = {{ a = "env:BAD" }}',
+            {"BAD": "a\r\nevil: 1"},
+            "gai-fast.toml:3: `headers`: what env:BAD holds is no header value: printable ASCII",
+        ),
+        (OTEL, {"OTEL_BSP_SCHEDULE_DELAY": "0"}, "OTEL_BSP_SCHEDULE_DELAY: must be milliseconds, more than 0"),
+        (OTEL, {"OTEL_METRIC_EXPORT_INTERVAL": "5s"}, "OTEL_METRIC_EXPORT_INTERVAL: must be milliseconds, more than 0"),
+        (OTEL, {"OTEL_RESOURCE_ATTRIBUTES": "x"}, "OTEL_RESOURCE_ATTRIBUTES: must be of the form key=value,key=value"),
+    ],
+)
+def test_an_otel_table_that_cannot_be_used_says_why(
+    folder: Folder, text: str, environ: dict[str, str], problem: str
+) -> None:
+    assert folder.problems(text, environ) == [problem]

@@ -13,7 +13,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
-from gai_fast.net.pool import UpstreamPool
+from gai_fast.net.pool import UpstreamPool, close_together
 from gai_fast.net.retry import is_fault_of_upstream
 from gai_fast.net.upstream import UpstreamConnection
 from gai_fast.timers import TimerWheel
@@ -634,3 +634,16 @@ async def test_a_pool_keeps_nothing_of_an_exchange_that_is_over(bench: Bench, se
     del exchange
     gc.collect()
     assert receiver() is None
+
+
+async def test_what_is_closed_together_takes_the_time_of_the_slowest() -> None:
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    async def release() -> None:
+        gate.set()
+
+    await close_together(wait(), release())
+    assert gate.is_set()

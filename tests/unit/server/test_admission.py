@@ -239,7 +239,9 @@ def test_a_refused_request_has_its_id_and_path_too() -> None:
     assert admitted.error is not None
     assert (admitted.request_id, admitted.path) == ("mine", "/v1/x")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    assert admit(traceparent=trace).trace_id == trace[3:35]
+    parent = admit(traceparent=trace).trace_parent
+    assert parent is not None
+    assert (parent.trace_id, parent.span_id) == (trace[3:35], trace[36:52])
 
 
 @pytest.mark.parametrize("query", ["a=%ff", "&".join("a=b" for _ in range(99))])

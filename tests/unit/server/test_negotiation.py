@@ -7,7 +7,8 @@ import re
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.server.negotiation import content_coding, negotiate, trace_id
+from gai_fast.otel.trace import Parent
+from gai_fast.server.negotiation import content_coding, negotiate, trace_parent
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -89,8 +90,16 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
         (f"00-{TRACE[:-1]}-00f067aa0ba902b7-01", None),
     ],
 )
-def test_the_trace_id_is_read_as_w3c_trace_context_says(traceparent: str | None, expected: str | None) -> None:
-    assert trace_id(traceparent) == expected
+def test_the_trace_is_read_as_w3c_trace_context_says(traceparent: str | None, expected: str | None) -> None:
+    parent = Parent(expected, "00f067aa0ba902b7", is_sampled=True) if expected is not None else None
+    assert trace_parent(traceparent) == parent
+
+
+@pytest.mark.parametrize(("flags", "is_sampled"), [("00", False), ("01", True), ("02", False), ("ff", True)])
+def test_of_the_flags_only_the_sampled_one_counts(flags: str, is_sampled: bool) -> None:
+    parent = trace_parent(f"00-{TRACE}-00f067aa0ba902b7-{flags}")
+    assert parent is not None
+    assert parent.is_sampled is is_sampled
 
 
 OFFERED = ("zstd", "gzip", "br")

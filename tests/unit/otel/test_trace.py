@@ -1,0 +1,252 @@
+"""One traced request: its attempts, its events, its attributes."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
+from gai_fast.metrics import StreamMetrics
+from gai_fast.otel import protobuf
+from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
+from gai_fast.otel.trace import Answered, Target, Trace
+from gai_fast.request import Request, TextPart, UserMessage
+from tests.otlp import read
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TARGET = Target("chat", "openai", "gpt", is_known=True, upstream="up", base_url="https://api.example/v1")
+
+
+class FakeRecorder:
+    """Keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.figures: list[tuple[Instrument, dict[str, Any], float]] = []
+        self._ids = count(1)
+
+    def put(self, spans: bytes, count: int) -> None:
+        data = protobuf.request(protobuf.resource({}), "s", "1", spans)
+        found = ExportTraceServiceRequest.FromString(data).resource_spans[0].scope_spans[0].spans
+        assert len(found) == count
+        self.spans.extend(found)
+
+    def observe(self, instrument: Instrument, labels: Labels, value: float) -> None:
+        self.figures.append((instrument, dict(labels), value))
+
+    def new_span_id(self) -> str:
+        return f"{next(self._ids):016x}"
+
+
+def traced(recorder: FakeRecorder, **more: Any) -> Trace:
+    about = {"parent_id": PARENT, "state": "a=1", "is_sampled": True, "route": "/r", "with_content": False, **more}
+    return Trace(recorder, TRACE, **about)
+
+
+def answered(**more: Any) -> Answered:
+    about = {
+        "method": "POST", "path": "/p", "status": 200, "scheme": "http", "client": "192.0.2.1", "user_agent": None,
+        "request_id": "id", "key": "alice", "code": None, "stream": None,
+    }  # fmt: skip
+    return Answered(**{**about, **more})
+
+
+def send(trace: Trace, target: Target = TARGET, request: Any = None) -> None:
+    """Makes an attempt."""
+    trace.attempted(target, request or {})
+    trace.sent()
+
+
+@pytest.fixture
+def recorder() -> FakeRecorder:
+    return FakeRecorder()
+
+
+def test_an_attempt_carries_the_trace_with_an_id_of_its_own(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    assert trace.attempted(TARGET, {}) == [("traceparent", f"00-{TRACE}-{2:016x}-01"), ("tracestate", "a=1")]
+    assert trace.attempted(TARGET, {})[0] == ("traceparent", f"00-{TRACE}-{3:016x}-01")
+    unsampled = traced(recorder, is_sampled=False, state="")
+    assert unsampled.attempted(TARGET, {}) == [("traceparent", f"00-{TRACE}-{5:016x}-00")]
+
+
+def test_what_is_not_sampled_has_figures_and_no_spans(recorder: FakeRecorder) -> None:
+    trace = traced(recorder, is_sampled=False)
+    send(trace)
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    trace.request_ended(answered())
+    assert recorder.spans == []
+    assert [figure[0] for figure in recorder.figures] == [DURATION]
+
+
+def test_an_attempt_that_could_not_be_sent_is_none(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    trace.attempted(TARGET, {})
+    send(trace, TARGET._replace(model="other"))
+    trace.sent()
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    assert [span.name for span in recorder.spans] == ["chat other"]
+
+
+def test_a_hedge_that_wins_takes_the_place_of_the_first_attempt(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    send(trace)
+    trace.follows("hedge")
+    send(trace, TARGET._replace(model="second"))
+    trace.hedge_taken()
+    trace.hedge_taken()
+    trace.stream_ended(StreamMetrics(duration=1.0, finish_reason="stop", upstream_time_to_first_token=0.1))
+    first, second = recorder.spans
+    assert read(first.attributes)["error.type"] == "cancelled"
+    assert [event.name for event in second.events] == ["hedge", "first_token"]
+    assert read(second.attributes)["gen_ai.response.finish_reasons"] == ["stop"]
+
+
+@pytest.mark.parametrize(("error", "told"), [(None, "cancelled"), (Error("timeout", "late"), "timeout")])
+def test_a_hedge_that_loses_has_a_span_of_its_own(recorder: FakeRecorder, error: Error | None, told: str) -> None:
+    trace = traced(recorder)
+    send(trace)
+    trace.follows("hedge")
+    send(trace, TARGET._replace(model="second"))
+    trace.hedge_dropped(error)
+    trace.stream_ended(StreamMetrics(duration=1.0, finish_reason="stop"))
+    first, second = recorder.spans
+    assert read(first.attributes)["gen_ai.response.finish_reasons"] == ["stop"]
+    assert read(second.attributes)["error.type"] == told
+
+
+def test_what_was_planned_and_not_made_is_no_event(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    send(trace)
+    trace.failed(Error("timeout", "late"), has_content=True)
+    trace.follows("retry", "resume")
+    trace.follows("fallback")
+    send(trace)
+    trace.stream_ended(StreamMetrics(duration=1.0, upstream_time_to_first_token=0.5))
+    first, second = recorder.spans
+    assert [event.name for event in first.events] == ["first_token"], "its answer had begun"
+    (event,) = second.events
+    wanted = {"gai.attempt": 2, "gai.former.upstream": "up", "gai.former.model": "gpt", "error.type": "timeout"}
+    assert (event.name, read(event.attributes)) == ("fallback", wanted)
+    assert [(figure[0].name[-5:], figure[1].get("error.type")) for figure in recorder.figures] == [
+        ("chunk", None),
+        ("ation", "timeout"),
+        ("ation", None),
+    ]
+
+
+def test_the_end_of_a_stream_is_in_the_span_of_its_last_attempt(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    send(trace)
+    usage = {"input_tokens": 3, "output_tokens": 10**400, "reasoning_tokens": 1, "source": "provider"}
+    trace.stream_ended(
+        StreamMetrics(
+            duration=1.0, outcome="failed", code="network", usage=usage, answered_by="gpt-1", finish_reason="length"
+        )
+    )
+    (span,) = recorder.spans
+    about = read(span.attributes)
+    assert about["gen_ai.response.model"] == "gpt-1"
+    assert about["gen_ai.response.finish_reasons"] == ["length"]
+    assert (about["gen_ai.usage.input_tokens"], about["gen_ai.usage.reasoning.output_tokens"]) == (3, 1)
+    assert (about["server.address"], about["server.port"]) == ("api.example", 443)
+    assert (about["error.type"], span.status.code) == ("network", 2)
+    figures = {(figure[0].name, figure[1].get("gen_ai.token.type")): figure[2] for figure in recorder.figures}
+    assert figures[TOKENS.name, "input"] == 3
+    assert figures[TOKENS.name, "output"] == LIMITS.priced_tokens
+    assert (FIRST_CHUNK.name, None) not in figures
+
+
+def test_a_client_that_leaves_is_the_error_of_its_spans(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    send(trace)
+    metrics = StreamMetrics(duration=1.0, outcome="disconnected")
+    trace.stream_ended(metrics)
+    trace.request_ended(answered(status=499, stream=metrics))
+    client, server = recorder.spans
+    assert [read(span.attributes)["error.type"] for span in (client, server)] == ["client_disconnected"] * 2
+    assert server.status.code == 0
+
+
+def test_a_failure_of_the_server_fails_its_span(recorder: FakeRecorder) -> None:
+    traced(recorder).request_ended(answered(status=500, code="internal"))
+    traced(recorder).request_ended(answered(status=404, code="not_found"))
+    assert [span.status.code for span in recorder.spans] == [2, 0]
+
+
+def test_a_method_that_no_standard_has_is_no_name(recorder: FakeRecorder) -> None:
+    traced(recorder).request_ended(answered(method="BREW", user_agent="curl/8"))
+    (span,) = recorder.spans
+    about = read(span.attributes)
+    assert span.name == "HTTP /r"
+    assert (about["http.request.method"], about["http.request.method_original"]) == ("_OTHER", "BREW")
+    assert about["user_agent.original"] == "curl/8"
+
+
+def test_without_a_request_there_is_no_server_span(recorder: FakeRecorder) -> None:
+    trace = traced(recorder, route=None, parent_id="")
+    send(trace)
+    trace.note("resume", {})
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    trace.request_ended(answered())
+    (span,) = recorder.spans
+    assert span.parent_span_id == b""
+
+
+def test_events_have_a_bound(recorder: FakeRecorder) -> None:
+    trace = traced(recorder)
+    for _ in range(LIMITS.otel_items + 5):
+        trace.note("resume", {})
+    trace.request_ended(answered())
+    assert len(recorder.spans[0].events) == LIMITS.otel_items
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (Request(max_tokens=5, top_p=0.5, stop=["a"]), {"max_tokens": 5, "top_p": 0.5, "stop_sequences": ["a"]}),
+        ({"max_output_tokens": 7, "n": 2, "stop": "a"}, {"max_tokens": 7, "choice.count": 2, "stop_sequences": ["a"]}),
+        ({"top_k": 3, "stop_sequences": ["x"] * 99}, {"top_k": 3, "stop_sequences": ["x"] * LIMITS.otel_items}),
+        ({"max_tokens": "5", "seed": True, "stop": [1], "temperature": None}, {}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_the_parameters_of_a_request_are_attributes(recorder: FakeRecorder, request_: Any, wanted: Any) -> None:
+    trace = traced(recorder)
+    send(trace, TARGET, request_)
+    trace.stream_ended(StreamMetrics(duration=1.0, transport="json"))
+    about = read(recorder.spans[0].attributes)
+    found = {name.removeprefix("gen_ai.request."): value for name, value in about.items() if "gen_ai.request." in name}
+    assert found == {"model": "gpt", **wanted}
+
+
+def test_prompts_are_attributes_where_that_is_asked_for(recorder: FakeRecorder) -> None:
+    native = Request(system="be kind", messages=[UserMessage(content=[TextPart(text="hi")])], query="and?")
+    for request in (native, {"messages": [{"role": "user", "content": "hi"}], "system": "be kind"}):
+        for with_content in (True, False):
+            trace = traced(recorder, with_content=with_content)
+            send(trace, TARGET, request)
+            trace.stream_ended(StreamMetrics(duration=1.0))
+    first, without, second, also_without = (read(span.attributes) for span in recorder.spans)
+    assert first["gen_ai.input.messages"] == (
+        '[{"role":"system","parts":[{"type":"text","content":"be kind"}]},'
+        '{"role":"user","parts":[{"type":"text","content":"hi"}]},'
+        '{"role":"user","parts":[{"type":"text","content":"and?"}]}]'
+    )
+    assert second["gen_ai.input.messages"] == '[{"role":"user","content":"hi"}]'
+    assert second["gen_ai.system_instructions"] == '"be kind"'
+    for each in (without, also_without):
+        assert "be kind" not in str(each)
+
+
+def test_made_up_models_take_no_memory_for_ever(recorder: FakeRecorder) -> None:
+    trace = traced(recorder, is_sampled=False)
+    for number in range(LIMITS.otel_series + 10):
+        send(trace, TARGET._replace(model=f"m{number}", is_known=False))
+        trace.stream_ended(StreamMetrics(duration=1.0))
+    assert {figure[1]["gen_ai.request.model"] for figure in recorder.figures} == {"_OTHER"}
