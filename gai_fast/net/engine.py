@@ -666,7 +666,6 @@ class Engine:
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
-            self.tallies.hedges += session.attempts.hedges
         self._publications.pop(session.stream_id, None)
         session.metrics = metrics = session.measured(outcome)
         sharing = session.spec.sharing

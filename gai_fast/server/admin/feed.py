@@ -63,9 +63,9 @@ class Feed:
         if len(self._watchers) >= LIMITS.watchers:
             text = f"{LIMITS.watchers} dashboards are open in this worker: close one"
             raise Error("overloaded", text, reason="watchers", retry_after_ms=LIMITS.overloaded_ms)
-        watcher = _Watcher(self._watchers, incoming, stream)
-        self._watchers[watcher] = None
-        watcher.begin()
+        watcher = _Watcher(self._watchers, incoming)
+        self._watchers[watcher] = None  # first: a client that is gone is told of at once, and removed
+        watcher.begin(stream)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._task.add_done_callback(_log_bug)
@@ -109,17 +109,17 @@ def _log_bug(task: asyncio.Task[None]) -> None:
 class _Watcher:
     """One client; the `StreamCallbacks` of its transport."""
 
-    def __init__(self, all_: dict[_Watcher, None], incoming: Incoming, stream: StreamSettings) -> None:
+    def __init__(self, all_: dict[_Watcher, None], incoming: Incoming) -> None:
         self._all = all_
         self._incoming = incoming
         self._client = incoming.http.transport
         self._writer = ResponseWriter(self._client)
         self._is_slow = False
-        self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
 
-    def begin(self) -> None:
+    def begin(self, stream: StreamSettings) -> None:
         """Sends the head."""
         incoming = self._incoming
+        self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
         self._writer.start(*self._client.commit(head))
         self._writer.flush()

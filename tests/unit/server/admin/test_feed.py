@@ -142,6 +142,17 @@ async def test_a_bug_ends_the_answers_and_the_next_dashboard_is_tried_again(capl
     feed.close()
 
 
+async def test_a_client_that_is_gone_already_is_not_kept() -> None:
+    class Gone(Client):
+        def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
+            stream.connection_lost()
+
+    feed = Feed(Samples())
+    feed.add(request(Gone()), STREAM)
+    assert len(feed) == 0
+    feed.close()
+
+
 async def test_dashboards_have_a_limit() -> None:
     feed = Feed(Samples())
     for _ in range(LIMITS.watchers):
