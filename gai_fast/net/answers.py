@@ -54,8 +54,6 @@ _OF_ONE_SENDING: Final[dict[str, Any]] = {
 }
 """Members of a native request that say nothing to the upstream but labels, with one value for all requests; the model
 is part of the key as what it means."""
-_ASKED: Final = ("provider", "upstream", "id")
-"""Who was asked for an answer, in the first line of its log."""
 _TRIES: Final = 3
 """The number of times that a request frees a key whose answer is of no use."""
 _SPARE: Final = 64
@@ -256,12 +254,10 @@ class Answers:
         if log.ending is not None and log.ending.state != "finished":
             return False
         try:
-            about = first_line(log).told
-            if not all(isinstance(about[name], str) for name in _ASKED):
-                return False
-            get_provider(about["provider"])
-            age = (self.now_ms() - float(about["began_ms"])) / 1e3 - last_line(log).at
-        except (ValueError, KeyError, TypeError):  # of another release, or a damaged copy
+            first = first_line(log)
+            get_provider(first.provider)
+            age = (self.now_ms() - first.began_ms) / 1e3 - last_line(log).at
+        except ValueError:  # of another release, or a damaged copy
             return False
         return log.ending is None or age < self.settings.ttl
 
@@ -394,7 +390,7 @@ class SharedAnswer:
 
         is_open = False
         try:
-            about = dict(zip(_ASKED, (upstream.provider, upstream.name, spec.model.id), strict=True))
+            about = {"provider": upstream.provider, "upstream": upstream.name, "id": spec.model.id}
             call.open({**about, "began_ms": answers.now_ms()}, open_exchange)
             is_open = True
         finally:
@@ -457,10 +453,10 @@ def key_of(spec: StreamSpec, whose: str) -> str:
 
 def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error], Error]]:
     """What reads the answer in a log, and what translates its errors: it may be that of another process's call."""
-    about = first_line(log).told
-    api = get_provider(about["provider"])
-    translate = partial(for_client, upstream=about["upstream"], keep_details=api.dialect == spec.dialect)
-    return api.adapter(about["id"]), translate
+    first = first_line(log)
+    api = get_provider(first.provider)
+    translate = partial(for_client, upstream=first.upstream, keep_details=api.dialect == spec.dialect)
+    return api.adapter(first.id), translate
 
 
 def _owner(whose: str) -> str:

@@ -19,11 +19,12 @@ share a call. To the upstream's exchange a call is its receiver; to a stream a r
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
+import msgspec
 import orjson
 
 from gai_fast.errors import Error
@@ -71,18 +72,39 @@ class CallRunner(Protocol):
         """The call's log ends."""
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A line of a call's log.
 
     Args:
         seq: Its number, from 1.
         at: Seconds since the call began.
-        told: The rest of it.
+        provider: Of the first line, as the next three: the adapter's name.
+        upstream: The name of the upstream.
+        id: What it was asked for.
+        began_ms: When the call began, in milliseconds since the epoch.
+        status: The status of the response; 0: the line has none.
+        headers: With `status`.
+        data: Bytes of the body, where they are text.
+        base64: Bytes of the body, where they are not.
+        ends: The response has ended.
+        error: With `ends`: the failure that ended it.
     """
 
     seq: int
     at: float
-    told: Mapping[str, Any]
+    provider: str = ""
+    upstream: str = ""
+    id: str = ""
+    began_ms: int = 0
+    status: int = 0
+    headers: dict[str, str] = {}
+    data: str | None = None
+    base64: bytes | None = None
+    ends: bool = False
+    error: dict[str, Any] | None = None
+
+
+_read_line: Final = msgspec.json.Decoder(Line).decode
 
 
 def is_whole(log: StreamLog) -> bool:
@@ -90,9 +112,10 @@ def is_whole(log: StreamLog) -> bool:
     if log.ending is not None or not log.last_seq:
         return log.ending is not None and log.ending.state == "finished"
     try:
-        return last_line(log).told.get("end", ...) is None
+        last = last_line(log)
     except ValueError:  # a damaged copy
         return False
+    return last.ends and last.error is None
 
 
 def first_line(log: StreamLog) -> Line:
@@ -101,10 +124,7 @@ def first_line(log: StreamLog) -> Line:
     Raises:
         ValueError: It cannot be read.
     """
-    lines = read_lines(b"".join(log.read(0, 1).pieces))
-    if not lines:
-        raise ValueError("the first line of a call is missing")
-    return lines[0]
+    return _lines(log, 0)[0]
 
 
 def last_line(log: StreamLog) -> Line:
@@ -113,25 +133,31 @@ def last_line(log: StreamLog) -> Line:
     Raises:
         ValueError: It cannot be read.
     """
-    lines = read_lines(b"".join(log.read(log.last_seq - 1, 1).pieces))
+    return _lines(log, log.last_seq - 1)[-1]
+
+
+def _lines(log: StreamLog, after: int) -> list[Line]:
+    lines = read_lines(b"".join(log.read(after, 1).pieces), after)
     if not lines:
-        raise ValueError("the last line of a call is missing")
-    return lines[-1]
+        raise ValueError("a line of a call is missing")
+    return lines
 
 
-def read_lines(data: bytes) -> list[Line]:
+def read_lines(data: bytes, after: int) -> list[Line]:
     """Reads whole lines of a call's log.
 
+    Args:
+        data: The lines.
+        after: The number of the line before them.
+
     Raises:
-        ValueError: They are none.
+        ValueError: They are none, or do not follow it.
     """
-    lines = []
-    for text in data.splitlines():
-        told = orjson.loads(text)
-        try:
-            lines.append(Line(told["seq"], float(told["at"]), told))
-        except (KeyError, TypeError) as problem:
-            raise ValueError(f"no line of a call: {problem}") from None
+    lines = [_read_line(text) for text in data.splitlines()]
+    for line in lines:
+        if line.seq <= after:
+            raise ValueError("the lines of a call are out of order")
+        after = line.seq
     return lines
 
 
@@ -237,7 +263,7 @@ class SharedCall:
         self.error = error
         if error is not None:
             self._runner.failed(self)
-        self._log({"end": None if error is None else error.payload()})
+        self._log({"ends": True, "error": None if error is None else error.payload()})
 
     def _log(self, told: Mapping[str, Any]) -> None:
         self.seq += 1
@@ -282,7 +308,7 @@ class SharedCall:
             exchange.close()
         if self._is_good and not self.is_complete:  # its end is known, although the upstream holds the response open
             self.is_complete = True
-            self._log({"end": None})
+            self._log({"ends": True})
         self._end()
 
     def _end(self) -> None:
@@ -426,6 +452,8 @@ class SharedReader:
                 self._give_up("the answer that this stream shares is too long to be kept for it")
                 return
             self._read(b"".join(backlog.pieces))
+            if not self._lines and self.position < log.last_seq:  # of a damaged copy
+                self._give_up("the answer that this stream shares cannot be read")
         self._give()
         if self.is_closed or self.is_paused or self._handle is not None:
             return
@@ -439,7 +467,7 @@ class SharedReader:
 
     def _read(self, piece: bytes) -> None:
         try:
-            self._lines += read_lines(piece)
+            self._lines += read_lines(piece, self.position)
         except ValueError:
             self._give_up("the answer that this stream shares cannot be read")
 
@@ -454,22 +482,22 @@ class SharedReader:
                 return
             self._lines.popleft()
             self.position = line.seq
-            self._tell(line.told)
+            self._tell(line)
 
-    def _tell(self, told: Mapping[str, Any]) -> None:
-        if "data" in told:
-            self._receiver.body_received(told["data"].encode())
-        elif "base64" in told:
-            self._receiver.body_received(b64decode(told["base64"]))
-        elif "status" in told:
-            headers = told["headers"]
+    def _tell(self, line: Line) -> None:
+        if line.data is not None:
+            self._receiver.body_received(line.data.encode())
+        elif line.base64 is not None:
+            self._receiver.body_received(line.base64)
+        elif line.status:
+            headers = line.headers
             if self._is_stale:
                 headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
-            self._receiver.head_received(told["status"], headers)
-        elif "end" in told:
+            self._receiver.head_received(line.status, headers)
+        elif line.ends:
             error = None
-            if told["end"] is not None:  # in this process it has its cause
-                error = Error.from_payload(told["end"]) if self.call is None else self.call.error
+            if line.error is not None:  # in this process it has its cause
+                error = Error.from_payload(line.error) if self.call is None else self.call.error
             self._end(error)
 
     def _give_up(self, text: str) -> None:

@@ -13,7 +13,7 @@ from gai_fast.cli.mock import Fault
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.money import UNIT, cost_of
-from gai_fast.settings import CacheSettings, KeySettings, Price, key_digest
+from gai_fast.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
 from tests.integration.gateway import (
     CHAT,
     FINISH,
@@ -33,6 +33,7 @@ from tests.integration.gateway import (
     on_uvloop,
 )
 from tests.integration.test_durable import STREAMS, WORDS, Story, id_of
+from tests.integration.websocket import connect
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -506,9 +507,39 @@ async def test_a_slow_reader_holds_up_no_other(net: Net) -> None:
 
 
 @on_uvloop
-async def test_streams_of_a_socket_and_of_the_openai_dialect(net: Net) -> None:
+async def test_the_targets_of_a_model_share_its_answers(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    settings = gateway.running.engine.settings
+    model = settings.models["m"]
+    targets = tuple(TargetSettings(model.upstream, name) for name in ("one", "two", "three"))
+    spread = dataclasses.replace(model, id="one", targets=targets)
+    gateway.running.service.use(dataclasses.replace(settings, models={**settings.models, "m": spread}))
+    assert [result_of(await ask(gateway)) for _ in range(6)] == ["miss", *["hit"] * 5]
+    assert len(mock.requests) == 1
+
+
+@on_uvloop
+async def test_usage_that_a_client_asks_for_is_repeated(net: Net) -> None:
     mock = await net.mock(deltas=3)
     gateway = await net.gateway(mock, cache=KEPT)
     body = {"model": "m", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
-    texts = [joined((await ask(gateway, body, CHAT)).events) for _ in range(2)]
-    assert texts[0] == texts[1] != ""
+    first, second = [await ask(gateway, body, CHAT) for _ in range(2)]
+    assert joined(first.events) == joined(second.events) != ""
+    assert first.events[-1]["usage"] == second.events[-1]["usage"]
+
+
+@on_uvloop
+async def test_the_streams_of_a_socket_share_as_its_handshake_says(net: Net) -> None:
+    mock = await net.mock(deltas=3)
+    gateway = await net.gateway(mock, cache=KEPT)
+    socket = await connect(gateway, x_gai_cache="on")
+    for name in ("a", "b"):
+        socket.ask(name, **M)
+        await socket.until_done(name)
+    assert socket.text("a") == socket.text("b") != ""
+    assert len(mock.requests) == 1
+    refused = await connect(gateway, x_gai_cache="maybe")
+    refused.ask("a", **M)
+    await refused.until_done("a")
+    assert refused.types("a") == ["error", "done"]
