@@ -710,9 +710,10 @@ class Attempts:
 
     def _shorten(self, error: Error) -> None:
         """Names the shortest wait, where the last of a model's targets has failed and all of them are left alone."""
-        if error.retry_after_ms is not None and self.spec.model.targets:
+        if error.is_temporary and self.spec.model.targets:
             wait = self._runner.target_wait(self.spec.model, any_target=True)
-            if 0.0 < wait < error.retry_after_ms / 1000:
+            asked = math.inf if error.retry_after_ms is None else error.retry_after_ms / 1000
+            if 0.0 < wait < asked:
                 error.retry_after_ms = max(1, math.ceil(wait * 1000))
 
     def _forget_request(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.serving import start
 from gai_fast.settings import ModelSettings, Secret, TargetSettings
@@ -287,6 +288,14 @@ async def test_while_all_cool_the_client_gets_429_with_the_shortest_wait_and_nob
         assert response.headers["x-should-retry"] == "true"
     assert [target.calls for target in targets] == [1, 1, 1]
     assert live(gateway) == [0, 0, 0]
+
+
+@on_uvloop
+async def test_a_limit_without_a_time_has_one_of_ours_from_the_first_answer_on(net: Net) -> None:
+    gateway = await balanced(net, Target(LIMITED[:2]), Target(LIMITED[:2]))
+    for _ in range(2):
+        response = await ask(gateway)
+        assert (response.status, 1 <= int(response.headers["retry-after"]) <= LIMITS.cooling) == (429, True)
 
 
 @on_uvloop
