@@ -29,6 +29,7 @@ from gai_fast.events import Event
 from gai_fast.following import FollowedStream
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.ids import new_stream_id, request_id
+from gai_fast.ledger import new_ledger
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, StreamMetrics
 from gai_fast.net.answers import SharedAnswer
@@ -97,7 +98,8 @@ class Gateway(Asking):
         if self._engine is not None:
             raise RuntimeError("the gateway is open already")
         self._loop = asyncio.get_running_loop()
-        engine = Engine(self.settings, self._loop)
+        ledger = new_ledger(self.settings.store) if self.settings.keys else None
+        engine = Engine(self.settings, self._loop, ledger=ledger)
         engine.sinks += self._sinks
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)

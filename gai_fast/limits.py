@@ -253,14 +253,15 @@ class Limits:
     """Seconds between two exchanges of a worker with the ledger while there is news: as late as a limit a minute may be
     by 0.1 %."""
 
-    ledger_wait: float = 0.5
-    """Seconds until an exchange with the ledger counts as failed: a thousand times what one takes on one machine."""
+    ledger_wait: float = 2.0
+    """Seconds until an exchange with the ledger counts as failed: a busy machine may stand still for one."""
 
     ledger_retry: float = 1.0
     """Seconds between two attempts to reach a ledger that fails."""
 
-    ledger_recall: float = 0.25
-    """Seconds within which workers must have given back what they keep; then the limit counts as used."""
+    ledger_recall: float = 1.0
+    """Seconds within which workers must have given back what they keep; then the limit counts as used. It takes some
+    milliseconds, or as long as a worker stands still."""
 
     ledger_gone: float = 5.0
     """Seconds after which a worker that is not heard loses what it keeps and its streams: ten exchanges."""

@@ -186,7 +186,7 @@ class Ledger(ABC):
         """
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
-            self._settle(ticket, tokens)
+            self._settle(ticket, min(tokens, LIMITS.priced_tokens))  # an upstream may say any number
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """A stream has ended; as `MetricsSink.stream_ended`."""

@@ -261,7 +261,8 @@ class StreamRoutes:
         if key is not None:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type, is_asking=is_asking)
             return
-        tokens = tokens_of(incoming, spec)  # before the connection drops the body, when its response begins
+        # Before the connection drops the body, when its response begins.
+        tokens = 0 if incoming.key is None else tokens_of(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
@@ -291,7 +292,10 @@ class StreamRoutes:
 
                 self._looking.add(incoming, client, begin_later(sharing, spec, admit, run))
                 return
-        self.quotas.begin(incoming, tokens, context.stream_id, client, start)
+        if incoming.key is None:
+            start()  # at once: there is nothing to count
+        else:
+            self.quotas.begin(incoming, tokens, context.stream_id, client, start)
 
     def _answer_keyed(
         self,

@@ -8,6 +8,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.ledger import LocalLedger, Period, SpendEntry, SpendRow
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
 
@@ -148,6 +149,17 @@ def test_tokens_are_settled_by_usage(ledger: LocalLedger) -> None:
     assert left is not None
     assert left.tokens is not None
     assert left.tokens.remaining == 70
+
+
+def test_an_upstream_that_counts_absurdly_harms_no_count(ledger: LocalLedger) -> None:
+    caller = key(tokens_per_minute=10**6, streams=1)
+    ledger.try_take(caller, "1", 10)
+    end(ledger, "1", 10**400)
+    wait = refused(ledger, caller, 10).retry_after_ms
+    assert wait is not None
+    assert wait <= LIMITS.priced_tokens / 10**6 * 60_000
+    ledger.use([])
+    assert ledger.try_take(key(streams=1), "2", 0)
 
 
 def test_limits_change_with_the_configuration_and_keys_come_back(ledger: LocalLedger) -> None:
