@@ -84,7 +84,7 @@ async def test_twenty_a_minute_come_back_after_three_seconds(net: Net) -> None:
 async def test_only_money_mends_spend(net: Net) -> None:
     gateway = await limited(net, spend=SpendLimit(100, "total"))
     assert (await ask(gateway)).status == 200
-    gateway.running.engine.ledger.charge(SpendEntry("ann", "m", "up", date_of(0.0), 100))
+    gateway.running.engine.ledger.charge(SpendEntry("ann", "m", "up", date_of(0.0), "USD", 100))
     response = await ask(gateway)
     assert refusal(response) == (429, "spend")
     assert not response.error["temporary"]
