@@ -48,7 +48,20 @@ __all__ = [
     "print_json",
 ]
 
-COMMANDS: Final = ("serve", "check", "decode", "mock", "replay", "chat", "bench", "models", "config", "key", "version")
+COMMANDS: Final = (
+    "serve",
+    "check",
+    "decode",
+    "mock",
+    "replay",
+    "chat",
+    "bench",
+    "models",
+    "config",
+    "key",
+    "completion",
+    "version",
+)
 """The order in which `--help` lists them."""
 
 
@@ -245,7 +258,7 @@ class _Main(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             near = get_close_matches(cmd_name, COMMANDS, 1)
-            if near:
+            if near and not ctx.resilient_parsing:  # completion resolves what is typed so far
                 ctx.fail(f"No such command {cmd_name!r}; did you mean {near[0]!r}?")
             return None
         command: click.Command = import_module(f"gai_fast.cli.{cmd_name}").command
