@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 missing=()
 for pair in g++:g++ make:make curl:curl redis-server:redis-server nginx:nginx chromium:chromium \
   chromedriver:chromium-driver firefox-esr:firefox-esr valgrind:valgrind node:nodejs npm:npm \
-  promtool:prometheus zsh:zsh fish:fish; do
+  promtool:prometheus zsh:zsh fish:fish systemd-analyze:systemd; do
   command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 # For NEON (tests/csrc). The compiler does not depend on its C library.

@@ -43,7 +43,7 @@ def commands() -> list[str]:
     return [*told, WHEELS["test-command"].replace("{project}/", "")]
 
 
-def test_it_runs_when_a_version_is_tagged_and_publishes_nothing(workflow: dict[Any, Any]) -> None:
+def test_it_runs_when_a_version_is_tagged(workflow: dict[Any, Any]) -> None:
     # YAML 1.1 reads the key `on` as true.
     assert workflow[True] == {"push": {"tags": ["v*"]}, "workflow_dispatch": None}
     assert workflow["permissions"] == {"contents": "read"}
@@ -54,8 +54,25 @@ def test_it_runs_when_a_version_is_tagged_and_publishes_nothing(workflow: dict[A
         "actions/upload-artifact",
         "actions/download-artifact",
         "pypa/cibuildwheel",
+        "actions/attest-build-provenance",
+        "pypa/gh-action-pypi-publish",
     }
-    assert not re.search(r"upload(?!-artifact)|publish\b|secrets\.", "\n".join(commands()))
+
+
+def test_only_a_tagged_version_that_was_checked_is_signed_and_published(workflow: dict[Any, Any]) -> None:
+    assert not re.search(r"twine upload|publish\b", "\n".join(commands()))
+    assert "secrets." not in WORKFLOW.read_text()  # the registry trusts the workflow itself
+    job = workflow["jobs"]["publish"]
+    assert job["needs"] == "check"
+    assert job["if"] == "github.event_name == 'push'"
+    assert job["environment"] == "pypi"
+    assert job["permissions"] == {"id-token": "write", "attestations": "write", "contents": "read"}
+    assert [step["uses"].partition("@")[0] for step in job["steps"]] == [
+        "actions/download-artifact",
+        "actions/attest-build-provenance",
+        "pypa/gh-action-pypi-publish",
+    ]
+    assert [name for name, job in workflow["jobs"].items() if "permissions" in job] == ["publish"]
 
 
 def test_wheels_are_built_on_a_machine_of_each_kind(workflow: dict[Any, Any]) -> None:
