@@ -3,8 +3,8 @@
 Owns the numbers of fields (opentelemetry-proto, `trace.proto`, `metrics.proto`, `common.proto`). Knows no names of
 attributes, no queue and no time.
 
-The SDK of OpenTelemetry takes 71 us for the two spans and four figures of a request on the caller's thread, and another
-69 us in its exporter's, which shares the interpreter's lock with the loop; what is written here takes 40 in all.
+OpenTelemetry's SDK takes 77 us for the two spans and four figures of a request on the caller's thread, and another
+70 us in its exporter's, which shares the interpreter's lock with the loop. Here they take 26 us in all.
 """
 
 from __future__ import annotations
