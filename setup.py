@@ -118,6 +118,7 @@ COMPILED = (
     "server/lane",
     "server/negotiation",
     "server/replies",
+    "server/quotas",
     "server/request_reader",
     "server/routes",
     "server/specs",

@@ -146,15 +146,27 @@ class Ledger(ABC):
         self._tickets[stream_id] = Ticket(key.name, tokens)
         return True
 
-    async def take(self, key: KeySettings, stream_id: str, tokens: int) -> None:
-        """Admits a request; as `try_take`.
+    async def take(
+        self, key: KeySettings | None, stream_id: str, tokens: int, then: Callable[[], object] | None = None
+    ) -> None:
+        """Admits a request, and then calls `then`; as `try_take`.
+
+        Args:
+            key: The caller's; without one there are no limits.
+            stream_id: As `try_take`.
+            tokens: As `try_take`.
+            then: Starts the stream of the request.
 
         Raises:
             RateLimited: As `try_take`.
             Overloaded: As `try_take`.
         """
-        if self.try_take(key, stream_id, tokens):
-            return
+        if key is not None and not self.try_take(key, stream_id, tokens):
+            await self._take_shared(key, stream_id, tokens)
+        if then is not None:
+            then()
+
+    async def _take_shared(self, key: KeySettings, stream_id: str, tokens: int) -> None:
         caps = self.caps(key)
         if caps is None:
             return

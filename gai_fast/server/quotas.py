@@ -62,11 +62,8 @@ class Quotas:
         elif self._engine.ledger.try_take(key, stream_id, tokens):
             self.run(stream_id, start)
         else:
-            self._pending.add(incoming, client, self._begin_later(key, tokens, stream_id, start))
-
-    async def _begin_later(self, key: KeySettings, tokens: int, stream_id: str, start: Callable[[], None]) -> None:
-        await self._engine.ledger.take(key, stream_id, tokens)
-        self.run(stream_id, start)
+            then = partial(self.run, stream_id, start)
+            self._pending.add(incoming, client, self._engine.ledger.take(key, stream_id, tokens, then))
 
     def admission(self, incoming: Incoming, tokens: int, stream_id: str) -> Callable[[], Awaitable[None]]:
         """Returns what admits a request, for one that is answered later; then `run` must start its stream.
@@ -76,11 +73,7 @@ class Quotas:
             tokens: The estimate of its tokens.
             stream_id: The stream's id.
         """
-        return partial(self._admit, incoming.key, stream_id, tokens)
-
-    async def _admit(self, key: KeySettings | None, stream_id: str, tokens: int) -> None:
-        if key is not None:
-            await self._engine.ledger.take(key, stream_id, tokens)
+        return partial(self._engine.ledger.take, incoming.key, stream_id, tokens)
 
     def run(self, stream_id: str, start: Callable[[], _Started]) -> _Started:
         """Starts the stream of a request that was admitted. One that does not begin is not counted.
