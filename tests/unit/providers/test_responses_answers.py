@@ -14,7 +14,6 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
-from tests.kernels import load
 from tests.unit.providers.answers import (
     between,
     calls_of,
@@ -633,7 +632,6 @@ class TestCopying:
 
     @pytest.mark.native
     def test_frames_that_differ_in_number_padding_and_id_reach_the_adapter_once(self) -> None:
-        native = load("native")
         frames = [text("Hey", sequence_number=n, item_id=f"i{n}", obfuscation="x" * (n % 16)) for n in range(500)]
         stream = b"".join(
             f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in [BEGIN, *frames, end()]
@@ -649,8 +647,6 @@ class TestCopying:
         adapter.receive = counting  # type: ignore[method-assign]  # it looks on
         encoder = get_format("gai").encoder("sse", StreamContext("s" * 22, "r", None, "m", lambda: 1))
         relay = Relay(adapter, encoder, deltas=encoder)
-        sets = adapter.text_members, adapter.ignored_members, adapter.kept_members, adapter.label_members
-        relay._copier = native.DeltaCopier(native.SSEFramer(), False, *sets)
         relay.receive_data(stream)
         relay.receive_eof()
         assert encoder.take().count(b"event: text.delta") == 500
