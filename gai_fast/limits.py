@@ -1016,6 +1016,33 @@ class Limits:
     watchers: int = 32
     """Dashboards that are open in one worker: each takes a connection, and 60 KB a second at most."""
 
+    stream_probes: int = 8
+    """Answers of `GET /probe` that run in one worker: they need no key, and a doctor asks once."""
+
+    stream_probe_idle: float = 300.0
+    """The longest silence in a probe: proxies cut after 60 s by default, some after 100 s."""
+
+    stream_probe_interval: float = 0.2
+    """Seconds between the events of a probe: a hundred times what a network's way takes, so that held events show."""
+
+    doctor: float = 10.0
+    """Seconds that `gai-fast doctor` waits for each answer."""
+
+    stream_probe_body: int = 64 * KIB
+    """Bytes of a probe's answer that the doctor reads: a probe has 300, whatever else answers has more."""
+
+    few_descriptors: int = 4096
+    """Open files below which the doctor warns: they are for some 1,300 streams."""
+
+    too_few_descriptors: int = 256
+    """Open files below which the doctor sees an error: they are for less than a hundred streams."""
+
+    all_descriptors: int = 1 << 20
+    """Open files that an infinite limit stands for: Linux's own limit of a process (`fs.nr_open`)."""
+
+    clock_offset: float = 60.0
+    """Seconds by which a clock may differ from that of servers: they tell whole seconds, and answers take some."""
+
     models_from_zero: int = 200
     """Configured models whose counts are exposed before anybody asks for them, each 190 lines of a scrape."""
 

@@ -51,6 +51,7 @@ __all__ = [
 COMMANDS: Final = (
     "serve",
     "check",
+    "doctor",
     "decode",
     "mock",
     "replay",

@@ -98,6 +98,8 @@ class API(ABC):
     """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
+    models_path: ClassVar[str] = ""
+    """The path of the list of models, which costs nothing to ask for; empty: this API has none."""
     count_path: ClassVar[str] = ""
     """The path at which this API counts the tokens of a request; empty: it does not."""
     finish_words: ClassVar[Mapping[str, str]] = {}

@@ -50,6 +50,7 @@ class ChatAPI(API):
 
     dialect = "openai"
     path = "/chat/completions"
+    models_path = "/models"
     max_tokens_field: ClassVar[str] = "max_tokens"
     seed_field: ClassVar[str] = "seed"
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}

@@ -44,6 +44,7 @@ class ResponsesAPI(API):
     dialect = "responses"
     lacks = frozenset({"stop", "seed"})
     path = "/responses"
+    models_path = "/models"
     finish_words: ClassVar = {
         "completed": "stop",
         "max_output_tokens": "length",

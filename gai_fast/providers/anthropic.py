@@ -67,6 +67,7 @@ class Anthropic(API):
     base_url = "https://api.anthropic.com"
     key_variable = "ANTHROPIC_API_KEY"
     path = "/v1/messages"
+    models_path = "/v1/models"
     count_path = "/v1/messages/count_tokens"
     finish_words: ClassVar = {
         "end_turn": "stop",

@@ -67,6 +67,7 @@ class Cohere(API):
     base_url = "https://api.cohere.com"
     key_variable = "COHERE_API_KEY"
     path = "/v2/chat"
+    models_path = "/v1/models"
     finish_words: ClassVar = {
         "COMPLETE": "stop",
         "STOP_SEQUENCE": "stop",

@@ -86,6 +86,7 @@ class Gemini(API):
     operation = "generate_content"
     base_url = "https://generativelanguage.googleapis.com"
     key_variable = "GEMINI_API_KEY"
+    models_path = "/v1beta/models"
     lacks = frozenset({"metadata"})
     options: ClassVar = {"tools": list[dict[str, Any]]}
     answers_in_arrays = True

@@ -58,6 +58,7 @@ class _Ollama(API):
     framing = "ndjson"
     base_url = "http://127.0.0.1:11434"
     host_variable = "OLLAMA_HOST"
+    models_path = "/api/tags"
     lacks = frozenset({"metadata"})
     finish_words: ClassVar = {"stop": "stop", "length": "length"}
 

@@ -41,6 +41,7 @@ class Perplexity(ChatAPI):
     provider = "perplexity"
     base_url = "https://api.perplexity.ai"
     key_variable = "PERPLEXITY_API_KEY"
+    models_path = ""
     stream_options: ClassVar = {}
     lacks = frozenset({"tools", "tool_choice", "seed", "stop", "metadata"})
     user_parts = frozenset({TextPart, ImagePart, FilePart})
@@ -99,6 +100,7 @@ class PerplexityResponses(ResponsesAPI):
     base_url = Perplexity.base_url
     key_variable = Perplexity.key_variable
     path = "/v1/responses"
+    models_path = ""
 
     def adapter(self, model: str | None = None) -> PerplexityResponsesAdapter:
         return PerplexityResponsesAdapter(self, model)

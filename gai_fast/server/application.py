@@ -244,6 +244,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
         if hasattr(adapter, "service"):  # else it has not started
             adapter.service.sockets.begin_drain()
             adapter.service.admin.feed.begin_drain()
+            adapter.service.operations.probes.begin_drain()
             adapter.service.engine.part(0.0)
 
     app.cleanup_ctx.append(run)

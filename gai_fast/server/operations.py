@@ -18,6 +18,7 @@ from gai_fast.errors import Error
 from gai_fast.ledger import Ledger
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.probe import Probes
 from gai_fast.server.replies import Headers, Reply, id_headers
 from gai_fast.server.scrape import Scrapes
 from gai_fast.settings import ModelSettings, Settings
@@ -94,6 +95,7 @@ class OperationRoutes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
         is_draining: The server has been asked to end.
         scrapes: Answers scrapes.
+        probes: Answers probes of the way to clients.
     """
 
     def __init__(self, settings: Settings, metrics: PrometheusSink, store: Store, ledger: Ledger) -> None:
@@ -104,6 +106,7 @@ class OperationRoutes:
         self._ledger = ledger
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+        self.probes = Probes()
         self._assets = {name: _packaged("server", "playground", name) for name in _ASSETS}
         self._client = _packaged("client", "gai-fast.js")
         self._docs = {name: _packaged("server", "docs", name) for name in ("index.html", *_DOCS)}
@@ -134,6 +137,10 @@ class OperationRoutes:
 
         accept = incoming.http.headers.get("accept", "")
         self.scrapes.begin(accept, incoming.http.transport, answer, lambda error: incoming.refusal(error, ()))
+
+    def probe(self, incoming: Incoming) -> None:
+        """`GET /probe`: a stream of known timing, which shows what proxies do to streams."""
+        self.probes.begin(incoming, self._settings.stream)
 
     def version(self, incoming: Incoming) -> Reply:
         """`GET /version`: the release, the implementation, whether the fast lane is on."""

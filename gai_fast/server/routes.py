@@ -118,6 +118,7 @@ ROUTES: Final = (
     Route("GET", "/readyz", "gai", lambda on: on.operations.readyz),
     Route("GET", "/metrics", "gai", lambda on: on.operations.metrics),
     Route("GET", "/version", "gai", lambda on: on.operations.version),
+    Route("GET", "/probe", "gai", lambda on: on.operations.probe, whole=False),
     Route("GET", "/openapi.json", "gai", lambda on: on.operations.openapi),
     Route("GET", "/docs", "gai", lambda on: on.operations.docs),
     Route("GET", "/docs/", "gai", lambda on: on.operations.docs_asset),

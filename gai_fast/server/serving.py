@@ -206,6 +206,7 @@ class Running:
         self.service.operations.is_draining = True
         self.service.sockets.begin_drain()
         self.service.admin.feed.begin_drain()
+        self.service.operations.probes.begin_drain()
         for each in self._servers:
             each.begin_drain()
 

@@ -255,6 +255,20 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         needs="",
     ),
     ("GET", "/version"): Operation("The release, and what it runs on.", "Server", {200: {JSON: "Version"}}, needs=""),
+    ("GET", "/probe"): Operation(
+        "A stream of known timing, by which `gai-fast doctor` sees what proxies do to streams.",
+        "Server",
+        {200: {STREAM: "Probe"}},
+        "",
+        (
+            Parameter(
+                "idle",
+                "Seconds of silence before the last event.",
+                {"type": "number", "minimum": 0, "maximum": LIMITS.stream_probe_idle, "multipleOf": 0.001},
+            ),
+        ),
+        needs="",
+    ),
     ("GET", "/openapi.json"): Operation("This document.", "Server", {200: {JSON: ""}, 304: {}}, needs=""),
     ("GET", "/docs"): Operation("A page of this document.", "Pages", {200: {"text/html": ""}, 304: {}}, needs="admin"),
     ("GET", "/docs/"): Operation(

@@ -187,6 +187,7 @@ def _of_operators() -> dict[str, Schema]:
         "Targets": _list(ref("TargetState")),
         "Change": change,
         "Reloaded": _record({"changes": _list(ref("Change")), "needs_restart": _list(_TEXT)}),
+        "Probe": _record({"number": _COUNT}),
         "Sample": _record(
             {
                 "at": {"type": "string", "format": "date-time"},

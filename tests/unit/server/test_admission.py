@@ -186,7 +186,7 @@ def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/version", "/", "/playground/", "/client.js", "/openapi.json"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/version", "/", "/playground/", "/client.js", "/openapi.json", "/probe"}
 """The routes that need no key."""
 
 

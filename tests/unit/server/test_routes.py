@@ -101,6 +101,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/admin/v1/targets",
         "/admin/v1/spend",
         "/admin/v1/events",
+        "/probe",
     )
     for route in ROUTES:
         path = f"{route.path}x{route.ending}" if route.is_prefix else route.path

@@ -1,0 +1,286 @@
+"""`gai-fast doctor`: looks for what keeps a gateway from working well on this machine, and says how to mend it.
+
+Owns the checks of this machine and of the upstreams; `proxy_check.py` has those of proxies in front. Nothing that it
+asks costs money: of an upstream it asks the list of models. Each answer is waited for `limits.doctor` seconds at most,
+and no text of an upstream is shown, which may repeat a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
+
+import click
+
+from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json
+from gai_fast.limits import LIMITS
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from gai_fast.settings import Secret, Settings, UpstreamSettings
+
+Status = Literal["ok", "warning", "error", "skipped"]
+_ORDER: Final[tuple[Status, ...]] = ("skipped", "ok", "warning", "error")
+_REFUSED: Final = (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: Its name: `limit`, `clock`, `dns`, `tls`, `upstream.<name>`, `proxy.<what>`.
+        status: The result.
+        detail: What was found.
+        fix: What to do; empty: nothing.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def worst(name: str, checks: Sequence[Check], otherwise: str) -> Check:
+    """Several checks as one: the worst status, all details, the fixes of those that need one.
+
+    Args:
+        name: Its name.
+        checks: The checks.
+        otherwise: Why it is skipped where there are none.
+    """
+    if not checks:
+        return Check(name, "skipped", otherwise)
+    status = max((each.status for each in checks), key=_ORDER.index)
+    fixes = dict.fromkeys(each.fix for each in checks if each.fix)
+    return Check(name, status, "; ".join(each.detail for each in checks), "; ".join(fixes))
+
+
+# ---- this machine ----------------------------------------------------------------------------------------------------
+
+
+def check_descriptors(hard: int) -> Check:
+    """The files and connections that the server may open; it raises its own limit to the hard one.
+
+    Args:
+        hard: The hard limit of this process.
+    """
+    detail = f"{hard} open files: some {hard // 3} streams at once"
+    fix = "raise it: LimitNOFILE=65536 in a unit of systemd, `ulimit -Hn` in a shell, `ulimits` in compose"
+    if hard < LIMITS.few_descriptors:
+        return Check("limit", "error" if hard < LIMITS.too_few_descriptors else "warning", detail, fix)
+    return Check("limit", "ok", detail)
+
+
+def check_clock(dates: Sequence[str], now: float) -> Check:
+    """The difference of this machine's clock from those of the servers that answered.
+
+    Args:
+        dates: Their `Date` headers.
+        now: Unix seconds.
+    """
+    offsets = []
+    for text in dates:
+        try:
+            offsets.append(now - parsedate_to_datetime(text).timestamp())
+        except ValueError:  # a server may send anything
+            continue
+    if not offsets:
+        return Check("clock", "skipped", "no server has told the time")
+    offset = min(offsets, key=abs)
+    if abs(offset) > LIMITS.clock_offset:
+        text = f"this machine's clock is {abs(offset):.0f} s {'ahead' if offset > 0 else 'behind'}"
+        return Check("clock", "warning", text, "run an NTP client (chrony, systemd-timesyncd)")
+    return Check("clock", "ok", f"within {LIMITS.clock_offset:g} s of the time that servers tell")
+
+
+# ---- upstreams -------------------------------------------------------------------------------------------------------
+
+
+async def _check_dns(upstream: UpstreamSettings) -> Check:
+    url = urlsplit(upstream.base_url)
+    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(LIMITS.doctor):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        detail = f"{host}: no answer within {LIMITS.doctor:g} s"
+    except OSError as problem:
+        detail = f"{host}: {problem.strerror}"
+    else:
+        ms = (time.monotonic() - begun) * 1000
+        return Check("dns", "ok", f"{host}: {len({each[4][0] for each in found})} addresses in {ms:.0f} ms")
+    return Check("dns", "error", detail, f"check base_url of {upstream.name}, and the resolver (/etc/resolv.conf)")
+
+
+async def _check_tls(upstream: UpstreamSettings) -> Check:
+    from gai_fast.net.tls import TLSFiles
+
+    url = urlsplit(upstream.base_url)
+    host = url.hostname or ""
+    context = TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key).context()
+    fix = f"check base_url of {upstream.name}, and ca_file where it has an authority of its own"
+    writer = None
+    try:
+        async with asyncio.timeout(LIMITS.doctor):
+            _, writer = await asyncio.open_connection(host, url.port or 443, ssl=context)
+            stream: ssl.SSLObject = writer.get_extra_info("ssl_object")
+            return Check("tls", "ok", f"{host}: {stream.version()}, the certificate is valid")
+    except TimeoutError:
+        return Check("tls", "error", f"{host}: no handshake within {LIMITS.doctor:g} s", fix)
+    except ssl.SSLCertVerificationError as problem:
+        return Check("tls", "error", f"{host}: {problem.verify_message}", fix)
+    except OSError as problem:
+        text = problem.reason if isinstance(problem, ssl.SSLError) else problem.strerror
+        return Check("tls", "error", f"{host}: {text or type(problem).__name__}", fix)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+async def _ask(
+    session: aiohttp.ClientSession, upstream: UpstreamSettings, key: Secret | None, dates: list[str]
+) -> Check:
+    """Asks an upstream for its models with one of its keys."""
+    import aiohttp
+
+    from gai_fast.net.tls import TLSFiles
+    from gai_fast.providers import get_provider
+    from gai_fast.providers._base import Target
+
+    name = f"upstream.{upstream.name}"
+    api = get_provider(upstream.provider)
+    target = Target("", None if key is None else key.reveal())
+    headers = {**dict(api.headers(target)), **upstream.headers}
+    context = TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key).context()
+    proxy = None if upstream.proxy is None else upstream.proxy.reveal()
+    begun = time.monotonic()
+    try:
+        async with session.get(
+            upstream.base_url.rstrip("/") + api.models_path,
+            headers=headers,
+            ssl=context,
+            proxy=proxy,
+            allow_redirects=False,
+        ) as response:
+            ms, status = (time.monotonic() - begun) * 1000, response.status
+            dates.append(response.headers.get("date", ""))
+    except TimeoutError:
+        return Check(name, "error", f"no answer within {LIMITS.doctor:g} s", f"check base_url of {upstream.name}")
+    except aiohttp.ClientError as problem:
+        # Its text may hold the URL of the proxy, with a password.
+        text = f"cannot be asked ({type(problem).__name__})"
+        return Check(name, "error", text, f"check base_url and proxy of {upstream.name}, and that it is running")
+    answered = f"status {status} in {ms:.0f} ms"
+    if status in _REFUSED:
+        return Check(name, "error", f"the key is refused: {answered}", f"check api_key of {upstream.name}")
+    if status == 404:
+        text = f"no list of models: {answered}"
+        return Check(name, "warning", text, f"check the path of base_url of {upstream.name}")
+    if status == 429:
+        return Check(name, "warning", f"limits this key: {answered}", f"check the limits of {upstream.name}'s account")
+    if status >= 300:
+        return Check(name, "error", f"cannot be used: {answered}", f"check base_url of {upstream.name}, and its status")
+    return Check(name, "ok", f"{'answers' if key is None else 'takes the key'}: {answered}")
+
+
+async def _check_upstream(session: aiohttp.ClientSession, upstream: UpstreamSettings, dates: list[str]) -> Check:
+    from gai_fast.providers import get_provider
+
+    name = f"upstream.{upstream.name}"
+    if not get_provider(upstream.provider).models_path:
+        text = f"{upstream.provider} has no request that costs nothing: `gai-fast check --probe` asks for a few tokens"
+        return Check(name, "skipped", text)
+    keys = (upstream.api_key, *upstream.more_api_keys)
+    answers = await asyncio.gather(*(_ask(session, upstream, key, dates) for key in keys))
+    return answers[0] if len(answers) == 1 else worst(name, _numbered(answers), "")
+
+
+def _numbered(answers: Sequence[Check]) -> list[Check]:
+    return [
+        Check(each.name, each.status, f"key {number}: {each.detail}", each.fix)
+        for number, each in enumerate(answers, 1)
+    ]
+
+
+async def _check_all(settings: Settings, url: str | None, idle: float, found: list[Check]) -> None:
+    import aiohttp
+
+    from gai_fast.cli.proxy_check import check_way
+
+    upstreams = list(settings.upstreams.values())
+    direct = [each for each in upstreams if each.proxy is None]
+    over_tls = [each for each in direct if each.base_url.startswith("https:")]
+    dates: list[str] = []
+    timeout = aiohttp.ClientTimeout(total=LIMITS.doctor)
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        dns, tls, asked, way = await asyncio.gather(
+            asyncio.gather(*map(_check_dns, direct)),
+            asyncio.gather(*map(_check_tls, over_tls)),
+            asyncio.gather(*(_check_upstream(session, each, dates) for each in upstreams)),
+            check_way(session, url, idle, settings.stream.heartbeat, dates),
+        )
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    found.append(check_descriptors(LIMITS.all_descriptors if hard == resource.RLIM_INFINITY else hard))
+    found.append(check_clock(dates, time.time()))
+    found.append(worst("dns", dns, "no upstream is looked up here"))
+    found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
+    found += asked or [Check("upstream", "skipped", "there is no [[upstream]]")]
+    found += way
+
+
+def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right or "@" in parts.netloc or parts.query or parts.fragment:
+        # The value is not shown: it may hold a password.
+        raise click.BadParameter("it must begin with http:// or https://, name a host, and hold no password or query")
+    return value.rstrip("/")
+
+
+@click.command()
+@config_option
+@option("--url", callback=_url, help="The gateway as its clients reach it: also checks the proxies in front of it.")
+@option(
+    "--idle",
+    type=FiniteRange(0, LIMITS.stream_probe_idle),
+    default=20.0,
+    help="Seconds of silence that a stream must survive, with --url.",
+)
+@json_option
+def command(config_path: Path | None, url: str | None, idle: float, json: bool) -> None:
+    """Look for what keeps a gateway from working well, and say how to mend it.
+
+    Exit code 1: something is wrong.
+    """
+    from gai_fast.cli.serve import run_async
+
+    settings = load_config(config_path).settings
+    found: list[Check] = []
+    run_async(_check_all(settings, url, idle, found))
+    if json:
+        print_json([asdict(each) for each in found])
+    else:
+        width = max(len(each.name) for each in found)
+        for each in found:
+            click.echo(f"{each.status:8} {each.name:{width}}  {each.detail}")
+            if each.fix:
+                click.echo(f"{'':8} {'':{width}}  -> {each.fix}")
+    if any(each.status == "error" for each in found):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,163 @@
+"""What the proxies in front of a gateway do to its streams: `gai-fast doctor --url`.
+
+`GET /probe` of the gateway sends events of known timing, a silence, and a last event (`server/probe.py`). What arrives
+shows whether a proxy holds events back, compresses them, or cuts a silent stream.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.probe import EVENTS
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from gai_fast.cli.doctor import Check
+
+_EVENT: Final = re.compile(rb"^data: ?\{\"number\":(\d+)\}$", re.M)
+_GZIP: Final = 31
+"""zlib's `wbits` for gzip."""
+
+_UNBUFFERED: Final = (
+    "nginx: proxy_buffering off, and neither proxy_ignore_headers nor proxy_hide_header of X-Accel-Buffering; "
+    "Caddy: flush_interval -1 in reverse_proxy; Cloudflare: no cache rule and no transformation for this path; "
+    "ALB: does not buffer, but a Lambda or WAF body inspection behind it does"
+)
+_UNCOMPRESSED: Final = (
+    "nginx: gzip off, or gzip_types without text/event-stream; Caddy: an encode with a matcher that leaves "
+    "text/event-stream out; Cloudflare: a compression rule that disables it for this path; ALB: does not compress"
+)
+_PATIENT: Final = (
+    "nginx: proxy_read_timeout 300s; Caddy: no read_timeout in transport http; Cloudflare: cuts after 100 s, so keep "
+    "heartbeat below; ALB: idle_timeout.timeout_seconds=300; or a smaller heartbeat in [stream] of the gateway"
+)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What has come of a probe.
+
+    Attributes:
+        coding: Its content coding.
+        arrivals: The time at which each event came, in seconds since the request.
+        ended: The time of its end.
+    """
+
+    coding: str = ""
+    arrivals: list[float] = field(default_factory=list)
+    ended: float = 0.0
+
+
+def findings(answer: Answer, idle: float, heartbeat: float) -> list[Check]:
+    """The checks that an answer allows.
+
+    Args:
+        answer: What has come.
+        idle: Seconds of silence that were asked for.
+        heartbeat: The gateway's `heartbeat`; 0: it sends no keep-alives.
+    """
+    return [_buffering(answer), _compression(answer), _timeout(answer, idle, heartbeat)]
+
+
+def _buffering(answer: Answer) -> Check:
+    from gai_fast.cli.doctor import Check
+
+    sent = (EVENTS - 1) * LIMITS.stream_probe_interval
+    before = answer.arrivals[:EVENTS]
+    took = before[-1] - before[0] if before else 0.0
+    if len(before) < EVENTS or took < sent / 2:
+        arrived = f"{len(before)} of {EVENTS} events arrived within {took:.2f} s" if before else "no event arrived"
+        text = f"a proxy buffers the stream, as with proxy_buffering: {arrived}, sent over {sent:.2f} s"
+        return Check("proxy.buffering", "error", text, _UNBUFFERED)
+    return Check("proxy.buffering", "ok", "each event arrives when it is sent: no proxy_buffering")
+
+
+def _compression(answer: Answer) -> Check:
+    from gai_fast.cli.doctor import Check
+
+    if answer.coding not in ("", "identity"):
+        text = f"a proxy applies compression ({answer.coding}) to the stream, which may hold events back"
+        return Check("proxy.compression", "warning", text, _UNCOMPRESSED)
+    return Check("proxy.compression", "ok", "no compression on the way")
+
+
+def _timeout(answer: Answer, idle: float, heartbeat: float) -> Check:
+    from gai_fast.cli.doctor import Check
+
+    if len(answer.arrivals) > EVENTS:
+        return Check("proxy.timeout", "ok", f"no timeout: a silence of {idle:g} s is survived")
+    silent = max(answer.ended - EVENTS * LIMITS.stream_probe_interval, 0.0)
+    text = f"a timeout of a proxy cuts the stream after about {silent:.0f} s of silence, of {idle:g} s"
+    if 0 < heartbeat < silent:
+        text += f"; the gateway's keep-alives (heartbeat = {heartbeat:g}) come before"
+        return Check("proxy.timeout", "warning", text, _PATIENT)
+    return Check("proxy.timeout", "error", text, _PATIENT)
+
+
+async def check_way(
+    session: aiohttp.ClientSession, url: str | None, idle: float, heartbeat: float, dates: list[str]
+) -> list[Check]:
+    """Asks a gateway for a probe.
+
+    Args:
+        session: For the request.
+        url: The gateway, as its clients reach it; `None`: nothing is asked.
+        idle: Seconds of silence to ask for.
+        heartbeat: As for `findings`.
+        dates: Gets the `Date` header.
+    """
+    import aiohttp
+
+    from gai_fast.cli.doctor import Check
+
+    if url is None:
+        return [Check("proxy", "skipped", "no --url: the proxies in front are not looked at")]
+    answer = Answer()
+    begun = time.monotonic()
+    longest = aiohttp.ClientTimeout(total=idle + EVENTS * LIMITS.stream_probe_interval + LIMITS.doctor)
+    try:
+        async with session.get(
+            f"{url}/probe",
+            params={"idle": f"{idle:.3f}"},
+            headers={"accept": "text/event-stream", "accept-encoding": "gzip"},
+            auto_decompress=False,
+            allow_redirects=False,
+            timeout=longest,
+        ) as response:
+            dates.append(response.headers.get("date", ""))
+            if response.status != 200 or response.content_type != "text/event-stream":
+                return [_no_probe(response.status)]
+            answer.coding = response.headers.get("content-encoding", "").lower()
+            await _read(response.content, answer, begun)
+    except aiohttp.ClientConnectorError:
+        text = "nothing can be connected to there"
+        return [Check("proxy", "error", text, "check --url, and that the proxy is running")]
+    except (aiohttp.ClientError, OSError, zlib.error):
+        answer.ended = time.monotonic() - begun  # it was cut: TimeoutError is an OSError
+    return [Check("proxy", "ok", "the gateway answers"), *findings(answer, idle, heartbeat)]
+
+
+async def _read(content: aiohttp.StreamReader, answer: Answer, begun: float) -> None:
+    """Notes when events come, to the end of the body."""
+    decoder = zlib.decompressobj(_GZIP) if answer.coding == "gzip" else None
+    body = b""
+    async for data in content.iter_any():
+        body += data if decoder is None else decoder.decompress(data, LIMITS.stream_probe_body)
+        if len(body) > LIMITS.stream_probe_body:
+            break  # no probe: the caller sees that events are missing
+        now = time.monotonic() - begun
+        answer.arrivals += [now] * (len(_EVENT.findall(body)) - len(answer.arrivals))
+    answer.ended = time.monotonic() - begun
+
+
+def _no_probe(status: int) -> Check:
+    from gai_fast.cli.doctor import Check
+
+    text = f"GET /probe is answered with status {status}: no gateway of this release, or a proxy keeps the path"
+    return Check("proxy", "error", text, "check --url; a proxy must pass /probe on")

@@ -1,0 +1,128 @@
+"""`GET /probe`: a stream of known timing, by which `gai-fast doctor --url` sees what proxies do to streams.
+
+1. Six small events are sent, `limits.stream_probe_interval` seconds apart. Then nothing is sent for as many seconds as
+   the client asks, no keep-alive either, and then a last event.
+2. The answer has the head of every stream and is never compressed here: a content coding is a proxy's.
+3. It needs no key, so few run at once. It holds no text of anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Final
+
+from gai_fast._impl import encode_sse
+from gai_fast.errors import Error
+from gai_fast.ids import new_stream_id
+from gai_fast.limits import LIMITS
+from gai_fast.net.writer import ResponseWriter
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.replies import StreamHead
+from gai_fast.settings import StreamSettings
+
+EVENTS: Final = 6
+"""Events before the silence; one more follows it."""
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
+_log: Final = logging.getLogger("gai_fast.server")
+
+
+class Probes:
+    """The probes of one worker."""
+
+    def __init__(self) -> None:
+        self._running: set[_Probe] = set()
+        self._is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def begin(self, incoming: Incoming, stream: StreamSettings) -> None:
+        """Begins the answer to a request.
+
+        Args:
+            incoming: The request; `idle` of its query is the silence in seconds.
+            stream: The settings of the response.
+
+        Raises:
+            InvalidRequest: `idle` is no number of seconds, or too large.
+            Overloaded: The server drains, or as many probes as may run.
+        """
+        text = incoming.query.get("idle", "0")
+        if not _SECONDS.fullmatch(text) or float(text) > LIMITS.stream_probe_idle:
+            raise Error(
+                "invalid_request", f"`idle` must be seconds, at most {LIMITS.stream_probe_idle:g}", reason="idle"
+            )
+        if self._is_draining:
+            raise Error("overloaded", "this server is being stopped", reason="draining")
+        if len(self._running) >= LIMITS.stream_probes:
+            text = f"{LIMITS.stream_probes} probes run in this worker: wait for one to end"
+            raise Error("overloaded", text, reason="probes", retry_after_ms=LIMITS.overloaded_ms)
+        probe = _Probe(self._running, incoming)
+        self._running.add(probe)
+        probe.begin(stream, float(text))
+
+    def begin_drain(self) -> None:
+        """Ends every probe, and takes no more."""
+        self._is_draining = True
+        for probe in tuple(self._running):
+            probe.end()
+
+
+class _Probe:
+    """One answer; the `StreamCallbacks` of its transport."""
+
+    def __init__(self, all_: set[_Probe], incoming: Incoming) -> None:
+        self._all = all_
+        self._incoming = incoming
+        self._client = incoming.http.transport
+        self._writer = ResponseWriter(self._client)
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, stream: StreamSettings, idle: float) -> None:
+        """Sends the head, and the events from now on."""
+        incoming = self._incoming
+        self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+        head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
+        self._writer.start(*self._client.commit(head))
+        self._task = asyncio.get_running_loop().create_task(self._run(idle))
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self, idle: float) -> None:
+        for number in range(1, EVENTS + 1):
+            self._push(number)
+            await asyncio.sleep(LIMITS.stream_probe_interval)
+        await asyncio.sleep(idle)
+        self._push(EVENTS + 1)
+
+    def _push(self, number: int) -> None:
+        self._writer.write((encode_sse({"number": number}, event="probe"),))
+        self._writer.flush()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a probe failed: a bug", exc_info=task.exception())
+        self.end()
+
+    def end(self) -> None:
+        """Ends the answer; afterwards it does nothing."""
+        if self not in self._all:
+            return
+        self._all.remove(self)
+        if self._task is not None:
+            self._task.cancel()
+        self._writer.end(())
+        self._client.answered(200)
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        self._all.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """The client is slow; what is left is a few hundred bytes."""
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""

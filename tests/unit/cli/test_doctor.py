@@ -1,0 +1,171 @@
+"""`gai-fast doctor`: the checks of this machine and of upstreams."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.doctor import Check, check_clock, check_descriptors, worst
+from gai_fast.limits import LIMITS
+
+from .conftest import Run
+
+NOW = 1_795_000_000.0
+AT_NOW = "Wed, 18 Nov 2026 11:06:40 GMT"
+
+
+@contextmanager
+def upstream(*statuses: int) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers one request after the other with a status; its URL, and the keys that it got."""
+    left, keys = iter(statuses), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            keys.append(self.headers.get("authorization", ""))
+            self.send_response(next(left))
+            self.send_header("location", "http://127.0.0.1:9/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", keys
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def configure(url: str, provider: str = "openai", **more: str) -> None:
+    keys = {"api_key": '"env:KEY"', **more}
+    lines = [f"{name} = {value}" for name, value in keys.items()]
+    table = ["[[upstream]]", 'name = "it"', f'provider = "{provider}"', f'base_url = "{url}"', *lines]
+    Path("gai-fast.toml").write_text("\n".join(table))
+
+
+def checks(run: Run, code: int = 0) -> dict[str, dict[str, str]]:
+    result = run("doctor", "--json", env={"KEY": "sk-hidden", "OTHER": "sk-secret"})
+    assert result.exit_code == code, result.output
+    assert "sk-" not in result.output
+    return {check["name"]: check for check in json.loads(result.output)}
+
+
+@pytest.mark.parametrize(
+    ("hard", "status"), [(64, "error"), (255, "error"), (256, "warning"), (4095, "warning"), (4096, "ok")]
+)
+def test_few_descriptors_are_told(hard: int, status: str) -> None:
+    check = check_descriptors(hard)
+    assert (check.name, check.status) == ("limit", status)
+    assert ("LimitNOFILE" in check.fix) == (status != "ok")
+
+
+@pytest.mark.parametrize(
+    ("dates", "offset", "status"),
+    [
+        ([AT_NOW], 0, "ok"),
+        ([AT_NOW], 59, "ok"),
+        ([AT_NOW], 61, "warning"),
+        ([AT_NOW], -61, "warning"),
+        (["Wed, 18 Nov 2020 11:06:40 GMT", AT_NOW], 0, "ok"),
+        (["", "x", "\udcff", "Wed, 18 Nov 99999 11:06:40 GMT"], 0, "skipped"),
+        ([], 0, "skipped"),
+    ],
+)
+def test_the_clock_is_compared_with_the_nearest_of_servers(dates: list[str], offset: int, status: str) -> None:
+    check = check_clock(dates, NOW + offset)
+    assert check.status == status
+    assert ("NTP" in check.fix) == (status == "warning")
+
+
+def test_several_checks_are_one_with_the_worst_status_and_each_fix_once() -> None:
+    one, two = Check("a", "ok", "1"), Check("a", "error", "2", "do")
+    assert worst("a", [one, two, two], "") == Check("a", "error", "1; 2; 2", "do")
+    assert worst("a", [], "none") == Check("a", "skipped", "none")
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [(200, "ok"), (302, "error"), (401, "error"), (403, "error"), (404, "warning"), (500, "error")],
+)
+def test_an_upstream_is_judged_by_the_status_of_its_models(run: Run, status: int, result: str) -> None:
+    with upstream(status) as (url, keys):
+        configure(url)
+        check = checks(run, code=int(result == "error"))["upstream.it"]
+    assert (check["status"], f"status {status}" in check["detail"]) == (result, True)
+    assert keys == ["Bearer sk-hidden"]
+
+
+def test_each_of_several_keys_is_tried(run: Run) -> None:
+    with upstream(200, 429) as (url, keys):
+        configure(url, api_key='["env:KEY", "env:OTHER"]')
+        check = checks(run)["upstream.it"]
+    assert sorted(keys) == ["Bearer sk-hidden", "Bearer sk-secret"]
+    assert check["status"] == "warning"
+    assert "key 2: " in check["detail"]
+
+
+def test_an_upstream_without_a_list_of_models_is_skipped_with_the_reason(run: Run) -> None:
+    configure("http://127.0.0.1:9", "perplexity")
+    check = checks(run)["upstream.it"]
+    assert check["status"] == "skipped"
+    assert "perplexity has no request that costs nothing" in check["detail"]
+
+
+def test_one_that_hangs_is_waited_for_as_long_as_the_limit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    former = LIMITS.doctor
+    object.__setattr__(LIMITS, "doctor", 0.2)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts, nobody answers
+            configure(f"https://127.0.0.1:{server.getsockname()[1]}")
+            found = checks(run, code=1)
+    finally:
+        object.__setattr__(LIMITS, "doctor", former)
+    assert found["upstream.it"]["detail"] == "no answer within 0.2 s"
+    assert found["tls"]["detail"] == "127.0.0.1: no handshake within 0.2 s"
+
+
+def test_one_that_is_not_there_or_speaks_no_tls_is_an_error_without_the_proxys_password(run: Run) -> None:
+    with upstream() as (url, _):
+        configure(url.replace("http:", "https:"))
+        assert checks(run, code=1)["tls"]["status"] == "error"
+    configure("http://127.0.0.1:9", proxy='"http://me:sk-password@127.0.0.1:9"')
+    found = checks(run, code=1)
+    assert found["upstream.it"]["status"] == "error"
+    assert found["dns"]["status"] == "skipped"
+
+
+def test_a_name_that_is_unknown_is_an_error_of_dns(run: Run) -> None:
+    configure("http://nowhere.invalid")
+    assert "nowhere.invalid: " in checks(run, code=1)["dns"]["detail"]
+
+
+def test_text_has_a_line_for_each_check_and_one_for_each_fix(run: Run) -> None:
+    result = run("doctor")
+    lines = result.output.splitlines()
+    assert [line.split()[1] for line in lines if "->" not in line] == [
+        "limit",
+        "clock",
+        "dns",
+        "tls",
+        "upstream",
+        "proxy",
+    ]
+    assert result.exit_code == 0
+
+
+def test_a_wrong_configuration_is_exit_code_2(run: Run) -> None:
+    Path("gai-fast.toml").write_text("[server]\nprot = 1\n")
+    assert run("doctor").exit_code == 2
+    assert run("doctor", "--idle", "301").exit_code == 2
+    assert run("doctor", "--idle", "nan").exit_code == 2
