@@ -265,9 +265,9 @@ def _url(context: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @json_option
 def command(config_path: Path | None, url: str | None, idle: float, json: bool) -> None:
-    """Look for what keeps a gateway from working well, and say how to mend it.
+    """Find faults of the machine, the upstreams, the proxies.
 
-    Exit code 1: something is wrong.
+    Each has what mends it. Exit code 1: there is an error.
     """
     from gai_fast.cli.serve import run_async
 
