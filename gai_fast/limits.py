@@ -1028,6 +1028,9 @@ class Limits:
     doctor: float = 10.0
     """Seconds that `gai-fast doctor` waits for each answer."""
 
+    local_server: float = 0.5
+    """Seconds in which a model server on this machine answers `config init`: it lists its models in milliseconds."""
+
     stream_probe_body: int = 64 * KIB
     """Bytes of a probe's answer that the doctor reads: a probe has 300, whatever else answers has more."""
 

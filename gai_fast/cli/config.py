@@ -47,19 +47,31 @@ def command() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
 @option("--force", is_flag=True, envvar="GAI_FAST_CONFIG_INIT_FORCE", help="Overwrite the file.")
 def init(file: Path, force: bool) -> None:
-    """Write a commented configuration for the keys in the environment."""
+    """Write a configuration for the keys and local servers here.
+
+    The keys are those of the environment; the servers are asked on their usual ports.
+    """
+    from gai_fast.cli.local_upstreams import find_local_upstreams
+    from gai_fast.cli.serve import run_async
+
     try:
         found = read(None)
     except ConfigError as problem:
         raise ConfigFailure(str(problem)) from None
+    upstreams = list(found.upstreams)
+
+    async def look() -> None:
+        upstreams.extend(await find_local_upstreams([table["name"].value for table in found.upstreams]))
+
+    run_async(look())
     try:
         with file.open("w" if force else "x", encoding="utf-8") as target:
-            target.write(starter(found.upstreams))
+            target.write(starter(upstreams))
     except FileExistsError:
         raise ConfigFailure(f"{file} exists: --force overwrites it") from None
     except OSError as problem:
         raise Failure(f"cannot write {file}: {problem.strerror}") from None
-    names = [table["name"].value for table in found.upstreams]
+    names = [table["name"].value for table in upstreams]
     click.echo(f"wrote {click.format_filename(file)}, with {', '.join(names) or 'an example'}")
 
 

@@ -92,6 +92,8 @@ class API(ABC):
     """The usual environment variable of the credential; empty: none."""
     host_variable: ClassVar[str] = ""
     """The environment variable from which the provider's own SDK reads its address; empty: none."""
+    local_servers: ClassVar[Mapping[str, str]] = {}
+    """The usual `base_url` of servers of this API that people run on their own machine, by a name for each."""
     path: ClassVar[str] = ""
     """The path of requests below `base_url`."""
     recording: ClassVar[str] = ""

@@ -44,6 +44,7 @@ from gai_fast.request import (
 )
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
+_ADDRESS: Final = "http://127.0.0.1:11434"
 _HERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 """The addresses of a server that listens on all of them."""
 
@@ -56,7 +57,8 @@ class _Ollama(API):
 
     provider = "ollama"
     framing = "ndjson"
-    base_url = "http://127.0.0.1:11434"
+    base_url = _ADDRESS
+    local_servers: ClassVar = {"ollama": _ADDRESS}
     host_variable = "OLLAMA_HOST"
     models_path = "/api/tags"
     lacks = frozenset({"metadata"})

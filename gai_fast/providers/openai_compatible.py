@@ -10,7 +10,7 @@ others. What they add to the dialect:
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.providers._base import API, Target
@@ -28,6 +28,7 @@ class Compatible(ChatAPI):
     """`base_url` is that for the OpenAI SDK, which usually ends in `/v1`; there is no default."""
 
     provider = _PROVIDER
+    local_servers: ClassVar = {"lm-studio": "http://127.0.0.1:1234/v1", "vllm": "http://127.0.0.1:8000/v1"}
 
     def adapter(self, model: str | None = None) -> CompatibleAdapter:
         return CompatibleAdapter(self, model)

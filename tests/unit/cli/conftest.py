@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gai_fast.cli import main
+from gai_fast.cli import local_upstreams, main
 
 Run = Callable[..., Result]
 
@@ -24,6 +24,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_local_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found of what runs on the machine of the tests."""
+    monkeypatch.setattr(local_upstreams, "usual_places", list)
 
 
 @pytest.fixture(autouse=True)
