@@ -360,7 +360,7 @@ class Attempts:
             self._shorten(error)
             return None
         self.close_exchange()
-        self._asked_at = math.inf
+        self._asked_at = self.hedge_at = math.inf  # a hedge needs a request that is under way
         spec, continued, delay = planned
         self._next = spec, continued
         return delay

@@ -255,6 +255,29 @@ def test_where_both_fail_other_targets_are_asked() -> None:
     assert two.stream.runner.ends == ["finished"]
 
 
+def test_while_a_retry_is_awaited_there_is_nothing_to_hedge() -> None:
+    stream = hedged()
+    patient = dataclasses.replace(stream.model.upstream, retries=1)
+    targets = tuple(
+        dataclasses.replace(one, upstream=patient) if one.id == "a" else one for one in stream.model.targets
+    )
+    stream.spec.model = dataclasses.replace(stream.model, upstream=patient, targets=targets)
+    stream.runner.balancer = Balancer(stream.spec.model, random.Random(1))
+    stream.start()
+    stream.time.advance(1.9)
+    session = stream.session
+    session.head_received(503, {})
+    session.body_received(b"busy")
+    session.exchange_ended(None)
+    stream.time.advance(0.3)
+    assert (stream.runner.hedges, len(stream.runner.asked)) == ([], 1)
+    stream.time.advance(0.3)
+    end(session)
+    stream.time.advance(5)
+    assert [spec.model.upstream.name for spec in stream.runner.asked] == ["a", "a"]
+    assert [event["type"] for event in stream.output.events] == ["start", "text.delta", "finish", "done"]
+
+
 def test_where_the_first_runs_into_its_time_limit_the_second_goes_on() -> None:
     two = Two()
     two.stream.time.advance(58)
