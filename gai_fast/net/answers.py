@@ -287,10 +287,12 @@ class SharedAnswer:
 
     Attributes:
         role: Where the answer of the attempt under way comes from.
+        upstream: The name of the upstream that was asked for it.
     """
 
     def __init__(self, answers: Answers, caller: str, new_id: Callable[[], str]) -> None:
         self.role: Role = "miss"
+        self.upstream = ""
         self._answers = answers
         self._whose = "" if answers.settings.scope == "all" else caller
         self._is_paced = answers.settings.pace == "recorded"
@@ -344,6 +346,7 @@ class SharedAnswer:
         is_paced = is_kept and self._is_paced
         reader = SharedReader(log, receiver, call, self._answers.loop, is_paced=is_paced, is_stale=is_kept)
         self._reader = reader
+        self.upstream = first_line(log).upstream
         return *_parts(log, spec), reader
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
@@ -373,6 +376,7 @@ class SharedAnswer:
         """Begins a call."""
         self.role, self._reader = "miss", None
         answers, upstream = self._answers, spec.model.upstream
+        self.upstream = upstream.name
         stream_id = self._new_id() if claimed is None else claimed[1]
         try:
             call = answers.begin(key, LogHeader(stream_id, _owner(self._whose), spec.model.name, CALLS, "ndjson"))

@@ -36,6 +36,7 @@ class Remainder:
     role: Role = "miss"
 
     def __init__(self, call: SharedCall, left: StreamMetrics, read: Callable[[Receiver], Asked]) -> None:
+        self.upstream = left.upstream
         self._call = call
         self._left = left
         self._read = read

@@ -163,6 +163,12 @@ class Session:
 
     # -- attempts --
 
+    @property
+    def _answering(self) -> str:
+        """The name of the upstream whose answer it is: that of a shared one may be another target of the model."""
+        spec = self.attempts.spec
+        return spec.model.upstream.name if spec.sharing is None else spec.sharing.upstream
+
     def _make_relay(self, adapter: Adapter, translate: Translate) -> Relay:
         spec = self.attempts.spec
         return Relay(
@@ -172,7 +178,7 @@ class Session:
             frames=spec.frames,
             chain=spec.chain,
             stream_id=self.stream_id,
-            upstream=spec.model.upstream.name,
+            upstream=self._answering,
             on_malformed=self._stream.on_malformed,
             translate=translate,
             prompt_characters=spec.prompt_characters,
@@ -186,7 +192,7 @@ class Session:
         upstream, sharing = self.attempts.upstream, self.attempts.spec.sharing
         provider = upstream.provider.partition(":")[0]
         is_free = sharing is not None and sharing.role != "miss"
-        self._bill.begin(provider, upstream.name, self.attempts.price, is_free=is_free)
+        self._bill.begin(provider, self._answering, self.attempts.price, is_free=is_free)
 
     def _use_output(self, former: Output) -> None:
         """Writes to the output of the attempt's spec from now on, where that is another one than before."""
@@ -238,7 +244,7 @@ class Session:
                 self._delivery.output,
                 deltas=self._deltas(),
                 frames=spec.frames,
-                upstream=spec.model.upstream.name,
+                upstream=self._answering,
                 translate=translate,
                 continued=continued,
             )
@@ -512,7 +518,7 @@ class Session:
             finish_reason=end.get("finish_reason"),
             usage=usage,
             provider=end.get("provider") or upstream.provider.partition(":")[0],
-            upstream=upstream.name,
+            upstream=self._answering,
             model=self._model,
             answered_by=end.get("model", ""),
             endpoint=spec.endpoint,

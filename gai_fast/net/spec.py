@@ -74,6 +74,10 @@ class Sharing(Protocol):
     def role(self) -> Role:
         """Where the answer of the attempt comes from."""
 
+    @property
+    def upstream(self) -> str:
+        """The name of the upstream that was asked for it."""
+
     def finds(self, spec: StreamSpec) -> bool:
         """Whether an attempt needs no call of its own, so that the upstream's breaker does not matter."""
 

@@ -110,29 +110,33 @@ class ModelCounts:
         return {"in": self.bytes_in, "out": self.bytes_out}
 
     def add(self, metrics: StreamMetrics) -> None:
-        """Counts one stream."""
+        """Counts one stream. The upstream's part of a shared answer was counted with the stream that asked for it."""
         self.first_token.observe(metrics.time_to_first_token)
+        self.duration.observe(metrics.duration)
+        self.overhead.observe(metrics.gateway_overhead)
+        if metrics.cache is None or not metrics.is_shared:
+            self._add_upstream(metrics)
+        deltas: int = metrics.deltas
+        self.deltas += deltas
+        self.others += max(0, metrics.events - deltas)
+        self.bytes_out += metrics.bytes_out
+        self.disconnects += metrics.outcome == "disconnected"
+        self.retries += metrics.retries
+        self.fallbacks += metrics.fallbacks
+
+    def _add_upstream(self, metrics: StreamMetrics) -> None:
         self.upstream_first_token.observe(metrics.upstream_time_to_first_token)
         gaps, paused, usage = metrics.gaps, metrics.backpressure, metrics.usage
         if gaps is not NO_GAPS:
             self.gaps.merge(gaps, metrics.gap_sum)
-        self.duration.observe(metrics.duration)
-        self.overhead.observe(metrics.gateway_overhead)
         if paused:
             self.backpressure.observe(paused)
         if usage:
             for key, count in usage.items():
                 kind = _TOKENS.get(key)
-                if count and kind is not None:
-                    self.tokens[kind] = self.tokens.get(kind, 0) + count
-        deltas: int = metrics.deltas
-        self.deltas += deltas
-        self.others += max(0, metrics.events - deltas)
+                if count and kind is not None:  # an upstream may say any number
+                    self.tokens[kind] = self.tokens.get(kind, 0) + min(count, LIMITS.priced_tokens)
         self.bytes_in += metrics.bytes_in
-        self.bytes_out += metrics.bytes_out
-        self.disconnects += metrics.outcome == "disconnected"
-        self.retries += metrics.retries
-        self.fallbacks += metrics.fallbacks
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -520,6 +520,25 @@ async def test_the_targets_of_a_model_share_its_answers(net: Net) -> None:
 
 
 @on_uvloop
+async def test_a_shared_answer_names_the_target_that_was_asked(net: Net) -> None:
+    mock = await net.mock(deltas=2)
+    gateway = await net.gateway(mock, cache=KEPT)
+    settings = gateway.running.engine.settings
+    model = settings.models["m"]
+    targets = tuple(
+        TargetSettings(dataclasses.replace(model.upstream, name=name), "mock") for name in ("one", "two", "three")
+    )
+    spread = dataclasses.replace(model, upstream=targets[0].upstream, id="mock", targets=targets)
+    gateway.running.service.use(dataclasses.replace(settings, models={**settings.models, "m": spread}))
+    sink = Figures()
+    gateway.running.engine.sinks.append(sink)
+    answers = [await ask(gateway) for _ in range(4)]
+    named = {each.events[0]["provider_metadata"]["upstream"] for each in answers}
+    assert len(named) == 1
+    assert {each.upstream for each in sink.all} == named
+
+
+@on_uvloop
 async def test_usage_that_a_client_asks_for_is_repeated(net: Net) -> None:
     mock = await net.mock(deltas=3)
     gateway = await net.gateway(mock, cache=KEPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gai_fast.limits import LIMITS
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.money import Charge
 from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, OTHER, Histogram, StreamCounts
@@ -105,3 +106,22 @@ def test_all_figures_of_a_model_are_added_up() -> None:
     assert model.events == {"delta": 12, "other": 6}
     assert model.bytes == {"in": 140, "out": 160}
     assert (model.disconnects, model.retries, model.fallbacks) == (1, 1, 2)
+
+
+def test_a_shared_answer_is_no_work_of_the_upstream() -> None:
+    counts = StreamCounts(["m"])
+    about = {"upstream_time_to_first_token": 0.5, "gaps": (1,) * (len(GAP_BOUNDS) + 1), "gap_sum": 1.0, "bytes_in": 9}
+    for cache in (None, "miss", "joined", "hit"):
+        counts.stream_ended(
+            stream(cache=cache, usage={"input_tokens": 7}, time_to_first_token=0.5, bytes_out=4, **about)
+        )
+    counted = counts.models["p", "m"]
+    assert (counted.tokens["input"], counted.bytes, counted.gaps.sum) == (14, {"in": 18, "out": 16}, 2.0)
+    assert (sum(counted.upstream_first_token.counts), sum(counted.first_token.counts)) == (2, 4)
+
+
+def test_an_absurd_number_of_tokens_leaves_counts_that_workers_can_tell() -> None:
+    counts = StreamCounts(["m"])
+    counts.stream_ended(stream(usage={"input_tokens": 2**80, "output_tokens": 3}))
+    tokens = counts.models["p", "m"].tokens
+    assert (tokens["input"], tokens["output"]) == (LIMITS.priced_tokens, 3)
