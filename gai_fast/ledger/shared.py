@@ -417,7 +417,7 @@ class SharedLedger(Ledger):
         """Gives back what nobody uses, and forgets keys that have nothing."""
         now = self._clock()
         for name, key in [*self._keys.items()]:
-            if key.is_idle:
+            if key.is_idle and self._unsent is None:  # the answer to that may let the key keep something
                 del self._keys[name]
             elif now - key.told_at > LIMITS.ledger_idle:
                 if now - key.used_at > LIMITS.ledger_idle:
@@ -447,10 +447,10 @@ class SharedLedger(Ledger):
         self._kept_until = began + LIMITS.ledger_gone / 2
         if answers is not None:
             self._take(batch, answers)
-        else:  # it was taken before
+        else:  # it was taken before, and what the answer let this worker keep is not known: the next report tells
             for key, asks in batch.asks:
                 key.asks += asks
-                key.is_dirty = key.is_dirty or bool(asks)
+                key.is_dirty = True
         if any(key.asks for key in self._keys.values()):
             self._wake.set()
 
@@ -471,7 +471,7 @@ class SharedLedger(Ledger):
             if waiting:
                 key.spare = [0, 0, 0, 0]
             requests, tokens, streams, spend = (max(0, each) for each in key.spare)
-            age = now - key.used_at if key.requests else 0.0
+            age = now - key.used_at if key.requests > 0 else 0.0
             questions = [
                 Ask(each.tokens, now - each.asked, now - each.asked >= LIMITS.ledger_recall) for each in waiting
             ]
@@ -537,7 +537,8 @@ class SharedLedger(Ledger):
         if self._unsent is not None:
             for key, asks in self._unsent.asks:
                 key.asks += [each for each in asks if not each.future.done()]
-            self._unsent = _without_asks(self._unsent)
+            if self._flight is None:  # else an answer may yet come, whose verdicts must be taken back
+                self._unsent = _without_asks(self._unsent)
         for key in self._keys.values():
             key.give_back()
             asks, key.asks = key.asks, []

@@ -253,6 +253,35 @@ async def test_a_store_that_hangs_is_one_that_fails() -> None:
         assert on.home.state("ann").live == 1
 
 
+@pytest.mark.parametrize("fails_open", [True, False])
+async def test_an_answer_that_comes_too_late_counts_for_nothing(
+    fails_open: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store was slow, and has admitted a request that was decided on without it meanwhile."""
+    async with site(1, fails_open=fails_open) as on:
+        caller = key(requests_per_minute=10, tokens_per_minute=1000, streams=10)
+        on.ways[0].gate.clear()
+        assert await taken(on[0], caller, "a", 100) == ("" if fails_open else "store")
+        on.ways[0].gate.set()
+        await until(lambda: on[0].problem is None)
+        assert await taken(on[0], caller, "b", 100) == ""
+        state = on.home.state("ann")
+        assert [round(rate.used(1000.0)) for rate in state.rates] == ([2, 200] if fails_open else [1, 100])
+        assert state.live == (2 if fails_open else 1)
+        assert on.ways[0].exchanges >= 2
+    assert "a bug" not in caplog.text
+
+
+async def test_a_stream_that_only_a_lost_answer_admitted_is_given_back() -> None:
+    """The home has counted a stream, and lets the worker keep a part; the worker has refused the request."""
+    async with site(2, fails_open=False) as on:
+        caller = key(requests_per_minute=16_000, streams=1)
+        on.ways[0].loses = 1
+        assert await taken(on[0], caller, "first") == "store"
+        await until(lambda: on[0].problem is None and not on.home.state("ann").holders)
+        assert await taken(on[1], caller, "second") == ""
+
+
 async def test_a_bug_of_ours_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
     async with site(1) as on:
         broken, on.ways[0].home = on.ways[0].home, None  # type: ignore[assignment]  # any bug
