@@ -3,12 +3,17 @@
 Owns the form of a line: the client's address, method, path, status, seconds and request id, the caller where it has a
 key, and of a stream its figures as one JSON object; as JSON, a field for each. A query string is never logged: it
 may hold a prompt.
+
+A durable stream may go on when the answer to its request has ended: its client has left, or it was started without one.
+Then the line of the answer is that of a request, with the stream's id and without figures, and the stream has a line of
+its own at its end.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Container
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
@@ -26,37 +31,90 @@ LEFT: Final = 499
 """The status of a client that left before its answer was complete, as in nginx's log."""
 
 
-def log_request(http: HTTPRequest, status: int, forwarding: Forwarding) -> None:
-    """Logs the answer to a request whose head could be read.
+class AccessLog:
+    """The lines of one service. A `MetricsSink`.
+
+    Args:
+        running: The ids of the streams that run.
+    """
+
+    def __init__(self, running: Container[str] = ()) -> None:
+        self._running = running
+        self._left: dict[str, _Line] = {}  # by stream: the answers whose streams go on
+
+    def request_ended(self, http: HTTPRequest, status: int, forwarding: Forwarding) -> None:
+        """Logs the answer to a request whose head could be read.
+
+        Args:
+            http: The request.
+            status: The HTTP status of the answer, or `LEFT`.
+            forwarding: The proxies that are believed whose request it is.
+        """
+        if _log.isEnabledFor(logging.INFO):
+            metrics = http.metrics if http.started is None else http.started()
+            line = _Line(http, status, forwarding.client(http.transport.remote, http.headers))
+            seconds = time.monotonic() - http.began
+            if metrics is not None and metrics.stream_id in self._running:
+                self._left[metrics.stream_id] = line
+                line.write(seconds, None, metrics.stream_id)
+            else:
+                line.write(seconds, metrics)
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        """Logs a stream that has gone on without its request."""
+        line = self._left.pop(metrics.stream_id, None)
+        if line is not None:
+            line.write(metrics.duration, metrics)
+
+
+class _Line:
+    """What a line tells of a request. Keeps nothing else of it: its body may be large.
 
     Args:
         http: The request.
-        status: The HTTP status of the answer, or `LEFT`.
-        forwarding: The proxies that are believed whose request it is.
+        status: The HTTP status of its answer, or `LEFT`.
+        remote: The client's address.
     """
-    if _log.isEnabledFor(logging.INFO):
-        seconds = time.monotonic() - http.began
-        path = http.target.partition("?")[0]
-        remote = forwarding.client(http.transport.remote, http.headers)
-        metrics = http.metrics
-        line = f"{remote} {http.method} {path!r} {status} {seconds:.3f} {http.request_id}"
-        if http.caller != ANONYMOUS:
-            line += f" {http.caller}"
+
+    __slots__ = ("_caller", "_code", "_method", "_path", "_remote", "_request_id", "_status")
+
+    def __init__(self, http: HTTPRequest, status: int, remote: str) -> None:
+        self._remote = remote
+        self._method = http.method
+        self._path = http.target.partition("?")[0]
+        self._status = status
+        self._request_id = http.request_id
+        self._caller = http.caller
+        self._code = None if http.refused is None else http.refused[1]
+
+    def write(self, seconds: float, metrics: StreamMetrics | None, stream_id: str = "") -> None:
+        """Logs the line.
+
+        Args:
+            seconds: From the request to the end of the answer, or of the stream.
+            metrics: The figures of the stream that has ended; `None`: none has.
+            stream_id: The stream that goes on; empty: none does.
+        """
+        line = f"{self._remote} {self._method} {self._path!r} {self._status} {seconds:.3f} {self._request_id}"
+        if self._caller != ANONYMOUS:
+            line += f" {self._caller}"
 
         def text() -> str:
             return line if metrics is None else f"{line} {encode_json(log_fields(metrics)).decode()}"
 
         fields: dict[str, Any] = {
             "msg": "request" if metrics is None else "stream",
-            "method": http.method,
-            "path": path,
-            "status": status,
-            "request_id": http.request_id,
-            "client_ip": remote,
-            "key": http.caller,
+            "method": self._method,
+            "path": self._path,
+            "status": self._status,
+            "request_id": self._request_id,
+            "client_ip": self._remote,
+            "key": self._caller,
             "dur_ms": round(seconds * 1e3, 3),
-            "error_code": None if http.refused is None else http.refused[1],
+            "error_code": self._code,
         }
+        if stream_id:
+            fields["stream_id"] = stream_id
         if metrics is not None:
             fields.update(_stream_fields(metrics))
         _log.info(Entry(fields, text))

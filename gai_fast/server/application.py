@@ -30,7 +30,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
-from gai_fast.server.access_log import LEFT
+from gai_fast.server.access_log import LEFT, AccessLog
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, body_too_large
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
@@ -93,7 +93,8 @@ class Service:
         self.guards = guards
         self._spend = SpendSink(engine.ledger)
         engine.ledger.use(settings.keys, settings.prices.currency)
-        engine.sinks += [metrics, self._spend]
+        self._access_log = AccessLog(engine.streams)
+        engine.sinks += [metrics, self._spend, self._access_log]
         self._memory: MemoryWatch | None = None
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
@@ -109,6 +110,7 @@ class Service:
         self.router.limits_of = self.streams.quotas.headers
         self.router.telemetry = engine.telemetry
         self.router.scheme = settings.server.scheme
+        self.router.access_log = self._access_log
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
@@ -158,7 +160,7 @@ class Service:
             memory.close()
         if self.engine.guards is self.guards:
             self.engine.guards = None
-        for sink in (self.metrics, self._spend):
+        for sink in (self.metrics, self._spend, self._access_log):
             if sink in self.engine.sinks:
                 self.engine.sinks.remove(sink)
 

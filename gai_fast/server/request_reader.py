@@ -36,6 +36,7 @@ class HTTPRequest:
         key: The caller's, set by the router; `None` where none is needed.
         began: Monotonic seconds at its last byte.
         metrics: The figures of the stream that answered it, once that has ended.
+        started: The figures so far of the stream that it has started and does not follow; `None`: there is none.
         trace: What is exported of it; `None`: nothing is.
         refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
         action: The action of an admin that it asks for, and what that concerns: for the audit log.
@@ -53,6 +54,7 @@ class HTTPRequest:
         "metrics",
         "refused",
         "request_id",
+        "started",
         "target",
         "trace",
         "transport",
@@ -79,6 +81,7 @@ class HTTPRequest:
         self.key: KeySettings | None = None
         self.began = 0.0
         self.metrics: StreamMetrics | None = None
+        self.started: Callable[[], StreamMetrics | None] | None = None
         self.trace: Trace | None = None
         self.refused: tuple[str, str] | None = None
         self.action: tuple[str, str] | None = None

@@ -17,7 +17,7 @@ from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
 from gai_fast.limits import LIMITS
 from gai_fast.otel.trace import Answered, Parent, Trace
-from gai_fast.server.access_log import log_request, log_unreadable
+from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, is_preflight, preflight
 from gai_fast.server.audit import audit
@@ -181,6 +181,7 @@ class Router:
         limits_of: As for `Incoming`.
         telemetry: Traces requests; `None`: they are not traced.
         scheme: `http` or `https`, of the server's URL.
+        access_log: Has a line for each request.
     """
 
     def __init__(
@@ -196,6 +197,7 @@ class Router:
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self.telemetry: Telemetry | None = None
         self.scheme = "http"
+        self.access_log = AccessLog()
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
@@ -294,7 +296,7 @@ class Router:
 
         Args:
             http: The request; its head could be read.
-            status: As for `log_request`.
+            status: As for `AccessLog.request_ended`.
         """
         if http.metrics is not None:
             # Positional, because the counts have an interpreted subclass: keywords would be packed for each request.
@@ -306,7 +308,7 @@ class Router:
             action, target = http.action
             key = None if http.key is None else http.key.name
             audit(action, key, self.client(http) or None, target or None, status)
-        log_request(http, status, self._forwarding)
+        self.access_log.request_ended(http, status, self._forwarding)
         if http.trace is not None:
             self._end_trace(http, http.trace, status)
 

@@ -115,6 +115,7 @@ class StreamRoutes:
         def begin() -> Publication:
             publication = self._publish(spec, context)
             publication.await_follower()
+            incoming.http.started = publication.metrics
             return publication
 
         more = alone(self._engine, incoming, spec.model)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.mock import Mock
+from gai_fast.cli.mock import Fault, Mock
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import Server, serving
 
@@ -90,6 +90,34 @@ async def test_each_stream_has_one_line_at_its_end(net: Net, folder: Path, worke
     assert requests[1]["path"].startswith("/%0a%7b")
     assert "?" not in requests[1]["path"]
     assert not [line for line in lines if line.get("action") == "forged"]
+
+
+async def test_a_durable_stream_has_its_line_at_its_own_end(net: Net, folder: Path) -> None:
+    mock: Mock = await net.mock(deltas=5, fault=Fault.parse("stall@3"))
+    (folder / "gai-fast.toml").write_text(CONFIG.format(url=mock.url))
+    key = {"authorization": "Bearer sk-canary-0123456789"}
+    ask = {**QUERY, "model": "m", "resumable": True}
+    async with serving(net, folder) as server:
+        client = await server.connect()
+        client.request("POST", "/api/v1/stream", ask, key)
+        left = await client.response()
+        await left.until(b"text.delta")
+        client.close()
+        started = await server.ask("POST", "/api/v1/streams", {**QUERY, "model": "m"}, key)
+        assert started.status == 202
+        answered = json.loads(await server.said('"status":499'))
+        ids = [left.headers["x-gai-stream-id"], started.json["id"]]
+        for stream_id in ids:
+            assert (await server.ask("DELETE", f"/api/v1/streams/{stream_id}", None, key)).status == 202
+        lines = [answered, *await lines_of(server)]
+    streams = [line for line in lines if line["msg"] == "stream"]
+    assert [(line["stream_id"], line["status"], line["outcome"]) for line in streams] == [
+        (ids[0], 499, "cancelled"),
+        (ids[1], 202, "cancelled"),
+    ]
+    assert all(set(line) >= STREAM for line in streams)
+    requests = [(line["stream_id"], line["status"]) for line in lines if "stream_id" in line and line not in streams]
+    assert requests == [(ids[0], 499), (ids[1], 202)]
 
 
 async def test_a_reload_has_an_audit_line_whatever_the_access_log_is(net: Net, folder: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from gai_fast.metrics import StreamMetrics
-from gai_fast.server.access_log import log_request, log_unreadable
+from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.log_format import JSONFormatter
 from gai_fast.settings import KeySettings
@@ -18,10 +18,10 @@ from tests.unit.server.requests import http
 def test_the_access_log_has_no_query(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("GET", "/here?key=secret")
     asked.request_id = "abc"
-    log_request(asked, 200, NOBODY)
+    AccessLog().request_ended(asked, 200, NOBODY)
     assert caplog.records == []
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NOBODY)
     (record,) = caplog.records
     words = record.getMessage().split()
     assert words[:4] == ["192.0.2.1", "GET", "'/here'", "200"]
@@ -32,7 +32,7 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
     asked = http("GET", "/here")
     asked.metrics = StreamMetrics(duration=1.0)
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NOBODY)
     (record,) = caplog.records
     assert record.getMessage().endswith("}")
 
@@ -41,9 +41,9 @@ def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixtur
     asked = http("GET", "/here")
     asked.request_id, asked.key = "abc", KeySettings("alice", ())
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NOBODY)
         asked.metrics = StreamMetrics(duration=1.0)
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NOBODY)
     whole, stream = (record.getMessage() for record in caplog.records)
     assert whole.endswith(" abc alice")
     assert " abc alice {" in stream
@@ -52,8 +52,8 @@ def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixtur
 def test_the_client_behind_a_proxy_stands_in_its_line(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("GET", "/here", {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"})
     with caplog.at_level(logging.INFO, "gai_fast.access"):
-        log_request(asked, 200, Forwarding(("192.0.2.0/24",)))
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, Forwarding(("192.0.2.0/24",)))
+        AccessLog().request_ended(asked, 200, NOBODY)
     behind, straight = (record.getMessage().split()[0] for record in caplog.records)
     assert (behind, straight) == ("198.51.100.7", "192.0.2.1")
 
@@ -69,7 +69,7 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
     asked = http("POST", "/here?prompt=secret")
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         asked.metrics = StreamMetrics(duration=1.0)
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NOBODY)
         usage = {"input_tokens": 3, "output_tokens": 4, "source": "provider"}
         asked.metrics = StreamMetrics(
             duration=1.0,
@@ -80,7 +80,7 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
             currency="USD",
             code="network",
         )
-        log_request(asked, 200, NOBODY)
+        AccessLog().request_ended(asked, 200, NOBODY)
         log_unreadable("192.0.2.1", 400, "our-id")
     empty, full, unreadable = (json.loads(JSONFormatter().format(record)) for record in caplog.records)
     assert empty.keys() == full.keys()
@@ -91,3 +91,35 @@ def test_as_json_a_stream_has_all_fields_also_those_without_a_value(caplog: pyte
     assert [*told.values()] == [250.0, 7, 3, 4, 0.0066, "USD", "network"]
     assert (unreadable["msg"], unreadable["status"]) == ("request", 400)
     assert "path" not in unreadable
+
+
+def test_a_stream_that_goes_on_without_its_request_has_its_line_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    running = {"s1"}
+    log = AccessLog(running)
+    asked = http("POST", "/here?prompt=secret")
+    asked.request_id, asked.key = "abc", KeySettings("alice", ())
+    asked.metrics = StreamMetrics(duration=1.0, stream_id="s1", outcome="disconnected", deltas=3)
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        log.request_ended(asked, 499, NOBODY)
+        running.clear()
+        ended = StreamMetrics(duration=2.0, stream_id="s1", deltas=7, finish_reason="stop", cost=1_000_000_000_000)
+        log.stream_ended(ended)
+        log.stream_ended(ended)  # has its line already
+    left, end = (json.loads(JSONFormatter().format(record)) for record in caplog.records)
+    assert (left["msg"], left["status"], left["stream_id"], "chunks" in left) == ("request", 499, "s1", False)
+    alike = ("method", "path", "status", "request_id", "client_ip", "key", "stream_id")
+    assert [left[name] for name in alike] == [end[name] for name in alike]
+    told = {name: end[name] for name in ("msg", "dur_ms", "chunks", "finish_reason", "cost", "outcome")}
+    assert [*told.values()] == ["stream", 2000.0, 7, "stop", 1.0, "finished"]
+
+
+def test_a_stream_that_was_only_started_has_one_line_also_where_it_ends_first(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("POST", "/here")
+    asked.started = lambda: StreamMetrics(duration=1.0, stream_id="s1")
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        for running in ({"s1"}, set[str]()):
+            log = AccessLog(running)
+            log.request_ended(asked, 202, NOBODY)
+            log.stream_ended(asked.started())  # type: ignore[arg-type]  # there is one
+    lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
+    assert [each["msg"] for each in lines] == ["request", "stream", "stream"]
