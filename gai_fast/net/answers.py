@@ -400,6 +400,7 @@ class SharedAnswer:
         finally:
             if not is_open:
                 answers.failed(call)
+                answers.ended(call)
         self._reader = SharedReader(call.log, receiver, call, answers.loop, is_first=True)
         return asked[0][0], asked[0][1], self._reader
 

@@ -212,6 +212,20 @@ async def test_without_room_a_stream_has_a_call_of_its_own() -> None:
     await process.answers.close()
 
 
+async def test_a_request_that_cannot_be_made_leaves_no_call_behind() -> None:
+    process = Process()
+
+    def refused(receiver: Any) -> Any:
+        raise Error("unsupported", "no such part")
+
+    for _ in range(3):
+        with pytest.raises(Error, match="no such part"):
+            process.way().open(spec(), RECEIVER, refused)
+    assert not process.answers._running
+    assert not process.way().finds(spec())
+    await process.answers.close()
+
+
 async def test_an_answer_is_claimed_and_found_by_other_processes() -> None:
     world = World()
     one, other = Process(world), Process(world)
