@@ -211,7 +211,7 @@ class Target:
 
     def outlasted(self, seconds: float, now: float, count: int) -> None:
         """Notes a request that was given up after a time without a token: it says something only if that was long."""
-        if self._average is None or seconds > self._average:
+        if seconds > (LIMITS.failed_first_token if self._average is None else self._average):
             self.measured(seconds, now, count, replaces=False)
 
     def succeeded(self, now: float) -> None:

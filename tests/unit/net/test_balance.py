@@ -330,6 +330,16 @@ def test_a_client_that_leaves_early_says_nothing_and_one_that_has_waited_long_do
     assert choices.target("a").expected(choices.now, choices.balancer.count) == pytest.approx(3.0, rel=0.01)
 
 
+def test_a_request_that_was_not_sent_makes_no_new_target_the_fastest() -> None:
+    choices = Choices("fastest", new=1, known=1)
+    choices.measure("known", 0.1)
+    for _ in range(3):
+        choices.begin("new").end(choices.now)
+    assert choices.choose() == "new", "nobody has measured it"
+    choices.measure("new", 0.3)
+    assert choices.many(20)["known"] == 20
+
+
 def test_an_old_average_is_forgotten() -> None:
     choices = Choices("fastest")
     choices.measure("a", 5.0)
