@@ -20,7 +20,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, NamedTuple
 
-from gai_fast.errors import Error
 from gai_fast.ledger._base import (
     MINUTE,
     REQUESTS,
@@ -43,7 +42,7 @@ from gai_fast.ledger.state import GRANTED, UNCLEAR
 from gai_fast.limits import LIMITS
 from gai_fast.money import Amount
 from gai_fast.stores.backend import StoreError
-from gai_fast.stores.health import Health
+from gai_fast.stores.health import Health, out_of_reach
 
 _BEAT: Final = LIMITS.ledger_gone / 4
 """Seconds between two signs of life of a worker that keeps anything."""
@@ -253,7 +252,7 @@ class SharedLedger(Ledger):
             mine.caps = caps
         if self._health.problem is not None:
             if not self._fails_open:
-                raise _out_of_reach()
+                raise out_of_reach("the limits")
             self._use(mine, tokens)
             return True
         spare = mine.spare
@@ -549,7 +548,7 @@ class SharedLedger(Ledger):
                     self._use(key, waiting.tokens)
                     waiting.future.set_result(None)
                 else:
-                    waiting.future.set_exception(_out_of_reach())
+                    waiting.future.set_exception(out_of_reach("the limits"))
 
     def _try_again(self) -> None:
         self._rest = None
@@ -583,7 +582,3 @@ def _left(limit: int, used: float, passed: float, new: int) -> RateLeft:
     """
     now = max(0.0, used - passed * limit) + new
     return RateLeft(limit, max(0, int(limit - now + 1e-5)), max(0.0, now * MINUTE / limit) if limit else 0.0)
-
-
-def _out_of_reach() -> Error:
-    return Error("overloaded", "the store of the limits is out of reach", reason="store")

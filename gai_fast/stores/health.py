@@ -83,6 +83,11 @@ class Health:
             raise out_of_reach()
 
 
-def out_of_reach() -> Error:
-    """The error of a request that needs the store; the operator's log tells more than a client may know."""
-    return Error("overloaded", "the store of the streams is out of reach", reason="store")
+def out_of_reach(content: str = "the streams") -> Error:
+    """The error of a request that needs the store; the operator's log tells more than a client may know.
+
+    Args:
+        content: What the store has that the request needs.
+    """
+    text = f"the store of {content} is out of reach"
+    return Error("overloaded", text, reason="store", retry_after_ms=LIMITS.overloaded_ms)

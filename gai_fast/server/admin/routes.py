@@ -30,6 +30,7 @@ from gai_fast.server.spend import SpendQuery, read_query, spend_csv, spend_repor
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import KeySettings, Settings
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.health import out_of_reach
 
 Reloading = Callable[[], Awaitable[Mapping[str, Any]]]
 """Loads the configuration anew; returns a `Reloaded.report`, and raises an `Error` where nobody answers."""
@@ -188,7 +189,7 @@ class AdminRoutes:
         try:
             spent = await asyncio.gather(*map(ledger.spent, [key.name for key in keys], periods))
         except StoreError as problem:
-            raise _no_spend() from problem
+            raise out_of_reach("spend") from problem
         rows = zip(keys, periods, spent, strict=True)
         return incoming.json_reply({"data": [_key(each, period, amount) for each, period, amount in rows]})
 
@@ -201,7 +202,7 @@ class AdminRoutes:
                 return Reply(200, body, [*headers, *id_headers(incoming.request_id), *incoming.answer_headers])
             return incoming.json_reply(await spend_report(ledger, query, self._settings.prices.date))
         except StoreError as problem:
-            raise _no_spend() from problem
+            raise out_of_reach("spend") from problem
 
     async def _reload(self, incoming: Incoming) -> Reply:
         if self.reload is None:
@@ -211,10 +212,6 @@ class AdminRoutes:
         if report["problem"]:
             raise Error("invalid_request", f"the configuration is not reloaded: {report['problem']}", reason="reload")
         return incoming.json_reply({"changes": report["changes"], "needs_restart": report["needs_restart"]})
-
-
-def _no_spend() -> Error:
-    return Error("overloaded", "the store of spend is out of reach", reason="store")
 
 
 def _key(key: KeySettings, period: Period, spent: Amount) -> dict[str, Any]:

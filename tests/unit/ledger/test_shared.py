@@ -233,6 +233,14 @@ async def test_while_the_store_fails_requests_are_treated_as_configured(fails_op
         expected = "" if fails_open else "store"
         assert [await taken(on[0], caller, str(number)) for number in range(5)] == [expected] * 5
         assert on[0].problem == "the store is away"
+        if not fails_open:
+            with pytest.raises(Error) as refused:
+                await on[0].take(caller, "told", 0)
+            assert (refused.value.code, refused.value.temporary, refused.value.retry_after_ms) == (
+                "overloaded",
+                True,
+                1000,
+            )
         on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 7))
         with pytest.raises(StoreError):
             await on[0].spend("key")
