@@ -154,6 +154,11 @@ class SupervisorLink(asyncio.Protocol):
                 self.hurry.set()
             elif kind == "made":
                 self.made = items[0]
+            elif kind == "answer":  # to a question that the worker may ask before it serves
+                number, answer = items
+                asked = self._answers.get(number)
+                if asked is not None and not asked.done():
+                    asked.set_result(answer)
             elif self.callbacks is None:
                 self._early.append([kind, *items])
             else:
@@ -178,10 +183,6 @@ class SupervisorLink(asyncio.Protocol):
                 self.callbacks.use(items[0])
             elif kind == "wrong_keys":
                 self.callbacks.wrong_keys(items[0])
-            elif kind == "answer":
-                answer = self._answers.get(items[0])
-                if answer is not None and not answer.done():
-                    answer.set_result(items[1])
         except Exception:  # noqa: BLE001  # without its link the worker would end, and perhaps all of them at once
             _log.exception("a message of the supervisor (%s) could not be handled: a bug", kind)
 

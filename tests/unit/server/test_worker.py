@@ -340,6 +340,17 @@ async def test_the_counts_of_all_workers_come_or_the_question_fails(monkeypatch:
         assert (failure.value.code, failure.value.reason) == ("overloaded", "workers")
 
 
+async def test_the_supervisor_answers_a_worker_that_does_not_serve_yet() -> None:
+    async with linked() as (supervisor, link):
+        asked = asyncio.create_task(link.ask("workers"))
+        await supervisor.hears("ask", 1, "workers", [])
+        supervisor.near.sendall(pack("settings", b"one") + pack("answer", 1, [2, 3]))
+        assert await asked == [2, 3]
+        callbacks = Callbacks()
+        link.serve(callbacks)
+        assert callbacks.settings == [b"one"]
+
+
 def test_the_limits_of_the_server_are_shared_by_its_workers() -> None:
     limits = LimitSettings(streams=10, streams_per_caller=4, connections=7, drains=0, memory_high_water=900)
     settings = Settings(server=ServerSettings(workers=3), limits=limits)
