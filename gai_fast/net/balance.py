@@ -139,8 +139,9 @@ class Target:
         """Raises an `Error` where it may not be asked, whatever its breaker says; another one may be ready."""
         upstream, identifier = self.model.upstream, self.model.id
         name = f"target {identifier!r} of upstream {upstream.name!r}"
-        if self.is_drained:
-            text = f"{name} is drained, and no other target of the model is ready"
+        if self.is_drained or not self.weight:
+            why = "is drained" if self.is_drained else "has weight 0"
+            text = f"{name} {why}, and no other target of the model is ready"
             raise Error("overloaded", text, reason="drained", retry_after_ms=LIMITS.overloaded_ms)
         if self._cooling_until > now:
             code: Literal["rate_limited", "overloaded"] = "rate_limited" if self._is_limited else "overloaded"

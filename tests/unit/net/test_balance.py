@@ -75,6 +75,17 @@ def test_a_weight_of_zero_is_never_asked(balance: Balance) -> None:
     assert choices.choose(without=("a", "b")) is None
 
 
+def test_a_weight_of_zero_is_not_asked_while_all_others_are_drained() -> None:
+    choices = Choices("weighted", a=0, b=1)
+    assert choices.balancer.drain(place("b"))
+    soonest = choices.balancer.soonest(choices.now, choices.wait)
+    with pytest.raises(Error) as refused:
+        choices.balancer.begin(soonest, choices.now)
+    assert refused.value.reason == "drained"
+    with pytest.raises(Error, match="weight 0"):
+        choices.begin("a")
+
+
 def test_a_target_that_a_request_has_asked_is_not_chosen_again() -> None:
     choices = Choices()
     assert choices.choose(without=("a",)) == "b"
