@@ -16,7 +16,7 @@ from gai_fast.request import Request
 from gai_fast.server.quotas import Quotas, duration, limit_headers, tokens_of
 from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import KeyLimits, KeySettings, Settings, StreamSettings
+from gai_fast.settings import KeyLimits, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.server.requests import http, incoming
 from tests.unit.server.test_stream_response import FakeConnection
 from tests.waiting import until
@@ -25,7 +25,9 @@ KEY = KeySettings("ann", (), limits=KeyLimits(tokens_per_minute=1000, streams=1)
 
 
 def spec_of(request: Any) -> StreamSpec:
-    return cast("StreamSpec", type("Spec", (), {"request": request}))
+    output: Any = object()
+    upstream = UpstreamSettings("up", "openai-compatible", "http://x")
+    return StreamSpec(ModelSettings("m", upstream, "m"), request, output, output, None)
 
 
 @pytest.mark.parametrize(
