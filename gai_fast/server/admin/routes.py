@@ -168,12 +168,14 @@ class AdminRoutes:
 
     async def _set_drained(self, incoming: Incoming, target: Target, *, is_drained: bool) -> Reply:
         if not targets.set_drained(self._engine, target, is_drained=is_drained):
-            raise Error("not_found", "there is no such target", reason="target")
+            raise _no_target()
         if self.others is not None:
             await self.others.set_drained(target, is_drained=is_drained)
         place = target.model, target.upstream, target.id
-        rows = await self._all_targets()
-        return incoming.json_reply(next(row for row in rows if (row["model"], row["upstream"], row["id"]) == place))
+        for row in await self._all_targets():
+            if (row["model"], row["upstream"], row["id"]) == place:
+                return incoming.json_reply(row)
+        raise _no_target()  # a configuration without it has been loaded meanwhile
 
     async def _cancel(self, incoming: Incoming, stream_id: str) -> Reply:
         session = self._engine.streams.get(stream_id)
@@ -212,6 +214,10 @@ class AdminRoutes:
         if report["problem"]:
             raise Error("invalid_request", f"the configuration is not reloaded: {report['problem']}", reason="reload")
         return incoming.json_reply({"changes": report["changes"], "needs_restart": report["needs_restart"]})
+
+
+def _no_target() -> Error:
+    return Error("not_found", "there is no such target", reason="target")
 
 
 def _key(key: KeySettings, period: Period, spent: Amount) -> dict[str, Any]:

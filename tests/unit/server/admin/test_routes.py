@@ -165,6 +165,25 @@ async def test_spend_that_the_store_does_not_give_is_an_error(admin: AdminRoutes
         assert (status, body["error"]["reason"]) == (503, "store")
 
 
+async def test_a_target_that_a_reload_removes_while_it_is_drained_is_unknown(admin: AdminRoutes) -> None:
+    """The answer was a 500."""
+    upstream = UpstreamSettings("up", "openai", "http://up.test/v1")
+    model = ModelSettings("m", upstream, "gpt", targets=(TargetSettings(upstream, "gpt"),))
+    admin._engine.use(Settings(upstreams={"up": upstream}, models={"m": model}))
+
+    class Reloading(Others):
+        async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+            admin._engine.use(Settings())
+
+    admin.others = Reloading()
+    client = Client()
+    body = b'{"model":"m","upstream":"up","id":"gpt"}'
+    headers = {**requests.LOOPBACK, "content-type": "application/json"}
+    admin.drain(requests.incoming(requests.http("POST", "/admin/v1/targets/drain", headers, body=body, client=client)))
+    reply = await client.reply
+    assert (reply.status, json.loads(reply.body)["error"]["reason"]) == (404, "target")
+
+
 async def test_a_reload_is_answered_with_its_changes_or_its_problem(admin: AdminRoutes) -> None:
     status, body = await answer(admin.reload_configuration)
     assert (status, body["error"]["reason"]) == (400, "reload"), "nobody here loads configurations"
