@@ -17,7 +17,7 @@ from gai_fast.cli.mock import Mock
 from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, QUERY, Net, on_both_loops, on_uvloop
 from tests.integration.processes import configure, hold, serving
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 
 @on_both_loops
@@ -134,11 +134,15 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_takes_anothers
                 answers = [await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES}) for _ in range(8)]
                 return {str(answer.status) for answer in answers}
 
+            async def third_worker_serves() -> bool:
+                answer = await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES})
+                return answer.headers["x-gai-stream-id"].endswith("3")
+
             assert await asked() == {"200"}
             killed = server.workers.pop()
             os.kill(killed, signal.SIGKILL)
             await server.said("another takes its place")
-            await until(lambda: len(server.workers) == 2 and killed not in server.workers)
+            await until_answered(third_worker_serves)
             assert await asked() == {"200"}
             assert not other.requests
             assert (await server.ask("POST", "/admin/v1/targets/restore", target)).status == 200
