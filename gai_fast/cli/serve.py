@@ -141,6 +141,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     """
     from gai_fast.ids import new_server_name
     from gai_fast.server import totals
+    from gai_fast.server.admin.drained import DRAINED, DrainedHome
     from gai_fast.server.listening import SocketListener
     from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
@@ -152,13 +153,17 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
-    claims, limits = ClaimHome(), LedgerHome()
+    claims, limits, drained = ClaimHome(), LedgerHome(), DrainedHome()
 
     def answer(kind: str, items: Sequence[Any]) -> Any:
+        if kind == DRAINED:
+            return drained.answer(items)
         return (limits if kind in QUESTIONS else claims).answer(kind, items)
 
     def reloaded(*, by_signal: bool) -> tuple[bytes | None, dict[str, Any]]:
         new = reload.signalled() if by_signal else reload()
+        if new.settings is not None:
+            drained.use(new.settings)
         return None if new.settings is None else to_bytes(new.settings), new.report
 
     with ExitStack() as opened:

@@ -21,8 +21,9 @@ from gai_fast.errors import Error
 from gai_fast.ids import worker_of
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.server.admin.drained import DRAINED, Drained
 from gai_fast.server.admin.streams import running_streams
-from gai_fast.server.admin.targets import Target, all_targets, set_drained
+from gai_fast.server.admin.targets import Target, all_targets
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running, cancelled, state_of
 from gai_fast.server.supervisor import WORKERS
@@ -129,16 +130,26 @@ class Peers:
         return await self._ask_all("targets")
 
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
-        """Takes a target out, or back in, in all other workers.
+        """Takes a target out, or back in, in all other workers, and in those that start later.
 
         Args:
             target: The target.
             is_drained: As for `admin.targets.set_drained`.
 
         Raises:
-            Error: A worker does not answer in time.
+            Error: The supervisor or a worker does not answer in time.
         """
-        await self._ask_all("set_drained", target.model, target.upstream, target.id, is_drained, must_answer=True)
+        number, listed = await self._supervisor.ask(DRAINED, target.model, target.upstream, target.id, is_drained)
+        await self._ask_all("drained", number, listed, must_answer=True)
+
+    async def drained(self) -> tuple[int, list[list[str]]]:
+        """Returns the number of the supervisor's list of drained targets, and the list, as for `Drained.take`.
+
+        Raises:
+            Error: The supervisor does not answer in time.
+        """
+        number, listed = await self._supervisor.ask(DRAINED)
+        return number, listed
 
     async def _ask_all(self, kind: str, *items: Any, must_answer: bool = False) -> list[Any]:
         """Asks all other workers at once; returns the answers of those that answer."""
@@ -223,9 +234,13 @@ class Answers:
 
     Args:
         engine: Its streams.
+
+    Attributes:
+        drained_targets: Those that an admin has taken out.
     """
 
     def __init__(self, engine: Engine) -> None:
+        self.drained_targets = Drained(engine)
         self._engine = engine
         self._turn = 0  # how many logs all answers to `tail` had
 
@@ -239,7 +254,7 @@ class Answers:
             "streams": self.streams,
             "cancel_any": self.cancel_any,
             "targets": self.targets,
-            "set_drained": self.set_drained,
+            "drained": self.drained,
             "load": self.load,
             "tail": self.tail,
             "followed": self.followed,
@@ -276,10 +291,9 @@ class Answers:
         """Returns the targets."""
         return all_targets(self._engine)
 
-    async def set_drained(self, model: str, upstream: str, identifier: str, is_drained: bool) -> bool:  # of a message
-        """Takes a target out, or back in; returns whether there is such a target."""
-        target = Target(model=model, upstream=upstream, id=identifier)
-        return set_drained(self._engine, target, is_drained=is_drained)
+    async def drained(self, number: int, listed: list[list[str]]) -> None:
+        """Takes targets out, or back in; arguments as for `Drained.take`."""
+        self.drained_targets.take(number, listed)
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
         """Returns a stream that runs; `None`: there is none that this caller may see."""

@@ -49,7 +49,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
 """The number of times that the wait for a worker is doubled, until it is the longest."""
 WORKERS: Final = "workers"
-"""The question for the numbers of the workers that answer."""
+"""The question for the numbers of the workers, those that start included: these may answer others already."""
 RELOAD: Final = "reload"
 """The question for the report of the configuration, which is loaded anew for it."""
 _START_FAILED: Final = 3
@@ -560,7 +560,7 @@ class Supervisor:
     def _answer_of(self, kind: str, items: list[Any]) -> Any:
         """The answer to a worker's question."""
         if kind == WORKERS:
-            return [each.number for each in self._workers.values() if each.is_ready]
+            return [each.number for each in self._workers.values()]
         return self._load_anew() if kind == RELOAD else self._answer(kind, items)
 
     def _counted(self, worker: _Worker, number: int, counts: Any) -> None:

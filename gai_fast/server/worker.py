@@ -19,7 +19,7 @@ from gai_fast.errors import Error
 from gai_fast.ids import name_worker
 from gai_fast.limits import LIMITS
 from gai_fast.server import totals
-from gai_fast.server.admin import targets
+from gai_fast.server.admin.drained import Drained
 from gai_fast.server.bus import Bus
 from gai_fast.server.certificate import Certificate
 from gai_fast.server.link import Messages, pack, receive_connections
@@ -390,8 +390,9 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         running.service.streams.durable.others = peers
         running.service.admin.others = peers
         running.engine.know_workers(peers.is_gone)
-        await bus.open(Answers(running.engine).handlers)
-        await _drain_as_others(running, peers)
+        answers = Answers(running.engine)
+        await bus.open(answers.handlers)
+        await drain_as_others(answers.drained_targets, peers, link)
         link.serve(Worker(running, link, bound.certificate))
         link.send("ready")
         await link.stop.wait()
@@ -401,16 +402,22 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         bus.close()
 
 
-async def _drain_as_others(running: Running, peers: Peers) -> None:
-    """Takes out the targets that an admin has taken out of the other workers."""
-    try:
-        parts = await peers.all_targets()
-    except Error as problem:  # the supervisor has more to do just now
-        _log.warning("the targets that are drained are not known: %s", problem)
-        return
-    for row in targets.together(parts):
-        if row["state"] in ("drained", "draining"):
-            running.engine.drain_target(row["model"], row["upstream"], row["id"])
+async def drain_as_others(drained: Drained, peers: Peers, link: SupervisorLink) -> None:
+    """Takes out the targets that an admin has taken out before this worker was there.
+
+    Args:
+        drained: The worker's list.
+        peers: The other workers.
+        link: Asked again until it answers, or the worker is to end: one that serves without the list would ask them.
+    """
+    while not link.stop.is_set():
+        try:
+            drained.take(*await peers.drained())
+        except Error as problem:  # the supervisor has more to do just now
+            _log.warning("the targets that are drained are not known yet: %s", problem)
+            await asyncio.sleep(LIMITS.link_pause)
+        else:
+            return
 
 
 def _share(settings: Settings) -> Settings:

@@ -18,11 +18,13 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server import peers
+from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
+from gai_fast.server.admin.targets import Target
 from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
 from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
 from gai_fast.server.supervisor import WORKERS
-from gai_fast.settings import CacheSettings, Settings
+from gai_fast.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores import mirror as mirrors
 from gai_fast.stores.backend import StoreError
@@ -40,12 +42,15 @@ class Supervisor:
         self.is_gone = False
         self.workers = [1, 2]
         self._claims = ClaimHome()
+        self._drained = DrainedHome()
 
     async def ask(self, kind: str, *items: Any) -> Any:
         if self.is_gone:
             raise Error("overloaded", "gone", reason="workers")
         if kind == WORKERS:
             return self.workers
+        if kind == DRAINED:
+            return self._drained.answer(items)
         answer = self._claims.answer(kind, items)
         return list(answer) if isinstance(answer, tuple) else answer
 
@@ -505,6 +510,40 @@ async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
         both.supervisor.made = 3
         assert await both.peers.all_streams() == [{"total": 0, "data": []}]
         assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False
+
+
+UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
+TARGETS = tuple(TargetSettings(each, "gpt") for each in UPSTREAMS.values())
+BALANCED = Settings(upstreams=UPSTREAMS, models={"m": ModelSettings("m", UPSTREAMS["east"], "gpt", targets=TARGETS)})
+WEST = Target(model="m", upstream="west", id="gpt")
+
+
+async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_the_others_are_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that started asked the others, and had no drained targets where none answered in time."""
+
+    def conditions(engine: Engine) -> list[str]:
+        return [condition for _, _, condition, _ in engine.targets()]
+
+    async with pair(tmp_path) as both:
+        both.two.use(BALANCED)
+        await both.peers.set_drained(WEST, is_drained=True)
+        assert conditions(both.two) == ["ready", "drained"]
+
+        async def ask(owner: int, kind: str, *items: Any) -> None:
+            raise WorkerBusy
+
+        with monkeypatch.context() as patch:
+            patch.setattr(both.buses[0], "ask", ask)
+            both.one.use(BALANCED)
+            Drained(both.one).take(*await both.peers.drained())
+            assert conditions(both.one) == ["ready", "drained"]
+            with pytest.raises(Error) as busy:
+                await both.peers.set_drained(WEST, is_drained=False)
+            assert (busy.value.code, busy.value.reason) == ("overloaded", "worker")
+        await both.peers.set_drained(WEST, is_drained=False)
+        assert "drained" not in conditions(both.two)
 
 
 async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(

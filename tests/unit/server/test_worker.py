@@ -24,7 +24,7 @@ from gai_fast.server.guessing import Guesses
 from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.memory import high_water
 from gai_fast.server.reload import to_bytes
-from gai_fast.server.worker import HandedListener, SupervisorLink, Worker
+from gai_fast.server.worker import HandedListener, SupervisorLink, Worker, drain_as_others
 from gai_fast.settings import LimitSettings, ServerSettings, Settings
 from tests.waiting import SECONDS, until
 
@@ -357,3 +357,25 @@ def test_the_limits_of_the_server_are_shared_by_its_workers() -> None:
     assert worker._share(settings).limits == LimitSettings(4, 2, 3, 0, 300)
     by_default = worker._share(Settings(server=ServerSettings(workers=2))).limits.memory_high_water
     assert by_default == high_water(LimitSettings()) // 2
+
+
+async def test_a_worker_does_not_serve_before_it_knows_which_targets_are_drained() -> None:
+    asked: list[bool] = []
+    taken: list[tuple[int, list[list[str]]]] = []
+
+    async def drained() -> tuple[int, list[list[str]]]:
+        asked.append(True)
+        if len(asked) < 3:
+            raise Error("overloaded", "no answer", reason="workers")
+        return 7, [["m", "west", "gpt"]]
+
+    def take(number: int, listed: list[list[str]]) -> None:
+        taken.append((number, listed))
+
+    async with linked() as (_, link):
+        peers, own = cast("Any", SimpleNamespace(drained=drained)), cast("Any", SimpleNamespace(take=take))
+        await drain_as_others(own, peers, link)
+        assert taken == [(7, [["m", "west", "gpt"]])]
+        link.stop.set()
+        await drain_as_others(own, peers, link)
+        assert len(asked) == 3, "one that ends asks nobody"
