@@ -98,7 +98,7 @@ class Exporter:
         self._silent_until = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None  # the thread's
+        self._loop: asyncio.AbstractEventLoop | None = None  # the thread's, while it is open; used under the lock
         self._due: asyncio.Event  # spans are to be sent before their time
         self._stop: asyncio.Event
         try:
@@ -122,18 +122,16 @@ class Exporter:
                 return
             self._spans.append((spans, count))
             self._waiting = before + len(spans)
-            loop = self._loop
-        if loop is not None and before < LIMITS.otel_batch <= self._waiting:
-            loop.call_soon_threadsafe(self._due.set)
+            if self._loop is not None and before < LIMITS.otel_batch <= self._waiting:
+                self._loop.call_soon_threadsafe(self._due.set)
 
     async def close(self) -> None:
         """Sends what waits, and ends the thread: rule 4."""
         await asyncio.sleep(LIMITS.otel_look)  # answers that end now have their spans too
         with self._lock:
             self._is_closed = True
-            loop = self._loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self._stop.set)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop.set)
         for _ in range(round(LIMITS.otel_end / LIMITS.otel_look)):
             if self._ended.is_set():
                 break
@@ -145,10 +143,14 @@ class Exporter:
         try:
             asyncio.run(self._export())
         finally:
-            with self._lock:
-                self._is_closed = True
-                self._loop = None
+            self._leave()
             self._ended.set()
+
+    def _leave(self) -> None:
+        """Takes nothing more, and is not woken any more."""
+        with self._lock:
+            self._is_closed = True
+            self._loop = None
 
     async def _export(self) -> None:
         self._due, self._stop = asyncio.Event(), asyncio.Event()
@@ -156,6 +158,12 @@ class Exporter:
             self._loop = asyncio.get_running_loop()
             if self._is_closed:
                 self._stop.set()
+        try:
+            await self._export_until_the_end()
+        finally:  # before the loop is closed: a closed one cannot be woken
+            self._leave()
+
+    async def _export_until_the_end(self) -> None:
         limit = ClientTimeout(total=LIMITS.otel_request)
         async with ClientSession(
             connector=TCPConnector(resolver=_Resolver()),

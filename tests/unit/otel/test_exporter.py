@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter, _Refusal, _Resolver
 from gai_fast.settings import OTelSettings
 from tests.otlp import Receiver
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 SPAN = protobuf.span(
     trace_id="0af7651916cd43dd8448eb211c80319c",
@@ -102,6 +105,34 @@ async def test_without_a_thread_nothing_is_exported_and_nothing_fails(
     began = time.monotonic()
     await sending.close()
     assert time.monotonic() - began < 5
+
+
+async def test_a_thread_that_has_just_ended_fails_no_stream_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loop was closed and still woken: `put`, in the midst of a stream, raised a `RuntimeError`."""
+    ended, go_on = threading.Event(), threading.Event()
+    run = asyncio.run
+
+    def run_and_pause(main: Any) -> None:
+        with suppress(ExceptionGroup):
+            run(main)
+        ended.set()
+        go_on.wait(SECONDS)
+
+    def fail() -> bytes:
+        raise ValueError("a bug of the metrics")
+
+    monkeypatch.setattr("gai_fast.otel.exporter.asyncio.run", run_and_pause)
+    monkeypatch.setattr("gai_fast.otel.exporter.LIMITS", replace(LIMITS, otel_end=0.0))
+    settings = OTelSettings("http://127.0.0.1:1", span_delay=3600.0, metric_interval=0.001)
+    sending = Exporter(settings, protobuf.resource({}), fail)
+    try:
+        await until(ended.is_set)
+        sending.put(SPAN * (LIMITS.otel_batch // len(SPAN) + 1), 1)
+        assert sending.lost == 1, "nobody sends it any more"
+        await sending.close()
+    finally:
+        go_on.set()
+    await until(sending._ended.is_set)
 
 
 async def test_a_name_is_looked_up_in_the_thread_of_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
