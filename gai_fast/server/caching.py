@@ -72,8 +72,8 @@ async def begin_later(
     Raises:
         Error: The request is refused.
     """
-    await sharing.look(spec)
     try:
+        await sharing.look(spec)
         await admit()
         start()
     finally:

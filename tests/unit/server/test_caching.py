@@ -77,3 +77,16 @@ async def test_a_request_that_is_refused_after_the_look_claims_nothing() -> None
     assert done == ["look", "leave"]
     await begin_later(sharing, cast(Any, None), admit, lambda: done.append("start"))
     assert done[2:] == ["look", "admit", "start", "leave"]
+
+
+async def test_a_look_that_fails_leaves_no_claim_behind() -> None:
+    """Equal requests would wait for the answer of a stream that never began."""
+    left: list[str] = []
+
+    async def fail(spec: Any) -> None:
+        raise KeyError("a bug")
+
+    sharing: Any = SimpleNamespace(look=fail, leave=lambda: left.append("leave"))
+    with pytest.raises(KeyError):
+        await begin_later(sharing, cast(Any, None), cast(Any, None), cast(Any, None))
+    assert left == ["leave"]
