@@ -6,7 +6,7 @@ price list, no ledger and no provider.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
@@ -106,6 +106,18 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     return min(amount + is_more_than_half, LIMITS.charge * UNIT)
 
 
+def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
+    """Returns the cost of a stream and its currency, that of its last charge; `None`: nothing was charged.
+
+    Args:
+        charges: Its charges.
+    """
+    if not charges:
+        return None
+    currency = charges[-1].currency
+    return sum([charge.amount for charge in charges if charge.currency == currency]), currency
+
+
 def is_absurd(usage: Mapping[str, Any]) -> bool:
     """Whether an upstream counts more tokens than any answer can have, so that the cost is not what it says."""
     return any(isinstance(count, int) and count > LIMITS.priced_tokens for count in usage.values())
@@ -180,13 +192,14 @@ class Bill:
         """All charges so far, the last attempt's last."""
         return self._earlier if self._last is None else (*self._earlier, self._last)
 
+    @property
+    def earlier(self) -> tuple[Charge, ...]:
+        """The charges without the last attempt's."""
+        return self._earlier
+
     def total(self) -> tuple[Amount, str] | None:
         """Returns the stream's cost and its currency; `None`: nothing was charged."""
-        charges = self.charges
-        if not charges:
-            return None
-        currency = charges[-1].currency
-        return sum([charge.amount for charge in charges if charge.currency == currency]), currency
+        return total_of(self.charges)
 
     def _charge(self, usage: Mapping[str, Any], own: Amount | None) -> Charge | None:
         price = self._price

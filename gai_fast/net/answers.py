@@ -27,6 +27,7 @@ from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.money import Charge
 from gai_fast.net.remainder import Remainder, remainder_spec
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
@@ -349,7 +350,7 @@ class SharedAnswer:
         self.upstream = first_line(log).upstream
         return *_parts(log, spec), reader
 
-    def ended(self, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
+    def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
         """The stream has ended: an answer with which it finished may be kept; one that it leaves has a remainder."""
         reader = self._reader
         if reader is None or reader.call is None:
@@ -360,7 +361,7 @@ class SharedAnswer:
         elif self.role == "miss" and call.goes_on:
             others = call.publication.followers - (not reader.is_closed)
             if others > 0 or self._answers.is_shared:
-                return self._leave_behind(call, spec, metrics)
+                return self._leave_behind(call, spec, metrics, earlier)
         return metrics
 
     # -- own --
@@ -404,14 +405,16 @@ class SharedAnswer:
         self._reader = SharedReader(call.log, receiver, call, answers.loop, is_first=True)
         return asked[0][0], asked[0][1], self._reader
 
-    def _leave_behind(self, call: SharedCall, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
+    def _leave_behind(
+        self, call: SharedCall, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]
+    ) -> StreamMetrics | None:
         """Has the rest of a call read, for which the caller of this stream pays."""
         answers = self._answers
 
         def read(receiver: Receiver) -> Asked:
             return *_parts(call.log, spec), SharedReader(call.log, receiver, call, answers.loop, counts=False)
 
-        remainder = Remainder(call, metrics, read)
+        remainder = Remainder(call, metrics, earlier, read)
         try:
             answers.read_on(remainder_spec(spec, remainder), self._new_id())
         except Error:

@@ -669,7 +669,7 @@ class Engine:
         self._publications.pop(session.stream_id, None)
         session.metrics = metrics = session.measured(outcome)
         sharing = session.spec.sharing
-        told = metrics if sharing is None else sharing.ended(session.spec, metrics)
+        told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
         if told is not None:
             tell_sinks(self.sinks, told)
         trace = session.spec.trace

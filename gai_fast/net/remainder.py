@@ -18,6 +18,7 @@ from gai_fast._impl import Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.metrics import StreamMetrics
+from gai_fast.money import Charge, cost_member, total_of
 from gai_fast.net.shared_call import SharedCall
 from gai_fast.net.spec import LIBRARY, Asked, Role, StreamSpec
 from gai_fast.net.upstream import Receiver
@@ -30,15 +31,23 @@ class Remainder:
     Args:
         call: The call.
         left: The figures of the stream that left.
+        earlier: What its attempts before this call have cost.
         read: Opens a reader of the call that does not count as one.
     """
 
     role: Role = "miss"
 
-    def __init__(self, call: SharedCall, left: StreamMetrics, read: Callable[[Receiver], Asked]) -> None:
+    def __init__(
+        self,
+        call: SharedCall,
+        left: StreamMetrics,
+        earlier: tuple[Charge, ...],
+        read: Callable[[Receiver], Asked],
+    ) -> None:
         self.upstream = left.upstream
         self._call = call
         self._left = left
+        self._earlier = earlier
         self._read = read
 
     def finds(self, spec: StreamSpec) -> bool:
@@ -49,17 +58,21 @@ class Remainder:
         """Reads the call."""
         return self._read(receiver)
 
-    def ended(self, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
-        """Returns the figures of the stream that left, with the usage and the cost of the call as far as it went."""
+    def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
+        """Returns the figures of the stream that left, with the usage and the cost of the call as far as it went.
+
+        That cost takes the place of what the stream had of the call, beside its earlier attempts. Where the rest of the
+        call could not be read, the stream's own figures stand.
+        """
         if metrics.outcome == "finished":
             self._call.approve()
-        return structs.replace(
-            self._left,
-            usage=metrics.usage,
-            cost=metrics.cost,
-            currency=metrics.currency,
-            charges=metrics.charges,
-        )
+        charges = (*self._earlier, *metrics.charges) if metrics.charges else self._left.charges
+        total, usage = total_of(charges), metrics.usage or self._left.usage
+        if total is None:
+            return structs.replace(self._left, usage=usage)
+        amount, currency = total
+        told = {**usage, "cost": cost_member(amount, currency)} if usage else usage
+        return structs.replace(self._left, usage=told, cost=amount, currency=currency, charges=charges)
 
 
 def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:

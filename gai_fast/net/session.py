@@ -24,7 +24,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
-from gai_fast.money import Bill
+from gai_fast.money import Bill, Charge
 from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
@@ -497,6 +497,11 @@ class Session:
     def progress(self) -> tuple[float, float | None, int]:
         """Returns the seconds since the request, those until its first token where it has come, and the deltas."""
         return self._meter.progress(perf_counter())
+
+    @property
+    def earlier_charges(self) -> tuple[Charge, ...]:
+        """What all its attempts but the last have cost."""
+        return self._bill.earlier
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the figures so far, for a stream that ends in this turn: all events count as handed over."""

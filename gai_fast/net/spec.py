@@ -14,6 +14,7 @@ from gai_fast._impl import Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.metrics import StreamMetrics
+from gai_fast.money import Charge
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -90,12 +91,13 @@ class Sharing(Protocol):
             ask: Sends the request, where nobody has.
         """
 
-    def ended(self, spec: StreamSpec, metrics: StreamMetrics) -> StreamMetrics | None:
+    def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
         """The stream has ended.
 
         Args:
             spec: Its last attempt.
             metrics: Its figures.
+            earlier: What all its attempts but the last have cost.
 
         Returns:
             The figures to be told; `None`: they are told when what it leaves behind has ended.

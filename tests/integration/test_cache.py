@@ -370,6 +370,45 @@ async def test_who_began_a_call_pays_for_all_of_it(net: Net, way: str) -> None:
 
 
 @on_uvloop
+async def test_who_leaves_a_call_pays_for_the_attempt_before_it_too(net: Net) -> None:
+    story, broken = Story(), False
+
+    async def breaks_first(peer: Peer) -> None:
+        nonlocal broken
+        if broken:
+            await story(peer)
+        else:
+            broken = True
+            await peer.request()
+            await peer.send(SSE_HEAD, chunk(delta("lost")))
+            peer.reset()
+
+    upstream = await net.upstream(breaks_first)
+    gateway = await net.gateway(
+        upstream, cache=KEPT, commit_after=0.02, price=PRICE, on_midstream_failure="restart", retries=1
+    )
+    figures = Figures()
+    gateway.running.engine.sinks.append(figures)
+    client, first = await gateway.stream(M, **ON)
+    await first.until(b"stream.reset")
+    _, second = await gateway.stream(M, **ON)
+    story.go_on(1)
+    await first.until(b"rd 0 ")
+    client.close()
+    await until(lambda: gateway.streams == 1)
+    story.end()
+    assert (await second.rest()).text == TEXT
+    await until(lambda: len(figures.all) == 2)
+    (told,) = (metrics for metrics in figures.all if metrics.stream_id == id_of(first))
+    lost, whole = told.charges
+    assert lost.amount > 0
+    assert whole.amount == cost_of(second.events[-2]["usage"], PRICE)
+    assert told.cost == lost.amount + whole.amount
+    assert told.usage is not None
+    assert told.usage["cost"]["amount"] == told.cost / UNIT
+
+
+@on_uvloop
 async def test_who_leaves_a_call_that_ends_then_pays_for_its_part(net: Net) -> None:
     story = Story()
     upstream = await net.upstream(story)

@@ -155,7 +155,7 @@ class Receiver:
     def body_received(self, data: bytes) -> None: ...
 
     def exchange_ended(self, error: Error | None) -> None:
-        self.way.ended(spec(), StreamMetrics(duration=0.0, outcome="finished" if error is None else "failed"))
+        self.way.ended(spec(), StreamMetrics(duration=0.0, outcome="finished" if error is None else "failed"), ())
 
 
 class Deaf(Receiver):
@@ -337,11 +337,11 @@ async def test_who_leaves_a_call_that_others_read_leaves_a_remainder() -> None:
         way.open(spec(), RECEIVER, opened)
     assert (first.role, second.role) == ("miss", "joined")
     left = StreamMetrics(duration=1.0, outcome="disconnected")
-    assert second.ended(spec(), left) is left
-    assert first.ended(spec(), left) is None
+    assert second.ended(spec(), left, ()) is left
+    assert first.ended(spec(), left, ()) is None
     assert len(process.home.read) == 1
     process.home.refusal = Error("overloaded", "no room")
-    assert first.ended(spec(), left) is left
+    assert first.ended(spec(), left, ()) is left
     await process.answers.close()
 
 

@@ -20,19 +20,46 @@ def test_the_figures_are_those_of_the_stream_that_left_with_the_cost_of_the_call
     approved: list[str] = []
     call = cast(Any, SimpleNamespace(approve=lambda: approved.append("yes")))
     left = StreamMetrics(duration=1.0, outcome="disconnected", stream_id="s", deltas=2, usage={"output_tokens": 2})
-    remainder = Remainder(call, left, lambda receiver: cast(Any, receiver))
+    remainder = Remainder(call, left, (), lambda receiver: cast(Any, receiver))
     charge = Charge("openai", "up", 7, "USD")
     figures = StreamMetrics(
         duration=9.0, outcome=outcome, usage={"output_tokens": 50}, cost=7, currency="USD", charges=(charge,)
     )
-    told = remainder.ended(cast(Any, None), figures)
+    told = remainder.ended(cast(Any, None), figures, ())
     assert told is not None
     assert (told.duration, told.outcome, told.stream_id, told.deltas) == (1.0, "disconnected", "s", 2)
-    assert (told.usage, told.cost, told.currency, told.charges) == ({"output_tokens": 50}, 7, "USD", (charge,))
+    usage = {"output_tokens": 50, "cost": {"amount": 7e-12, "currency": "USD"}}
+    assert (told.usage, told.cost, told.currency, told.charges) == (usage, 7, "USD", (charge,))
     assert approved == (["yes"] if outcome == "finished" else [])
     assert remainder.finds(cast(Any, None))
     receiver: Any = object()
     assert remainder.open(cast(Any, None), receiver, cast(Any, None)) is receiver
+
+
+BEFORE, PART, ALL = (Charge("openai", "up", amount, "USD") for amount in (100, 3, 7))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "own", "of_the_call", "paid"),
+    [
+        ((BEFORE,), (BEFORE, PART), (ALL,), (BEFORE, ALL)),
+        ((BEFORE,), (BEFORE,), (), (BEFORE,)),
+        ((), (PART,), (), (PART,)),
+        ((), (), (), ()),
+    ],
+)
+def test_charges_of_earlier_attempts_add_up_and_none_is_lost(
+    earlier: tuple[Charge, ...], own: tuple[Charge, ...], of_the_call: tuple[Charge, ...], paid: tuple[Charge, ...]
+) -> None:
+    """The charges of the call replaced all others."""
+    left = StreamMetrics(duration=1.0, usage={"output_tokens": 2}, charges=own)
+    remainder = Remainder(cast(Any, None), left, earlier, lambda receiver: cast(Any, receiver))
+    told = remainder.ended(cast(Any, None), StreamMetrics(duration=9.0, outcome="failed", charges=of_the_call), ())
+    assert told is not None
+    assert told.charges == paid
+    assert told.cost == (sum(charge.amount for charge in paid) if paid else None)
+    assert told.usage is not None
+    assert told.usage["output_tokens"] == 2
 
 
 def test_the_stream_that_reads_on_writes_nothing_and_asks_nobody_again() -> None:
