@@ -147,9 +147,11 @@ class Service:
         self._memory = watch_memory(self.engine.settings.limits, self.guards, shed, self.engine.timers)
 
     def close(self) -> Awaitable[None]:
-        """Ends every stream; as `Engine.close`."""
-        self.leave()
-        return self.engine.close()
+        """Ends every stream; as `Engine.close`. The ends are counted, charged and logged as all others."""
+        try:
+            return self.engine.close()
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """Leaves the engine as it was before, with its streams."""

@@ -265,6 +265,15 @@ async def test_a_stream_that_is_drained_pays_what_the_provider_counts(net: Net) 
 
 
 @on_uvloop
+async def test_a_durable_stream_that_the_end_of_the_server_ends_pays_for_what_it_got(net: Net) -> None:
+    gateway = await net.gateway(await net.upstream(stops), prices=PRICES)
+    _, response = await gateway.stream({**M, "resumable": True})
+    await response.until(b"four")
+    await gateway.running.close()
+    assert await spent(gateway) == pytest.approx((PROMPT_TOKENS + 10 * 25) / 1e6)
+
+
+@on_uvloop
 async def test_followers_and_repeated_requests_cost_nothing(net: Net) -> None:
     gateway = await net.gateway(await net.upstream(answers), prices=PRICES)
     headers = {"idempotency-key": "k"}
