@@ -62,7 +62,8 @@ class Answer(NamedTuple):
         verdicts: Those on the requests, in order; each as `KeyState.decide` returns it.
         more: What the worker may keep more, of each limit.
         used: The requests and tokens that count now.
-        holders: The other workers that must be heard, where a verdict is `UNCLEAR`.
+        holders: The other workers that must be heard, where a verdict is `UNCLEAR`, or they keep too much
+            (`state.py`, rule 6).
     """
 
     verdicts: Sequence[tuple[int, float]]
@@ -149,6 +150,6 @@ def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
     state.report(worker, report.kept, report.requests, report.tokens, now - report.age, report.live, now)
     verdicts = [state.decide(worker, caps, ask.tokens, now, now - ask.age, is_last=ask.is_last) for ask in report.asks]
     more = state.keep(worker, caps, now) if report.wants_more else (0, 0, 0, 0)
-    is_unclear = any(verdict == UNCLEAR for verdict, _ in verdicts)
+    must_ask = any(verdict == UNCLEAR for verdict, _ in verdicts) or state.is_overcommitted(worker, caps, now)
     used = state.rates[0].used(now), state.rates[1].used(now)
-    return Answer(verdicts, more, used, state.others(worker) if is_unclear else ())
+    return Answer(verdicts, more, used, state.others(worker) if must_ask else ())

@@ -7,10 +7,12 @@ own where the state is: in this process (`local.py`), or in one that several wor
 2. What was counted by an estimate is settled once, at the end of its stream: by its usage; to nothing, where the
    stream never began.
 3. Every stream that was admitted is released once, however it ends.
+4. A client that has read the end of its stream, and then asks any worker, meets what the stream has used.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -251,11 +253,20 @@ class Ledger(ABC):
 
     @abstractmethod
     def charge(self, entry: SpendEntry) -> None:
-        """Adds to the spend. It counts at once for the limits of this worker, and within moments for those of others.
+        """Adds to the spend. It counts at once for the limits of this worker; for those of others, see `reported`.
 
         Args:
             entry: The cost of one stream, or of several.
         """
+
+    def reported(self, key: str) -> asyncio.Future[None] | None:
+        """Returns what the end of a stream must wait for after its use has been told here: it is done when the use
+        counts for all workers that share the key, or they cannot be reached. `None`: nothing.
+
+        Args:
+            key: The key's name.
+        """
+        return None
 
     @abstractmethod
     async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:

@@ -151,6 +151,19 @@ local function keep(state, caps)
   return more
 end
 
+-- Rule 6.
+local function is_overcommitted(state, caps)
+  local tokens, spend = 0, 0
+  for worker, holder in pairs(state.holders) do
+    if worker ~= me then
+      tokens = tokens + holder.kept[TOKENS]
+      spend = spend + holder.kept[SPEND]
+    end
+  end
+  if spend > 0 and caps.spend and state.spent + spend > caps.spend then return true end
+  return tokens > 0 and caps[TOKENS] ~= nil and used(state.rates[TOKENS]) + tokens - caps[TOKENS] > SLACK
+end
+
 local function load(name, label)
   local state = {rates = {[REQUESTS] = {tat = 0, limit = 0}, [TOKENS] = {tat = 0, limit = 0}}, holders = {}, tight = 0}
   local lost = {}
@@ -210,16 +223,16 @@ for at, report in ipairs(exchange[3]) do
   else
     state.holders[me] = nil
   end
-  local verdicts, others, is_unclear = {}, {}, false
+  local verdicts, others, must_ask = {}, {}, false
   for position, ask in ipairs(asks) do
     local verdict, seconds = decide(state, caps, ask[1], now - ask[2], ask[3])
     verdicts[position] = {verdict, seconds}
-    is_unclear = is_unclear or verdict == UNCLEAR
+    must_ask = must_ask or verdict == UNCLEAR
   end
   local more = {0, 0, 0, 0}
   if wants_more then more = keep(state, caps) end
   save(name, state)
-  if is_unclear then
+  if must_ask or is_overcommitted(state, caps) then
     for worker, _ in pairs(state.holders) do
       if worker ~= me then
         others[#others + 1] = worker

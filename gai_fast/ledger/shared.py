@@ -8,7 +8,11 @@ Owns when a request is decided here, when the shared state is asked, and what be
    where other workers must be heard first.
 3. One exchange is under way at a time, so the shared state hears of everything in order. One whose answer is lost is
    sent again with its number, and counts once.
-4. While the shared state cannot be reached requests are admitted or refused, as configured; what they use is reported
+4. Where a stream has used more tokens or spend than its worker keeps, other workers would admit too much. Such a stream
+   ends for its client when the shared state has been told, and others have given back what they keep too much: its
+   client may ask another worker next. It waits for `limits.ledger_recall` at most; while the state cannot be reached it
+   does not wait.
+5. While the shared state cannot be reached requests are admitted or refused, as configured; what they use is reported
    later. It is tried again every `limits.ledger_retry`.
 """
 
@@ -100,6 +104,21 @@ class _Waiting:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
+class _End:
+    """The end of streams that the shared state must be told of: rule 4."""
+
+    __slots__ = ("future", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def told(self) -> None:
+        """Lets the streams end."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 class _Key:
     """What this worker has of a key.
 
@@ -113,8 +132,9 @@ class _Key:
         live: The worker's streams.
         is_dirty: There is something to report.
         asks: Requests that the next exchange decides on.
+        ends: Ends of streams that the next exchange tells of.
         unclear: Requests that the last exchange did not decide on.
-        unheard: The number of requests that wait for other workers to be heard.
+        unheard: The number of requests and ends that wait for other workers to be heard.
         used: The requests and tokens that counted for all workers at `told_at`.
         told_at: When the shared state was heard last.
     """
@@ -128,6 +148,7 @@ class _Key:
         self.used_at = 0.0
         self.is_dirty = False
         self.asks: list[_Waiting] = []
+        self.ends: list[_End] = []
         self.unclear: list[_Waiting] = []
         self.unheard = 0
         self.used = (0.0, 0.0)
@@ -136,7 +157,7 @@ class _Key:
     @property
     def is_idle(self) -> bool:
         """Whether nothing of it would be missed."""
-        return not (self.live or self.is_dirty or self.asks or self.unheard or any(self.spare))
+        return not (self.live or self.is_dirty or self.asks or self.ends or self.unheard or any(self.spare))
 
     def give_back(self) -> None:
         """Keeps nothing any more, from the next report on."""
@@ -146,13 +167,27 @@ class _Key:
         self.most = [0, 0, 0, 0]
 
 
+class _Reported(NamedTuple):
+    """One key in an exchange.
+
+    Attributes:
+        key: The key.
+        asks: The requests that wait for a verdict.
+        ends: The ends that wait for the answer.
+    """
+
+    key: _Key
+    asks: Sequence[_Waiting]
+    ends: Sequence[_End]
+
+
 class _Batch(NamedTuple):
     """One exchange."""
 
     number: int
     entries: Sequence[SpendEntry]
     reports: Sequence[Report]
-    asks: Sequence[tuple[_Key, Sequence[_Waiting]]]
+    keys: Sequence[_Reported]
 
 
 class SharedLedger(Ledger):
@@ -220,6 +255,7 @@ class SharedLedger(Ledger):
         for key in self._keys.values():
             for waiting in key.asks:
                 waiting.future.cancel()
+        self._let_end()
         if self._flight is not None:
             self._flight.cancel()
         await self._home.close()
@@ -313,8 +349,13 @@ class SharedLedger(Ledger):
         key.live -= 1
         if key.spare[STREAMS] < key.most[STREAMS]:
             key.spare[STREAMS] += 1
-        key.tokens += tokens - ticket.tokens
+        more = tokens - ticket.tokens
+        key.tokens += more
         self._note(key)
+        if more > 0:
+            self._use_kept(key, TOKENS, more)
+        elif more < 0 and key.caps.tokens is not None and not key.spare[TOKENS]:
+            self._hold_ends(key)  # so little is left that others may refuse what this gives back
 
     def _left(self, key: str, caps: Caps) -> Left:
         mine = self._keys.get(key)
@@ -331,12 +372,46 @@ class SharedLedger(Ledger):
     def charge(self, entry: SpendEntry) -> None:
         """Adds to the spend; as `Ledger.charge`."""
         self._book.add(entry)
-        key = self._keys.get(entry.key)
-        if key is not None and key.caps.spend is not None and entry.currency == self.currency:
-            key.spare[SPEND] = max(0, key.spare[SPEND] - entry.amount)
-            if not key.spare[SPEND]:
-                self._wake.set()  # what another worker admits depends on it
         self._flush_soon()
+        key = self._keys.get(entry.key)
+        if key is not None and entry.amount and entry.currency == self.currency:
+            self._use_kept(key, SPEND, entry.amount)
+
+    def reported(self, key: str) -> asyncio.Future[None] | None:
+        """Returns what ends of streams wait for; as `Ledger.reported`."""
+        mine = self._keys.get(key)
+        return mine.ends[-1].future if mine is not None and mine.ends else None
+
+    def _use_kept(self, key: _Key, place: int, count: int) -> None:
+        """Counts what a stream has used of what this worker keeps; if that is too little, rule 4 holds."""
+        if key.caps[place] is None:
+            return
+        left = key.spare[place] - count
+        key.spare[place] = max(0, left)
+        if left < 0:
+            self._hold_ends(key)
+        elif left * 2 < key.most[place]:
+            key.is_dirty = True
+            self._wake.set()
+
+    def _hold_ends(self, key: _Key) -> None:
+        """Holds the ends of streams until the shared state has been told: rule 4."""
+        if self._health.problem is not None:
+            return
+        if not key.ends:
+            key.ends.append(_End(self._clock()))
+        key.is_dirty = True
+        self._wake.set()
+
+    def _let_end(self) -> None:
+        """Lets all streams end that are held."""
+        for reported in () if self._unsent is None else self._unsent.keys:
+            for end in reported.ends:
+                end.told()
+        for key in self._keys.values():
+            ends, key.ends = key.ends, []
+            for end in ends:
+                end.told()
 
     async def spend(self, by: By, since: str | None = None, until: str | None = None) -> list[SpendRow]:
         """Returns the spend; as `Ledger.spend`."""
@@ -447,8 +522,9 @@ class SharedLedger(Ledger):
         if answers is not None:
             self._take(batch, answers)
         else:  # it was taken before, and what the answer let this worker keep is not known: the next report tells
-            for key, asks in batch.asks:
+            for key, asks, ends in batch.keys:
                 key.asks += asks
+                key.ends += ends
                 key.is_dirty = True
         if any(key.asks for key in self._keys.values()):
             self._wake.set()
@@ -464,7 +540,7 @@ class SharedLedger(Ledger):
             return None
         self._number += 1
         reports: list[Report] = []
-        asks: list[tuple[_Key, Sequence[_Waiting]]] = []
+        keys: list[_Reported] = []
         for key in dirty:
             waiting = [each for each in key.asks if not each.future.done()]
             if waiting:
@@ -475,19 +551,22 @@ class SharedLedger(Ledger):
                 Ask(each.tokens, now - each.asked, now - each.asked >= LIMITS.ledger_recall) for each in waiting
             ]
             kept = (requests, tokens, streams, spend)
-            wants_more = bool(waiting or key.requests > 0)
+            wants_more = bool(waiting or key.requests > 0 or key.spare[SPEND] < key.most[SPEND])
             reports.append(
                 Report(key.name, key.caps, kept, key.requests, key.tokens, age, key.live, questions, wants_more)
             )
-            asks.append((key, waiting))
+            ends, key.ends = key.ends, []
+            if len(self._book):  # perhaps with entries of this key
+                ends, key.ends = key.ends, ends
+            keys.append(_Reported(key, waiting, ends))
             key.requests = key.tokens = 0
             key.asks = []
-            key.is_dirty = False
-        return _Batch(self._number, entries, reports, asks)
+            key.is_dirty = bool(key.ends)
+        return _Batch(self._number, entries, reports, keys)
 
     def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
         now = self._clock()
-        for (key, asks), answer in zip(batch.asks, answers, strict=True):
+        for (key, asks, ends), answer in zip(batch.keys, answers, strict=True):
             key.used = answer.used
             key.told_at = now
             for place in _PLACES:
@@ -496,10 +575,14 @@ class SharedLedger(Ledger):
                     key.most[place] = key.spare[place]
             for waiting, (verdict, wait) in zip(asks, answer.verdicts, strict=True):
                 self._tell(key, waiting, verdict, wait)
-            if key.unclear:
+            held = [end for end in ends if answer.holders and now - end.since < LIMITS.ledger_recall]
+            for end in ends:
+                if end not in held:
+                    end.told()
+            if key.unclear or held:
                 unclear, key.unclear = key.unclear, []
-                key.unheard += len(unclear)
-                self._begin(self._hear(key, unclear, answer.holders))
+                key.unheard += len(unclear) + len(held)
+                self._begin(self._hear(key, unclear, held, answer.holders))
 
     def _tell(self, key: _Key, waiting: _Waiting, verdict: int, wait: float) -> None:
         future = waiting.future
@@ -516,25 +599,30 @@ class SharedLedger(Ledger):
         else:
             future.set_exception(refusal(verdict, wait, key.caps))
 
-    async def _hear(self, key: _Key, unclear: Sequence[_Waiting], holders: Sequence[str]) -> None:
-        """Has other workers report a key, and asks again for the requests that wait for that."""
+    async def _hear(self, key: _Key, unclear: Sequence[_Waiting], ends: Sequence[_End], holders: Sequence[str]) -> None:
+        """Has other workers report a key, and asks again for the requests and ends that wait for that."""
+        since = min([*[each.asked for each in unclear], *[each.since for each in ends]])
         try:
-            await self._home.recall(key.name, holders, self._clock() - min([each.asked for each in unclear]))
+            await self._home.recall(key.name, holders, self._clock() - since)
         except StoreError as problem:
             self._health.failed(problem)
         finally:
-            key.unheard -= len(unclear)
+            key.unheard -= len(unclear) + len(ends)
             key.asks += unclear
+            key.ends += ends
             key.is_dirty = True
             self._wake.set()
+            if self._health.problem is not None:
+                self._let_end()
 
     def _fail(self) -> None:
         """Decides on the requests that wait as configured: rule 4."""
         if self._rest is not None:
             self._rest.cancel()
         self._rest = asyncio.get_running_loop().call_later(LIMITS.ledger_retry, self._try_again)
+        self._let_end()
         if self._unsent is not None:
-            for key, asks in self._unsent.asks:
+            for key, asks, _ in self._unsent.keys:
                 key.asks += [each for each in asks if not each.future.done()]
             if self._flight is None:  # else an answer may yet come, whose verdicts must be taken back
                 self._unsent = _without_asks(self._unsent)
@@ -568,7 +656,7 @@ class SharedLedger(Ledger):
 
 def _without_asks(batch: _Batch) -> _Batch:
     reports = [report._replace(asks=()) for report in batch.reports]
-    return _Batch(batch.number, batch.entries, reports, [(key, ()) for key, _ in batch.asks])
+    return _Batch(batch.number, batch.entries, reports, [_Reported(each.key, (), ()) for each in batch.keys])
 
 
 def _left(limit: int, used: float, passed: float, new: int) -> RateLeft:

@@ -12,6 +12,8 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 4. Live streams are counted by worker. A worker that is gone has none. A request is refused for its streams only when
    all workers with streams have been heard since the question: one may have ended a moment ago.
 5. A limit that changes leaves what was used: the wait of a rate grows or shrinks with the time that one use takes.
+6. A stream may use more than its worker keeps. Then what others keep may be more than what is left, and they must give
+   it back before the stream ends for its client.
 """
 
 from __future__ import annotations
@@ -268,6 +270,21 @@ class KeyState:
     def live(self) -> int:
         """The number of streams."""
         return sum([holder.live for holder in self.holders.values()])
+
+    def is_overcommitted(self, worker: str, caps: Caps, now: float) -> bool:
+        """Whether other workers keep more tokens or spend than there is left: rule 6.
+
+        Args:
+            worker: The worker that reports.
+            caps: The key's limits, which `use` was given before.
+            now: Seconds of the state's clock.
+        """
+        kept = self._kept_by_others(worker)
+        if kept[SPEND] and caps.spend is not None and self.spent.get(caps.label, 0) + kept[SPEND] > caps.spend:
+            return True
+        if not kept[TOKENS] or caps.tokens is None:
+            return False
+        return self.rates[TOKENS].used(now) + kept[TOKENS] - caps.tokens > _SLACK
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing of it would be missed."""

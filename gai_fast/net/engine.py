@@ -661,8 +661,8 @@ class Engine:
         """Logs the bug that ended a stream, with its traceback."""
         logger.error("stream %s failed: a bug of the gateway", session.stream_id, exc_info=fault)
 
-    def ended(self, session: Session, outcome: Outcome) -> None:
-        """Forgets a stream that has ended for its client, and hands out its figures."""
+    def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
+        """Forgets a stream that has ended, and hands out its figures; as `EngineCallbacks.ended`."""
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
@@ -675,6 +675,7 @@ class Engine:
         trace = session.spec.trace
         if trace is not None:
             tell_sinks([trace], metrics)
+        return self.ledger.reported(session.caller)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
         """Gives the sinks the figures of a stream that never began."""

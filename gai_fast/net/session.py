@@ -9,16 +9,19 @@ caller's.
 2. An exception of our own code in any callback or timer ends the stream for its client, its upstream and the engine;
    see `_break_off`. The relay does the same for the parts that it drives.
 3. The settings of the first model hold for the stream, whichever model answers.
+4. A stream is counted before its client has read its end, for all workers where that matters (`Ledger.reported`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import Final, Protocol, cast
 
-from gai_fast._impl import FastPath
+from gai_fast._impl import FastPath, Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -47,8 +50,12 @@ class EngineCallbacks(AttemptRunner, Protocol):
     def timers(self) -> Timers:
         """The loop's timers."""
 
-    def ended(self, session: Session, outcome: Outcome) -> None:
-        """The stream has ended for its client."""
+    def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
+        """The stream has ended: nothing of it is counted any more.
+
+        Returns:
+            The end of the response waits for it; `None`: it waits for nothing.
+        """
 
     def broke(self, session: Session, fault: Exception) -> None:
         """A stream failed because of a bug."""
@@ -97,6 +104,7 @@ class Session:
         self._model = spec.model.name
         self._meter = StreamMeter(perf_counter())
         self._is_over = False
+        self._is_left = False
         self._is_held = False
         self._has_told = False
         self._fast_path: FastPath | None = None
@@ -366,6 +374,7 @@ class Session:
 
     def client_lost(self) -> None:
         """Ends the stream, whose client is gone: rule 1. Does nothing where the stream has ended."""
+        self._is_left = True
         if not self._is_over:
             try:
                 self._settle()
@@ -615,7 +624,7 @@ class Session:
             self._send()  # what came before an end that the format cannot tell
         pieces = () if relay.is_cut else self._delivery.take_last()
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
-        self._leave("failed" if error is not None else "cancelled" if is_cancelled else "finished")
+        counted = self._leave("failed" if error is not None else "cancelled" if is_cancelled else "finished")
         if error is not None:
             attempts.close_exchange()
         elif attempts.exchange is not None:
@@ -623,10 +632,25 @@ class Session:
                 due = self._loop.time() + LIMITS.upstream_tail
                 self._timer = self._timers.schedule(due, attempts.close_exchange)
             attempts.exchange.resume_reading()
-        if relay.is_cut:
-            self._delivery.cut(error or Error("internal"))
+        if counted is None:
+            self._end_response(pieces)
         else:
-            self._delivery.end(pieces, error, delivered=relay.delivered)
+            counted.add_done_callback(partial(self._end_counted, pieces))
+
+    def _end_response(self, pieces: Sequence[Piece]) -> None:
+        if self.relay.is_cut:
+            self._delivery.cut(self.relay.error or Error("internal"))
+        else:
+            self._delivery.end(pieces, self.relay.error, delivered=self.relay.delivered)
+
+    def _end_counted(self, pieces: Sequence[Piece], _counted: asyncio.Future[None]) -> None:
+        """Ends the response of a stream that has been counted: rule 4."""
+        if self._is_left:
+            return
+        try:
+            self._end_response(pieces)
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
 
     def _break_off(self, problem: Exception) -> None:
         """Ends the stream after an exception outside the relay: rule 2."""
@@ -642,10 +666,14 @@ class Session:
         self.attempts.close_exchange()
         self._delivery.cut(self.relay.error or Error("internal"))
 
-    def _leave(self, outcome: Outcome) -> None:
-        """Ends the stream for its client: nothing of it is timed or written any more."""
+    def _leave(self, outcome: Outcome) -> asyncio.Future[None] | None:
+        """Ends the stream: nothing of it is timed any more, and nothing but its end written.
+
+        Returns:
+            As `EngineCallbacks.ended`.
+        """
         if self._is_over:
-            return
+            return None
         self._is_over = True
         self._disarm()
         self._delivery.stop()
@@ -656,8 +684,9 @@ class Session:
         self._tick_handle = self._again_handle = None
         if self.relay.fault is not None:
             self._report(self.relay.fault)
-        self._runner.ended(self, outcome)
+        counted = self._runner.ended(self, outcome)
         self.relay.failed = None  # breaks a reference cycle that only the garbage collector would free
+        return counted
 
     def _report(self, fault: Exception) -> None:
         """Reports a bug; keeps it nowhere, as the frames of its traceback refer to this."""

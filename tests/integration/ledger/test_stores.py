@@ -198,7 +198,24 @@ async def test_spend_of_all_workers_counts(ledgers: list[SharedLedger]) -> None:
         assert await taken(ledger, caller, str(number)) == ""
         ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", 100))
         end(ledger, str(number))
+        await (ledger.reported("ann") or asyncio.sleep(0))
         assert await ledger.spend("key") == [SpendRow("ann", "USD", 100 * (number + 1), number + 1)]
+    assert await taken(ledgers[0], caller, "x") == await taken(ledgers[1], caller, "x") == "spend"
+
+
+@pytest.mark.parametrize("costs", [[(0, 999)] * 4 + [(1, 4)], [(0, 1500)] * 3, [(1, 9000)], [(0, 1999), (1, 2001)]])
+async def test_what_others_keep_is_given_back_before_a_dear_stream_ends(
+    ledgers: list[SharedLedger], costs: list[tuple[int, int]]
+) -> None:
+    caller = key(spend=SpendLimit(4000, "total"))
+    for ledger in ledgers:
+        assert await taken(ledger, caller, "first") == ""
+        assert ledger.try_take(caller, "second", 0)
+    for number, cost in costs:
+        ledger = ledgers[number]
+        assert await taken(ledgers[1 - number], caller, "more") == ""
+        ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", cost))
+        await (ledger.reported("ann") or asyncio.sleep(0))
     assert await taken(ledgers[0], caller, "x") == await taken(ledgers[1], caller, "x") == "spend"
 
 

@@ -133,6 +133,19 @@ async def test_streams_are_counted_exactly_and_a_dead_worker_has_none(
             client.close()
 
 
+async def test_tokens_beyond_the_estimate_count_for_all_workers_when_a_stream_has_ended(
+    net: Net, tmp_path: Path, store: str
+) -> None:
+    async with Mock(deltas=300, rate=0) as mock:
+        limit(tmp_path, mock, "tokens_per_minute = 100")
+        async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+            assert (await ask(server)).status == 200
+            for _ in range(4):
+                refused = await ask(server)
+                assert (refused.status, refused.error["reason"]) == (429, "tokens_per_minute")
+                assert int(refused.headers["retry-after"]) > 60
+
+
 async def test_spend_is_that_of_all_workers(net: Net, mock: Mock, tmp_path: Path, store: str) -> None:
     limit(tmp_path, mock, 'spend = {amount = 100, period = "total"}')
     async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -133,6 +134,17 @@ def end(ledger: SharedLedger, stream_id: str, tokens: int = 0) -> None:
     ledger.stream_ended(StreamMetrics(duration=1.0, usage=usage, stream_id=stream_id))
 
 
+def charge(ledger: SharedLedger, amount: int) -> None:
+    ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", amount))
+
+
+async def told(ledger: SharedLedger) -> None:
+    """Waits as the end of a stream does."""
+    reported = ledger.reported("ann")
+    if reported is not None:
+        await reported
+
+
 async def test_workers_share_the_requests_of_a_minute() -> None:
     async with site() as on:
         caller = key(requests_per_minute=20)
@@ -191,12 +203,123 @@ async def test_spend_of_all_workers_counts() -> None:
         for number in range(10):
             ledger = on[number % 2]
             assert await taken(ledger, caller, str(number)) == ""
-            ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", 100))
+            charge(ledger, 100)
             end(ledger, str(number))
-            await asyncio.sleep(0.001)
+            await told(ledger)
         assert await taken(on[0], caller, "x") == await taken(on[1], caller, "x") == "spend"
         assert await on[0].spend("key") == [SpendRow("ann", "USD", 1000, 10)]
         assert await on[1].spent("ann", "day") == 1000
+
+
+async def test_a_stream_that_costs_less_than_its_worker_keeps_ends_at_once() -> None:
+    async with site() as on:
+        caller = key(spend=SpendLimit(16_000, "day"), tokens_per_minute=16_000)
+        assert await taken(on[0], caller, "a") == ""
+        charge(on[0], 1000)
+        end(on[0], "a", tokens=1000)
+        assert on[0].reported("ann") is None
+        assert on[0].reported("nobody") is None
+
+
+@pytest.mark.parametrize("cost", [1001, 15_500, 99_999])
+async def test_a_stream_that_costs_more_than_its_worker_keeps_ends_when_all_workers_know(cost: int) -> None:
+    async with site(3) as on:
+        caller = key(spend=SpendLimit(16_000, "day"))
+        for number in range(3):
+            assert await taken(on[number], caller, "a") == ""
+        charge(on[0], cost)
+        end(on[0], "a")
+        reported = on[0].reported("ann")
+        assert reported is not None
+        await reported
+        assert on[0].reported("ann") is None
+        state = on.home.state("ann")
+        kept = sum(holder.kept[3] for holder in state.holders.values())
+        assert kept == 0 or state.spent[f"d{DAY} USD"] + kept <= 16_000
+        if cost > 16_000:
+            assert [await taken(on[number], caller, "b") for number in range(3)] == ["spend"] * 3
+
+
+async def test_tokens_beyond_the_estimate_are_told_before_their_stream_ends() -> None:
+    async with site() as on:
+        caller = key(tokens_per_minute=160)
+        assert await taken(on[1], caller, "a", 10) == ""
+        assert on.home.state("ann").holders["1"].kept[1]
+        assert await taken(on[0], caller, "b", 10) == ""
+        end(on[0], "b", tokens=500)
+        await told(on[0])
+        assert await taken(on[1], caller, "c", 1) == "tokens_per_minute"
+        assert round(on.home.state("ann").rates[1].used(1000.0)) == 510
+
+
+async def test_tokens_that_are_given_back_count_for_others_before_their_stream_ends() -> None:
+    async with site() as on:
+        caller = key(tokens_per_minute=100)
+        assert await taken(on[0], caller, "a", 100) == ""
+        assert await taken(on[1], caller, "b", 50) == "tokens_per_minute"
+        end(on[0], "a", tokens=50)
+        await told(on[0])
+        assert await taken(on[1], caller, "b", 50) == ""
+
+
+async def test_a_stream_of_a_key_without_that_limit_ends_at_once() -> None:
+    async with site() as on:
+        assert await taken(on[0], key(streams=10), "a") == ""
+        charge(on[0], 10**15)
+        end(on[0], "a", tokens=10**6)
+        assert on[0].reported("ann") is None
+
+
+async def test_a_worker_that_gives_nothing_back_holds_no_end_for_long() -> None:
+    async with site() as on:
+        caller = key(spend=SpendLimit(16_000, "day"))
+        assert await taken(on[1], caller, "a") == await taken(on[0], caller, "a") == ""
+        on.ways[1].gate.clear()  # it stands still
+        on[0]._clock = asyncio.get_running_loop().time
+        charge(on[0], 15_999)
+        on.ledgers["1"], ledger = on[0], on[1]  # nobody reaches it
+        await told(on[0])
+        assert on.home.state("ann").holders["1"].kept[3]
+        on.ledgers["1"] = ledger
+        on.ways[1].gate.set()
+
+
+@pytest.mark.parametrize("how", ["hangs", "fails", "is closed", "breaks"])
+async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with site(1) as on:
+        assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "a") == ""
+        way, home = on.ways[0], on.home
+        if how == "hangs":
+            way.gate.clear()
+        elif how == "fails":
+            way.fails = True
+        elif how == "breaks":
+            way.home = None  # type: ignore[assignment]  # any bug
+        charge(on[0], 16_001)
+        reported = on[0].reported("ann")
+        assert reported is not None
+        if how == "is closed":
+            await on[0].close()
+            assert reported.done()
+            return
+        await reported
+        charge(on[0], 1)
+        assert on[0].reported("ann") is None  # it is known to be away
+        way.gate.set()
+        way.fails, way.home = False, home
+        await until(lambda: on[0].problem is None)
+        assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "b") == "spend"
+    caplog.clear()
+
+
+async def test_an_end_waits_for_all_entries_of_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_batch=1))
+    async with site(1) as on:
+        assert await taken(on[0], key(spend=SpendLimit(160, "day")), "a") == ""
+        for number in range(5):
+            on[0].charge(SpendEntry("ann", f"m{number}", "up", DAY, "USD", 100))
+        await told(on[0])
+        assert on.home.state("ann").spent[f"d{DAY} USD"] == 500
 
 
 async def test_a_client_that_leaves_while_it_waits_takes_nothing() -> None:

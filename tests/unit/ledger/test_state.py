@@ -329,3 +329,26 @@ def test_the_limits_of_the_ledger_fit_together() -> None:
     limits = Limits()
     assert limits.ledger_scarce >= 4 * limits.ledger_parts
     assert limits.ledger_flush < limits.ledger_recall < limits.ledger_wait < limits.ledger_gone
+
+
+@pytest.mark.parametrize(("limits", "place"), [(caps(tokens=100), TOKENS), (caps(spend=100), SPEND)])
+def test_others_may_keep_as_much_as_is_left_and_no_more(limits: Caps, place: int) -> None:
+    """Rule 6."""
+    state = KeyState()
+    state.use(limits, 0.0)
+    kept = tuple(40 if each == place else 0 for each in range(4))
+    state.report("other", kept, 0, 0, 0.0, 0, 0.0)  # type: ignore[arg-type]  # four
+
+    def use(count: int) -> None:
+        if place == TOKENS:
+            state.report("me", NO, 0, count, 0.0, 1, 0.0)
+        else:
+            state.charge("2026-11-22", "USD", count)
+
+    use(60)
+    assert not state.is_overcommitted("me", limits, 0.0)
+    use(1)
+    assert state.is_overcommitted("me", limits, 0.0)
+    assert not state.is_overcommitted("other", limits, 0.0)
+    state.report("other", NO, 0, 0, 0.0, 1, 0.0)
+    assert not state.is_overcommitted("me", limits, 0.0)

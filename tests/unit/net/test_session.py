@@ -58,6 +58,7 @@ class FakeRunner:
         self.rings: dict[str, KeyRing] = {}
         self.hedges: list[Hedge] = []
         self.keys: list[str | None] = []
+        self.counted: FakeFuture | None = None
 
     def place(self, model: ModelSettings, request: Any, without: Container[Place]) -> ModelSettings | None:
         return self.balancer.choose("", self.timers.now, self.breaker_wait, without)
@@ -101,8 +102,23 @@ class FakeRunner:
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)
 
-    def ended(self, session: Session, outcome: str) -> None:
+    def ended(self, session: Session, outcome: str) -> FakeFuture | None:
         self.ends.append(outcome)
+        return self.counted
+
+
+class FakeFuture:
+    """Something that is awaited."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[Any], object]] = []
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        self.callbacks.append(callback)
+
+    def done(self) -> None:
+        for callback in self.callbacks:
+            callback(self)
 
 
 class Fixture:
@@ -391,6 +407,63 @@ def test_cancelling_before_the_first_event_is_a_whole_stream() -> None:
     stream = Fixture().start()
     stream.session.cancel()
     assert stream.client.taken() == ["commit", ("end", b"<start><finish><done>")]
+
+
+# ---- the end, where it must be counted first -------------------------------------------------------------------------
+
+
+def counted_later(**stream: Any) -> tuple[Fixture, FakeFuture]:
+    made = Fixture(**stream).streaming()
+    counted = made.runner.counted = FakeFuture()
+    return made, counted
+
+
+@pytest.mark.interpreted
+def test_a_response_ends_when_the_stream_has_been_counted() -> None:
+    stream, counted = counted_later(heartbeat=1)
+    assert stream.receive(frame("bye")) == [b"<text.delta>"]
+    assert stream.receive(frame("", "stop"), DONE) == []
+    assert stream.ends == 1
+    assert stream.exchange.calls == ["resume"]
+    stream.time.advance(5)
+    stream.session.cancel()
+    assert stream.client.taken() == []
+    counted.done()
+    assert stream.client.taken() == [("end", b"<finish><done>")]
+
+
+@pytest.mark.interpreted
+def test_a_failure_is_told_when_the_stream_has_been_counted() -> None:
+    stream, counted = counted_later()
+    stream.session.exchange_ended(Error("network"))
+    assert stream.client.taken() == []
+    counted.done()
+    assert stream.client.taken() == [("end", b"<error><done>")]
+
+
+@pytest.mark.interpreted
+def test_a_client_that_leaves_meanwhile_hears_nothing() -> None:
+    stream, counted = counted_later()
+    assert stream.receive(frame("", "stop"), DONE) == []
+    stream.session.client_lost()
+    counted.done()
+    assert stream.client.taken() == []
+    assert stream.ends == 1
+
+
+@pytest.mark.interpreted
+def test_a_bug_while_the_response_ends_later_cuts_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, counted = counted_later()
+    stream.receive(frame("", "stop"), DONE)
+
+    def end(pieces: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stream.client, "end", end)
+    counted.done()
+    assert [type(fault) for fault in stream.runner.faults] == [ZeroDivisionError]
+    ((kind, error),) = stream.client.taken()
+    assert (kind, error.code) == ("abort", "internal")
 
 
 # ---- the upstream ----------------------------------------------------------------------------------------------------
