@@ -23,7 +23,7 @@ UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check exhaustive soak sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve local install test check docs exhaustive soak sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,10 @@ test: $(INSTALLED)-dev  ## linters, types and every test this machine can run
 
 check: $(INSTALLED)-dev  ## linters and types only
 	@PYTHON=$(VENV)/bin/python ci/check.sh
+
+docs: $(INSTALLED)-dev  ## the pages as a site in build/site; a warning or a link that leads nowhere is a failure
+	@PYTHON=$(VENV)/bin/python ci/docs.sh
+	@echo 'build/site/index.html'
 
 RACES = tests/integration/test_workers.py::test_of_requests_with_one_key_on_several_workers_one_asks_the_upstream
 exhaustive: $(INSTALLED)-dev  ## recordings, kernels, faults, resumes at every cut; 1,000 races for a key (long)

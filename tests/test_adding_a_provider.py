@@ -15,23 +15,16 @@ from gai_fast import providers
 from gai_fast.cli import main
 from gai_fast.config import load
 from gai_fast.server.serving import start
+from tests.docs.pages import blocks, read
 from tests.integration.gateway import Gateway, Net, Peer, run
 
-FILE = '''
-"""Newcomer: the chat dialect at `https://api.newcomer.example/v1/chat/completions`, where a limit is called `full`."""
+[CLASS] = [block.text for block in blocks(read("docs/providers.md")) if block.language == "python"]
+FILE = f"""'''Newcomer: the chat dialect, where a limit is called `full`.'''
 
 from gai_fast.providers._chat import ChatAPI
 
 
-class Newcomer(ChatAPI):
-    provider = "newcomer"
-    base_url = "https://api.newcomer.example/v1"
-    key_variable = "NEWCOMER_API_KEY"
-    finish_words = {**ChatAPI.finish_words, "full": "length"}
-
-
-APIS = {"": Newcomer()}
-'''
+{CLASS}"""
 ANSWER = b'data: {"model":"n1","choices":[{"delta":{"content":"Hi"},"finish_reason":"full"}]}\n\ndata: [DONE]\n\n'
 
 
