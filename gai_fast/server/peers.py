@@ -125,6 +125,10 @@ class Peers:
         except WorkerGone:
             return False
 
+    async def report_spend(self) -> None:
+        """Has each other worker that answers report what its streams have cost until now."""
+        await self._ask_all("recall", [])
+
     async def all_targets(self) -> list[Any]:
         """Returns the targets of each other worker that answers, as `admin.targets.all_targets`."""
         return await self._ask_all("targets")

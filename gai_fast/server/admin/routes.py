@@ -45,6 +45,9 @@ class OtherWorkers(Protocol):
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of another worker, whoever's it is; returns whether there was one that ran."""
 
+    async def report_spend(self) -> None:
+        """Has each of them that answers report what its streams have cost until now."""
+
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         """Returns the targets of each of them that answers, as `targets.all_targets`."""
 
@@ -188,6 +191,7 @@ class AdminRoutes:
     async def _keys(self, incoming: Incoming) -> Reply:
         keys, ledger = self._settings.keys, self._engine.ledger
         periods = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
+        await self._hear_of_spend()
         try:
             spent = await asyncio.gather(*map(ledger.spent, [key.name for key in keys], periods))
         except StoreError as problem:
@@ -197,6 +201,7 @@ class AdminRoutes:
 
     async def _spend(self, incoming: Incoming, query: SpendQuery) -> Reply:
         ledger = self._engine.ledger
+        await self._hear_of_spend()
         try:
             if query.as_csv:
                 headers = [("content-type", "text/csv; charset=utf-8"), ("cache-control", "no-store")]
@@ -205,6 +210,11 @@ class AdminRoutes:
             return incoming.json_reply(await spend_report(ledger, query, self._settings.prices.date))
         except StoreError as problem:
             raise out_of_reach("spend") from problem
+
+    async def _hear_of_spend(self) -> None:
+        """The ledger hears of all streams that have ended by now, in whichever worker."""
+        if self.others is not None:
+            await self.others.report_spend()
 
     async def _reload(self, incoming: Incoming) -> Reply:
         if self.reload is None:

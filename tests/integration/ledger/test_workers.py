@@ -158,3 +158,14 @@ async def test_spend_is_that_of_all_workers(net: Net, mock: Mock, tmp_path: Path
         for _ in range(4):
             answer = await ask(server)
             assert (answer.status, answer.error["reason"]) == (429, "spend")
+
+
+async def test_any_worker_tells_what_the_streams_of_others_have_cost(net: Net, mock: Mock, tmp_path: Path) -> None:
+    limit(tmp_path, mock, 'role = "admin"')
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        for count in (1, 2, 3):
+            cost = next(event["usage"]["cost"] for event in (await ask(server)).events if event["type"] == "finish")
+            report = await server.ask("GET", "/admin/v1/spend", None, HEADERS)
+            assert [row["requests"] for row in report.json["data"]] == [count]
+        keys = await server.ask("GET", "/admin/v1/keys", None, HEADERS)
+        assert keys.json["data"][0]["spent"] == pytest.approx(3 * cost["amount"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -502,6 +502,20 @@ async def test_the_streams_of_other_workers_are_listed_and_cancelled_whoever_the
         assert cancelled == [True]
         assert await both.peers.cancel_any(stream_id) is False
         assert await both.peers.cancel_any("no id") is False
+
+
+async def test_other_workers_report_their_spend_when_they_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as both:
+        reported: list[Sequence[str]] = []
+
+        async def recall(names: Sequence[str]) -> None:
+            reported.append(names)
+
+        monkeypatch.setattr(both.two.ledger, "recall", recall)
+        await both.peers.report_spend()
+        assert reported == [[]], "all that it has, of no key in particular"
 
 
 async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:

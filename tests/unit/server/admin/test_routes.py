@@ -68,9 +68,13 @@ class Others:
     def __init__(self) -> None:
         self.cancelled: list[str] = []
         self.drained: list[tuple[Target, bool]] = []
+        self.reports = 0
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
         return [{"total": 1, "data": [{"id": "theirs", "started_at": "1"}]}]
+
+    async def report_spend(self) -> None:
+        self.reports += 1
 
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         return []
@@ -152,6 +156,13 @@ async def test_spend_is_told_as_json_and_as_csv(admin: AdminRoutes) -> None:
     assert reply.body == b"day,amount,currency,requests\r\n2026-11-22,0.0066,USD,2\r\n"
     with pytest.raises(Error):
         admin.spend(requests.incoming(requests.http("GET", "/admin/v1/spend?by=planet", client=client)))
+
+
+async def test_other_workers_report_before_their_spend_is_told(admin: AdminRoutes) -> None:
+    others = admin.others = Others()
+    for number, handler in enumerate((admin.spend, admin.keys), 1):
+        assert (await answer(handler))[0] == 200
+        assert others.reports == number
 
 
 async def test_spend_that_the_store_does_not_give_is_an_error(admin: AdminRoutes) -> None:
