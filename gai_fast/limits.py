@@ -1028,6 +1028,18 @@ class Limits:
     doctor: float = 10.0
     """Seconds that `gai-fast doctor` waits for each answer."""
 
+    admin_wait: float = 10.0
+    """Seconds without a byte after which `gai-fast top` gives an answer up: a server sends figures each second."""
+
+    admin_again: float = 1.0
+    """Seconds after which `gai-fast top` asks again: a key that is refused stays below the limit of wrong keys."""
+
+    admin_body: int = 1 * MIB
+    """Bytes of an answer that `gai-fast top` reads at once: a row of the spend is 100 bytes."""
+
+    spend_shown: float = 5.0
+    """Seconds between two looks of `gai-fast top` at the spend, for which the server asks its store."""
+
     local_server: float = 0.5
     """Seconds in which a model server on this machine answers `config init`: it lists its models in milliseconds."""
 

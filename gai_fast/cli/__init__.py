@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import select
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -46,12 +48,14 @@ __all__ = [
     "main",
     "option",
     "print_json",
+    "url_option",
 ]
 
 COMMANDS: Final = (
     "serve",
     "check",
     "doctor",
+    "top",
     "decode",
     "mock",
     "replay",
@@ -137,6 +141,23 @@ def _headers(context: click.Context, parameter: click.Parameter, values: tuple[s
 header_option = partial(option, "--header", multiple=True, callback=_headers, metavar="'NAME: VALUE'")
 
 
+def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        is_right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right or "@" in parts.netloc or parts.query or parts.fragment:
+        # The value is not shown: it may hold a password.
+        raise click.BadParameter("it must begin with http:// or https://, name a host, and hold no password or query")
+    return value.rstrip("/")
+
+
+url_option = partial(option, "--url", callback=_url, metavar="URL")
+
+
 def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:
     """The configuration that a command runs with.
 
@@ -169,9 +190,16 @@ def check_app(loaded: Loaded) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Prints one JSON document, readable by people too. Lone surrogates, as in odd file names, stay escapes."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Prints one JSON document, readable by people too.
+
+    Lone surrogates, as in odd file names, stay escapes, and so do characters that control a terminal or hide in it.
+    """
+    text = _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=2, ensure_ascii=False))
     click.echo(text.encode("utf-8", "backslashreplace").decode())
+
+
+# C1 controls and DEL, marks of direction, characters without width; `json` escapes C0 controls itself.
+_INVISIBLE: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def announce(text: str) -> None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json
+from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
 from gai_fast.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -240,23 +240,9 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found += way
 
 
-def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        is_right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_right = False
-    if not is_right or "@" in parts.netloc or parts.query or parts.fragment:
-        # The value is not shown: it may hold a password.
-        raise click.BadParameter("it must begin with http:// or https://, name a host, and hold no password or query")
-    return value.rstrip("/")
-
-
 @click.command()
 @config_option
-@option("--url", callback=_url, help="The gateway as its clients reach it: also checks the proxies in front of it.")
+@url_option(help="The gateway as its clients reach it: also checks the proxies in front of it.")
 @option(
     "--idle",
     type=FiniteRange(0, LIMITS.stream_probe_idle),

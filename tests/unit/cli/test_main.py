@@ -64,7 +64,7 @@ def test_a_misspelt_command_names_the_nearest_one(run: Run, name: str, meant: st
     assert f"No such command '{name}'; did you mean '{meant}'?" in result.output
 
 
-@pytest.mark.parametrize("name", ["top", "nope"])
+@pytest.mark.parametrize("name", ["follow", "nope"])
 def test_a_command_that_is_not_there_is_a_usage_error(run: Run, name: str) -> None:
     result = run(name)
     assert result.exit_code == 2
@@ -240,3 +240,12 @@ def test_no_byte_of_the_input_and_no_character_of_the_output_is_an_error(
         env={**os.environ, "PYTHONIOENCODING": encoding},
     )
     assert (result.stdout, result.stderr) == (told, b"")
+
+
+def test_json_controls_no_terminal_and_stays_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"name": "a\x1b\x07\x7f\x9b\u061c\u200b\u2028\u202e\u2066\ufeff größe 模型\n"}
+    print_json(value)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == value
+    assert printed.replace("\n", "").isprintable()
+    assert "größe 模型" in printed

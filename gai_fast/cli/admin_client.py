@@ -1,0 +1,216 @@
+"""`AdminClient`: asks a server's admin API, for `gai-fast top`.
+
+Owns the requests, and what their failures mean in words. Whatever answers at the URL is believed to be nothing: an
+answer has a limit of its size and of its time, and a form that is checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from gai_fast import SSEParser
+from gai_fast._version import __version__
+from gai_fast.limits import LIMITS
+from gai_fast.settings import Secret
+
+_NO_GATEWAY: Final = "no gai-fast with an admin API of this release answers there"
+
+
+class AdminError(Exception):
+    """The server cannot be asked, or refuses; the text says why."""
+
+
+class LiveStream(Struct, frozen=True):
+    """A stream that runs; fields as in docs/admin.md."""
+
+    id: str
+    key: str
+    model: str
+    upstream: str
+    duration_ms: float
+    ttft_ms: float | None
+    deltas: int
+
+
+class Bucket(Struct, frozen=True):
+    """A part of a distribution: `count` values up to `le` seconds (`None`: without bound), above the bucket before."""
+
+    le: float | None
+    count: int
+
+
+class ErrorCount(Struct, frozen=True):
+    """The errors of a code."""
+
+    code: str
+    provider: str
+    count: int
+
+
+class Sample(Struct, frozen=True):
+    """The figures of a server at one moment; fields as in docs/admin.md."""
+
+    at: str
+    active: int
+    streams: list[LiveStream]
+    rates: dict[str, float] | None
+    first_token_seconds: list[Bucket]
+    gap_seconds: list[Bucket]
+    errors: list[ErrorCount]
+    breakers: dict[str, float]
+    limited: dict[str, float]
+    memory_bytes: float | None
+
+
+class Spend(Struct, frozen=True):
+    """What a key has spent."""
+
+    key: str
+    amount: float
+    currency: str
+    requests: int
+
+
+class _SpendReport(Struct, frozen=True):
+    data: list[Spend]
+
+
+class AdminClient:
+    """Asks one server. A context manager.
+
+    Args:
+        url: Where it is reached, without a path.
+        key: An admin's key; `None`: the server has no keys.
+    """
+
+    def __init__(self, url: str, key: Secret | None) -> None:
+        self.url = url
+        self._key = key
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> AdminClient:
+        headers = {"user-agent": f"gai-fast/{__version__}"}
+        if self._key is not None:
+            headers["authorization"] = f"Bearer {self._key.reveal()}"
+        wait = LIMITS.admin_wait
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=wait, sock_read=wait),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._session.close()
+
+    async def samples(self) -> AsyncGenerator[tuple[dict[str, Any], Sample], None]:
+        """Yields the figures, one a second, until the server ends the answer: each as it came, and read.
+
+        Raises:
+            AdminError: The server cannot be asked, refuses, or has no figures now.
+        """
+        parser = SSEParser(LIMITS.admin_body)
+        try:
+            async with self._session.get(f"{self.url}/admin/v1/events", allow_redirects=False) as response:
+                await self._check(response)
+                if response.content_type != "text/event-stream":
+                    raise AdminError(_NO_GATEWAY)
+                async for data in response.content.iter_any():
+                    for event in parser.feed(data):
+                        if event.type == "sample":
+                            yield _read_sample(event.data)
+                        elif event.type == "unavailable":
+                            raise AdminError(_error_of(event.data.encode()) or "the server has no figures now")
+        except (aiohttp.ClientError, OSError) as problem:
+            raise AdminError(_words(problem)) from None
+        except ValueError:  # an event above the limit, or what cannot be read
+            raise AdminError(_NO_GATEWAY) from None
+
+    async def spend_today(self) -> list[Spend]:
+        """Returns the spend of each key since midnight, in UTC.
+
+        Raises:
+            AdminError: The server cannot be asked, refuses, or does not know.
+        """
+        today = datetime.now(UTC).date().isoformat()
+        body = await self._ask("GET", "/admin/v1/spend", {"by": "key", "from": today, "to": today})
+        try:
+            return msgspec.json.decode(body, type=_SpendReport).data
+        except ValueError:
+            raise AdminError(_NO_GATEWAY) from None
+
+    async def cancel(self, stream_id: str) -> None:
+        """Cancels a stream.
+
+        Args:
+            stream_id: Its id.
+
+        Raises:
+            AdminError: The server cannot be asked, or refuses: the stream may have ended.
+        """
+        await self._ask("DELETE", f"/admin/v1/streams/{quote(stream_id, safe='')}")
+
+    async def _ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        url = f"{self.url}{path}"
+        try:
+            async with self._session.request(method, url, params=query, allow_redirects=False) as response:
+                await self._check(response)
+                return await _body(response)
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            raise AdminError(_words(problem)) from None
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        """Raises an `AdminError` with the words of an answer that is none of success."""
+        status = response.status
+        if status in (200, 202):
+            return
+        if status == 401:
+            needs = "the server needs an admin's key" if self._key is None else "the server does not know this key"
+            raise AdminError(f"{needs}: set GAI_FAST_TOP_API_KEY")
+        said = _error_of(await _body(response))
+        raise AdminError(_NO_GATEWAY if said is None else f"the server refuses ({status}): {said}")
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Returns a body of at most `limits.admin_body` bytes."""
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) > LIMITS.admin_body:
+            raise AdminError(_NO_GATEWAY)
+    return bytes(body)
+
+
+def _read_sample(text: str) -> tuple[dict[str, Any], Sample]:
+    raw = msgspec.json.decode(text)
+    return raw, msgspec.convert(raw, Sample)
+
+
+def _error_of(body: bytes) -> str | None:
+    """The message of an error of ours; `None`: it is none."""
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _words(problem: Exception) -> str:
+    if isinstance(problem, TimeoutError):
+        return f"no answer within {LIMITS.admin_wait:g} s"
+    if isinstance(problem, aiohttp.ClientSSLError):
+        return "its certificate is not believed, or it does not speak TLS"
+    if isinstance(problem, aiohttp.ClientConnectorError):
+        number = problem.os_error.errno  # none where several addresses were tried
+        return f"nothing can be connected to there ({os.strerror(number) if number else 'at any of its addresses'})"
+    if isinstance(problem, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | OSError):
+        return "the connection was lost"
+    return f"the answer cannot be read ({type(problem).__name__})"

@@ -1,0 +1,74 @@
+"""`gai-fast top`: a running server in the terminal, as its admin API shows it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from gai_fast.cli import Failure, json_option, option, print_json, url_option
+from gai_fast.settings import Secret
+
+if TYPE_CHECKING:
+    from gai_fast.cli.admin_client import AdminClient, Sample
+
+
+async def _first(client: AdminClient, *, with_rates: bool) -> tuple[dict[str, Any], Sample]:
+    """Returns the first figures, or those of a second later, where the first have no rates.
+
+    Raises:
+        AdminError: They cannot be had.
+    """
+    from gai_fast.cli.admin_client import AdminError
+
+    first: tuple[dict[str, Any], Sample] | None = None
+    async with aclosing(client.samples()) as samples:
+        async for each in samples:
+            if not with_rates or each[1].rates is not None or first is not None:
+                return each
+            first = each
+    if first is None:
+        raise AdminError("the server ends its answer before it has told any figures")
+    return first
+
+
+async def _top(url: str, key: Secret | None, *, as_json: bool) -> None:
+    from gai_fast.cli.admin_client import AdminClient, AdminError
+    from gai_fast.cli.top_lines import printable
+
+    async with AdminClient(url, key) as client:
+        try:
+            raw, sample = await _first(client, with_rates=as_json)
+            spend = await client.spend_today() if as_json else []
+        except AdminError as problem:
+            raise Failure(printable(f"{url}: {problem}")) from None
+        if as_json:
+            print_json({**raw, "spend": msgspec.to_builtins(spend)})
+            return
+        from gai_fast.cli.top_screen import show
+
+        await show(client, sample)
+
+
+@click.command()
+@url_option(default="http://127.0.0.1:8080", help="The server, without a path.")
+@option("--api-key", help="An admin's key. Rather the variable: others can read a command line.")
+@json_option
+def command(url: str, api_key: str | None, json: bool) -> None:
+    """Show a running server: streams, rates, errors, spend.
+
+    q ends it, s and r sort, c cancels the stream under the cursor after a question. --json prints the figures once.
+    Exit code 1: no server answers, or it refuses.
+    """
+    from gai_fast.cli.serve import run_async
+
+    if not json:
+        if find_spec("textual") is None:
+            raise Failure("this needs a package that is not installed: pip install 'gai-fast[tui]'; --json needs none")
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise click.UsageError("this is no terminal: use --json")
+    run_async(_top(url, Secret(api_key) if api_key else None, as_json=json))
