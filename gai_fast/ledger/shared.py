@@ -154,10 +154,18 @@ class _Key:
         self.used = (0.0, 0.0)
         self.told_at = 0.0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing of it would be missed."""
-        return not (self.live or self.is_dirty or self.asks or self.ends or self.unheard or any(self.spare))
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing of it would be missed: answers tell what counts (`Ledger.left`) until it counts no more."""
+        passed = (now - self.told_at) / MINUTE
+        return not (
+            self.live
+            or self.is_dirty
+            or self.asks
+            or self.ends
+            or self.unheard
+            or any(self.spare)
+            or any(used > passed * limit for used, limit in zip(self.used, self.caps[:2], strict=True) if limit)
+        )
 
     def give_back(self) -> None:
         """Keeps nothing any more, from the next report on."""
@@ -279,13 +287,7 @@ class SharedLedger(Ledger):
     # -- limits --
 
     def _try(self, key: str, caps: Caps, tokens: int) -> bool:
-        mine = self._keys.get(key)
-        if mine is None:
-            mine = self._keys[key] = _Key(key, caps)
-        elif mine.caps is not caps:
-            if mine.caps[:SPEND] != caps[:SPEND] or mine.caps.spend != caps.spend or mine.caps.label != caps.label:
-                mine.give_back()  # it was part of other limits
-            mine.caps = caps
+        mine = self._key(key, caps)
         if self._health.problem is not None:
             if not self._fails_open:
                 raise out_of_reach("the limits")
@@ -313,6 +315,17 @@ class SharedLedger(Ledger):
         if is_low:
             self._wake.set()
         return True
+
+    def _key(self, name: str, caps: Caps) -> _Key:
+        """What this worker has of a key, whose limits are these from now on."""
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = _Key(name, caps)
+        elif key.caps is not caps:
+            if key.caps[:SPEND] != caps[:SPEND] or key.caps.spend != caps.spend or key.caps.label != caps.label:
+                key.give_back()  # it was part of other limits
+            key.caps = caps
+        return key
 
     def _use(self, key: _Key, tokens: int) -> None:
         key.requests += 1
@@ -358,13 +371,15 @@ class SharedLedger(Ledger):
             self._hold_ends(key)  # so little is left that others may refuse what this gives back
 
     def _left(self, key: str, caps: Caps) -> Left:
-        mine = self._keys.get(key)
-        requests, tokens = (0.0, 0.0) if mine is None else mine.used
-        passed = 0.0 if mine is None else (self._clock() - mine.told_at) / MINUTE
-        new_requests, new_tokens = (0, 0) if mine is None else (mine.requests, mine.tokens)
+        mine = self._key(key, caps)
+        requests, tokens = mine.used
+        since = self._clock() - mine.told_at
+        if since > LIMITS.ledger_flush:  # others may have used some: the next answer tells that
+            self._note(mine)
+        passed = since / MINUTE
         return Left(
-            None if caps.requests is None else _left(caps.requests, requests, passed, new_requests),
-            None if caps.tokens is None else _left(caps.tokens, tokens, passed, new_tokens),
+            None if caps.requests is None else _left(caps.requests, requests, passed, mine.requests),
+            None if caps.tokens is None else _left(caps.tokens, tokens, passed, mine.tokens),
         )
 
     # -- spend --
@@ -491,7 +506,7 @@ class SharedLedger(Ledger):
         """Gives back what nobody uses, and forgets keys that have nothing."""
         now = self._clock()
         for name, key in [*self._keys.items()]:
-            if key.is_idle and self._unsent is None:  # the answer to that may let the key keep something
+            if key.is_idle(now) and self._unsent is None:  # the answer to that may let the key keep something
                 del self._keys[name]
             elif now - key.told_at > LIMITS.ledger_idle:
                 if now - key.used_at > LIMITS.ledger_idle:
@@ -666,7 +681,7 @@ def _left(limit: int, used: float, passed: float, new: int) -> RateLeft:
         limit: Uses a minute.
         used: Those that counted when the shared state was heard last.
         passed: Minutes since then.
-        new: Uses since then.
+        new: Uses since then; below zero: they were given back.
     """
-    now = max(0.0, used - passed * limit) + new
-    return RateLeft(limit, max(0, int(limit - now + 1e-5)), max(0.0, now * MINUTE / limit) if limit else 0.0)
+    now = max(0.0, max(0.0, used - passed * limit) + new)
+    return RateLeft(limit, max(0, int(limit - now + 1e-5)), now * MINUTE / limit if limit else 0.0)

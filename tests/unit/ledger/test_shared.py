@@ -444,6 +444,44 @@ async def test_an_orderly_end_reports_everything_and_keeps_nothing() -> None:
         assert not on.home.state("ann").holders
 
 
+def remaining(ledger: SharedLedger, caller: KeySettings) -> list[int]:
+    """What is left of the limits a minute, as answers tell it."""
+    left = ledger.left(caller)
+    assert left is not None
+    return [each.remaining for each in left if each is not None]
+
+
+async def test_answers_of_a_worker_that_admitted_nothing_tell_what_others_did() -> None:
+    async with site() as on:
+        caller = key(requests_per_minute=20)
+        for number in range(5):
+            assert await taken(on[0], caller, str(number)) == ""
+        await until(lambda: remaining(on[1], caller) == [15])
+
+
+async def test_answers_tell_what_counts_until_it_counts_no_more() -> None:
+    async with site() as on:
+        caller = key(requests_per_minute=20)
+        assert await taken(on[0], caller, "one") == ""
+        end(on[0], "one")
+        await on[0].recall([])
+        on[0]._look()
+        assert remaining(on[0], caller) == [19]
+        on.clock.steps += 4 * 10**9
+        on[0]._look()
+        assert not on[0]._keys
+        assert remaining(on[0], caller) == [20]
+
+
+async def test_no_more_is_left_than_the_limit() -> None:
+    async with site() as on:
+        caller = key(tokens_per_minute=1000)
+        assert await taken(on[0], caller, "one", 100) == ""
+        on.clock.steps += 30 * 10**9
+        end(on[0], "one", 1)
+        assert remaining(on[0], caller) == [1000]
+
+
 async def test_other_limits_hold_from_the_next_request_on() -> None:
     async with site(1) as on:
         assert await taken(on[0], key(requests_per_minute=16_000), "first") == ""
