@@ -25,7 +25,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin, encode_request
-from gai_fast.net.http_response import KnownResponseHead
+from gai_fast.net.http_response import KnownResponseHeads
 from gai_fast.net.idle_time import IdleTime
 from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.timers import Timer, Timers
@@ -112,9 +112,7 @@ class ConnectionPool(ABC):
         self._keeps_ready = False
         self._refill: Timer | None = None  # until it fires no connection is made for whoever comes
         self._refill_wait = LIMITS.ready_retry_first
-        self._known: KnownResponseHead | None = (
-            None  # the head of the last answer: the next one on another connection may have the same
-        )
+        self._known = KnownResponseHeads()
         self._closed = False
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -342,13 +340,11 @@ class ConnectionPool(ABC):
 
     def connection_made(self, connection: UpstreamConnection) -> None:
         """Counts a connection that has a socket."""
-        connection.known = self._known
         self._open.add(connection)
         self._emptied.clear()
 
     def connection_free(self, connection: UpstreamConnection) -> None:
         """Gives the connection to an exchange that waits, or keeps it idle."""
-        self._known = connection.known
         if self._idle_time.told(connection.idle_timeout):
             self._expire()
         if not self._hand_over(connection, reused=True):

@@ -51,6 +51,19 @@ class KnownResponseHead:
         self.keep_alive = keep_alive
 
 
+class KnownResponseHeads:
+    """What is known of the heads of one upstream's responses: the last one, whichever connection it came on.
+
+    Attributes:
+        last: That head; `None`: none has come that can be recognised.
+    """
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last: KnownResponseHead | None = None
+
+
 class ResponseReader:
     """Parses one response: the head with httptools, the body by its framing. Sans-IO.
 
@@ -60,14 +73,13 @@ class ResponseReader:
     Args:
         peer: `host:port`, for messages.
         method: Of the request; a response to HEAD has no body whatever its head says.
-        known: The head of an earlier response of the same upstream.
+        known: The heads of the same upstream; this response's becomes the last one, if it can be recognised again.
 
     Attributes:
         head: Status and headers, once they have come.
         complete: Whether the response has ended properly.
         error: The fault of the response, if it has one.
         is_reusable: Whether the connection may carry another exchange; valid once `complete`.
-        known: As given; the head of this response once it has come, if it can be recognised again.
         idle_timeout: Seconds after which the peer closes an idle connection, by its `Keep-Alive` header.
         chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`.
     """
@@ -77,6 +89,7 @@ class ResponseReader:
         "_headers",
         "_is_head",
         "_keep_alive",
+        "_known",
         "_left",
         "_parser",
         "_peer",
@@ -87,15 +100,14 @@ class ResponseReader:
         "head",
         "idle_timeout",
         "is_reusable",
-        "known",
     )
 
-    def __init__(self, peer: str, method: str = "POST", known: KnownResponseHead | None = None) -> None:
+    def __init__(self, peer: str, method: str = "POST", known: KnownResponseHeads | None = None) -> None:
         self.head: tuple[int, dict[str, str]] | None = None
         self.complete = False
         self.error: Error | None = None
         self.is_reusable = False
-        self.known = known
+        self._known = known
         self._peer = peer
         self.idle_timeout: float | None = None
         self._is_head = method == "HEAD"
@@ -155,7 +167,7 @@ class ResponseReader:
 
     def _repeated(self, data: bytes) -> int:
         """Returns the size of a head that is known; 0 where another one comes, or in pieces."""
-        known = self.known
+        known = self._known.last if self._known is not None else None
         if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
             return 0
         self.head = known.status, known.headers.copy()
@@ -166,9 +178,11 @@ class ResponseReader:
 
     def _note_head(self, data: bytes) -> None:
         """Keeps a head that came in one piece with nothing before it: the next response may have the same."""
-        if self.head is not None and self.chunks is not None and len(data) == self._head_bytes <= LIMITS.known_head:
+        if self._known is None or self.head is None or self.chunks is None:
+            return
+        if len(data) == self._head_bytes <= LIMITS.known_head:
             status, headers = self.head
-            self.known = KnownResponseHead(data, status, headers.copy(), self._keep_alive, self.idle_timeout)
+            self._known.last = KnownResponseHead(data, status, headers.copy(), self._keep_alive, self.idle_timeout)
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """Feeds heads, interim ones too, to httptools; returns the bytes behind the last, `None` before its end."""

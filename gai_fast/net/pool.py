@@ -151,7 +151,7 @@ class UpstreamPool(ConnectionPool):
         Raises:
             Error: `network`, with the reasons `connect` or `tls`.
         """
-        connection = UpstreamConnection(self, self._batch)
+        connection = UpstreamConnection(self, self._batch, self._known)
         if self._tls is not None:
             try:
                 await self._tls.connect(sock, connection)

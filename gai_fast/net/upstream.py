@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, cast
 from gai_fast._impl import FastPath, ReadBatch, TLSRecords
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.http_response import KnownResponseHead, ResponseReader
+from gai_fast.net.http_response import KnownResponseHeads, ResponseReader
 from gai_fast.net.sockets import descriptor_of, has_arrived
 from gai_fast.timers import Timer, Timers
 
@@ -355,7 +355,6 @@ class Exchange:
     def _complete(self, is_reusable: bool) -> None:
         if self._state is not _ENDED:
             connection = cast(UpstreamConnection, self._connection)
-            connection.known = self._response.known
             connection.idle_timeout = self._response.idle_timeout
             receiver = self._end()
             connection.release(is_reusable)
@@ -453,18 +452,24 @@ class UpstreamConnection:
     Args:
         callbacks: Called when its socket is there, free or gone.
         batch: Shares its reads with those of other connections; without a batch each read is handled at once.
+        known: The heads of the upstream's responses, where it has other connections; without them, its own.
 
     Attributes:
-        known: The head of a response that it, or another connection to the same upstream, carried.
+        known: The heads of the responses that it, or another connection to the same upstream, has brought.
         idle_timeout: Seconds after which the peer closes it where it is idle, as far as the peer said so.
     """
 
     __slots__ = ("_batch", "_borrower", "_broken", "_callbacks", "_exchange", "_transport", "idle_timeout", "known")
 
-    def __init__(self, callbacks: ConnectionCallbacks, batch: ReadBatch | None = None) -> None:
+    def __init__(
+        self,
+        callbacks: ConnectionCallbacks,
+        batch: ReadBatch | None = None,
+        known: KnownResponseHeads | None = None,
+    ) -> None:
         self._callbacks = callbacks
         self._batch = batch
-        self.known: KnownResponseHead | None = None
+        self.known = KnownResponseHeads() if known is None else known
         self.idle_timeout: float | None = None
         self._exchange: Exchange | None = None
         self._borrower: FastPath | None = None  # reads the socket in place of the transport

@@ -53,7 +53,7 @@ class Bench:
     def make(self, number: int = 0) -> Any:
         """Makes the connection of an attempt; its transport."""
         attempt = self.lender.wanted[number]
-        connection = UpstreamConnection(self.lender)
+        connection = UpstreamConnection(self.lender, known=self.lender._known)
         transport = self.make_transport(connection)
         self.lender._made(attempt, connection)
         self.lender._ended(attempt)
@@ -147,21 +147,19 @@ async def test_what_is_idle_for_too_long_is_closed(make_bench: Callable[..., Ben
     assert transport.aborted
 
 
-async def test_how_one_answer_began_is_known_on_connections_that_are_made_later(
+async def test_how_one_answer_began_is_known_on_all_connections_at_once(
     make_bench: Callable[..., Bench],
 ) -> None:
     bench = make_bench(2)
+    bench.open(), bench.open()
+    first, second = bench.make(), bench.make()
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    transport = bench.idle()
-    bench.open()
-    transport.feed(head)
-    earlier, later = UpstreamConnection(bench.lender), UpstreamConnection(bench.lender)
-    bench.make_transport(earlier)
-    assert earlier.known is None, "its answer is not over"
-    transport.feed(b"0\r\n\r\n")
-    bench.make_transport(later)
-    assert later.known is not None
-    assert later.known.data == head
+    first.feed(head)
+    known = bench.lender._known.last
+    assert known is not None
+    assert known.data == head
+    second.feed(head)
+    assert bench.lender._known.last is known, "it was not parsed again"
 
 
 # ---- whichever is free first -----------------------------------------------------------------------------------------
