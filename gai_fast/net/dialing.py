@@ -22,6 +22,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import is_ip_address
 from gai_fast.net.sockets import no_descriptors
+from gai_fast.net.stream_socket import StreamSocket
 
 _Address = tuple[socket.AddressFamily, Any]
 """A family and a socket address of it, resolved."""
@@ -178,7 +179,7 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Addre
 
 
 async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = StreamSocket(family, socket.SOCK_STREAM)
     is_connected = False
     try:
         sock.setblocking(False)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast.limits import LIMITS
+from gai_fast.net.stream_socket import StreamSocket
 
 _LENGTH: Final = 4
 _READ: Final = 65536
@@ -190,7 +191,7 @@ def receive_connections(channel: socket.socket) -> Iterator[socket.socket | None
         except OSError:
             data, descriptors = b"", []
         for descriptor in descriptors:
-            yield socket.socket(fileno=descriptor)
+            yield StreamSocket(fileno=descriptor)
         if data != _CONNECTION:
             yield None
             return

@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol
 
 from gai_fast.addresses import is_local
 from gai_fast.limits import LIMITS
+from gai_fast.net.stream_socket import StreamSocket
 from gai_fast.settings import ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -92,7 +93,7 @@ def _inherited(descriptor: int) -> socket.socket:
     Raises:
         OSError: It is none, or none that can listen.
     """
-    listening = socket.socket(fileno=descriptor)
+    listening = StreamSocket(fileno=descriptor)
     is_stream = listening.type == socket.SOCK_STREAM and listening.family in _FAMILIES
     address = listening.getsockname()
     if not is_stream or not (address[1] if listening.family in _INTERNET else address):
@@ -128,7 +129,7 @@ def _bind_path(path: str) -> socket.socket:
     Raises:
         OSError: The path cannot be had.
     """
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = StreamSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_left_behind(path):
             Path(path).unlink()
@@ -200,7 +201,7 @@ def _bind_all(found: Sequence[tuple[Any, ...]]) -> list[socket.socket]:
 
 
 def _bind(family: int, kind: int, protocol: int, address: tuple[Any, ...], is_only: bool) -> socket.socket:
-    listening = socket.socket(family, kind, protocol)
+    listening = StreamSocket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
