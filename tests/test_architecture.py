@@ -325,6 +325,23 @@ def test_no_module_that_mypyc_compiles_has_what_it_does_not_keep() -> None:
     )
 
 
+def test_no_function_of_a_compiled_module_has_a_function_within() -> None:
+    """mypyc keeps the inner one among the variables that it refers to: a cycle with all that the call has seen.
+
+    Each request left one, with its prompt, for the garbage collector. A lambda or a `partial` makes none.
+    """
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [
+        f"{module.name}:{inner.lineno}"
+        for module in compiled_modules()
+        for outer in ast.walk(module.tree)
+        if isinstance(outer, functions)
+        for inner in ast.walk(outer)
+        if isinstance(inner, functions) and inner is not outer
+    ]
+    assert not found
+
+
 def test_no_class_hides_an_attribute_of_the_instances_of_a_compiled_one() -> None:
     """Compiled code would go on with the attribute's own value, and never see what is assigned to it from then on."""
     compiled = compiled_modules()

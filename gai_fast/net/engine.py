@@ -459,18 +459,18 @@ class Engine:
             found(math.inf)
             return
 
-        def looked(task: asyncio.Task[float]) -> None:
-            self._looks.discard(task)
-            if task.cancelled():
-                return
-            bug = task.exception()
-            if bug is not None:  # a stream that nobody ends would go on for ever
-                logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
-            found(math.inf if bug is not None else task.result())
-
         look = self._loop.create_task(store.followed_ago(log))
         self._looks.add(look)
-        look.add_done_callback(looked)
+        look.add_done_callback(partial(self._looked, log, found))
+
+    def _looked(self, log: StreamLog, found: Callable[[float], None], look: asyncio.Task[float]) -> None:
+        self._looks.discard(look)
+        if look.cancelled():
+            return
+        bug = look.exception()
+        if bug is not None:  # a stream that nobody ends would go on for ever
+            logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
+        found(math.inf if bug is not None else look.result())
 
     def await_answer(self, log: StreamLog, client: Client, *, is_first: bool) -> WholeFollower:
         """Makes the follower of a durable answer that is one JSON object; as `follow`.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Container
+from functools import partial
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
@@ -98,10 +99,6 @@ class _Line:
         line = f"{self._remote} {self._method} {self._path!r} {self._status} {seconds:.3f} {self._request_id}"
         if self._caller != ANONYMOUS:
             line += f" {self._caller}"
-
-        def text() -> str:
-            return line if metrics is None else f"{line} {encode_json(log_fields(metrics)).decode()}"
-
         fields: dict[str, Any] = {
             "msg": "request" if metrics is None else "stream",
             "method": self._method,
@@ -117,7 +114,11 @@ class _Line:
             fields["stream_id"] = stream_id
         if metrics is not None:
             fields.update(_stream_fields(metrics))
-        _log.info(Entry(fields, text))
+        _log.info(Entry(fields, partial(_text, line, metrics)))
+
+
+def _text(line: str, metrics: StreamMetrics | None) -> str:
+    return line if metrics is None else f"{line} {encode_json(log_fields(metrics)).decode()}"
 
 
 def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:

@@ -7,6 +7,7 @@ routes of streams that run, `idempotency.py` decides about requests with a key.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -35,12 +36,15 @@ from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.pending import PendingAnswers
 from gai_fast.server.quotas import Quotas, tokens_of
-from gai_fast.server.replies import Reply
+from gai_fast.server.replies import Headers, Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.server.specs import SpecBuilder
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import Settings, StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
+
+_Told = Callable[[StreamLog], dict[str, Any]]
+"""Returns what answers a request that has started a stream."""
 
 
 class StreamRoutes:
@@ -97,7 +101,7 @@ class StreamRoutes:
         context: StreamContext,
         spec: StreamSpec,
         key: str | None,
-        told: Callable[[StreamLog], dict[str, Any]],
+        told: _Told,
         *,
         status: int,
     ) -> Reply | None:
@@ -111,43 +115,30 @@ class StreamRoutes:
             told: Returns what answers the request.
             status: The status of that answer.
         """
-
-        def begin() -> Publication:
-            publication = self._publish(spec, context)
-            publication.await_follower()
-            incoming.http.started = publication.metrics
-            return publication
-
+        begin = partial(self._publish_alone, incoming, spec, context)
         more = alone(self._engine, incoming, spec.model)
-
-        def started() -> Reply:
-            reply = incoming.json_reply(told(begin().log), status=status)
-            reply.headers = [*reply.headers, *more]
-            return reply
-
         if key is None and incoming.key is None:
-            return started()
+            return _told(incoming, told(begin().log), status, more)
         tokens = tokens_of(incoming, spec)
         if key is None:
             client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
-
-            def reply() -> None:
-                client.reply(started())
-
-            self.quotas.begin(incoming, tokens, context.stream_id, client, reply)
+            start = partial(_tell_start, client, incoming, begin, told, status, more)
+            self.quotas.begin(incoming, tokens, context.stream_id, client, start)
             return None
-
-        def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
-            reply = incoming.json_reply(told(log), status=status)
-            reply.headers = [*reply.headers, *response.headers]
-            return reply
-
+        answer = partial(_tell_again, incoming, told, status)
         is_native = incoming.format.name == NATIVE
         claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
         client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
         client.headers = more
         self._keyed.answer(incoming, client, claimed)
         return None
+
+    def _publish_alone(self, incoming: Incoming, spec: StreamSpec, context: StreamContext) -> Publication:
+        """Starts a durable stream that is not followed yet."""
+        publication = self._publish(spec, context)
+        publication.await_follower()
+        incoming.http.started = publication.metrics
+        return publication
 
     def event_source(self, incoming: Incoming) -> Reply | None:
         """`GET /api/v1/stream?q=…`, for a browser's plain `EventSource`."""
@@ -181,13 +172,8 @@ class StreamRoutes:
         spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         stream = spec.model.stream
         admit = self.quotas.admission(incoming, tokens_of(incoming, spec), context.stream_id)
-
-        def start() -> StreamLog:
-            return self.quotas.run(context.stream_id, lambda: self._publish(spec, context).log)
-
-        def follow(log: StreamLog, response: StreamResponse) -> None:
-            self._follow(log, response, _view(negotiated, spec, log.header), stream, is_first=True)
-
+        start = partial(self.quotas.run, context.stream_id, partial(self._publish_log, spec, context))
+        follow = partial(self._follow_chat, negotiated, spec)
         media_type = negotiated.format.media_type(negotiated.framing)
         more = alone(self._engine, incoming, spec.model)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=False)
@@ -226,9 +212,7 @@ class StreamRoutes:
         spec, context = self._specs.count(incoming, body, model)
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
 
-        def start() -> None:
-            client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
-
+        start = partial(self._run, client, context, spec)
         self.quotas.begin(incoming, 0, context.stream_id, client, start)  # nothing is generated
         return None
 
@@ -272,31 +256,35 @@ class StreamRoutes:
             context.metrics = client.measured
             client.whole_media_type = negotiated.format.whole_media_type
 
-        def start() -> None:
-            if spec.log_header is not None:
-                log = self._publish(spec, context).log
-                if is_asking:
-                    tell(self._engine, client, spec.sharing)
-                self._follow(log, client, view, stream, is_first=True)
-            else:
-                client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
-                if is_asking:
-                    tell(self._engine, client, spec.sharing)
-
+        if not is_asking and incoming.key is None:
+            self._begin(client, context, spec, view, is_asking=False)  # at once: there is nothing to count
+            return
+        start = partial(self._begin, client, context, spec, view, is_asking=is_asking)
         if is_asking:
             spec.sharing = sharing = shared_answer(self._engine, incoming.caller)
             if sharing is not None and sharing.must_look(spec):
                 admit = self.quotas.admission(incoming, tokens, context.stream_id)
-
-                def run() -> None:
-                    self.quotas.run(context.stream_id, start)
-
+                run = partial(self.quotas.run, context.stream_id, start)
                 self._looking.add(incoming, client, begin_later(sharing, spec, admit, run))
                 return
-        if incoming.key is None:
-            start()  # at once: there is nothing to count
-        else:
-            self.quotas.begin(incoming, tokens, context.stream_id, client, start)
+        self.quotas.begin(incoming, tokens, context.stream_id, client, start)
+
+    def _begin(
+        self, client: StreamResponse, context: StreamContext, spec: StreamSpec, view: View | None, *, is_asking: bool
+    ) -> None:
+        """Starts the stream of a request that was admitted."""
+        if spec.log_header is not None:
+            log = self._publish(spec, context).log
+            if is_asking:
+                tell(self._engine, client, spec.sharing)
+            self._follow(log, client, view, spec.model.stream, is_first=True)
+            return
+        self._run(client, context, spec)
+        if is_asking:
+            tell(self._engine, client, spec.sharing)
+
+    def _run(self, client: StreamResponse, context: StreamContext, spec: StreamSpec) -> None:
+        client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
 
     def _answer_keyed(
         self,
@@ -309,17 +297,8 @@ class StreamRoutes:
         *,
         is_asking: bool,
     ) -> None:
-        def begin() -> Publication:
-            return self._publish(spec, context)
-
-        def answer(log: StreamLog, response: StreamResponse, is_first: bool) -> Reply | None:
-            if is_asking and is_first:
-                tell(self._engine, response, None)
-            if log.lost and not is_first and (spec.hold or negotiated.format.name != NATIVE):
-                raise expired()  # its beginning is not kept, and this form cannot tell that
-            self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=is_first)
-            return None
-
+        begin = partial(self._publish, spec, context)
+        answer = partial(self._follow_keyed, negotiated, spec, is_asking)
         is_native = incoming.format.name == "gai"
         tokens = tokens_of(incoming, spec)
         claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
@@ -328,6 +307,26 @@ class StreamRoutes:
         if not spec.hold:
             client.format_headers = negotiated.format.headers
         self._keyed.answer(incoming, client, claimed)
+
+    def _follow_keyed(
+        self,
+        negotiated: Negotiated,
+        spec: StreamSpec,
+        is_asking: bool,
+        log: StreamLog,
+        response: StreamResponse,
+        is_first: bool,
+    ) -> None:
+        """Answers a request with an idempotency key; a `Follow`, of its last three arguments.
+
+        Raises:
+            Error: `not_found`: the beginning of its stream is not kept.
+        """
+        if is_asking and is_first:
+            tell(self._engine, response, None)
+        if log.lost and not is_first and (spec.hold or negotiated.format.name != NATIVE):
+            raise expired()  # its beginning is not kept, and this form cannot tell that
+        self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=is_first)
 
     def _claimed(
         self,
@@ -341,10 +340,7 @@ class StreamRoutes:
         is_native: bool,
     ) -> KeyedRequest:
         """A request with an idempotency key, which is counted if it starts the stream; as `keyed`."""
-
-        def start() -> Publication:
-            return self.quotas.run(stream_id, begin)
-
+        start = partial(self.quotas.run, stream_id, begin)
         admit = self.quotas.admission(incoming, tokens, stream_id)
         return keyed(incoming, key, incoming.http.body, stream_id, admit, start, follow, is_native=is_native)
 
@@ -354,6 +350,13 @@ class StreamRoutes:
         if spec.hold:
             context.metrics = publication.measured
         return publication
+
+    def _publish_log(self, spec: StreamSpec, context: StreamContext) -> StreamLog:
+        return self._publish(spec, context).log
+
+    def _follow_chat(self, negotiated: Negotiated, spec: StreamSpec, log: StreamLog, response: StreamResponse) -> None:
+        """Answers a request by the stream of its chat, which it has started; `follow` of `chats.py`."""
+        self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=True)
 
     def _follow(
         self, log: StreamLog, client: StreamResponse, view: View | None, stream: StreamSettings, *, is_first: bool
@@ -458,6 +461,27 @@ def _started(incoming: Incoming, log: StreamLog) -> dict[str, Any]:
     stream_id = log.header.stream_id
     prefix = incoming.http.target.partition("?")[0].removesuffix(incoming.path)
     return {"id": stream_id, "url": f"{prefix}{incoming.path}/{stream_id}"}
+
+
+def _told(incoming: Incoming, body: dict[str, Any], status: int, more: Headers) -> Reply:
+    """Answers a request by a JSON object, with more headers."""
+    reply = incoming.json_reply(body, status=status)
+    reply.headers = [*reply.headers, *more]
+    return reply
+
+
+def _tell_start(
+    client: StreamResponse, incoming: Incoming, begin: Start, told: _Told, status: int, more: Headers
+) -> None:
+    """Starts the stream of a request, and answers it."""
+    client.reply(_told(incoming, told(begin().log), status, more))
+
+
+def _tell_again(
+    incoming: Incoming, told: _Told, status: int, log: StreamLog, response: StreamResponse, is_first: bool
+) -> Reply:
+    """Answers a request with an idempotency key; a `Follow`, of its last three arguments."""
+    return _told(incoming, told(log), status, response.headers)
 
 
 def _begun(dialect: Format, context: StreamContext, log: StreamLog) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -161,3 +162,24 @@ async def test_a_stream_of_a_connection_that_was_handed_over_is_lost_with_its_cl
     await until(lambda: gateway.streams == 1)
     client.close()
     await until(lambda: gateway.streams == 0)
+
+
+@on_both_loops
+@pytest.mark.parametrize("more", [{}, {"stream": False}, {"resumable": True}])
+async def test_an_answer_leaves_nothing_for_the_garbage_collector(net: Net, more: dict[str, Any]) -> None:
+    """Each request left a dozen objects in a cycle, its prompt among them."""
+    gateway = await net.gateway(await net.upstream(talkative))
+    client = await gateway.connect()
+    assert (await (await client.ask("POST", HOT, {**M, **more})).rest()).status == 200
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(3):
+            assert (await (await client.ask("POST", HOT, {**M, **more})).rest()).status == 200
+        await until(lambda: gateway.streams == 0)
+        gc.collect()
+        left = {type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("gai_fast.")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left
