@@ -23,7 +23,7 @@ UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm
 INSTALLED := $(VENV)/.installed-$(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check docs exhaustive soak sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve local install test check docs exhaustive soak soak-limits sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,9 +52,12 @@ exhaustive: $(INSTALLED)-dev  ## recordings, kernels, faults, resumes at every c
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults \
 		tests/integration/stores/test_resume_matrix.py $(RACES) $(ARGS)
 
-# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and the three below.
+# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and those below up to `programs`.
 soak: $(INSTALLED)-dev  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES) --store $(STORE) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-limits: $(INSTALLED)-dev  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
+	@$(VENV)/bin/python -m tests.soak.limited --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 sanitize: $(INSTALLED)-dev  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)
 	@PYTHON=$(VENV)/bin/python ci/sanitize.sh $(ARGS)

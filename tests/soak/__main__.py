@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gai-fast-soak-")))
-        store = stack.enter_context(_store(options.store, folder))
+        store = stack.enter_context(store_url(options.store, folder))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
                 return runner.run(_soak(options, folder, store))
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _store(kind: str, folder: Path) -> Iterator[str]:
+def store_url(kind: str, folder: Path) -> Iterator[str]:
     """The URL of an empty store."""
     if kind == "memory":
         yield "memory://"
