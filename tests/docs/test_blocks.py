@@ -34,18 +34,31 @@ PAGES: Final = [
     )
 ]
 
+SERVE: Final = Block("", "bash", "gai-fast serve", 0)
+TWO_TARGETS: Final = """# gai-fast.toml
+upstream = [
+  {name = "east", provider = "openai-compatible", base_url = "http://127.0.0.1:9000/v1"},
+  {name = "west", provider = "openai-compatible", base_url = "http://127.0.0.1:9000/v1"},
+]
+[[model]]
+name = "fast"
+targets = [{upstream = "east", id = "gpt-5-mini"}, {upstream = "west", id = "gpt-oss-20b"}]
+"""
+PROVIDERS: Final = """
+export OPENAI_API_KEY=k ANTHROPIC_API_KEY=k GEMINI_API_KEY=k
+cp $REPOSITORY/examples/fallback.toml gai-fast.toml
+"""
 IN_ORDER: Final = {
-    "docs/admin.md": "gai-fast serve",
-    "docs/cli.md": "",
-    "docs/deploying.md": "cp -r $REPOSITORY/deploy .",
-    "docs/installation.md": "",
-    "docs/operations.md": "export OPENAI_API_KEY=k ANTHROPIC_API_KEY=k GEMINI_API_KEY=k\n"
-    "cp $REPOSITORY/examples/fallback.toml gai-fast.toml",
-    "docs/production.md": "gai-fast config init gai-fast.toml",
-    "docs/sizing.md": "",
-    "docs/tutorial.md": "",
+    "docs/admin.md": (Block("", "toml", TWO_TARGETS, 0), SERVE),
+    "docs/cli.md": (),
+    "docs/deploying.md": (Block("", "bash", "cp -r $REPOSITORY/deploy .", 0),),
+    "docs/installation.md": (),
+    "docs/operations.md": (Block("", "bash", PROVIDERS, 0),),
+    "docs/production.md": (Block("", "bash", PROVIDERS, 0),),
+    "docs/sizing.md": (),
+    "docs/tutorial.md": (),
 }
-"""The pages that are run here, with what their reader has done before."""
+"""The pages that are run here, with what their reader has done before, as blocks."""
 
 ELSEWHERE: Final = {
     ("README.md", "bash"): "docs/test_http_api.py",
@@ -251,7 +264,7 @@ def follow(page: str, folder: Path) -> Run:
     """Runs a page in a folder."""
     followed = list(steps(page))
     ports = {"8080": str(free_port()), "9000": str(free_port())}
-    parts = ["set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT", script(Block("", "bash", IN_ORDER[page], 0))]
+    parts = ["set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *map(script, IN_ORDER[page])]
     parts += [f"printf '{MARK}'\n{script(step.block)}" for step in followed]
     whole = "\n".join(parts)
     for shown, port in ports.items():
@@ -291,7 +304,8 @@ def _run(text: str, folder: Path, ports: dict[str, str]) -> tuple[str, str]:
     ) as shell:
         try:
             output, errors = shell.communicate(timeout=SECONDS)
-        finally:
-            if shell.poll() is None:
-                os.killpg(shell.pid, signal.SIGKILL)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)
+            output, errors = shell.communicate()
+            return output, f"not done within {SECONDS:.0f} s: {errors}"
     return output, f"exit code {shell.returncode}: {errors}" if shell.returncode else ""
