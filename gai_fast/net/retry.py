@@ -36,6 +36,9 @@ _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "no
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
 
+SLOW_CLIENT: Final = "slow_client"
+"""The reason of a failure that lies in the client: it takes a shared answer more slowly than that is kept."""
+
 # Failures of the upstream as a whole; a status of 4xx concerns this request or our account there.
 _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "provider_unavailable"})
 
@@ -114,8 +117,8 @@ class Breaker:
 
 
 def is_fault_of_upstream(error: Error) -> bool:
-    """Whether a breaker counts a failure: its cause is the upstream, not the request nor our account there."""
-    if is_of_this_process(error):
+    """Whether a breaker counts a failure: its cause is the upstream, not the request, the client nor our account."""
+    if is_of_this_process(error) or error.reason == SLOW_CLIENT:
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 

@@ -13,7 +13,8 @@ share a call. To the upstream's exchange a call is its receiver; to a stream a r
 4. An answer is kept if the call ended well and a stream that read all of it finished. A call that nobody follows any
    more is given up, unless its answer is known to be whole.
 5. A reader whose log ends without the end of the response (its process is gone, the call was given up) ends with a
-   failure of the network, after which its stream may ask again.
+   failure of the network, after which its stream may ask again. One whose client is so slow that the log has dropped
+   what comes next ends with `timeout`, as the fault is its client's.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.publication import Publication
+from gai_fast.net.retry import SLOW_CLIENT
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
@@ -449,7 +451,8 @@ class SharedReader:
         if not self._lines:
             backlog = log.read(self.position, LIMITS.follower_read)
             if backlog.lost:
-                self._give_up("the answer that this stream shares is too long to be kept for it")
+                text = "this client is too slow: the rest of the answer that it shares is no longer kept for it"
+                self._end(Error("timeout", text, reason=SLOW_CLIENT, status=408))
                 return
             self._read(b"".join(backlog.pieces))
             if not self._lines and self.position < log.last_seq:  # of a damaged copy

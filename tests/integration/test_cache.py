@@ -16,6 +16,7 @@ from gai_fast.money import UNIT, cost_of
 from gai_fast.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
 from tests.integration.gateway import (
     CHAT,
+    DONE,
     FINISH,
     LAST_CHUNK,
     MESSAGES,
@@ -543,6 +544,35 @@ async def test_a_slow_reader_holds_up_no_other(net: Net) -> None:
     slow.resume()
     await response.rest()
     assert response.text == other.text
+
+
+@on_uvloop
+async def test_a_reader_that_is_too_slow_for_what_is_kept_is_told_so(net: Net) -> None:
+    """It was told of a failure of the network."""
+    may_send = asyncio.Semaphore(0)
+
+    async def long(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD)
+        for number in range(10):
+            await may_send.acquire()
+            await peer.send(chunk(delta(f"{'x' * 40_000} {number}")))
+        await peer.send(chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    upstream = await net.upstream(long)
+    gateway = await net.gateway(upstream, cache=KEPT, commit_after=0.02, max_stream_bytes=1 << 17)
+    (_, first), (_, second) = [await gateway.stream(M, **ON) for _ in range(2)]
+    slow = gateway.running.engine.streams[id_of(first)]
+    slow.pause()  # as its transport does while its client takes nothing
+    for number in range(10):
+        may_send.release()
+        await second.until(b"x %d" % number)
+    await second.rest()
+    assert second.types[-2:] == ["finish", "done"]
+    slow.resume()
+    await first.rest()
+    error = first.events[-2]["error"]
+    assert (error["code"], error["reason"]) == ("timeout", "slow_client")
 
 
 @on_uvloop

@@ -204,6 +204,7 @@ class TestBreaker:
             (Error("overloaded", "no", reason="descriptors", phase="connect"), False),
             (Error("timeout", "no", reason="total", phase="connect"), False),
             (Error("timeout", "no", reason="connect", phase="connect"), True),
+            (Error("timeout", "no", reason="slow_client"), False),
             (Error("rate_limited", "no"), False),
             (Error("invalid_request", "no"), False),
             (Error("content_filtered", "no"), False),

@@ -304,7 +304,8 @@ def test_a_log_that_was_trimmed_ends_a_late_reader() -> None:
     assert world.log.lost
     late.reader.resume_reading()
     world.turn()
-    assert [late.given[-1].code, late.given[-1].reason] == ["network", "shared_call"]
+    error = late.given[-1]
+    assert (error.code, error.reason, error.status) == ("timeout", "slow_client", 408)
     world.call.approve()
     world.call.exchange_ended(None)
     assert "kept" not in world.runner.told
