@@ -122,6 +122,7 @@ COMPILED = (
     "server/request_reader",
     "server/routes",
     "server/specs",
+    "server/spend",
     "server/stream_response",
     "server/streams",
     "server/transport",

@@ -141,7 +141,7 @@ class Engine:
         """The folder that every upstream's response is recorded in; `None`: nothing is recorded."""
         self.telemetry = _telemetry(settings)
         """Traces requests and streams; `None`: nothing is exported."""
-        self.sinks: list[MetricsSink] = [self.ledger]
+        self.sinks: list[MetricsSink] = []
         """Receive the figures of every stream at its end."""
         self.tallies = Tallies()
         """Counts of this process beside those figures."""
@@ -671,11 +671,17 @@ class Engine:
         sharing = session.spec.sharing
         told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
         if told is not None:
-            tell_sinks(self.sinks, told)
+            self._tell(told)
         trace = session.spec.trace
         if trace is not None:
             tell_sinks([trace], metrics)
-        return self.ledger.reported(session.caller)
+        return self.ledger.reported(session.caller) if session.caller else None
+
+    def _tell(self, metrics: StreamMetrics) -> None:
+        """Gives the figures of a stream to the ledger, which counts for keys alone, and to the sinks."""
+        if metrics.key:
+            tell_sinks([self.ledger], metrics)
+        tell_sinks(self.sinks, metrics)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
         """Gives the sinks the figures of a stream that never began."""
@@ -694,7 +700,7 @@ class Engine:
             trace_id=spec.trace_id,
             key=spec.caller,
         )
-        tell_sinks(self.sinks, metrics)
+        self._tell(metrics)
 
     def part(self, until: float) -> None:
         """Ends clients' plain streams with an error, and cuts off followers of durable ones, who may come back.
