@@ -75,6 +75,7 @@ COMPILED = (
     "net/http_request",
     "net/idle_time",
     "net/key_ring",
+    "net/metrics_sinks",
     "net/http_response",
     "net/retry",
     "net/session",

@@ -61,6 +61,7 @@ CATCHES_ALL = {
     "server.supervisor",
     "server.worker",
     "net.callbacks",
+    "net.metrics_sinks",
     "relay",
     "net.session",
     "net.follower",

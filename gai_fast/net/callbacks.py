@@ -1,4 +1,4 @@
-"""Calls the functions of an `EventManager` and of metrics sinks, so that none of them can harm a stream.
+"""Calls the functions of an `EventManager`, so that none of them can harm a stream.
 
 Owns the task of a stream whose callbacks are async, and its limit. An exception of a user's function ends here, in the
 log, without the contents of the event.
@@ -16,7 +16,6 @@ from typing import Any, Final
 from gai_fast.callbacks import EventManager
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
-from gai_fast.metrics import MetricsSink, StreamMetrics
 
 _log: Final = logging.getLogger("gai_fast.callbacks")
 
@@ -127,12 +126,3 @@ class CallbackRunner:
             self._failed.add(kind)
             where = f" for {event['type']!r}" if event is not None else ""
             _log.warning("a callback%s raised %s; the stream goes on", where, kind, exc_info=problem)
-
-
-def tell_sinks(sinks: Iterable[MetricsSink], metrics: StreamMetrics) -> None:
-    """Gives the figures of a stream to every sink; one that raises is logged and harms nothing."""
-    for sink in sinks:
-        try:
-            sink.stream_ended(metrics)
-        except Exception as problem:  # noqa: BLE001  # a user's sink must not harm the stream
-            _log.warning("%s raised %s", type(sink).__name__, type(problem).__name__, exc_info=problem)

@@ -27,10 +27,10 @@ from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.net.answers import Answers
 from gai_fast.net.attempts import Translate
 from gai_fast.net.balance import Balancer, Place, TargetCondition, Visit, place_of
-from gai_fast.net.callbacks import tell_sinks
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
 from gai_fast.net.key_ring import KeyRing
+from gai_fast.net.metrics_sinks import tell_sinks
 from gai_fast.net.pool import UpstreamPool, close_all, close_together, open_all
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
@@ -49,7 +49,7 @@ from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
 from gai_fast.request import Request
-from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import ANONYMOUS, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
@@ -675,11 +675,11 @@ class Engine:
         trace = session.spec.trace
         if trace is not None:
             tell_sinks([trace], metrics)
-        return self.ledger.reported(session.caller) if session.caller else None
+        return None if session.caller == ANONYMOUS else self.ledger.reported(session.caller)
 
     def _tell(self, metrics: StreamMetrics) -> None:
         """Gives the figures of a stream to the ledger, which counts for keys alone, and to the sinks."""
-        if metrics.key:
+        if metrics.key != ANONYMOUS:
             tell_sinks([self.ledger], metrics)
         tell_sinks(self.sinks, metrics)
 

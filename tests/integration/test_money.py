@@ -12,8 +12,8 @@ import pytest
 
 import gai_fast
 from gai_fast.money import UNIT
+from gai_fast.server.admin.spend_report import read_query, spend_report
 from gai_fast.server.serving import start
-from gai_fast.server.spend import read_query, spend_report
 from gai_fast.settings import (
     KeyLimits,
     KeySettings,

@@ -18,6 +18,7 @@ from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.samples import Sampler
+from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
 from gai_fast.server.admin.streams import running_streams, timestamp, together
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.durable import cancelled, stream_error
@@ -26,7 +27,6 @@ from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.pending import PendingAnswers, Work
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.scrape import Scrapes
-from gai_fast.server.spend import SpendQuery, read_query, spend_csv, spend_report
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import KeySettings, Settings
 from gai_fast.stores.backend import StoreError

@@ -10,8 +10,7 @@ import pytest
 
 from gai_fast.callbacks import EventManager
 from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
-from gai_fast.net.callbacks import CallbackRunner, tell_sinks
+from gai_fast.net.callbacks import CallbackRunner
 from tests.waiting import SECONDS
 
 DELTA: Any = {"type": "text.delta", "text": "a"}
@@ -152,23 +151,6 @@ async def test_only_a_program_that_leaves_at_the_end_waits_for_the_callbacks(
     run.tell([DELTA])
     await run.leave(kind, is_early=is_early)
     assert done is is_waited_for
-
-
-async def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    class Bad:
-        def stream_ended(self, metrics: StreamMetrics) -> None:
-            raise RuntimeError
-
-    class Good:
-        told: StreamMetrics | None = None
-
-        def stream_ended(self, metrics: StreamMetrics) -> None:
-            self.told = metrics
-
-    good, metrics = Good(), StreamMetrics(duration=1.0)
-    tell_sinks([Bad(), good], metrics)
-    assert good.told is metrics
-    assert "Bad raised RuntimeError" in caplog.text
 
 
 async def test_a_plain_function_that_asks_a_cancelled_future_harms_nothing() -> None:

@@ -1,0 +1,20 @@
+"""Gives the figures of streams to metrics sinks, so that none of them can harm a stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from gai_fast.metrics import MetricsSink, StreamMetrics
+
+_log: Final = logging.getLogger("gai_fast.callbacks")
+
+
+def tell_sinks(sinks: Iterable[MetricsSink], metrics: StreamMetrics) -> None:
+    """Gives the figures of a stream to every sink; one that raises is logged and harms nothing."""
+    for sink in sinks:
+        try:
+            sink.stream_ended(metrics)
+        except Exception as problem:  # noqa: BLE001  # a user's sink must not harm the stream
+            _log.warning("%s raised %s", type(sink).__name__, type(problem).__name__, exc_info=problem)

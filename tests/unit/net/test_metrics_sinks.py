@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from gai_fast.metrics import StreamMetrics
+from gai_fast.net.metrics_sinks import tell_sinks
+
+
+def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Bad:
+        def stream_ended(self, metrics: StreamMetrics) -> None:
+            raise RuntimeError
+
+    class Good:
+        told: StreamMetrics | None = None
+
+        def stream_ended(self, metrics: StreamMetrics) -> None:
+            self.told = metrics
+
+    good, metrics = Good(), StreamMetrics(duration=1.0)
+    tell_sinks([Bad(), good], metrics)
+    assert good.told is metrics
+    assert "Bad raised RuntimeError" in caplog.text
