@@ -226,6 +226,7 @@ class SharedLedger(Ledger):
         self._wake: asyncio.Event = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._has_closed = False
         self._number = 0
         self._unsent: _Batch | None = None  # one whose answer was lost
         self._flight: asyncio.Task[Sequence[Answer] | None] | None = None
@@ -254,6 +255,7 @@ class SharedLedger(Ledger):
                     await self._exchanged()
         except TimeoutError:
             pass
+        self._has_closed = True
         for timer in (self._flush, self._rest):
             if timer is not None:
                 timer.cancel()
@@ -411,7 +413,7 @@ class SharedLedger(Ledger):
 
     def _hold_ends(self, key: _Key) -> None:
         """Holds the ends of streams until the shared state has been told: rule 4."""
-        if self._health.problem is not None:
+        if self._health.problem is not None or self._has_closed:
             return
         if not key.ends:
             key.ends.append(_End(self._clock()))
@@ -420,9 +422,11 @@ class SharedLedger(Ledger):
 
     def _let_end(self) -> None:
         """Lets all streams end that are held."""
-        for reported in () if self._unsent is None else self._unsent.keys:
-            for end in reported.ends:
-                end.told()
+        if self._unsent is not None:
+            for reported in self._unsent.keys:
+                for end in reported.ends:
+                    end.told()
+            self._unsent = self._unsent._replace(keys=[each._replace(ends=()) for each in self._unsent.keys])
         for key in self._keys.values():
             ends, key.ends = key.ends, []
             for end in ends:

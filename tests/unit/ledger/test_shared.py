@@ -301,6 +301,8 @@ async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: py
         if how == "is closed":
             await on[0].close()
             assert reported.done()
+            charge(on[0], 1)
+            assert on[0].reported("ann") is None
             return
         await reported
         charge(on[0], 1)
@@ -310,6 +312,24 @@ async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: py
         await until(lambda: on[0].problem is None)
         assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "b") == "spend"
     caplog.clear()
+
+
+async def test_after_a_lost_answer_ends_wait_again() -> None:
+    async with site(1) as on:
+        assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "a") == ""
+        on.ways[0].loses = 1
+        charge(on[0], 2000)
+        await told(on[0])
+        assert on[0].problem is not None
+        await until(lambda: on[0].problem is None)
+        on.ways[0].gate.clear()
+        charge(on[0], 2000)
+        reported = on[0].reported("ann")
+        assert reported is not None
+        assert not reported.done()
+        on.ways[0].gate.set()
+        await reported
+        assert on.home.state("ann").spent[f"d{DAY} USD"] == 4000
 
 
 async def test_an_end_waits_for_all_entries_of_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
