@@ -44,13 +44,22 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="GAI_FAST_CONFIG",
+    help="The file, where no FILE is named; by default gai-fast.toml here.",
+)
 @option("--force", is_flag=True, envvar="GAI_FAST_CONFIG_INIT_FORCE", help="Overwrite the file.")
-def init(file: Path, force: bool) -> None:
+def init(file: Path | None, config_path: Path | None, force: bool) -> None:
     """Write a configuration for the keys and local servers here.
 
     The keys are those of the environment; the servers are asked on their usual ports.
     """
+    file = file or config_path or DEFAULT_FILE
     from gai_fast.cli.local_upstreams import find_local_upstreams
     from gai_fast.cli.serve import run_async
 

@@ -48,6 +48,12 @@ class TestInit:
         assert run("config", "init").exit_code == 0
         assert not load(folder / "gai-fast.toml", environ={}).upstreams
 
+    def test_the_file_may_be_named_as_for_every_other_command(self, run: Run, folder: Path) -> None:
+        assert run("config", "init", "-c", "a.toml").exit_code == 0
+        assert run("config", "init", env={"GAI_FAST_CONFIG": "b.toml"}).exit_code == 0
+        assert run("config", "init", "c.toml", env={"GAI_FAST_CONFIG": "d.toml"}).exit_code == 0
+        assert sorted(each.name for each in folder.glob("*.toml")) == ["a.toml", "b.toml", "c.toml"]
+
     @pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": "sk"}])
     def test_every_comment_that_holds_a_key_is_valid_too(self, run: Run, folder: Path, environ: dict[str, str]) -> None:
         run("config", "init", "x.toml", env=environ)
