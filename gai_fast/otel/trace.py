@@ -33,6 +33,7 @@ from gai_fast.request import Request, TextPart
 _OTHER: Final = "_OTHER"
 """The model of metrics where no configured one was asked, and the method of a request that no standard has."""
 _METHODS: Final = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
+_REFUSAL: Final = 400
 _SERVER_FAULT: Final = 500
 _LEFT: Final = "client_disconnected"
 _DROPPED: Final = "cancelled"
@@ -357,7 +358,8 @@ class Trace:
                 events.append(("first_token", self._began + stream.time_to_first_token, {}))
         if code is not None:
             given["error.type"] = code
-        is_failed = code is not None and (status >= _SERVER_FAULT or (stream is not None and stream.code is not None))
+        # A refusal is the client's fault, an upstream's refusal too: the HTTP conventions leave the status unset.
+        is_failed = status >= _SERVER_FAULT or (status < _REFUSAL and stream is not None and stream.code is not None)
         spans = span(
             trace_id=self.trace_id,
             span_id=self._span_id,

@@ -179,6 +179,19 @@ def test_a_failure_of_the_server_fails_its_span(recorder: FakeRecorder) -> None:
     assert [span.status.code for span in recorder.spans] == [2, 0]
 
 
+def test_an_upstreams_refusal_is_the_clients_fault(recorder: FakeRecorder) -> None:
+    for status, code in ((400, "invalid_request"), (429, "rate_limited"), (502, "network"), (200, "network")):
+        stream = StreamMetrics(duration=1.0, outcome="failed", code=code)
+        traced(recorder).request_ended(answered(status=status, stream=stream))
+    assert [read(span.attributes)["error.type"] for span in recorder.spans] == [
+        "invalid_request",
+        "rate_limited",
+        "network",
+        "network",
+    ]
+    assert [span.status.code for span in recorder.spans] == [0, 0, 2, 2]
+
+
 def test_a_method_that_no_standard_has_is_no_name(recorder: FakeRecorder) -> None:
     traced(recorder).request_ended(answered(method="BREW", user_agent="curl/8"))
     (span,) = recorder.spans
