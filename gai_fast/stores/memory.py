@@ -319,12 +319,19 @@ class LogMemory:
         return len(self._logs)
 
     def keep(self, ttl: float, max_bytes: int) -> None:
-        """Keeps by other bounds from now on; logs that have ended keep their time.
+        """Keeps by other bounds from now on; logs that have ended go after the new time at the latest.
 
         Args:
             ttl: Seconds after the end of a stream.
             max_bytes: Bytes of all logs.
         """
+        if ttl < self._ttl:
+            latest = self._timers.clock() + ttl
+            for stream_id, due in self._ended.items():
+                self._ended[stream_id] = min(due, latest)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._expire()
         self._ttl = ttl
         self.max_bytes = max_bytes
         self.make_room()

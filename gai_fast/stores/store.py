@@ -242,7 +242,7 @@ class Store:
         self._budget.use(claim_ttl)
 
     def keep(self, ttl: float, max_bytes: int) -> None:
-        """Keeps logs that end from now on for another time, and all of them within another size.
+        """Keeps logs that end from now on for another time, and all within another size; as `LogMemory.keep`.
 
         Args:
             ttl: Seconds.

@@ -631,12 +631,18 @@ def test_other_bounds_hold_from_then_on(timers: TimerWheel, time: FakeTime) -> N
     memory = LogMemory(StoreSettings(ttl=100.0), timers)
     old, new = (memory.create(LogHeader(name, "caller", "m", "gai", "sse")) for name in ("old", "new"))
     old.end(Ending("finished"))
-    memory.keep(10.0, 1 << 20)
+    memory.keep(200.0, 1 << 20)
     new.end(Ending("finished"))
-    time.advance(11.0)
-    assert memory.find("old") is old, "it keeps its time"
-    time.advance(90.0)
-    assert len(memory) == 0
+    time.advance(101.0)
+    assert memory.find("old") is None, "a longer time is for those that end later"
+    assert memory.find("new") is new
+    memory.keep(10.0, 1 << 20)
+    last = memory.create(LogHeader("last", "caller", "m", "gai", "sse"))
+    last.end(Ending("finished"))
+    time.advance(9.0)
+    assert len(memory) == 2
+    time.advance(2.0)
+    assert len(memory) == 0, "a shorter one is for all"
     big = memory.create(LogHeader("big", "caller", "m", "gai", "sse"))
     big.append(b"id: big.1\ndata: {}\n\n" + b"x" * 100_000, 1)
     big.end(Ending("finished"))
