@@ -170,8 +170,10 @@ class Target:
 
     def part(self, now: float) -> float:
         """Returns the part of its share that it has now, more than 0 and at most 1: rule 7."""
-        if self._is_failing:
-            return LIMITS.slow_start_share
+        return LIMITS.slow_start_share if self._is_failing else self.ramp(now)
+
+    def ramp(self, now: float) -> float:
+        """Returns how far its slow start is: `limits.slow_start_share` at the beginning, 1 at the end."""
         gone = max(0.0, now - self._ramp_from) / LIMITS.slow_start
         return min(1.0, LIMITS.slow_start_share + (1.0 - LIMITS.slow_start_share) * gone)
 
@@ -426,10 +428,15 @@ class Balancer:
         if self._balance == "fastest":
             first, second = one.expected(now, self.count), other.expected(now, self.count)
             if first * LIMITS.latency_tolerance < second:
-                return one
+                return self._eased(one, other, now)
             if second * LIMITS.latency_tolerance < first:
-                return other
+                return self._eased(other, one, now)
         return one if one.busyness(now) <= other.busyness(now) else other
+
+    def _eased(self, faster: Target, slower: Target, now: float) -> Target:
+        """Returns the faster target; during its slow start the slower one takes a part of its requests: rule 7."""
+        ramp = faster.ramp(now)
+        return faster if ramp == 1.0 or self._chance.random() < ramp else slower
 
     def _two(self, ready: Sequence[Target], now: float) -> tuple[Target, Target]:
         """Draws two targets, each by its share: of two that are equally busy the first is asked."""

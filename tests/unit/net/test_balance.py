@@ -474,6 +474,21 @@ def test_a_target_that_comes_back_gets_its_share_step_by_step(balance: Balance) 
     assert choices.condition("a") == "ready"
 
 
+def test_a_faster_target_that_comes_back_does_not_get_all_requests_at_once() -> None:
+    choices = Choices("fastest")
+    for _ in range(5):
+        choices.measure("a", 0.1)
+        choices.measure("b", 0.5)
+    assert choices.many(20) == {"a": 20}
+    choices.fail("a", limited(10))
+    choices.now += 10.001
+    assert choices.many(400)["a"] == pytest.approx(40, abs=20)
+    choices.now += LIMITS.slow_start / 2
+    assert choices.many(400)["a"] == pytest.approx(220, abs=40)
+    choices.now += LIMITS.slow_start / 2
+    assert choices.many(20) == {"a": 20}
+
+
 def test_a_failing_target_keeps_a_small_share_until_it_answers() -> None:
     choices = Choices(a=1, b=1)
     choices.fail("a", Error("timeout", "silent"))
