@@ -492,11 +492,12 @@ def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Price]:
-    """The prices of models by upstream and id; of several models the first one's."""
+    """The prices of models by upstream and id, those of all their targets; of several models the first one's."""
     prices: dict[tuple[str, str], Price] = {}
     for model in models.values():
         if model.price is not None:
-            prices.setdefault((model.upstream.name, model.id), model.price)
+            for place in model.targets or (model,):
+                prices.setdefault((place.upstream.name, place.id), model.price)
     return prices
 
 

@@ -64,6 +64,13 @@ def test_the_price_of_a_model_is_also_that_of_its_upstreams_id(tmp_path: Path) -
     assert settings.price(settings.chosen("demo")) is None
 
 
+def test_the_price_of_a_model_is_that_of_all_its_targets(tmp_path: Path) -> None:
+    targets = 'targets = [{ upstream = "o", id = "m" }, { upstream = "o", id = "n" }]'
+    settings = loaded(tmp_path, f'{UPSTREAM}[[model]]\nname = "fast"\n{targets}\nprice = {{ input = 3, output = 3 }}\n')
+    price = Price(3 * UNIT, 3 * UNIT, 3 * UNIT, 3 * UNIT, 3 * UNIT)
+    assert [settings.price(settings.chosen(name)) for name in ("fast", "o/m", "o/n")] == [price] * 3
+
+
 def test_a_price_list_is_found_beside_the_configuration(tmp_path: Path) -> None:
     settings = loaded(tmp_path, UPSTREAM + MODEL + '[prices]\nfile = "prices.toml"\n', LIST)
     assert (settings.prices.date, settings.prices.currency) == ("2026-11-20", "EUR")
