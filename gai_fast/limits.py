@@ -1014,7 +1014,23 @@ class Limits:
     """Seconds between two samples for dashboards."""
 
     watchers: int = 32
-    """Dashboards that are open in one worker: each takes a connection, and 60 KB a second at most."""
+    """Dashboards that are open in one worker, and as many streams that admins follow: each takes a connection, and
+    60 KB a second at most."""
+
+    spend_interval: float = 5.0
+    """Seconds for which dashboards are shown the same spend: to read it asks the store."""
+
+    spend_sampled: int = 20
+    """Keys, and models, in the spend of each sample, those with the most."""
+
+    follow_interval: float = 0.1
+    """Seconds between two looks at a stream that an admin follows: text that grows ten times a second flows."""
+
+    watched_bytes: int = 1 << 16
+    """Bytes of events that are kept of a stream which an admin follows: 6 s of 200 tokens a second."""
+
+    watch_lease: float = 5.0
+    """Seconds after which a stream is not watched any more, where no worker has asked for what is new."""
 
     stream_probes: int = 8
     """Answers of `GET /probe` that run in one worker: they need no key, and a doctor asks once."""

@@ -110,6 +110,21 @@ _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
 )
 
 
+class _Watched:
+    """A sink and a watcher, who is shown what the sink has taken."""
+
+    __slots__ = ("_sink", "_watcher")
+
+    def __init__(self, sink: EventSink, watcher: EventSink) -> None:
+        self._sink = sink
+        self._watcher = watcher
+
+    def event(self, event: Event) -> None:
+        """As `EventSink.event`."""
+        self._sink.event(event)
+        self._watcher.event(event)
+
+
 class Relay:
     """One answer of one upstream, relayed to one sink.
 
@@ -163,7 +178,9 @@ class Relay:
         "_stream_id",
         "_transcript",
         "_translate",
+        "_unwatched",
         "_upstream",
+        "_watcher",
         "awaits_first_event",
         "awaits_tail",
         "delivered",
@@ -231,6 +248,7 @@ class Relay:
         """Whether the stream is over, and the sink takes the bytes that follow until `receive_eof`."""
 
         self._characters = 0
+        self._watcher: EventSink | None = None
         self._attempt(adapter, sink, deltas, frames, upstream, translate)
 
     def _attempt(
@@ -267,12 +285,20 @@ class Relay:
             adapter.kept_members,
             adapter.label_members,
         )
-        self._learning: Learning | None = None
-        if deltas is not None and adapter.text_members:
-            self._learning = Learning(adapter, deltas, self._copier)
+        self._learning = self._new_learning()
         self._malformed_run = 0
         self._early_warnings: list[Event] = []
         self._halves: dict[tuple[object, ...], Event] = {}
+        self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
+        if self._watcher is not None:
+            self._show(self._watcher)
+
+    def _new_learning(self) -> Learning | None:
+        """Returns what learns the frames of the attempt; `None` where none of them may be copied."""
+        deltas = self._deltas
+        if deltas is None or self._body.is_array or not self._adapter.text_members:
+            return None
+        return Learning(self._adapter, deltas, self._copier)
 
     def begin(
         self,
@@ -413,6 +439,29 @@ class Relay:
             self._receive_rest()
         if not self._is_done_with:
             self._finish(error)
+
+    # -- somebody who watches --
+
+    def watch(self, watcher: EventSink | None) -> None:
+        """Shows a watcher every event that the sink takes from now on. Meanwhile no delta is copied.
+
+        Args:
+            watcher: Must not raise; `None`: nobody watches any more.
+        """
+        self.settle()
+        if self._unwatched is not None:
+            self._sink, self._deltas = self._unwatched
+            self._unwatched = None
+            self._learning = self._new_learning()
+        self._watcher = watcher
+        if watcher is not None:
+            self._show(watcher)
+
+    def _show(self, watcher: EventSink) -> None:
+        """Puts a watcher beside the sink of the attempt."""
+        self._unwatched = self._sink, self._deltas
+        self._sink, self._deltas, self._learning = _Watched(self._sink, watcher), None, None
+        self._copier.forget()
 
     # -- the fast path --
 

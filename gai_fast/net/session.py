@@ -34,7 +34,7 @@ from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter
 from gai_fast.relay import Relay, State
-from gai_fast.sinks import DeltaSink
+from gai_fast.sinks import DeltaSink, EventSink
 from gai_fast.timers import Timer, Timers
 from gai_fast.upstream_headers import passed_headers
 
@@ -428,6 +428,12 @@ class Session:
         exchange = self.attempts.exchange
         if exchange is not None and exchange.is_waiting:
             self.relay.owes = False
+
+    def watch(self, watcher: EventSink | None) -> None:
+        """Shows a watcher the events of the stream from now on; as `Relay.watch`. Its client notices nothing."""
+        if not self._is_over:
+            self._settle()
+            self.relay.watch(watcher)
 
     # -- time --
 

@@ -50,7 +50,8 @@ _EXPOSED_HEADERS: Final = (
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws")
 """The paths that need a caller's key begin so."""
-_OPERATE: Final = ("/admin", "/dashboard", "/docs")
+_PAGES: Final = ("/dashboard", "/docs")
+_OPERATE: Final = ("/admin", *_PAGES)
 """These paths, and those below them, are for those who operate the server. All other paths are open."""
 _PASSED_ON: Final = ("x-forwarded-for", "forwarded")
 """The headers of a request that a proxy has passed on."""
@@ -269,6 +270,16 @@ def is_for_operators(path: str) -> bool:
         path: Below the prefix.
     """
     return path.startswith(_OPERATE) and f"/{path.split('/', 2)[1]}" in _OPERATE
+
+
+def asks_for_key(path: str) -> bool:
+    """Whether a browser that sends no key, or a wrong one, is told to ask its user: for a page, and not for what a
+    page asks for by itself, again and again.
+
+    Args:
+        path: Below the prefix.
+    """
+    return path.startswith(_PAGES) and is_for_operators(path)
 
 
 def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bool:

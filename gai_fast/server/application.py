@@ -155,7 +155,7 @@ class Service:
 
     def leave(self) -> None:
         """Leaves the engine as it was before, with its streams."""
-        self.admin.feed.close()
+        self.admin.close()
         self._loop_lag.close()
         memory, self._memory = self._memory, None
         if memory is not None:
@@ -247,7 +247,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
     async def stop(app: web.Application) -> None:
         if hasattr(adapter, "service"):  # else it has not started
             adapter.service.sockets.begin_drain()
-            adapter.service.admin.feed.begin_drain()
+            adapter.service.admin.begin_drain()
             adapter.service.operations.probes.begin_drain()
             adapter.service.engine.part(0.0)
 

@@ -34,6 +34,9 @@ RequestOutcome = Literal["finished", "failed", "cancelled", "refused"]
 RequestLabels = tuple[str, str, str, int, RequestOutcome, str]
 """Endpoint, provider, model, HTTP status, outcome, error code."""
 
+ErrorLabels = tuple[str, str, str]
+"""Error code, provider, upstream; both are empty where the gateway refused the request."""
+
 CostLabels = tuple[str, str, str, str]
 """Key, model, provider, currency."""
 
@@ -149,6 +152,7 @@ class StreamCounts:
     Attributes:
         models: The streams' figures, by provider and model.
         requests: The number of requests that ended, by their labels.
+        errors: The number of those that failed or were refused, by their labels.
         costs: The cost of streams, by their labels.
         loop_lag: Seconds by which the event loop was late.
     """
@@ -157,6 +161,7 @@ class StreamCounts:
         self._known = frozenset(models)
         self.models: dict[tuple[str, str], ModelCounts] = {}
         self.requests: dict[RequestLabels, int] = {}
+        self.errors: dict[ErrorLabels, int] = {}
         self.costs: dict[CostLabels, Amount] = {}
         self.loop_lag = Histogram(LAG_BOUNDS)
 
@@ -213,6 +218,9 @@ class StreamCounts:
         else:
             return
         self.requests[labels] = self.requests.get(labels, 0) + 1
+        if labels[5]:
+            error = (labels[5], labels[1], "" if stream is None else stream.upstream)
+            self.errors[error] = self.errors.get(error, 0) + 1
 
 
 def _label(model: str, known: frozenset[str]) -> str:

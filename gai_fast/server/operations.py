@@ -42,7 +42,12 @@ _CREATED: Final = 0
 _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
 
-_DOCS: Final = {"docs.js": "text/javascript; charset=utf-8", "docs.css": "text/css; charset=utf-8"}
+_OPERATORS_PAGES: Final = {
+    "docs": ("docs.js", "docs.css"),
+    "dashboard": ("dashboard.js", "charts.js", "feed.js", "streams.js", "dashboard.css"),
+}
+"""The pages of those who operate the server, each with its files; its `index.html` has its name as path."""
+_KINDS: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
 
 class _File:
@@ -109,7 +114,10 @@ class OperationRoutes:
         self.probes = Probes()
         self._assets = {name: _packaged("server", "playground", name) for name in _ASSETS}
         self._client = _packaged("client", "gai-fast.js")
-        self._docs = {name: _packaged("server", "docs", name) for name in ("index.html", *_DOCS)}
+        self._pages = {
+            page: {name: _packaged("server", page, name) for name in ("index.html", *names)}
+            for page, names in _OPERATORS_PAGES.items()
+        }
 
     def use(self, settings: Settings) -> None:
         """Answers by another configuration from now on."""
@@ -190,13 +198,28 @@ class OperationRoutes:
 
     def docs(self, incoming: Incoming) -> Reply:
         """`GET /docs`: a page of that description."""
-        return self._page("text/html; charset=utf-8", self._docs["index.html"], incoming)
+        return self._operators_page("docs", incoming)
 
     def docs_asset(self, incoming: Incoming) -> Reply:
         """`GET /docs/…`: its files."""
-        if incoming.tail not in _DOCS:
+        return self._operators_asset("docs", incoming)
+
+    def dashboard(self, incoming: Incoming) -> Reply:
+        """`GET /dashboard`: a page of what the server does now."""
+        return self._operators_page("dashboard", incoming)
+
+    def dashboard_asset(self, incoming: Incoming) -> Reply:
+        """`GET /dashboard/…`: its files."""
+        return self._operators_asset("dashboard", incoming)
+
+    def _operators_page(self, page: str, incoming: Incoming) -> Reply:
+        return self._page("text/html; charset=utf-8", self._pages[page]["index.html"], incoming)
+
+    def _operators_asset(self, page: str, incoming: Incoming) -> Reply:
+        name = incoming.tail
+        if name not in _OPERATORS_PAGES[page]:
             raise Error("not_found", "there is no such file", reason="route")
-        return self._page(_DOCS[incoming.tail], self._docs[incoming.tail], incoming)
+        return self._page(_KINDS[name[name.rindex(".") :]], self._pages[page][name], incoming)
 
     def _asset(self, name: str, incoming: Incoming) -> Reply:
         return self._page(_ASSETS[name], self._assets[name], incoming)

@@ -24,6 +24,8 @@ from gai_fast.net.engine import Engine
 from gai_fast.server.admin.drained import DRAINED, Drained
 from gai_fast.server.admin.streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
+from gai_fast.server.admin.watch import News as StreamNews
+from gai_fast.server.admin.watch import Watches
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running, cancelled, state_of
 from gai_fast.server.supervisor import WORKERS
@@ -128,6 +130,19 @@ class Peers:
     async def report_spend(self) -> None:
         """Has each other worker that answers report what its streams have cost until now."""
         await self._ask_all("recall", [])
+
+    async def watch(self, stream_id: str, after: int) -> StreamNews | None:
+        """Returns the events of another worker's stream after a place, as `admin.watch.Watches.news`.
+
+        Args:
+            stream_id: Perhaps no stream id at all.
+            after: As for `Watches.news`.
+
+        Raises:
+            Error: The worker is gone, or does not answer in time.
+        """
+        news = await self._ask(stream_id, "watch", stream_id, after)
+        return None if news is None else StreamNews(*news)
 
     async def all_targets(self) -> list[Any]:
         """Returns the targets of each other worker that answers, as `admin.targets.all_targets`."""
@@ -238,14 +253,16 @@ class Answers:
 
     Args:
         engine: Its streams.
+        watches: Those of them that are followed.
 
     Attributes:
         drained_targets: Those that an admin has taken out.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watches: Watches) -> None:
         self.drained_targets = Drained(engine)
         self._engine = engine
+        self._watches = watches
         self._turn = 0  # how many logs all answers to `tail` had
 
     @property
@@ -257,6 +274,7 @@ class Answers:
             "running": self.running,
             "streams": self.streams,
             "cancel_any": self.cancel_any,
+            "watch": self.watch,
             "targets": self.targets,
             "drained": self.drained,
             "load": self.load,
@@ -290,6 +308,10 @@ class Answers:
         if session is not None:
             session.cancel()
         return session is not None
+
+    async def watch(self, stream_id: str, after: int) -> StreamNews | None:
+        """Returns the events of a stream after a place; as `Watches.news`."""
+        return self._watches.news(stream_id, after)
 
     async def targets(self) -> list[dict[str, Any]]:
         """Returns the targets."""

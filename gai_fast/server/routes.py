@@ -19,7 +19,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
-from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, is_preflight, preflight
+from gai_fast.server.admission import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight
 from gai_fast.server.audit import audit
 from gai_fast.server.counts import OTHER, StreamCounts
 from gai_fast.server.forwarding import NOBODY, Forwarding
@@ -104,6 +104,7 @@ ROUTES: Final = (
     Route("GET", "/v1/models", "openai", lambda on: on.operations.models),
     Route("GET", "/v1/models/", "openai", lambda on: on.operations.model),
     Route("GET", "/admin/v1/streams", "gai", lambda on: on.admin.streams, whole=False),
+    Route("GET", "/admin/v1/streams/", "gai", lambda on: on.admin.follow, whole=False, action="streams.follow"),
     Route("DELETE", "/admin/v1/streams/", "gai", lambda on: on.admin.cancel, whole=False, action="streams.cancel"),
     Route("GET", "/admin/v1/keys", "gai", lambda on: on.admin.keys, whole=False),
     Route("GET", "/admin/v1/spend", "gai", lambda on: on.admin.spend, whole=False),
@@ -122,6 +123,8 @@ ROUTES: Final = (
     Route("GET", "/openapi.json", "gai", lambda on: on.operations.openapi),
     Route("GET", "/docs", "gai", lambda on: on.operations.docs),
     Route("GET", "/docs/", "gai", lambda on: on.operations.docs_asset),
+    Route("GET", "/dashboard", "gai", lambda on: on.operations.dashboard),
+    Route("GET", "/dashboard/", "gai", lambda on: on.operations.dashboard_asset),
     Route("GET", "/client.js", "gai", lambda on: on.operations.client),
     Route("GET", "/", "gai", lambda on: on.operations.playground),
     Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
@@ -458,4 +461,4 @@ def _more_headers(error: Error, path: str) -> Headers:
     if error.status == 405:
         return [("allow", str((error.details or {})["allow"]))]
     # A browser asks its user for the key of a page: as the password, with any name.
-    return [("www-authenticate", 'Basic realm="gai-fast"')] if error.status == 401 and is_for_operators(path) else []
+    return [("www-authenticate", 'Basic realm="gai-fast"')] if error.status == 401 and asks_for_key(path) else []

@@ -205,7 +205,7 @@ class Running:
         """Says that it is not ready, and closes each connection after the requests that it has sent, from now on."""
         self.service.operations.is_draining = True
         self.service.sockets.begin_drain()
-        self.service.admin.feed.begin_drain()
+        self.service.admin.begin_drain()
         self.service.operations.probes.begin_drain()
         for each in self._servers:
             each.begin_drain()

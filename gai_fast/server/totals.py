@@ -3,7 +3,8 @@
 Owns the form of the counts between processes, and how a gauge of several workers reads. `counts.py` owns the counts,
 `metrics.py` exposes them.
 
-A worker's dump is what MessagePack can hold: `requests`, `costs`, `models`, `gauges`, `process` and `loop_lag`.
+A worker's dump is what MessagePack can hold: `requests`, `errors`, `costs`, `models`, `gauges`, `process` and
+`loop_lag`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
         "process": dict(sink.process()),
         "loop_lag": [sink.loop_lag.counts, sink.loop_lag.sum],
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
+        "errors": [[list(labels), number] for labels, number in sink.errors.items()],
         # As text: MessagePack has whole numbers of 64 bits.
         "costs": [[list(labels), str(amount)] for labels, amount in sink.costs.items()],
         "models": [[list(labels), _dump_model(model)] for labels, model in sink.models.items()],
@@ -98,6 +100,9 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
         endpoint, provider, model, status, outcome, code = given
         labels = (endpoint, provider, model, status, outcome, code)
         counts.requests[labels] = counts.requests.get(labels, 0) + number
+    for (code, provider, upstream), number in dumped["errors"]:
+        error = (code, provider, upstream)
+        counts.errors[error] = counts.errors.get(error, 0) + number
     for (key, model, provider, currency), amount in dumped["costs"]:
         counts.add_cost((key, model, provider, currency), int(amount))
     for given, figures in dumped["models"]:

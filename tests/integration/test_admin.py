@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,25 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
+from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
-from tests.integration.gateway import CHAT, MESSAGES, QUERY, Net, on_both_loops, on_uvloop
+from tests.integration.gateway import (
+    CHAT,
+    END,
+    MESSAGES,
+    NATIVE,
+    QUERY,
+    SSE_HEAD,
+    Net,
+    Peer,
+    Response,
+    delta,
+    on_both_loops,
+    on_uvloop,
+)
 from tests.integration.processes import configure, hold, serving
 from tests.waiting import until, until_answered
+from tests.wire import chunk
 
 
 @on_both_loops
@@ -71,6 +88,109 @@ async def test_a_dashboard_does_not_hold_up_the_end_of_a_server(net: Net) -> Non
     assert (await gateway.ask("GET", "/admin/v1/events")).status == 503
 
 
+@pytest.fixture
+def short_lease() -> Iterator[None]:
+    """A follow asks often, and once it has left, its stream is soon not watched any more."""
+    former = LIMITS.follow_interval, LIMITS.watch_lease
+    for name, seconds in (("follow_interval", 0.01), ("watch_lease", 0.3)):
+        object.__setattr__(LIMITS, name, seconds)
+    yield
+    for name, seconds in zip(("follow_interval", "watch_lease"), former, strict=True):
+        object.__setattr__(LIMITS, name, seconds)
+
+
+NAMED = {"model": "m"}
+WAYS = (
+    ("native", NATIVE, {**QUERY, **NAMED}),
+    ("durable", NATIVE, {**QUERY, **NAMED, "resumable": True}),
+    ("passed through", CHAT, {**NAMED, "messages": MESSAGES, "stream": True}),
+    ("translated", "/v1/messages", {**NAMED, "messages": MESSAGES, "stream": True, "max_tokens": 100}),
+)
+
+
+@on_both_loops
+@pytest.mark.usefixtures("short_lease")
+async def test_an_admin_follows_any_stream_and_its_client_notices_nothing(net: Net) -> None:
+    """Deltas that come one by one take the fast path, leave it while somebody watches, and take it again."""
+    parts = [[f"{part}{number} " for number in range(8)] for part in "abc"]
+    gates: list[asyncio.Event] = []
+
+    async def answering(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD)
+        for part, gate in zip(parts, [None, *gates], strict=True):
+            if gate is not None:
+                await gate.wait()
+            for text in part:
+                await peer.send(chunk(delta(text)))
+                await asyncio.sleep(0.001)
+        for piece in END:
+            await peer.send(piece)
+
+    gateway = await net.gateway(await net.upstream(answering))
+    watches = gateway.running.service.admin.watches
+    for name, path, body in WAYS:
+        seen: list[list[bytes]] = []
+        for is_followed in (False, True):
+            gates[:] = [asyncio.Event(), asyncio.Event()]
+            client = await gateway.connect()
+            client.request("POST", path, body)
+            response = await client.response()
+            await response.until(parts[0][-1].encode())
+            if is_followed:
+                admin = await gateway.connect()
+                admin.request("GET", f"/admin/v1/streams/{response.headers['x-gai-stream-id']}")
+                followed = await admin.response()
+                assert (followed.status, followed.headers["content-type"]) == (200, "text/event-stream")
+                assert len(gateway.running.service.admin.follows) == 1
+            gates[0].set()
+            await response.until(parts[1][-1].encode())
+            if is_followed:
+                await followed.until(parts[1][-1].encode())
+                texts = [event["text"] for event in events_of(followed.body)]
+                assert texts == parts[1], f"{name}: from here on, and not before"
+                admin.close()
+                await until(lambda: len(gateway.running.service.admin.follows) == len(watches) == 0)
+            gates[1].set()
+            await response.rest()
+            assert response.ended
+            client.close()
+            seen.append(re.findall(rb"[abc]\d+ ", response.body))
+        assert seen[0] == seen[1] == [text.encode() for part in parts for text in part], name
+
+
+def events_of(body: bytes | bytearray) -> list[Any]:
+    return [json.loads(line.removeprefix("data: ")) for line in body.decode().split("\n") if line.startswith("data: ")]
+
+
+@on_uvloop
+async def test_a_follow_ends_with_its_stream_and_with_the_server(net: Net) -> None:
+    mock = await net.mock(rate=50, deltas=1000)
+    gateway = await net.gateway(mock)
+
+    async def followed() -> tuple[str, Response]:
+        _, response = await gateway.stream({**QUERY, "model": "m"})
+        await response.until(b"text.delta")
+        stream_id = response.headers["x-gai-stream-id"]
+        admin = await gateway.connect()
+        admin.request("GET", f"/admin/v1/streams/{stream_id}")
+        answer = await admin.response()
+        await answer.until(b"text.delta")
+        return stream_id, answer
+
+    stream_id, answer = await followed()
+    await gateway.ask("DELETE", f"/admin/v1/streams/{stream_id}")
+    await answer.rest()
+    assert answer.ended
+    assert [event["type"] for event in events_of(answer.body)][-2:] == ["finish", "done"]
+    assert events_of(answer.body)[-2]["finish_reason"] == "cancelled"
+    _, answer = await followed()
+    gateway.running.begin_drain()
+    await answer.rest()
+    assert answer.ended
+    assert b"done" not in answer.body
+
+
 ADMIN, USER = "sk-admin-0123456789", "sk-user-0123456789"
 KEYS = (
     KeySettings("ops", (key_digest(ADMIN),), role="admin"),
@@ -87,12 +207,15 @@ async def test_every_action_has_its_line_in_the_audit_log_and_refused_ones_too(
         for key in (ADMIN, USER, "sk-unknown"):
             await gateway.ask("DELETE", "/admin/v1/streams/none", None, {"x-api-key": key})
             await gateway.ask("GET", "/admin/v1/streams", None, {"x-api-key": key})
+            await gateway.ask("GET", "/admin/v1/streams/none", None, {"x-api-key": key})
         await gateway.ask("POST", "/admin/v1/reload", None, {"x-api-key": USER})
     lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.audit"]
     at = "client_ip='127.0.0.1'"
     assert lines == [
         f"action='streams.cancel' key='ops' {at} target='none' result=404",
+        f"action='streams.follow' key='ops' {at} target='none' result=404",
         f"action='streams.cancel' key='alice' {at} target='none' result=403",
+        f"action='streams.follow' key='alice' {at} target='none' result=403",
         f"action='reload' key='alice' {at} target=None result=403",
     ]
 
@@ -157,15 +280,23 @@ async def test_every_worker_shows_cancels_and_reloads_for_all(server_net: Net, t
         async with serving(server_net, tmp_path, "--workers", "2") as server:
             streams = [await server.stream({**QUERY, "model": "m"}) for _ in range(2)]
             ids = {response.headers["x-gai-stream-id"] for _, response in streams}
+            follows: list[Response] = []
             assert len({each[-1] for each in ids}) == 2, "each worker has one"
             for _ in range(2):  # of each worker in turn
                 shown = (await server.ask("GET", "/admin/v1/streams")).json
                 assert (shown["total"], {each["id"] for each in shown["data"]}) == (2, ids)
             for each in ids:
+                admin = await server.connect()
+                admin.request("GET", f"/admin/v1/streams/{each}")
+                follows.append(await admin.response())
+                assert (follows[-1].status, follows[-1].headers["x-gai-stream-id"]) == (200, each)
+            for each in ids:
                 assert (await server.ask("DELETE", f"/admin/v1/streams/{each}")).status == 202
             for _, response in streams:
                 await response.rest()
                 assert response.types[-1] == "done"
+            for answer in follows:
+                await answer.until(b"event: done")
             assert (await server.ask("DELETE", f"/admin/v1/streams/{ids.pop()}")).status == 404
 
             file = tmp_path / "gai-fast.toml"

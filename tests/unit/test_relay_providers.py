@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.events import Event
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
@@ -156,14 +157,35 @@ def test_any_stream_of_anthropic_is_legal(
 # ---- deltas that are copied ------------------------------------------------------------------------------------------
 
 
-def encoded(provider: str, format_name: str, framing: Framing, pieces: list[bytes], *, copying: bool) -> bytes:
-    """The bytes for a client of this format."""
+class Watcher:
+    """Keeps the events that it is shown."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def encoded(
+    provider: str,
+    format_name: str,
+    framing: Framing,
+    pieces: list[bytes],
+    *,
+    copying: bool,
+    watched: range = range(0),
+    watcher: Watcher | None = None,
+) -> bytes:
+    """The bytes for a client of this format; a watcher is shown the events of some of the pieces."""
     context = StreamContext("abcdefghijklmnopqrstuv", "r", None, "m", lambda: 1)
     encoder = get_format(format_name).encoder(framing, context)
     deltas = cast(DeltaSink, encoder) if copying else None
     relay = Relay(get_provider(provider).adapter(), encoder, deltas=deltas, prompt_characters=10)
     written = b""
-    for piece in pieces:
+    for number, piece in enumerate(pieces):
+        if watched and number in (watched.start, watched.stop):
+            relay.watch(watcher if number == watched.start else None)
         relay.receive_data(piece, 1)
         written += encoder.take()
     relay.receive_eof(None, 1)
@@ -216,6 +238,24 @@ def test_copied_deltas_of_anthropic_are_what_events_would_have_become(
     body = sse(MESSAGE_START, *(chunk for run in runs for chunk in run * 2), *end)
     pieces = split(body, edges)
     assert encoded("anthropic", *client, pieces, copying=True) == encoded("anthropic", *client, [body], copying=False)
+
+
+@given(FORMATS, st.lists(ALIKE, min_size=1, max_size=6), OPENAI_ENDS, EDGES, st.integers(0, 6), st.integers(1, 6))
+def test_somebody_who_watches_changes_nothing_and_sees_each_event_of_that_time(
+    client: tuple[str, Framing], runs: list[list[Any]], end: list[Any], edges: list[int], first: int, many: int
+) -> None:
+    body = sse(*(chunk for run in runs for chunk in run * 2), *end)
+    pieces = split(body, edges)
+    seen, expected, always = Watcher(), Watcher(), Watcher()
+    watched = range(first, first + many)
+    written = encoded("openai", *client, pieces, copying=True, watched=watched, watcher=seen)
+    assert written == encoded("openai", *client, [body], copying=False)
+    encoded("openai", *client, pieces, copying=False, watched=watched, watcher=expected)
+    assert seen.events == expected.events
+    encoded("openai", *client, [body], copying=True, watched=range(1), watcher=always)
+    texts = [event.get("text") for event in seen.events]
+    whole = [event.get("text") for event in always.events]
+    assert any(whole[at : at + len(texts)] == texts for at in range(len(whole) + 1))
 
 
 def test_half_a_character_is_joined_amid_deltas_that_are_copied() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from gai_fast.errors import Error
@@ -17,10 +18,13 @@ from gai_fast.net.engine import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
+from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
 from gai_fast.server.admin.streams import running_streams, timestamp, together
 from gai_fast.server.admin.targets import Target, read_target
+from gai_fast.server.admin.today import Today
+from gai_fast.server.admin.watch import News, Watches
 from gai_fast.server.durable import cancelled, stream_error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
@@ -48,6 +52,13 @@ class OtherWorkers(Protocol):
     async def report_spend(self) -> None:
         """Has each of them that answers report what its streams have cost until now."""
 
+    async def watch(self, stream_id: str, after: int) -> News | None:
+        """Returns the events of another worker's stream after a place; `None`: there is no such stream.
+
+        Raises:
+            Error: The worker is gone, or does not answer in time.
+        """
+
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         """Returns the targets of each of them that answers, as `targets.all_targets`."""
 
@@ -67,13 +78,18 @@ class AdminRoutes:
         others: The other workers; `None`: there are none.
         reload: Loads the configuration anew; `None`: this server's configuration is somebody else's.
         feed: The dashboards.
+        follows: The answers that show streams.
+        watches: The streams of this worker that are followed.
     """
 
     def __init__(self, engine: Engine, metrics: PrometheusSink, scrapes: Scrapes) -> None:
         self.others: OtherWorkers | None = None
         self.reload: Reloading | None = None
         self.feed = Feed(self)
+        self.follows = Follows()
+        self.watches = Watches(engine)
         self._sampler = Sampler(self._counts, self._all_streams)
+        self._today = Today(engine.ledger)
         self._engine = engine
         self._metrics = metrics
         self._scrapes = scrapes
@@ -90,6 +106,18 @@ class AdminRoutes:
         self._last_change = {"at": timestamp(time.time()), "changes": changes(self._settings, settings)}
         self._settings = settings
         self.feed.end_all()
+        self.follows.end_all()
+
+    def begin_drain(self) -> None:
+        """Ends the answers that have no end of their own, and begins no more."""
+        self.feed.begin_drain()
+        self.follows.begin_drain()
+
+    def close(self) -> None:
+        """Ends them, and the tasks behind them."""
+        self.begin_drain()
+        self.feed.close()
+        self.watches.close()
 
     # -- routes --
 
@@ -97,9 +125,16 @@ class AdminRoutes:
         """`GET /admin/v1/streams`: the streams that run, of all workers."""
 
         async def answer() -> Reply:
-            return incoming.json_reply(await self._all_streams())
+            found = await self._all_streams()
+            return incoming.json_reply({"total": found["total"], "data": found["data"]})
 
         self._wait(incoming, answer())
+
+    def follow(self, incoming: Incoming) -> None:
+        """`GET /admin/v1/streams/{id}`: the events of a stream from now on, whoever's it is, as server-sent events."""
+        self.follows.check()
+        response = StreamResponse(incoming, "", "text/event-stream", self._settings.stream, whole=False)
+        self._pending.add(incoming, response, self._follow(incoming.tail, response))
 
     def cancel(self, incoming: Incoming) -> None:
         """`DELETE /admin/v1/streams/{id}`: cancels a stream, whoever's it is."""
@@ -141,7 +176,8 @@ class AdminRoutes:
 
     async def sample(self) -> dict[str, Any]:
         """Returns a sample for the dashboards; as `feed.Samples.sample`."""
-        return {**await self._sampler.sample(), "configuration": self._last_change}
+        sample = await self._sampler.sample()
+        return {**sample, "spend": await self._today.spend(), "configuration": self._last_change}
 
     def _wait(self, incoming: Incoming, work: Work) -> None:
         response = StreamResponse(incoming, "", "", self._settings.stream, whole=True)
@@ -179,6 +215,20 @@ class AdminRoutes:
             if (row["model"], row["upstream"], row["id"]) == place:
                 return incoming.json_reply(row)
         raise _no_target()  # a configuration without it has been loaded meanwhile
+
+    async def _follow(self, stream_id: str, response: StreamResponse) -> None:
+        first = await self._news(stream_id, 0)
+        if first is None:
+            raise stream_error()
+        self.follows.check()
+        response.stream_id = stream_id
+        self.follows.begin(response, partial(self._news, stream_id), first)
+
+    async def _news(self, stream_id: str, after: int) -> News | None:
+        news = self.watches.news(stream_id, after)
+        if news is None and self.others is not None:
+            return await self.others.watch(stream_id, after)
+        return news
 
     async def _cancel(self, incoming: Incoming, stream_id: str) -> Reply:
         session = self._engine.streams.get(stream_id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import GAP_BOUNDS
@@ -17,8 +17,6 @@ from gai_fast.server.metrics import PrometheusSink
 
 Gather = Callable[[], Awaitable[PrometheusSink]]
 Streams = Callable[[], Awaitable[Mapping[str, Any]]]
-
-_FAILED: Final = ("failed", "refused")
 
 
 class Sampler:
@@ -49,7 +47,7 @@ class Sampler:
             "at": timestamp(time.time()),
             "active": streams["total"],
             "streams": streams["data"][: LIMITS.streams_sampled],
-            "rates": self._rates(_totals(sink)),
+            "rates": self._rates(_totals(sink, streams["deltas"])),
             "first_token_seconds": _histogram(FIRST_TOKEN_BOUNDS, [each.first_token for each in sink.models.values()]),
             "gap_seconds": _histogram(GAP_BOUNDS, [each.gaps for each in sink.models.values()]),
             "errors": _errors(sink),
@@ -67,10 +65,17 @@ class Sampler:
         return {name: max(0, total - last[1][name]) / (now - last[0]) for name, total in totals.items()}
 
 
-def _totals(sink: StreamCounts) -> dict[str, int]:
+def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
+    """The sums that rates are made of.
+
+    Args:
+        sink: The counts.
+        running: The deltas of the streams that have not ended, and are not counted yet.
+    """
     return {
         "requests": sum(sink.requests.values()),
-        "errors": sum(number for labels, number in sink.requests.items() if labels[4] in _FAILED),
+        "errors": sum(sink.errors.values()),
+        "deltas": running + sum(each.deltas for each in sink.models.values()),
         "input_tokens": sum(each.tokens["input"] for each in sink.models.values()),
         "output_tokens": sum(each.tokens["output"] for each in sink.models.values()),
         "bytes": sum(each.bytes_out for each in sink.models.values()),
@@ -84,10 +89,9 @@ def _histogram(bounds: Sequence[float], histograms: Sequence[Histogram]) -> list
 
 
 def _errors(sink: StreamCounts) -> list[dict[str, Any]]:
-    """The errors since the start, by code and provider, the most frequent first."""
-    found: dict[tuple[str, str], int] = {}
-    for (_, provider, _, _, outcome, code), number in sink.requests.items():
-        if outcome in _FAILED and number:
-            found[code, provider] = found.get((code, provider), 0) + number
-    rows = sorted(found.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
-    return [{"code": code, "provider": provider, "count": number} for (code, provider), number in rows]
+    """The errors since the start, by code, provider and upstream, the most frequent first."""
+    rows = sorted(sink.errors.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
+    return [
+        {"code": code, "provider": provider, "upstream": upstream, "count": number}
+        for (code, provider, upstream), number in rows
+    ]

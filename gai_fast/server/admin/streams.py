@@ -17,13 +17,17 @@ from gai_fast.net.session import Session
 
 
 def running_streams(engine: Engine) -> dict[str, Any]:
-    """Returns the streams of one process: `total`, and `data`, the newest `limits.streams_shown` of them.
+    """Returns the streams of one process: `total`, the `deltas` that they have sent so far, and `data`, the newest
+    `limits.streams_shown` of them.
 
     Args:
         engine: Its streams.
     """
-    newest = islice(reversed(engine.streams.values()), LIMITS.streams_shown)
-    return {"total": len(engine.streams), "data": [_row(each) for each in newest]}
+    sessions = engine.streams.values()
+    newest = [_row(each) for each in islice(reversed(sessions), LIMITS.streams_shown)]
+    older = islice(sessions, max(0, len(sessions) - len(newest)))
+    deltas = sum(row["deltas"] for row in newest) + sum(each.progress()[2] for each in older)
+    return {"total": len(sessions), "deltas": deltas, "data": newest}
 
 
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -33,7 +37,8 @@ def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         parts: What `running_streams` returned in each.
     """
     rows = sorted((row for part in parts for row in part["data"]), key=_started, reverse=True)
-    return {"total": sum(part["total"] for part in parts), "data": rows[: LIMITS.streams_shown]}
+    total, deltas = (sum(part[name] for part in parts) for name in ("total", "deltas"))
+    return {"total": total, "deltas": deltas, "data": rows[: LIMITS.streams_shown]}
 
 
 def _started(row: Mapping[str, Any]) -> str:

@@ -203,6 +203,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/admin/v1/streams"): Operation(
         "The streams that run, of all workers.", "Admin", {200: {JSON: "RunningStreams"}}, needs="admin"
     ),
+    ("GET", "/admin/v1/streams/"): Operation(
+        "The events of a stream from now on, whoever's it is.",
+        "Admin",
+        {200: {STREAM: "Event"}},
+        id="id",
+        needs="admin",
+    ),
     ("DELETE", "/admin/v1/streams/"): Operation(
         "Cancels a stream, whoever's it is.", "Admin", {202: {JSON: "StreamState"}}, id="id", needs="admin"
     ),
@@ -272,6 +279,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/openapi.json"): Operation("This document.", "Server", {200: {JSON: ""}, 304: {}}, needs=""),
     ("GET", "/docs"): Operation("A page of this document.", "Pages", {200: {"text/html": ""}, 304: {}}, needs="admin"),
     ("GET", "/docs/"): Operation(
+        "A file of that page.",
+        "Pages",
+        {200: {"text/javascript": "", "text/css": ""}, 304: {}},
+        id="file",
+        needs="admin",
+    ),
+    ("GET", "/dashboard"): Operation(
+        "A page of what the server does now.", "Pages", {200: {"text/html": ""}, 304: {}}, needs="admin"
+    ),
+    ("GET", "/dashboard/"): Operation(
         "A file of that page.",
         "Pages",
         {200: {"text/javascript": "", "text/css": ""}, 304: {}},

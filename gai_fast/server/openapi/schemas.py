@@ -196,10 +196,11 @@ def _of_operators() -> dict[str, Schema]:
                 "rates": _or_null({"type": "object", "additionalProperties": _NUMBER}),
                 "first_token_seconds": _list(bucket),
                 "gap_seconds": _list(bucket),
-                "errors": _list(_record({"code": _TEXT, "provider": _TEXT, "count": _COUNT})),
+                "errors": _list(_record({"code": _TEXT, "provider": _TEXT, "upstream": _TEXT, "count": _COUNT})),
                 "breakers": {"type": "object", "additionalProperties": _NUMBER},
                 "limited": {"type": "object", "additionalProperties": _NUMBER},
                 "memory_bytes": _or_null(_NUMBER),
+                "spend": _or_null(_record({"day": _TEXT, "keys": _list(spend), "models": _list(spend)})),
                 "configuration": _or_null(_record({"at": _TEXT, "changes": _list(ref("Change"))})),
             }
         ),

@@ -60,7 +60,7 @@ def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
     counts = StreamCounts(["m"])
     counts.request_ended("/r", 200, stream())
     counts.request_ended("/r", 200, stream())
-    counts.request_ended("/r", 200, stream(outcome="failed", code="network"))
+    counts.request_ended("/r", 200, stream(outcome="failed", code="network", upstream="up"))
     counts.request_ended("/r", 503, stream(outcome="failed", code="overloaded", model="made-up"))
     counts.request_ended("/r", 200, stream(outcome="cancelled"))
     counts.request_ended("/r", 499, stream(outcome="disconnected"))
@@ -74,6 +74,12 @@ def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
         ("/r", "p", "m", 499, "cancelled", ""): 1,
         ("/r", "", "", 400, "refused", "invalid_request"): 1,
         ("/r", "", "", 500, "failed", "internal"): 1,
+    }
+    assert counts.errors == {
+        ("network", "p", "up"): 1,
+        ("overloaded", "p", ""): 1,
+        ("invalid_request", "", ""): 1,
+        ("internal", "", ""): 1,
     }
 
 

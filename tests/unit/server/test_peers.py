@@ -20,6 +20,7 @@ from gai_fast.net.engine import Engine
 from gai_fast.server import peers
 from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
 from gai_fast.server.admin.targets import Target
+from gai_fast.server.admin.watch import Watches
 from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
 from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
@@ -76,7 +77,7 @@ class Pair:
 @asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[Pair]:
     both = Pair(folder)
-    await both.buses[1].open(Answers(both.two).handlers)
+    await both.buses[1].open(Answers(both.two, Watches(both.two)).handlers)
     await both.one.store.open()
     try:
         async with asyncio.timeout(SECONDS):
@@ -381,7 +382,7 @@ async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, m
     """A worker that follows many streams of another one asks for all of them together."""
     monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=1000))
     async with pair(tmp_path) as both:
-        tail = Answers(both.two).tail
+        tail = Answers(both.two, Watches(both.two)).tail
         logs = [both.log(letter) for letter in "abcdefgh"]
         positions = {log.header.stream_id: 0 for log in logs}
         for _ in range(len(logs)):
@@ -404,7 +405,7 @@ async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
         for seq in range(1, 200):
             log.append(frame(log, seq), seq)
         log.trim(4096)
-        load = Answers(both.two).load
+        load = Answers(both.two, Watches(both.two)).load
         _, lost, text, _ = await load(log.header.stream_id)
         assert text == log.read(0, 0).text
         monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=len(text) - 1))
@@ -421,7 +422,7 @@ async def test_news_of_a_log_without_numbers_begin_where_its_reader_is_though_it
             log.append(frame(log, seq), seq)
         log.trim(log.size - 300)
         assert 0 < log.lost < 6
-        answer = await Answers(both.two).tail({log.header.stream_id: 6}, 0.0)
+        answer = await Answers(both.two, Watches(both.two)).tail({log.header.stream_id: 6}, 0.0)
         begins, last, piece, ending, has_more = answer[log.header.stream_id]
         assert (begins, last, ending, has_more) == (6, 10, None, False)
         assert piece == b"".join(frame(log, seq) for seq in range(7, 11))
@@ -492,11 +493,17 @@ async def test_news_that_have_come_are_not_lost_with_their_worker() -> None:
 
 async def test_the_streams_of_other_workers_are_listed_and_cancelled_whoever_they_belong_to(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
-        assert await both.peers.all_streams() == [{"total": 0, "data": []}]
+        assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "data": []}]
         cancelled: list[bool] = []
         stream_id = "a" * 22 + SERVER + "2"
-        session = SimpleNamespace(cancel=lambda: cancelled.append(True))
+        shown: list[Any] = []
+        session = SimpleNamespace(cancel=lambda: cancelled.append(True), watch=shown.append)
         both.two.streams[stream_id] = cast(Any, session)
+        assert await both.peers.watch(stream_id, 0) == (0, b"", False)
+        shown[0].event({"type": "done", "finished": True})
+        news = await both.peers.watch(stream_id, 0)
+        assert news == (1, b'event: done\ndata: {"type":"done","finished":true}\n\n', False)
+        assert await both.peers.watch("no id", 0) is None
         assert await both.peers.cancel_any(stream_id) is True
         del both.two.streams[stream_id]
         assert cancelled == [True]
@@ -522,7 +529,7 @@ async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         both.supervisor.workers = [1, 2, 3]
         both.supervisor.made = 3
-        assert await both.peers.all_streams() == [{"total": 0, "data": []}]
+        assert await both.peers.all_streams() == [{"total": 0, "deltas": 0, "data": []}]
         assert await both.peers.cancel_any("a" * 22 + SERVER + "3") is False
 
 

@@ -59,6 +59,14 @@ def test_the_sum_of_workers_reads_as_if_one_had_done_it_all() -> None:
     assert exposed(total) == exposed(alone)
 
 
+def test_errors_of_workers_are_added() -> None:
+    one, other = counted(0), counted(0)
+    one.errors["network", "openai", "up"] = 2
+    other.errors.update({("network", "openai", "up"): 1, ("unauthorized", "", ""): 4})
+    total = totals.total([sent(one), totals.add([sent(other)])], MODELS)
+    assert total.errors == {("network", "openai", "up"): 3, ("unauthorized", "", ""): 4}
+
+
 def test_gauges_are_added_and_of_breakers_the_worst_is_told() -> None:
     one = counted(0, active_streams={"sse": 2, "json": 1}, breaker_state={"up": 2})
     other = counted(0, active_streams={"sse": 3}, breaker_state={"up": 0, "down": 1})

@@ -16,6 +16,7 @@ from gai_fast.ledger import SpendEntry
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
+from gai_fast.server.admin.watch import News
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply
@@ -71,7 +72,7 @@ class Others:
         self.reports = 0
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
-        return [{"total": 1, "data": [{"id": "theirs", "started_at": "1"}]}]
+        return [{"total": 1, "deltas": 7, "data": [{"id": "theirs", "started_at": "1"}]}]
 
     async def report_spend(self) -> None:
         self.reports += 1
@@ -81,6 +82,9 @@ class Others:
 
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
         self.drained.append((target, is_drained))
+
+    async def watch(self, stream_id: str, after: int) -> News | None:
+        return News(after + 1, b"event: done\ndata: {}\n\n", is_over=True) if stream_id == "theirs" else None
 
     async def cancel_any(self, stream_id: str) -> bool:
         self.cancelled.append(stream_id)
@@ -212,6 +216,24 @@ async def test_a_reload_is_answered_with_its_changes_or_its_problem(admin: Admin
     assert "gai-fast.toml:3: unknown key" in body["error"]["message"]
 
 
+async def test_a_stream_that_nobody_runs_cannot_be_followed(admin: AdminRoutes) -> None:
+    for tail in ("none", "", "..", "%00", "x" * 5000, "<b>"):
+        assert (await answer(admin.follow, tail))[0] == 404
+    admin.others = Others()
+    assert (await answer(admin.follow, "none"))[0] == 404
+
+
+async def test_a_server_that_drains_shows_no_stream(admin: AdminRoutes) -> None:
+    admin.begin_drain()
+    with pytest.raises(Error) as caught:
+        admin.follow(request(Client(), "any"))
+    assert (caught.value.status, caught.value.reason) == (503, "draining")
+
+
+async def test_samples_have_the_spend_of_the_day(admin: AdminRoutes) -> None:
+    assert (await admin.sample())["spend"]["keys"] == []
+
+
 async def test_samples_say_what_the_last_configuration_has_changed(admin: AdminRoutes) -> None:
     assert (await admin.sample())["configuration"] is None
     ended: list[bool] = []
@@ -225,13 +247,13 @@ async def test_samples_say_what_the_last_configuration_has_changed(admin: AdminR
 
 async def test_the_counts_of_a_sample_are_those_of_all_workers(admin: AdminRoutes) -> None:
     gathered = PrometheusSink([])
-    gathered.requests["/r", "", "", 404, "refused", "not_found"] = 3
+    gathered.errors["not_found", "", ""] = 3
 
     async def gather() -> PrometheusSink:
         return gathered
 
     admin._scrapes.gather = gather
-    assert (await admin.sample())["errors"] == [{"code": "not_found", "provider": "", "count": 3}]
+    assert (await admin.sample())["errors"] == [{"code": "not_found", "provider": "", "upstream": "", "count": 3}]
 
 
 async def test_a_target_is_drained_and_restored_in_all_workers(admin: AdminRoutes) -> None:

@@ -12,7 +12,7 @@ from gai_fast.server.metrics import PrometheusSink
 
 def stream(**about: Any) -> StreamMetrics:
     usage = {"input_tokens": 3, "output_tokens": 8}
-    return StreamMetrics(**{"duration": 1.0, "model": "m", "provider": "p", "usage": usage, **about})
+    return StreamMetrics(**{"duration": 1.0, "model": "m", "provider": "p", "upstream": "up", "usage": usage, **about})
 
 
 class Server:
@@ -20,7 +20,7 @@ class Server:
 
     def __init__(self) -> None:
         self.sink = PrometheusSink(["m"], {"breaker_state": lambda: {"up": 2}})
-        self.streams: dict[str, Any] = {"total": 0, "data": []}
+        self.streams: dict[str, Any] = {"total": 0, "deltas": 0, "data": []}
         self.now = 10.0
         self.sampler = Sampler(self._counts, self._streams, lambda: self.now)
 
@@ -45,7 +45,14 @@ async def test_rates_are_those_since_the_last_sample() -> None:
     server.count(outcome="failed", code="network")
     server.now += 2
     rates = (await server.sampler.sample())["rates"]
-    assert rates == {"requests": 1.0, "errors": 0.5, "input_tokens": 3.0, "output_tokens": 8.0, "bytes": 0.0}
+    assert rates == {
+        "requests": 1.0,
+        "errors": 0.5,
+        "deltas": 0.0,
+        "input_tokens": 3.0,
+        "output_tokens": 8.0,
+        "bytes": 0.0,
+    }
 
 
 async def test_a_sum_that_falls_is_no_negative_rate() -> None:
@@ -68,15 +75,15 @@ async def test_distributions_errors_and_breakers() -> None:
     assert (counts[0.005], counts[0.01], counts[None]) == (1, 0, 1)
     assert sample["gap_seconds"][0] == {"le": GAP_BOUNDS[0], "count": 5}
     assert sample["errors"] == [
-        {"code": "network", "provider": "p", "count": 2},
-        {"code": "timeout", "provider": "p", "count": 1},
+        {"code": "network", "provider": "p", "upstream": "up", "count": 2},
+        {"code": "timeout", "provider": "p", "upstream": "up", "count": 1},
     ]
     assert sample["breakers"] == {"up": 2}
 
 
 async def test_a_sample_has_an_end_however_many_streams_and_errors_there_are() -> None:
     server = Server()
-    server.streams = {"total": 10_000, "data": [{"id": "s"}] * 1000}
+    server.streams = {"total": 10_000, "deltas": 0, "data": [{"id": "s"}] * 1000}
     for number in range(LIMITS.errors_sampled + 1):
         server.count(outcome="failed", code=f"c{number}")
     sample = await server.sampler.sample()

@@ -51,13 +51,17 @@ def test_a_stream_is_shown_with_its_caller_and_its_times() -> None:
 def test_of_many_streams_the_newest_are_shown_and_all_are_counted() -> None:
     shown = running_streams(engine(LIMITS.streams_shown + 1))
     assert shown["total"] == LIMITS.streams_shown + 1
+    assert shown["deltas"] == 3 * (LIMITS.streams_shown + 1)
     assert len(shown["data"]) == LIMITS.streams_shown
     assert shown["data"][0]["id"] == f"s{LIMITS.streams_shown}"
 
 
 def test_streams_of_several_workers_are_one_list_the_newest_first() -> None:
-    parts = [{"total": 2, "data": [{"started_at": "2"}]}, {"total": 1, "data": [{"started_at": "3"}]}]
-    assert together(parts) == {"total": 3, "data": [{"started_at": "3"}, {"started_at": "2"}]}
+    parts = [
+        {"total": 2, "deltas": 5, "data": [{"started_at": "2"}]},
+        {"total": 1, "deltas": 2, "data": [{"started_at": "3"}]},
+    ]
+    assert together(parts) == {"total": 3, "deltas": 7, "data": [{"started_at": "3"}, {"started_at": "2"}]}
 
 
 def test_times_are_in_utc() -> None:

@@ -1,0 +1,58 @@
+"""`Today`: the spend of this UTC day by key and by model, as samples have it.
+
+Owns how often the ledger is asked, and how many rows are shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gai_fast.ledger import By, Ledger
+from gai_fast.ledger.ledger import date_of
+from gai_fast.limits import LIMITS
+from gai_fast.money import UNIT
+from gai_fast.stores.backend import StoreError
+
+
+class Today:
+    """Asks the ledger at most each `limits.spend_interval` seconds.
+
+    Args:
+        ledger: Has the spend.
+        clock: Monotonic seconds.
+        wall: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, ledger: Ledger, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._wall = wall
+        self._known: dict[str, Any] | None = None
+        self._due = -float("inf")
+
+    async def spend(self) -> dict[str, Any] | None:
+        """Returns `day`, `keys` and `models`, the largest amounts first; `None`: the store does not answer now."""
+        if self._clock() >= self._due:
+            self._due = self._clock() + LIMITS.spend_interval
+            try:
+                async with asyncio.timeout(LIMITS.sample_interval):
+                    self._known = await self._ask()
+            except (StoreError, TimeoutError):
+                self._known = None
+        return self._known
+
+    async def _ask(self) -> dict[str, Any]:
+        day = date_of(self._wall())
+        return {"day": day, "keys": await self._rows("key", day), "models": await self._rows("model", day)}
+
+    async def _rows(self, by: By, day: str) -> list[dict[str, Any]]:
+        rows = sorted(await self._ledger.spend(by, day, day), key=lambda row: -row.amount)[: LIMITS.spend_sampled]
+        return [
+            {by: row.value, "amount": row.amount / UNIT, "currency": row.currency, "requests": row.requests}
+            for row in rows
+        ]

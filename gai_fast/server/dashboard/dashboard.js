@@ -1,0 +1,318 @@
+// The dashboard: one sample of the server's figures a second, pushed over `admin/v1/events`.
+// Memory does not grow: the page keeps the samples of five minutes, a bounded list of streams and of their text.
+
+import { Feed } from "./feed.js";
+import { Ring, Sparkline, histogram, quantile, seconds, since } from "./charts.js";
+import { Streams, count, make, put, rate } from "./streams.js";
+
+const SPAN = 300; // samples: five minutes
+const SMOOTHED = 5; // samples over which a rate is averaged
+const HIDDEN_FOR = 5_000; // ms after which a hidden page leaves the server alone
+const ROWS = 12; // of a list beside the streams
+const STORED = "gai-fast.dashboard";
+const THEMES = ["auto", "light", "dark"];
+const BREAKERS = ["closed", "probing", "open"];
+
+const $ = (id) => document.getElementById(id);
+
+// ---- the theme -----------------------------------------------------------------------------------------------------
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = `Theme: ${theme}`;
+}
+
+function storedTheme() {
+  try {
+    return localStorage.getItem(STORED);
+  } catch {
+    return null; // storage is switched off
+  }
+}
+
+$("theme").addEventListener("click", () => {
+  const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
+  setTheme(theme);
+  try {
+    localStorage.setItem(STORED, theme);
+  } catch {
+    // the page works without it
+  }
+});
+
+// ---- figures over time ---------------------------------------------------------------------------------------------
+
+const bytes = (value) => {
+  if (typeof value !== "number") return "–";
+  const [size, unit] = value < 2 ** 30 ? [value / 2 ** 20, "MiB"] : [value / 2 ** 30, "GiB"];
+  return `${size.toFixed(size < 99.5 ? 1 : 0)} ${unit}`;
+};
+
+class Tile {
+  #figure;
+  #hint;
+  #trend;
+  #ring = new Ring(SPAN);
+
+  constructor(name) {
+    const tile = document.querySelector(`[data-tile="${name}"]`);
+    this.#figure = tile.querySelector(".figure");
+    this.#hint = tile.querySelector(".hint");
+    this.#trend = new Sparkline(tile.querySelector(".trend"), 60);
+  }
+
+  /** Shows a value, its text and a hint; `null` is a sample that is missing. */
+  show(value, text, hint = "") {
+    this.#ring.push(value);
+    put(this.#figure, text);
+    put(this.#hint, hint);
+    this.#trend.show(this.#ring.values);
+  }
+
+  /** A break in the line. */
+  skip() {
+    this.#ring.push(null);
+    this.#trend.show(this.#ring.values);
+  }
+}
+
+const tiles = Object.fromEntries(
+  ["active", "requests", "tokens", "first", "errors", "memory"].map((name) => [name, new Tile(name)]),
+);
+const past = new Ring(SPAN); // the distributions of each sample
+const rates = new Ring(SMOOTHED);
+let span = "recent";
+let newest = null;
+
+/** The mean of a rate over the newest samples; `null` before there is one. */
+function smoothed(name) {
+  const values = rates.values.map((each) => each[name] ?? 0);
+  return values.length ? values.reduce((sum, each) => sum + each, 0) / values.length : null;
+}
+
+/** The distribution of the last five minutes, or as far as is known; on a page just opened, all there is. */
+function recent(name) {
+  const earlier = past.oldest;
+  const left = earlier && earlier !== newest ? since(newest[name], earlier[name]) : null;
+  return left && left.some((each) => each.count) ? left : newest[name];
+}
+
+function showTimes() {
+  for (const [id, name, what] of [
+    ["first-token", "first_token_seconds", "first token"], ["gaps", "gap_seconds", "gap between tokens"],
+  ]) histogram($(id), span === "all" ? newest[name] : recent(name), what);
+}
+
+function showTiles({ active, streams, rates: given, errors: failed, memory_bytes: memory }) {
+  if (given) rates.push(given);
+  const waiting = streams.filter(({ state }) => state === "waiting").length;
+  const [requests, tokens, errors] = ["requests", "deltas", "errors"].map(smoothed);
+  const shown = (value) => (value === null ? "–" : rate(value));
+  tiles.active.show(active, count(active), waiting ? `${count(waiting)} wait for the first token` : "");
+  tiles.requests.show(requests, shown(requests), "mean of 5 s");
+  tiles.tokens.show(tokens, shown(tokens), "of all streams");
+  const [p50, p95] = [0.5, 0.95].map((share) => quantile(recent("first_token_seconds"), share));
+  tiles.first.show(p50, seconds(p50), p95 === null ? "" : `median; p95 ${seconds(p95)}`);
+  tiles.errors.show(errors, shown(errors), `${count(failed.reduce((sum, each) => sum + each.count, 0))} since the start`);
+  tiles.memory.show(memory ?? null, bytes(memory), "of all processes");
+}
+
+// ---- lists ---------------------------------------------------------------------------------------------------------
+
+/** Replaces a list where it has changed. */
+function replace(place, known, rows) {
+  const text = JSON.stringify(known);
+  if (place.dataset.known === text) return;
+  place.dataset.known = text;
+  place.replaceChildren(...rows());
+}
+
+const nothing = (text) => [make("p", "none", text)];
+
+/** A row with a bar behind its figure: its share of the largest. */
+function barred(name, detail, figure, share) {
+  const row = make("div", "item", make("span", "name", name), make("span", "hint", detail), make("span", "value", figure));
+  row.style.setProperty("--share", share.toFixed(3));
+  row.title = `${name} ${detail}`;
+  return row;
+}
+
+/** At most `ROWS` of a list, and how many more there are. */
+function some(list, show) {
+  const rows = list.slice(0, ROWS).map(show);
+  if (list.length > ROWS) rows.push(make("p", "none", `and ${count(list.length - ROWS)} more`));
+  return rows;
+}
+
+function showErrors({ errors, limited }) {
+  const limits = Object.entries(limited).filter(([, number]) => number > 0);
+  replace($("errors"), [errors, limits], () => {
+    if (!errors.length && !limits.length) return nothing("No error since the server started.");
+    const most = Math.max(1, ...errors.map((each) => each.count));
+    const rows = some(errors, (each) =>
+      barred(each.code, each.upstream || each.provider || "this gateway", count(each.count), each.count / most));
+    if (limits.length) {
+      const text = limits.map(([limit, number]) => `${limit} ${count(number)}`).join(" · ");
+      rows.push(make("p", "none", `Refused by limits: ${text}`));
+    }
+    return rows;
+  });
+}
+
+function showBreakers({ breakers }) {
+  replace($("breakers"), breakers, () => {
+    const all = Object.entries(breakers).sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+    if (!all.length) return nothing("No upstream has a breaker. Set one with [upstream] breaker.");
+    return some(all, ([upstream, state]) => {
+      const word = BREAKERS[state] ?? "?";
+      const row = make("div", "item", make("span", "name", upstream), make("span", "state", word));
+      row.dataset.breaker = word;
+      return row;
+    });
+  });
+}
+
+const money = (amount, currency) => {
+  const digits = { minimumFractionDigits: 2, maximumFractionDigits: amount !== 0 && amount < 1 ? 6 : 2 };
+  return `${amount.toLocaleString("en", digits)} ${currency}`;
+};
+
+function showSpend({ spend }) {
+  put($("spend-day"), spend ? `${spend.day}, UTC` : "");
+  replace($("spend"), spend, () => {
+    if (!spend) return nothing("The store does not tell the spend now.");
+    if (!spend.keys.length) return nothing("Nothing is spent today. Models with a price are counted: see [[model]] price.");
+    const part = (title, name, rows) => {
+      const most = Math.max(...rows.map(({ amount }) => amount)) || 1;
+      const shown = some(rows, (row) => {
+        const requests = `${count(row.requests)} ${row.requests === 1 ? "request" : "requests"}`;
+        return barred(row[name], requests, money(row.amount, row.currency), row.amount / most);
+      });
+      return [make("h3", "", title), ...shown];
+    };
+    return [...part("By key", "key", spend.keys), ...part("By model", "model", spend.models)];
+  });
+}
+
+function showChange({ configuration }) {
+  put($("change-at"), configuration ? `${configuration.at.slice(0, 19).replace("T", " ")} UTC` : "");
+  replace($("change"), configuration, () => {
+    if (!configuration) return nothing("None since the server started. Edit its file, then send SIGHUP or POST /admin/v1/reload.");
+    if (!configuration.changes.length) return nothing("It was loaded again, and nothing in it had changed.");
+    return some(configuration.changes, ({ section, name, change }) =>
+      make("div", "item", make("span", "name", name ?? `[${section}]`), make("span", "hint", name ? section : ""),
+        make("span", "value", change)));
+  });
+}
+
+// ---- the feed ------------------------------------------------------------------------------------------------------
+
+function say(text, isProblem = false) {
+  put($("told"), text);
+  $("notice").hidden = !isProblem;
+  if (isProblem) put($("notice"), text);
+}
+
+const streams = new Streams({
+  place: $("streams"),
+  more: $("streams-more"),
+  empty: $("streams-empty"),
+  count: $("streams-count"),
+  find: $("find"),
+  tell: say,
+});
+
+function receive({ type, data }) {
+  if (type === "unavailable") {
+    told = "late";
+    state("busy", `The figures are late: ${data.error.message}`);
+    for (const tile of Object.values(tiles)) tile.skip();
+    return;
+  }
+  if (type !== "sample") return;
+  newest = { first_token_seconds: data.first_token_seconds, gap_seconds: data.gap_seconds };
+  if (past.oldest && !since(newest.first_token_seconds, past.values.at(-1).first_token_seconds)) past.clear();
+  past.push(newest);
+  showTiles(data);
+  showTimes();
+  showErrors(data);
+  showBreakers(data);
+  showSpend(data);
+  showChange(data);
+  streams.show(data);
+}
+
+function state(name, text) {
+  $("status").dataset.state = name;
+  put($("status"), text);
+}
+
+let countdown = 0;
+let told = "";
+
+function tellState({ name, at, error }) {
+  if (name === told) return; // each event says that the feed is live
+  told = name;
+  clearInterval(countdown);
+  $("retry").hidden = name !== "waiting" && name !== "refused";
+  if (name !== "live") rates.clear();
+  if (name === "live") {
+    state("good", "Live");
+    say("The figures are live.");
+  } else if (name === "busy") {
+    state("busy", "Connecting…");
+  } else if (name === "paused") {
+    state("idle", "Paused while this page is hidden");
+  } else if (name === "refused") {
+    state("bad", "Not allowed");
+    say(`${error.message}. Reload the page to give another key.`, true);
+  } else {
+    const why = error ? error.message : "Connection lost";
+    const tick = () => {
+      const left = Math.max(0, Math.ceil((at - performance.now()) / 1e3));
+      state("bad", `${why}. Next try in ${left} s`);
+    };
+    say(`${why}. This page tries to come back.`); // once, not each second
+    tick();
+    countdown = setInterval(tick, 1_000);
+  }
+}
+
+const feed = new Feed("admin/v1/events", receive, tellState);
+let hiding = 0;
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (document.hidden) {
+    hiding = setTimeout(() => {
+      feed.pause();
+      streams.pause();
+    }, HIDDEN_FOR);
+  } else if (feed.isPaused) {
+    feed.start();
+    streams.resume();
+  }
+});
+addEventListener("online", () => feed.isPaused || feed.start());
+addEventListener("pagehide", () => {
+  feed.pause();
+  streams.pause();
+});
+addEventListener("pageshow", ({ persisted }) => {
+  if (!persisted) return; // it was kept by the browser, and comes back as it was
+  feed.start();
+  streams.resume();
+});
+$("retry").addEventListener("click", () => feed.start());
+for (const each of document.querySelectorAll("[data-span]")) {
+  each.addEventListener("click", () => {
+    span = each.dataset.span;
+    for (const other of document.querySelectorAll("[data-span]")) other.setAttribute("aria-pressed", String(other === each));
+    if (newest) showTimes();
+  });
+}
+
+const root = location.origin + location.pathname.replace(/\/[^/]*$/, "");
+$("curl").textContent = `curl -N ${root}/api/v1/stream \\\n  -H 'content-type: application/json' \\\n  -d '{"query": "Tell me a story"}'`;
+setTheme(THEMES.includes(storedTheme()) ? storedTheme() : "auto");
+feed.start();

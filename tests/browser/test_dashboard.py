@@ -1,0 +1,299 @@
+"""The dashboard in real browsers: with the real server, and with samples that no server would send."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gai_fast.settings import key_digest
+from tests.browser.chromium import ChromiumPage
+from tests.browser.conftest import IN_CHROMIUM, Upstream, serving
+from tests.browser.driver import Browser, Page
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FAKE = """
+window.opened = window.left = 0;
+window.asked = [];
+window.refusal = null;
+const real = window.fetch.bind(window);
+window.fetch = (url, options = {}) => {
+  if (!String(url).endsWith("/admin/v1/events")) {
+    window.asked.push(`${options.method ?? "GET"} ${url}`);
+    return real(url, options);
+  }
+  window.opened += 1;
+  if (window.refusal) return Promise.resolve(new Response(JSON.stringify({ error: window.refusal }), window.refusal));
+  const body = new ReadableStream({
+    start(controller) {
+      const encoder = new TextEncoder();
+      window.push = (sample) =>
+        controller.enqueue(encoder.encode(`event: sample\\ndata: ${JSON.stringify(sample)}\\n\\n`));
+      window.lose = () => controller.error(new TypeError("lost"));
+      options.signal.addEventListener("abort", () => {
+        window.left += 1;
+        controller.error(new DOMException("aborted", "AbortError"));
+      });
+    },
+  });
+  return Promise.resolve(new Response(body, { headers: { "content-type": "text/event-stream" } }));
+};
+const wait = window.setTimeout.bind(window);
+window.setTimeout = (run, ms, ...more) => wait(run, ms === 5000 || ms === 3000 ? 0 : ms, ...more);
+window.hit = 0;
+"""
+"""Takes the place of the feed: `push` sends a sample, `lose` breaks the connection, `refusal` refuses the next one.
+Hidden pages are left, and ended streams go, at once."""
+
+HOSTILE = '"><img src=x onerror="window.hit += 1"><script>window.hit += 1</script>'
+ROWS = "document.querySelectorAll('[data-stream-id]')"
+STATUS = "document.querySelector('#status')"
+
+
+def row(identifier: str, **more: Any) -> dict[str, Any]:
+    """A stream of a sample."""
+    return {
+        "id": identifier,
+        "key": "alice",
+        "model": "fast",
+        "upstream": "up",
+        "endpoint": "/api/v1/stream",
+        "transport": "sse",
+        "request_id": "r",
+        "started_at": "2026-11-22T10:00:00.000Z",
+        "duration_ms": 1500.0,
+        "ttft_ms": 300.0,
+        "deltas": 7,
+        "state": "streaming",
+        **more,
+    }
+
+
+def sample(*streams: dict[str, Any], **more: Any) -> str:
+    """A sample, as JavaScript."""
+    rates = {"requests": 1.5, "errors": 0, "deltas": 40, "input_tokens": 2, "output_tokens": 40, "bytes": 900}
+    buckets = [{"le": le, "count": count} for le, count in ((0.1, 0), (0.5, 9), (1.0, 1), (None, 0))]
+    whole = {
+        "at": "2026-11-22T10:00:00.000Z",
+        "active": len(streams),
+        "streams": streams,
+        "rates": rates,
+        "first_token_seconds": buckets,
+        "gap_seconds": buckets,
+        "errors": [],
+        "breakers": {"up": 0},
+        "limited": {},
+        "memory_bytes": 1 << 26,
+        "spend": {"day": "2026-11-22", "keys": [], "models": []},
+        "configuration": None,
+        **more,
+    }
+    return f"void window.push({json.dumps(whole)})"
+
+
+async def opened(page: Page, origin: str) -> None:
+    """Opens the dashboard with the fake feed."""
+    await page.prepare(FAKE)
+    await page.open(f"{origin}/dashboard")
+    await page.until("window.push")
+
+
+async def texts(page: Page, selector: str) -> str:
+    return str(await page.evaluate(f"document.querySelector('{selector}').innerText"))
+
+
+async def test_a_stream_is_shown_followed_and_cancelled(
+    browser: Browser, origin: str, upstream: tuple[Upstream, int]
+) -> None:
+    """On a phone's screen, where nothing may be wider than that."""
+    async with browser.page(width=360) as page:
+        await page.open(f"{origin}/dashboard")
+        await page.until(f"{STATUS}.textContent === 'Live' && !document.querySelector('#streams-empty').hidden")
+        assert "/api/v1/stream" in await texts(page, "#streams-empty")
+        request = json.dumps({"query": "endless", "model": "fake"})
+        headers = '{ "content-type": "application/json" }'
+        await page.evaluate(
+            f"(async () => {{ window.stream = await fetch('api/v1/stream', {{ method: 'POST', headers: {headers},"
+            f" body: {json.dumps(request)} }}); }})()"
+        )
+        await page.until(f"{ROWS}.length === 1")
+        identifier = await page.evaluate("window.stream.headers.get('x-gai-stream-id')")
+        assert await page.evaluate(f"{ROWS}[0].dataset.streamId") == identifier
+        await page.until(f"{ROWS}[0].innerText.includes('fake') && {ROWS}[0].dataset.state === 'streaming'")
+        buttons = f"{ROWS}[0].querySelectorAll('button')"
+        await page.evaluate(f"{buttons}[0].click()")
+        await page.until(f"{ROWS}[0].querySelector('pre').textContent.split('on and').length > 4")
+        size = await page.evaluate(f"{ROWS}[0].querySelector('pre').textContent.length")
+        await page.until(f"{ROWS}[0].querySelector('pre').textContent.length > {size}")
+        body = str(await page.evaluate("document.body.innerText")).lower()
+        for word in ("stream", "first token", "tokens/s", "error", "breaker", "spend", "up"):
+            assert word in body
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+        await page.evaluate("void (window.confirm = (text) => { window.question = text; return false; })")
+        assert await page.evaluate(f"{buttons}[1].textContent") == "Cancel"
+        await page.evaluate(f"{buttons}[1].click()")
+        assert str(identifier) in str(await page.evaluate("window.question"))
+        assert not upstream[0].closed.is_set()
+        await page.evaluate("void (window.confirm = () => true)")
+        await page.evaluate(f"{buttons}[1].click()")
+        await page.until(f"{ROWS}[0].dataset.state === 'ended'")
+        await page.until(f"{ROWS}[0].innerText.includes('Finished: cancelled')")
+        await upstream[0].closed.wait()
+        await page.evaluate(f"{buttons}[0].click()")
+        assert await page.evaluate(f"{ROWS}.length") == 0
+        await page.evaluate("window.stream.body.cancel()")
+        assert page.problems == []
+
+
+async def test_names_are_text_and_ids_of_any_shape_are_rows(browser: Browser, origin: str) -> None:
+    identifiers = [HOSTILE, "..", "a/b?c#d", "%2e", "ü 𝒢", "'\"\\", "x" * 300]
+    async with browser.page(width=360) as page:
+        await opened(page, origin)
+        streams = [row(each, model=HOSTILE, key=HOSTILE, upstream=HOSTILE) for each in identifiers]
+        change = {"section": HOSTILE, "name": HOSTILE, "change": "added"}
+        spend = {"amount": 0.5, "currency": HOSTILE, "requests": 1}
+        await page.evaluate(
+            sample(
+                *streams,
+                errors=[{"code": HOSTILE, "provider": "", "upstream": HOSTILE, "count": 3}],
+                breakers={HOSTILE: 2},
+                limited={HOSTILE: 4},
+                spend={"day": HOSTILE, "keys": [{"key": HOSTILE, **spend}], "models": [{"model": HOSTILE, **spend}]},
+                configuration={"at": HOSTILE, "changes": [change]},
+            )
+        )
+        await page.until(f"{ROWS}.length === {len(identifiers)}")
+        shown = await page.evaluate(f"Array.from({ROWS}, (each) => each.dataset.streamId).sort()")
+        assert shown == await page.evaluate(f"{json.dumps(identifiers)}.sort()")
+        for place in ("#streams", "#errors", "#breakers", "#spend", "#change"):
+            assert "<img" in await texts(page, place)
+            assert await page.evaluate(f"document.querySelectorAll('{place} :is(img, script)').length") == 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        await page.evaluate("void (window.confirm = () => true)")
+        slash = f"Array.from({ROWS}).find((each) => each.dataset.streamId === 'a/b?c#d')"
+        await page.evaluate(f"{slash}.querySelectorAll('button')[1].click()")
+        await page.until("document.querySelector('#told').textContent.includes('had ended')")
+        assert await page.evaluate("window.asked") == [f"DELETE {origin}/admin/v1/streams/a%2Fb%3Fc%23d"]
+        assert await page.evaluate("window.hit") == 0
+
+
+async def test_of_two_thousand_streams_a_hundred_are_shown_and_the_rest_is_counted(
+    browser: Browser, origin: str
+) -> None:
+    async with browser.page() as page:
+        await opened(page, origin)
+        for begin in range(0, 1000, 200):
+            newest = [
+                row(f"s{number}", model="odd" if number % 2 else "even") for number in range(begin + 200, begin, -1)
+            ]
+            await page.evaluate(sample(*newest, active=2000))
+            await page.until(f"{ROWS}[{ROWS}.length - 1]?.dataset.streamId === 's{begin + 200}'")
+            assert await page.evaluate(f"{ROWS}.length") == 100
+        assert "1,900 more streams" in await texts(page, "#streams-more")
+        first = await page.evaluate(f"{ROWS}[0].dataset.streamId")
+        await page.evaluate(sample(*newest, active=2000))
+        await page.until(f"{ROWS}[0].dataset.streamId === '{first}'")  # what is shown stays where it is
+        find = "document.querySelector('#find')"
+        await page.evaluate(f"({find}.value = 'odd s9'), {find}.dispatchEvent(new Event('input'))")
+        shown = await page.evaluate(f"Array.from({ROWS}, (each) => each.dataset.streamId)")
+        assert shown
+        assert all(each.startswith("s9") and int(each[1:]) % 2 for each in shown)
+        assert "fit the filter" in await texts(page, "#streams-more")
+        await page.evaluate(f"({find}.value = ''), {find}.dispatchEvent(new Event('input'))")
+        await page.evaluate(sample())
+        await page.until(f"{ROWS}.length === 0 && !document.querySelector('#streams-empty').hidden")
+        assert page.problems == []
+
+
+async def test_a_lost_connection_is_told_and_made_again(browser: Browser, origin: str) -> None:
+    async with browser.page() as page:
+        await opened(page, origin)
+        await page.evaluate(sample(row("one")))
+        await page.until(f"{STATUS}.textContent === 'Live'")
+        await page.evaluate("window.lose()")
+        await page.until(f"{STATUS}.textContent.includes('Next try in')")
+        assert await page.evaluate("document.querySelector('#told').textContent.includes('lost')")
+        await page.evaluate("document.querySelector('#retry').click()")
+        await page.until("window.opened === 2")
+        await page.evaluate("window.lose()")  # nobody clicks: it comes back by itself
+        await page.until("window.opened === 3")
+        await page.evaluate(sample(row("one")))
+        await page.until(f"{STATUS}.textContent === 'Live'")
+        assert await page.evaluate(f"{ROWS}.length") == 1
+
+        await page.evaluate("void (window.refusal = { status: 401, code: 'unauthorized', message: 'unknown key' })")
+        await page.evaluate("window.lose()")
+        await page.until(f"{STATUS}.textContent === 'Not allowed'")
+        assert "unknown key" in await texts(page, "#notice")
+        count = await page.evaluate("window.opened")
+        await page.evaluate("void (window.refusal = null)")
+        await page.evaluate("document.querySelector('#retry').click()")
+        await page.until(f"window.opened === {int(count) + 1}")
+
+
+async def test_a_hidden_page_has_no_connection(browser: Browser, origin: str) -> None:
+    async with browser.page() as page:
+        await page.prepare("Object.defineProperty(document, 'hidden', { get: () => Boolean(window.isHidden) });")
+        await opened(page, origin)
+        await page.evaluate(sample())
+        changed = "document.dispatchEvent(new Event('visibilitychange'))"
+        await page.evaluate(f"(window.isHidden = true), {changed}")
+        await page.until("window.left === 1")
+        assert "hidden" in await texts(page, "#status")
+        assert await page.evaluate("window.opened") == 1
+        await page.evaluate(f"(window.isHidden = false), {changed}")
+        await page.until("window.opened === 2")
+
+
+@IN_CHROMIUM
+async def test_a_page_whose_key_is_taken_away_says_so(
+    browser: Browser, upstream: tuple[Upstream, int], tmp_path: Path
+) -> None:
+    """The key goes with each request, as a browser that has asked its user sends it."""
+
+    def key(name: str) -> str:
+        return (
+            f'[[key]]\nname = "{name}"\nrole = "admin"\nsecret = "sha256:{key_digest(f"sk-{name}-0123456789").hex()}"\n'
+        )
+
+    headers = {"Authorization": "Bearer sk-first-0123456789"}
+    async with (
+        serving(tmp_path, upstream[1], key("first")) as url,
+        aiohttp.ClientSession(headers=headers) as http,
+        browser.page() as page,
+    ):
+        assert isinstance(page, ChromiumPage)
+        await page.command("Network.enable")
+        await page.command("Network.setExtraHTTPHeaders", headers=headers)
+        await page.open(f"{url}dashboard" if url.endswith("/") else f"{url}/dashboard")
+        await page.until(f"{STATUS}.textContent === 'Live'")
+        file = tmp_path / "gai-fast.toml"
+        file.write_text(file.read_text().replace(key("first"), key("first") + key("second")))
+        async with http.post(f"{url}/admin/v1/reload", json={}) as answer:
+            assert answer.status == 200
+        await page.until("document.querySelector('#change').innerText.includes('second')")
+        file.write_text(file.read_text().replace(key("first"), ""))
+        async with http.post(f"{url}/admin/v1/reload", json={}) as answer:
+            assert answer.status == 200
+        await page.until(f"{STATUS}.textContent === 'Not allowed'")
+        assert "Reload the page" in await texts(page, "#notice")
+
+
+@IN_CHROMIUM
+async def test_the_theme_follows_the_system_or_the_switch(browser: Browser, origin: str) -> None:
+    async with browser.page() as page:
+        await page.open(f"{origin}/dashboard")
+        ground = "getComputedStyle(document.body).backgroundColor"
+        light = await page.evaluate(ground)
+        button = "document.querySelector('#theme')"
+        for theme, is_light in (("light", True), ("dark", False)):
+            await page.evaluate(f"{button}.click()")
+            assert (await page.evaluate(f"{button}.textContent")) == f"Theme: {theme}"
+            assert (await page.evaluate(ground) == light) is is_light
+        await page.reload()
+        await page.until(f"{button}.textContent === 'Theme: dark'")
