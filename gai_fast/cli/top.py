@@ -54,11 +54,17 @@ async def _top(url: str, key: Secret | None, *, as_json: bool) -> None:
         await show(client, sample)
 
 
+def _key(context: click.Context, parameter: click.Parameter, value: str | None) -> Secret | None:
+    if value and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("a key has visible ASCII characters only: this one holds others, or a line end")
+    return Secret(value) if value else None
+
+
 @click.command()
 @url_option(default="http://127.0.0.1:8080", help="The server, without a path.")
-@option("--api-key", help="An admin's key. Rather the variable: others can read a command line.")
+@option("--api-key", callback=_key, help="An admin's key. Rather the variable: others can read a command line.")
 @json_option
-def command(url: str, api_key: str | None, json: bool) -> None:
+def command(url: str, api_key: Secret | None, json: bool) -> None:
     """Show a running server: streams, rates, errors, spend.
 
     q ends it, s and r sort, c cancels the stream under the cursor after a question. --json prints the figures once.
@@ -71,4 +77,4 @@ def command(url: str, api_key: str | None, json: bool) -> None:
             raise Failure("this needs a package that is not installed: pip install 'gai-fast[tui]'; --json needs none")
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise click.UsageError("this is no terminal: use --json")
-    run_async(_top(url, Secret(api_key) if api_key else None, as_json=json))
+    run_async(_top(url, api_key, as_json=json))

@@ -114,8 +114,14 @@ class Top(App[None]):
         self._begin(self._follow())
         self._begin(self._ask_spend())
 
+    def exit(self, result: None = None, return_code: int = 0, message: Any = None) -> None:
+        """Ends it. Nothing is drawn any more: its parts are taken down one after the other."""
+        for task in self._tasks:
+            task.cancel()
+        super().exit(result, return_code, message)
+
     async def on_unmount(self) -> None:
-        for task in tuple(self._tasks):
+        for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)

@@ -50,3 +50,11 @@ def test_words_of_the_server_control_no_terminal(run: Run, monkeypatch: pytest.M
     result = run("top", "--json")
     assert result.exit_code == 1
     assert result.output.endswith("a\ufffd[2Jb\ufffdc\n")
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret\x1b", "sk-secret\u00e9"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(run: Run, key: str) -> None:
+    result = run("top", "--json", env={"GAI_FAST_TOP_API_KEY": key})
+    assert result.exit_code == 2
+    assert "visible ASCII" in result.output
+    assert "sk-secret" not in result.output

@@ -224,6 +224,13 @@ async def test_a_signal_ends_it_at_any_time(apps: list[Top], number: signal.Sign
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+async def test_nothing_is_drawn_while_its_parts_are_taken_down() -> None:
+    async with shown(Server(), ROWS) as (app, _):
+        app.exit()
+        assert [bool(task.cancelling()) for task in app._tasks] == [True, True]
+    assert app.fault is None
+
+
 async def test_a_bug_ends_it_and_is_not_lost(apps: list[Top]) -> None:
     server = Server()
     server.pushed.put_nowait(KeyError("a bug"))
