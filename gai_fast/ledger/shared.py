@@ -10,8 +10,8 @@ Owns when a request is decided here, when the shared state is asked, and what be
    sent again with its number, and counts once.
 4. Where a stream has used more tokens or spend than its worker keeps, other workers would admit too much. Such a stream
    ends for its client when the shared state has been told, and others have given back what they keep too much: its
-   client may ask another worker next. It waits for `limits.ledger_recall` at most; while the state cannot be reached it
-   does not wait.
+   client may ask another worker next. It waits for others for `limits.ledger_recall` at most, for the state as long as
+   requests do, and not at all while that cannot be reached.
 5. While the shared state cannot be reached requests are admitted or refused, as configured; what they use is reported
    later. It is tried again every `limits.ledger_retry`.
 """

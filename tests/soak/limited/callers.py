@@ -364,15 +364,17 @@ class Load:
         connection.close()
 
     def _account(self, asked: Asked, plan: Plan, told: Sequence[bytes]) -> None:
-        """Notes what a request has used, as the upstream counts it.
+        """Notes what a request has used, as the upstream counts it, or would have used, had it been admitted.
 
         An answer that is not whole costs what it says that it does, which is no more than the whole one.
         """
         record = self._upstream.record(plan.number)
         asked.reached, asked.finishing, asked.closed = record.reached, record.finishing, record.closed
-        if asked.reason or plan.end == "status":
+        if plan.end == "status":
             return
         asked.used = plan.input + plan.deltas
+        if asked.reason:
+            return
         asked.most_cost = (plan.input * INPUT_PRICE + plan.deltas * OUTPUT_PRICE) * UNIT // _MILLION
         if asked.left == math.inf and plan.end != "cut":
             asked.least_cost = asked.most_cost

@@ -50,7 +50,7 @@ class Asked:
         closed: When the upstream found its connection closed amid its answer.
         reason: The limit that has refused it; empty: it was admitted.
         estimate: The tokens that it was estimated at.
-        used: The tokens that it has used.
+        used: The tokens that it has used, or would have used.
         least_cost: What it has cost at least, in 10^-12 of the currency.
         most_cost: At most; more than the least where the answer is not whole.
         worker: Of the gateway.
