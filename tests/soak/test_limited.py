@@ -90,6 +90,12 @@ def test_a_minute_that_admits_more_or_less_is_found(admitted: int, off: int) -> 
     assert judge_requests(20, in_a_row(admitted, 25 - admitted, apart=0.001)).difference == off
 
 
+def test_a_request_that_should_have_been_admitted_counts_with_what_it_would_have_used() -> None:
+    refused = asked(0.0, 0.01, TOKENS, estimate=10, used=100)
+    verdict = judge_tokens(100, [refused, asked(0.1, 0.2, estimate=10, used=10)], lambda _: 0.0)
+    assert (verdict.least, verdict.most) == (1, 1)
+
+
 def test_a_refusal_by_another_limit_does_not_count() -> None:
     requests = [*in_a_row(5, 3, apart=0.001, reason=STREAMS), *in_a_row(15, 2, apart=0.002)]
     verdict = judge_requests(20, requests)

@@ -237,13 +237,13 @@ def judge_tokens(limit: int, asked: Iterable[Asked], lasts: Callable[[Asked], fl
 
     def admitted(way: _Moments) -> int:
         bucket, count = _Bucket(limit), 0
-        steps = [(way.decided(each), 1, each) for each in mine]
-        steps += [(way.settled(each), 0, each) for each in mine if not each.reason]
-        steps += [(way.decided(each) + lasts(each), 0, each) for each in mine if each.reason]
+        steps = [(way.decided(each), 0, each) for each in mine]
+        steps += [(way.settled(each), 1, each) for each in mine if not each.reason]
+        steps += [(way.decided(each) + lasts(each), 1, each) for each in mine if each.reason]
         estimates: dict[int, int] = {}
-        for at, is_new, each in sorted(steps, key=lambda step: step[:2]):
+        for at, is_end, each in sorted(steps, key=lambda step: step[:2]):
             estimate = min(each.estimate, limit)
-            if not is_new:
+            if is_end:
                 if each.number in estimates:
                     bucket.use(each.used - estimates.pop(each.number), at)
             elif bucket.has_room(estimate, at):
