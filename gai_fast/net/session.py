@@ -431,9 +431,15 @@ class Session:
 
     def watch(self, watcher: EventSink | None) -> None:
         """Shows a watcher the events of the stream from now on; as `Relay.watch`. Its client notices nothing."""
-        if not self._is_over:
+        if self._is_over:
+            return
+        try:
             self._settle()
             self.relay.watch(watcher)
+            if self.relay.is_over:  # a part has failed
+                self._advance()
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
 
     # -- time --
 

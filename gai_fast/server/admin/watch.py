@@ -90,16 +90,20 @@ class Watches:
         oldest = self._engine.timers.clock() - LIMITS.watch_lease
         for stream_id, watch in tuple(self._watches.items()):
             if watch.asked_at <= oldest:
-                del self._watches[stream_id]
-                session = self._engine.streams.get(stream_id)
-                if session is not None:
-                    session.watch(None)
+                self._end(stream_id)
         if self._watches:
             self._await_lease()
 
+    def _end(self, stream_id: str) -> None:
+        del self._watches[stream_id]
+        session = self._engine.streams.get(stream_id)
+        if session is not None:
+            session.watch(None)
+
     def close(self) -> None:
-        """Keeps nothing any more."""
-        self._watches.clear()
+        """Watches no stream any more; those of an engine that goes on are as before."""
+        for stream_id in tuple(self._watches):
+            self._end(stream_id)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

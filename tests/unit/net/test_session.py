@@ -469,6 +469,30 @@ def test_a_bug_while_the_response_ends_later_cuts_it_off(monkeypatch: pytest.Mon
 # ---- the upstream ----------------------------------------------------------------------------------------------------
 
 
+def test_somebody_who_watches_is_shown_the_events_from_then_on() -> None:
+    stream = Fixture().streaming()
+    watcher = FakeOutput()
+    stream.session.watch(watcher)
+    stream.receive(frame("more"))
+    stream.session.watch(None)
+    stream.receive(frame("unseen"))
+    assert b"".join(watcher.take_pieces()) == b"<text.delta>"
+    stream.session.client_lost()
+    stream.session.watch(watcher)  # late: nothing happens
+
+
+@pytest.mark.interpreted
+def test_a_bug_when_somebody_begins_to_watch_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(relay: Relay, watcher: Any) -> None:
+        raise ZeroDivisionError
+
+    stream = Fixture().streaming()
+    monkeypatch.setattr(Relay, "watch", broken)
+    stream.session.watch(None)
+    assert [type(fault) for fault in stream.runner.faults] == [ZeroDivisionError]
+    assert stream.runner.ends == ["failed"]
+
+
 def test_a_stream_ends_once_and_leaves_no_timer() -> None:
     stream = Fixture(heartbeat=1).streaming()
     assert stream.receive(frame("", "stop"), DONE) == [("end", b"<finish><done>")]

@@ -115,6 +115,7 @@ def test_a_stream_that_nobody_asks_for_is_not_watched_any_more(worker: Worker) -
     assert news == (1, SKIPPED + said("a"), False)
     worker.watches.close()
     assert len(worker.watches) == 0
+    assert worker.session.watcher is None, "the engine may be another application's, and go on"
 
 
 def test_the_watch_of_a_stream_that_has_ended_ends_as_well(worker: Worker) -> None:
