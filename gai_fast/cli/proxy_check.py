@@ -7,6 +7,7 @@ shows whether a proxy holds events back, compresses them, or cuts a silent strea
 from __future__ import annotations
 
 import re
+import ssl
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -135,6 +136,13 @@ async def check_way(
                 return [_no_probe(response.status)]
             answer.coding = response.headers.get("content-encoding", "").lower()
             await _read(response.content, answer, begun)
+    except aiohttp.ClientConnectorCertificateError as problem:
+        refused = problem.certificate_error
+        why = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else type(refused).__name__
+        fix = "check the certificate, and that it is for this host; an authority of your own: SSL_CERT_FILE=its file"
+        return [Check("proxy", "error", f"the certificate is not trusted: {why}", fix)]
+    except aiohttp.ClientSSLError:
+        return [Check("proxy", "error", "no TLS is spoken there", "check --url: http:// instead of https://")]
     except aiohttp.ClientConnectorError:
         text = "nothing can be connected to there"
         return [Check("proxy", "error", text, "check --url, and that the proxy is running")]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.certificates import Authority
 from tests.integration.gateway import Net, on_uvloop
 from tests.integration.test_behind_nginx import in_front_of, nginx
 from tests.integration.test_cli import run
@@ -70,6 +71,24 @@ async def test_a_server_that_is_none_of_ours_or_not_there_is_an_error(net: Net, 
     assert (code, checks["proxy"]["status"]) == (1, "error")
     code, checks = await doctor(tmp_path, "--url", f"http://127.0.0.1:{free_port()}", "--idle", "0")
     assert (code, checks["proxy"]["detail"]) == (1, "nothing can be connected to there")
+
+
+async def test_a_certificate_that_nobody_trusts_is_told_from_a_server_that_is_not_there(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=authority.server("good")) as server:
+        url = "https://{}:{}".format(*server.sockets[0].getsockname())
+        code, checks = await doctor(tmp_path, "--url", url, "--idle", "0")
+    assert (code, "the certificate is not trusted: " in checks["proxy"]["detail"]) == (1, True)
+    assert "SSL_CERT_FILE" in checks["proxy"]["fix"]
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = "https://{}:{}".format(*server.sockets[0].getsockname())
+        code, checks = await doctor(tmp_path, "--url", url, "--idle", "0")
+    assert (code, checks["proxy"]["detail"]) == (1, "no TLS is spoken there")
 
 
 def configuration(folder: Path, **urls: str) -> None:
