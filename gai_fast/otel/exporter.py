@@ -9,7 +9,7 @@ Owns the thread, the spans that wait, and what becomes of them while the receive
    hold them all. What it refuses otherwise is dropped.
 3. The operator is warned when exporting begins to fail, at most once in `limits.warning_interval`, and told when it
    works again, with the number of spans that were lost.
-4. At the end the last spans and metrics are sent once, within `limits.otel_end` seconds.
+4. At the end what is under way is awaited, and the last spans and metrics are sent once: within `limits.otel_end`.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class Exporter:
         self._loop: asyncio.AbstractEventLoop | None = None  # the thread's, while it is open; used under the lock
         self._due: asyncio.Event  # spans are to be sent before their time
         self._stop: asyncio.Event
+        self._sending: asyncio.Lock  # held while spans are being sent
         try:
             threading.Thread(target=self._run, name="gai-fast-otel", daemon=True).start()
         except RuntimeError:
@@ -153,7 +154,7 @@ class Exporter:
             self._loop = None
 
     async def _export(self) -> None:
-        self._due, self._stop = asyncio.Event(), asyncio.Event()
+        self._due, self._stop, self._sending = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         with self._lock:
             self._loop = asyncio.get_running_loop()
             if self._is_closed:
@@ -175,10 +176,14 @@ class Exporter:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(each(session)) for each in (self._export_spans, self._export_metrics)]
                 await self._stop.wait()
+                end = asyncio.get_running_loop().time() + LIMITS.otel_end
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(end), self._sending:
+                        pass  # spans that are being sent are not sent again: the receiver would have them twice
                 for task in tasks:
                     task.cancel()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LIMITS.otel_end):
+                async with asyncio.timeout_at(end):
                     await self._send_metrics(session)
                     while batch := self._unsent or self._take():
                         self._unsent = None
@@ -221,7 +226,8 @@ class Exporter:
         wait = LIMITS.otel_retry
         for _ in range(LIMITS.otel_attempts):
             await self._may_send()
-            refusal = await self._send(session, _TRACES, batch.data)
+            async with self._sending:
+                refusal = await self._send(session, _TRACES, batch.data)
             if refusal is None:
                 return
             if not refusal.may_repeat:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gai_fast.limits import LIMITS
 from gai_fast.otel import protobuf
@@ -72,6 +73,23 @@ async def test_the_end_is_bounded_and_leaves_no_thread_where_the_receiver_is_gon
     await sending.close()
     await until(lambda: not [each for each in threading.enumerate() if each.name == "gai-fast-otel"])
     await sending.close()
+
+
+async def test_spans_that_are_being_sent_at_the_end_are_sent_once() -> None:
+    answered = asyncio.Event()
+
+    async def late(_: web.Request) -> None:
+        await answered.wait()
+
+    async with Receiver(answer=late) as receiver:
+        sending = exporter(receiver.url, span_delay=0.001)
+        sending.put(SPAN, 1)
+        await until(lambda: receiver.requests)
+        closing = asyncio.create_task(sending.close())
+        await until(sending._stop.is_set)
+        answered.set()
+        await closing
+    assert receiver.requests == ["/v1/traces"]
 
 
 async def test_failures_are_told_once_and_so_is_their_end(caplog: pytest.LogCaptureFixture) -> None:
