@@ -796,8 +796,8 @@ cdef class DeltaCopier:
 
     @property
     def copies(self):
-        """Whether a frame has been learned and no frame is half read."""
-        return bool(self._templates) and not self._held and self.holds_nothing()
+        """Whether a frame has been learned, and the framer holds no half of one; `_held` precedes the next bytes."""
+        return bool(self._templates) and self.holds_nothing()
 
     cdef object take_piece(self):
         cdef PyObject *made = self._made

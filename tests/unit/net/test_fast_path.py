@@ -460,6 +460,14 @@ def test_reads_that_bring_more_of_the_same_take_the_fast_path() -> None:
     assert stream.leg.is_direct >= (40 if IMPLEMENTATION == "native" else 0)
 
 
+@pytest.mark.parametrize("options", [{}, {"format": "openai", "passes": True}], ids=str)
+def test_reads_that_end_amid_a_frame_take_the_fast_path(options: dict[str, Any]) -> None:
+    whole = b"".join(answer(*BEGINNING, b"".join(text(str(n)) for n in range(200)), *END))
+    reads = [whole[at : at + 997] for at in range(0, len(whole), 997)]
+    stream = both(reads, **options)
+    assert stream.leg.is_direct >= (len(reads) - 6 if IMPLEMENTATION == "native" else 0)
+
+
 @pytest.mark.parametrize(
     "options",
     [
