@@ -130,7 +130,7 @@ class DeltaCopier:
 
     @property
     def copies(self) -> bool:
-        """Whether a `FastPath` may be worth while: a frame has been learned, and what is held back is part of the next read."""
+        """Whether a `FastPath` may be worth while: a frame has been learned, and the framer holds none."""
         return False
 
     def settle(self) -> tuple[int, list[tuple[Event, int, str]]]:
