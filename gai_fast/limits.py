@@ -1051,10 +1051,7 @@ class Limits:
     """Seconds after which `gai-fast top` asks again: a key that is refused stays below the limit of wrong keys."""
 
     admin_body: int = 1 * MIB
-    """Bytes of an answer that `gai-fast top` reads at once: a row of the spend is 100 bytes."""
-
-    spend_shown: float = 5.0
-    """Seconds between two looks of `gai-fast top` at the spend, for which the server asks its store."""
+    """Bytes of one sample, or of an error, that `gai-fast top` reads: 200 streams are 60 KB."""
 
     local_server: float = 0.5
     """Seconds in which a model server on this machine answers `config init`: it lists its models in milliseconds."""

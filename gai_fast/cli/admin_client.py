@@ -7,8 +7,7 @@ answer has a limit of its size and of its time, and a form that is checked.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -55,6 +54,20 @@ class ErrorCount(Struct, frozen=True):
     count: int
 
 
+class KeySpend(Struct, frozen=True):
+    """What a key has spent."""
+
+    key: str
+    amount: float
+    currency: str
+
+
+class Spend(Struct, frozen=True):
+    """The spend of a UTC day, the largest amounts first."""
+
+    keys: list[KeySpend]
+
+
 class Sample(Struct, frozen=True):
     """The figures of a server at one moment; fields as in docs/admin.md."""
 
@@ -68,19 +81,7 @@ class Sample(Struct, frozen=True):
     breakers: dict[str, float]
     limited: dict[str, float]
     memory_bytes: float | None
-
-
-class Spend(Struct, frozen=True):
-    """What a key has spent."""
-
-    key: str
-    amount: float
-    currency: str
-    requests: int
-
-
-class _SpendReport(Struct, frozen=True):
-    data: list[Spend]
+    spend: Spend | None
 
 
 class AdminClient:
@@ -134,19 +135,6 @@ class AdminClient:
         except ValueError:  # an event above the limit, or what cannot be read
             raise AdminError(_NO_GATEWAY) from None
 
-    async def spend_today(self) -> list[Spend]:
-        """Returns the spend of each key since midnight, in UTC.
-
-        Raises:
-            AdminError: The server cannot be asked, refuses, or does not know.
-        """
-        today = datetime.now(UTC).date().isoformat()
-        body = await self._ask("GET", "/admin/v1/spend", {"by": "key", "from": today, "to": today})
-        try:
-            return msgspec.json.decode(body, type=_SpendReport).data
-        except ValueError:
-            raise AdminError(_NO_GATEWAY) from None
-
     async def cancel(self, stream_id: str) -> None:
         """Cancels a stream.
 
@@ -156,14 +144,10 @@ class AdminClient:
         Raises:
             AdminError: The server cannot be asked, or refuses: the stream may have ended.
         """
-        await self._ask("DELETE", f"/admin/v1/streams/{quote(stream_id, safe='')}")
-
-    async def _ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
-        url = f"{self.url}{path}"
+        url = f"{self.url}/admin/v1/streams/{quote(stream_id, safe='')}"
         try:
-            async with self._session.request(method, url, params=query, allow_redirects=False) as response:
+            async with self._session.delete(url, allow_redirects=False) as response:
                 await self._check(response)
-                return await _body(response)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             raise AdminError(_words(problem)) from None
 

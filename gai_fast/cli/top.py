@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from gai_fast.cli import Failure, json_option, option, print_json, url_option
 from gai_fast.settings import Secret
@@ -43,11 +42,10 @@ async def _top(url: str, key: Secret | None, *, as_json: bool) -> None:
     async with AdminClient(url, key) as client:
         try:
             raw, sample = await _first(client, with_rates=as_json)
-            spend = await client.spend_today() if as_json else []
         except AdminError as problem:
             raise Failure(printable(f"{url}: {problem}")) from None
         if as_json:
-            print_json({**raw, "spend": msgspec.to_builtins(spend)})
+            print_json(raw)
             return
         from gai_fast.cli.top_screen import show
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from gai_fast.cli.admin_client import Bucket, LiveStream, Sample, Spend
+from gai_fast.cli.admin_client import Bucket, LiveStream, Sample
 
 BREAKERS: Final = {0: "closed", 1: "probing", 2: "open"}
 
@@ -133,25 +133,21 @@ def head(url: str, sample: Sample) -> list[str]:
     return lines
 
 
-def foot(sample: Sample, spend: Sequence[Spend] | str) -> list[str]:
+def foot(sample: Sample) -> list[str]:
     """Returns the lines below the table.
 
     Args:
         sample: The figures.
-        spend: The spend of today; or why it is not known.
     """
     errors = [f"{printable(each.code)} {printable(each.provider)} {each.count}" for each in sample.errors]
     breakers = [
         f"{printable(name)} {BREAKERS.get(int(state), '?')}" for name, state in sample.breakers.items() if state
     ]
     limited = [f"{printable(name)} {count(number)}" for name, number in sample.limited.items() if number]
-    if isinstance(spend, str):
-        spent = f"not known: {printable(spend)}"
-    else:
-        rows = sorted(spend, key=lambda each: -each.amount)
-        spent = "today: " + _listed(
-            [f"{printable(each.key)} {each.amount:.6g} {printable(each.currency)}" for each in rows]
-        )
+    spent = "not known: the store does not answer"
+    if sample.spend is not None:
+        rows = [f"{printable(each.key)} {each.amount:.6g} {printable(each.currency)}" for each in sample.spend.keys]
+        spent = f"today: {_listed(rows)}"
     return [
         f"errors    {_listed(errors)}",
         f"breakers  {_listed(breakers, 'all closed')}",

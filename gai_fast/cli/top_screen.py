@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
@@ -25,7 +25,7 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Static
 
-from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample, Spend
+from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
 from gai_fast.cli.top_lines import COLUMNS, foot, head, printable, widths
 from gai_fast.limits import LIMITS
 
@@ -94,7 +94,6 @@ class Top(App[None]):
         self.fault: BaseException | None = None
         self._client = client
         self._sample = sample
-        self._spend: Sequence[Spend] | str = "not asked yet"
         self._sorted_by = 0
         self._is_reversed = True
         self._rows: list[LiveStream] = []
@@ -112,7 +111,6 @@ class Top(App[None]):
     def on_mount(self) -> None:
         self._draw()
         self._begin(self._follow())
-        self._begin(self._ask_spend())
 
     def exit(self, result: None = None, return_code: int = 0, message: Any = None) -> None:
         """Ends it. Nothing is drawn any more: its parts are taken down one after the other."""
@@ -183,15 +181,6 @@ class Top(App[None]):
                 self._say(f"no figures: {problem}; trying again", is_problem=True)
             await asyncio.sleep(LIMITS.admin_again)
 
-    async def _ask_spend(self) -> None:
-        while True:
-            try:
-                self._spend = await self._client.spend_today()
-            except AdminError as problem:
-                self._spend = str(problem)
-            self._draw_foot()
-            await asyncio.sleep(LIMITS.spend_shown)
-
     async def _cancel(self, stream_id: str) -> None:
         self._say(f"cancelling {stream_id}")
         try:
@@ -220,10 +209,7 @@ class Top(App[None]):
     def _draw(self) -> None:
         self._base.query_one("#head", Static).update("\n".join(head(self._client.url, self._sample)))
         self._draw_streams(self.size.width)
-        self._draw_foot()
-
-    def _draw_foot(self) -> None:
-        self._base.query_one("#foot", Static).update("\n".join(foot(self._sample, self._spend)))
+        self._base.query_one("#foot", Static).update("\n".join(foot(self._sample)))
 
     def _draw_streams(self, width: int) -> None:
         """Draws the table anew; the cursor stays at its stream."""

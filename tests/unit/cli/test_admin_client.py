@@ -29,6 +29,7 @@ SAMPLE: dict[str, Any] = {
     "breakers": {},
     "limited": {},
     "memory_bytes": None,
+    "spend": None,
     "configuration": None,
 }
 EVENTS = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -111,13 +112,13 @@ async def test_an_answer_that_is_no_use_has_a_reason(text: str, words: str) -> N
 async def test_a_key_that_is_not_known_is_not_repeated() -> None:
     async with answering(answer(401), "sk-secret") as (client, _):
         with pytest.raises(AdminError, match="does not know this key") as refused:
-            await client.spend_today()
+            await client.cancel("s")
     assert "sk-secret" not in str(refused.value) + repr(vars(client))
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gai_fast.cli.admin_client.LIMITS", replace(LIMITS, admin_wait=0.05))
-    for ask in (first, AdminClient.spend_today):
+    for ask in (first, lambda client: client.cancel("s")):
         async with answering("", ends=False) as (client, _):
             with pytest.raises(AdminError, match=r"no answer within 0\.05 s"):
                 await ask(client)
@@ -135,29 +136,11 @@ async def test_nobody_there_and_a_server_without_tls_are_told_apart() -> None:
             await first(over_tls)
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ('{"data": 1}', "no gai-fast"),
-        ("[" * 10, "no gai-fast"),
-        ('{"data": [' + " " * LIMITS.admin_body + "]}", "no gai-fast"),
-    ],
-)
-async def test_a_report_that_is_none_or_too_long_is_refused(body: str, words: str) -> None:
-    async with answering(answer(200, body)) as (client, _):
-        with pytest.raises(AdminError, match=words):
-            await client.spend_today()
-
-
-async def test_the_spend_of_today_is_asked_by_key() -> None:
-    row = '{"key": "anna", "amount": 0.5, "currency": "USD", "requests": 2}'
-    async with answering(answer(200, f'{{"data": [{row}], "prices_date": null}}')) as (client, asked):
-        (spend,) = await client.spend_today()
-    assert (spend.key, spend.amount, spend.currency, spend.requests) == ("anna", 0.5, "USD", 2)
-    path, _, query = asked[0].split(" ")[1].partition("?")
-    assert path == "/admin/v1/spend"
-    by, since, until = query.split("&")
-    assert (by, since.removeprefix("from=")) == ("by=key", until.removeprefix("to="))
+async def test_an_error_that_is_too_long_is_none() -> None:
+    body = '{"error": {"message": "' + "x" * LIMITS.admin_body + '"}}'
+    async with answering(answer(404, body)) as (client, _):
+        with pytest.raises(AdminError, match="no gai-fast"):
+            await client.cancel("s")
 
 
 async def test_an_id_of_a_stream_stays_one_part_of_the_path() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.admin_client import Bucket, ErrorCount, LiveStream, Sample, Spend
+from gai_fast.cli.admin_client import Bucket, ErrorCount, KeySpend, LiveStream, Sample, Spend
 from gai_fast.cli.top_lines import COLUMNS, count, duration, foot, head, printable, rate_of, widths
 
 HOSTILE = "a\x1b]0;b\x07\x9b2J\u202ec\nd\ud800e"
@@ -29,6 +29,7 @@ def sample(**more: Any) -> Sample:
         "breakers": {"up": 0, "other": 2},
         "limited": {"spend": 4, "streams": 0},
         "memory_bytes": 64e6,
+        "spend": Spend([KeySpend("ben", 12.25, "USD"), KeySpend("anna", 0.5, "USD")]),
     }
     return Sample(**{**given, **more})
 
@@ -39,8 +40,7 @@ def test_the_figures_stand_above_and_below_the_table() -> None:
         "1 streams  2.5 req/s  0 err/s  in 1.2k tok/s  out 15 tok/s  3.0MB/s",
         "first token p50 ≤ 100 ms p99 > 500 ms  gaps -",
     ]
-    spend = [Spend("anna", 0.5, "USD", 3), Spend("ben", 12.25, "USD", 1)]
-    assert foot(sample(), spend) == [
+    assert foot(sample()) == [
         "errors    timeout openai 3",
         "breakers  other open",
         "limited   spend 4",
@@ -49,15 +49,15 @@ def test_the_figures_stand_above_and_below_the_table() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    bare = sample(rates=None, memory_bytes=None, errors=[], breakers={}, limited={})
+    bare = sample(rates=None, memory_bytes=None, errors=[], breakers={}, limited={}, spend=None)
     assert head("u", bare)[:2] == ["gai-fast top  u  12:00:05 UTC", "1 streams  rates follow in a second"]
-    assert foot(bare, "the store is out of reach") == [
+    assert foot(bare) == [
         "errors    none",
         "breakers  all closed",
         "limited   none",
-        "spend     not known: the store is out of reach",
+        "spend     not known: the store does not answer",
     ]
-    assert foot(bare, [])[3] == "spend     today: none"
+    assert foot(sample(spend=Spend([])))[3] == "spend     today: none"
 
 
 def test_no_character_of_a_name_controls_the_terminal() -> None:
@@ -70,9 +70,10 @@ def test_no_character_of_a_name_controls_the_terminal() -> None:
         errors=[ErrorCount(HOSTILE, HOSTILE, 1)],
         breakers={HOSTILE: 1},
         limited={HOSTILE: 1},
+        spend=Spend([KeySpend(HOSTILE, 1.0, HOSTILE)]),
     )
     texts = [column.text(row) for column in COLUMNS]
-    texts += head(HOSTILE, hostile) + foot(hostile, [Spend(HOSTILE, 1.0, HOSTILE, 1)]) + foot(hostile, HOSTILE)
+    texts += head(HOSTILE, hostile) + foot(hostile)
     assert all(text.isprintable() for text in texts)
 
 

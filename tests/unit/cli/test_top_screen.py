@@ -13,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
-from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample, Spend
+from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
 from gai_fast.cli.top_screen import Question, Top, show
 from gai_fast.limits import LIMITS
 from tests.unit.cli.test_top_lines import HOSTILE, sample, stream
@@ -36,7 +36,6 @@ class Server:
         self.asked = 0
         self.cancelled: list[str] = []
         self.refusal: AdminError | None = None
-        self.spend: list[Spend] | AdminError = []
 
     async def samples(self) -> AsyncGenerator[tuple[dict[str, Any], Sample], None]:
         self.asked += 1
@@ -44,11 +43,6 @@ class Server:
             if isinstance(pushed, Exception):
                 raise pushed
             yield {}, pushed
-
-    async def spend_today(self) -> list[Spend]:
-        if isinstance(self.spend, AdminError):
-            raise self.spend
-        return self.spend
 
     async def cancel(self, stream_id: str) -> None:
         self.cancelled.append(stream_id)
@@ -171,20 +165,6 @@ async def test_a_server_that_is_gone_is_told_and_asked_again(monkeypatch: pytest
         await until(lambda: server.asked == 3)
 
 
-async def test_spend_is_shown_or_why_it_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.cli.top_screen.LIMITS", replace(LIMITS, spend_shown=0.001))
-    server = Server()
-    server.spend = [Spend("anna", 1.5, "USD", 2)]
-    async with shown(server, []) as (app, _):
-
-        def below() -> str:
-            return str(app.query_one("#foot", Static).content)
-
-        await until(lambda: "spend     today: anna 1.5 USD" in below())
-        server.spend = AdminError("the server refuses (503): the store is out of reach")
-        await until(lambda: "not known: the server refuses (503)" in below())
-
-
 async def test_no_name_controls_the_terminal() -> None:
     hostile = stream(**dict.fromkeys(("id", "key", "model", "upstream"), HOSTILE + "[bold]"))
     server = Server()
@@ -227,7 +207,7 @@ async def test_a_signal_ends_it_at_any_time(apps: list[Top], number: signal.Sign
 async def test_nothing_is_drawn_while_its_parts_are_taken_down() -> None:
     async with shown(Server(), ROWS) as (app, _):
         app.exit()
-        assert [bool(task.cancelling()) for task in app._tasks] == [True, True]
+        assert [bool(task.cancelling()) for task in app._tasks] == [True]
     assert app.fault is None
 
 
