@@ -193,6 +193,8 @@ class Step(NamedTuple):
 
 RUNS: Final = {"bash", "python", "toml"}
 MARK: Final = "\x1e"
+LONGEST: Final = 4 * SECONDS
+"""The longest that a page may take: the tutorial has some thirty commands, and takes 12 s on a quiet machine."""
 SERVER: Final = re.compile(r"gai-fast (serve|mock)\b.*")
 NAME: Final = re.compile(r"# ([\w.-]+\.toml)\n")
 WAIT_FOR_SERVER: Final = """
@@ -303,9 +305,9 @@ def _run(text: str, folder: Path, ports: dict[str, str]) -> tuple[str, str]:
         start_new_session=True,
     ) as shell:
         try:
-            output, errors = shell.communicate(timeout=SECONDS)
+            output, errors = shell.communicate(timeout=LONGEST)
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)
             output, errors = shell.communicate()
-            return output, f"not done within {SECONDS:.0f} s: {errors}"
+            return output, f"not done within {LONGEST:.0f} s: {errors}"
     return output, f"exit code {shell.returncode}: {errors}" if shell.returncode else ""
