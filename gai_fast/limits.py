@@ -509,8 +509,9 @@ class Limits:
     request_headers: int = 128
     """Headers of a request, its trailers among them: clients and their proxies send some thirty."""
 
-    collected_objects: int = 20_000
-    """New objects between two runs of the garbage collector: some MiB, should all of them be garbage."""
+    collected_objects: int = 50_000
+    """New objects between two runs of the garbage collector: some MiB, should all of them be garbage. A run in which
+    none is takes 2.5 ms for 20,000, and 200 clients that come at once have as many."""
 
     known_head: int = 2 * KIB
     """Bytes of a head that a connection keeps to know it again: those of the SDKs are a third of it."""

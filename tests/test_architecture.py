@@ -70,6 +70,7 @@ CATCHES_ALL = {
     "net.upstream",
     "net.pool",
     "net.connection_pool",
+    "net.taskless",
     "stores.journal",
     "stores.store",
     "stores.cancellations",
@@ -78,7 +79,8 @@ CATCHES_ALL = {
 """The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), that of a message of
 a WebSocket (it is closed with 1011), a user callback's, a user's source's (its client gets an error), a user module's
 while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an adapter's that builds
-a request in the engine, that of a connect, a write or a read in the exchange, one follower's in that follower, that of
+a request in the engine, that of a connect, a write or a read in the exchange, that of a
+coroutine without a task with whoever has it run, one follower's in that follower, that of
 an answer that waits for another process, that of writing copies in the journal (those copies are given up), that of the
 lease and the sweep in the store, that of cancelling for other processes (these go on), that of
 sharing limits (requests are treated as while the store fails), one worker's in the supervisor

@@ -51,17 +51,17 @@ class Attempt:
 
     Attributes:
         exchange: The exchange that it is made for, which fails with it; `None`: it is made for whoever comes.
-        task: The work.
+        work: Done when the work is.
         stop: Stops the work.
         is_stopped: Whether `stop` was called.
         timer: Stops it in time where no exchange does that.
     """
 
-    __slots__ = ("exchange", "is_stopped", "stop", "task", "timer")
+    __slots__ = ("exchange", "is_stopped", "stop", "timer", "work")
 
     def __init__(self, exchange: Exchange | None) -> None:
         self.exchange = exchange
-        self.task: asyncio.Task[None] | None = None
+        self.work: asyncio.Future[None] | None = None
         self.stop: Callable[[], object] = _nothing
         self.is_stopped = False
         self.timer: Timer | None = None

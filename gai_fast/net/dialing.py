@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import chain, zip_longest
 from typing import Any, Final, Literal
 
-from gai_fast.addresses import is_forbidden_address
+from gai_fast.addresses import is_forbidden_address, is_loopback
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import is_ip_address
@@ -56,10 +56,33 @@ class Host:
         self._clock = clock
         family = socket.AF_INET6 if ":" in name else socket.AF_INET
         self._literal: list[_Address] | None = [(family, (name, port))] if is_ip_address(name) else None
+        self._near: _Address | None = self._literal[0] if self._literal is not None and is_loopback(name) else None
         self._found: list[_Address] = []
         self._found_at = 0.0
         self._is_doubted = False
         self._look_up: asyncio.Task[list[_Address]] | None = None
+
+    def connect_at_once(self) -> socket.socket | None:
+        """Connects to an address of this machine, which takes no time: the system does both sides of it.
+
+        Returns:
+            The socket; `None`: the host is not one address of this machine, or it could not be connected to, and
+            `dial` tells why.
+        """
+        if self._near is None:
+            return None
+        family, address = self._near
+        sock: socket.socket | None = None
+        is_connected = False
+        try:
+            sock = _new_socket(family)
+            is_connected = _connect(sock, address) in _CONNECTED
+        except OSError:
+            return None
+        finally:
+            if sock is not None and not is_connected:
+                sock.close()
+        return sock if is_connected else None
 
     async def dial(self) -> socket.socket:
         """Returns a socket that is connected to an address that was checked.
@@ -179,17 +202,33 @@ async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Addre
 
 
 async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: Any) -> socket.socket:
-    sock = StreamSocket(family, socket.SOCK_STREAM)
+    sock = _new_socket(family)
     is_connected = False
     try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await connected(loop, sock, address)
         is_connected = True
     finally:
         if not is_connected:  # a cancelled attempt, too, must not leave its socket open
             sock.close()
     return sock
+
+
+def _new_socket(family: socket.AddressFamily) -> socket.socket:
+    """Returns a socket that does not block.
+
+    Raises:
+        OSError: The process has no descriptor left.
+    """
+    sock = StreamSocket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _connect(sock: socket.socket, address: Any) -> int:
+    """Begins to connect; returns the error number of what has come of it by now."""
+    error = sock.connect_ex(address)
+    return sock.connect_ex(address) if error in _UNDER_WAY else error  # to this machine it has succeeded, or failed
 
 
 async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
@@ -201,9 +240,7 @@ async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, addres
     Raises:
         OSError: It was refused.
     """
-    error = sock.connect_ex(address)
-    if error in _UNDER_WAY:
-        error = sock.connect_ex(address)  # to this machine it has succeeded, or failed, by now
+    error = _connect(sock, address)
     if error in _UNDER_WAY:
         writable = loop.create_future()
         loop.add_writer(sock, _set, writable)
@@ -212,10 +249,11 @@ async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, addres
         finally:
             loop.remove_writer(sock)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error not in (0, errno.EISCONN):
+    if error not in _CONNECTED:
         raise OSError(error, os.strerror(error))
 
 
+_CONNECTED: Final = (0, errno.EISCONN)
 _UNDER_WAY: Final = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)  # an interrupted one goes on, too (POSIX, connect)
 
 

@@ -12,11 +12,12 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, cast
 
 from gai_fast._impl import ReadBatch
 from gai_fast.errors import Error
+from gai_fast.net import taskless
 from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.dialing import Host, Role, reason_of
 from gai_fast.net.http_request import Origin
@@ -85,7 +86,7 @@ class UpstreamPool(ConnectionPool):
             exchange.fail(self._gone())
         for attempt in attempts:
             self._stop(attempt)
-        await asyncio.gather(*[attempt.task for attempt in attempts if attempt.task], return_exceptions=True)
+        await asyncio.gather(*[attempt.work for attempt in attempts if attempt.work], return_exceptions=True)
         await self._host.close()
         for connection in tuple(self._open):
             connection.fail(self._gone())
@@ -102,9 +103,35 @@ class UpstreamPool(ConnectionPool):
         self._batch.close()  # the loop refers to it once it has borrowed a socket
 
     def _make(self, attempt: Attempt) -> None:
-        task = attempt.task = self._loop.create_task(self._work(attempt))
+        if self._tls is None and self._proxy is None:
+            sock = self._host.connect_at_once()
+            if sock is not None:
+                self._use(attempt, sock)
+                return
+        task = attempt.work = self._loop.create_task(self._work(attempt))
         attempt.stop = task.cancel
         task.add_done_callback(lambda _: self._ended(attempt))
+
+    def _use(self, attempt: Attempt, sock: socket.socket) -> None:
+        """Makes a connection of a socket that is connected already, without a task."""
+        connection = self._new_connection()
+        attempt.work = self._loop.create_future()
+        attempt.stop = functools.partial(_shut, sock)  # it is not cancelled, as in `_work`
+        made = functools.partial(self._used, attempt, connection)
+        taskless.run(self._loop, self._transport(connection, sock), made)
+
+    def _used(self, attempt: Attempt, connection: UpstreamConnection, problem: Exception | None) -> None:
+        try:
+            if problem is None:
+                self._made(attempt, connection)
+            elif isinstance(problem, OSError):
+                self._failed(attempt, self._unusable(problem))
+            else:
+                self._broke(attempt, problem)
+        finally:
+            if attempt.work is not None and not attempt.work.done():
+                attempt.work.set_result(None)
+            self._ended(attempt)
 
     async def _work(self, attempt: Attempt) -> None:
         try:
@@ -151,7 +178,7 @@ class UpstreamPool(ConnectionPool):
         Raises:
             Error: `network`, with the reasons `connect` or `tls`.
         """
-        connection = UpstreamConnection(self, self._batch, self._known)
+        connection = self._new_connection()
         if self._tls is not None:
             try:
                 await self._tls.connect(sock, connection)
@@ -161,10 +188,22 @@ class UpstreamPool(ConnectionPool):
                 raise
             return connection
         try:
-            await self._loop.create_connection(cast("Callable[[], Any]", lambda: connection), sock=sock)
+            await self._transport(connection, sock)
         except OSError as exc:
-            raise Error("network", f"cannot connect to {self._peer} ({reason_of(exc)})", reason="connect") from exc
+            raise self._unusable(exc) from exc
         return connection
+
+    def _new_connection(self) -> UpstreamConnection:
+        return UpstreamConnection(self, self._batch, self._known)
+
+    def _transport(self, connection: UpstreamConnection, sock: socket.socket) -> Coroutine[Any, Any, object]:
+        """Gives the loop's transport of a socket to a connection."""
+        return self._loop.create_connection(cast("Callable[[], Any]", lambda: connection), sock=sock)
+
+    def _unusable(self, problem: OSError) -> Error:
+        error = Error("network", f"cannot connect to {self._peer} ({reason_of(problem)})", reason="connect")
+        error.__cause__ = problem
+        return error
 
 
 class Closable(Protocol):

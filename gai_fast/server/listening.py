@@ -24,11 +24,13 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gai_fast.addresses import is_local
 from gai_fast.limits import LIMITS
+from gai_fast.net import taskless
 from gai_fast.net.stream_socket import StreamSocket
 from gai_fast.settings import ServerSettings
 
@@ -320,23 +322,32 @@ class Listener(Protocol):
         """Accepts no more; idempotent."""
 
 
-async def adopt(accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> None:
+def adopt(accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> asyncio.Future[None]:
     """Makes a connection of a socket that was not accepted by the loop; none, where the client has gone already.
 
     Args:
         accepted: The socket; the connection's from now on.
         protocols: Makes its protocol.
+
+    Returns:
+        Done when the protocol has been told, or the client is gone.
     """
+    loop = asyncio.get_running_loop()
     accepted.setblocking(False)
-    is_made = False
-    try:
-        await asyncio.get_running_loop().connect_accepted_socket(protocols, accepted)
-        is_made = True
-    except OSError:
-        pass
-    finally:
-        if not is_made:
-            accepted.close()
+    is_over = loop.create_future()
+    taskless.run(loop, loop.connect_accepted_socket(protocols, accepted), partial(_adopted, accepted, is_over))
+    return is_over
+
+
+def _adopted(accepted: socket.socket, is_over: asyncio.Future[None], problem: Exception | None) -> None:
+    if problem is not None:
+        accepted.close()
+    if is_over.done():
+        return  # cancelled, by one who does not wait any more
+    if problem is None or isinstance(problem, OSError):
+        is_over.set_result(None)
+    else:
+        is_over.set_exception(problem)  # a bug; the loop logs it where nobody waits
 
 
 _LOST: Final = frozenset(
@@ -417,7 +428,7 @@ class SocketListener:
         self._is_open = False  # connections are accepted as they come
         self._pause: asyncio.TimerHandle | None = None
         self._lacks = LackLog()
-        self._coming: set[asyncio.Task[None]] = set()  # connections that are accepted and have no protocol yet
+        self._coming: set[asyncio.Future[None]] = set()  # connections that are accepted and have no protocol yet
         self._is_counting = False  # nothing is accepted until they have one, and are counted
         self._path = path
         self._place = None if path is None else _place_of(path)
@@ -473,13 +484,13 @@ class SocketListener:
                 return
             if accepted is None:
                 return
-            coming = self._loop.create_task(adopt(accepted, self._protocols))
+            coming = adopt(accepted, self._protocols)
             self._coming.add(coming)
             coming.add_done_callback(self._came)
             if not more.poll(0):
                 return  # asking costs 9 us less than an `accept` that finds nothing, and its exception
 
-    def _came(self, coming: asyncio.Task[None]) -> None:
+    def _came(self, coming: asyncio.Future[None]) -> None:
         self._coming.discard(coming)
         if self._is_counting and not self._coming:
             self._is_counting = False

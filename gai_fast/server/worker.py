@@ -204,7 +204,7 @@ class HandedListener:
         self._link = link
         self._protocols: Protocols
         self._pause: asyncio.TimerHandle | None = None
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adopting: set[asyncio.Future[None]] = set()
         self._taken = 0
         self._lacks = LackLog()
         self._has_last = False
@@ -264,9 +264,9 @@ class HandedListener:
                 return
             self._taken += 1
             self._is_idle = False
-            task = loop.create_task(adopt(connection, self._protocols))
-            self._adopting.add(task)
-            task.add_done_callback(self._adopting.discard)
+            adopting = adopt(connection, self._protocols)
+            self._adopting.add(adopting)
+            adopting.add_done_callback(self._adopting.discard)
 
     def _has_descriptor(self) -> bool:
         """Whether the process may have another descriptor: without one the kernel drops a connection that is taken."""

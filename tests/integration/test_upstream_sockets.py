@@ -526,6 +526,24 @@ async def test_the_server_sees_a_close_before_the_head_and_after(net: Net) -> No
 
 
 @on_both_loops
+async def test_what_is_closed_while_its_connection_is_made_sends_nothing(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.until_gone()
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)
+        exchange, receiver = open_(pool)
+        exchange.close()
+        await served.until_finished(1)
+        assert (pool.stats.open, pool.stats.connecting, receiver.ends) == (0, 0, [])
+        _, receiver = open_(pool)
+        await pool.close()
+        assert await receiver.failure() == ("network", "closed", "connect")
+        await served.until_finished(2)
+        assert not served.requests
+
+
+@on_both_loops
 async def test_many_closed_at_any_moment_leave_nothing_behind_and_no_byte_reaches_another(net: Net) -> None:
     async def handler(peer: Peer) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.net import dialing
 from gai_fast.net.dialing import Host
 
 
@@ -171,3 +173,41 @@ async def test_a_look_up_ends_with_its_pool(bench: Bench) -> None:
     with pytest.raises(Error) as caught:
         await dial
     assert caught.value.reason == "closed"
+
+
+# ---- at once ---------------------------------------------------------------------------------------------------------
+
+
+def host(name: str, port: int) -> Host:
+    loop = asyncio.get_running_loop()
+    return Host(name, port, "upstream", loop, loop.time)
+
+
+async def test_this_machine_is_connected_to_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sock = host("127.0.0.1", listening.getsockname()[1]).connect_at_once()
+        assert sock is not None
+        with sock, listening.accept()[0] as accepted:
+            assert accepted.getpeername() == sock.getsockname()
+            assert not sock.getblocking()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("name", ["localhost", "192.0.2.1", "127.0.0.1"])
+async def test_nothing_else_is_and_no_socket_is_left(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have several addresses, another machine takes its time, and `dial` tells who refuses."""
+    made: list[socket.socket] = []
+    new = dialing._new_socket
+    monkeypatch.setattr(dialing, "_new_socket", lambda family: made.append(new(family)) or made[-1])
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert host(name, unused.getsockname()[1]).connect_at_once() is None
+    assert [sock.fileno() for sock in made] == ([-1] if name == "127.0.0.1" else [])
+
+
+async def test_a_process_without_descriptors_connects_to_nothing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(dialing, "StreamSocket", none_left)
+    assert host("127.0.0.1", 9).connect_at_once() is None
