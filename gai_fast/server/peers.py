@@ -519,12 +519,16 @@ class PeerBackend(Backend):
             positions: As for `tail`; other news stay.
         """
         news: dict[str, News] = {}
-        for question in self._asked.values():
-            if question.answer.done() and not question.answer.cancelled() and question.answer.exception() is None:
-                answer = question.answer.result()
-                for stream_id in answer.keys() & positions.keys():
-                    if positions[stream_id] == question.positions[stream_id]:
-                        news[stream_id] = _read_news(answer.pop(stream_id))
+        for owner, (asked, question) in [*self._asked.items()]:
+            if not question.done():
+                continue
+            is_lost = question.cancelled() or question.exception() is not None
+            answer: dict[str, Any] = {} if is_lost else question.result()
+            for stream_id in answer.keys() & positions.keys():
+                if positions[stream_id] == asked[stream_id]:
+                    news[stream_id] = _read_news(answer.pop(stream_id))
+            if not answer:
+                del self._asked[owner]
         return news
 
     async def _first_answer(self, by_owner: Mapping[int, Mapping[str, int]], wait: float) -> None:

@@ -198,7 +198,7 @@ LONGEST: Final = 4 * SECONDS
 SERVER: Final = re.compile(r"gai-fast (serve|mock)\b.*")
 NAME: Final = re.compile(r"# ([\w.-]+\.toml)\n")
 WAIT_FOR_SERVER: Final = """
-until grep -q 'http://' {name}.log; do kill -0 ${name} || {{ cat {name}.log; exit 1; }}; sleep 0.02; done
+until grep -qs 'http://' {name}.log; do kill -0 ${name} || {{ cat {name}.log; exit 1; }}; sleep 0.02; done
 cat {name}.log
 """
 
@@ -230,7 +230,8 @@ def script(block: Block) -> str:
         return block.text
     name = server[1]
     stop = f'[ -z "${{{name}:-}}" ] || {{ kill ${name}; wait ${name} || true; }}\n'
-    start = f"{block.text.strip().rstrip('& ')} > {name}.log 2>&1 & {name}=$!\n"
+    # The shell makes the log in the background: what the page's server before said is removed first.
+    start = f"rm -f {name}.log\n{block.text.strip().rstrip('& ')} > {name}.log 2>&1 & {name}=$!\n"
     return stop + start + WAIT_FOR_SERVER.format(name=name)
 
 
