@@ -183,11 +183,11 @@ async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once(le
 async def test_what_another_worker_keeps_is_given_back(ledgers: list[SharedLedger]) -> None:
     here, there = ledgers
     caller = key(requests_per_minute=320)
+    began = time.monotonic()  # the ledgers' clock: that of the test's loop stands still while the machine is busy
     assert await taken(here, caller, "first") == ""
-    began = asyncio.get_running_loop().time()
     verdicts = [await taken(there, caller, str(number)) for number in range(340)]
-    passed = asyncio.get_running_loop().time() - began
-    assert 319 <= verdicts.count("") <= 319 + passed * 320 / 60 + 1
+    passed = time.monotonic() - began
+    assert 319 <= verdicts.count("") <= 319 + passed * 320 / 60
     assert set(verdicts) <= {"", "requests_per_minute"}
 
 

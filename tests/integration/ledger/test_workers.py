@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -94,10 +95,10 @@ async def test_many_requests_of_a_large_limit_are_admitted_up_to_it(
         async def some(client: Client) -> list[int]:
             return [(await ask(client)).status for _ in range(50)]
 
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()  # the server's clock: that of the test's loop stands still while the machine is busy
         statuses = [status for each in await asyncio.gather(*map(some, clients)) for status in each]
-        passed = asyncio.get_running_loop().time() - began
-        assert 300 <= Counter(statuses)[200] <= (300 + passed * 5) * 1.01 + 1
+        passed = time.monotonic() - began
+        assert 300 <= Counter(statuses)[200] <= 300 + passed * 5
 
 
 async def test_streams_are_counted_exactly_and_a_dead_worker_has_none(
