@@ -6,6 +6,7 @@ Owns the questions of workers to the supervisor, and its answers. It outlives ev
 2. The workers that must be heard before the supervisor can decide are asked over the bus (`bus.py`); they answer when
    they have reported. One that is gone has nothing.
 3. The supervisor reads what a worker has sent before its end, and then gives back all that it kept.
+4. Amounts of spend are decimal text on the way: MessagePack has whole numbers of 64 bits, which hold 18 million units.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class SupervisorHome(SharedHome):
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
     ) -> Sequence[Answer] | None:
         """Reports; as `SharedHome.exchange`."""
-        answers = await self._ask(EXCHANGE, str(self._number), number, entries, reports)
+        sent = [(*entry[:5], str(entry.amount), entry.requests) for entry in entries]
+        answers = await self._ask(EXCHANGE, str(self._number), number, sent, reports)
         return None if answers is None else [Answer(*answer) for answer in answers]
 
     async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
@@ -74,7 +76,8 @@ class SupervisorHome(SharedHome):
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
-        return [SpendRow(*row) for row in await self._ask(SPEND, by, since, until)]
+        rows = await self._ask(SPEND, by, since, until)
+        return [SpendRow(value, currency, int(amount), requests) for value, currency, amount, requests in rows]
 
     async def spent(self, key: str, label: str) -> Amount:
         """Returns the spend of a key; as `SharedHome.spent`."""
@@ -102,17 +105,22 @@ class LedgerHome:
         """
         if kind == EXCHANGE:
             worker, number, entries, reports = items
-            spend = [SpendEntry(*entry) for entry in entries]
+            spend = [_entry(*entry) for entry in entries]
             return self._home.exchange(worker, number, spend, [_report(*report) for report in reports])
         if kind == SPEND:
             by, since, until = items
-            return self._home.book.rows(by, since, until)
+            rows = self._home.book.rows(by, since, until)
+            return [(row.value, row.currency, str(row.amount), row.requests) for row in rows]
         key, label = items
-        return self._home.state(key).spent.get(label, 0)
+        return str(self._home.state(key).spent.get(label, 0))
 
     def forget(self, worker: int) -> None:
         """Gives back all that a worker has: it is gone."""
         self._home.forget(str(worker))
+
+
+def _entry(key: str, model: str, upstream: str, day: str, currency: str, amount: str, requests: int) -> SpendEntry:
+    return SpendEntry(key, model, upstream, day, currency, int(amount), requests)
 
 
 def _report(key: str, caps: Any, kept: Any, requests: int, tokens: int, age: float, *rest: Any) -> Report:

@@ -70,6 +70,16 @@ async def test_a_report_is_answered_and_one_that_comes_again_is_not() -> None:
     await home.close()
 
 
+async def test_spend_above_64_bits_is_told_exactly() -> None:
+    """In a currency such as the dong 18 million units are 700 dollars."""
+    home = worker(Link(LedgerHome()), 1)
+    large = ENTRY._replace(currency="VND", amount=(1 << 65) + 1)
+    await home.exchange(1, [large], [])
+    await home.exchange(2, [large], [])
+    assert await home.spend("model", None, None) == [SpendRow("m", "VND", (1 << 66) + 2, 2)]
+    assert await home.spent("ann", "t VND") == (1 << 66) + 2
+
+
 async def test_a_worker_that_is_gone_has_no_streams() -> None:
     supervisor = LedgerHome()
     link = Link(supervisor)
