@@ -999,8 +999,9 @@ class Limits:
     usage_models: int = 1024
     """Models whose usage is added up one by one: more than the largest providers offer, each 300 bytes and its name."""
 
-    usage_name: int = 256
-    """Characters of a model's name under which usage is added up: the longest in use, ARNs of Bedrock, are some 150."""
+    model_name: int = 256
+    """Characters of a model's name in requests, in the configuration, and in sums of usage: the longest in use, ARNs of
+    Bedrock, are some 150."""
 
     streams_shown: int = 1000
     """Running streams that the admin API shows of a server, the newest: 3 ms of work, and more than anybody reads."""

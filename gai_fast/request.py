@@ -143,7 +143,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     query: str | UnsetType = UNSET
-    model: Annotated[str, Meta(min_length=1, max_length=256)] | UnsetType = UNSET
+    model: Annotated[str, Meta(min_length=1, max_length=LIMITS.model_name)] | UnsetType = UNSET
     system: str | UnsetType = UNSET
     messages: list[Message] = []
     tools: list[Tool] = []

@@ -423,7 +423,8 @@ class Settings(_Snapshot):
         """The model a request means, or `None` where there is no such model (docs/configuration.md).
 
         Args:
-            name: A `[[model]]`'s name, `<upstream>/<id>`, or `None` for the default.
+            name: A `[[model]]`'s name, `<upstream>/<id>`, or `None` for the default. One of more than
+                `limits.model_name` characters is none: logs, figures and the admin API hold it.
         """
         if name is None:
             name = self.default_model or next(iter(self.models), None)
@@ -432,7 +433,7 @@ class Settings(_Snapshot):
         if name in self.models:
             return self.models[name]
         upstream, slash, identifier = name.partition("/")
-        if slash and identifier and upstream in self.upstreams:
+        if slash and identifier and upstream in self.upstreams and len(name) <= LIMITS.model_name:
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
         return None
 

@@ -35,7 +35,6 @@ PERIODS: Final = ("day", "month", "total")
 PRICES: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
 """The keys of `price`."""
 
-_LONGEST_MODEL_NAME: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 §5.5
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -96,8 +95,8 @@ def upstream_name(value: str) -> str:
 
 def model_name(value: str) -> str:
     """The name of a `[[model]]`, or `<upstream>/<id>`."""
-    if len(value) > _LONGEST_MODEL_NAME:
-        raise ValueError(f"must have at most {_LONGEST_MODEL_NAME} characters")
+    if len(value) > LIMITS.model_name:
+        raise ValueError(f"must have at most {LIMITS.model_name} characters")
     return value
 
 

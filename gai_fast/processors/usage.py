@@ -83,7 +83,7 @@ class UsageAggregator:
     """Adds up the usage of many streams, by provider and model. A `MetricsSink` too.
 
     Names come from upstreams and are not trusted: after `limits.usage_models` of them new ones are counted together,
-    under `("other", "other")`, as are names longer than `limits.usage_name`. `total` is exact whatever the names.
+    under `("other", "other")`, as are names longer than `limits.model_name`. `total` is exact whatever the names.
 
     Belongs to one thread at a time.
 
@@ -116,7 +116,7 @@ class UsageAggregator:
         self.total.add(usage)
         key = provider, model
         if key not in self.by_model and (
-            len(self.by_model) >= LIMITS.usage_models or max(len(provider), len(model)) > LIMITS.usage_name
+            len(self.by_model) >= LIMITS.usage_models or max(len(provider), len(model)) > LIMITS.model_name
         ):
             key = OTHER
         totals = self.by_model.get(key)

@@ -15,7 +15,6 @@ from gai_fast.ledger.ledger import date_of
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.money import is_absurd
-from gai_fast.server.counts import OTHER
 from gai_fast.settings import ANONYMOUS
 
 _log: Final = logging.getLogger("gai_fast.spend")
@@ -40,11 +39,10 @@ class SpendSink:
         if not charges:
             return
         day = date_of(self._wall())
-        model = metrics.model if len(metrics.model) <= LIMITS.usage_name else OTHER
         last = len(charges) - 1
         for number, (_, upstream, amount, currency) in enumerate(charges):
             entry = SpendEntry(
-                metrics.key or ANONYMOUS, model, upstream, day, currency, amount, requests=int(number == last)
+                metrics.key or ANONYMOUS, metrics.model, upstream, day, currency, amount, requests=int(number == last)
             )
             self._ledger.charge(entry)
             if currency != self._ledger.currency:

@@ -68,6 +68,8 @@ def test_a_snapshot_cannot_be_changed(kind: type) -> None:
         ("demo/x", ModelSettings("demo/x", DEMO, "x")),
         ("nosuch", None),
         ("nosuch/gpt-5", None),
+        ("openrouter/" + "x" * 245, ModelSettings("openrouter/" + "x" * 245, OPENROUTER, "x" * 245)),
+        ("openrouter/" + "x" * 246, None),
         ("openrouter", None),
         ("openrouter/", None),
         ("/gpt-5", None),

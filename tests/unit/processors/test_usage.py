@@ -105,9 +105,9 @@ def test_however_many_models_upstreams_name_so_many_are_counted_one_by_one(monke
 
 def test_a_name_that_is_no_name_is_not_kept() -> None:
     totals = UsageAggregator()
-    totals.add(USAGE, provider="p", model="m" * (LIMITS.usage_name + 1))
-    totals.add(USAGE, provider="p" * (LIMITS.usage_name + 1), model="m")
-    totals.add(USAGE, provider="p", model="m" * LIMITS.usage_name)
+    totals.add(USAGE, provider="p", model="m" * (LIMITS.model_name + 1))
+    totals.add(USAGE, provider="p" * (LIMITS.model_name + 1), model="m")
+    totals.add(USAGE, provider="p", model="m" * LIMITS.model_name)
     assert [(len(model), each.streams) for (_, model), each in totals.by_model.items()] == [(5, 2), (256, 1)]
 
 
