@@ -6,7 +6,7 @@ Each check returns the value as it is used, or raises a `ValueError` that names 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gai_fast.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.compression import is_available
+from gai_fast.config.problems import nearest, shown
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS
 from gai_fast.money import amount_of
@@ -200,9 +201,19 @@ def model_pattern(value: str) -> str:
     return model_name(value)
 
 
+def known_keys(table: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses a table within a value that has an unknown key; the text names the nearest known one."""
+    for name in table:
+        if name not in known:
+            raise ValueError(f"has an unknown key {shown(name)}{nearest(name, known)}")
+
+
 def spend(value: Any) -> Mapping[str, Any]:
     """A limit of spend: an amount of the currency, and the period that it is for."""
-    if not isinstance(value, dict) or value.keys() != {"amount", "period"}:
+    keys = ("amount", "period")
+    if isinstance(value, dict):
+        known_keys(value, keys)
+    if not isinstance(value, dict) or value.keys() != {*keys}:
         raise ValueError('must be a table of amount and period, such as {amount = 50, period = "month"}')
     if value["period"] not in PERIODS:
         raise ValueError(f"must have a period of {', '.join(PERIODS)}")
@@ -214,7 +225,9 @@ def spend(value: Any) -> Mapping[str, Any]:
 def price(value: Any) -> Mapping[str, Any]:
     """The price of a model's tokens: units of currency for a million of them."""
     kinds = ", ".join(PRICES)
-    if not isinstance(value, dict) or not value.keys() <= {*PRICES} or not {"input", "output"} <= value.keys():
+    if isinstance(value, dict):
+        known_keys(value, PRICES)
+    if not isinstance(value, dict) or not {"input", "output"} <= value.keys():
         raise ValueError(
             f"must be a table with input and output, and of {kinds}, such as {{input = 3, output = 15}}: what a "
             "million tokens cost"

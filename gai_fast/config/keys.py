@@ -29,6 +29,7 @@ from gai_fast.config.values import (
 from gai_fast.errors import CLASSES
 from gai_fast.limits import LIMITS, MIB
 from gai_fast.processors import PROCESSORS
+from gai_fast.providers import provider_names
 from gai_fast.settings import (
     BALANCES,
     BreakerSettings,
@@ -62,12 +63,16 @@ _BREAKER_DEFAULTS: Final = asdict(BreakerSettings())
 def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
     if value is False:
         return False
-    if not isinstance(value, dict) or not value.keys() <= BREAKER.keys():
+    if not isinstance(value, dict):
         raise ValueError(f"must be false or a table of {', '.join(BREAKER)}")
-    try:
-        return {**_BREAKER_DEFAULTS, **{name: BREAKER[name].read(given) for name, given in value.items()}}
-    except ValueError as problem:
-        raise ValueError(f"must be false or a table of {', '.join(BREAKER)}, each of which {problem}") from None
+    checks.known_keys(value, BREAKER)
+    read: dict[str, Any] = dict(_BREAKER_DEFAULTS)
+    for name, given in value.items():
+        try:
+            read[name] = BREAKER[name].read(given)
+        except ValueError as problem:
+            raise ValueError(f"has a `{name}` that {problem}, not {shown(given)}") from None
+    return read
 
 
 def _one_or_list(key: Key, most: int) -> Key:
@@ -382,12 +387,22 @@ TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defa
 """Sections that stand in the file once; the environment sets their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
 """Sections that may stand in the file several times."""
-REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "key": ("name", "secret"),
-    "upstream": ("name", "provider"),
-    "model": ("name", "upstream"),  # or `targets`: see `missing_keys`
-    "processor": ("use",),
+REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
+    "key": {
+        "name": 'who calls, such as name = "website"',
+        "secret": "`gai-fast key new NAME` makes a key with one",
+    },
+    "upstream": {
+        "name": 'what models call it, such as name = "main"',
+        "provider": f"one of {', '.join(provider_names())}",
+    },
+    "model": {
+        "name": 'what clients ask for, such as name = "fast"',
+        "upstream": "the name of an [[upstream]]; or several in `targets`",  # see `missing_keys`
+    },
+    "processor": {"use": f"one of {', '.join(PROCESSORS)}"},
 }
+"""The keys that a table must have, by section, and what to write where one is missing."""
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset(),

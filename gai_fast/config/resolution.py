@@ -212,12 +212,14 @@ def _table(
         read = read_value(problems, section, name, value, where)
         if read is not None:
             values[name] = Value(read, where)
-    for name in missing_keys(section, given, REQUIRED.get(section, ())):
-        problems.add(file.where(*at), f"`{name}` is missing in {title(section)}")
+    required = REQUIRED.get(section, {})
+    for name in missing_keys(section, given, required):
+        problems.add(file.where(*at), f"`{name}` is missing in {title(section)}: {required[name]}")
     if "provider" in values and missing_keys(section, given, ["base_url"]):
         api = get_provider(values["provider"].value)
         if not api.base_url and not api.recording:
-            problems.add(file.where(*at), f"`base_url` is missing in [[upstream]]: {api.provider} has no default")
+            what = f"`base_url` is missing in [[upstream]]: {api.provider} has no usual address"
+            problems.add(file.where(*at), f'{what}; write that of your server, such as base_url = "https://HOST/v1"')
     return values
 
 

@@ -46,9 +46,9 @@ def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, sect
     [
         ("retries = -1", "must be a whole number, 0 to 10"),
         ("breaker = true", "must be false or a table of failures, window, open"),
-        ("breaker = { fails = 1 }", "must be false or a table of failures, window, open"),
-        ("breaker = { failures = 0 }", "each of which must be a whole number, 1 to 1000"),
-        ("breaker = { open = 0 }", "each of which must be seconds, more than 0"),
+        ("breaker = { failure = 1 }", "has an unknown key 'failure'; did you mean failures?"),
+        ("breaker = { failures = 0 }", "has a `failures` that must be a whole number, 1 to 1000, not 0"),
+        ("breaker = { open = 0 }", "has a `open` that must be seconds, more than 0"),
     ],
 )
 def test_when_an_upstream_is_left_alone_is_checked(folder: Folder, line: str, problem: str) -> None:

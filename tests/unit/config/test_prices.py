@@ -106,7 +106,6 @@ def test_the_environment_names_a_list_too(tmp_path: Path) -> None:
         ("{ input = 1 }", "must be a table with input and output"),
         ("3", "must be a table with input and output"),
         ('"3"', "must be a table with input and output"),
-        ("{ input = 1, output = 2, inputs = 3 }", "must be a table with input and output"),
         ("{ input = -1, output = 2 }", "must have a number for input, 0 to 1000000"),
         ("{ input = 1, output = nan }", "must have a number for output"),
         ("{ input = 1, output = inf }", "must have a number for output"),
@@ -120,6 +119,11 @@ def test_a_price_that_is_none_is_refused(tmp_path: Path, price: str, told: str) 
     (line,) = problems(tmp_path, UPSTREAM + MODEL + f"price = {price}\n")
     assert line.startswith(f"gai-fast.toml:9: `price` in [[model]] {told}")
     assert "million tokens" in line
+
+
+def test_an_unknown_key_of_a_price_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, UPSTREAM + MODEL + "price = { input = 1, outptu = 2 }\n")
+    assert line.endswith(": `price` in [[model]] has an unknown key 'outptu'; did you mean output?")
 
 
 ENTRY = '[[price]]\nprovider = "openai"\nid = "m"\ninput = 1\noutput = 2\n'

@@ -395,8 +395,9 @@ class TestCallers:
                     ),
                     *(
                         (f"spend = {value}", "must be a table of amount and period")
-                        for value in ("5", "{}", "{amount = 1}", '{amount = 1, period = "day", currency = "EUR"}')
+                        for value in ("5", "{}", "{amount = 1}")
                     ),
+                    ('spend = {amount = 1, peroid = "day"}', "has an unknown key 'peroid'; did you mean period?"),
                     *(
                         (f"spend = {{amount = {amount}, period = 'day'}}", "must have an amount from 0 to 9000000")
                         for amount in ("-0.01", "nan", "inf", "9_000_001", "1e300", "true", '"1"')
