@@ -22,6 +22,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from gai_fast.ledger._base import (
@@ -168,8 +169,8 @@ class _Key:
         )
 
     def give_back(self) -> None:
-        """Keeps nothing any more, from the next report on."""
-        if any(self.spare):
+        """Keeps nothing any more, from the next report on, which also tells the streams again."""
+        if self.live or any(self.spare):
             self.is_dirty = True
             self.spare = [0, 0, 0, 0]
         self.most = [0, 0, 0, 0]
@@ -262,6 +263,7 @@ class SharedLedger(Ledger):
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        _set(self._after)
         for key in self._keys.values():
             for waiting in key.asks:
                 waiting.future.cancel()
@@ -477,7 +479,12 @@ class SharedLedger(Ledger):
         self._wake.set()
 
     async def _exchanged(self) -> None:
-        """Waits for the end of an exchange that begins after now, whether it succeeds or not."""
+        """Waits for the end of an exchange that begins after now, whether it succeeds or not.
+
+        After `close` there is none, and nothing to wait for.
+        """
+        if self._has_closed:
+            return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._after.append(done)
         self._wake.set()
@@ -485,24 +492,25 @@ class SharedLedger(Ledger):
 
     async def _run(self) -> None:
         """Exchanges whenever there is news, and now and then while anything is kept."""
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + _BEAT
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_BEAT):
                     await self._wake.wait()
-            except TimeoutError:
-                self._look()
             self._wake.clear()
             after, self._after = self._after, []
             try:
+                if loop.time() >= look_at:  # also where there is news all the time
+                    look_at = loop.time() + _BEAT
+                    self._look()
                 if self._rest is None:
                     await self._exchange()
             except Exception as bug:  # noqa: BLE001  # requests that wait for a verdict would wait for ever
                 self._health.broke("the limits of keys could not be shared", bug)
                 self._fail()
             finally:
-                for done in after:
-                    if not done.done():
-                        done.set_result(None)
+                _set(after)
             if self._has_news and self._health.problem is None:
                 self._flush_soon()
 
@@ -535,7 +543,6 @@ class SharedLedger(Ledger):
             self._health.failed(problem)
             self._fail()
             return
-        self._unsent = None
         self._health.worked()
         self._kept_until = began + LIMITS.ledger_gone / 2
         if answers is not None:
@@ -545,6 +552,7 @@ class SharedLedger(Ledger):
                 key.asks += asks
                 key.ends += ends
                 key.is_dirty = True
+        self._unsent = None  # not before: where `_take` fails, `_fail` finds in it those that wait
         if any(key.asks for key in self._keys.values()):
             self._wake.set()
 
@@ -585,7 +593,7 @@ class SharedLedger(Ledger):
 
     def _take(self, batch: _Batch, answers: Sequence[Answer]) -> None:
         now = self._clock()
-        for (key, asks, ends), answer in zip(batch.keys, answers, strict=True):
+        for (key, asks, ends), report, answer in zip(batch.keys, batch.reports, answers, strict=True):
             key.used = answer.used
             key.told_at = now
             for place in _PLACES:
@@ -593,7 +601,7 @@ class SharedLedger(Ledger):
                     key.spare[place] += answer.more[place]
                     key.most[place] = key.spare[place]
             for waiting, (verdict, wait) in zip(asks, answer.verdicts, strict=True):
-                self._tell(key, waiting, verdict, wait)
+                self._tell(key, waiting, verdict, wait, report.caps)
             held = [end for end in ends if answer.holders and now - end.since < LIMITS.ledger_recall]
             for end in ends:
                 if end not in held:
@@ -603,7 +611,7 @@ class SharedLedger(Ledger):
                 key.unheard += len(unclear) + len(held)
                 self._begin(self._hear(key, unclear, held, answer.holders))
 
-    def _tell(self, key: _Key, waiting: _Waiting, verdict: int, wait: float) -> None:
+    def _tell(self, key: _Key, waiting: _Waiting, verdict: int, wait: float, caps: Caps) -> None:
         future = waiting.future
         if verdict == GRANTED:
             key.live += 1
@@ -616,7 +624,7 @@ class SharedLedger(Ledger):
         elif verdict == UNCLEAR:
             key.unclear.append(waiting)
         else:
-            future.set_exception(refusal(verdict, wait, key.caps))
+            future.set_exception(refusal(verdict, wait, caps))
 
     async def _hear(self, key: _Key, unclear: Sequence[_Waiting], ends: Sequence[_End], holders: Sequence[str]) -> None:
         """Has other workers report a key, and asks again for the requests and ends that wait for that."""
@@ -665,12 +673,21 @@ class SharedLedger(Ledger):
         """Reports the keys that other workers ask about."""
         while True:
             try:
-                names = await self._home.recalled()
+                self._give_back(await self._home.recalled())
             except StoreError:
                 await asyncio.sleep(LIMITS.ledger_retry)
-                continue
-            self._give_back(names)
-            self._wake.set()
+            except Exception as bug:  # noqa: BLE001  # other workers would not be heard any more
+                self._health.broke("the keys that other workers ask about could not be reported", bug)
+                self._wake.set()  # the next exchange tells whether the state can be reached
+                await asyncio.sleep(LIMITS.ledger_retry)
+            else:
+                self._wake.set()
+
+
+def _set(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 def _without_asks(batch: _Batch) -> _Batch:

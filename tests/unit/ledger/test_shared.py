@@ -443,6 +443,103 @@ async def test_a_bug_of_ours_leaves_nobody_waiting(caplog: pytest.LogCaptureFixt
     caplog.clear()
 
 
+async def test_a_bug_of_ours_in_an_answer_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site(1) as on:
+        caller = key(spend=SpendLimit(16_000, "day"), requests_per_minute=10)
+        assert await taken(on[0], caller, "a") == ""
+        exchange = on.ways[0].exchange
+
+        async def without_answers(*sent: object) -> Sequence[Answer] | None:
+            await exchange(*sent)  # type: ignore[arg-type]  # as it was called
+            return []
+
+        monkeypatch.setattr(on.ways[0], "exchange", without_answers)
+        charge(on[0], 16_000)
+        reported = on[0].reported("ann")
+        assert reported is not None
+        admitted = asyncio.ensure_future(taken(on[0], caller, "b"))
+        assert await asyncio.wait_for(admitted, 5) == ""  # as configured
+        await asyncio.wait_for(reported, 5)
+        monkeypatch.setattr(on.ways[0], "exchange", exchange)
+        await until(lambda: on[0].problem is None)
+        assert await taken(on[0], caller, "c") == "spend"
+    assert "a bug" in caplog.text
+    caplog.clear()
+
+
+async def test_a_bug_of_ours_while_others_are_listened_to_ends_that_only_for_a_moment(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with site(1) as on:
+        caller = key(requests_per_minute=320)
+        assert await taken(on[0], caller, "first") == ""
+        on.home.state("ann").tight_until = 2000.0
+        on.ways[0].wanted.put_nowait(None)  # type: ignore[arg-type]  # any bug
+        on.ways[0].wanted.put_nowait(["ann"])
+        await until(lambda: not on.home.state("ann").holders["0"].kept[0])
+    assert "a bug" in caplog.text
+    caplog.clear()
+
+
+async def test_who_asks_for_the_spend_while_the_ledger_closes_does_not_wait_for_ever() -> None:
+    async with site(1) as on:
+        ledger = on[0]
+        ledger.charge(SpendEntry("ann", "m", "up", DAY, "USD", 7))
+        on.ways[0].gate.clear()
+        asked = asyncio.ensure_future(ledger.spend("key"))
+        await until(lambda: on.ways[0].exchanges == 1)
+        closing = asyncio.ensure_future(ledger.close())
+        late = asyncio.ensure_future(ledger.spend("key"))
+        await asyncio.wait_for(closing, 5)
+        await asyncio.wait_for(asyncio.gather(asked, late, ledger.spend("key"), return_exceptions=True), 5)
+
+
+async def test_a_key_that_nobody_uses_is_given_back_while_others_are_used_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "_BEAT", 0.02)
+    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_idle=0.0))
+    async with site(1) as on:
+        caller, busy = key(requests_per_minute=16_000), KeySettings("bob", (), limits=KeyLimits(streams=1))
+        assert await taken(on[0], caller, "first") == ""
+        end(on[0], "first")
+        for number in range(10_000):
+            assert await taken(on[0], busy, str(number)) == ""
+            end(on[0], str(number))
+            holder = on.home.state("ann").holders.get("0")
+            if holder is None:
+                break
+        assert holder is None
+
+
+async def test_a_state_that_has_forgotten_a_worker_is_told_its_streams_again() -> None:
+    async with site() as on:
+        caller = key(streams=1)
+        assert await taken(on[0], caller, "a") == ""
+        await until(lambda: not on[0]._keys["ann"].is_dirty)
+        on.ways[0].fails = True
+        await on[0].recall([])
+        on.home.forget("0")
+        on.ways[0].fails = False
+        await until(lambda: on.home.state("ann").live == 1)
+        assert await taken(on[1], caller, "b") == "streams"
+
+
+async def test_a_refusal_names_the_limit_that_was_asked_for() -> None:
+    async with site(1) as on:
+        assert await taken(on[0], key(requests_per_minute=1), "first") == ""
+        on.ways[0].gate.clear()
+        asked = asyncio.ensure_future(on[0].take(key(requests_per_minute=1), "second", 0))
+        await until(lambda: on.ways[0].exchanges == 2)
+        assert on[0].left(key(streams=5)) is None  # a reload has taken the limit away
+        assert not on[0].try_take(key(streams=5), "third", 0)
+        on.ways[0].gate.set()
+        with pytest.raises(Error, match=r"requests_per_minute = 1\)"):
+            await asked
+
+
 async def test_keys_that_others_want_are_reported_when_the_store_says_so() -> None:
     async with site(1) as on:
         caller = key(requests_per_minute=320)
