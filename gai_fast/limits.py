@@ -437,6 +437,10 @@ class Limits:
     latency_tolerance: float = 1.25
     """Averages of two targets up to this ratio count as equal: chance alone makes them differ so much."""
 
+    unmeasured: int = 32
+    """Requests that wait at one target of which nobody knows how fast it is, before the next such target gets more than
+    one: those of a burst right after a start."""
+
     affinity_load: float = 1.5
     """The most streams of a target, compared with its part of all, before conversations overflow to others (consistent
     hashing with bounded loads)."""

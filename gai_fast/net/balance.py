@@ -10,7 +10,11 @@ the targets only. It belongs to one process: each worker balances what it gets.
 4. `fastest`: of two such targets the one whose average time to first token is clearly lower, else the less busy. The
    average is at least the time that requests have waited by now, so that a target that stalls is left at once. A target
    that is not asked is forgotten step by step: its average is halved with every `limits.latency_requests` requests of
-   the model. So it is tried again, by one request, and rarely enough to leave the 99th percentile alone.
+   the model. So it is tried again, by one request, and rarely enough to leave the 99th percentile alone. A target
+   without an average is measured by one request, and gets no other until that one has its first token or has failed.
+   While no target is known to work, such as right after a start, further requests go to the one with the most weight
+   (the first in the configuration of equal ones), `limits.unmeasured` at a time, and beyond that to the next. Spread
+   over all of them, they would reach a slow one for certain.
 5. `affinity`: the target with the highest score for the conversation's beginning (weighted rendezvous hashing), so that
    only the conversations of a target that goes move, and come back with it. A target with far more streams than its
    part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
@@ -43,7 +47,6 @@ TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
 """Codes whose `Retry-After` speaks of the target, not of the request."""
 _HASH_SPACE: Final = 2.0**64
-_NEW: Final = -math.inf  # a time to first token that nobody has measured, and nobody is measuring
 
 
 def place_of(model: ModelSettings) -> Place:
@@ -74,6 +77,8 @@ class Target:
         model: As above.
         live: Streams under way.
         is_drained: The operator has taken it out.
+        is_failing: Its last request that says something of it has failed.
+        waiting: Requests before their first token.
     """
 
     __slots__ = (
@@ -81,17 +86,17 @@ class Target:
         "_average_at",
         "_average_count",
         "_cooling_until",
-        "_is_failing",
         "_is_limited",
         "_ramp_from",
         "_salt",
-        "_waiting",
         "_waiting_since",
         "credit",
         "is_drained",
+        "is_failing",
         "live",
         "model",
         "streams",
+        "waiting",
         "weight",
     )
 
@@ -103,10 +108,10 @@ class Target:
         self._average_at = 0.0
         self._average_count = 0  # requests of the model when it was measured, or asked, last
         self._cooling_until = -math.inf
-        self._is_failing = False
+        self.is_failing = False
         self._is_limited = False
         self._ramp_from = -math.inf
-        self._waiting = 0  # requests before their first token
+        self.waiting = 0
         self._waiting_since = 0.0  # the sum of the times at which these began
         self.use(model, settings)
 
@@ -164,13 +169,13 @@ class Target:
             return "cooling"
         if self._is_full:
             return "full"
-        if self._is_failing:
+        if self.is_failing:
             return "failing"
         return "ready" if self.part(now) == 1.0 else "slow_start"
 
     def part(self, now: float) -> float:
         """Returns the part of its share that it has now, more than 0 and at most 1: rule 7."""
-        return LIMITS.slow_start_share if self._is_failing else self.ramp(now)
+        return LIMITS.slow_start_share if self.is_failing else self.ramp(now)
 
     def ramp(self, now: float) -> float:
         """Returns how far its slow start is: `limits.slow_start_share` at the beginning, 1 at the end."""
@@ -192,17 +197,18 @@ class Target:
 
     def begun(self, now: float, count: int) -> bool:
         """Counts a request; returns whether its time to first token replaces the average."""
-        is_stale = self._average is None or self._faded(now, count) < self._average / 2
+        average = self._known_average(now)
+        is_stale = average is None or self._faded(average, count) < average / 2
         self.live += 1
-        self._waiting += 1
+        self.waiting += 1
         self._waiting_since += now
         self._average_count = count  # so that requests that follow at once do not try a slow target, too
         return is_stale
 
     def waited(self, began: float) -> None:
         """Forgets a waiting request, which began then."""
-        self._waiting -= 1
-        self._waiting_since = self._waiting_since - began if self._waiting else 0.0
+        self.waiting -= 1
+        self._waiting_since = self._waiting_since - began if self.waiting else 0.0
 
     def measured(self, seconds: float, now: float, count: int, *, replaces: bool) -> None:
         """Takes a time to first token into the average."""
@@ -219,28 +225,34 @@ class Target:
 
     def succeeded(self, now: float) -> None:
         """Notes a first token."""
-        if self._is_failing:
-            self._is_failing = False
+        if self.is_failing:
+            self.is_failing = False
             self.begin_slowly(now)
 
     def failed(self, seconds: float, now: float, count: int) -> None:
         """Notes a failure of the upstream, which counts as slow however soon it came."""
-        self._is_failing = True
+        self.is_failing = True
         least = LIMITS.failed_first_token if self._average is None else 2 * self._average
         self.measured(max(seconds, least), now, count, replaces=False)
 
-    def expected(self, now: float, count: int) -> float:
-        """Returns the time to first token that is to be expected; infinite where it is being measured."""
-        faded = self._faded(now, count)
-        if faded == _NEW:
-            return _NEW if not self._waiting else math.inf
-        return max(faded, now - self._waiting_since / self._waiting) if self._waiting else faded
+    def is_known(self, now: float) -> bool:
+        """Whether its time to first token has been measured, and is not forgotten."""
+        return self._known_average(now) is not None
 
-    def _faded(self, now: float, count: int) -> float:
-        memory = LIMITS.failure_memory if self._is_failing else LIMITS.latency_memory
-        if self._average is None or now - self._average_at > memory:
-            return _NEW
-        return float(self._average * 0.5 ** ((count - self._average_count) / LIMITS.latency_requests))
+    def expected(self, now: float, count: int) -> float:
+        """Returns the time to first token that is to be expected of a target that is known; infinite of any other."""
+        average = self._known_average(now)
+        if average is None:
+            return math.inf
+        faded = self._faded(average, count)
+        return max(faded, now - self._waiting_since / self.waiting) if self.waiting else faded
+
+    def _known_average(self, now: float) -> float | None:
+        memory = LIMITS.failure_memory if self.is_failing else LIMITS.latency_memory
+        return None if now - self._average_at > memory else self._average
+
+    def _faded(self, average: float, count: int) -> float:
+        return float(average * 0.5 ** ((count - self._average_count) / LIMITS.latency_requests))
 
     # -- comparisons --
 
@@ -424,14 +436,45 @@ class Balancer:
             return _next_in_turn(ready, now)
         if self._balance == "affinity" and beginning:
             return _home(ready, beginning, now)
-        one, other = self._two(ready, now)
         if self._balance == "fastest":
-            first, second = one.expected(now, self.count), other.expected(now, self.count)
-            if first * LIMITS.latency_tolerance < second:
-                return self._eased(one, other, now)
-            if second * LIMITS.latency_tolerance < first:
-                return self._eased(other, one, now)
+            return self._fastest(ready, now)
+        return self._less_busy(ready, now)
+
+    def _less_busy(self, ready: Sequence[Target], now: float) -> Target:
+        """Returns the less busy of two targets: rule 3."""
+        one, other = self._two(ready, now)
         return one if one.busyness(now) <= other.busyness(now) else other
+
+    def _fastest(self, ready: Sequence[Target], now: float) -> Target:
+        """Returns the faster of two targets, or one that is to be measured: rule 4."""
+        unknown = [target for target in ready if not target.is_known(now)]
+        if unknown:
+            unasked = [target for target in unknown if not target.waiting]
+            if unasked:
+                return unasked[self._drawn([target.weight * target.part(now) for target in unasked])]
+            known = [target for target in ready if target not in unknown]
+            new = [target for target in unknown if not target.is_failing]
+            if new and not [target for target in known if not target.is_failing]:
+                return self._unmeasured(new, now)
+            if not known:
+                return self._unmeasured(unknown, now)
+            ready = known
+        if len(ready) == 1:
+            return ready[0]
+        one, other = self._two(ready, now)
+        first, second = one.expected(now, self.count), other.expected(now, self.count)
+        if first * LIMITS.latency_tolerance < second:
+            return self._eased(one, other, now)
+        if second * LIMITS.latency_tolerance < first:
+            return self._eased(other, one, now)
+        return one if one.busyness(now) <= other.busyness(now) else other
+
+    def _unmeasured(self, unknown: Sequence[Target], now: float) -> Target:
+        """Returns one of several targets that are all being measured: the end of rule 4."""
+        open_ = [target for target in unknown if target.waiting < LIMITS.unmeasured]
+        if open_:
+            return max(open_, key=_weight)
+        return unknown[0] if len(unknown) == 1 else self._less_busy(unknown, now)
 
     def _eased(self, faster: Target, slower: Target, now: float) -> Target:
         """Returns the faster target; during its slow start the slower one takes a part of its requests: rule 7."""
@@ -455,6 +498,10 @@ class Balancer:
                 if point < 0:
                     break
         return last
+
+
+def _weight(target: Target) -> int:
+    return target.weight
 
 
 def _next_in_turn(ready: Sequence[Target], now: float) -> Target:

@@ -39,13 +39,22 @@ class Simulation:
         rate: Requests a second.
         tokens: Seconds from the first token to the end of a stream.
         seed: Of everything that is random.
+        workers: Each has a balancer of its own, and gets requests by chance.
     """
 
     def __init__(
-        self, balance: Balance, first_token: Mapping[str, float], *, rate: float, tokens: float = 1.0, seed: int = 1
+        self,
+        balance: Balance,
+        first_token: Mapping[str, float],
+        *,
+        rate: float,
+        tokens: float = 1.0,
+        seed: int = 1,
+        workers: int = 1,
     ) -> None:
         self.chance = random.Random(seed)
-        self.balancer = Balancer(model(balance, **dict.fromkeys(first_token, 1)), random.Random(seed + 1))
+        targets = model(balance, **dict.fromkeys(first_token, 1))
+        self.balancers = [Balancer(targets, random.Random(seed + 1 + worker)) for worker in range(workers)]
         self.first_token = dict(first_token)
         self.rate = rate
         self.tokens = tokens
@@ -74,9 +83,10 @@ class Simulation:
     def _ask(self, number: int, beginning: str, before: Any) -> str:
         if before is not None:
             before(number)
-        placed = self.balancer.choose(beginning, self.now, never)
+        balancer = self.balancers[0] if len(self.balancers) == 1 else self.chance.choice(self.balancers)
+        placed = balancer.choose(beginning, self.now, never)
         assert placed is not None
-        visit = self.balancer.begin(placed, self.now)
+        visit = balancer.begin(placed, self.now)
         assert isinstance(visit, Visit)
         name = placed.upstream.name
         wait = self.first_token[name] * self.chance.uniform(0.7, 1.3)

@@ -255,11 +255,12 @@ def test_a_target_whose_streams_last_longer_gets_fewer() -> None:
 # ---- fastest ---------------------------------------------------------------------------------------------------------
 
 
-def percentiles(rate: float, requests: int, seed: int) -> tuple[float, float, Simulation]:
+def percentiles(rate: float, requests: int, seed: int, workers: int = 1) -> tuple[float, float, Simulation]:
     """The 99th percentile with a slow target, and without it."""
-    four = Simulation("fastest", {"a": 0.1, "b": 0.1, "c": 0.1, "slow": 1.0}, rate=rate, seed=seed)
+    targets = {"a": 0.1, "b": 0.1, "c": 0.1, "slow": 1.0}
+    four = Simulation("fastest", targets, rate=rate, seed=seed, workers=workers)
     four.run(requests)
-    three = Simulation("fastest", {"a": 0.1, "b": 0.1, "c": 0.1}, rate=rate, seed=seed)
+    three = Simulation("fastest", {"a": 0.1, "b": 0.1, "c": 0.1}, rate=rate, seed=seed, workers=workers)
     three.run(requests)
     return four.percentile(0.99), three.percentile(0.99), four
 
@@ -271,6 +272,68 @@ def test_one_slow_target_of_four_leaves_the_99th_percentile_alone(rate: float, r
     with_slow, without, simulation = percentiles(rate, requests, seed)
     assert with_slow <= 1.1 * without
     assert min(simulation.asked[name] for name in "abc") > 0.25 * requests
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("rate", [5, 100, 400])
+def test_each_worker_measures_a_slow_target_once_also_right_after_the_start(rate: float, seed: int) -> None:
+    with_slow, without, simulation = percentiles(rate, 400, seed, workers=2)
+    assert simulation.asked["slow"] == 2
+    assert with_slow <= 1.1 * without
+
+
+def test_a_burst_right_after_the_start_leaves_one_request_at_each_target_but_the_first() -> None:
+    choices = Choices("fastest", a=1, b=1, c=1, d=1)
+    asked: Counter[str | None] = Counter()
+    for _ in range(20):
+        name = choices.choose()
+        assert name is not None
+        choices.begin(name)
+        asked[name] += 1
+    assert asked == {"a": 17, "b": 1, "c": 1, "d": 1}
+
+
+def test_a_burst_right_after_the_start_goes_to_the_target_with_the_most_weight_until_that_has_enough() -> None:
+    choices = Choices("fastest", a=1, b=3, c=2)
+    for name in "abc":
+        choices.begin(name)
+    assert choices.many(20) == {"b": 20}
+    for _ in range(LIMITS.unmeasured - 1):
+        choices.begin("b")
+    assert choices.many(20) == {"c": 20}
+    for _ in range(LIMITS.unmeasured - 1):
+        choices.begin("a")
+        choices.begin("c")
+    assert sum(choices.many(20).values()) == 20, "all have enough: the less busy one is asked"
+
+
+def test_while_a_target_is_being_measured_known_ones_are_asked() -> None:
+    choices = Choices("fastest", a=1, b=1, slow=1)
+    choices.begin("slow")
+    choices.measure("a", 0.1)
+    choices.measure("b", 0.1)
+    for _ in range(100):
+        assert choices.choose() in ("a", "b")
+
+
+def test_a_target_that_has_failed_right_after_the_start_is_worse_than_one_that_is_being_measured() -> None:
+    choices = Choices("fastest", a=1, b=1)
+    choices.begin("b")
+    choices.fail("a", Error("network", "refused"))
+    assert choices.many(20) == {"b": 20}
+
+
+def test_where_every_target_fails_the_one_that_is_being_tried_again_gets_one_request() -> None:
+    choices = Choices("fastest", a=1, b=1)
+    choices.fail("a", Error("network", "refused"))
+    choices.now += LIMITS.failure_memory + 1
+    choices.fail("b", Error("network", "refused"))
+    assert choices.choose() == "a"
+    choices.begin("a")
+    assert choices.many(20) == {"b": 20}
+    choices.now += LIMITS.failure_memory + 1
+    choices.begin("b")
+    assert choices.choose() == "a", "both are being tried again: the first gets more than one request"
 
 
 def test_a_target_that_becomes_slow_is_left_and_found_again() -> None:
@@ -426,9 +489,9 @@ def test_conversations_keep_their_target_while_one_comes_and_goes(seed: int) -> 
 
     def before(number: int) -> None:  # away for a quarter of the time, in two pieces
         if number in (800, 2400):
-            simulation.balancer.drain(place("b"))
+            simulation.balancers[0].drain(place("b"))
         elif number in (1300, 2900):
-            simulation.balancer.restore(place("b"), simulation.now)
+            simulation.balancers[0].restore(place("b"), simulation.now)
 
     places = simulation.run(conversations * turns, lambda number: f"system {number % conversations}", before)
     kept = 0
