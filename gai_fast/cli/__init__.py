@@ -15,6 +15,7 @@ import math
 import os
 import re
 import select
+import socket
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -99,8 +100,18 @@ def cannot_listen(place: str, problem: OSError) -> StartupFailure:
         place: The address, path or descriptor.
         problem: The reason.
     """
-    taken = f"in use by another program{': choose one with --port' if ':' in place else ''}"
-    reason = taken if problem.errno == errno.EADDRINUSE else problem.strerror or problem
+    has_port = ":" in place
+    reason = str(problem.strerror or problem)
+    if problem.errno == errno.EADDRINUSE:
+        reason = f"in use by another program{': choose one with --port' if has_port else ''}"
+    elif problem.errno == errno.ENOENT:
+        reason += ": make its folder first"
+    elif problem.errno == errno.EBADF:
+        reason += ": --fd is for a socket that another program hands over, 3 with a socket unit of systemd"
+    elif problem.errno == errno.EACCES:
+        reason += ": a port below 1024 needs a privilege, choose one with --port" if has_port else ": check its folder"
+    elif problem.errno == errno.EADDRNOTAVAIL or isinstance(problem, socket.gaierror):
+        reason += ": --host must be an address of this machine"
     return StartupFailure(f"cannot listen on {place}: {reason}")
 
 

@@ -1,12 +1,11 @@
 """`AdminClient`: asks a server's admin API, for `gai-fast top`.
 
-Owns the requests, and what their failures mean in words. Whatever answers at the URL is believed to be nothing: an
+Owns the requests. Whatever answers at the URL is believed to be nothing: an
 answer has a limit of its size and of its time, and a form that is checked.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from msgspec import Struct
 
 from gai_fast import SSEParser
 from gai_fast._version import __version__
+from gai_fast.cli.client_errors import words_of
 from gai_fast.limits import LIMITS
 from gai_fast.settings import Secret
 
@@ -131,7 +131,7 @@ class AdminClient:
                         elif event.type == "unavailable":
                             raise AdminError(_error_of(event.data.encode()) or "the server has no figures now")
         except (aiohttp.ClientError, OSError) as problem:
-            raise AdminError(_words(problem)) from None
+            raise AdminError(words_of(problem, LIMITS.admin_wait)) from None
         except ValueError:  # an event above the limit, or what cannot be read
             raise AdminError(_NO_GATEWAY) from None
 
@@ -149,7 +149,7 @@ class AdminClient:
             async with self._session.delete(url, allow_redirects=False) as response:
                 await self._check(response)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            raise AdminError(_words(problem)) from None
+            raise AdminError(words_of(problem, LIMITS.admin_wait)) from None
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         """Raises an `AdminError` with the words of an answer that is none of success."""
@@ -185,16 +185,3 @@ def _error_of(body: bytes) -> str | None:
         return str(error["message"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _words(problem: Exception) -> str:
-    if isinstance(problem, TimeoutError):
-        return f"no answer within {LIMITS.admin_wait:g} s"
-    if isinstance(problem, aiohttp.ClientSSLError):
-        return "its certificate is not believed, or it does not speak TLS"
-    if isinstance(problem, aiohttp.ClientConnectorError):
-        number = problem.os_error.errno  # none where several addresses were tried
-        return f"nothing can be connected to there ({os.strerror(number) if number else 'at any of its addresses'})"
-    if isinstance(problem, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | OSError):
-        return "the connection was lost"
-    return f"the answer cannot be read ({type(problem).__name__})"

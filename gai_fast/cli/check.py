@@ -24,12 +24,28 @@ from gai_fast.cli import (
 
 if TYPE_CHECKING:
     from gai_fast.gateway import Gateway
-    from gai_fast.settings import Settings, UpstreamSettings
+    from gai_fast.settings import ServerSettings, Settings, UpstreamSettings
 
 PROBE_SECONDS = 10.0
 PROBE = {"query": "Hi", "max_tokens": 16}
 """A request for a short answer; 16 tokens are the smallest limit that reasoning models accept."""
 NO_MODEL = "gai-fast-probe"
+
+
+def _check_certificate(server: ServerSettings) -> None:
+    """Reads the certificate that clients would see, if there is one.
+
+    Raises:
+        ConfigFailure: It cannot be used.
+    """
+    if server.tls_cert is None or server.tls_key is None:
+        return
+    from gai_fast.server.certificate import Certificate, CertificateError
+
+    try:
+        Certificate(server.tls_cert, server.tls_key)
+    except CertificateError as problem:
+        raise ConfigFailure(str(problem)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     try:
         loaded = load_config(config_path)
         check_app(loaded)
+        _check_certificate(loaded.settings.server)
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})

@@ -52,7 +52,7 @@ class Check:
 
 
 def worst(name: str, checks: Sequence[Check], otherwise: str) -> Check:
-    """Several checks as one: the worst status, all details, the fixes of those that need one.
+    """Several checks as one: the worst status, and the details and fixes of those that need one; else all details.
 
     Args:
         name: Its name.
@@ -62,8 +62,9 @@ def worst(name: str, checks: Sequence[Check], otherwise: str) -> Check:
     if not checks:
         return Check(name, "skipped", otherwise)
     status = max((each.status for each in checks), key=_ORDER.index)
-    fixes = dict.fromkeys(each.fix for each in checks if each.fix)
-    return Check(name, status, "; ".join(each.detail for each in checks), "; ".join(fixes))
+    told = [each for each in checks if each.fix] or checks
+    details, fixes = dict.fromkeys(each.detail for each in told), dict.fromkeys(each.fix for each in told)
+    return Check(name, status, "; ".join(details), "; ".join(fixes))
 
 
 # ---- this machine ----------------------------------------------------------------------------------------------------
@@ -120,7 +121,8 @@ async def _check_dns(upstream: UpstreamSettings) -> Check:
         detail = f"{host}: {problem.strerror}"
     else:
         ms = (time.monotonic() - begun) * 1000
-        return Check("dns", "ok", f"{host}: {len({each[4][0] for each in found})} addresses in {ms:.0f} ms")
+        number = len({each[4][0] for each in found})
+        return Check("dns", "ok", f"{host}: {number} address{'' if number == 1 else 'es'} in {ms:.0f} ms")
     return Check("dns", "error", detail, f"check base_url of {upstream.name}, and the resolver (/etc/resolv.conf)")
 
 
@@ -155,6 +157,7 @@ async def _ask(
     """Asks an upstream for its models with one of its keys."""
     import aiohttp
 
+    from gai_fast.cli.client_errors import words_of
     from gai_fast.net.tls import TLSFiles
     from gai_fast.providers import get_provider
     from gai_fast.providers._base import Target
@@ -176,12 +179,10 @@ async def _ask(
         ) as response:
             ms, status = (time.monotonic() - begun) * 1000, response.status
             dates.append(response.headers.get("date", ""))
-    except TimeoutError:
-        return Check(name, "error", f"no answer within {LIMITS.doctor:g} s", f"check base_url of {upstream.name}")
-    except aiohttp.ClientError as problem:
-        # Its text may hold the URL of the proxy, with a password.
-        text = f"cannot be asked ({type(problem).__name__})"
-        return Check(name, "error", text, f"check base_url and proxy of {upstream.name}, and that it is running")
+    except (aiohttp.ClientError, TimeoutError) as problem:
+        places = "base_url" if proxy is None else "base_url and proxy"
+        fix = f"check {places} of {upstream.name}, and that it is running"
+        return Check(name, "error", words_of(problem, LIMITS.doctor), fix)
     answered = f"status {status} in {ms:.0f} ms"
     if status in _REFUSED:
         return Check(name, "error", f"the key is refused: {answered}", f"check api_key of {upstream.name}")

@@ -7,7 +7,6 @@ shows whether a proxy holds events back, compresses them, or cuts a silent strea
 from __future__ import annotations
 
 import re
-import ssl
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -115,11 +114,12 @@ async def check_way(
     """
     import aiohttp
 
+    from gai_fast.cli.client_errors import words_of
     from gai_fast.cli.doctor import Check
 
     if url is None:
         return [Check("proxy", "skipped", "no --url: the proxies in front are not looked at")]
-    answer = Answer()
+    answer = None
     begun = time.monotonic()
     longest = aiohttp.ClientTimeout(total=idle + EVENTS * LIMITS.stream_probe_interval + LIMITS.doctor)
     try:
@@ -134,20 +134,12 @@ async def check_way(
             dates.append(response.headers.get("date", ""))
             if response.status != 200 or response.content_type != "text/event-stream":
                 return [_no_probe(response.status)]
-            answer.coding = response.headers.get("content-encoding", "").lower()
+            answer = Answer(response.headers.get("content-encoding", "").lower())
             await _read(response.content, answer, begun)
-    except aiohttp.ClientConnectorCertificateError as problem:
-        refused = problem.certificate_error
-        why = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else type(refused).__name__
-        fix = "check the certificate, and that it is for this host; an authority of your own: SSL_CERT_FILE=its file"
-        return [Check("proxy", "error", f"the certificate is not trusted: {why}", fix)]
-    except aiohttp.ClientSSLError:
-        return [Check("proxy", "error", "no TLS is spoken there", "check --url: http:// instead of https://")]
-    except aiohttp.ClientConnectorError:
-        text = "nothing can be connected to there"
-        return [Check("proxy", "error", text, "check --url, and that the proxy is running")]
-    except (aiohttp.ClientError, OSError, zlib.error):
-        answer.ended = time.monotonic() - begun  # it was cut: TimeoutError is an OSError
+    except (aiohttp.ClientError, OSError, zlib.error) as problem:  # TimeoutError is an OSError
+        if answer is None:
+            return [Check("proxy", "error", words_of(problem, longest.total or 0), _fix_of(problem))]
+        answer.ended = time.monotonic() - begun  # it was cut
     return [Check("proxy", "ok", "the gateway answers"), *findings(answer, idle, heartbeat)]
 
 
@@ -162,6 +154,17 @@ async def _read(content: aiohttp.StreamReader, answer: Answer, begun: float) -> 
         now = time.monotonic() - begun
         answer.arrivals += [now] * (len(_EVENT.findall(body)) - len(answer.arrivals))
     answer.ended = time.monotonic() - begun
+
+
+def _fix_of(problem: Exception) -> str:
+    """What to do where nothing has come of a probe."""
+    import aiohttp
+
+    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+        return "check the certificate, and that it is for this host; an authority of your own: SSL_CERT_FILE=its file"
+    if isinstance(problem, aiohttp.ClientSSLError):
+        return "check --url: http:// instead of https://"
+    return "check --url (https:// where TLS is spoken), and that the proxy and the gateway are running"
 
 
 def _no_probe(status: int) -> Check:

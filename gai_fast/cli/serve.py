@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gai_fast.server.supervisor import WorkerEnds
     from gai_fast.server.worker import Group
     from gai_fast.settings import ServerSettings, Settings
+    from gai_fast.stores import StoreError
 
 KEY_VARIABLE = "GAI_API_KEY"
 """The variable of the examples where the configuration has the digest of a key only; the playground's too."""
@@ -212,13 +213,17 @@ def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, reco
         try:
             run_async(work(settings, ends, bound, group, record))
         except StoreError as problem:
-            code, why = StartupFailure.exit_code, f"the store cannot be used: {problem}"
+            code, why = StartupFailure.exit_code, _store_failure(problem)
         except ExtensionError as problem:
             code, why = ConfigFailure.exit_code, f"`app` in [server] {problem}"
         else:
             return 0
         spare.sendall(pack("failed", code, why))
         return code
+
+
+def _store_failure(problem: StoreError) -> str:
+    return f"the store cannot be used: {problem}: check `url` in [store] (--store), and that the store is there"
 
 
 def _from_here(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -341,7 +346,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             check_app(loaded)
             run_async(_serve(settings, ready, record, load))
     except StoreError as problem:
-        raise StartupFailure(f"the store cannot be used: {problem}") from None
+        raise StartupFailure(_store_failure(problem)) from None
     except CertificateError as problem:
         raise StartupFailure(str(problem)) from None
     except OpenAddress as problem:

@@ -70,7 +70,19 @@ async def test_a_server_that_is_none_of_ours_or_not_there_is_an_error(net: Net, 
     code, checks = await doctor(tmp_path, "--url", mock.url, "--idle", "0")
     assert (code, checks["proxy"]["status"]) == (1, "error")
     code, checks = await doctor(tmp_path, "--url", f"http://127.0.0.1:{free_port()}", "--idle", "0")
-    assert (code, checks["proxy"]["detail"]) == (1, "nothing can be connected to there")
+    assert (code, checks["proxy"]["detail"]) == (1, "nothing can be connected to there (Connection refused)")
+
+
+async def test_a_server_that_closes_without_an_answer_is_told_apart_from_a_proxy_that_buffers(tmp_path: Path) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        url = "http://{}:{}".format(*server.sockets[0].getsockname())
+        code, checks = await doctor(tmp_path, "--url", url, "--idle", "0")
+    assert (code, checks["proxy"]["detail"]) == (1, "the connection was lost")
+    assert "proxy.buffering" not in checks
 
 
 async def test_a_certificate_that_nobody_trusts_is_told_from_a_server_that_is_not_there(tmp_path: Path) -> None:

@@ -175,8 +175,12 @@ async def test_a_unix_socket_is_served_and_removed(net: Net, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--fd", "77"), 3, "error: cannot listen on descriptor 77: Bad file descriptor\n"),
-        (("--uds", "missing/s"), 3, "error: cannot listen on missing/s: No such file or directory\n"),
+        (("--fd", "77"), 3, "error: cannot listen on descriptor 77: Bad file descriptor: --fd is for a socket that"),
+        (
+            ("--uds", "missing/s"),
+            3,
+            "error: cannot listen on missing/s: No such file or directory: make its folder first\n",
+        ),
         (("--uds", "x" * 200), 2, "error: --uds: `uds` in [server] must be a path of at most 103 bytes"),
     ],
 )

@@ -36,7 +36,9 @@ async def refusal(folder: Path, url: str) -> str:
     assert errors.count("\n") == 1, errors
     assert errors.startswith("error: the store cannot be used: ")
     assert "secret" not in errors
-    return errors.removeprefix("error: the store cannot be used: ").rstrip("\n")
+    fix = ": check `url` in [store] (--store), and that the store is there\n"
+    assert errors.endswith(fix)
+    return errors.removeprefix("error: the store cannot be used: ").removesuffix(fix)
 
 
 # ---- at start --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.integration.certificates import Authority
+
 from .conftest import Run
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
@@ -35,3 +37,17 @@ def test_a_wrong_one_is_told_line_by_line(run: Run, folder: Path) -> None:
     result = run("check", "-c", "c.toml", "--json")
     assert result.exit_code == 2
     assert json.loads(result.output) == {"ok": False, "problems": lines}
+
+
+def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, folder: Path) -> None:
+    Authority(folder)
+    pair = {"tls_cert": "good.pem", "tls_key": "good.key"}
+    for change, code, told in (
+        ({}, 0, "config OK"),
+        ({"tls_cert": "none.pem"}, 2, "none.pem (`tls_cert`) cannot be read: No such file or directory"),
+        ({"tls_key": "good.pem"}, 2, "(`tls_key`)"),
+    ):
+        keys = (f'{name} = "{file}"' for name, file in {**pair, **change}.items())
+        (folder / "c.toml").write_text("\n".join(["[server]", *keys]))
+        result = run("check", "-c", "c.toml")
+        assert (result.exit_code, told in result.output) == (code, True), result.output

@@ -88,9 +88,10 @@ def test_the_clock_is_compared_with_the_nearest_of_servers(dates: list[str], off
     assert ("NTP" in check.fix) == (status == "warning")
 
 
-def test_several_checks_are_one_with_the_worst_status_and_each_fix_once() -> None:
+def test_several_checks_are_one_with_the_worst_status_and_each_fault_once() -> None:
     one, two = Check("a", "ok", "1"), Check("a", "error", "2", "do")
-    assert worst("a", [one, two, two], "") == Check("a", "error", "1; 2; 2", "do")
+    assert worst("a", [one, two, two], "") == Check("a", "error", "2", "do")
+    assert worst("a", [one, Check("a", "ok", "3")], "") == Check("a", "ok", "1; 3")
     assert worst("a", [], "none") == Check("a", "skipped", "none")
 
 
@@ -139,6 +140,10 @@ def test_one_that_is_not_there_or_speaks_no_tls_is_an_error_without_the_proxys_p
     with upstream() as (url, _):
         configure(url.replace("http:", "https:"))
         assert checks(run, code=1)["tls"]["status"] == "error"
+    configure("http://127.0.0.1:9")
+    found = checks(run, code=1)["upstream.it"]
+    assert found["detail"] == "nothing can be connected to there (Connection refused)"
+    assert found["fix"] == "check base_url of it, and that it is running"
     configure("http://127.0.0.1:9", proxy='"http://me:sk-password@127.0.0.1:9"')
     found = checks(run, code=1)
     assert found["upstream.it"]["status"] == "error"

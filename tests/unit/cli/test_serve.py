@@ -177,7 +177,15 @@ class TestCommand:
                 CannotListen(errno.EADDRINUSE, "Address already in use"),
                 "in use by another program: choose one with --port",
             ),
-            (CannotListen(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "Cannot assign requested address"),
+            (
+                CannotListen(errno.EADDRNOTAVAIL, "Cannot assign requested address"),
+                "Cannot assign requested address: --host must be an address of this machine",
+            ),
+            (
+                CannotListen(errno.EACCES, "Permission denied"),
+                "Permission denied: a port below 1024 needs a privilege, choose one with --port",
+            ),
+            (CannotListen(errno.EIO, "Input/output error"), "Input/output error"),
         ],
     )
     def test_an_address_that_cannot_be_bound_is_a_start_up_failure(
