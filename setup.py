@@ -22,6 +22,9 @@ BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
 SANITIZE = os.environ.get("GAI_FAST_SANITIZE", "0") not in ("", "0")
 JOBS = os.cpu_count() or 1
+# What the files of a library share stays within it: calls go straight to the function instead of through the linker's
+# table, which took 9 % of the CPU of a request (bursts of 100 deltas), and the table's 0.7 MB.
+HIDDEN = "-fvisibility=hidden"
 LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx2", "simd_avx512")
 KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn"), "tls": ("openssl",)}
 """The Cython modules, and the C files in csrc/ that each is linked with."""
@@ -226,7 +229,7 @@ def kernel_extensions():
             [f"gai_fast/_native/{name}.pyx", *(f"csrc/{source}.c" for source in sources)],
             include_dirs=["csrc"],
             depends=[str(header) for header in sorted(Path("csrc").glob("*.h"))],
-            extra_compile_args=[*checks, *(["-O1", "-g"] if SANITIZE else ["-O3"]), "-std=c11"],
+            extra_compile_args=[*checks, *(["-O1", "-g"] if SANITIZE else ["-O3"]), "-std=c11", HIDDEN],
             extra_link_args=checks,
         )
         for name, sources in KERNELS.items()
@@ -253,7 +256,8 @@ def compiled_modules():
     )
     for extension in extensions:
         extension.include_dirs.append("build/mypyc/gai_fast")  # mypyc includes its header without the group's folder
-        extension.extra_compile_args.append("-Wno-error")  # a warning of a later compiler is no reason to be slow
+        # A warning of a later compiler is no reason to be slow.
+        extension.extra_compile_args += [HIDDEN, "-Wno-error"]
     return extensions
 
 
