@@ -230,7 +230,7 @@ class SharedLedger(Ledger):
         self._has_closed = False
         self._number = 0
         self._unsent: _Batch | None = None  # one whose answer was lost
-        self._flight: asyncio.Task[Sequence[Answer] | None] | None = None
+        self._flight: asyncio.Task[None] | None = None  # the exchange under way
         self._after: list[asyncio.Future[None]] = []  # those who wait for the end of the next exchange
         self._kept_until = 0.0  # what is kept counts until then, if the shared state is not heard
         self._rest: asyncio.TimerHandle | None = None  # until the shared state is tried again
@@ -526,23 +526,26 @@ class SharedLedger(Ledger):
                 key.is_dirty = True  # Redis forgets a key that is not heard of for long
 
     async def _exchange(self) -> None:
-        batch = self._unsent or self._next_batch()
-        if batch is None:
-            return
-        self._unsent = batch
-        began = self._clock()
+        """Waits for an exchange: the one that is late, or a new one where there is news."""
         if self._flight is None:
-            self._flight = asyncio.ensure_future(self._home.exchange(batch.number, batch.entries, batch.reports))
+            self._unsent = self._unsent or self._next_batch()
+            if self._unsent is None:
+                return
+            self._flight = asyncio.ensure_future(self._fly(self._unsent))
         try:
             done, _ = await asyncio.wait((self._flight,), timeout=LIMITS.ledger_wait)
             if not done:
                 raise StoreError("unreachable", "the shared limits of keys do not answer in time")
             flight, self._flight = self._flight, None
-            answers = flight.result()
+            flight.result()
         except StoreError as problem:
             self._health.failed(problem)
             self._fail()
-            return
+
+    async def _fly(self, batch: _Batch) -> None:
+        """Makes an exchange, and takes the answers at once: to hand them to `_run` takes two more turns of the loop."""
+        began = self._clock()
+        answers = await self._home.exchange(batch.number, batch.entries, batch.reports)
         self._health.worked()
         self._kept_until = began + LIMITS.ledger_gone / 2
         if answers is not None:
@@ -553,7 +556,10 @@ class SharedLedger(Ledger):
                 key.ends += ends
                 key.is_dirty = True
         self._unsent = None  # not before: where `_take` fails, `_fail` finds in it those that wait
-        if any(key.asks for key in self._keys.values()):
+        if self._rest is not None:  # it was late
+            self._rest.cancel()
+            self._try_again()
+        elif any(key.asks for key in self._keys.values()):
             self._wake.set()
 
     def _next_batch(self) -> _Batch | None:

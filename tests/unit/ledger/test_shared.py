@@ -423,6 +423,17 @@ async def test_an_answer_that_comes_too_late_counts_for_nothing(
     assert "a bug" not in caplog.text
 
 
+async def test_an_answer_that_comes_late_ends_the_failure_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_wait=0.02, ledger_retry=3600.0))
+    async with site(1) as on:
+        on.ways[0].gate.clear()
+        assert await taken(on[0], key(requests_per_minute=1), "a") == ""  # as configured
+        assert on[0].problem is not None
+        on.ways[0].gate.set()
+        await until(lambda: on[0].problem is None)
+        assert await taken(on[0], key(requests_per_minute=1), "b") == "requests_per_minute"
+
+
 async def test_a_stream_that_only_a_lost_answer_admitted_is_given_back() -> None:
     """The home has counted a stream, and lets the worker keep a part; the worker has refused the request."""
     async with site(2, fails_open=False) as on:
