@@ -2,7 +2,8 @@
 --
 -- ARGV[1]: the prefix of all keys. ARGV[2]: the worker. ARGV[3]: the exchange in MessagePack: number, entries, reports.
 -- ARGV[4]: limits: gone, kept, tight (seconds), scarce, parts, spend_days, spend_entries. Amounts are decimal texts.
--- Returns the answers in MessagePack; nothing: the exchange was taken before.
+-- Returns the answers in MessagePack; nothing: the exchange was taken before; the error LAYOUT: the keys are those of
+-- another release, and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
 local exchange = cmsgpack.unpack(ARGV[3])
@@ -10,8 +11,15 @@ local gone, kept_for, tight_for, scarce, parts, spend_days, spend_entries = unpa
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local SLACK, MINUTE, DAY = 1e-5, 60, 86400
+local LAYOUT = '1' -- changes with what any key below holds
 local GRANTED, UNCLEAR = -1, -2
 local REQUESTS, TOKENS, STREAMS, SPEND = 0, 1, 2, 3
+
+local layout = redis.call('GET', prefix .. 'layout')
+if layout and layout ~= LAYOUT then return redis.error_reply('LAYOUT ' .. layout) end
+if not layout or #exchange[2] > 0 then -- it lives as long as the spend
+  redis.call('SET', prefix .. 'layout', LAYOUT, 'EX', spend_days * DAY)
+end
 
 local number = exchange[1]
 redis.call('SET', prefix .. 'worker:' .. me, 1, 'PX', math.floor(gone * 1000))

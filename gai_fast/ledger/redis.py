@@ -4,6 +4,7 @@ Owns the keys. All begin with `gai:{limits}:`, so that a cluster has them on one
 
 | key | holds |
 |---|---|
+| `layout` | the version of all that these keys hold; workers of a release that has another one are refused |
 | `worker:<worker>` | a worker lives; gone `limits.ledger_gone` after its last exchange, with all that it keeps |
 | `number:<worker>` | the number of its last exchange |
 | `key:<key>` | a hash, `state`: the rates of a key; `h<worker>`: what a worker keeps, its streams, when it was heard |
@@ -40,6 +41,8 @@ PREFIX: Final = "gai:{limits}:"
 _SCRIPT: Final = files("gai_fast.ledger").joinpath("redis.lua").read_text()
 _AMOUNT: Final = 5
 """The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
+_NOTHING: Final = 0
+"""The number of an exchange that tells nothing, and is answered nothing."""
 _SHORTEST: Final = 0.002
 _LONGEST: Final = 0.02
 """Seconds between two questions about workers that must be heard."""
@@ -68,8 +71,13 @@ class RedisHome(SharedHome):
         )
 
     async def open(self) -> None:
-        """Connects; as `RedisBackend.open`."""
+        """Connects; as `RedisBackend.open`, and where the keys are those of another release."""
         await self._backend.open()
+        try:
+            await self.exchange(_NOTHING, (), ())
+        except StoreError:
+            await self._backend.close()
+            raise
 
     async def close(self) -> None:
         """Gives back what this worker has, and disconnects."""

@@ -77,8 +77,9 @@ _FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
     "EXHAUSTED": ("damaged", "has an entry under one of our keys after which none can be added"),
     "CERTIFICATE": ("refused", "has a certificate that is not trusted"),
     "MAXCLIENTS": ("refused", "has too many clients"),
+    "LAYOUT": ("unsuitable", "has the limits of keys of another release, which this one cannot read"),
 }
-"""By the first word of the server's reply."""
+"""By the first word of the server's reply, or of our own scripts'."""
 _KNOWN_TEXTS: Final = {
     "max number of clients reached": "MAXCLIENTS",
     "invalid password": "WRONGPASS",

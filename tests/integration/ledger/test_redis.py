@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from gai_fast.errors import Error
 from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.settings import KeyLimits, KeySettings
+from gai_fast.stores.backend import StoreError
 from tests.integration.stores.servers import RedisServer
 from tests.waiting import until
 
@@ -39,6 +42,24 @@ async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) 
         assert int(redis_server.command("TTL", name).decode().strip(":\r\n")) > 0, name
     for home in homes:
         await home.close()
+
+
+async def test_limits_of_another_release_are_neither_used_nor_touched(make_server: Callable[..., RedisServer]) -> None:
+    server = make_server()
+    running, starting = RedisHome(server.url), RedisHome(server.url)
+    await running.open()
+    assert server.command("GET", f"{PREFIX}layout") == b"$1\r\n1\r\n"
+    server.command("SET", f"{PREFIX}layout", "2")
+    before = server.command("DBSIZE")
+    for refused in (starting.open(), running.exchange(1, [ENTRY], [])):
+        with pytest.raises(StoreError, match="has the limits of keys of another release") as raised:
+            await refused
+        assert raised.value.fault == "unsuitable"
+    assert server.command("DBSIZE") == before
+    server.command("DEL", f"{PREFIX}layout")
+    assert await running.exchange(1, [ENTRY], []) == []
+    assert server.command("GET", f"{PREFIX}layout") == b"$1\r\n1\r\n"
+    await running.close()
 
 
 async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: RedisServer) -> None:
