@@ -120,6 +120,7 @@ class ChatRoutes:
         chat_id = unquote(name, errors="replace")
         if not found or rest or not _is_id(chat_id):
             raise Error("not_found", "there is no such route", reason="route")
+        incoming.negotiate(None, incoming.format.name)  # what cannot be read is refused, whether a stream runs or not
         response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, self._follow(incoming, response, _key(incoming, chat_id)))
         return None

@@ -162,7 +162,12 @@ class DurableRoutes:
         return self.with_log(incoming, stream_id, answer)
 
     def _whole_answer(self, incoming: Incoming, log: StreamLog, after: int) -> Reply | None:
-        """The answer that is no stream: the state where it is asked for; 204 where the client has seen the end."""
+        """The answer that is no stream: the state where it is asked for; 204 where the client has seen the end.
+
+        Raises:
+            Error: The form that is asked for is none, even if no answer would have it.
+        """
+        incoming.negotiate(None, log.header.format)
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(state_of(log))
         if log.ending is not None and after >= log.last_seq > 0:
@@ -305,11 +310,14 @@ def place_of(incoming: Incoming) -> Place | None:
         incoming: The request.
 
     Raises:
-        InvalidRequest: It is no id of an event.
+        InvalidRequest: One of them is no id of an event.
     """
-    text = incoming.http.headers.get("last-event-id", incoming.query.get("after"))
-    if text is None:
-        return None
+    given = (incoming.http.headers.get("last-event-id"), incoming.query.get("after"))
+    places = [_place(text) for text in given if text is not None]
+    return places[0] if places else None
+
+
+def _place(text: str) -> Place:
     found = EVENT_ID.fullmatch(text) if len(text) <= LIMITS.identifier else None
     if found is None:
         raise _bad_place("it must be the `id:` of an event, <stream id>.<number>")

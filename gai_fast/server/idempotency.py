@@ -40,7 +40,8 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]+")
 _STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 """A string in structured fields (RFC 9651, 3.3.3): that is what the draft of the header asks for."""
 _ESCAPED: Final = re.compile(r"\\(.)")
-_PRINTABLE: Final = re.compile(r"[ -~]+")
+PRINTABLE: Final = re.compile(r"[ -~]+")
+"""The characters of a key, whatever carries it."""
 _OF_ONE_SENDING: Final = ("request_id", "idempotency_key")
 """Members of a native request that say nothing of what is asked for."""
 _TRIES: Final = 3
@@ -89,7 +90,7 @@ def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
     if len(keys) > 1:
         raise _bad_key("both headers are there, and differ")
     key = keys.pop() if keys else member
-    if key is not None and (len(key) > LIMITS.idempotency_key or not _PRINTABLE.fullmatch(key)):
+    if key is not None and (len(key) > LIMITS.idempotency_key or not PRINTABLE.fullmatch(key)):
         raise _bad_key(f"it must have 1 to {LIMITS.idempotency_key} printable ASCII characters")
     return key
 

@@ -62,15 +62,16 @@ class Operation(NamedTuple):
 
 
 _TEXT: Final = {"type": "string"}
+_FULL_TEXT: Final = {"type": "string", "minLength": 1}
 _FORM: Final = (
     Parameter("format", "The format of the answer.", {"enum": [*FORMATS]}),
     Parameter("framing", "The framing of a stream; it wins over `Accept`.", {"enum": ["sse", "ndjson"]}),
     Parameter("envelope", "How much of its envelope each event repeats.", {"enum": ["compact", "full"]}),
 )
-_KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "maxLength": LIMITS.idempotency_key}
+_KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "minLength": 1, "maxLength": LIMITS.idempotency_key}
 _IDEMPOTENCY: Final = Parameter("idempotency-key", "A request with the same key is answered once.", _KEY, "header")
 _CACHE: Final = Parameter(HEADER, "Whether equal requests may share the answer.", {"enum": [*VALUES]}, "header")
-_EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$"}
+_EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$", "minLength": 24, "maxLength": LIMITS.identifier}
 _AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
 _LAST: Final = Parameter("last-event-id", "As `after`; the header counts where there are both.", _EVENT, "header")
 _BY: Final = Parameter("by", "What spend is added up by.", {"enum": ["key", "model", "upstream", "day"]})
@@ -101,7 +102,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         {200: {**_EVENTS, "text/plain": ""}, 204: {}},
         "",
         (
-            Parameter("q", "The question.", _TEXT),
+            Parameter("q", "The question.", _FULL_TEXT, is_required=True),
             Parameter("model", "The model.", _TEXT),
             *_FORM,
             _AFTER,
@@ -114,7 +115,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Starts a durable stream, which is followed later.",
         "Native",
         {202: {JSON: "Started"}},
-        "Request",
+        "StartRequest",
         (*_FORM, _IDEMPOTENCY, _CACHE),
         _OF_STREAMS,
     ),
@@ -263,17 +264,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/version"): Operation("The release, and what it runs on.", "Server", {200: {JSON: "Version"}}, needs=""),
     ("GET", "/probe"): Operation(
-        "A stream of known timing, by which `gai-fast doctor` sees what proxies do to streams.",
+        "A stream of known timing, by which `gai-fast doctor` sees what proxies do to streams. `?idle=SECONDS` is the "
+        "silence before its last event.",
         "Server",
         {200: {STREAM: "Probe"}},
-        "",
-        (
-            Parameter(
-                "idle",
-                "Seconds of silence before the last event.",
-                {"type": "number", "minimum": 0, "maximum": LIMITS.stream_probe_idle, "multipleOf": 0.001},
-            ),
-        ),
         needs="",
     ),
     ("GET", "/openapi.json"): Operation("This document.", "Server", {200: {JSON: ""}, 304: {}}, needs=""),

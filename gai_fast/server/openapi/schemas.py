@@ -18,6 +18,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.request import Request
 from gai_fast.result import Result
 from gai_fast.server.admin.targets import CONDITIONS, Target
+from gai_fast.server.idempotency import PRINTABLE
 
 Schema = dict[str, Any]
 
@@ -42,9 +43,23 @@ def schemas() -> dict[str, Schema]:
     kinds = [Request, Event, Target]
     named, parts = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     assert named == tuple(ref(kind.__name__) for kind in kinds)
+    _complete(parts["Request"], parts["ImagePart"])
     parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
     return {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
+
+
+def _complete(request: Schema, image: Schema) -> None:
+    """Adds the rules that the types cannot express: those that `reading.parse_request` and the idempotency key have."""
+    has_messages = {"required": ["messages"], "properties": {"messages": {"minItems": 1}}}
+    request["anyOf"] = [{"required": ["query"]}, has_messages]
+    request["properties"]["idempotency_key"] = {
+        "type": "string",
+        "pattern": f"^{PRINTABLE.pattern}$",
+        "minLength": 1,
+        "maxLength": LIMITS.idempotency_key,
+    }
+    image["oneOf"] = [{"required": ["url"]}, {"required": ["data"]}]
 
 
 def _record(required: dict[str, Schema], optional: dict[str, Schema] | None = None, *, more: bool = True) -> Schema:
@@ -77,22 +92,29 @@ def _errors() -> dict[str, Schema]:
 
 
 def _dialects() -> dict[str, Schema]:
-    """Requests in other dialects. An upstream of the same dialect gets members that are not known here, too."""
-    shared = {"model": _or_null(_TEXT), "stream": _or_null({"type": "boolean"})}
-    texts = {"anyOf": [_TEXT, {"type": "array"}]}
-    chat = {"type": "string", "minLength": 1, "maxLength": LIMITS.chat_id}
-    lists = {"messages": _list(_OBJECT), "input": texts, "prompt": texts}
+    """Requests in other dialects.
 
-    def request(known: frozenset[str], required: str) -> Schema:
-        members = {name: shared.get(name) or lists.get(name) or {} for name in sorted(known)}
+    An upstream of the same dialect gets the members that are not known here, too, and judges the values of all members
+    but those that the gateway itself reads.
+    """
+    model = {"type": "string", "maxLength": LIMITS.model_name}
+    shared = {"model": _or_null(model), "stream": _or_null({"type": "boolean"})}
+    items = {"type": "array", "minItems": 1}
+    texts = {"anyOf": [_TEXT, items]}
+    chat = {"type": "string", "minLength": 1, "maxLength": LIMITS.chat_id}
+    messages = {**_list(_OBJECT), "minItems": 1}
+
+    def request(known: frozenset[str], required: str, schema: Schema) -> Schema:
+        members = {name: schema if name == required else shared.get(name, {}) for name in sorted(known)}
         return {"type": "object", "required": [required], "properties": members}
 
     return {
-        "ChatCompletionRequest": request(_chat_request.KNOWN, "messages"),
-        "MessagesRequest": request(_messages_request.KNOWN, "messages"),
-        "ResponsesRequest": request(_responses_request.KNOWN, "input"),
-        "CompletionRequest": request(_completions_request.KNOWN, "prompt"),
-        "ChatRequest": _record({"id": chat, "messages": _list(_OBJECT)}, {"trigger": _TEXT, "messageId": _TEXT}),
+        "ChatCompletionRequest": request(_chat_request.KNOWN, "messages", items),
+        "MessagesRequest": request(_messages_request.KNOWN, "messages", items),
+        "ResponsesRequest": request(_responses_request.KNOWN, "input", texts),
+        "CompletionRequest": request(_completions_request.KNOWN, "prompt", texts),
+        "ChatRequest": _record({"id": chat, "messages": messages}, {"trigger": _TEXT, "messageId": _TEXT}),
+        "StartRequest": {"allOf": [ref("Request"), {"type": "object", "properties": {"stream": {"const": True}}}]},
     }
 
 

@@ -144,6 +144,13 @@ async def test_where_nothing_runs_the_answer_is_204(tail: str) -> None:
     assert reply_of(await Fixture().get(tail)).status == 204
 
 
+async def test_a_format_that_there_is_not_is_refused_where_nothing_runs_too() -> None:
+    asked = incoming(http("GET", "/api/v1/chat/c/stream?format=none", client=FakeConnection()), "c/stream")
+    with pytest.raises(Error) as caught:
+        Fixture().routes.follow(asked)
+    assert (caught.value.code, caught.value.reason) == ("unsupported", "format")
+
+
 async def test_a_chat_of_another_caller_is_unknown() -> None:
     on = Fixture()
     await on.post("one")

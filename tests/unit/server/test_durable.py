@@ -80,7 +80,11 @@ def test_a_place_is_a_stream_and_a_number_and_the_header_counts_first() -> None:
 )  # fmt: skip
 def test_anything_else_is_no_place(text: str) -> None:
     quoted = "".join(f"%{byte:02x}" for byte in text.encode())
-    for asked in (ask(last_event_id=text), ask(query=f"after={quoted}")):
+    for asked in (
+        ask(last_event_id=text),
+        ask(query=f"after={quoted}"),
+        ask(query=f"after={quoted}", last_event_id=f"{ID}.17"),
+    ):
         assert refused(place_of, asked) == (400, "last_event_id")
 
 
@@ -149,6 +153,15 @@ async def test_who_has_seen_the_end_gets_nothing_more() -> None:
         assert reply is not None
         assert (reply.status, reply.body) == (204, b"")
     assert stream.routes.follow(ask(last_event_id=f"{ID}.2")) is None
+
+
+@pytest.mark.parametrize("query", ["format=none", "framing=none", "envelope=none"])
+async def test_a_form_that_there_is_not_is_refused_after_the_end_too(query: str) -> None:
+    stream = Fixture()
+    stream.log.end(Ending("finished"))
+    for call in (stream.routes.follow, stream.routes.resume, stream.routes.head):
+        for accept in ("application/json", "*/*"):
+            assert refused(call, ask(query=query, accept=accept, last_event_id=f"{ID}.3"))[0] == 400
 
 
 async def test_the_state_tells_how_far_a_stream_is_and_how_it_ended() -> None:

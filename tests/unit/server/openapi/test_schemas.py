@@ -11,6 +11,8 @@ import pytest
 from gai_fast.errors import CLASSES, Error
 from gai_fast.events import KEYS, TYPES
 from gai_fast.formats import get_format
+from gai_fast.limits import LIMITS
+from gai_fast.reading import parse_request
 from gai_fast.request import Request
 from gai_fast.server.openapi.schemas import ref, schemas
 from tests.unit.formats.every_event import EVERY_EVENT
@@ -28,6 +30,54 @@ def test_a_request_has_the_fields_that_are_read() -> None:
     assert not problems("Request", {"query": "Tell me a story", "tools": [{"name": "f", "parameters": {}}]})
     assert problems("Request", {"query": "Tell me a story", "unknown": 1})
     assert problems("Request", {"query": None})
+
+
+IMAGE = {"type": "image", "url": "https://example.com/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_valid"),
+    [
+        ({"query": ""}, True),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, True),
+        ({"query": "Hi", "messages": []}, True),
+        ({}, False),
+        ({"messages": []}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, False),
+        ({"messages": [{"role": "user", "content": [{**IMAGE, "data": "AA=="}]}]}, False),
+        ({"query": "Hi", "model": "m" * LIMITS.model_name}, True),
+        ({"query": "Hi", "model": "m" * (LIMITS.model_name + 1)}, False),
+    ],
+)
+def test_a_request_is_valid_where_it_is_read(asked: dict[str, Any], is_valid: bool) -> None:
+    assert bool(problems("Request", asked)) is not is_valid
+    try:
+        parse_request(json.dumps(asked).encode())
+    except Error:
+        assert not is_valid
+    else:
+        assert is_valid
+
+
+@pytest.mark.parametrize(
+    ("key", "is_valid"),
+    [
+        ("a b", True),
+        ("k" * LIMITS.idempotency_key, True),
+        ("", False),
+        ("k" * 256, False),
+        ("k\n", False),
+        ("ä", False),
+    ],
+)
+def test_an_idempotency_key_is_valid_where_it_is_read(key: str, is_valid: bool) -> None:
+    assert bool(problems("Request", {"query": "Hi", "idempotency_key": key})) is not is_valid
+
+
+def test_a_stream_that_is_started_is_one() -> None:
+    assert not problems("StartRequest", {"query": "Hi", "stream": True})
+    assert problems("StartRequest", {"query": "Hi", "stream": False})
+    assert problems("StartRequest", {"stream": True})
 
 
 def test_an_event_has_the_keys_and_the_types_that_are_written() -> None:
@@ -58,8 +108,9 @@ def test_every_error_has_its_schema_in_every_format(format: str, schema: str) ->
 
 def test_requests_of_other_dialects_name_what_must_be_there() -> None:
     assert not problems("ChatCompletionRequest", {"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
-    assert not problems("ChatCompletionRequest", {"messages": [], "a_new_member": 1}), "upstreams may know more"
+    assert not problems("ChatCompletionRequest", {"messages": [1], "a_new_member": 1}), "upstreams may know more"
     assert problems("ChatCompletionRequest", {"model": "m"})
+    assert problems("ChatCompletionRequest", {"messages": []})
     assert problems("ResponsesRequest", {"model": 1, "input": "Hi"})
     assert "max_tokens" in ALL["MessagesRequest"]["properties"]
     assert "prompt" in ALL["CompletionRequest"]["properties"]
