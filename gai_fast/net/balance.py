@@ -21,7 +21,8 @@ the targets only. It belongs to one process: each worker balances what it gets.
 6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal of
    its key.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
-   all of it after `limits.slow_start` seconds.
+   all of it after `limits.slow_start` seconds. Under `affinity` there is no slow start: its conversations come back one
+   by one with their next turns, and a turn that it may not have meets a cold cache elsewhere.
 """
 
 from __future__ import annotations
@@ -525,7 +526,8 @@ def _home(ready: Sequence[Target], beginning: str, now: float) -> Target:
     streams = 1 + sum([target.live for target in ready])
     for target in sorted(ready, key=lambda one: one.score(digest), reverse=True):
         share = math.ceil(LIMITS.affinity_load * streams * target.weight / weights)
-        if target.live < max(share, LIMITS.affinity_free) * target.part(now):
+        room = max(share, LIMITS.affinity_free)
+        if target.live < (room * LIMITS.slow_start_share if target.is_failing else room):
             return target
     return min(ready, key=lambda one: one.busyness(now))
 

@@ -501,6 +501,34 @@ def test_conversations_keep_their_target_while_one_comes_and_goes(seed: int) -> 
     assert min(Counter(places).values()) > 0.5 * len(places) / 4
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_conversations_come_back_at_once_so_that_a_short_absence_costs_few_turns(seed: int) -> None:
+    """Ten seconds, of which a target is away for two: a slow start of five would cost more turns than that."""
+    conversations, turns = 60, 20
+    simulation = Simulation("affinity", dict.fromkeys("abcd", 0.1), rate=120, tokens=0.3, seed=seed)
+
+    def before(number: int) -> None:
+        if number == 400:
+            simulation.balancers[0].drain(place("b"))
+        elif number == 640:
+            simulation.balancers[0].restore(place("b"), simulation.now)
+
+    places = simulation.run(conversations * turns, lambda number: f"{seed} {number % conversations}", before)
+    homes = places[:conversations]
+    strays = [number for number, name in enumerate(places) if name != homes[number % conversations]]
+    assert len([number for number in strays if not 400 <= number < 640]) <= 0.02 * len(places)
+
+
+def test_a_target_that_fails_gets_one_conversation_at_a_time() -> None:
+    choices = Choices("affinity", a=1, b=1)
+    home = choices.choose("hello")
+    assert home is not None
+    choices.fail(home, Error("network", "reset"))
+    assert choices.choose("hello") == home
+    choices.begin(home)
+    assert choices.choose("hello") != home
+
+
 def test_the_hash_has_a_key_of_the_operators() -> None:
     """Callers who know the configuration's names cannot compute where conversations meet."""
 
