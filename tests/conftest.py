@@ -16,6 +16,7 @@ import pytest
 
 from gai_fast._impl import MODULES
 from tests.corpus.summary import lines as summary
+from tests.integration.certificates import Authority
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS
@@ -121,6 +122,12 @@ def corpus() -> Path:
     if not (folder / "expected.json").is_file():
         pytest.skip("no recordings: GAI_FAST_CORPUS names their folder")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Certificates; no test changes those that are there."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from gai_fast.cli.mock import Mock
 from gai_fast.limits import LIMITS
-from tests.integration.certificates import Authority
+from tests.integration.gateway import Net
 from tests.waiting import SECONDS
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[Net]:
+    """What a test starts on its own loop; scenarios (`on_both_loops` and its like) are given theirs."""
+    async with AsyncExitStack() as stack:
+        yield Net(stack)
 
 
 @pytest.fixture
@@ -32,8 +40,3 @@ def patient_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "gai_fast.server.serving.LIMITS", dataclasses.replace(LIMITS, closing=SECONDS, parting_frame=SECONDS)
     )
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))

@@ -18,11 +18,6 @@ from tests.wire import chunk
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
 async def begin(
     net: Net, authority: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, **options: Any
 ) -> tuple[Paced, Gateway, Client, Response]:

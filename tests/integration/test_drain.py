@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -20,12 +19,6 @@ from tests.integration.test_cli import PATIENCE, environment
 
 RESTARTS = int(os.environ.get("GAI_FAST_RESTARTS", "3"))
 """Rolling restarts under load."""
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 async def test_a_stream_that_can_end_within_grace_does_and_new_clients_are_answered(net: Net, tmp_path: Path) -> None:

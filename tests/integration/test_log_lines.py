@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +35,6 @@ secret = "file:key"
 name = "m"
 upstream = "up"
 """
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +155,6 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[Prometheus]:
     finally:
         process.terminate()
         await process.wait()
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 async def load(server: Server) -> int:

@@ -12,8 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -245,12 +243,6 @@ async def test_key_updates_are_answered_until_there_are_too_many(net: Net, autho
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 def put(authority: Authority, folder: Path, cert: str, key: str | None = None) -> None:

@@ -23,9 +23,8 @@ PROXY_BUFFER = 64 * 1024
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Certificates, and one of a weak key."""
-    authority = Authority(tmp_path_factory.mktemp("tls"))
+def authority(authority: Authority) -> Authority:
+    """The certificates, and one of a weak key."""
     command = "openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=localhost -keyout weak.key -out weak.pem -addext"
     subprocess.run(
         [*command.split(), "subjectAltName=IP:127.0.0.1"],

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from tests.integration.websocket import upgrade
 from tests.waiting import until, until_answered
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 @pytest.fixture

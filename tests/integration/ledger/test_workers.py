@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this
 SECRET = "sk-limited-0123456789"
 HEADERS = {"authorization": f"Bearer {SECRET}"}
 STREAM = {**QUERY, "model": "m"}
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +123,6 @@ async def test_an_answer_of_another_process_ends_with_its_time(net: Net, monkeyp
     assert result_of(await ask(other)) == "hit"
     monkeypatch.setattr("gai_fast.server.caching.now_ms", lambda: now_ms() + 501_000)
     assert result_of(await ask(third)) == "miss"
-
-
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    async with AsyncExitStack() as stack:
-        yield Net(stack)
 
 
 async def begun(server: Server) -> Response:

@@ -20,11 +20,6 @@ from tests.integration.certificates import Authority
 from tests.key_updates import update_keys
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
 class Pair:
     """A connection whose handshake is over: the records of the client, and the server that the test plays."""
 

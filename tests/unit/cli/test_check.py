@@ -39,13 +39,12 @@ def test_a_wrong_one_is_told_line_by_line(run: Run, folder: Path) -> None:
     assert json.loads(result.output) == {"ok": False, "problems": lines}
 
 
-def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, folder: Path) -> None:
-    Authority(folder)
-    pair = {"tls_cert": "good.pem", "tls_key": "good.key"}
+def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, folder: Path, authority: Authority) -> None:
+    pair = authority.pair("good")
     for change, code, told in (
         ({}, 0, "config OK"),
         ({"tls_cert": "none.pem"}, 2, "none.pem (`tls_cert`) cannot be read: No such file or directory"),
-        ({"tls_key": "good.pem"}, 2, "(`tls_key`)"),
+        ({"tls_key": pair["tls_cert"]}, 2, "(`tls_key`)"),
     ):
         keys = (f'{name} = "{file}"' for name, file in {**pair, **change}.items())
         (folder / "c.toml").write_text("\n".join(["[server]", *keys]))

@@ -534,11 +534,6 @@ class TestTLS:
         assert line == f"gai-fast.toml:4: {problem}"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 # ---- [otel] ----------------------------------------------------------------------------------------------------------
 
 OTEL = '[otel]\nendpoint = "http://collector:4318/"\n'

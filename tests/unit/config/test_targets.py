@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from gai_fast.config import ConfigError
@@ -23,11 +21,6 @@ api_key = ["env:ONE", "env:TWO"]
 
 """
 KEYS = {"ONE": "sk-1", "TWO": "sk-2"}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 def test_a_model_has_targets_in_place_of_an_upstream(folder: Folder) -> None:

@@ -11,7 +11,6 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.net import dialing
 from gai_fast.timers import TimerWheel
-from tests.integration.certificates import Authority
 from tests.unit.fake_loop import FakeLoop, FakeTransport
 
 
@@ -83,9 +82,3 @@ def make_transport() -> type[FakeTransport]:
 def settle() -> Callable[[], Coroutine[Any, Any, None]]:
     """Lets the tasks that can run do so."""
     return _settle
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Certificates of a certificate authority of the tests."""
-    return Authority(tmp_path_factory.mktemp("authority"))

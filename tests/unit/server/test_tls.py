@@ -19,11 +19,6 @@ from tests.integration.certificates import Authority
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
 def certificate(authority: Authority) -> Certificate:
     return Certificate(str(authority.folder / "good.pem"), str(authority.folder / "good.key"))
 

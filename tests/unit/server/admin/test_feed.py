@@ -10,42 +10,14 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.writer import PLAIN, BodyFraming
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import StreamHead
 from gai_fast.settings import StreamSettings
 from tests.unit.server import requests
+from tests.unit.server.admin.pushing import Client
 from tests.waiting import until
 
 STREAM = StreamSettings()
-
-
-class Client:
-    """A client's transport: what it was sent."""
-
-    remote = "192.0.2.1"
-
-    def __init__(self) -> None:
-        self.is_paused = False
-        self.sent = b""
-        self.status = 0
-        self.stream: Any = None
-
-    def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
-        self.stream = stream
-
-    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        return head.to_bytes((), keep_alive=True), PLAIN
-
-    def write(self, data: bytes) -> None:
-        self.sent += data
-
-    def answered(self, status: int) -> None:
-        self.status = status
-
-    def samples(self) -> int:
-        return self.sent.count(b"event: sample\n")
 
 
 class Samples:
@@ -79,8 +51,8 @@ async def test_every_dashboard_gets_each_sample_and_it_is_taken_once() -> None:
     feed, clients = Feed(samples), [Client(), Client()]
     for client in clients:
         feed.add(request(client), STREAM)
-    await until(lambda: all(client.samples() >= 3 for client in clients))
-    assert samples.taken <= clients[0].samples() + 1
+    await until(lambda: all(client.events("sample") >= 3 for client in clients))
+    assert samples.taken <= clients[0].events("sample") + 1
     assert b"content-type: text/event-stream\r\n" in clients[0].sent
     assert b'event: sample\ndata: {"number":1}\n\n' in clients[0].sent
     feed.close()
@@ -91,7 +63,7 @@ async def test_without_a_dashboard_no_sample_is_taken() -> None:
     samples = Samples()
     feed, client = Feed(samples), Client()
     feed.add(request(client), STREAM)
-    await until(lambda: client.samples() > 0)
+    await until(lambda: client.events("sample") > 0)
     client.stream.connection_lost()
     assert not len(feed)
     await asyncio.sleep(4 * LIMITS.sample_interval)
@@ -107,14 +79,14 @@ async def test_nothing_is_kept_for_a_client_that_is_slow() -> None:
     feed, slow, quick = Feed(Samples()), Client(), Client()
     for client in (slow, quick):
         feed.add(request(client), STREAM)
-    await until(lambda: slow.samples() > 0)
+    await until(lambda: slow.events("sample") > 0)
     slow.stream.pause_writing()
-    seen, passed = slow.samples(), quick.samples()
-    await until(lambda: quick.samples() >= passed + 3)
-    assert slow.samples() == seen
+    seen, passed = slow.events("sample"), quick.events("sample")
+    await until(lambda: quick.events("sample") >= passed + 3)
+    assert slow.events("sample") == seen
     slow.stream.resume_writing()
-    await until(lambda: slow.samples() > seen)
-    assert slow.samples() < quick.samples()
+    await until(lambda: slow.events("sample") > seen)
+    assert slow.events("sample") < quick.events("sample")
     feed.close()
 
 
@@ -125,7 +97,7 @@ async def test_a_sample_that_cannot_be_had_is_told_and_the_next_one_follows() ->
     feed.add(request(client), STREAM)
     await until(lambda: b"event: unavailable\n" in client.sent)
     samples.error = None
-    await until(lambda: client.samples() > 0)
+    await until(lambda: client.events("sample") > 0)
     feed.close()
 
 
@@ -138,7 +110,7 @@ async def test_a_bug_ends_the_answers_and_the_next_dashboard_is_tried_again(capl
     assert "cannot be had" in caplog.text
     samples.error = None
     feed.add(request(other), STREAM)
-    await until(lambda: other.samples() > 0)
+    await until(lambda: other.events("sample") > 0)
     feed.close()
 
 
@@ -179,5 +151,5 @@ async def test_a_client_that_was_slow_from_the_start_gets_its_first_sample_later
     client.is_paused = True
     feed.add(request(client), STREAM)
     await asyncio.sleep(4 * LIMITS.sample_interval)
-    assert not client.samples()
+    assert not client.events("sample")
     feed.close()

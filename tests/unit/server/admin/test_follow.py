@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.writer import PLAIN, BodyFraming
 from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.watch import News
-from gai_fast.server.replies import StreamHead
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
 from tests.unit.server import requests
+from tests.unit.server.admin.pushing import Client
 from tests.waiting import until
-
-
-class Client:
-    """A client's transport: what it was sent."""
-
-    remote = "192.0.2.1"
-
-    def __init__(self) -> None:
-        self.is_paused = False
-        self.sent = b""
-        self.status = 0
-        self.stream: Any = None
-
-    def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
-        self.stream = stream
-
-    def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        return head.to_bytes((), keep_alive=True), PLAIN
-
-    def write(self, data: bytes) -> None:
-        self.sent += data
-
-    def answered(self, status: int) -> None:
-        self.status = status
 
 
 class Source:
