@@ -31,7 +31,7 @@ from gai_fast.server.connections import OpenConnections
 from gai_fast.server.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply
-from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, RequestReader
+from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, KnownHeads, RequestReader
 from gai_fast.server.transport import SocketLender, StreamCallbacks
 from gai_fast.timers import Timer, Timers
 
@@ -126,7 +126,9 @@ class LaneConnection:
     def __init__(self, lane: FastLane) -> None:
         self._lane = lane
         self._loop = lane.loop
-        self._reader: RequestReader | None = RequestReader(self, lane.hot, lane.is_welcome, lane.max_body)
+        self._reader: RequestReader | None = RequestReader(
+            self, lane.hot, lane.is_welcome, lane.max_body, lane.known_heads
+        )
         self._remote: str | None = None
         self.transport: asyncio.Transport
         # Of the transport, found once: looking them up again costs each write as much as calling them.
@@ -517,6 +519,7 @@ class FastLane:
         self.client_idle = LIMITS.client_idle
         self.is_draining = False
         self.connections = OpenConnections()
+        self.known_heads = KnownHeads()
 
     def __call__(self) -> LaneConnection:
         return LaneConnection(self)

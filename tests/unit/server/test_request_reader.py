@@ -14,7 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gai_fast.limits import LIMITS
-from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, NEED_DATA, REQUEST, HTTPRequest, RequestReader
+from gai_fast.server.request_reader import (
+    BODY,
+    HAND_OVER,
+    HEAD,
+    NEED_DATA,
+    REQUEST,
+    HTTPRequest,
+    KnownHeads,
+    RequestReader,
+)
 from tests.unit.server import requests
 
 HOT = "/s"
@@ -22,8 +31,10 @@ MAX_BODY = 100
 post = partial(requests.post, target=HOT)
 
 
-def reader(*, welcome: bool = True, max_body: int = MAX_BODY) -> RequestReader:
-    return RequestReader(cast(Any, None), frozenset((HOT,)), lambda request: welcome, max_body)
+def reader(*, welcome: bool = True, max_body: int = MAX_BODY, recent: KnownHeads | None = None) -> RequestReader:
+    return RequestReader(
+        cast(Any, object()), frozenset((HOT,)), lambda request: welcome, max_body, recent or KnownHeads()
+    )
 
 
 def told(request: HTTPRequest) -> tuple[Any, ...]:
@@ -271,9 +282,41 @@ def test_with_a_head_no_body_is_kept() -> None:
     made = reader()
     for _ in range(3):
         read(post(b"body"), [], made)
-    assert made._known is not None
-    assert made._known._request.body == b""
     assert made.size == 0
+    assert not any(b"body" in getattr(made._known, name) for name in ("_before", "_after"))
+
+
+@pytest.mark.parametrize("requests", AGAIN.values(), ids=AGAIN.keys())
+def test_a_new_connection_takes_the_head_of_another_one_as_that_did(requests: list[bytes]) -> None:
+    recent = KnownHeads()
+    for data in requests:
+        assert read(data, [], reader(recent=recent)) == read(data, [])
+
+
+def test_a_new_connection_does_not_parse_the_head_of_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    recent = KnownHeads()
+    one, other = reader(recent=recent), reader(recent=recent)
+    read(post(b"one"), [], one)
+    monkeypatch.setattr("gai_fast.server.request_reader.read_head", None)
+    other.receive_data(post(b"and three"))
+    request = other.next_request()
+    assert isinstance(request, HTTPRequest)
+    assert request.body == b"and three"
+    assert request.transport is other._transport
+    request.headers["x"] = "of this request alone"
+    other.receive_data(post(b"four"))
+    again = other.next_request()
+    assert isinstance(again, HTTPRequest)
+    assert "x" not in again.headers
+
+
+def test_of_recent_heads_few_are_kept_the_newest_first_and_each_once() -> None:
+    recent = KnownHeads()
+    for number in (*range(LIMITS.known_heads + 3), LIMITS.known_heads + 2):
+        # In two reads: a head that is known is parsed, too.
+        read(post(b"body", f"X: {number}"), [30], reader(recent=recent))
+    assert [head._headers["x"] for head in recent.heads] == [str(number) for number in range(6, 2, -1)]
+    assert LIMITS.known_heads == 4
 
 
 # ---- against the general server's parser -----------------------------------------------------------------------------
