@@ -10,6 +10,8 @@ The paths of `_OPERATE` are for those who operate the server:
 2. Without keys they answer requests of this machine alone: the server listens on loopback, the client is on loopback,
    and no proxy that is not believed has passed the request on.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
+
+`_FIGURES` is open. A scraper that sends a key all the same expects that it counts: rule 1 holds for it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from gai_fast.addresses import is_loopback
 from gai_fast.errors import Code, Error
 from gai_fast.ids import request_id
 from gai_fast.limits import LIMITS
-from gai_fast.server.callers import Callers
+from gai_fast.server.callers import Callers, has_key
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.guessing import Guesses
 from gai_fast.server.negotiation import trace_parent
@@ -53,6 +55,7 @@ _NEED_KEY: Final = ("/api", "/v1", "/ws")
 _PAGES: Final = ("/dashboard", "/docs")
 _OPERATE: Final = ("/admin", *_PAGES)
 """These paths, and those below them, are for those who operate the server. All other paths are open."""
+_FIGURES: Final = "/metrics"
 _PASSED_ON: Final = ("x-forwarded-for", "forwarded")
 """The headers of a request that a proxy has passed on."""
 
@@ -195,6 +198,8 @@ class Admission:
             is_basic = headers.get("authorization", "").lower().startswith("basic")
             if (self._callers is None or is_basic) and _is_other_page(headers.get("origin"), headers, admitted.host):
                 raise Error("forbidden", "no page but the server's own may operate it", reason="origin")
+        elif path == _FIGURES and self._callers is not None and has_key(headers):
+            self._check_operator(admitted, self._callers, headers, "" if peer is None else peer.remote)
 
     def _check_operator(self, admitted: Admitted, callers: Callers, headers: dict[str, str], remote: str) -> None:
         """Rule 1 of those who operate the server. The audit log names the key of a request that is refused, too."""

@@ -8,7 +8,7 @@ reveals nothing. What is wrong with a known key (its end, its role) is found aft
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gai_fast.clock import now_ms
@@ -23,6 +23,15 @@ _KEY_HEADERS: Final = ("x-api-key", "api-key")
 _NEVER: Final = float("inf")
 KEY_PROTOCOL: Final = "bearer."
 """The beginning of a subprotocol that carries a key: the `WebSocket` of a browser sends no other header."""
+
+
+def has_key(headers: Mapping[str, str]) -> bool:
+    """Whether a request has a key, right or wrong.
+
+    Args:
+        headers: Of the request, by lower-case name.
+    """
+    return "authorization" in headers or any(name in headers for name in _KEY_HEADERS)
 
 
 class Callers:

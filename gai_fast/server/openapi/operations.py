@@ -48,7 +48,7 @@ class Operation(NamedTuple):
         parameters: Beside those of the path.
         errors: Statuses of errors beside those that every route may answer.
         id: The name of the path's parameter, where it has one.
-        needs: Whose key it needs: any, an admin's, or none.
+        needs: Whose key it needs, or takes: any, an admin's, or none.
     """
 
     summary: str
@@ -257,10 +257,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "The server accepts streams.", "Server", {200: {JSON: "Health"}, 503: {JSON: "NotReady"}}, needs=""
     ),
     ("GET", "/metrics"): Operation(
-        "Figures for Prometheus.",
+        "Figures for Prometheus; a key need not be sent, but must be an admin's.",
         "Server",
         {200: {"text/plain": "", "application/openmetrics-text": ""}},
-        needs="",
+        needs="admin",
     ),
     ("GET", "/version"): Operation("The release, and what it runs on.", "Server", {200: {JSON: "Version"}}, needs=""),
     ("GET", "/probe"): Operation(

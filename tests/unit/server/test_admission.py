@@ -315,6 +315,21 @@ def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> N
     assert ask(x_api_key=ROOT, origin="https://other.example") == (200, None)
 
 
+def test_the_figures_need_no_key_and_take_an_admins_alone() -> None:
+    """A scraper whose key does not count must learn of it."""
+
+    def ask(**headers: str) -> tuple[int, str | None]:
+        return verdict(admit("/metrics", keys=(*KEYS, ADMIN, ENDED), **headers))
+
+    assert ask() == (200, None)
+    assert ask(x_api_key=ROOT) == ask(authorization=f"Bearer {ROOT}") == (200, None)
+    assert ask(authorization=f"Basic {b64encode(f'prometheus:{ROOT}'.encode()).decode()}") == (200, None)
+    assert ask(api_key=KEY) == (403, "role")
+    assert ask(authorization="Bearer sk-nobody-0123456789") == ask(authorization="Basic eDp5") == (401, "key")
+    assert ask(x_api_key="sk-ended-0123456789") == (401, "expired")
+    assert verdict(admit("/metrics", authorization="Bearer sk-nobody-0123456789")) == (200, None), "there are no keys"
+
+
 def test_an_admin_is_a_caller_too() -> None:
     admitted = admit("/v1/models", keys=(ADMIN,), x_api_key=ROOT)
     assert (verdict(admitted), admitted.key) == ((200, None), ADMIN)
@@ -395,7 +410,7 @@ def test_a_server_that_other_machines_reach_is_operated_with_a_key_only() -> Non
     assert "add one with role" in str(admitted.error)
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/docsx", "/administrator", "//admin", "/a/admin", "*"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/docsx", "/administrator", "//admin", "/a/admin", "*"])
 def test_other_paths_are_open(path: str) -> None:
     assert not is_for_operators(path)
     for headers in ({}, {"x_api_key": KEY}, {"x_api_key": "sk-wrong-0123456789"}, {"authorization": "Basic YTpi"}):
@@ -419,7 +434,8 @@ def test_wrong_keys_are_counted_by_the_clients_address() -> None:
         assert ask(address, "sk-wrong-0123456789") == ask(address, "sk-wrong-0123456789", "/admin") == 429
     assert ask("192.0.2.1", KEY) == 429
     assert ask("192.0.2.2", KEY) == ask("192.0.2.3", KEY) == 200
-    assert ask("192.0.2.1", "sk-wrong-0123456789", "/metrics") == 200
+    assert ask("192.0.2.1", "sk-wrong-0123456789", "/metrics") == 429
+    assert ask("192.0.2.1", "sk-wrong-0123456789", "/healthz") == 200
     # A client that is no proxy is not believed.
     for number in range(LIMITS.wrong_keys):
         assert ask(f"198.51.100.{number}", "sk-wrong-0123456789", remote="192.0.2.9") == 401
