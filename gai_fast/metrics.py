@@ -51,6 +51,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
         upstream: The configured upstream that answered.
         model: The model that the client asked for.
         answered_by: The model as the provider reports it.
+        response_id: The provider's own id of the answer.
         endpoint: The route.
         transport: `sse`, `ndjson`, `ws`, `json` or `library`.
         stream_id: The stream's id.
@@ -86,6 +87,7 @@ class StreamMetrics(Struct, frozen=True, kw_only=True):  # one for each stream: 
     upstream: str = ""
     model: str = ""
     answered_by: str = ""
+    response_id: str = ""
     endpoint: str = ""
     transport: str = ""
     stream_id: str = ""

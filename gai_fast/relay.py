@@ -358,6 +358,11 @@ class Relay:
         return self._adapter.api.dialect
 
     @property
+    def response_id(self) -> str:
+        """The provider's own id of the attempt's answer; empty: it has told none."""
+        return self._adapter.identifier
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the attempt's response, lower-case names; none before they have come."""
         return self._body.headers

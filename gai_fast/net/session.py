@@ -547,6 +547,7 @@ class Session:
             upstream=self._answering,
             model=self._model,
             answered_by=end.get("model", ""),
+            response_id=relay.response_id,
             endpoint=spec.endpoint,
             transport=spec.transport,
             stream_id=self.stream_id,

@@ -51,9 +51,14 @@ _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Attributes of a request, and the members that hold them, in any dialect."""
 _STOPS: Final = ("stop", "stop_sequences")
+_OUTPUTS: Final[Mapping[str, str]] = {
+    "text": "text", "json": "json", "json_object": "json", "json_schema": "json", "audio": "speech", "image": "image",
+}  # fmt: skip
+"""Values of `gen_ai.output.type`, by the kind that a request asks for."""
 _CONTENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "gen_ai.input.messages": ("messages", "input", "contents", "prompt"),
     "gen_ai.system_instructions": ("system", "instructions", "systemInstruction"),
+    "gen_ai.tool.definitions": ("tools",),
 }
 _USAGE: Final[Mapping[str, str]] = {
     "input_tokens": "gen_ai.usage.input_tokens",
@@ -389,6 +394,8 @@ class Trace:
             error = error or metrics.code or (_LEFT if metrics.outcome == "disconnected" else None)
             if metrics.transport != "json":
                 given["gen_ai.request.stream"] = True
+            if metrics.response_id:
+                given["gen_ai.response.id"] = metrics.response_id
             if metrics.answered_by:
                 given["gen_ai.response.model"] = metrics.answered_by
             if metrics.finish_reason is not None:
@@ -477,7 +484,7 @@ _targets: Final[dict[Target, _Known]] = {}
 
 
 def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:
-    """The parameters of a request that are numbers or stop sequences."""
+    """The parameters of a request: numbers, stop sequences, the kind of its output, and the conversation it is of."""
     given: dict[str, Value] = {}
     if isinstance(request, Request):
         for name, members in _NUMBERS.items():
@@ -485,6 +492,7 @@ def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:
             if value is not UNSET:
                 given[name] = value
         stops: Any = request.stop
+        asked: str = "" if request.response_format is UNSET else request.response_format.type
     else:
         for name, members in _NUMBERS.items():
             for member in members:
@@ -492,6 +500,12 @@ def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     given[name] = value
         stops = next((request[name] for name in _STOPS if name in request), ())
+        asked = _asked_output(request)
+        conversation_id = _member(request.get("conversation"), "id")
+        if conversation_id:
+            given["gen_ai.conversation.id"] = conversation_id
+    if asked in _OUTPUTS:
+        given["gen_ai.output.type"] = _OUTPUTS[asked]
     if isinstance(stops, str):
         stops = [stops]
     if isinstance(stops, list) and stops and all(isinstance(each, str) for each in stops):
@@ -499,13 +513,32 @@ def _parameters(request: Request | dict[str, Any]) -> dict[str, Value]:
     return given
 
 
+def _asked_output(body: dict[str, Any]) -> str:
+    """The kind of output that a body asks for, in the dialects that have a word for it; empty: none."""
+    kinds = body.get("modalities")
+    if isinstance(kinds, list) and "audio" in kinds:
+        return "audio"
+    text = body.get("text")  # of a Responses request
+    form = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
+    return _member(form, "type")
+
+
+def _member(value: Any, name: str) -> str:
+    """The text of a member, or the value itself where that is a text; empty for any other."""
+    found = value.get(name) if isinstance(value, dict) else value
+    return found if isinstance(found, str) else ""
+
+
 def _contents(request: Request | dict[str, Any]) -> dict[str, Value]:
-    """The prompt, as JSON: messages of a native request, or the members of a body in an upstream's own dialect."""
+    """The prompt and the tools, as JSON: of a native request, or members of a body in an upstream's own dialect."""
     if isinstance(request, Request):
         messages = [
             {"role": each.__struct_config__.tag, "parts": _parts(each.content)} for each in conversation(request)
         ]
-        return {"gen_ai.input.messages": msgspec.json.encode(messages).decode()}
+        native: dict[str, Value] = {"gen_ai.input.messages": msgspec.json.encode(messages).decode()}
+        if request.tools:
+            native["gen_ai.tool.definitions"] = msgspec.json.encode(request.tools).decode()
+        return native
     contents: dict[str, Value] = {}
     for name, members in _CONTENTS.items():
         member = next((each for each in members if each in request), None)

@@ -361,6 +361,8 @@ class Adapter(ABC):
         self.named = False
         """Whether the provider has named the model; the first name holds."""
         self.started = False
+        self.identifier = ""
+        """The provider's own id of the answer, as `start` tells it."""
         self.usage: dict[str, Any] | None = None
         self.own_cost: Amount | None = None
         """The provider's own figure of the cost so far, in US dollars."""
@@ -465,6 +467,7 @@ class Adapter(ABC):
         if self.model:
             event["model"] = self.model
         if identifier:
+            self.identifier = identifier
             event["provider_metadata"] = {"id": identifier}
         return [event]
 

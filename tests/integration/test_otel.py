@@ -73,6 +73,7 @@ async def test_a_request_has_a_server_span_and_each_attempt_a_client_span(net: N
     assert {name: about[name] for name in wanted} == wanted
     assert about["gen_ai.usage.output_tokens"] > 0
     assert about["gen_ai.response.time_to_first_chunk"] > 0
+    assert about["gen_ai.response.id"] == "c1"
     assert not any("messages" in name for name in about), "no prompt"
     assert receiver.resources[0]["service.name"] == "gai-fast"
 

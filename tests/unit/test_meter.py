@@ -110,6 +110,7 @@ def test_all_that_is_told_of_a_stream_is_measured_or_handed_in() -> None:
     assert measured == StreamMetrics(duration=1.0)
     told = {"outcome": "failed", "code": "c", "events": 1, "finish_reason": "stop", "usage": {"total_tokens": 1}}
     told |= {name: name for name in ("provider", "upstream", "model", "answered_by", "endpoint", "transport")}
+    told |= {"response_id": "resp"}
     told |= {"stream_id": "s", "request_id": "r", "trace_id": "t", "retries": 2, "fallbacks": 3}
     assert StreamMeter(0.0).end(1.0, **told) == StreamMetrics(duration=1.0, **told)
 

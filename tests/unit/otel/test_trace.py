@@ -15,7 +15,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.trace import Answered, Target, Trace
-from gai_fast.request import Request, TextPart, UserMessage
+from gai_fast.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from tests.otlp import read
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -146,12 +146,18 @@ def test_the_end_of_a_stream_is_in_the_span_of_its_last_attempt(recorder: FakeRe
     usage = {"input_tokens": 3, "output_tokens": 10**400, "reasoning_tokens": 1, "source": "provider"}
     trace.stream_ended(
         StreamMetrics(
-            duration=1.0, outcome="failed", code="network", usage=usage, answered_by="gpt-1", finish_reason="length"
+            duration=1.0,
+            outcome="failed",
+            code="network",
+            usage=usage,
+            answered_by="gpt-1",
+            finish_reason="length",
+            response_id="chatcmpl-1",
         )
     )
     (span,) = recorder.spans
     about = read(span.attributes)
-    assert about["gen_ai.response.model"] == "gpt-1"
+    assert (about["gen_ai.response.id"], about["gen_ai.response.model"]) == ("chatcmpl-1", "gpt-1")
     assert about["gen_ai.response.finish_reasons"] == ["length"]
     assert (about["gen_ai.usage.input_tokens"], about["gen_ai.usage.reasoning.output_tokens"]) == (3, 1)
     assert (about["server.address"], about["server.port"]) == ("api.example", 443)
@@ -236,6 +242,49 @@ def test_the_parameters_of_a_request_are_attributes(recorder: FakeRecorder, requ
     about = read(recorder.spans[0].attributes)
     found = {name.removeprefix("gen_ai.request."): value for name, value in about.items() if "gen_ai.request." in name}
     assert found == {"model": "gpt", **wanted}
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (Request(query="q", response_format=ResponseFormat(type="json")), "json"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "json"),
+        ({"text": {"format": {"type": "text"}}}, "text"),
+        ({"modalities": ["text", "audio"], "audio": {}}, "speech"),
+        *[(body, None) for body in ({}, {"text": "x"}, {"text": {}}, {"response_format": 7}, {"modalities": 1})],
+        ({"response_format": {"type": ["json"]}}, None),
+        ({"response_format": {"type": "a made up one"}}, None),
+    ],
+)  # fmt: skip
+def test_the_kind_of_output_is_an_attribute_where_it_is_asked_for(
+    recorder: FakeRecorder, request_: Any, wanted: str | None
+) -> None:
+    trace = traced(recorder)
+    send(trace, TARGET, request_)
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    assert read(recorder.spans[0].attributes).get("gen_ai.output.type") == wanted
+
+
+@pytest.mark.parametrize(
+    ("conversation", "wanted"), [("conv_1", "conv_1"), ({"id": "conv_2"}, "conv_2"), ({"id": 3}, None), ([], None)]
+)
+def test_the_conversation_of_a_request_is_an_attribute(
+    recorder: FakeRecorder, conversation: Any, wanted: str | None
+) -> None:
+    trace = traced(recorder)
+    send(trace, TARGET, {"conversation": conversation})
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    assert read(recorder.spans[0].attributes).get("gen_ai.conversation.id") == wanted
+
+
+def test_tools_are_attributes_where_prompts_are(recorder: FakeRecorder) -> None:
+    native = Request(query="q", tools=[Tool(name="clock")])
+    for request in (native, {"messages": [], "tools": [{"type": "function"}]}):
+        trace = traced(recorder, with_content=True)
+        send(trace, TARGET, request)
+        trace.stream_ended(StreamMetrics(duration=1.0))
+    first, second = (read(span.attributes)["gen_ai.tool.definitions"] for span in recorder.spans)
+    assert ('"clock"' in first, second) == (True, '[{"type":"function"}]')
 
 
 def test_prompts_are_attributes_where_that_is_asked_for(recorder: FakeRecorder) -> None:
