@@ -64,10 +64,15 @@ def amount_of(figure: Any, most: int = LIMITS.charge) -> Amount | None:
         return None
 
 
+def units(amount: Amount) -> float:
+    """Returns an amount as the nearest number of units, for JSON and metrics."""
+    return amount / UNIT
+
+
 def written(amount: Amount) -> str:
     """Returns an amount as a decimal number of units: all digits, no exponent."""
-    units, rest = divmod(amount, UNIT)
-    return f"{units}.{rest:012d}".rstrip("0").rstrip(".")
+    whole, rest = divmod(amount, UNIT)
+    return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
 
 
 def cost_member(amount: Amount, currency: str) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def cost_member(amount: Amount, currency: str) -> dict[str, Any]:
         amount: The cost.
         currency: Its currency.
     """
-    return {"amount": amount / UNIT, "currency": currency}
+    return {"amount": units(amount), "currency": currency}
 
 
 def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gai_fast._impl import encode_json
 from gai_fast.metrics import StreamMetrics
-from gai_fast.money import UNIT
+from gai_fast.money import units
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.log_format import Entry
 from gai_fast.server.metrics import log_fields
@@ -141,7 +141,7 @@ def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "in_tokens": usage.get("input_tokens"),
         "out_tokens": usage.get("output_tokens"),
         "usage_source": usage.get("source"),
-        "cost": None if metrics.cost is None else metrics.cost / UNIT,
+        "cost": None if metrics.cost is None else units(metrics.cost),
         "currency": metrics.currency or None,
         "bytes": metrics.bytes_out,
         "retries": metrics.retries,

@@ -17,7 +17,7 @@ from gai_fast._impl import IMPLEMENTATION, MODULES, encode_json
 from gai_fast._version import __version__
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
-from gai_fast.money import UNIT, Amount
+from gai_fast.money import Amount, units
 from gai_fast.net.engine import Engine
 from gai_fast.server import log_queue
 from gai_fast.server.counts import CostLabels, Histogram, ModelCounts, RequestLabels, StreamCounts
@@ -205,7 +205,7 @@ def _request_rows(requests: Iterable[tuple[RequestLabels, int]]) -> Iterator[_Ro
 
 def _cost_rows(costs: Iterable[tuple[CostLabels, Amount]]) -> Iterator[_Row]:
     for labels, amount in costs:
-        yield labels, amount / UNIT
+        yield labels, units(amount)
 
 
 def _histogram_rows(models: _Models, attribute: str) -> Iterator[_Row]:

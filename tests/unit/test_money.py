@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import LIMITS
-from gai_fast.money import UNIT, Bill, Charge, amount_of, cost_member, cost_of, is_absurd, written
+from gai_fast.money import UNIT, Bill, Charge, amount_of, cost_member, cost_of, is_absurd, units, written
 from gai_fast.settings import Price, PriceSettings, Settings
 
 MICRO = UNIT // 10**6
@@ -105,6 +105,10 @@ def test_a_figure_of_a_provider_is_an_exact_amount_or_none(figure: Any, amount: 
 def test_an_amount_is_written_with_all_digits(amount: int, text: str) -> None:
     assert written(amount) == text
     assert cost_member(amount, "EUR") == {"amount": float(text), "currency": "EUR"}
+
+
+def test_an_amount_in_units_is_the_nearest_number() -> None:
+    assert (units(0), units(UNIT // 2), units(66 * UNIT // 10**4)) == (0.0, 0.5, 0.0066)
 
 
 def test_a_bill_is_of_all_attempts_and_names_the_upstream_of_each() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from gai_fast.errors import Error
 from gai_fast.ledger import Period
-from gai_fast.money import UNIT, Amount
+from gai_fast.money import Amount, units
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
@@ -291,8 +291,8 @@ def _key(key: KeySettings, period: Period, spent: Amount) -> dict[str, Any]:
             "requests_per_minute": limits.requests_per_minute,
             "tokens_per_minute": limits.tokens_per_minute,
             "streams": limits.streams,
-            "spend": None if spend is None else {"amount": spend.amount / UNIT, "period": spend.period},
+            "spend": None if spend is None else {"amount": units(spend.amount), "period": spend.period},
         },
-        "spent": spent / UNIT,
+        "spent": units(spent),
         "spent_period": period,
     }

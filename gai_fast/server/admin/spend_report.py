@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast, get_args
 
 from gai_fast.errors import Error
 from gai_fast.ledger import By, Ledger, SpendRow
-from gai_fast.money import UNIT, written
+from gai_fast.money import units, written
 
 _BYS: Final[tuple[str, ...]] = get_args(By)
 
@@ -72,7 +72,7 @@ async def spend_report(ledger: Ledger, query: SpendQuery, prices_date: str | Non
     """
     rows = await ledger.spend(query.by, query.since, query.until)
     data = [
-        {query.by: row.value, "amount": row.amount / UNIT, "currency": row.currency, "requests": row.requests}
+        {query.by: row.value, "amount": units(row.amount), "currency": row.currency, "requests": row.requests}
         for row in rows
     ]
     return {"data": data, "prices_date": prices_date}

@@ -13,7 +13,7 @@ from typing import Any
 from gai_fast.ledger import By, Ledger
 from gai_fast.ledger.ledger import date_of
 from gai_fast.limits import LIMITS
-from gai_fast.money import UNIT
+from gai_fast.money import units
 from gai_fast.stores.backend import StoreError
 
 
@@ -53,6 +53,6 @@ class Today:
     async def _rows(self, by: By, day: str) -> list[dict[str, Any]]:
         rows = sorted(await self._ledger.spend(by, day, day), key=lambda row: -row.amount)[: LIMITS.spend_sampled]
         return [
-            {by: row.value, "amount": row.amount / UNIT, "currency": row.currency, "requests": row.requests}
+            {by: row.value, "amount": units(row.amount), "currency": row.currency, "requests": row.requests}
             for row in rows
         ]
