@@ -76,6 +76,14 @@ class AttemptRunner(Protocol):
             The model with the target's upstream and id; `None`: no target is ready.
         """
 
+    def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+        """Returns a model with the target for a request, ready or not; one without targets as it is.
+
+        Args:
+            model: The model.
+            request: As for `StreamSpec`.
+        """
+
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
 
@@ -690,8 +698,7 @@ class Attempts:
             if model is None or model.name in self._tried:
                 continue
             self._tried.append(model.name)
-            if model.targets:
-                model = self._runner.place(model, self.spec.request, ()) or model
+            model = self._runner.placed(model, self.spec.request)
             self._note_model(model)
             try:
                 # The client's options of the stream hold whichever model answers.

@@ -55,6 +55,16 @@ def place_of(model: ModelSettings) -> Place:
     return model.upstream.name, model.id
 
 
+def places_of(model: ModelSettings) -> list[Place]:
+    """Returns the places of a model's targets; of a model without targets, its own."""
+    return [(each.upstream.name, each.id) for each in model.targets] or [place_of(model)]
+
+
+def as_target(model: ModelSettings) -> ModelSettings:
+    """Returns a model without targets as one whose only target is its upstream, so that this can be taken out."""
+    return replace(model, targets=(TargetSettings(model.upstream, model.id),))
+
+
 def cooling_seconds(error: Error) -> float:
     """Returns the seconds for which a failure keeps requests from a target, or from a key; 0: none."""
     if error.code == "unauthorized":
@@ -417,6 +427,11 @@ class Balancer:
         if target is not None:
             target.is_drained = True
         return target is not None
+
+    def is_drained(self, place: Place) -> bool:
+        """Returns whether a target is there, and taken out."""
+        target = self.targets.get(place)
+        return target is not None and target.is_drained
 
     def restore(self, place: Place, now: float) -> bool:
         """Takes a target back in. Returns whether there is such a target."""

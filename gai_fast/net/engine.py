@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.net.answers import Answers
 from gai_fast.net.attempts import Translate
-from gai_fast.net.balance import Balancer, Place, TargetCondition, Visit, place_of
+from gai_fast.net.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
 from gai_fast.net.key_ring import KeyRing
@@ -127,6 +128,7 @@ class Engine:
         self._key_rings: dict[str, KeyRing] = {}
         self._chance = Random()  # spreads requests
         self._balancers = {name: Balancer(each, self._chance) for name, each in settings.models.items() if each.targets}
+        self._alone: dict[str, ModelSettings] = {}  # models without targets that are taken out, as `as_target` has them
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self._publications: dict[str, Publication] = {}
         self.followers: set[Follower] = set()
@@ -220,7 +222,7 @@ class Engine:
             decides what happens then.
         """
         if not model.targets:
-            return model
+            return self._alone.get(model.name, model) if self._alone else model
         placed = self.place(model, request, ())
         if placed is None and model.name in self._balancers:
             placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
@@ -243,23 +245,48 @@ class Engine:
         return 0.0 if target is None else target.wait(now, self._breaker_wait(model.upstream))
 
     def targets(self) -> list[tuple[str, Place, TargetCondition, int]]:
-        """Returns every target: its model, its upstream and id, its condition, and its live streams."""
+        """Returns every target: its model, its upstream and id, its condition, and its live streams.
+
+        A model without targets has one all the same, its upstream.
+        """
         now = self._loop.time()
-        return [
-            (name, place, target.condition(now, self._breaker_wait(target.model.upstream)), target.live)
-            for name, balancer in self._balancers.items()
-            for place, target in balancer.targets.items()
-        ]
+        live = Counter((each.spec.model.name, place_of(each.spec.model)) for each in self.streams.values())
+        found: list[tuple[str, Place, TargetCondition, int]] = []
+        for name, model in self.settings.models.items():
+            wait = self._breaker_wait(model.upstream)
+            if name in self._alone:
+                streams = live[name, place_of(model)]
+                found.append((name, place_of(model), "draining" if streams else "drained", streams))
+            elif not model.targets:
+                found.append((name, place_of(model), "open" if wait > 0 else "ready", live[name, place_of(model)]))
+            else:
+                found += [
+                    (name, place, target.condition(now, self._breaker_wait(target.model.upstream)), target.live)
+                    for place, target in self._balancers[name].targets.items()
+                ]
+        return found
 
     def drain_target(self, model: str, upstream: str, identifier: str) -> bool:
         """Takes a target out: its streams go on, and no other begins; returns whether there is such a target."""
+        place = (upstream, identifier)
+        alone = self.settings.models.get(model)
+        if model not in self._balancers and alone is not None and place_of(alone) == place:
+            self._alone[model] = as_target(alone)
+            self._balancers[model] = Balancer(self._alone[model], self._chance)
         balancer = self._balancers.get(model)
-        return balancer is not None and balancer.drain((upstream, identifier))
+        return balancer is not None and balancer.drain(place)
 
     def restore_target(self, model: str, upstream: str, identifier: str) -> bool:
         """Takes a target back in; returns whether there is such a target."""
+        place = (upstream, identifier)
+        configured = self.settings.models.get(model)
+        if configured is not None and not configured.targets:
+            is_there = place_of(configured) == place
+            if is_there and model in self._alone:
+                del self._alone[model], self._balancers[model]
+            return is_there
         balancer = self._balancers.get(model)
-        return balancer is not None and balancer.restore((upstream, identifier), self._loop.time())
+        return balancer is not None and balancer.restore(place, self._loop.time())
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
         """Returns the keys of an upstream that has several."""
@@ -316,11 +343,15 @@ class Engine:
     def _use_targets(self, settings: Settings) -> None:
         now = self._loop.time()
         balancers: dict[str, Balancer] = {}
-        for name, model in settings.models.items():
+        alone: dict[str, ModelSettings] = {}
+        for name, configured in settings.models.items():
+            model, former = configured, self._balancers.get(name)
+            if not model.targets and former is not None and former.is_drained(place_of(model)):
+                model = alone[name] = as_target(model)
             if model.targets:
-                balancer = balancers[name] = self._balancers.get(name) or Balancer(model, self._chance)
+                balancer = balancers[name] = former or Balancer(model, self._chance)
                 balancer.use(model, now)
-        self._balancers = balancers
+        self._balancers, self._alone = balancers, alone
 
     def _replace_telemetry(self, settings: Settings) -> None:
         former, self.telemetry = self.telemetry, _telemetry(settings)

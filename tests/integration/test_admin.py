@@ -251,9 +251,9 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_takes_anothers
 
             async def asked() -> set[str]:
                 rows = [(await server.ask("GET", "/admin/v1/targets")).json for _ in range(2)]
-                assert (
-                    rows[0] == rows[1] == [{**target, "upstream": "up", "state": "ready", "streams": 0}, drained.json]
-                )
+                row = {**target, "upstream": "up", "state": "ready", "streams": 0}
+                assert [each for each in rows[0] if each["model"] == "spread"] == [row, drained.json]
+                assert rows[0] == rows[1]
                 answers = [await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES}) for _ in range(8)]
                 return {str(answer.status) for answer in answers}
 
@@ -271,6 +271,49 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_takes_anothers
             assert (await server.ask("POST", "/admin/v1/targets/restore", target)).status == 200
             unknown = await server.ask("POST", "/admin/v1/targets/drain", {**target, "id": "none"})
             assert unknown.status == 404
+
+
+BACKED = """fallback = ["backup"]
+[[upstream]]
+name = "other"
+provider = "openai-compatible"
+base_url = "URL/v1"
+[[model]]
+name = "backup"
+upstream = "other"
+"""
+
+
+async def test_the_one_upstream_of_a_model_is_taken_out_and_its_fallback_answers(
+    server_net: Net, tmp_path: Path
+) -> None:
+    async with Mock(deltas=5, rate=0) as mock, Mock(deltas=5, rate=0) as other:
+        configure(tmp_path, mock, more=BACKED.replace("URL", other.url))
+        async with serving(server_net, tmp_path, "--workers", "2") as server:
+            target, backup = (
+                {"model": name, "upstream": up, "id": name} for name, up in (("m", "up"), ("backup", "other"))
+            )
+
+            async def states() -> dict[str, str]:
+                rows = (await server.ask("GET", "/admin/v1/targets")).json
+                assert all(row["streams"] == 0 for row in rows)
+                return {row["model"]: row["state"] for row in rows}
+
+            async def asked() -> set[int]:
+                body = {"model": "m", "messages": MESSAGES}
+                return {(await server.ask("POST", CHAT, body)).status for _ in range(4)}
+
+            assert await states() == {"m": "ready", "backup": "ready", "demo": "ready"}
+            assert (await server.ask("POST", "/admin/v1/targets/drain", target)).json["state"] == "drained"
+            assert await asked() == {200}
+            assert (len(mock.requests), len(other.requests)) == (0, 4)
+            assert (await server.ask("POST", "/admin/v1/targets/drain", backup)).status == 200
+            assert await asked() == {503}
+            assert (await server.ask("POST", "/admin/v1/reload")).status == 200
+            assert await states() == {"m": "drained", "backup": "drained", "demo": "ready"}
+            assert (await server.ask("POST", "/admin/v1/targets/restore", target)).json["state"] == "ready"
+            assert await asked() == {200}
+            assert (len(mock.requests), len(other.requests)) == (4, 4)
 
 
 async def test_every_worker_shows_cancels_and_reloads_for_all(server_net: Net, tmp_path: Path) -> None:

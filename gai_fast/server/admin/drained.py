@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gai_fast.net.balance import places_of
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.targets import Target, set_drained
 from gai_fast.settings import Settings
@@ -49,9 +50,7 @@ class DrainedHome:
         Args:
             settings: The new configuration.
         """
-        self._targets &= {
-            (name, each.upstream.name, each.id) for name, model in settings.models.items() for each in model.targets
-        }
+        self._targets &= {(name, *place) for name, model in settings.models.items() for place in places_of(model)}
 
 
 class Drained:

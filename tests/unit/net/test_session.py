@@ -63,6 +63,9 @@ class FakeRunner:
     def place(self, model: ModelSettings, request: Any, without: Container[Place]) -> ModelSettings | None:
         return self.balancer.choose("", self.timers.now, self.breaker_wait, without)
 
+    def placed(self, model: ModelSettings, request: Any) -> ModelSettings:
+        return (self.place(model, request, ()) or model) if model.targets else model
+
     def visit(self, model: ModelSettings, now: float) -> Visit | None:
         return self.balancer.begin(model, now)
 

@@ -37,6 +37,14 @@ def test_each_change_has_a_higher_number() -> None:
     assert home.answer([]) == [3, [EAST]]
 
 
+def test_the_upstream_of_a_model_without_targets_stays_on_the_list() -> None:
+    home = DrainedHome()
+    home.answer(["one", "east", "gpt", True])
+    home.answer(["one", "east", "other", True])
+    home.use(Settings(upstreams=UPSTREAMS, models={"one": ModelSettings("one", UPSTREAMS["east"], "gpt")}))
+    assert home.answer([]) == [2, [("one", "east", "gpt")]]
+
+
 def test_a_target_that_a_reload_removes_is_on_the_list_no_longer() -> None:
     home = DrainedHome()
     for target in (WEST, ("m", "north", "gpt"), ("n", "west", "gpt")):

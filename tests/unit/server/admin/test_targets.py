@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 from collections.abc import AsyncIterator
 from typing import get_args
 
@@ -46,6 +48,38 @@ async def test_an_unknown_target_is_none(engine: Engine) -> None:
         Target(model="m", upstream="west", id="other"),
     ):
         assert not set_drained(engine, target, is_drained=True)
+
+
+async def test_the_upstream_of_a_model_without_targets_is_its_target() -> None:
+    alone = ModelSettings("one", UPSTREAMS["east"], "gpt")
+    models = {"one": alone, "m": MODEL}
+    engine = Engine(Settings(upstreams=UPSTREAMS, models=models), asyncio.get_running_loop())
+    east = Target(model="one", upstream="east", id="gpt")
+
+    def state() -> object:
+        return all_targets(engine)[0]["state"]
+
+    assert all_targets(engine) == [{**row("east", "ready"), "model": "one"}, row("east", "ready"), row("west", "ready")]
+    assert engine.placed(alone, {}) is alone
+    for unknown in (Target(model="one", upstream="west", id="gpt"), Target(model="one", upstream="east", id="x")):
+        assert not set_drained(engine, unknown, is_drained=True)
+        assert not set_drained(engine, unknown, is_drained=False)
+    assert set_drained(engine, east, is_drained=True)
+    assert set_drained(engine, east, is_drained=True)
+    assert state() == "drained"
+    assert engine.target_wait(engine.placed(alone, {}), any_target=True) == math.inf
+    assert engine.placed(MODEL, {}).targets == TARGETS
+    engine.use(Settings(upstreams=UPSTREAMS, models=models))
+    assert state() == "drained", "a reload keeps it out"
+    engine.use(Settings(upstreams=UPSTREAMS, models={"one": dataclasses.replace(alone, id="new")}))
+    assert state() == "ready", "this is another one"
+    engine.use(Settings(upstreams=UPSTREAMS, models=models))
+    assert set_drained(engine, east, is_drained=True)
+    assert set_drained(engine, east, is_drained=False)
+    assert set_drained(engine, east, is_drained=False)
+    assert state() == "ready"
+    assert engine.placed(alone, {}) is alone
+    await engine.close()
 
 
 def test_of_several_workers_streams_are_added_and_the_worst_condition_counts() -> None:
