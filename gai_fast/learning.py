@@ -58,7 +58,7 @@ class Learning:
                 ):
                     event, key = _collected(event)
                 copier.learn(frame, event, key, parts, adapter.is_plain)
-        if not has_content and not joins:
+        if not joins and (not has_content or _is_first_text(events)):
             self._expect()
 
     def _enter_block(self, event: Event) -> None:
@@ -69,7 +69,7 @@ class Learning:
             self._copier.forget()
 
     def _expect(self) -> None:
-        """Shows the copier the delta that an answer begins with, where other answers have begun so."""
+        """Shows the copier the delta that comes next in most answers, where other answers had it."""
         event = self._adapter.expected()
         if event is not None:
             key = _TEXT_KEYS[event["type"]]
@@ -78,6 +78,14 @@ class Learning:
                 if self._deltas.collects_text and key == "text":
                     event, key = _collected(event)
                 self._copier.expect(event, key, parts)
+
+
+def _is_first_text(events: list[Event]) -> bool:
+    """Whether a frame began the answer with `start` and a text: the deltas that follow are like this one."""
+    if len(events) != 2 or events[0]["type"] != "start":
+        return False
+    delta = events[1]
+    return delta["type"] == "text.delta" and "choice" not in delta
 
 
 def _collected(event: Event) -> tuple[Event, str]:

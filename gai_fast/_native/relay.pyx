@@ -12,7 +12,7 @@ from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memcpy, strerror
+from libc.string cimport memchr, memcmp, memcpy, memset, strerror
 from sys import exception
 
 from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
@@ -216,11 +216,10 @@ cdef class _Template:
 cdef bytes without_values(bytes frame, const gai_template *learned):
     """Returns the frame with blanks in its holes."""
     cdef int i
-    blanked = bytearray(frame)
+    cdef bytes blanked = PyBytes_FromStringAndSize(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
     for i in range(learned.count):
-        size = learned.begins[i + 1] - learned.ends[i]
-        blanked[learned.ends[i]:learned.begins[i + 1]] = b" " * size
-    return bytes(blanked)
+        memset(PyBytes_AS_STRING(blanked) + learned.ends[i], c" ", learned.begins[i + 1] - learned.ends[i])
+    return blanked
 
 
 cdef object piece(bytes whole, size_t at, size_t end):

@@ -594,6 +594,17 @@ def test_an_answer_is_copied_from_its_first_text_on_where_another_one_began_so(b
         same(both, "openai", chunks, how)
 
 
+@pytest.mark.parametrize("how", FORMATS, ids=lambda how: f"{how[0]}-{how[1]}{'-passthrough' * how[2]}-{len(how[3])}")
+def test_an_answer_that_begins_with_a_text_is_copied_from_the_next_one_on(both: Both, how: Any) -> None:
+    model = f"textual-{FORMATS.index(how)}"
+    texts = ["One", " two", " three"]
+    relayed(both[0], "openai", [answer("first", *texts, model=model)], how)
+    again = answer("another-id", *texts, model=model, first="")
+    assert copied_of(both[0], "openai", again, how) == len(texts) - 1
+    for chunks in cuts(again):
+        same(both, "openai", chunks, how)
+
+
 @pytest.mark.parametrize(
     "again",
     [
@@ -603,6 +614,20 @@ def test_an_answer_is_copied_from_its_first_text_on_where_another_one_began_so(b
         answer("b", "", "empty", " first"),
         answer("b", " ", "blank", " first"),
         answer("b", "no", " role", first=""),
+        answer("b", "no", " role,", " another", " choice", index=1, first=""),
+        answer("b", "no", "", " role", first=""),
+        answer("b", " ", "blank", " first", first=""),
+        answer("b", "half\\ud83d", "\\ude00", " a", " character", first=""),
+        answer("b", "one", '"},"finish_reason":"length","x":{"y":"', " more", first=""),
+        answer(
+            "b",
+            "text",
+            " amid",
+            " calls",
+            first='{"content":"a","tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{"}}]}',
+        ),
+        answer("b", "b", "c", "d", first='{"reasoning_content":"a"}'),
+        answer("b", "b", "c", "d", first='{"content":"a","reasoning_content":"a"}'),
         answer("b", "a", "reasoning", first='{"role":"assistant","reasoning_content":"hm"}'),
         answer("b", "another", " choice", index=1),
         answer("b", "a", "member", more=',"x":1'),

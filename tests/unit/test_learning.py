@@ -112,6 +112,16 @@ def test_the_beginning_of_an_answer_is_expected_until_there_is_content() -> None
     assert Fixture().after(has_content=False) == []
 
 
+def test_texts_are_expected_after_a_frame_that_is_the_start_and_a_text() -> None:
+    start: Event = {"type": "start", "provider": "p"}
+    made = Fixture(Expecting)
+    assert made.after(start, text("a")) == ["forget", ("expect", text(""), "text")]
+    assert made.after(start, text("a"), joins=True) == ["forget"]
+    assert made.after(start, text("a", choice=1)) == ["forget"]
+    assert made.after(start, reasoning("a")) == ["forget"]
+    assert made.after(text("a"), text("b")) == ["forget"]
+
+
 def test_text_that_is_collected_has_the_key_of_arguments() -> None:
     made = Fixture(Expecting)
     made.sink.collects_text = True
