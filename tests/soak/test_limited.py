@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -17,8 +20,10 @@ from tests.integration.stores.servers import PROGRAM
 from tests.integration.test_cli import environment
 from tests.soak.limited.__main__ import compare_spend, differences, unmeasured
 from tests.soak.limited.callers import UNIT, Caller, Load
+from tests.soak.limited.clock import WallClock, request_id
 from tests.soak.limited.expected import (
     AFTERWARDS,
+    PATIENCE,
     REQUESTS,
     SPEND,
     STREAMS,
@@ -138,6 +143,15 @@ def test_a_client_that_has_left_counts_until_the_upstream_knows() -> None:
     assert judge_streams(1, [left, asked(1.6, 1.7, STREAMS)]).difference == 1
 
 
+def test_a_client_that_has_left_counts_until_the_gateway_tells_the_end_of_its_stream() -> None:
+    left = asked(0.0, left=1.0, finishing=1.1)
+    after = asked(1.6, 1.7, STREAMS)
+    assert judge_streams(1, [left, after]).open == 1
+    left.logged = 1.5
+    assert judge_streams(1, [left, after]).difference == 1
+    assert judge_streams(1, [left, asked(1.05, 1.2, STREAMS)]).open == 1
+
+
 def test_spend_is_judged_by_what_has_surely_been_spent() -> None:
     first = asked(0.0, 1.0, least_cost=60, most_cost=60)
     second = asked(2.0, 3.0, least_cost=60, most_cost=60)
@@ -162,6 +176,67 @@ def test_while_the_gateway_stands_still_nothing_is_judged() -> None:
     assert verdict.difference == 1
 
 
+def test_a_decision_in_time_is_judged_whoever_waits_meanwhile() -> None:
+    running, slow = asked(0.0, 10.0), asked(0.5, 3.0, answered=0.6 + PATIENCE)
+    in_time = asked(1.0, 2.0)
+    requests = [running, slow, in_time]
+    assert note_disturbances(requests) == 1
+    verdict = judge_streams(1, requests)
+    assert verdict.open == 1
+    assert [line.partition(":")[0] for line in verdict.wrong] == [f"request {in_time.number}"]
+
+
+def test_what_ends_beside_an_end_that_waited_long_may_count_later() -> None:
+    slow = asked(0.0, 3.0, finishing=1.5, least_cost=10, most_cost=10)
+    beside = asked(0.0, 2.9, finishing=2.8, least_cost=90, most_cost=90)
+    requests = [slow, beside, asked(3.1, 3.2), asked(3.1 + AFTERWARDS, 9.0)]
+    assert note_disturbances(requests) == 1
+    verdict = judge_spend(100, requests)
+    assert verdict.open == 1
+    assert verdict.difference == 1
+
+
+# ---- the gateway's clock ---------------------------------------------------------------------------------------------
+
+
+def line(number: int, at: float, **more: object) -> str:
+    """A line of the access log, written at a moment of the monotonic clock."""
+    wall = datetime.fromtimestamp(at + time.time() - time.monotonic(), UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"ts": wall.replace("+00:00", "Z"), "msg": "stream", "request_id": request_id(number), **more})
+
+
+def test_an_answer_has_ended_when_the_log_has_its_line() -> None:
+    clock = WallClock()
+    ends = clock.ends(
+        [
+            "at most 15000 connections are accepted",
+            json.dumps({"ts": "2026-11-22T00:00:00.000Z", "msg": "started"}),
+            line(1, 100.0),
+            line(2, 100.5, msg="request", status=429),
+            line(3, 101.0, msg="request", stream_id="goes on"),
+            line(4, 101.0, msg="request", stream_id="goes on"),
+            line(4, 105.0),
+            line(5, 106.0)[:-9],
+        ]
+    )
+    assert ends == {
+        1: pytest.approx(100.0, abs=0.01),
+        2: pytest.approx(100.5, abs=0.01),
+        3: math.inf,
+        4: pytest.approx(105.0, abs=0.01),
+    }
+
+
+def test_a_wall_clock_that_is_set_makes_ends_late_and_never_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = time.time
+    clock = WallClock()
+    before = line(1, 100.0)
+    monkeypatch.setattr(time, "time", lambda: wall() - 5.0)
+    after = line(2, 100.0)
+    ends = clock.ends([before, after])
+    assert min(ends.values()) >= 99.99
+
+
 # ---- the exit code ---------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +254,7 @@ def test_a_run_that_has_measured_nothing_does_not_pass() -> None:
         (caller, Verdict(name, 0, 0, 0, 0)) for caller in load.callers for name in caller.limits
     ]
     lines = unmeasured(load, Probes(), verdicts, Namespace(workers=2, minutes=1.0))
-    for words in (*(REQUESTS, TOKENS, STREAMS, SPEND), "workers have answered", "timed", "cancelled", "left"):
+    for words in (*(REQUESTS, TOKENS, STREAMS, SPEND), "workers have answered", "timed", "cancelled", "left", "log"):
         assert any(words in line for line in lines), words
     assert compare_spend(load.callers, {}).faults == ["no key's spend was compared"]
 

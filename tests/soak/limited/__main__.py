@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import csv
 import io
+import math
 import signal
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from tests.soak.__main__ import store_url
 from tests.soak.client import Connection
 from tests.soak.gateway import Gateway
 from tests.soak.limited.callers import INPUT_PRICE, OUTPUT_PRICE, UNIT, Caller, Load
+from tests.soak.limited.clock import WallClock
 from tests.soak.limited.expected import (
     NAMES,
     PATIENCE,
@@ -60,6 +62,8 @@ _CONFIG: Final = """\
 port = 0
 grace = 20
 demo = false
+access_log = true
+log_format = "json"
 
 [[upstream]]
 name = "openai"
@@ -147,7 +151,7 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    upstream, probes = Upstream(), Probes()
+    upstream, probes, clock = Upstream(), Probes(), WallClock()
     await upstream.start()
     seconds = options.minutes * 60
     load = Load(upstream, seed=options.seed, seconds=seconds)
@@ -165,13 +169,14 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
         began = time.monotonic()
         await asyncio.gather(load.run(), probes.run(seconds))
         took = time.monotonic() - began
-        load.take_over()
         report = await _spend_report(gateway.host)
         gateway.look()
         code = await gateway.stop()
     finally:
         await gateway.kill()
         await upstream.stop()
+    with (folder / "log").open() as lines:
+        load.take_over(clock.ends(lines))
     faults = [*load.problems, *upstream.faults, *(f"the server's log: {line}" for line in gateway.bad_lines)]
     if code:
         faults.append(f"the server ended with exit code {code}")
@@ -234,6 +239,9 @@ def unmeasured(
         answering = {asked.worker for caller in load.callers if name in caller.limits for asked in caller.asked} - {""}
         if len(answering) < options.workers:
             lines.append(f"{name}: {len(answering)} of {options.workers} workers have answered")
+    asked = [each for caller in load.callers for each in caller.asked]
+    if sum(each.logged < math.inf for each in asked) * 2 <= len(asked):
+        lines.append("the gateway's log has not told when most answers had ended")
     if len(probes.workers) < 2:
         lines.append("the first tokens are those of one worker")
     for name, times in probes.times.items():

@@ -8,13 +8,14 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 from typing import Any, Final
 
 from tests.soak.client import Connection, CutError, Reply, SilenceError
+from tests.soak.limited.clock import request_id
 from tests.soak.limited.expected import NAMES, REQUESTS, SPEND, STREAMS, TOKENS, Asked
 from tests.soak.limited.upstream import Plan, Upstream
 
@@ -279,7 +280,8 @@ class Load:
         sent = body(MODELS[plan.number % 2], plan.text, 1000 if most is None and name.startswith("anthropic") else most)
         bound = sent.get("max_tokens", sent.get("max_output_tokens", 0))
         asked = Asked(plan.number, 0.0, estimate=len(json.dumps(sent).encode()) // 4 + bound)
-        headers = {"authorization": f"Bearer {caller.secret}", **_ACCEPT.get(name, {})}
+        headers = {"authorization": f"Bearer {caller.secret}", "x-request-id": request_id(plan.number)}
+        headers |= _ACCEPT.get(name, {})
         wait, told = 0.0, []
         connection = await Connection.open(self.host)
         try:
@@ -384,10 +386,15 @@ class Load:
                 self.problems.append(f"request {plan}: it is said to cost {cost} of {asked.most_cost}")
             asked.least_cost = asked.most_cost = cost
 
-    def take_over(self) -> None:
-        """Takes over what the upstream has learned since of those who have left."""
+    def take_over(self, ends: Mapping[int, float]) -> None:
+        """Takes over what the upstream has learned since of those who have left, and what the gateway has told.
+
+        Args:
+            ends: The moments by which answers had ended for the gateway, by the numbers of their requests.
+        """
         for caller in self.callers:
             for asked in caller.asked:
+                asked.logged = ends.get(asked.number, math.inf)
                 record = self._upstream.records.get(asked.number)
                 if record is not None:
                     asked.finishing, asked.closed = record.finishing, record.closed

@@ -1,11 +1,11 @@
 """What the limits of keys must have decided, by the times and figures that the callers and the upstream have noted.
 
-Knows nothing of the gateway. The gateway decides on a request at some moment between its sending and the head of its
-answer, before the upstream gets it. A limit of streams or of spend has been exceeded, or a request refused for nothing,
-only where that holds whichever moment it was; where it depends on the moment, the request is *open*, and counted as
-such. So it is where the gateway, or its store, stood still for longer than docs/limits.md promises anything for. A
-limit a minute is simulated with the earliest and with the latest moments; what the gateway may have admitted without
-its store comes on top.
+Knows nothing of the gateway but when an answer had ended by its clock. The gateway decides on a request at some moment
+between its sending and the head of its answer, before the upstream gets it. A limit of streams or of spend has been
+exceeded, or a request refused for nothing, only where that holds whichever moment it was; where it depends on the
+moment, the request is *open*, and counted as such. So it is where the decision itself took longer than docs/limits.md
+promises anything for, or the store stood still. A limit a minute is simulated with the earliest and with the latest
+moments; what the gateway may have admitted without its store comes on top.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Asked:
         least_cost: What it has cost at least, in 10^-12 of the currency.
         most_cost: At most; more than the least where the answer is not whole.
         worker: Of the gateway.
-        is_disturbed: The gateway, or its store, stood still for longer than `PATIENCE` meanwhile.
+        logged: When its answer had ended by the gateway's clock, at the latest; infinity: the gateway has not told.
+        is_disturbed: The decision took longer than `PATIENCE`, or is alone.
+        is_late: Its end came in a time in which an end may have come before all workers knew what it had used.
         is_alone: It may have been decided on without the store.
     """
 
@@ -72,7 +74,9 @@ class Asked:
     least_cost: int = 0
     most_cost: int = 0
     worker: str = ""
+    logged: float = math.inf
     is_disturbed: bool = False
+    is_late: bool = False
     is_alone: bool = False
 
     @property
@@ -84,7 +88,7 @@ class Asked:
     @property
     def decided_by(self) -> float:
         """The last moment at which it may have been decided on: a whole answer has its head at its end."""
-        return min(self.answered, self.reached)
+        return min(self.answered, self.reached, self.logged)
 
     @property
     def began_to_end(self) -> float:
@@ -94,10 +98,9 @@ class Asked:
     @property
     def surely_ended(self) -> float:
         """The moment from which on its stream has ended."""
-        if self.ended < math.inf:
-            return self.ended
-        if self.closed < math.inf:
-            return self.closed
+        told = min(self.ended, self.closed, self.logged)
+        if told < math.inf:
+            return told
         return (self.left if self.finishing == math.inf else max(self.left, self.finishing)) + LEAVING
 
 
@@ -132,18 +135,23 @@ class Verdict:
 
 
 def note_disturbances(asked: Sequence[Asked]) -> int:
-    """Marks the requests during and after waits that are too long; returns the number of such waits.
+    """Marks the requests whose decision or end waited for too long, or met one that did; returns the number of waits.
+
+    A worker asks the others, and the store, anew for each decision: one that was made in time is as good as any,
+    whoever waited meanwhile. Ends of one worker wait together, so one may pass early with another that waited long.
 
     Args:
         asked: The requests of all keys.
     """
     waits = [wait for one in asked for wait in one.waits if wait[1] - wait[0] > PATIENCE]
-    all_waits = _Times(waits)
+    late = _Times(waits)
     failing = _Times((begin, end + AFTERWARDS) for begin, end in waits if end - begin > FAILING)
     for one in asked:
-        end = max(one.decided_by, one.ended if one.ended < math.inf else one.sent)
-        one.is_alone = failing.meet(one.sent, end)
-        one.is_disturbed = one.is_alone or all_waits.meet(one.sent, end)
+        one.is_alone = failing.meet(one.sent, one.decided_by)
+        one.is_disturbed = one.is_alone or one.decided_by - one.sent > PATIENCE
+        if one.ended < math.inf:
+            end = (min(max(one.sent, one.finishing), one.ended), one.ended)
+            one.is_late = late.meet(*end) or failing.meet(*end)
     return len(waits)
 
 
@@ -283,7 +291,7 @@ def judge_streams(limit: int, asked: Sequence[Asked]) -> Verdict:
 def judge_spend(limit: int, asked: Sequence[Asked]) -> Verdict:
     """Judges a limit of spend, in 10^-12 of the currency. Requests that another limit has refused are left out."""
     admitted = [each for each in asked if not each.reason]
-    counted = _Sums((each.ended + AFTERWARDS * each.is_disturbed, each.least_cost) for each in admitted)
+    counted = _Sums((each.ended + AFTERWARDS * each.is_late, each.least_cost) for each in admitted)
     begun = _Sums((each.began_to_end, each.most_cost) for each in admitted)
     return _judged(SPEND, limit, asked, lambda one: (counted.up_to(one.sent), begun.up_to(one.decided_by)))
 
