@@ -84,6 +84,7 @@ COMPILED = (
     "net/session",
     "net/sockets",
     "net/spec",
+    "net/taskless",
     "net/tls_transport",
     "net/upstream",
     "net/writer",

@@ -321,32 +321,53 @@ class Listener(Protocol):
         """Accepts no more; idempotent."""
 
 
-def adopt(accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> asyncio.Future[None]:
-    """Makes a connection of a socket that was not accepted by the loop; none, where the client has gone already.
+class Newcomers:
+    """Makes connections of sockets that were not accepted by the loop, and counts those that have no protocol yet.
 
     Args:
-        accepted: The socket; the connection's from now on.
-        protocols: Makes its protocol.
-
-    Returns:
-        Done when the protocol has been told, or the client is gone.
+        settled: Called whenever none is left.
     """
-    loop = asyncio.get_running_loop()
-    accepted.setblocking(False)
-    is_over = loop.create_future()
-    taskless.run(loop, loop.connect_accepted_socket(protocols, accepted), partial(_adopted, accepted, is_over))
-    return is_over
 
+    def __init__(self, settled: Callable[[], None] | None = None) -> None:
+        self._count = 0
+        self._settled = settled
+        self._waiting: asyncio.Future[None] | None = None
 
-def _adopted(accepted: socket.socket, is_over: asyncio.Future[None], problem: Exception | None) -> None:
-    if problem is not None:
-        accepted.close()
-    if is_over.done():
-        return  # cancelled, by one who does not wait any more
-    if problem is None or isinstance(problem, OSError):
-        is_over.set_result(None)
-    else:
-        is_over.set_exception(problem)  # a bug; the loop logs it where nobody waits
+    def __len__(self) -> int:
+        return self._count
+
+    def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> None:
+        """Makes a connection of a socket; none, where the client has gone already.
+
+        Args:
+            accepted: The socket; the connection's from now on.
+            protocols: Makes its protocol.
+        """
+        loop = asyncio.get_running_loop()
+        accepted.setblocking(False)
+        self._count += 1
+        taskless.run(loop, loop.connect_accepted_socket(protocols, accepted), partial(self._adopted, accepted))
+
+    async def wait(self) -> None:
+        """Returns when the protocols of all that were adopted so far have been told, or their clients are gone."""
+        if not self._count:
+            return
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._waiting])  # whoever leaves does not end it for others
+
+    def _adopted(self, accepted: socket.socket, problem: Exception | None) -> None:
+        self._count -= 1
+        if problem is not None:
+            accepted.close()
+        if not self._count:
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                waiting.set_result(None)
+            if self._settled is not None:
+                self._settled()
+        if problem is not None and not isinstance(problem, OSError):
+            raise problem  # a bug, which the loop logs
 
 
 _LOST: Final = frozenset(
@@ -427,7 +448,7 @@ class SocketListener:
         self._is_open = False  # connections are accepted as they come
         self._pause: asyncio.TimerHandle | None = None
         self._lacks = LackLog()
-        self._coming: set[asyncio.Future[None]] = set()  # connections that are accepted and have no protocol yet
+        self._newcomers = Newcomers(self._came)
         self._is_counting = False  # nothing is accepted until they have one, and are counted
         self._path = path
         self._place = None if path is None else _place_of(path)
@@ -466,9 +487,9 @@ class SocketListener:
 
     def _accept_some(self, listening: socket.socket, more: select.poll) -> None:
         """Connections wait."""
-        room = self._protocols.room - len(self._coming)
+        room = self._protocols.room - len(self._newcomers)
         if room <= 0:
-            if self._coming:
+            if self._newcomers:
                 self._unwatch()
                 self._is_counting = True
             else:
@@ -483,23 +504,20 @@ class SocketListener:
                 return
             if accepted is None:
                 return
-            coming = adopt(accepted, self._protocols)
-            self._coming.add(coming)
-            coming.add_done_callback(self._came)
+            self._newcomers.adopt(accepted, self._protocols)
             if not more.poll(0):
                 return  # asking costs 9 us less than an `accept` that finds nothing, and its exception
 
-    def _came(self, coming: asyncio.Future[None]) -> None:
-        self._coming.discard(coming)
-        if self._is_counting and not self._coming:
+    def _came(self) -> None:
+        """All that were accepted are counted by the server."""
+        if self._is_counting:
             self._is_counting = False
             if self._is_open:
                 self._watch()
 
     async def accept_waiting(self) -> None:
         """Accepts what waits; as `Listener.accept_waiting`."""
-        if self._coming:  # no server counts these yet
-            await asyncio.wait(tuple(self._coming))
+        await self._newcomers.wait()  # no server counts these yet
         try:
             for _ in range(LIMITS.backlog):  # what comes meanwhile must not hold up the end
                 if self._protocols.room <= 0 or not await self._accept_one():
@@ -527,7 +545,8 @@ class SocketListener:
         for each in self._sockets:
             accepted = accept(each)
             if accepted is not None:
-                await adopt(accepted, self._protocols)
+                self._newcomers.adopt(accepted, self._protocols)
+                await self._newcomers.wait()
                 return True
         return False
 

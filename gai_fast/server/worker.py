@@ -23,7 +23,7 @@ from gai_fast.server.admin.drained import Drained
 from gai_fast.server.bus import Bus
 from gai_fast.server.certificate import Certificate
 from gai_fast.server.link import Messages, pack, receive_connections
-from gai_fast.server.listening import LackLog, Protocols, adopt
+from gai_fast.server.listening import LackLog, Newcomers, Protocols
 from gai_fast.server.memory import high_water
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import Answers, PeerBackend, Peers
@@ -204,7 +204,7 @@ class HandedListener:
         self._link = link
         self._protocols: Protocols
         self._pause: asyncio.TimerHandle | None = None
-        self._adopting: set[asyncio.Future[None]] = set()
+        self._newcomers = Newcomers()
         self._taken = 0
         self._lacks = LackLog()
         self._has_last = False
@@ -227,7 +227,7 @@ class HandedListener:
 
     async def close_if_empty(self) -> bool:
         """Closes once the supervisor has said that no connection follows; as `Listener.close_if_empty`."""
-        if self._adopting:
+        if self._newcomers:
             return False
         if self._has_last:
             self.close()
@@ -250,7 +250,7 @@ class HandedListener:
         loop = asyncio.get_running_loop()
         handed = receive_connections(self._channel)
         for _ in range(LIMITS.accepted):
-            if self._protocols.room <= len(self._adopting) or not self._has_descriptor():
+            if self._protocols.room <= len(self._newcomers) or not self._has_descriptor():
                 loop.remove_reader(self._channel)  # the supervisor notices where the channel is full
                 self._pause = loop.call_later(LIMITS.accept_pause, self._watch)
                 return
@@ -264,9 +264,7 @@ class HandedListener:
                 return
             self._taken += 1
             self._is_idle = False
-            adopting = adopt(connection, self._protocols)
-            self._adopting.add(adopting)
-            adopting.add_done_callback(self._adopting.discard)
+            self._newcomers.adopt(connection, self._protocols)
 
     def _has_descriptor(self) -> bool:
         """Whether the process may have another descriptor: without one the kernel drops a connection that is taken."""
