@@ -253,7 +253,9 @@ def test_a_rate_equals_a_bucket_that_is_refilled_steadily(limit: int, uses: list
         level += count * unit
 
 
-STEPS = [(name, action) for name in "abc" for action in ("take", "take", "take", "report", "end")]
+STEPS = [(name, action) for name in "abc" for action in ("take", "take", "rush", "report", "end", "ends")]
+RUSH = 50
+"""Requests of one worker in a row: enough to use up a limit while the others sit on what they keep."""
 
 
 @given(
@@ -281,15 +283,17 @@ def test_workers_together_never_pass_a_limit_and_none_is_refused_what_is_free(
         if action == "report":
             worker.report(now)
             worker.keep_more(now)
-        elif action == "end" and worker.live:
-            worker.live -= 1
-            worker.kept[STREAMS] += 1
-            live -= 1
-        elif action == "take":
-            is_granted = worker.take(now, workers)
-            assert is_granted == (total < limit and live < most_live)
-            total += is_granted
-            live += is_granted
+        elif action in ("end", "ends"):
+            ended = min(worker.live, RUSH if action == "ends" else 1)
+            worker.live -= ended
+            worker.kept[STREAMS] += ended
+            live -= ended
+        else:
+            for _ in range(RUSH if action == "rush" else 1):
+                is_granted = worker.take(now, workers)
+                assert is_granted == (total < limit and live < most_live)
+                total += is_granted
+                live += is_granted
 
 
 class Worker:
