@@ -854,6 +854,10 @@ class Limits:
     """The longest pause of a kept answer that is replayed with its recorded pace, in seconds: below the shortest common
     idle limit of proxies, 30 s."""
 
+    shared_patience: float = 1.0
+    """Seconds, in all, of pauses of a client that joins a shared answer late, in which the answer waits for it rather
+    than drop what comes next: it is given all that there is at once, and needs a moment to take it."""
+
     shared_call: float = 600.0
     """Seconds for which the key of a call that several processes may share is claimed beyond the time that its answer
     is kept: the default `total_timeout` of an upstream."""

@@ -30,7 +30,7 @@ from gai_fast.money import Bill, Charge, cost_of
 from gai_fast.net.balance import Place, Visit, cooling_seconds, place_of
 from gai_fast.net.hedge import Hedge, HedgeOwner
 from gai_fast.net.key_ring import KeyRing
-from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_process
+from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_side
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
@@ -155,7 +155,7 @@ class _Asked:
             if is_fault_of_upstream(error):
                 if breaker.failed(now, self):
                     self._runner.breaker_opened(self._upstream, error)
-            elif is_of_this_process(error):
+            elif is_of_this_side(error):
                 breaker.left(self)
             else:
                 breaker.succeeded()

@@ -39,6 +39,9 @@ _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 SLOW_CLIENT: Final = "slow_client"
 """The reason of a failure that lies in the client: it takes a shared answer more slowly than that is kept."""
 
+SHARED_CALL: Final = "shared_call"
+"""The reason of a failure that lies in the log of a shared call: it ends early, is damaged, or was made room of."""
+
 # Failures of the upstream as a whole; a status of 4xx concerns this request or our account there.
 _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "provider_unavailable"})
 
@@ -118,12 +121,17 @@ class Breaker:
 
 def is_fault_of_upstream(error: Error) -> bool:
     """Whether a breaker counts a failure: its cause is the upstream, not the request, the client nor our account."""
-    if is_of_this_process(error) or error.reason == SLOW_CLIENT:
+    if is_of_this_side(error):
         return False
     return error.code == "internal" or (error.code in _OF_THE_UPSTREAM and error.is_temporary)
 
 
-def is_of_this_process(error: Error) -> bool:
+def is_of_this_side(error: Error) -> bool:
+    """Whether a failure says nothing of the upstream: its cause is this process, its store, or the client."""
+    return error.reason in (SLOW_CLIENT, SHARED_CALL) or _is_not_asked(error)
+
+
+def _is_not_asked(error: Error) -> bool:
     """Whether the upstream was not asked for want of a connection (`max_connections`) or a descriptor of our own."""
     return error.phase == "connect" and error.reason in ("upstream_pool", "total", "descriptors")
 
@@ -134,7 +142,7 @@ def _will_recur(error: Error) -> bool:
     A certificate or a version that TLS refused is refused again; a handshake that was cut off may succeed. After
     waiting in vain for a connection of a full pool, a retry would only wait again; descriptors are short for as long.
     """
-    return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or is_of_this_process(error)
+    return error.reason in _RECURRING or isinstance(error.__cause__, ssl.SSLError) or _is_not_asked(error)
 
 
 class RetryBudget:

@@ -7,14 +7,17 @@ share a call. To the upstream's exchange a call is its receiver; to a stream a r
    first line says who was asked, so that a reader needs nothing but the log, in whatever process it is.
 2. Every stream reads the log, that of the first request too. A reader that keeps up is given each line as it is logged;
    one whose client is slow holds no more than one part of the log.
-3. That the call ends when the last reader leaves, and is paused while one would lose what it has not been given, is
-   the decision of `publication.py`, as for the followers of a durable stream. Where no other process may read it, it is
-   also paused while all readers are slow, as every upstream is for its one client.
+3. That the call ends when the last reader leaves, and is paused while all readers are slow and one would lose what it
+   has not been given, is the decision of `publication.py`, as for the followers of a durable stream. Where no other
+   process may read it, it is paused while all readers are slow, as every upstream is for its one client. A reader that
+   catches up with a long answer loses nothing either: the call is paused while it would, as long as its client takes
+   what it is given. Pauses of that client, which all that comes at once may fill up, count for nothing until they are
+   `limits.shared_patience` seconds in all.
 4. An answer is kept if the call ended well and a stream that read all of it finished. A call that nobody follows any
    more is given up, unless its answer is known to be whole.
 5. A reader whose log ends without the end of the response (its process is gone, the call was given up) ends with a
-   failure of the network, after which its stream may ask again. One whose client is so slow that the log has dropped
-   what comes next ends with `timeout`, as the fault is its client's.
+   failure of the network, after which its stream may ask again. So does one that needs what the log has dropped, unless
+   its client has paused: then it ends with `timeout`, as the fault is its client's.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.net.publication import Publication
-from gai_fast.net.retry import SLOW_CLIENT
+from gai_fast.net.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
@@ -198,6 +201,7 @@ class SharedCall:
         self._exchange: OpenExchange | None = None
         self._was_resent = False
         self._is_held_back = False
+        self._catching_up: dict[SharedReader, None] = {}
         self._is_good = False
         self._is_over = False
 
@@ -271,6 +275,25 @@ class SharedCall:
         self.seq += 1
         line = {"seq": self.seq, "at": round(self._loop.time() - self._began, 4), **told}
         self.publication.log_frames(orjson.dumps(line) + b"\n", self.seq)
+        if self._catching_up:
+            self.balance()
+
+    # -- its readers --
+
+    def catches_up(self, reader: SharedReader) -> None:
+        """A reader is given the log part by part, not what comes; its client has not paused for long."""
+        self._catching_up[reader] = None
+
+    def caught_up(self, reader: SharedReader) -> None:
+        """A reader has all of the log, its client is slow, or it has left."""
+        self._catching_up.pop(reader, None)
+
+    def _would_lose(self) -> bool:
+        """Whether going on would drop what a reader that catches up has not been given: rule 3."""
+        if not self._catching_up:
+            return False
+        dropped = self.log.dropped_by(LIMITS.log_headroom)
+        return any(dropped > reader.position for reader in self._catching_up)
 
     # -- the publication (`publication.Generation`, `Numbered`) --
 
@@ -297,7 +320,8 @@ class SharedCall:
         """Reads the upstream, or not: rule 3."""
         if self._exchange is None:
             return
-        if self._is_held_back or (self.publication.are_slow and not self._runner.is_shared):
+        are_slow = self.publication.are_slow and not self._runner.is_shared
+        if self._is_held_back or are_slow or self._would_lose():
             self._exchange.pause_reading()
         else:
             self._exchange.resume_reading()
@@ -368,12 +392,16 @@ class SharedReader:
         self._at = 0.0  # of the last line, in the time of the call
         self._lines: deque[Line] = deque()  # read, and not given yet
         self._is_behind = True  # what is logged is to be read, rather than given at once
+        self._was_paused = False
+        self._patience = LIMITS.shared_patience  # what is left of it
+        self._paused_at = 0.0
+        self._patience_end: asyncio.TimerHandle | None = None
         self.is_closed = False
         """Whether it has left the call."""
         self._handle: asyncio.Handle | None = loop.call_soon(self._go_on)
         if self._publication is not None:
             self._publication.joined(self)
-            self._balance()
+            self._balance(catches_up=True)
         log.watch(self)
 
     # -- OpenExchange --
@@ -397,17 +425,22 @@ class SharedReader:
         """Leaves what comes in the log."""
         if self.is_paused or self.is_closed:
             return
-        self.is_paused = self._is_behind = True
+        self.is_paused = self._is_behind = self._was_paused = True
         self._stop_waiting()
-        self._balance()
+        self._paused_at = self._loop.time()
+        if self._patience > 0.0 and self._publication is not None:
+            self._patience_end = self._loop.call_later(self._patience, self._lose_patience)
+        self._balance(catches_up=self._patience > 0.0)
 
     def resume_reading(self) -> None:
         """Goes on reading."""
         if not self.is_paused or self.is_closed:
             return
         self.is_paused = False
+        self._patience -= self._loop.time() - self._paused_at
+        self._stop_patience()
         self._handle = self._loop.call_soon(self._go_on)
-        self._balance()
+        self._balance(catches_up=True)
 
     def close(self) -> None:
         """Leaves the call."""
@@ -415,6 +448,7 @@ class SharedReader:
             return
         self.is_closed = True
         self._stop_waiting()
+        self._stop_patience()
         self._lines.clear()
         self.log.unwatch(self)
         if self._publication is not None:
@@ -450,9 +484,12 @@ class SharedReader:
         log = self.log
         if not self._lines:
             backlog = log.read(self.position, LIMITS.follower_read)
-            if backlog.lost:
+            if backlog.lost and self._was_paused:
                 text = "this client is too slow: the rest of the answer that it shares is no longer kept for it"
                 self._end(Error("timeout", text, reason=SLOW_CLIENT, status=408))
+                return
+            if backlog.lost:
+                self._give_up("the answer that this stream shares is no longer kept")
                 return
             self._read(b"".join(backlog.pieces))
             if not self._lines and self.position < log.last_seq:  # of a damaged copy
@@ -462,6 +499,7 @@ class SharedReader:
             return
         if self.position < log.last_seq:
             self._handle = self._loop.call_soon(self._go_on)
+            self._balance(catches_up=True)
             return
         self._is_behind = False
         self._balance()
@@ -504,7 +542,7 @@ class SharedReader:
             self._end(error)
 
     def _give_up(self, text: str) -> None:
-        self._end(Error("network", text, reason="shared_call"))
+        self._end(Error("network", text, reason=SHARED_CALL))
 
     def _end(self, error: Error | None) -> None:
         """Tells the stream of the end, and leaves the call after it: the stream may have finished by then."""
@@ -516,10 +554,29 @@ class SharedReader:
         finally:
             self.close()
 
-    def _balance(self) -> None:
+    def _balance(self, *, catches_up: bool = False) -> None:
+        """Has the call paused, or read on.
+
+        Args:
+            catches_up: It is given the log part by part, in this turn and the next ones.
+        """
         if self._publication is not None and self.call is not None:
+            if catches_up:
+                self.call.catches_up(self)
+            else:
+                self.call.caught_up(self)
             self._publication.balance()
             self.call.balance()
+
+    def _lose_patience(self) -> None:
+        """Holds the call back no more: rule 3."""
+        self._patience_end, self._patience = None, 0.0
+        self._balance()
+
+    def _stop_patience(self) -> None:
+        if self._patience_end is not None:
+            self._patience_end.cancel()
+            self._patience_end = None
 
     def _stop_waiting(self) -> None:
         if self._handle is not None:

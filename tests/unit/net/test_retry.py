@@ -205,6 +205,7 @@ class TestBreaker:
             (Error("timeout", "no", reason="total", phase="connect"), False),
             (Error("timeout", "no", reason="connect", phase="connect"), True),
             (Error("timeout", "no", reason="slow_client"), False),
+            (Error("network", "no", reason="shared_call"), False),
             (Error("rate_limited", "no"), False),
             (Error("invalid_request", "no"), False),
             (Error("content_filtered", "no"), False),

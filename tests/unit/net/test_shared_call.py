@@ -311,6 +311,73 @@ def test_a_log_that_was_trimmed_ends_a_late_reader() -> None:
     assert "kept" not in world.runner.told
 
 
+def test_the_upstream_waits_for_a_reader_that_catches_up_and_would_lose_what_it_has_not_been_given() -> None:
+    world = World(max_stream_bytes=2 * LIMITS.log_headroom)
+    first = world.stream()
+    world.turn()
+    piece = b"x" * (LIMITS.follower_read // 2)
+    for _ in range(28):
+        world.call.body_received(piece)
+    assert "pause" not in world.exchange.calls
+    late = world.stream()
+    assert world.exchange.calls[-1] == "pause"
+    world.turn()
+    assert world.exchange.calls[-1] == "resume"
+    world.call.body_received(piece)
+    assert first.given == late.given == [piece] * 29
+    assert not world.log.lost
+
+
+def late_reader(world: World) -> SharedReader:
+    """A reader of a log that drops its beginning with the next read of the upstream."""
+    world.stream()
+    world.turn()
+    for _ in range(28):
+        world.call.body_received(b"x" * (LIMITS.follower_read // 2))
+    reader = world.stream().reader
+    assert reader is not None
+    assert world.exchange.calls[-1] == "pause"
+    return reader
+
+
+def test_a_reader_that_leaves_while_it_catches_up_holds_no_upstream_back() -> None:
+    world = World(max_stream_bytes=2 * LIMITS.log_headroom)
+    late_reader(world).close()
+    assert world.exchange.calls[-1] == "resume"
+
+
+def test_a_reader_that_catches_up_holds_the_upstream_back_for_short_pauses_only() -> None:
+    world = World(max_stream_bytes=2 * LIMITS.log_headroom)
+    reader = late_reader(world)
+    reader.pause_reading()
+    world.time.advance(0.6 * LIMITS.shared_patience)
+    assert world.exchange.calls[-1] == "pause"
+    reader.resume_reading()
+    reader.pause_reading()
+    world.time.advance(0.3 * LIMITS.shared_patience)
+    assert world.exchange.calls[-1] == "pause"
+    world.time.advance(0.2 * LIMITS.shared_patience)
+    assert world.exchange.calls[-1] == "resume", "its pauses were too long in all: it is slow"
+    reader.resume_reading()
+    assert world.exchange.calls[-1] == "pause", "its client takes what it is given again"
+    reader.pause_reading()
+    assert world.exchange.calls[-1] == "resume"
+    reader.close()
+    world.time.advance(10.0)
+
+
+def test_a_log_that_was_made_room_of_is_not_the_fault_of_a_client_that_is_not_slow() -> None:
+    world = World()
+    world.stream()
+    world.turn()
+    world.call.body_received(b"x" * 1000)
+    late = world.stream(is_local=False)
+    world.log.trim(0)
+    world.turn()
+    (error,) = late.given
+    assert (error.code, error.reason) == ("network", "shared_call")
+
+
 def test_readers_of_a_log_that_is_broken_off_end(world: World) -> None:
     stream = world.stream(is_local=False)
     world.turn()
