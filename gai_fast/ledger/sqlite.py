@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -41,6 +41,14 @@ _TABLES: Final = (
     " amount TEXT NOT NULL, requests INTEGER NOT NULL, PRIMARY KEY (day, key, model, upstream, currency))"
     " WITHOUT ROWID",
 )
+_Written = tuple[
+    float,
+    tuple[tuple[float, int], tuple[float, int]],
+    dict[str, tuple[tuple[int, int, int, int], int, float]],
+    dict[str, str],
+    float,
+]
+"""A row of `limit_keys`: when it was written, the rates, the holders, the spend and `tight_until` of a `KeyState`."""
 _PREFIX: Final = "sqlite:///"
 _SHORTEST: Final = 0.005
 """Seconds until other workers may have been heard; they look for questions every `limits.store_poll`."""
@@ -216,12 +224,16 @@ def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
     row = connection.execute("SELECT state FROM limit_keys WHERE key = ?", (key,)).fetchone()
     if row is None:
         return state
-    written, rates, holders, spent, tight_until = msgspec.json.decode(row[0], type=tuple[float, Any, Any, Any, float])
+    try:
+        written, rates, holders, spent, tight_until = msgspec.json.decode(row[0], type=_Written)
+        amounts = {label: int(amount) for label, amount in spent.items()}
+    except (msgspec.DecodeError, ValueError, TypeError):  # SQLite may find a value of any type in a damaged row
+        raise StoreError("damaged", "what a key has used of its limits cannot be read: a row is damaged") from None
     back = max(0.0, written - now)  # the machine was started again meanwhile
     requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
     state.rates = (requests, tokens)
     if not back:
-        state.holders = {name: Holder(tuple(kept), live, heard) for name, (kept, live, heard) in holders.items()}
+        state.holders = {name: Holder(*holder) for name, holder in holders.items()}
         state.tight_until = tight_until
-    state.spent = {label: int(amount) for label, amount in spent.items()}
+    state.spent = amounts
     return state

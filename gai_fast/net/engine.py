@@ -698,9 +698,13 @@ class Engine:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
         self._publications.pop(session.stream_id, None)
-        session.metrics = metrics = session.measured(outcome)
         sharing = session.spec.sharing
-        told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
+        try:
+            session.metrics = metrics = session.measured(outcome)
+            told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
+        except Exception:
+            self.ledger.settle(session.stream_id, 0)  # a bug: else its key would have one stream less for ever
+            raise
         if told is not None:
             self._tell(told)
         trace = session.spec.trace

@@ -21,7 +21,8 @@ def run(
     Args:
         loop: The running loop.
         coroutine: The coroutine.
-        done: Called when it has ended, in a later turn of the loop: with the exception that ended it, or `None`.
+        done: Called when it has ended, in a later turn of the loop: with the exception that ended it, or `None`. A
+            future that the loop has cancelled ends it with a `ConnectionAbortedError`.
     """
     _Run(loop, coroutine, done).begin()
 
@@ -44,6 +45,8 @@ class _Run:
             awaited: asyncio.Future[Any] = self._coroutine.send(None)
         except StopIteration:
             self._loop.call_soon(self._done, None)
+        except asyncio.CancelledError:
+            self._loop.call_soon(self._done, ConnectionAbortedError())
         except Exception as problem:  # noqa: BLE001  # it is whoever's who waits for the end
             self._loop.call_soon(self._done, problem)
         else:
@@ -55,6 +58,8 @@ class _Run:
             awaited: asyncio.Future[Any] = self._coroutine.send(None)
         except StopIteration:
             self._done(None)
+        except asyncio.CancelledError:  # whoever waits for the end would wait for ever
+            self._done(ConnectionAbortedError())
         except Exception as problem:  # noqa: BLE001  # as above
             self._done(problem)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gai_fast.ledger.home import Answer, Ask, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED
 from gai_fast.limits import Limits
+from gai_fast.stores.backend import StoreError
 
 TEN = Caps(10, None, None, None, "")
 ASKS = [Ask(0, 0.0, True)] * 11
@@ -97,4 +99,19 @@ async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
     assert SpendRow(OTHER, "USD", 17, 17) in await home.spend("model", None, None)
     await home.exchange(2, [SpendEntry("ann", "m", "up", "2028-11-22", "USD", 1)], [])
     assert await home.spend("day", None, None) == [SpendRow("2028-11-22", "USD", 1, 1)]
+    await home.close()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4,5]", "[1,[[0,1]],{},{},0]", '[1,[[0,1],[0,1]],{"w":1},{},0]', 7])
+async def test_a_damaged_row_is_told_as_such(tmp_path: Path, text: object) -> None:
+    home = await opened(tmp_path)
+    await home.exchange(1, [], [report(TEN, ASKS)])
+
+    def damage(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE limit_keys SET state = ?", (text,))
+
+    await home._backend.transact(damage)
+    with pytest.raises(StoreError, match="a row is damaged") as raised:
+        await home.exchange(2, [], [report(TEN, ASKS)])
+    assert raised.value.fault == "damaged"
     await home.close()

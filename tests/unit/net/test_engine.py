@@ -24,7 +24,16 @@ from gai_fast.net.view import Form, view_of
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
-from gai_fast.settings import LimitSettings, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.settings import (
+    KeyLimits,
+    KeySettings,
+    LimitSettings,
+    ModelSettings,
+    Secret,
+    Settings,
+    StreamSettings,
+    UpstreamSettings,
+)
 from gai_fast.stores import LogHeader, Store
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
 from tests.waiting import until
@@ -252,6 +261,21 @@ async def test_a_durable_stream_is_kept_and_what_is_kept_is_what_was_sent(engine
 async def test_a_call_without_one_is_not_kept(engine: Engine) -> None:
     start(engine, call())
     assert await engine.store.find("s1") is None
+
+
+@pytest.mark.interpreted
+async def test_a_stream_whose_figures_are_a_bug_takes_none_of_its_keys_streams_along(engine: Engine) -> None:
+    key = KeySettings("ann", (), limits=KeyLimits(streams=1))
+    assert engine.ledger.try_take(key, "s1", 0)
+
+    def fails(outcome: str) -> None:
+        raise LookupError("a bug")
+
+    spec = SimpleNamespace(sharing=None)
+    session: Any = SimpleNamespace(stream_id="s1", spec=spec, caller="ann", transport="sse", measured=fails)
+    with pytest.raises(LookupError):
+        Engine.ended(engine, session, "finished")
+    assert engine.ledger.try_take(key, "s2", 0)
 
 
 async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(

@@ -62,3 +62,20 @@ async def test_the_exception_that_ends_it_is_told(problem: Exception) -> None:
     taskless.run(asyncio.get_running_loop(), fails(), ends.append)
     future.set_result(None)
     await until(lambda: ends == [problem])
+
+
+async def test_a_future_that_is_cancelled_ends_it_as_a_broken_connection() -> None:
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    _, ends = begin(future)
+    future.cancel()
+    await until(lambda: len(ends) == 1)
+    assert isinstance(ends[0], ConnectionAbortedError)
+
+    async def is_cancelled_at_once() -> None:
+        raise asyncio.CancelledError
+
+    taskless.run(loop, is_cancelled_at_once(), ends.append)
+    assert len(ends) == 1
+    await until(lambda: len(ends) == 2)
+    assert isinstance(ends[1], ConnectionAbortedError)
