@@ -302,11 +302,10 @@ class Router:
             status: As for `AccessLog.request_ended`.
         """
         if http.metrics is not None:
-            # Positional, because the counts have an interpreted subclass: keywords would be packed for each request.
-            self._counts.request_ended(http.metrics.endpoint, status, http.metrics, "")
+            self._counts.request_ended(http.metrics.endpoint, status, http.metrics)
         elif http.refused is not None:
             path, code = http.refused
-            self._counts.request_ended(self._endpoint(path), status, code=code)
+            self._counts.request_refused(self._endpoint(path), status, code)
         if http.action is not None and status not in _NOBODYS:
             action, target = http.action
             key = None if http.key is None else http.key.name
@@ -362,7 +361,7 @@ class Router:
             error: The reason.
         """
         identifier = new_request_id()
-        self._counts.request_ended(OTHER, error.status, code=error.code)
+        self._counts.request_refused(OTHER, error.status, error.code)
         log_unreadable(remote, error.status, identifier)
         return error_reply(error, identifier, close=True)
 

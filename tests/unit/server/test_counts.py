@@ -64,8 +64,8 @@ def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
     counts.request_ended("/r", 503, stream(outcome="failed", code="overloaded", model="made-up"))
     counts.request_ended("/r", 200, stream(outcome="cancelled"))
     counts.request_ended("/r", 499, stream(outcome="disconnected"))
-    counts.request_ended("/r", 400, code="invalid_request")
-    counts.request_ended("/r", 500, code="internal")
+    counts.request_refused("/r", 400, "invalid_request")
+    counts.request_refused("/r", 500, "internal")
     assert counts.requests == {
         ("/r", "p", "m", 200, "finished", ""): 2,
         ("/r", "p", "m", 200, "failed", "network"): 1,
@@ -81,13 +81,6 @@ def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
         ("invalid_request", "", ""): 1,
         ("internal", "", ""): 1,
     }
-
-
-def test_a_request_that_neither_a_stream_nor_an_error_answered_is_not_counted() -> None:
-    counts = StreamCounts([])
-    counts.request_ended("/healthz", 200)
-    counts.request_ended("/v1/models", 304)
-    assert not counts.requests
 
 
 def test_a_refused_stream_has_no_figures() -> None:

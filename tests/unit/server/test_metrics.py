@@ -57,7 +57,7 @@ def test_requests_are_counted_by_status_outcome_and_code(lines: Callable[[Promet
     sink.request_ended(NATIVE, 200, metrics())
     sink.request_ended(NATIVE, 200, metrics())
     sink.request_ended(NATIVE, 429, metrics(outcome="failed", code="rate_limited"))
-    sink.request_ended(NATIVE, 415, code="invalid_request")
+    sink.request_refused(NATIVE, 415, "invalid_request")
     told = lines(sink)
     of = f'endpoint="{NATIVE}",model="fast",outcome='
     assert f'gai_fast_requests_total{{code="",{of}"finished",provider="p",status="200"}} 2.0' in told

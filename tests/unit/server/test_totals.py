@@ -39,7 +39,7 @@ def count(sink: PrometheusSink, streams: int) -> None:
             bytes_out=13,
         )
         sink.stream_ended(metrics)
-        sink.request_ended("/api/v1/stream", 200, metrics, "")
+        sink.request_ended("/api/v1/stream", 200, metrics)
 
 
 def sent(sink: PrometheusSink) -> Any:

@@ -60,7 +60,11 @@ class Counts(StreamCounts):
         super().__init__([])
         self.ended: list[int] = []
 
-    def request_ended(self, endpoint: str, status: int, stream: StreamMetrics | None = None, code: str = "") -> None:
+    def request_ended(self, endpoint: str, status: int, stream: StreamMetrics) -> None:
+        assert endpoint == "/ws/stream"
+        self.ended.append(status)
+
+    def request_refused(self, endpoint: str, status: int, code: str) -> None:
         assert endpoint == "/ws/stream"
         self.ended.append(status)
 
