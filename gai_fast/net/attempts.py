@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Container
 from dataclasses import replace
-from time import perf_counter
 from typing import Any, Final, Literal, Protocol
 
 from gai_fast.errors import Error
@@ -47,6 +47,7 @@ _OPEN: Final = "breaker_open"
 _LEFT_ALONE: Final = frozenset({_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials"})
 """Reasons why nothing is sent to an upstream for a while: before the first attempt, others are tried."""
 _IDLE: Final[State] = State.IDLE
+perf_counter: Final = time.perf_counter  # a constant, because to look a name up costs 30 ns
 
 
 class AttemptRunner(Protocol):

@@ -185,7 +185,8 @@ class ConnectionPool(ABC):
             is_young = self._timers.clock() < since + LIMITS.pool_look
             if not connection.is_closing and (is_young or connection.is_quiet):
                 self._begin(exchange, connection, reused=True)
-                self._fill()
+                if self._keeps_ready:
+                    self._fill()
                 return True
             self._idle_time.ended(self._timers.clock() - since)
             connection.abort()
@@ -347,7 +348,8 @@ class ConnectionPool(ABC):
         """Gives the connection to an exchange that waits, or keeps it idle."""
         if self._idle_time.told(connection.idle_timeout):
             self._expire()
-        if not self._hand_over(connection, reused=True):
+        is_wanted = bool(self._seeking or self._waiting)
+        if not (is_wanted and self._hand_over(connection, reused=True)):
             self._keep(connection)
 
     def _keep(self, connection: UpstreamConnection) -> None:

@@ -85,6 +85,24 @@ class StreamGuards(Protocol):
         """Raises an `Error` where there are too many streams already, in all or of the caller."""
 
 
+class _ForClient:
+    """Translates an upstream's errors for one client, as `for_client`; a `partial` of that costs a request 0.2 us more.
+
+    Args:
+        upstream: As for `for_client`.
+        keep_details: Likewise.
+    """
+
+    __slots__ = ("_keep_details", "_upstream")
+
+    def __init__(self, upstream: str, keep_details: bool) -> None:
+        self._upstream = upstream
+        self._keep_details = keep_details
+
+    def __call__(self, error: Error) -> Error:
+        return for_client(error, self._upstream, keep_details=self._keep_details)
+
+
 class Engine:
     """The streams of one process, on one loop.
 
@@ -608,7 +626,7 @@ class Engine:
         if target.dropped:
             _log_dropped(stream_id, upstream, target.dropped)
         adapter = adapter or api.adapter(spec.model.id)
-        translate = partial(for_client, upstream=upstream.name, keep_details=api.dialect == spec.dialect)
+        translate = _ForClient(upstream.name, api.dialect == spec.dialect)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]

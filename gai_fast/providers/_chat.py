@@ -43,6 +43,8 @@ from gai_fast.request import (
     UserMessage,
 )
 
+_UNSET: Final = UNSET  # a constant, because looking up a name of another module costs each request 0.03 us a time
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAPI(API):
@@ -90,20 +92,21 @@ class ChatAPI(API):
             body |= self.reasoning(request.reasoning, target)
         if request.metadata:
             body["metadata"] = request.metadata
-        return body | self.sampling(request)
+        body.update(self.sampling(request))
+        return body
 
     def sampling(self, request: Request) -> dict[str, Any]:
         """The fields for sampling and streaming, which chat and legacy completions share."""
         fields: dict[str, Any] = {"stream": True}
         if self.stream_options:
             fields["stream_options"] = self.stream_options
-        if request.temperature is not UNSET:
+        if request.temperature is not _UNSET:
             fields["temperature"] = request.temperature
-        if request.top_p is not UNSET:
+        if request.top_p is not _UNSET:
             fields["top_p"] = request.top_p
-        if request.max_tokens is not UNSET:
+        if request.max_tokens is not _UNSET:
             fields[self.max_tokens_field] = request.max_tokens
-        if request.seed is not UNSET:
+        if request.seed is not _UNSET:
             fields[self.seed_field] = request.seed
         if request.stop:
             fields["stop"] = request.stop

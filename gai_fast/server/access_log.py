@@ -63,7 +63,7 @@ class AccessLog:
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Logs a stream that has gone on without its request."""
-        line = self._left.pop(metrics.stream_id, None)
+        line = self._left.pop(metrics.stream_id, None) if self._left else None
         if line is not None:
             line.write(metrics.duration, metrics)
 

@@ -336,9 +336,11 @@ def check_json(headers: dict[str, str]) -> None:
     Raises:
         InvalidRequest: Not `application/json` in UTF-8, or compressed (415).
     """
-    if not _is_json(headers.get("content-type", "")):
+    content_type = headers.get("content-type", "")
+    if content_type != "application/json" and not _is_json(content_type):
         raise Error("invalid_request", "the body must be application/json in UTF-8", reason="content_type", status=415)
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+    coding = headers.get("content-encoding")
+    if coding is not None and coding.strip().lower() != "identity":
         raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)
 
 

@@ -30,7 +30,7 @@ from gai_fast.server.access_log import LEFT
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.listening import limit_silence
-from gai_fast.server.replies import Reply, StreamHead, error_reply
+from gai_fast.server.replies import Reply, StreamHead, error_reply, header_lines
 from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, KnownHeads, RequestReader
 from gai_fast.server.transport import SocketLender, StreamCallbacks
 from gai_fast.timers import Timer, Timers
@@ -50,6 +50,9 @@ class Routes(Protocol):
 
     def ended(self, http: HTTPRequest, status: int) -> None:
         """Counts and logs a request whose answer has ended."""
+
+
+_CHUNKED: Final = header_lines(HTTP_CHUNKS.headers)
 
 
 class _State(enum.Enum):
@@ -352,7 +355,7 @@ class LaneConnection:
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
         """As `ClientTransport.commit`; the stream writes the head itself."""
         keep_alive = self.answering is not None and self.answering.keep_alive
-        return head.to_bytes(HTTP_CHUNKS.headers, keep_alive=keep_alive), HTTP_CHUNKS
+        return head.to_bytes(_CHUNKED, keep_alive=keep_alive), HTTP_CHUNKS
 
     def write(self, data: bytes) -> None:
         """Writes bytes of an answer."""

@@ -64,7 +64,7 @@ def head_bytes(status: int, headers: Headers, keep_alive: bool) -> bytes:
     Raises:
         ValueError: A header holds a line end or a NUL; the text names it.
     """
-    return f"{_first_lines(status, int(time.time()))}{_lines(headers, keep_alive)}".encode("ascii")
+    return f"{_first_lines(status, int(time.time()))}{_lines(headers, keep_alive)}\r\n".encode("ascii")
 
 
 _STREAM_HEADERS: Final = (
@@ -72,7 +72,14 @@ _STREAM_HEADERS: Final = (
     ("x-accel-buffering", "no"),
     ("x-content-type-options", "nosniff"),
 )
-_STREAM_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in _STREAM_HEADERS)
+
+
+def header_lines(headers: Headers) -> str:
+    """The lines of headers that are known to be fit for a head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
+
+
+_STREAM_LINES: Final = header_lines(_STREAM_HEADERS)
 
 
 class StreamHead:
@@ -99,23 +106,24 @@ class StreamHead:
         ids = (*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id))
         return [("content-type", self._media_type), *_STREAM_HEADERS, *ids, *self._more]
 
-    def to_bytes(self, framing: Headers, *, keep_alive: bool) -> bytes:
+    def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
         """The head as it goes on the wire.
 
         The lines that streams have in common are joined once: line by line costs a request 0.9 us more.
 
         Args:
-            framing: The headers of the body's framing.
+            framing: The headers of the body's framing, from `header_lines`.
             keep_alive: Another request may follow on the connection.
 
         Raises:
             ValueError: As `head_bytes`.
         """
         request_id = self._request_id
+        more = "" if keep_alive and not self._more else _lines(self._more, keep_alive)
         return (
             f"{_first_lines(200, int(time.time()))}content-type: {self._media_type}\r\n{_STREAM_LINES}"
             f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
-            f"{_lines([*self._more, *framing] if self._more else framing, keep_alive)}"
+            f"{more}{framing}\r\n"
         ).encode("ascii")
 
 
@@ -125,13 +133,13 @@ def _first_lines(status: int, second: int) -> str:
 
 
 def _lines(headers: Headers, keep_alive: bool) -> str:
-    """The other lines of a head, and its end."""
+    """The other lines of a head."""
     lines = "" if keep_alive else "connection: close\r\n"
     for name, value in headers:
         if not value.isprintable() or not value.isascii():
             raise ValueError(f"header {name!r} cannot be written: it holds control or non-ASCII characters")
         lines += f"{name}: {value}\r\n"
-    return lines + "\r\n"
+    return lines
 
 
 def error_reply(

@@ -404,4 +404,5 @@ def _is_prefilled(model: ModelSettings) -> bool:
 
 def _is_retry(incoming: Incoming) -> bool:
     """Whether an official SDK repeats its request."""
-    return incoming.http.headers.get("x-stainless-retry-count", "").strip("0").isdecimal()
+    count = incoming.http.headers.get("x-stainless-retry-count")
+    return count is not None and count.strip("0").isdecimal()

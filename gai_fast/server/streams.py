@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET
@@ -443,16 +443,15 @@ def _noted(incoming: Incoming, request: Request) -> Request:
     return request
 
 
+_KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
+
+
 def _key(incoming: Incoming, request: Request | None = None) -> str | None:
     """The idempotency key of a request; `None`: it has none."""
     headers = incoming.http.headers
     member = None if request is None or request.idempotency_key is UNSET else request.idempotency_key
-    if member is None:
-        for header in KEY_HEADERS:
-            if header in headers:
-                break
-        else:
-            return None  # at once: plain requests ask too
+    if member is None and not any(name in headers for name in _KEY_HEADERS):
+        return None  # at once: plain requests ask too
     return key_of(headers, member)
 
 

@@ -14,6 +14,8 @@ from gai_fast.processors import StreamInfo, make_chain, read_processor
 from tests.unit.net.fakes import FakeOutput
 from tests.unit.net.test_session import DONE, SSE, Fixture, frame
 
+pytestmark = pytest.mark.interpreted  # the clock is replaced
+
 ROLE = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 THOUGHT = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"reasoning_content":"hm"}}]}\n\n'
 LAST = frame("", "stop") + DONE

@@ -11,7 +11,7 @@ from gai_fast._impl import FastPath
 from gai_fast.errors import Error
 from gai_fast.net.session import Session
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
-from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.replies import Reply, StreamHead, header_lines
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
 from tests.unit.server.requests import LOOPBACK, http, incoming
@@ -27,7 +27,7 @@ class FakeConnection:
         self.remote = ""
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        return head.to_bytes(HTTP_CHUNKS.headers, keep_alive=True), HTTP_CHUNKS
+        return head.to_bytes(header_lines(HTTP_CHUNKS.headers), keep_alive=True), HTTP_CHUNKS
 
     def lend(self, borrower: FastPath) -> int:
         return -1

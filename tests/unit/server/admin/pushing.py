@@ -23,7 +23,7 @@ class Client:
         self.stream = stream
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        return head.to_bytes((), keep_alive=True), PLAIN
+        return head.to_bytes("", keep_alive=True), PLAIN
 
     def write(self, data: bytes) -> None:
         self.sent += data
