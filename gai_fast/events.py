@@ -81,6 +81,9 @@ AROUND: Final = frozenset({"start", "stream.reset", "error", "done"})
 NO_CONTENT: Final = AROUND | ASIDES | {"safety", "step.end", "finish"}
 """Events that are not content: they may come before an answer begins."""
 
+MEDIA: Final = frozenset({"audio.delta", "image"})
+"""Events with generated sound or an image, which are tokens of the answer as text is."""
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "pause", "other"]
 FINISH_REASONS: Final = frozenset(FinishReason.__args__)  # type: ignore[attr-defined]  # typing has no public accessor
 

@@ -1112,6 +1112,13 @@ class Limits:
     price_list: int = 8 * KIB
     """Entries of a price list: the longest public lists have 3,000."""
 
+    sound_token: int = 3200
+    """Characters of base64 that are estimated as one token of generated sound: 50 ms of it in 16 bits at 24,000 Hz, by
+    which OpenAI counts. Compressed sound is estimated too low."""
+
+    image_tokens: int = 1290
+    """Tokens that a generated image is estimated as: Gemini's count of one. OpenAI's are 272 to 4,160, by quality."""
+
     priced_tokens: int = 1_000_000_000
     """Tokens of one kind that an answer is charged for: a hundred times the largest context. A larger count is an
     upstream's mistake, or its lie."""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from gai_fast.errors import InvalidRequest
+from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.request import (
     AssistantMessage,
@@ -64,13 +65,32 @@ def characters(request: Request) -> int:
     return counted
 
 
+_TOKEN: Final = 4
+"""Characters of a token, about."""
+
+
 def estimated_tokens(text: int) -> int:
     """Estimates tokens by length: about four characters are a token, a rule of thumb of OpenAI's documentation.
 
     Args:
         text: The number of characters.
     """
-    return -(-text // 4)
+    return -(-text // _TOKEN)
+
+
+def characters_of_media(event: Event) -> int:
+    """Returns the number of characters that are estimated to be as many tokens as a generated image or sound; 0: it is
+    neither.
+
+    Args:
+        event: Any event.
+    """
+    kind = event["type"]
+    if kind == "audio.delta":
+        return -(-len(event["audio"].get("chunk", "")) * _TOKEN // LIMITS.sound_token)
+    if kind == "image" and not event["image"].get("partial"):
+        return LIMITS.image_tokens * _TOKEN
+    return 0
 
 
 _T = TypeVar("_T")

@@ -32,14 +32,14 @@ from typing import Any, Final, Literal
 from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.body import Body, BodyKind, unavailable
 from gai_fast.errors import Error, GaiFastError, Malformed
-from gai_fast.events import AROUND, ASIDES, DELTAS, NO_CONTENT, TYPES, Event, done, join_surrogates
+from gai_fast.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event, done, join_surrogates
 from gai_fast.learning import Learning
 from gai_fast.limits import LIMITS
 from gai_fast.money import Bill, cost_member
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
 from gai_fast.providers._chunks import parse_chunk
-from gai_fast.reading import estimated_tokens
+from gai_fast.reading import characters_of_media, estimated_tokens
 from gai_fast.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.transcript import Transcript
 
@@ -99,6 +99,7 @@ _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
 _ASIDES: Final = ASIDES
 _AROUND: Final = AROUND
 _NO_CONTENT: Final = NO_CONTENT
+_MEDIA: Final = MEDIA
 # Exceptions of an adapter that reads a chunk whose members have other types than the API promises.
 _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
     AttributeError,
@@ -938,12 +939,15 @@ class Relay:
         if key is None:
             is_content = kind not in _NO_CONTENT
             self.has_content = self.has_content or is_content
+            media = characters_of_media(event) if kind in _MEDIA else 0
             if self._transcript is not None and kind not in _AROUND:
+                self._generated += media
                 new = self._transcript.take(event)
                 if new is None:
                     return
                 self._failed_rest = None
                 event = new
+            self._characters += media
             self.delivered = self.delivered or is_content
             self.others += 1
             if kind in ("finish", "error"):

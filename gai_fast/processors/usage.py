@@ -15,10 +15,11 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from gai_fast.events import DELTAS, Event
+from gai_fast.events import DELTAS, MEDIA, Event
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.processors._base import Processor, StreamInfo
+from gai_fast.reading import characters_of_media, estimated_tokens
 from gai_fast.result import Result
 
 _LIBRARY: Final = "bpe_openai"
@@ -200,6 +201,8 @@ class UsageProcessor(Processor):
                 self._before += self._count("".join(self._said))
                 self._said.clear()
                 self._size = 0
+        elif kind in MEDIA:
+            self._before += estimated_tokens(characters_of_media(event))
         elif kind == "stream.reset":
             self._said.clear()
             self._size = self._before = 0

@@ -8,6 +8,7 @@ import pytest
 
 from gai_fast.decoding import OrderedEvents
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.money import UNIT, Bill
 from gai_fast.processors import Chain
 from gai_fast.processors.usage import UsageProcessor
@@ -123,6 +124,41 @@ def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript
     assert scene.costs == {"1": 150}
     if how != "left":
         assert scene.told == 150
+
+
+def sound(tokens: int) -> dict[str, Any]:
+    audio = {"id": "a", "data": "A" * (tokens * LIMITS.sound_token)}
+    return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"audio": audio}, "finish_reason": None}]}
+
+
+def test_a_client_that_leaves_in_the_middle_of_sound_pays_for_what_was_generated() -> None:
+    scene = Scene(provider="openai")
+    scene.say(sound(20), sound(10))
+    usage = scene.relay.left()
+    assert usage is not None
+    assert (usage["input_tokens"], usage["output_tokens"], usage["source"]) == (100, 30, "partial")
+    assert scene.costs == {"1": 100 + 300}
+
+
+def test_sound_and_images_are_estimated_where_the_upstream_counts_nothing() -> None:
+    scene = Scene()
+    scene.say(sound(20), chunk("four"), chunk(finish="stop"), "[DONE]")
+    assert scene.costs == {"1": 100 + 200 + 10}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    scene = Scene(provider="openrouter")
+    scene.say({"id": "c", "choices": [{"index": 0, "delta": {"images": [image]}, "finish_reason": None}]})
+    scene.relay.cancel()
+    assert scene.costs == {"1": 100 + LIMITS.image_tokens * 10}
+
+
+def test_each_attempt_is_charged_for_its_own_sound() -> None:
+    scene = Scene(retries=1)
+    scene.say(sound(20))
+    scene.relay.receive_eof(CUT)
+    scene.again()
+    scene.say(sound(5))
+    scene.relay.cancel()
+    assert scene.costs == {"1": 300, "2": 150}
 
 
 def test_an_attempt_that_was_left_before_its_content_is_charged_for_the_prompt() -> None:

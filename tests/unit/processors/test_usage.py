@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
+from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.processors import StreamInfo, read_processor, usage
@@ -159,6 +160,17 @@ def test_arguments_and_reasoning_are_output_and_a_reset_is_not() -> None:
     reasoning: Any = {"type": "reasoning.delta", "text": " c"}
     assert counted(UsageProcessor(words), call, reasoning, FINISH)["output_tokens"] == 4
     assert counted(UsageProcessor(words), {"type": "stream.reset"}, reasoning, FINISH)["output_tokens"] == 1
+
+
+def test_sound_and_images_are_output_and_what_a_reset_made_void_is_not() -> None:
+    sound = {"type": "audio.delta", "audio": {"chunk": "A" * 3 * LIMITS.sound_token}}
+    image = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}}
+    partial = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png", "partial": True}}
+    processor = UsageProcessor(len)
+    for event in (sound, {"type": "stream.reset", "reason": "network"}, sound, image, partial):
+        assert list(processor.process(cast("Event", event))) == [event]
+    (finish,) = processor.process({"type": "finish"})
+    assert finish["usage"]["output_tokens"] == 3 + LIMITS.image_tokens
 
 
 def test_text_beyond_the_limit_is_counted_in_blocks_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
