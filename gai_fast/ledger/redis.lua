@@ -2,8 +2,8 @@
 --
 -- ARGV[1]: the prefix of all keys. ARGV[2]: the worker. ARGV[3]: the exchange in MessagePack: number, entries, reports.
 -- ARGV[4]: limits: gone, kept, tight (seconds), scarce, parts, spend_days, spend_entries. Amounts are decimal texts.
--- Returns the answers in MessagePack; nothing: the exchange was taken before; the error LAYOUT: the keys are those of
--- another release, and none was touched.
+-- Returns the answers in MessagePack, and 1 where an earlier exchange of this worker is known here, else 0; nothing: the
+-- exchange was taken before; the error LAYOUT: the keys are those of another release, and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
 local exchange = cmsgpack.unpack(ARGV[3])
@@ -23,7 +23,8 @@ end
 
 local number = exchange[1]
 redis.call('SET', prefix .. 'worker:' .. me, 1, 'PX', math.floor(gone * 1000))
-if tonumber(redis.call('GET', prefix .. 'number:' .. me) or '0') >= number then return nil end
+local last = redis.call('GET', prefix .. 'number:' .. me)
+if tonumber(last or '0') >= number then return nil end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', math.floor(kept_for))
 
 -- Spend. A sum that 64 bits do not hold stays as it is.
@@ -252,4 +253,4 @@ for at, report in ipairs(exchange[3]) do
   end
   answers[at] = {verdicts, more, {used(state.rates[REQUESTS]), used(state.rates[TOKENS])}, others}
 end
-return cmsgpack.pack(answers)
+return {cmsgpack.pack(answers), last and 1 or 0}

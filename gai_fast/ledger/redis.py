@@ -43,6 +43,7 @@ _AMOUNT: Final = 5
 """The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
 _NOTHING: Final = 0
 """The number of an exchange that tells nothing, and is answered nothing."""
+_FIRST: Final = 1
 _SHORTEST: Final = 0.002
 _LONGEST: Final = 0.02
 """Seconds between two questions about workers that must be heard."""
@@ -95,7 +96,11 @@ class RedisHome(SharedHome):
         sent = (number, [_as_text(entry, _AMOUNT) for entry in entries], [_plain(report) for report in reports])
         arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
         reply = await self._backend.run_script(_SCRIPT, self._own("worker"), *arguments)
-        return None if reply is None else [_answer(*each) for each in msgspec.msgpack.decode(reply)]
+        if reply is None:
+            return None
+        answers, is_known = reply
+        self.has_forgotten = number > _FIRST and not is_known
+        return [_answer(*each) for each in msgspec.msgpack.decode(answers)]
 
     async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
         """Waits for a moment: the script has told the others; as `SharedHome.recall`."""

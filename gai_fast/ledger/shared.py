@@ -55,7 +55,13 @@ _PLACES: Final = (REQUESTS, TOKENS, STREAMS, SPEND)
 
 
 class SharedHome(ABC):
-    """The state that workers share, as one of them reaches it. `StoreError`: it cannot be reached now."""
+    """The state that workers share, as one of them reaches it. `StoreError`: it cannot be reached now.
+
+    Attributes:
+        has_forgotten: The last exchange has found a state that does not know this worker any more.
+    """
+
+    has_forgotten: bool = False
 
     @abstractmethod
     async def open(self) -> None:
@@ -555,6 +561,9 @@ class SharedLedger(Ledger):
                 key.asks += asks
                 key.ends += ends
                 key.is_dirty = True
+        if self._home.has_forgotten:
+            for key in self._keys.values():
+                key.give_back()
         self._unsent = None  # not before: where `_take` fails, `_fail` finds in it those that wait
         if self._rest is not None:  # it was late
             self._rest.cancel()

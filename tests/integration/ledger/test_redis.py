@@ -62,6 +62,27 @@ async def test_limits_of_another_release_are_neither_used_nor_touched(make_serve
     await running.close()
 
 
+async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
+    make_server: Callable[..., RedisServer],
+) -> None:
+    server = make_server()
+    ledgers = [SharedLedger(RedisHome(server.url), fails_open=False) for _ in range(2)]
+    key = KeySettings("ann", (), limits=KeyLimits(streams=2))
+    for ledger in ledgers:
+        await ledger.open()
+        await ledger.take(key, "a", 0)
+        await ledger.recall([])
+    server.command("FLUSHALL")
+    for ledger in ledgers:
+        await ledger.recall([])  # tells nothing, and finds out
+        await ledger.recall([])
+    for ledger in ledgers:
+        with pytest.raises(Error, match="streams = 2"):
+            await ledger.take(key, "b", 0)
+    for ledger in ledgers:
+        await ledger.close()
+
+
 async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: RedisServer) -> None:
     home = RedisHome(redis_server.url)
     await home.open()
