@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
@@ -138,11 +137,13 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
         CertificateError: The certificate cannot be used.
         OSError: The address cannot be bound.
         OpenAddress: Other machines would reach it.
+        StartupFailure: The path of a socket between workers would be too long.
         WorkerError: The workers cannot start.
     """
     from gai_fast.ids import new_server_name
     from gai_fast.server import totals
     from gai_fast.server.admin.drained import DRAINED, DrainedHome
+    from gai_fast.server.bus_folder import PathTooLong, bus_folder
     from gai_fast.server.listening import SocketListener
     from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
@@ -169,8 +170,12 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
 
     with ExitStack() as opened:
         opened.callback(SocketListener(bound.sockets, bound.path).close)
-        folder = _new_folder()
-        opened.callback(shutil.rmtree, folder, ignore_errors=True)
+        parent = Path(tempfile.gettempdir())
+        try:
+            folder = opened.enter_context(bus_folder(parent))
+        except PathTooLong:
+            text = f"the path of TMPDIR ({parent}) is too long for the sockets of workers"
+            raise StartupFailure(f"{text}: set TMPDIR to a shorter one") from None
         group = Group(new_server_name(), folder)
         Supervisor(
             bound.sockets,
@@ -184,20 +189,6 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
             answer=answer,
             ended=limits.forget,
         ).run()
-
-
-def _new_folder() -> Path:
-    """Makes the folder of the sockets between workers.
-
-    Raises:
-        StartupFailure: Its path is too long for a socket.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="gai-fast-"))
-    if len(os.fsencode(folder / str(LIMITS.worker_number))) > LIMITS.socket_path:
-        folder.rmdir()
-        text = f"the path of TMPDIR ({folder.parent}) is too long for the sockets of workers"
-        raise StartupFailure(f"{text}: set TMPDIR to a shorter one")
-    return folder
 
 
 def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> int:
