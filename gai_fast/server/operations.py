@@ -29,6 +29,7 @@ _ASSETS: Final = {
     "app.js": "text/javascript; charset=utf-8",
     "formats.js": "text/javascript; charset=utf-8",
     "snippets.js": "text/javascript; charset=utf-8",
+    "palette.css": "text/css; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from typing import Any, cast
 
@@ -85,7 +86,9 @@ def test_no_model_is_an_empty_list() -> None:
     assert (listed["data"], listed["first_id"], listed["last_id"]) == ([], None, None)
 
 
-@pytest.mark.parametrize("name", ["index.html", "app.js", "formats.js", "snippets.js", "style.css", "icon.svg"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "app.js", "formats.js", "snippets.js", "palette.css", "style.css", "icon.svg"]
+)
 def test_the_playgrounds_files_are_served_with_a_policy(name: str) -> None:
     table = routes()
     reply = table.asset(incoming(name))
@@ -96,6 +99,14 @@ def test_the_playgrounds_files_are_served_with_a_policy(name: str) -> None:
     assert "charset=utf-8" in headers["content-type"] or name.endswith(".svg")
     if name == "index.html":
         assert table.playground(incoming()).body == reply.body
+
+
+def test_all_pages_have_their_colours_from_one_file() -> None:
+    for page, names in (("playground", ["style.css"]), ("dashboard", ["dashboard.css"]), ("docs", ["docs.css"])):
+        folder = files("gai_fast").joinpath("server", page)
+        assert 'href="playground/palette.css"' in folder.joinpath("index.html").read_text()
+        for name in names:
+            assert not re.search(r"light-dark|rgb|:[^;]*#[0-9a-f]{3}", folder.joinpath(name).read_text()), name
 
 
 def test_the_client_for_pages_is_served_to_other_origins_too() -> None:
