@@ -26,6 +26,7 @@ _RANDOM: Final = 22
 _NUMBER: Final = re.compile(r"[1-9a-f][0-9a-f]{0,7}")
 _worker: Final = [""]  # the end of the stream ids of this process
 
+_hex: Final = hex  # constants cost nothing to look up
 _DIGITS: Final = 1 << 48
 """Added to milliseconds it makes their hexadecimal digits twelve."""
 _ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
@@ -52,7 +53,7 @@ def new_request_id() -> str:
         ]
         rest = drawn.pop()
         _request_ids.extend(drawn)
-    began = hex(_DIGITS + time.time_ns() // 1_000_000)  # "0x1" and its twelve digits: `format` takes a µs
+    began = _hex(_DIGITS + time.time_ns() // 1_000_000)  # "0x1" and its twelve digits: `format` takes a µs
     return f"{began[3:11]}-{began[11:]}{rest}"
 
 

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -70,6 +71,9 @@ class Attempt:
 def _nothing() -> None: ...
 
 
+_LOOK: Final = LIMITS.pool_look  # a constant, because every request asks
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionPool(ABC):
     """The connections to one upstream, idle ones included; belongs to one loop and its thread.
@@ -97,6 +101,7 @@ class ConnectionPool(ABC):
         self.origin = origin
         self._peer = origin.peer
         self._timers = timers
+        self._clock: Callable[[], float] = timers.clock
         self._timeouts = timeouts
         self._max_connections = max_connections
         self._min_idle = min_idle
@@ -182,13 +187,13 @@ class ConnectionPool(ABC):
         """Gives an exchange an idle connection, or has one made for it; returns whether that was possible."""
         while self._idle:
             connection, since = self._idle.popitem()  # the last one used is the least likely to have been closed
-            is_young = self._timers.clock() < since + LIMITS.pool_look
+            is_young = self._clock() < since + _LOOK
             if not connection.is_closing and (is_young or connection.is_quiet):
                 self._begin(exchange, connection, reused=True)
                 if self._keeps_ready:
                     self._fill()
                 return True
-            self._idle_time.ended(self._timers.clock() - since)
+            self._idle_time.ended(self._clock() - since)
             connection.abort()
         if self._has_room():
             self._connect(exchange)
@@ -242,7 +247,7 @@ class ConnectionPool(ABC):
 
     def _bound(self, attempt: Attempt) -> None:
         """Limits the time of an attempt that belongs to no exchange."""
-        until = self._timers.clock() + self._timeouts.connect
+        until = self._clock() + self._timeouts.connect
         attempt.timer = self._timers.schedule(until, functools.partial(self._give_up, attempt))
 
     def _give_up(self, attempt: Attempt) -> None:
@@ -318,7 +323,7 @@ class ConnectionPool(ABC):
     def _fill_later(self) -> None:
         """Makes no connection for requests to come for a while, which is longer each time."""
         if self._keeps_ready and self._refill is None and not self._closed:
-            self._refill = self._timers.schedule(self._timers.clock() + self._refill_wait, self._refill_again)
+            self._refill = self._timers.schedule(self._clock() + self._refill_wait, self._refill_again)
             self._refill_wait = min(2 * self._refill_wait, LIMITS.ready_retry)
 
     def _refill_again(self) -> None:
@@ -356,7 +361,7 @@ class ConnectionPool(ABC):
         if not self._keeps_idle or self._closed:
             connection.abort()
             return
-        self._idle[connection] = self._timers.clock()
+        self._idle[connection] = self._clock()
         if self._expiry is None:
             self._expire()
 
@@ -367,7 +372,7 @@ class ConnectionPool(ABC):
             self._emptied.set()
         since = self._idle.pop(connection, None)
         if since is not None:
-            age = self._timers.clock() - since
+            age = self._clock() - since
             self._idle_time.ended(age)
             self._idled(age)
             self._expire()
@@ -385,7 +390,7 @@ class ConnectionPool(ABC):
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        now, longest = self._timers.clock(), self._idle_time.limit
+        now, longest = self._clock(), self._idle_time.limit
         for connection, since in tuple(self._idle.items()):
             if now < since + longest:
                 self._expiry = self._timers.schedule(since + longest, self._expire)

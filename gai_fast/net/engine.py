@@ -715,7 +715,8 @@ class Engine:
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
-        self._publications.pop(session.stream_id, None)
+        if self._publications:
+            self._publications.pop(session.stream_id, None)
         sharing = session.spec.sharing
         try:
             session.metrics = metrics = session.measured(outcome)

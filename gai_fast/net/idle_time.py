@@ -16,6 +16,7 @@ _TIMEOUT: Final = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.I)
 _MARGIN: Final = 1.0  # seconds on the way and until a timer fires; undici takes the same
 _SEEN: Final = 0.9  # the part of a time after which a connection was closed: the next may be closed a little earlier
 _RISE: Final = 1.25
+_MOST: Final = LIMITS.pool_idle  # a constant, because every answer asks
 
 
 def keep_alive_timeout(header: str | None) -> float | None:
@@ -42,7 +43,7 @@ class IdleTime:
         Args:
             seconds: The time; `None`: the answer names none.
         """
-        told = LIMITS.pool_idle if seconds is None else max(seconds - _MARGIN, seconds / 2)
+        told = _MOST if seconds is None else max(seconds - _MARGIN, seconds / 2)
         if told == self._told:
             return False
         self._told = told

@@ -16,6 +16,7 @@ nothing: `attempts.py` calls it and acts. A request that does not fail only look
 
 from __future__ import annotations
 
+import math
 import random
 import ssl
 from collections import deque
@@ -148,17 +149,19 @@ def _will_recur(error: Error) -> bool:
 class RetryBudget:
     """Limits retries to a share of the requests of the last `limits.retry_window` seconds."""
 
-    __slots__ = ("_requests", "_retries")
+    __slots__ = ("_requests", "_retries", "_tenth_until")
 
     def __init__(self) -> None:
+        self._tenth_until = -math.inf
         self._requests: deque[list[float]] = deque()  # of each tenth of the window: its beginning, and its requests
         self._retries: deque[float] = deque()  # their times
 
     def request(self, now: float) -> None:
         """Counts a request."""
         requests = self._requests
-        if not requests or now - requests[-1][0] >= LIMITS.retry_window / 10:
+        if now >= self._tenth_until:
             self._forget(now)
+            self._tenth_until = now + LIMITS.retry_window / 10
             requests.append([now, 0])
         requests[-1][1] += 1
 

@@ -694,10 +694,12 @@ class Session:
         self._disarm()
         self._delivery.stop()
         self.attempts.leave(outcome)
-        for handle in (self._tick_handle, self._again_handle):
-            if handle is not None:
-                handle.cancel()
-        self._tick_handle = self._again_handle = None
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+            self._tick_handle = None
+        if self._again_handle is not None:
+            self._again_handle.cancel()
+            self._again_handle = None
         if self.relay.fault is not None:
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)

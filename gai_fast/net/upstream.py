@@ -129,9 +129,6 @@ class _NullReceiver:
 _NULL_RECEIVER: Final = _NullReceiver()
 
 
-def _nothing() -> None: ...
-
-
 class Exchange:
     """One request and its response. Made by `UpstreamPool.open`; belongs to the thread of its loop.
 
@@ -178,7 +175,7 @@ class Exchange:
         self._timeouts = timeouts
         self._timers = timers
         self._state = _QUEUED
-        self._abandon: Callable[[], object] = _nothing  # undoes, for close(), the work under way in this state
+        self._abandon: Callable[[], object] | None = None  # undoes, for close(), the work until it has a connection
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
         self.fast_path: FastPath | None = None
@@ -222,9 +219,7 @@ class Exchange:
     def close(self) -> None:
         """Aborts the exchange and its connection, which is never reused; the receiver is not called any more."""
         if self._state is not _ENDED:
-            abandon = self._abandon
-            self._end()
-            abandon()
+            self._drop()
 
     # -- for the pool
 
@@ -243,15 +238,10 @@ class Exchange:
         self._connect_by = self._timers.clock() + self._timeouts.connect
         self._arm()
 
-    def abandon_by(self, abandon: Callable[[], object]) -> None:
-        """Replaces the callback that stops the work under way for it; does nothing where it has ended."""
-        if self._state is not _ENDED:
-            self._abandon = abandon
-
     def begin(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Writes the request to a connection, which belongs to this exchange from now on."""
         self._state = _HEAD
-        self._abandon = connection.abort
+        self._abandon = None
         self._connection = connection
         self._response = ResponseReader(self._peer, self._method, connection.known)
         self.sent = True
@@ -267,9 +257,7 @@ class Exchange:
         if self._state is not _ENDED:
             if error.code != "internal" and (self._state is _QUEUED or self._state is _CONNECTING):
                 error.phase = "connect"  # only the relay knows how far a response was
-            abandon, receiver = self._abandon, self._end()
-            abandon()
-            receiver.exchange_ended(error)
+            self._drop().exchange_ended(error)
 
     def broke(self, problem: Exception) -> None:
         """Ends it because of a bug of the gateway; its connection is aborted."""
@@ -315,7 +303,8 @@ class Exchange:
         # The receiver may close the exchange in any of these calls; the null receiver gets the later ones.
         if self._state is _HEAD and response.head is not None:
             self._state = _BODY
-            self._receiver.head_received(*response.head)
+            status, headers = response.head
+            self._receiver.head_received(status, headers)
         if body or self.fast_path is not None:
             self._shorten(self._receiver.body_received(body))
         if response.error is not None:
@@ -360,12 +349,21 @@ class Exchange:
             connection.release(is_reusable)
             receiver.exchange_ended(None)
 
+    def _drop(self) -> Receiver:
+        """Ends the work under way for it, and its connection; returns the receiver as `_end`."""
+        abandon, connection = self._abandon, self._connection
+        receiver = self._end()
+        if abandon is not None:
+            abandon()
+        if connection is not None:
+            connection.abort()
+        return receiver
+
     def _end(self) -> Receiver:
         """Releases everything; returns the receiver for the last call, which may be due."""
         receiver, self._receiver = self._receiver, _NULL_RECEIVER
         self._state = _ENDED
-        self._abandon = _nothing
-        self._connection = self._request = None
+        self._abandon = self._connection = self._request = None
         if self.fast_path is not None:
             self.fast_path.chunks = None
             self.fast_path = None

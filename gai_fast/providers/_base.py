@@ -32,7 +32,11 @@ from gai_fast.upstream_errors import UpstreamFailure, from_upstream
 
 Framing = Literal["sse", "ndjson"]
 
-_ACCEPTED: Final = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
+_HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
+    "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
+    "ndjson": [("content-type", "application/json"), ("accept", "application/x-ndjson")],
+}
+"""The headers that every request has, by the framing of its answer."""
 
 
 class Target:
@@ -148,8 +152,10 @@ class API(ABC):
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
         """The headers of a request, with the credential where there is one."""
-        common = [("content-type", "application/json"), ("accept", _ACCEPTED[self.framing])]
-        return [*common, self.key_header(target.api_key)] if target.api_key else common
+        headers = _HEADERS[self.framing].copy()
+        if target.api_key:
+            headers.append(self.key_header(target.api_key))
+        return headers
 
     def key_header(self, api_key: str) -> tuple[str, str]:
         """The header that carries the credential."""

@@ -119,7 +119,6 @@ _REQUEST_LINE: Final = re.compile(r'POST (/[!"$-~]*) HTTP/1\.1')
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LENGTH: Final = re.compile(r"0|[1-9][0-9]*")
 _LENGTH_LINE: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)(?![^\r])", re.I)
-_ZERO: Final = ord("0")
 _UNUSUAL: Final = frozenset(("expect", "trailer", "transfer-encoding", "upgrade"))
 _CONNECTION: Final = {"keep-alive": True, "close": False}
 
@@ -219,9 +218,7 @@ class KnownHead:
         if end < 0:
             return None
         length, body = data[before:end], data[end + len(after) :]
-        if not length.isdigit() or int(length) != len(body) or len(body) > max_body:
-            return None
-        if length[0] == _ZERO and len(length) > 1:
+        if length != b"%d" % len(body) or len(body) > max_body:
             return None
         headers = {**self._headers, "content-length": length.decode()}
         request = HTTPRequest(transport, "POST", self._target, headers, is_http_1_1=True, keep_alive=True)

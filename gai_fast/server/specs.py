@@ -70,14 +70,15 @@ class SpecBuilder:
         model = self.settings.chosen(request.model if isinstance(request.model, str) else None, incoming.key)
         model = self._engine.placed(model, request)
         header: LogHeader | None = None
-        if request.stream and (is_durable or model.stream.on_disconnect in _DURABLE):
+        is_stream = request.stream
+        if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.format.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
             context = self._context(incoming, model, logged.envelope, ids=True)
             output, deltas = _encoder(logged, context, whole=False)
             header = _log_header(incoming, logged, context, whole=False)
         else:
             context = self._context(incoming, model, negotiated.envelope)
-            output, deltas = _encoder(negotiated, context, whole=not request.stream)
+            output, deltas = _encoder(negotiated, context, whole=not is_stream)
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
         chain = _chain(self._engine, request, context)
@@ -87,8 +88,8 @@ class SpecBuilder:
             output,
             deltas,
             _copying(output, negotiated, model, chain, is_durable=header is not None),
-            hold=not request.stream,
-            announces=not request.stream or negotiated.format.announces,
+            hold=not is_stream,
+            announces=not is_stream or negotiated.format.announces,
             dialect=negotiated.format.name,
             left_out=left_out,
             prompt_characters=characters(request),
@@ -100,7 +101,7 @@ class SpecBuilder:
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             endpoint=incoming.path,
-            transport=negotiated.transport if request.stream else "json",
+            transport=negotiated.transport if is_stream else "json",
         )
         return spec, context
 

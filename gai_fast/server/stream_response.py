@@ -87,7 +87,7 @@ class StreamResponse(ResponseWriter):
         self.stream_id = stream_id
         self.media_type = media_type
         self.headers: Headers = ()
-        self.format_headers: Headers = []
+        self.format_headers: Headers = ()
         self.whole_media_type: Callable[[Sequence[Piece]], str] | None = None
         self._codings: tuple[str, ...]
         self._is_whole = whole

@@ -280,15 +280,13 @@ async def test_a_connect_that_takes_too_long_is_a_timeout(make_bench: Callable[.
     assert stopped == [1]
 
 
-async def test_what_stops_it_changes_as_its_connection_comes_about(make_bench: Callable[..., Bench]) -> None:
+async def test_the_work_for_its_connection_is_stopped_once(make_bench: Callable[..., Bench]) -> None:
     bench, stopped = make_bench(), list[str]()
     bench.exchange.begin_connecting(lambda: stopped.append("connecting"))
-    bench.exchange.abandon_by(lambda: stopped.append("made"))
     assert not bench.exchange.has_ended
     bench.exchange.close()
-    bench.exchange.abandon_by(lambda: stopped.append("late"))
     bench.exchange.close()
-    assert stopped == ["made"]
+    assert stopped == ["connecting"]
     assert bench.exchange.has_ended
 
 
