@@ -229,6 +229,7 @@ class SharedLedger(Ledger):
         self._clock = clock
         self._health = Health(clock)
         self._keys: dict[str, _Key] = {}
+        self._unseen: list[str] = []  # the keys that `_look` comes to next, the first one last
         self._book = SpendBook()  # what is not reported yet
         self._wake: asyncio.Event = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None
@@ -521,10 +522,17 @@ class SharedLedger(Ledger):
                 self._flush_soon()
 
     def _look(self) -> None:
-        """Gives back what nobody uses, and forgets keys that have nothing."""
+        """Gives back what nobody uses, and forgets keys that have nothing; of many keys some each time, in turn."""
         now = self._clock()
-        for name, key in [*self._keys.items()]:
-            if key.is_idle(now) and self._unsent is None:  # the answer to that may let the key keep something
+        if not self._unseen:
+            self._unseen = [*self._keys]
+        some = self._unseen[-LIMITS.ledger_batch :]
+        del self._unseen[-LIMITS.ledger_batch :]
+        for name in some:
+            key = self._keys.get(name)
+            if key is None:
+                pass
+            elif key.is_idle(now) and self._unsent is None:  # the answer to that may let the key keep something
                 del self._keys[name]
             elif now - key.told_at > LIMITS.ledger_idle:
                 if now - key.used_at > LIMITS.ledger_idle:

@@ -601,6 +601,20 @@ async def test_answers_tell_what_counts_until_it_counts_no_more() -> None:
         assert remaining(on[0], caller) == [20]
 
 
+async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site(1) as on:
+        for number in range(5):
+            await on[0].take(KeySettings(str(number), (), limits=KeyLimits(streams=1)), str(number), 0)
+            end(on[0], str(number))
+        await on[0].recall([])
+        monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_batch=2))
+        left = []
+        for _ in range(3):
+            on[0]._look()
+            left.append(len(on[0]._keys))
+        assert left == [3, 1, 0]
+
+
 async def test_no_more_is_left_than_the_limit() -> None:
     async with site() as on:
         caller = key(tokens_per_minute=1000)
