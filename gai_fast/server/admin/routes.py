@@ -240,12 +240,16 @@ class AdminRoutes:
 
     async def _keys(self, incoming: Incoming) -> Reply:
         keys, ledger = self._settings.keys, self._engine.ledger
-        periods = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
+        names: list[str] = [key.name for key in keys]
+        periods: list[Period] = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
         await self._hear_of_spend()
+        spent: Sequence[Amount | None] = [None] * len(keys)  # while the store cannot tell
         try:
-            spent = await asyncio.gather(*map(ledger.spent, [key.name for key in keys], periods))
-        except StoreError as problem:
-            raise out_of_reach("spend") from problem
+            async with asyncio.TaskGroup() as group:  # the first that fails ends the others
+                asked = [group.create_task(ledger.spent(*each)) for each in zip(names, periods, strict=True)]
+            spent = [each.result() for each in asked]
+        except* StoreError:
+            pass
         rows = zip(keys, periods, spent, strict=True)
         return incoming.json_reply({"data": [_key(each, period, amount) for each, period, amount in rows]})
 
@@ -280,7 +284,7 @@ def _no_target() -> Error:
     return Error("not_found", "there is no such target", reason="target")
 
 
-def _key(key: KeySettings, period: Period, spent: Amount) -> dict[str, Any]:
+def _key(key: KeySettings, period: Period, spent: Amount | None) -> dict[str, Any]:
     limits, spend = key.limits, key.limits.spend
     return {
         "name": key.name,
@@ -293,6 +297,6 @@ def _key(key: KeySettings, period: Period, spent: Amount) -> dict[str, Any]:
             "streams": limits.streams,
             "spend": None if spend is None else {"amount": units(spend.amount), "period": spend.period},
         },
-        "spent": units(spent),
+        "spent": None if spent is None else units(spent),
         "spent_period": period,
     }

@@ -191,7 +191,7 @@ def _of_operators() -> dict[str, Schema]:
             "models": _list(_TEXT),
             "expires": _or_null({"type": "string", "format": "date-time"}),
             "limits": limits,
-            "spent": _NUMBER,
+            "spent": _or_null(_NUMBER),
             "spent_period": {"enum": ["day", "month", "total"]},
         }
     )

@@ -169,15 +169,29 @@ async def test_other_workers_report_before_their_spend_is_told(admin: AdminRoute
         assert others.reports == number
 
 
-async def test_spend_that_the_store_does_not_give_is_an_error(admin: AdminRoutes) -> None:
+async def test_spend_that_the_store_does_not_give_is_an_error_and_the_keys_are_listed(admin: AdminRoutes) -> None:
     async def fail(*_: Any) -> Any:
         raise StoreError("unreachable", "out of reach")
 
     ledger: Any = SimpleNamespace(spend=fail, spent=fail, close=admin._engine.ledger.close)
     admin._engine.ledger = ledger
-    for handler in (admin.spend, admin.keys):
-        status, body = await answer(handler)
-        assert (status, body["error"]["reason"]) == (503, "store")
+    status, body = await answer(admin.spend)
+    assert (status, body["error"]["reason"]) == (503, "store")
+    status, body = await answer(admin.keys)
+    assert (status, [each["spent"] for each in body["data"]]) == (200, [None] * len(admin._settings.keys))
+    assert body["data"], "there are keys"
+
+
+async def test_a_bug_of_the_ledger_is_one_error_for_all_keys(
+    admin: AdminRoutes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    ledger: Any = SimpleNamespace(spent=fail, close=admin._engine.ledger.close)
+    admin._engine.ledger = ledger
+    assert (await answer(admin.keys))[0] == 500
+    assert "could not be handled" in caplog.text
 
 
 async def test_a_target_that_a_reload_removes_while_it_is_drained_is_unknown(admin: AdminRoutes) -> None:
