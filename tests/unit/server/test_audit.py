@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from gai_fast.limits import LIMITS
 from gai_fast.server.audit import audit
 from gai_fast.server.log_format import JSONFormatter
 
@@ -34,3 +35,10 @@ def test_what_a_caller_names_ends_no_line(caplog: pytest.LogCaptureFixture) -> N
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
     assert "\n" not in JSONFormatter().format(record)
+
+
+def test_a_target_of_any_length_makes_a_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "gai_fast.audit"):
+        audit("targets.drain", "ops", "192.0.2.1", "m" * 10**6, 404)
+    (record,) = caplog.records
+    assert len(record.getMessage()) < 2 * LIMITS.audited
