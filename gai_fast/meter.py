@@ -102,16 +102,17 @@ class StreamMeter:
         total = None if bill is None else bill.total()
         asked = self._began if self._asked is None else self._asked
         counters = self.counters
+        deltas = counters.deltas
         first, upstream_first = self._first, counters.first_at
         return StreamMetrics(
             duration=now - self._began,
             time_to_first_token=None if first is None else first - self._began,
             upstream_time_to_first_token=None if upstream_first is None else upstream_first - asked,
             gateway_overhead=self._worked + counters.worked,
-            gaps=NO_GAPS if counters.deltas <= 1 else counters.gaps,
+            gaps=NO_GAPS if deltas <= 1 else counters.gaps,
             gap_sum=counters.gap_sum,
             backpressure=self._paused_for + (0.0 if self._paused_at is None else now - self._paused_at),
-            deltas=counters.deltas,
+            deltas=deltas,
             events=events,
             bytes_in=counters.received,
             bytes_out=counters.sent,

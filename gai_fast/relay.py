@@ -695,12 +695,13 @@ class Relay:
                 frames, oversized = getattr(problem, "before", []), str(problem)
             if deltas is not None and copier.copied:
                 self._take_copied(deltas)
-            for at, frame in enumerate(frames or ()):
-                self._receive_frame(frame)
-                if self._is_done_with:
-                    if self._frames is not None and frames is not None:
-                        self._begin_tail(self._frames, frames[at + 1 :])
-                    return
+            if frames is not None:
+                for at, frame in enumerate(frames):
+                    self._receive_frame(frame)
+                    if self._is_done_with:
+                        if self._frames is not None:
+                            self._begin_tail(self._frames, frames[at + 1 :])
+                        return
             if oversized is not None:
                 what = f"sent an event that is too large: {oversized}"
                 self._fail_attempt(unavailable(self._adapter.api, "event_too_large", what))

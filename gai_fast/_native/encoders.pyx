@@ -242,6 +242,14 @@ cdef int put_string(gai_buffer *out, str text) noexcept:
     cdef int kind = PyUnicode_KIND(text)
     cdef uint8_t *at
     cdef uint8_t *end
+    if utf8 is not NULL and size <= SHORT:  # most strings by far
+        if gai_reserve(out, SHORT + 2) < 0:
+            return -1
+        at = out.data + out.size
+        if gai_put_short(at + 1, utf8, size):
+            at[0] = at[size + 1] = c'"'
+            out.size += size + 2
+            return 0
     # One byte a character, the quotes, and the room a step asks for: enough for what needs no escape. The rest grows.
     if gai_reserve(out, length + GAI_ESCAPE_ROOM + 2) < 0:
         return -1
@@ -857,28 +865,38 @@ cdef class _Encoder:
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
         cdef int numbers = 0
-        cdef bytes text = b""
-        if self._sse:
-            text = <bytes>EVENT_LINES[kind]
-            if self._stream_id is not None:
-                text += b"id: %b." % self._stream_id.encode()
-                cuts[numbers], stamps[numbers] = len(text), False
+        cdef gai_buffer text
+        cdef uint8_t[512] memory
+        gai_borrow(&text, memory, sizeof(memory))
+        try:
+            if self._sse:
+                append_bytes(&text, <bytes>EVENT_LINES[kind])
+                if self._stream_id is not None:
+                    append(&text, b"id: ", 4)
+                    append(&text, PyUnicode_DATA(self._stream_id), PyUnicode_GET_LENGTH(self._stream_id))
+                    append(&text, b".", 1)
+                    cuts[numbers], stamps[numbers] = text.size, False
+                    numbers += 1
+                    append(&text, b"\n", 1)
+                append(&text, b"data: ", 6)
+            append(&text, b"{", 1)
+            if told:
+                append_bytes(&text, SCHEMA_MEMBER)
+            append_bytes(&text, <bytes>TYPE_MEMBERS[kind])
+            if timed:
+                append(&text, b',"ts":', 6)
+                cuts[numbers], stamps[numbers] = text.size, True
                 numbers += 1
-                text += b"\n"
-            text += b"data: "
-        text += b"{" + SCHEMA_MEMBER if told else b"{"
-        text += <bytes>TYPE_MEMBERS[kind]
-        if timed:
-            text += b',"ts":'
-            cuts[numbers], stamps[numbers] = len(text), True
+            append(&text, b',"seq":', 7)
+            cuts[numbers], stamps[numbers] = text.size, False
             numbers += 1
-        text += b',"seq":'
-        cuts[numbers], stamps[numbers] = len(text), False
-        numbers += 1
-        if told:
-            text += self.member("trace_id") + self.member("request_id")
-        if gai_make_head(head, <const uint8_t *><const char *>text, len(text), cuts, stamps, numbers, NULL, 0) < 0:
-            raise MemoryError
+            if told:
+                append_bytes(&text, self.member("trace_id"))
+                append_bytes(&text, self.member("request_id"))
+            if gai_make_head(head, text.data, text.size, cuts, stamps, numbers, NULL, 0) < 0:
+                raise MemoryError
+        finally:
+            gai_release(&text)
         return 0
 
     @cython.final

@@ -749,26 +749,22 @@ cdef class Shape:
     cdef bint read_name(self, Reading *reading, int first, int count, int *expected, Member **member) noexcept:
         """Reads a name and its closing quote, and finds its member; NULL: it is none of them."""
         cdef const uint8_t *name = reading.at
-        cdef Member *next_one = &self._members[first + expected[0]]
+        cdef Member *next_one
         cdef Py_ssize_t size = reading.end - name
-        cdef int i
-        # Most members come in the order of the description.
-        if size > next_one.size and name[next_one.size] == c'"' and not memcmp(next_one.name, name, next_one.size):
-            reading.at += next_one.size + 1
-            member[0] = next_one
-            expected[0] += 1 if expected[0] + 1 < count else -expected[0]
-            return True
+        cdef int i, at = expected[0]
+        # Most members come in the order of the description, some of which are missing.
+        for i in range(count):
+            next_one = &self._members[first + at]
+            at = at + 1 if at + 1 < count else 0
+            if size > next_one.size and name[next_one.size] == c'"' and not memcmp(next_one.name, name, next_one.size):
+                reading.at += next_one.size + 1
+                member[0] = next_one
+                expected[0] = at
+                return True
         if gai_skip_string(&reading.at, reading.end) != GAI_COPY_DONE:
             return False
-        size = reading.at - name
         reading.at += 1
         member[0] = NULL
-        for i in range(count):
-            next_one = &self._members[first + i]
-            if next_one.size == size and not memcmp(next_one.name, name, size):
-                member[0] = next_one
-                expected[0] = i + 1 if i + 1 < count else 0
-                break
         return True
 
     cdef bint read_member(self, Reading *reading, Member *member) except -1:

@@ -9,13 +9,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.time cimport perf_counter
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strerror
 from sys import exception
 
-from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
+from gai_fast._native.buffer cimport append, append_bytes, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
 from gai_fast._native.c cimport (
     GAI_ABANDON,
     GAI_CAN_WATCH,
@@ -184,28 +185,33 @@ cdef class _Template:
         cdef uint8_t stamps[GAI_NUMBERS]
         cdef int numbers = 0
         cdef bint is_behind = False
-        cdef bytes ahead = b"", behind = b""
-        for part in parts:
-            if type(part) is bytes:
-                if is_behind:
-                    behind += <bytes>part
+        cdef size_t ahead = 0   # bytes before the text
+        cdef gai_buffer pieces
+        cdef uint8_t[512] memory
+        gai_borrow(&pieces, memory, sizeof(memory))
+        try:
+            for part in parts:
+                if type(part) is bytes:
+                    append_bytes(&pieces, <bytes>part)
+                elif is_behind or (part != "text" and numbers == GAI_NUMBERS):
+                    return False
+                elif part == "text":
+                    is_behind = True
+                    ahead = pieces.size
                 else:
-                    ahead += <bytes>part
-            elif is_behind or (part != "text" and numbers == GAI_NUMBERS):
-                return False
-            elif part == "text":
-                is_behind = True
-            else:
-                cuts[numbers] = len(ahead)
-                stamps[numbers] = part == "ts"
-                self.is_timed |= stamps[numbers]
-                numbers += 1
-        if gai_make_head(
-            &self.around, <const uint8_t *><const char *>ahead, len(ahead), cuts, stamps, numbers,
-            <const uint8_t *><const char *>behind, len(behind),
-        ) < 0:
-            raise MemoryError
-        self.written = len(ahead) + len(behind) + numbers * DIGITS
+                    cuts[numbers] = pieces.size
+                    stamps[numbers] = part == "ts"
+                    self.is_timed |= stamps[numbers]
+                    numbers += 1
+            if not is_behind:
+                ahead = pieces.size
+            if gai_make_head(
+                &self.around, pieces.data, ahead, cuts, stamps, numbers, pieces.data + ahead, pieces.size - ahead
+            ) < 0:
+                raise MemoryError
+            self.written = pieces.size + numbers * DIGITS
+        finally:
+            gai_release(&pieces)
         return True
 
     cdef size_t expected(self, size_t size) noexcept:
@@ -956,7 +962,13 @@ cdef class StreamCounters:
     @property
     def gaps(self):
         """The number of gaps between deltas up to each bound, and above all bounds."""
-        return tuple([self._gaps[at] for at in range(self._bounds._count + 1)])
+        cdef int at
+        made = PyTuple_New(self._bounds._count + 1)
+        for at in range(self._bounds._count + 1):
+            count = self._gaps[at]
+            Py_INCREF(count)
+            PyTuple_SET_ITEM(made, at, count)
+        return made
 
     def read(self, double began, double ended, Py_ssize_t size, long long deltas):
         """Counts a read that has been handled."""

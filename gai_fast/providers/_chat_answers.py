@@ -62,9 +62,12 @@ def chunk_shape(content: dict[str, Any]) -> Shape:
     Args:
         content: The members of a choice that hold the text and the calls.
     """
-    choice = {"index": "count", **content, "finish_reason": "text", "logprobs": "any"}
-    ignored = dict.fromkeys(("object", "created", "service_tier", "system_fingerprint", "obfuscation", "p"), "any")
-    return Shape({"id": "text", **ignored, "model": "text", "choices": [choice], "usage": "object"})
+    # In the order of most servers, in which a name is found at once.
+    choice = {"index": "count", **content, "logprobs": "any", "finish_reason": "text"}
+    before = dict.fromkeys(("object", "created"), "any")
+    behind = dict.fromkeys(("service_tier", "system_fingerprint"), "any")
+    last = dict.fromkeys(("obfuscation", "p"), "any")
+    return Shape({"id": "text", **before, "model": "text", **behind, "choices": [choice], "usage": "object", **last})
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
