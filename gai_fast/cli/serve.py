@@ -305,12 +305,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     is_up = False
     log.use(server)
     if record is not None:
-        try:
-            record.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise StartupFailure(f"cannot record to {record}: {problem.strerror}") from None
-        if not os.access(record, os.W_OK | os.X_OK):
-            raise StartupFailure(f"cannot record to {record}: {os.strerror(errno.EACCES)}")
+        _make_folder_of_recordings(record)
 
     def ready(url: str) -> None:
         nonlocal is_up
@@ -351,6 +346,20 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         if is_up:
             raise Failure(f"the server stopped: {problem}") from None
         raise StartupFailure(f"the server cannot start: {problem}") from None
+
+
+def _make_folder_of_recordings(record: Path) -> None:
+    """Makes the folder of `--record`, unless it is there.
+
+    Raises:
+        StartupFailure: It cannot be made, or nothing can be written there.
+    """
+    try:
+        record.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StartupFailure(f"cannot record to {record}: {problem.strerror}") from None
+    if not os.access(record, os.W_OK | os.X_OK):
+        raise StartupFailure(f"cannot record to {record}: {os.strerror(errno.EACCES)}")
 
 
 def _place(server: ServerSettings) -> str:

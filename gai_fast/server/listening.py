@@ -147,11 +147,11 @@ def _is_left_behind(path: str) -> bool:
     """Whether a path is a socket that nobody listens on.
 
     Raises:
-        OSError: It is one that somebody listens on.
+        OSError: It is one that somebody listens on, or no socket.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False  # `bind` says that the path is taken
+            raise OSError(errno.EEXIST, "it is no socket: remove it, or choose another path")
     except FileNotFoundError:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -174,6 +174,7 @@ async def test_a_unix_socket_is_served_and_removed(net: Net, tmp_path: Path) -> 
             3,
             "error: cannot listen on missing/s: No such file or directory: make its folder first\n",
         ),
+        (("--uds", "."), 3, "error: cannot listen on .: it is no socket: remove it, or choose another path\n"),
         (("--uds", "x" * 200), 2, "error: --uds: `uds` in [server] must be a path of at most 103 bytes"),
     ],
 )
