@@ -208,6 +208,11 @@ class TestKubernetes:
         pod = kubernetes("Deployment")["spec"]["template"]["spec"]
         assert pod["terminationGracePeriodSeconds"] > int(seconds) + GRACE
 
+    def test_no_variable_that_is_made_of_the_services_name_configures_the_gateway(self) -> None:
+        """For a Service `gai-fast` a pod gets `GAI_FAST_PORT=tcp://…`, with which the server would not start."""
+        assert kubernetes("Service")["metadata"]["name"] == "gai-fast"
+        assert kubernetes("Deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
     def test_a_pod_is_not_root_and_writes_only_to_tmp(self) -> None:
         pod = kubernetes("Deployment")["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True

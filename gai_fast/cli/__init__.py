@@ -39,6 +39,7 @@ __all__ = [
     "Failure",
     "FiniteRange",
     "StartupFailure",
+    "WholeRange",
     "announce",
     "cannot_listen",
     "check_app",
@@ -115,10 +116,26 @@ def cannot_listen(place: str, problem: OSError) -> StartupFailure:
     return StartupFailure(f"cannot listen on {place}: {reason}")
 
 
+class WholeRange(click.IntRange):
+    """A range of whole numbers."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
+
+
 class FiniteRange(click.FloatRange):
     """A range of numbers without NaN, which no bound excludes, and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number.", param, ctx)
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)

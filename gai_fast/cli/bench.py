@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from gai_fast._version import __version__
-from gai_fast.cli import Failure, FiniteRange, header_option, json_option, option, plots, print_json
+from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_option, option, plots, print_json
 from gai_fast.cli.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.plots import figure, seconds
 from gai_fast.cli.serve import QUERY, run_async
@@ -378,9 +378,9 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
 )
 @option("-m", "--model", default="", help="What to ask for; needed unless the format is gai.")
 @option("--prompt", default=QUERY, help="What to say.")
-@option("--max-tokens", type=click.IntRange(1), help="The longest answer to ask for.")
-@option("--connections", type=click.IntRange(1, 20_000), default=10, help="Requests at once, at most.")
-@option("--requests", type=click.IntRange(1), show_default="100, or none with --duration", help="Requests in all.")
+@option("--max-tokens", type=WholeRange(1), help="The longest answer to ask for.")
+@option("--connections", type=WholeRange(1, 20_000), default=10, help="Requests at once, at most.")
+@option("--requests", type=WholeRange(1), show_default="100, or none with --duration", help="Requests in all.")
 @option(
     "--rate",
     type=FiniteRange(0, min_open=True),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gai_fast.cli import Failure, header_option, option
+from gai_fast.cli import Failure, WholeRange, header_option, option
 from gai_fast.clock import now_ms
 from gai_fast.config import checks
 from gai_fast.formats import FORMATS, StreamContext, get_format
@@ -34,7 +34,7 @@ def _provider(context: click.Context, parameter: click.Parameter, value: str) ->
     metavar="NAME",
     help=f"The provider of the answer: {', '.join(provider_names())}; NAME:API where there are several.",
 )
-@option("--status", type=click.IntRange(100, 599), default=200, help="The answer's HTTP status.")
+@option("--status", type=WholeRange(100, 599), default=200, help="The answer's HTTP status.")
 @header_option(help="One of its headers.")
 @option("--format", type=click.Choice(list(FORMATS)), default="gai", help="What to print.")
 @option("--framing", type=click.Choice(["ndjson", "sse"]), help="How to frame it; NDJSON where the format has it.")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from gai_fast.cli import FiniteRange, announce, cannot_listen, option
+from gai_fast.cli import FiniteRange, WholeRange, announce, cannot_listen, option
 from gai_fast.cli.dialects import DIALECTS
 from gai_fast.cli.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
@@ -361,11 +361,11 @@ def _fault(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 @click.command()
-@option("--port", type=click.IntRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
+@option("--port", type=WholeRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
 @option("--dialect", type=click.Choice(list(DIALECTS)), help="The one dialect to speak; by default all, by path.")
 @option("--rate", type=FiniteRange(0), default=50.0, help="Text deltas a second; 0: no pause between them.")
 @option("--ttft", type=FiniteRange(0), default=0.3, help="Seconds to the first frame.")
-@option("--deltas", type=click.IntRange(1), default=64, help="Text deltas of an answer.")
+@option("--deltas", type=WholeRange(1), default=64, help="Text deltas of an answer.")
 @option(
     "--fail",
     callback=_fault,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import click
 
-from gai_fast.cli import ConfigFailure, FiniteRange, announce, cannot_listen, option
+from gai_fast.cli import ConfigFailure, FiniteRange, WholeRange, announce, cannot_listen, option
 from gai_fast.cli.local_server import LocalServer, cut, read_body, run_until_signal
 from gai_fast.limits import LIMITS
 from gai_fast.net.replay import Recording, read_recording
@@ -109,9 +109,9 @@ class Replay:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@option("--port", type=click.IntRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
+@option("--port", type=WholeRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
 @option("--speed", type=FiniteRange(0), default=1.0, help="Times faster than recorded; 0: without any pause.")
-@option("--split", type=click.IntRange(0), default=0, help="Bytes of a piece that is sent by itself; 0: as recorded.")
+@option("--split", type=WholeRange(0), default=0, help="Bytes of a piece that is sent by itself; 0: as recorded.")
 def command(file: Path, port: int, speed: float, split: int) -> None:
     """Serve a recording with its timing.
 

@@ -22,6 +22,7 @@ from gai_fast.cli import (
     ConfigFailure,
     Failure,
     StartupFailure,
+    WholeRange,
     announce,
     cannot_listen,
     check_app,
@@ -227,7 +228,7 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
 @option("--host", envvar="GAI_FAST_HOST", show_default="127.0.0.1", help="Address to listen on.")
 @option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeRange(0, 65535),
     envvar="GAI_FAST_PORT",
     show_default="8080",
     help="Port to listen on; 0 chooses a free one.",
@@ -235,7 +236,7 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
 @option("--uds", envvar="GAI_FAST_UDS", metavar="PATH", help="Unix socket to listen on, instead of an address.")
 @option(
     "--fd",
-    type=click.IntRange(0, LIMITS.descriptor),
+    type=WholeRange(0, LIMITS.descriptor),
     envvar="GAI_FAST_FD",
     help="Inherited descriptor of a listening socket, instead of an address.",
 )
@@ -255,7 +256,7 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
 )
 @option(
     "--workers",
-    type=click.IntRange(1),
+    type=WholeRange(1),
     envvar="GAI_FAST_WORKERS",
     show_default="1",
     help="Processes that answer.",

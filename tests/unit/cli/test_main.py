@@ -249,3 +249,11 @@ def test_json_controls_no_terminal_and_stays_the_same(capsys: pytest.CaptureFixt
     assert json.loads(printed) == value
     assert printed.replace("\n", "").isprintable()
     assert "größe 模型" in printed
+
+
+def test_a_number_that_is_none_is_told_in_plain_words(run: Run) -> None:
+    """Kubernetes sets such a variable for a service of the name `gai-fast`."""
+    result = run("serve", env={"GAI_FAST_PORT": "tcp://10.0.0.1:80"})
+    assert result.exit_code == 2
+    assert "'--port' (env var: 'GAI_FAST_PORT'): 'tcp://10.0.0.1:80' is no whole number." in result.output
+    assert "'fast' is no number." in run("mock", "--rate", "fast").output
