@@ -1016,8 +1016,8 @@ class Limits:
     Bedrock, are some 150."""
 
     audited: int = 1024
-    """Characters of a target in the audit log: the longest names of a model, an upstream and an id are half as long, and
-    whoever asks for another one may send as many bytes as a body holds."""
+    """Characters of a target in the audit log: the longest names of a model, an upstream and an id are half as long,
+    while a request for one that is not there may hold as many bytes as a body."""
 
     streams_shown: int = 1000
     """Running streams that the admin API shows of a server, the newest: 3 ms of work, and more than anybody reads."""
