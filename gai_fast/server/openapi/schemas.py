@@ -46,6 +46,8 @@ def schemas() -> dict[str, Schema]:
     _complete(parts["Request"], parts["ImagePart"])
     parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
+    properties = {**parts["Request"]["properties"], "stream": {"const": True, "default": True}}
+    parts["StartRequest"] = {**parts["Request"], "title": "StartRequest", "properties": properties}
     return {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
 
 
@@ -114,7 +116,6 @@ def _dialects() -> dict[str, Schema]:
         "ResponsesRequest": request(_responses_request.KNOWN, "input", texts),
         "CompletionRequest": request(_completions_request.KNOWN, "prompt", texts),
         "ChatRequest": _record({"id": chat, "messages": messages}, {"trigger": _TEXT, "messageId": _TEXT}),
-        "StartRequest": {"allOf": [ref("Request"), {"type": "object", "properties": {"stream": {"const": True}}}]},
     }
 
 
