@@ -411,6 +411,9 @@ class Limits:
     """Seconds for which a key that the upstream refuses (401), and a target that has no other, is not asked: operators
     replace it, and a refusal that was a mistake passes."""
 
+    breaker_look: float = 0.5
+    """Seconds between two attempts to connect to an upstream whose breaker is open because that failed."""
+
     slow_start: float = 5.0
     """Seconds in which the share of a target that comes back grows to its whole."""
 

@@ -163,6 +163,12 @@ class ConnectionPool(ABC):
         self._keeps_ready = self._min_idle > 0
         self._fill()
 
+    def connect_ahead(self) -> bool:
+        """Makes one connection for requests to come, if there is room; returns whether the pool is still open."""
+        if not self._closed and self._has_room():
+            self._make_ahead()
+        return not self._closed
+
     @property
     def stats(self) -> PoolStats:
         """The counts so far."""
@@ -337,10 +343,13 @@ class ConnectionPool(ABC):
         while len(self._attempts) < LIMITS.ready_connecting and self._has_room():
             if len(self._idle) + len(self._attempts) - len(self._seeking) >= self._min_idle:
                 return
-            attempt = Attempt(None)
-            self._attempts[attempt] = None
-            self._bound(attempt)
-            self._make(attempt)
+            self._make_ahead()
+
+    def _make_ahead(self) -> None:
+        attempt = Attempt(None)
+        self._attempts[attempt] = None
+        self._bound(attempt)
+        self._make(attempt)
 
     # ---- upstream.ConnectionCallbacks
 

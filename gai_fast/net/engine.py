@@ -54,7 +54,7 @@ from gai_fast.settings import ANONYMOUS, ModelSettings, Secret, Settings, Stream
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
-from gai_fast.timers import TimerWheel
+from gai_fast.timers import Timer, TimerWheel
 from gai_fast.upstream_errors import for_client
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Engine:
         self._pools: dict[_PoolKey, UpstreamPool] = {}
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
         self._breakers: dict[str, Breaker] = {}
+        self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}
         self._chance = Random()  # spreads requests
         self._balancers = {name: Balancer(each, self._chance) for name, each in settings.models.items() if each.targets}
@@ -705,6 +706,35 @@ class Engine:
         seconds = upstream.breaker.open if upstream.breaker is not None else 0.0
         why = f"{error.code}, {error.reason}" if error.reason else error.code
         logger.warning("upstream %r keeps failing (%s): nothing is sent to it for %g s", upstream.name, why, seconds)
+        pool, breaker = self._pool_of.get(upstream.name), self._breakers.get(upstream.name)
+        if error.phase == "connect" and error.reason == "connect" and pool is not None and breaker is not None:
+            self._look_later(upstream.name, breaker, pool[1], pool[1].stats.opened)
+
+    def _look_later(self, upstream: str, breaker: Breaker, pool: UpstreamPool, opened: int) -> None:
+        former = self._breaker_looks.get(upstream)
+        if former is not None:
+            former.cancel()
+        due, look = self.timers.clock() + LIMITS.breaker_look, partial(self._look_at, upstream, breaker, pool, opened)
+        self._breaker_looks[upstream] = self.timers.schedule(due, look)
+
+    def _look_at(self, upstream: str, breaker: Breaker, pool: UpstreamPool, opened: int) -> None:
+        """Ends the wait of an open breaker once its upstream can be connected to, which costs no token.
+
+        Args:
+            upstream: The upstream's name.
+            breaker: The breaker, which opened because no connection could be made.
+            pool: The connections to the upstream.
+            opened: How many there had been in all when the breaker opened.
+        """
+        del self._breaker_looks[upstream]
+        now = self._loop.time()
+        if self._breakers.get(upstream) is not breaker or breaker.state(now) != "open":
+            return
+        stats = pool.stats
+        if stats.opened > opened and stats.idle:  # one that lasts: a proxy may accept what it cannot pass on
+            breaker.end_wait(now)
+        elif stats.connecting or pool.connect_ahead():
+            self._look_later(upstream, breaker, pool, opened)
 
     def broke(self, session: Session, fault: Exception) -> None:
         """Logs the bug that ended a stream, with its traceback."""
@@ -774,6 +804,8 @@ class Engine:
         """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
+        for look in self._breaker_looks.values():
+            look.cancel()
         answers = [] if self.answers is None else [self.answers]
         closing = close_all([*self._pools.values(), self.ledger, *answers, self.store])
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())

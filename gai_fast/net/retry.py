@@ -50,6 +50,8 @@ _OF_THE_UPSTREAM: Final = frozenset[Code]({"overloaded", "timeout", "network", "
 class Breaker:
     """Keeps requests from an upstream that fails: closed, open for a while, then one request as a probe.
 
+    Where the upstream could not be connected to, the engine tries that meanwhile, and ends the wait once it can be.
+
     Args:
         settings: The conditions under which it opens, and for how long.
     """
@@ -87,6 +89,15 @@ class Breaker:
         if self._open_until is None or (now >= self._open_until and self._probe is None):
             return 0.0
         return max(0.0, self._open_until - now) or LIMITS.retry_first  # unknown while its probe is under way
+
+    def end_wait(self, now: float) -> None:
+        """Lets the next request be the probe, though it is not yet time: there is a sign that the upstream is back.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        if self._open_until is not None:
+            self._open_until = min(self._open_until, now)
 
     def succeeded(self) -> None:
         """Notes a request that got content, or a failure caused by the request alone."""

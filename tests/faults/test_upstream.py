@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import os
@@ -36,7 +37,8 @@ from tests.integration.gateway import (
     on_steady_loop,
 )
 from tests.integration.test_retry import body, claude, closed_port
-from tests.waiting import SECONDS, until
+from tests.ports import free_port
+from tests.waiting import SECONDS, until, until_answered
 from tests.wire import chunk
 
 EXHAUSTIVE = os.environ.get("GAI_FAST_EXHAUSTIVE") == "1"
@@ -453,6 +455,49 @@ async def test_targets_that_refuse_are_left_alone_and_probed_by_one_request(benc
     together = await asyncio.gather(*(bench.ask(gateway) for _ in range(4)))
     assert sorted(response.error["code"] for response in together) == ["network"] + ["provider_unavailable"] * 3
     assert bench.net.warned("keeps failing") == 1
+
+
+@fault(18)
+async def test_an_upstream_that_refused_connections_is_probed_as_soon_as_one_can_be_made(bench: Bench) -> None:
+    port = free_port()
+    breaker = BreakerSettings(failures=1, window=30, open=600)
+    gateway = await bench.gateway(f"http://127.0.0.1:{port}", breaker=breaker)
+    told = [(await bench.ask(gateway)).error["code"] for _ in range(2)]
+    assert told == ["network", "provider_unavailable"]
+    assert bench.net.warned("keeps failing") == 1
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        with contextlib.suppress(EOFError):
+            while True:
+                await peer.request()
+                await peer.send(ANSWER)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+
+        async def is_back() -> bool:
+            return (await bench.ask(gateway)).status == 200
+
+        await until_answered(is_back)
+
+
+@fault(18)
+async def test_an_upstream_that_takes_connections_and_closes_them_is_not_taken_for_being_back(bench: Bench) -> None:
+    port, taken = free_port(), 0
+    breaker = BreakerSettings(failures=1, window=30, open=600)
+    gateway = await bench.gateway(f"http://127.0.0.1:{port}", breaker=breaker)
+    assert (await bench.ask(gateway)).error["code"] == "network"
+    assert bench.net.warned("keeps failing") == 1
+
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        taken += 1
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", port):
+        await until(lambda: taken == 4)
+        assert (await bench.ask(gateway)).error["reason"] == "breaker_open"
 
 
 @fault(18)

@@ -265,6 +265,22 @@ async def test_connections_are_made_before_anybody_asks(make_bench: Callable[...
     assert (bench.lender.stats.idle, len(bench.lender.wanted)) == (2, 3)
 
 
+async def test_one_connection_is_made_ahead_where_that_is_asked_for(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(1)
+    assert bench.lender.connect_ahead()
+    assert bench.lender.connect_ahead(), "there is no room for another"
+    assert [attempt.exchange for attempt in bench.lender.wanted] == [None]
+    bench.fail()
+    assert len(bench.lender.wanted) == 1, "a failure says nothing to anybody"
+    assert bench.lender.connect_ahead()
+    bench.make(1)
+    assert (bench.lender.stats.idle, bench.lender.stats.opened) == (1, 1)
+    assert bench.open().reused
+    bench.lender._closed = True
+    assert not bench.lender.connect_ahead()
+    assert len(bench.lender.wanted) == 2
+
+
 async def test_one_that_is_taken_is_replaced_as_long_as_there_is_room(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(2, 1)
     bench.lender.keep_ready()

@@ -152,6 +152,19 @@ class TestBreaker:
         breaker.succeeded()
         assert breaker.state(13.0) == "closed"
 
+    def test_its_wait_ends_early_for_a_sign_that_the_upstream_is_back(self) -> None:
+        breaker = self.opened()
+        breaker.end_wait(5.0)
+        assert (breaker.state(5.0), breaker.wait(5.0)) == ("probing", 0.0)
+        assert [breaker.admits(5.0, "a"), breaker.admits(5.0, "b")] == [True, False]
+        assert breaker.failed(6.0, "a")
+        assert breaker.wait(6.0) == 10.0
+        breaker.end_wait(20.0)
+        assert breaker.admits(16.0, "b"), "a sign that comes late makes no wait longer"
+        breaker.succeeded()
+        breaker.end_wait(21.0)
+        assert breaker.state(21.0) == "closed"
+
     def test_a_probe_that_succeeds_closes_it(self) -> None:
         breaker = self.opened()
         assert breaker.admits(20.0, "a")
