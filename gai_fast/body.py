@@ -75,12 +75,11 @@ class Body:
             Error: The response is neither a stream, JSON nor an error.
         """
         self.status, self.headers = status, headers
-        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if status >= 400:
             self.kind = _ERROR
         elif status >= 300:
             raise unavailable(self._api, "redirect", f"answered with a redirect ({status}), which is not followed")
-        elif content_type not in _STREAM_TYPES and not content_type.endswith("+json"):
+        elif not _is_readable(headers.get("content-type", "")):
             text = "answered with a content type that is neither a stream nor JSON"
             raise unavailable(self._api, "content_type", text)
 
@@ -136,6 +135,14 @@ class Body:
         is_document = first in (b"{", b"[") and not self.is_array and self._api.framing == "sse"
         self.kind = _WHOLE if is_document else _STREAM
         return data
+
+
+def _is_readable(content_type: str) -> bool:
+    """Whether a content type is a stream's or JSON's."""
+    if content_type in _STREAM_TYPES:  # at once: most have no parameters
+        return True
+    media = content_type.partition(";")[0].strip().lower()
+    return media in _STREAM_TYPES or media.endswith("+json")
 
 
 def unavailable(api: API, reason: str, what: str) -> Error:

@@ -33,16 +33,18 @@ from gai_fast.request import (
     UserMessage,
 )
 
+_UNSET: Final = UNSET  # a constant, because to look a name up costs 30 ns
+
 
 def turns(request: Request) -> list[tuple[str, Message]]:
     """Returns the messages, each with its path in the request: `messages[2]`, `system` or `query`."""
     found: list[tuple[str, Message]] = []
-    if request.system is not UNSET:
+    if request.system is not _UNSET:
         found.append(("system", SystemMessage(content=request.system)))
     messages: list[Message] = request.messages
     for at, message in enumerate(messages):
         found.append((f"messages[{at}]", message))
-    if request.query is not UNSET:
+    if request.query is not _UNSET:
         found.append(("query", UserMessage(content=request.query)))
     return found
 

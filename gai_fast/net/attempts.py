@@ -168,8 +168,8 @@ class _Asked:
             self.visit.end(now)
         return wait == 0.0
 
-    def leave(self, now: float, *, is_finished: bool) -> None:
-        """Notes the end: of a whole answer, or before the outcome was known."""
+    def leave(self, loop: asyncio.AbstractEventLoop, *, is_finished: bool) -> None:
+        """Notes the end: of a whole answer, or before the outcome was known. Only a target needs its time."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             if is_finished:
@@ -177,7 +177,7 @@ class _Asked:
             else:
                 breaker.left(self)
         if self.visit is not None:
-            self.visit.end(now)
+            self.visit.end(loop.time())
 
 
 class _Hedged:
@@ -471,7 +471,7 @@ class Attempts:
         if error is None:
             if not hedged.exchange.is_waiting:
                 self._charge_prompt(hedged.spec)
-            hedged.asked.leave(self._loop.time(), is_finished=False)
+            hedged.asked.leave(self._loop, is_finished=False)
         else:
             self._runner.attempt_failed(hedged.spec.model.upstream, error)
             hedged.asked.failed(error, self._loop.time())
@@ -495,7 +495,7 @@ class Attempts:
         self.close_exchange()
         first, self._asked = self._asked, self._won.asked
         if first is not None:
-            first.leave(self._loop.time(), is_finished=False)
+            first.leave(self._loop, is_finished=False)
         self.exchange = self._won.exchange
         self._asked_at = math.inf  # until it is joined
 
@@ -532,7 +532,7 @@ class Attempts:
         self._next = self._won = None
         asked, self._asked = self._asked, None
         if asked is not None:
-            asked.leave(self._loop.time(), is_finished=outcome == "finished")
+            asked.leave(self._loop, is_finished=outcome == "finished")
         self.drop_hedge()
 
     # -- own --
@@ -585,7 +585,7 @@ class Attempts:
                 spec.trace.sent()
         finally:
             if not is_asked:
-                asked.leave(now, is_finished=False)
+                asked.leave(self._loop, is_finished=False)
         self.count += 1
         return asked, opened
 

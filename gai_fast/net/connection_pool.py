@@ -195,7 +195,8 @@ class ConnectionPool(ABC):
             connection, since = self._idle.popitem()  # the last one used is the least likely to have been closed
             is_young = self._clock() < since + _LOOK
             if not connection.is_closing and (is_young or connection.is_quiet):
-                self._begin(exchange, connection, reused=True)
+                self._reused += 1
+                _begin(exchange, connection, self._loop, reused=True)
                 if self._keeps_ready:
                     self._fill()
                 return True
@@ -208,14 +209,6 @@ class ConnectionPool(ABC):
 
     def _has_room(self) -> bool:
         return len(self._open) + len(self._attempts) < self._max_connections
-
-    def _begin(self, exchange: Exchange, connection: UpstreamConnection, *, reused: bool) -> None:
-        if reused:
-            self._reused += 1
-        try:
-            exchange.begin(connection, reused=reused)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
-            self._loop.call_soon(exchange.broke, problem)
 
     def _connect(self, exchange: Exchange) -> None:
         """Has a connection made for an exchange."""
@@ -243,12 +236,14 @@ class ConnectionPool(ABC):
                 del self._seeking[exchange]
                 attempt.exchange = None
                 self._bound(attempt)
-                self._begin(exchange, connection, reused=reused)
+                self._reused += reused
+                _begin(exchange, connection, self._loop, reused=reused)
                 return True
         if not self._waiting:
             return False
         exchange, _ = self._waiting.popitem(last=False)
-        self._begin(exchange, connection, reused=reused)
+        self._reused += reused
+        _begin(exchange, connection, self._loop, reused=reused)
         return True
 
     def _bound(self, attempt: Attempt) -> None:
@@ -283,7 +278,7 @@ class ConnectionPool(ABC):
             text = f"{self._peer} closed the connection, or spoke, before it was asked: check base_url"
             self._fail(exchange, Error("network", text, reason="reset"))
         elif exchange is not None:
-            self._begin(exchange, connection, reused=False)
+            _begin(exchange, connection, self._loop, reused=False)
         elif not self._hand_over(connection, reused=False):
             self._keep(connection)
 
@@ -415,3 +410,13 @@ class ConnectionPool(ABC):
             self._fill_later()
         else:
             self._refill_wait = LIMITS.ready_retry_first
+
+
+def _begin(
+    exchange: Exchange, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop, *, reused: bool
+) -> None:
+    # A function, because a method of a class with an interpreted subclass is called through the interpreter.
+    try:
+        exchange.begin(connection, reused=reused)
+    except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
+        loop.call_soon(exchange.broke, problem)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gai_fast.engine")
 
+_UNSET: Final = UNSET  # a constant, because to look a name up costs 30 ns
 _LOGGED_FIELDS: Final = 20
 _LOGGED_CHARACTERS: Final = 100
 
@@ -191,7 +192,7 @@ class Engine:
         Raises:
             Error: A processor cannot serve this request.
         """
-        if not self._processors and request.json_snapshots is UNSET:
+        if not self._processors and request.json_snapshots is _UNSET:
             return None
         described = describe(request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model)
         return make_chain(self._processors, described)

@@ -24,6 +24,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.net.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
+_MOST_OVERHEAD: Final = LIMITS.response_head  # a constant, because every read asks
 
 # The usual spellings of the headers that most responses have: looking one up costs a third of decoding it.
 _NAMES: Final[dict[bytes, str]] = {
@@ -152,7 +153,7 @@ class ResponseReader:
             return
         if chunks.broken:
             self._refuse("network", "protocol", "broke the chunked coding of its answer: check base_url")
-        elif chunks.overhead > LIMITS.response_head:
+        elif chunks.overhead > _MOST_OVERHEAD:
             self._too_large()
         elif chunks.complete:
             self.complete = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Final
 
 from gai_fast.metrics import MetricsSink, StreamMetrics
@@ -11,7 +10,7 @@ from gai_fast.metrics import MetricsSink, StreamMetrics
 _log: Final = logging.getLogger("gai_fast.callbacks")
 
 
-def tell_sinks(sinks: Iterable[MetricsSink], metrics: StreamMetrics) -> None:
+def tell_sinks(sinks: list[MetricsSink], metrics: StreamMetrics) -> None:
     """Gives the figures of a stream to every sink; one that raises is logged and harms nothing."""
     for sink in sinks:
         try:

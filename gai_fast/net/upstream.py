@@ -142,6 +142,7 @@ class Exchange:
     __slots__ = (
         "_abandon",
         "_armed",
+        "_clock",
         "_connect_by",
         "_connection",
         "_method",
@@ -174,13 +175,14 @@ class Exchange:
         self._receiver = receiver
         self._timeouts = timeouts
         self._timers = timers
+        self._clock: Callable[[], float] = timers.clock
         self._state = _QUEUED
         self._abandon: Callable[[], object] | None = None  # undoes, for close(), the work until it has a connection
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
         self.fast_path: FastPath | None = None
         self._paused = False
-        self._total_by = timers.clock() + timeouts.total
+        self._total_by = self._clock() + timeouts.total
         self._connect_by = self._read_at = self._armed = 0.0
         self._timer: Timer | None = None
 
@@ -212,7 +214,7 @@ class Exchange:
         if self._paused:
             self._paused = False
             if self._connection is not None:
-                self._read_at = self._timers.clock()
+                self._read_at = self._clock()
                 self._connection.resume_reading()
                 self._arm()
 
@@ -235,7 +237,7 @@ class Exchange:
         self._connection = None
         self.resent = self.sent
         self.sent = self.reused = False
-        self._connect_by = self._timers.clock() + self._timeouts.connect
+        self._connect_by = self._clock() + self._timeouts.connect
         self._arm()
 
     def begin(self, connection: UpstreamConnection, *, reused: bool) -> None:
@@ -246,7 +248,7 @@ class Exchange:
         self._response = ResponseReader(self._peer, self._method, connection.known)
         self.sent = True
         self.reused = reused
-        self._read_at = self._timers.clock()
+        self._read_at = self._clock()
         connection.begin(self, cast(bytes, self._request))
         if self._paused:
             connection.pause_reading()
@@ -268,13 +270,13 @@ class Exchange:
     @property
     def has_met_a_dead_connection(self) -> bool:
         """Whether its connection, now lost, was a pooled one that the peer had closed before it saw the request."""
-        return self.reused and self._request is not None and self._timers.clock() - self._read_at <= LIMITS.pool_stale
+        return self.reused and self._request is not None and self._clock() - self._read_at <= LIMITS.pool_stale
 
     # -- for the connection
 
     def now(self) -> float:
         """Seconds, by the clock of its timers."""
-        return self._timers.clock()
+        return self._clock()
 
     def data_received(self, data: bytes, now: float) -> None:
         """Handles the bytes of one read."""
@@ -391,7 +393,7 @@ class Exchange:
 
     def _look(self) -> None:
         self._timer = None
-        now = self._timers.clock()
+        now = self._clock()
         if now < self._deadline():
             self._arm()
         elif now >= self._total_by:

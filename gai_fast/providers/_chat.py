@@ -130,8 +130,9 @@ class ChatAPI(API):
             target: Model and credential.
         """
         if isinstance(message, UserMessage):  # first, as most are: each check costs 0.1 µs
-            if isinstance(message.content, str):
-                return {"role": "user", "content": message.content}
+            text = message.content
+            if isinstance(text, str):
+                return {"role": "user", "content": text}
             parts = self._parts(message, path, target, self.user_parts)
             return {"role": "user", "content": parts} if parts else None
         if isinstance(message, SystemMessage):

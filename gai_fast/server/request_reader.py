@@ -114,6 +114,7 @@ REQUEST: Final = Part.REQUEST
 HEAD: Final = Part.HEAD
 BODY: Final = Part.BODY
 
+_MOST_DIGITS: Final = LIMITS.max_body_digits  # a constant, because every request asks
 _METHOD: Final = b"POST /"
 _REQUEST_LINE: Final = re.compile(r'POST (/[!"$-~]*) HTTP/1\.1')
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -163,7 +164,7 @@ def read_head(transport: ClientTransport, head: bytes, hot: frozenset[str]) -> H
     length = headers.get("content-length", "")
     if "host" not in headers or keep_alive is None or not _LENGTH.fullmatch(length):
         return None
-    if len(length) > LIMITS.max_body_digits:
+    if len(length) > _MOST_DIGITS:
         return None
     return HTTPRequest(transport, "POST", target, headers, is_http_1_1=True, keep_alive=keep_alive)
 
@@ -214,7 +215,7 @@ class KnownHead:
         if not data.startswith(self._before):
             return None
         before, after = len(self._before), self._after
-        end = data.find(after, before, before + LIMITS.max_body_digits + len(after))
+        end = data.find(after, before, before + _MOST_DIGITS + len(after))
         if end < 0:
             return None
         length, body = data[before:end], data[end + len(after) :]

