@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
+from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow, redis
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
+from gai_fast.limits import Limits
 from gai_fast.settings import KeyLimits, KeySettings
 from gai_fast.stores.backend import StoreError
 from tests.integration.stores.servers import RedisServer
@@ -81,6 +82,31 @@ async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
             await ledger.take(key, "b", 0)
     for ledger in ledgers:
         await ledger.close()
+
+
+async def test_a_rate_that_is_overdrawn_for_long_is_kept_for_so_long(redis_server: RedisServer) -> None:
+    home = RedisHome(redis_server.url)
+    await home.open()
+    overdrawn = Report("dan", Caps(None, 1, None, None, ""), (0, 0, 0, 0), 0, 100, 0.0, 0, [], False)
+    await home.exchange(1, [], [overdrawn])
+    assert int(redis_server.command("TTL", f"{PREFIX}key:dan").decode().strip(":\r\n")) > 5990
+    await home.close()
+
+
+async def test_spend_is_kept_for_its_days_and_a_day_has_a_bounded_number_of_rows(
+    make_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "LIMITS", Limits(spend_days=2, spend_entries=3))
+    home = RedisHome(make_server().url)
+    await home.open()
+    days = ["2026-11-20", "2026-11-21", "2026-11-22"]
+    entries = [ENTRY._replace(day=day, model=f"m{number}") for day in days for number in range(5)]
+    await home.exchange(1, entries, [])
+    assert await home.spend("day", None, None) == [SpendRow(day, "USD", 25, 5) for day in days[1:]]
+    rows = await home.spend("model", None, None)
+    assert [row.value for row in rows] == ["m0", "m1", "m2", "other"]
+    assert sum(row.amount for row in rows) == 50
+    await home.close()
 
 
 async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: RedisServer) -> None:

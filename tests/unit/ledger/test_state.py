@@ -96,6 +96,9 @@ def test_streams_are_counted_while_they_live() -> None:
     assert [decide(state, limits, 0.0) for _ in range(2)] == [GRANTED, STREAMS]
     state.forget("")
     assert [decide(state, limits, 0.0) for _ in range(3)] == [GRANTED, GRANTED, STREAMS]
+    for _ in range(2):
+        state.end("", 0, 0, 0.0)
+    assert state.is_idle(0.0)
 
 
 def test_requests_are_admitted_while_less_than_the_amount_is_spent() -> None:

@@ -77,6 +77,15 @@ def test_a_reload_keeps_the_state_of_keys_that_stay() -> None:
     ring.failed(Secret("a"), limited(60), 0.0)
     ring.use(upstream("c", "a"))
     assert taken(ring, 3) == ["c", "c", "c"]
+    ring.failed(Secret("c"), limited(90), 0.0)
+    assert ring.refusal(upstream("c", "a"), 0.0).retry_after_ms == 60_000
+
+
+def test_a_shorter_wait_does_not_end_a_longer_one() -> None:
+    ring = KeyRing(upstream("a", "b"))
+    ring.failed(Secret("a"), limited(60), 0.0)
+    ring.failed(Secret("a"), limited(1), 0.0)  # of a request that was under way
+    assert taken(ring, 3, 2.0) == ["b", "b", "b"]
 
 
 def test_a_key_that_a_reload_has_removed_may_still_fail() -> None:

@@ -493,6 +493,18 @@ async def test_a_turn_begins_a_few_handshakes_and_the_newest_first(authority: Au
         assert receiver.calls == []
 
 
+@on_both_loops
+async def test_a_handshake_that_is_given_up_before_it_began_takes_no_turn_of_another(authority: Authority) -> None:
+    net = Net(authority)
+    begun = [net.begin() for _ in range(2 * LIMITS.tls_steps)]
+    for transport, *_ in begun[LIMITS.tls_steps :]:  # the newest, whose turn it is first
+        transport.abort()
+    await asyncio.sleep(0)
+    assert [bool(_peek(server)) for _, _, server, _ in begun] == [True] * LIMITS.tls_steps + [False] * LIMITS.tls_steps
+    for transport, *_ in begun:
+        transport.abort()
+
+
 def _peek(server: Server) -> bytes:
     with suppress(OSError):
         return server.socket.recv(1, socket.MSG_PEEK)

@@ -128,8 +128,10 @@ def test_the_log_has_one_line_for_each_minute(caplog: pytest.LogCaptureFixture) 
 
 
 def test_memory_is_bounded_and_the_address_that_was_silent_longest_is_forgotten() -> None:
-    guesses = blocked(Guesses(Clock()))
-    blocked(guesses, THERE)
+    guesses = Guesses(Clock())
+    blocked(guesses, THERE, MOST - 1)
+    blocked(guesses, HERE)
+    guesses.note_wrong(THERE)
     for number in range(LIMITS.guessing_addresses - 1):
         guesses.note_wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     with pytest.raises(Error):
