@@ -170,5 +170,10 @@ def _fix_of(problem: Exception) -> str:
 def _no_probe(status: int) -> Check:
     from gai_fast.cli.doctor import Check
 
-    text = f"GET /probe is answered with status {status}: no gateway of this release, or a proxy keeps the path"
-    return Check("proxy", "error", text, "check --url; a proxy must pass /probe on")
+    why, fix = "no gateway of this release, or a proxy keeps the path", "check --url; a proxy must pass /probe on"
+    if 300 <= status < 400:
+        why, fix = "a redirect", "give --url the address that it leads to: clients do not send a POST there"
+    elif status in (502, 503, 504):
+        why = "a proxy does not reach the gateway, or the gateway refuses"
+        fix = "check that the gateway is running, and the address that the proxy has of it"
+    return Check("proxy", "error", f"GET /probe is answered with status {status}: {why}", fix)

@@ -66,6 +66,8 @@ def banner(url: str, loaded: Loaded) -> str:
     lines.append(f"models: {', '.join(settings.model_names()) or 'none: add an [[upstream]]'}")
     model = settings.model(None)
     if model is not None:
+        if (variable := _variable_of(loaded, model.name)) is not None:
+            lines.append(f"key: the examples read it from ${variable}; first export {variable}=<the secret>")
         lines += ["", *examples(url, model.name, loaded)]
     return "\n".join(lines)
 
@@ -102,16 +104,30 @@ def _key_of(loaded: Loaded, model: str) -> tuple[str, str, list[str]]:
 
     It is the first one that may use the model.
     """
-    keys = [table for table, key in zip(loaded.keys, loaded.settings.keys, strict=True) if key.may_use(model)]
     if not loaded.keys:
         return "", '"none"', []
-    kind, _, place = (keys or loaded.keys)[0]["secret"].value[-1].partition(":")  # the last one is the newest
-    if kind == "file":
+    variable = _variable_of(loaded, model)
+    if variable is None:
+        _, place = _reference(loaded, model)
         path = str((loaded.path or Path()).parent.resolve() / place)
         shell, python, imports = f"$(cat {shlex.quote(path)})", f"Path({path!r}).read_text().strip()", "pathlib"
         return f' -H "authorization: Bearer {shell}"', python, [f"from {imports} import Path"]
-    variable = place if kind == "env" else KEY_VARIABLE
     return f' -H "authorization: Bearer ${variable}"', f'os.environ["{variable}"]', ["import os"]
+
+
+def _variable_of(loaded: Loaded, model: str) -> str | None:
+    """The variable that the examples read a key from; `None`: they need no key, or read it from a file."""
+    if not loaded.keys:
+        return None
+    kind, place = _reference(loaded, model)
+    return {"env": place, "file": None}.get(kind, KEY_VARIABLE)
+
+
+def _reference(loaded: Loaded, model: str) -> tuple[str, str]:
+    """The kind and the place of the newest secret of the first key that may use a model, else of the first key."""
+    keys = [table for table, key in zip(loaded.keys, loaded.settings.keys, strict=True) if key.may_use(model)]
+    kind, _, place = (keys or loaded.keys)[0]["secret"].value[-1].partition(":")
+    return kind, place
 
 
 def run_async(main: Coroutine[Any, Any, None]) -> None:

@@ -150,6 +150,18 @@ def test_one_that_is_not_there_or_speaks_no_tls_is_an_error_without_the_proxys_p
     assert found["dns"]["status"] == "skipped"
 
 
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [(301, "a redirect"), (404, "no gateway of this release"), (502, "a proxy does not reach the gateway")],
+)
+def test_what_answers_in_place_of_a_gateway_is_told_by_its_status(run: Run, status: int, why: str) -> None:
+    with upstream(status) as (url, _):
+        result = run("doctor", "--json", "--url", url.removesuffix("/v1"))
+    (check,) = [each for each in json.loads(result.output) if each["name"] == "proxy"]
+    assert (result.exit_code, check["status"]) == (1, "error")
+    assert check["detail"].startswith(f"GET /probe is answered with status {status}: {why}")
+
+
 def test_a_name_that_is_unknown_is_an_error_of_dns(run: Run) -> None:
     configure("http://nowhere.invalid")
     assert "nowhere.invalid: " in checks(run, code=1)["dns"]["detail"]

@@ -78,6 +78,13 @@ class TestBanner:
         assert "hidden" not in "".join(lines)
         [curl] = [line for line in lines if line.startswith("curl ")]
         assert f'"authorization: Bearer {shell.format(folder=folder)}"' in curl
+        told = [line for line in lines if line.startswith("key: ")]
+        variable = shell.removeprefix("$")
+        assert told == (
+            []
+            if secret.startswith("file:")
+            else [f"key: the examples read it from ${variable}; first export {variable}=<the secret>"]
+        )
         begin = next(at for at, line in enumerate(lines) if line.startswith(("import ", "from pathlib ")))
         keywords = [node for node in ast.walk(ast.parse("\n".join(lines[begin:]))) if isinstance(node, ast.keyword)]
         [key] = [ast.unparse(keyword.value) for keyword in keywords if keyword.arg == "api_key"]
