@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import itertools
 import json
 import re
 from pickle import PickleBuffer
@@ -236,19 +237,23 @@ def test_the_parts_of_a_delta_are_what_is_written_for_it(
         encoder.delta_parts({"text": "x"}, "text")
 
 
-@pytest.mark.parametrize("kind", ["SSEEncoder", "NDJSONEncoder"])
-@pytest.mark.parametrize("envelope", ["compact", "full"])
 @given(ids=st.lists(LOOKALIKE, min_size=3, max_size=3), value=LOOKALIKE, key=st.sampled_from(["text", "arguments"]))
 def test_no_value_of_a_callers_is_taken_for_the_place_of_another(
-    kernels: ModuleType, kind: str, envelope: str, ids: list[str], value: str, key: str
+    kernels: ModuleType, ids: list[str], value: str, key: str
 ) -> None:
     """A request id of sixteen digits once became the number of each event."""
     stream = re.sub("[^A-Za-z0-9]", "x", ids[0])[:100]
-    encoder = getattr(kernels, kind)(envelope, stream, ids[1], ids[2], clock, timestamps=True)
-    encoder.event({"type": "start"})
-    encoder.take()
     event = {"type": "tool.call.delta", "call_id": value, "index": 0, f"x{value}": value, key: "said", "ts": 5}
-    for own in (event, {name: event[name] for name in event if name != "ts"}):
+    without_ts = {name: event[name] for name in event if name != "ts"}
+    encoders = [
+        kind(envelope, stream, ids[1], ids[2], clock, timestamps=True)
+        for kind in (kernels.SSEEncoder, kernels.NDJSONEncoder)
+        for envelope in ("compact", "full")
+    ]
+    for encoder in encoders:
+        encoder.event({"type": "start"})
+        encoder.take()
+    for encoder, own in itertools.product(encoders, (event, without_ts)):
         parts = encoder.delta_parts({**own, key: ""}, key)
         assert [part for part in parts if not isinstance(part, bytes)].count("text") == 1
         encoder.event(own)
