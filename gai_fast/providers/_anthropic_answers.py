@@ -80,6 +80,7 @@ class AnthropicAdapter(Adapter):
         self._reason = ""
 
     def receive(self, name: str, data: str) -> list[Event]:
+        self.is_plain = False
         if name == "error":
             raise self.error_event(data)
         if data.startswith(_FOREIGN_END):
@@ -137,6 +138,9 @@ class AnthropicAdapter(Adapter):
     def abort(self) -> list[Event]:
         # A call whose block is still open was cut off, however complete its text looks.
         return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
+
+    def expected(self) -> Event | None:
+        return {"type": "text.delta", "text": ""} if self.started and self._spoke else None
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":
@@ -234,6 +238,7 @@ class AnthropicAdapter(Adapter):
         match delta.get("type"):
             # Text changes no state of its block, so such deltas may be copied.
             case "text_delta":
+                self.is_plain = True
                 return self._text(delta["text"])
             case "thinking_delta":
                 return reasoning(delta["thinking"])

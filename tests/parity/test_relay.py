@@ -649,6 +649,58 @@ def test_what_another_answer_has_taught_is_invisible(both: Both, provider: str, 
             same(both, provider, chunks, how)
 
 
+def message(*texts: str, first: str = '"text","text":""', delta: str = '"text_delta","text"', index: int = 0) -> bytes:
+    """A message of Anthropic's with one block."""
+    chunks = [
+        '{"type":"message_start","message":{"id":"msg","model":"m","usage":{"input_tokens":7}}}',
+        f'{{"type":"content_block_start","index":{index},"content_block":{{"type":{first}}}}}',
+        *(f'{{"type":"content_block_delta","index":{index},"delta":{{"type":{delta}:"{text}"}}}}' for text in texts),
+        f'{{"type":"content_block_stop","index":{index}}}',
+        '{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}',
+        '{"type":"message_stop"}',
+    ]
+    return "".join(f"event: {chunk.split(chr(34))[3]}\ndata: {chunk}\n\n" for chunk in chunks).encode()
+
+
+@pytest.mark.parametrize("how", FORMATS, ids=lambda how: f"{how[0]}-{how[1]}{'-passthrough' * how[2]}-{len(how[3])}")
+def test_a_message_is_copied_from_its_first_text_on_where_another_one_began_so(both: Both, how: Any) -> None:
+    texts = ["One", " two", " three"]
+    relayed(both[0], "anthropic", [message(*texts)], how)
+    is_special = (how[0] in BLOCKS and not how[2]) or ("simple" in how and "retry_ms" in how[3])
+    assert copied_of(both[0], "anthropic", message(*texts), how) == len(texts) - is_special
+    for chunks in cuts(message(*texts)):
+        same(both, "anthropic", chunks, how)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        message("Other", " block", index=1),
+        message("", "", "empty"),
+        message(" ", "blank", " first"),
+        message("half\\ud83d", "\\ude00", " a", " character"),
+        message("And", " more", first='"text","text":"Text, "'),
+        message("A", " thought", first='"thinking","thinking":""', delta='"thinking_delta","thinking"'),
+        message("A", " text", first='"thinking","thinking":""'),
+        message("A", " text", first='"tool_use","id":"c","name":"f","input":{}'),
+        message("{", "}", first='"tool_use","id":"c","name":"f","input":{}', delta='"input_json_delta","partial_json"'),
+        message("A", " text", first='"server_tool_use","id":"c","name":"f","input":{}'),
+        message("Without", " a", " block").replace(b"content_block_start", b"content_block_other"),
+        message("Without", " a", " start").replace(b"message_start", b"message_other"),
+        message("Cited", " text", first='"text","text":"","citations":[{"url":"https://a.example","title":"A"}]'),
+        message("After", " all").replace(b"content_block_start", b"content_block_stop"),
+        message("Two", " heads") + message("Two", " heads").replace(b"msg", b"other"),
+        message("Cut", " off")[:-300],
+    ],
+    ids=lambda body: str(len(body)),
+)
+def test_what_another_message_has_taught_is_invisible(both: Both, again: bytes) -> None:
+    for how in FORMATS:
+        relayed(both[0], "anthropic", [message("One", " two", " three")], how)
+        for chunks in cuts(again):
+            same(both, "anthropic", chunks, how)
+
+
 def test_sources_that_come_with_the_first_text_are_told_though_another_answer_had_told_the_same(both: Both) -> None:
     """Perplexity repeats its sources in every chunk: what becomes of one depends on those before it."""
     cited = ',"citations":["https://a.example"]'
