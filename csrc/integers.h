@@ -11,6 +11,11 @@ static const char GAI_PAIRS[] =
     "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
     "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
+/* The value of a hexadecimal digit, plus one; 0 for any other byte. */
+static const uint8_t GAI_HEX_DIGITS[256] = {
+    ['0'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ['A'] = 11, 12, 13, 14, 15, 16, ['a'] = 11, 12, 13, 14, 15, 16,
+};
+
 /* Writes the digits; returns where they end. */
 static inline uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value) {
     uint8_t digits[2 * GAI_INTEGER_ROOM];

@@ -40,6 +40,7 @@ cdef extern from "simd.h" nogil:
 
 cdef extern from "integers.h" nogil:
     size_t GAI_INTEGER_ROOM
+    const uint8_t *GAI_HEX_DIGITS
     uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value)
     uint8_t *gai_put_integer(uint8_t *at, int64_t value)
 

@@ -7,7 +7,7 @@ void at any other time. `DeltaCopier` updates the fields of a framer for the fra
 cimport cython
 from libc.stdint cimport uint8_t
 
-from gai_fast._native.c cimport gai_buffer
+from gai_fast._native.c cimport GAI_HEX_DIGITS, gai_buffer
 
 
 cdef class _Feed:
@@ -101,15 +101,12 @@ cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, si
     """Returns the data of a chunk that is complete, as nearly all are; NULL: decode it byte by byte."""
     cdef const uint8_t *begin = at
     cdef size_t value = 0
-    cdef uint8_t c
+    cdef uint8_t digit
     while at < end and at - begin < PLAIN_DIGITS:
-        c = at[0]
-        if <uint8_t>(c - c"0") < 10:
-            value = value << 4 | (c - c"0")
-        elif <uint8_t>((c | 0x20) - c"a") < 6:
-            value = value << 4 | ((c | 0x20) - c"a" + 10)
-        else:
+        digit = GAI_HEX_DIGITS[at[0]]
+        if not digit:
             break
+        value = value << 4 | (digit - 1)
         at += 1
     # The last chunk has no data, but trailers.
     if not value or <size_t>(end - at) < value + 4 or at[0] != c"\r" or at[1] != c"\n":

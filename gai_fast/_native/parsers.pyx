@@ -550,10 +550,12 @@ cdef class ChunkedBody:
             if self._state == SIZE and not self._digits:
                 whole = whole_chunk(at, end, &size)
                 if whole is not NULL:
-                    memcpy(to, whole, size)
-                    to += size
-                    at = whole + size + 2
                     self.overhead = 2
+                    while whole is not NULL:
+                        memcpy(to, whole, size)
+                        to += size
+                        at = whole + size + 2
+                        whole = whole_chunk(at, end, &size)
                     continue
             if self._state == DATA:
                 size = end - at
