@@ -615,6 +615,33 @@ async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeyp
         assert left == [3, 1, 0]
 
 
+async def test_what_a_worker_keeps_is_void_once_the_state_may_have_taken_it_back() -> None:
+    async with site(1) as on:
+        caller = key(requests_per_minute=16_000)
+        assert await taken(on[0], caller, "first") == ""
+        assert on[0].try_take(caller, "second", 0)
+        on.clock.steps += int(FAST.ledger_gone / 2 * 1e9) + 1
+        assert not on[0].try_take(caller, "third", 0)
+
+
+async def test_a_worker_that_asks_gives_back_what_it_keeps() -> None:
+    async with site(1) as on:
+        caller = key(tokens_per_minute=1000)
+        assert await taken(on[0], caller, "first", 10) == ""
+        assert on.home.state("ann").holders["0"].kept[1] > 50
+        assert await taken(on[0], caller, "second", 985) == ""
+        assert not on[0].try_take(caller, "third", 50)
+        assert await taken(on[0], caller, "third", 50) == "tokens_per_minute"
+
+
+async def test_an_answer_that_another_stream_has_asked_for_uses_no_tokens() -> None:
+    async with site(1) as on:
+        caller = key(tokens_per_minute=1000)
+        assert await taken(on[0], caller, "hit", 100) == ""
+        on[0].stream_ended(StreamMetrics(duration=1.0, usage={"output_tokens": 90}, stream_id="hit", cache="hit"))
+        assert remaining(on[0], caller) == [1000]
+
+
 async def test_no_more_is_left_than_the_limit() -> None:
     async with site() as on:
         caller = key(tokens_per_minute=1000)
