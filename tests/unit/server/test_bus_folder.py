@@ -21,8 +21,8 @@ from pathlib import Path
 from gai_fast.server.bus_folder import bus_folder
 with bus_folder(Path(sys.argv[1])) as folder:
     socket.socket(socket.AF_UNIX).bind(str(folder / "1"))
-    print(folder, flush=True)
-    os.fork()
+    if os.fork():
+        print(folder, flush=True)
     signal.alarm(60)
     signal.pause()
 """
