@@ -238,6 +238,20 @@ def test_deltas_that_are_copied_count_for_the_span_of_citations() -> None:
     assert adapter.receive("", json.dumps(end(0)))[0]["citations"] == [{"uri": "u", "start": 0, "end": 5}]
 
 
+def test_text_is_expected_once_a_block_has_begun_and_only_its_deltas_are_plain() -> None:
+    adapter = get_provider("anthropic").adapter()
+    assert adapter.expected() is None
+    adapter.receive("", json.dumps(head()))
+    assert adapter.expected() is None
+    adapter.receive("", json.dumps(begin(0, "text", text="")))
+    assert (adapter.expected(), adapter.is_plain) == ({"type": "text.delta", "text": ""}, False)
+    adapter.receive("", json.dumps(delta(0, "text_delta", text="a")))
+    assert adapter.is_plain
+    for other in (delta(0, "thinking_delta", thinking="hm"), {"type": "ping"}, end(0)):
+        adapter.receive("", json.dumps(other))
+        assert not adapter.is_plain
+
+
 def test_citations_that_come_with_the_block_count() -> None:
     cited = [{"type": "web_search_result_location", "url": "u", "title": "t"}]
     events = read(head(), begin(0, "text", text="Hi", citations=cited), end(0), tail(), STOP)
