@@ -963,10 +963,11 @@ cdef class StreamCounters:
     def gaps(self):
         """The number of gaps between deltas up to each bound, and above all bounds."""
         cdef int at
+        cdef object count  # declared: as a C number each use below would make an object of its own
         made = PyTuple_New(self._bounds._count + 1)
         for at in range(self._bounds._count + 1):
             count = self._gaps[at]
-            Py_INCREF(count)
+            Py_INCREF(count)  # `PyTuple_SET_ITEM` takes a reference over
             PyTuple_SET_ITEM(made, at, count)
         return made
 

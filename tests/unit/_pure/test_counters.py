@@ -47,6 +47,16 @@ def test_deltas_of_one_read_come_at_once_and_those_of_the_next_as_long_after_as_
     assert counters.gap_sum == 2.0 + 6.0
 
 
+def test_a_large_number_of_gaps_stays_what_it_is(kernels: ModuleType) -> None:
+    """CPython keeps the numbers up to 256 itself; a larger one must be the tuple's own."""
+    counters = kernels.StreamCounters(kernels.Bounds((1.0,)), 0.0)
+    counters.read(1.0, 1.5, 1, 100_001)
+    gaps = counters.gaps
+    others = [number * 1_000_003 for number in range(300)]  # would take the place of one that was freed
+    assert gaps == (100_000, 0)
+    assert len(others) == 300
+
+
 @pytest.mark.native
 @given(READS)
 def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
