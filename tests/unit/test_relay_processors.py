@@ -27,10 +27,11 @@ def body(texts: Iterable[str], finish: str = "stop") -> bytes:
 
 def relayed(chain: Chain | None, data: bytes, size: int = 1 << 20, wait: int = 10) -> tuple[bytes, Relay]:
     """The bytes for a client, read by read, `wait` milliseconds apart."""
-    encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: 7))
+    now = 1000
+    # An event that is copied has the time of its read, one that is encoded that of the clock: the same.
+    encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", clock=lambda: now))
     deltas = None if chain is not None and chain.touches == "deltas" else encoder
     relay = Relay(get_provider("openai").adapter(), encoder, deltas=deltas, chain=chain)
-    now = 1000
     for at in range(0, len(data), size):
         relay.receive_data(data[at : at + size], now)
         now += wait
