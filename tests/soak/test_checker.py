@@ -327,12 +327,16 @@ def test_each_further_call_counts_as_a_retry_in_the_metrics(counted: dict[int, i
     assert (court.tally.repeated, court.tally.counted) == (1, sum(counted.values()))
 
 
-@pytest.mark.parametrize(("began", "explained"), [(5.0, True), (1e12, False)], ids=["amid it", "after it"])
-def test_only_of_a_killed_worker_the_metrics_may_be_missing(began: float, explained: bool) -> None:
+@pytest.mark.parametrize(
+    ("began", "gone", "explained"),
+    [(5.0, 6.0, True), (2.7, 2.8, True), (1.0, 2.0, False), (1e12, 1e13, False)],
+    ids=["amid it", "before the upstream has read its request", "before it", "after it"],
+)
+def test_only_of_a_killed_worker_the_metrics_may_be_missing(began: float, gone: float, explained: bool) -> None:
     court = judge()
-    court._upstream.calls[7] = [Call(False, at=1)]
+    court._upstream.calls[7] = [Call(False, at=3)]
     court.stream_ended(7)
-    court.kills.append(Kill(4711, began))
+    court.kills.append(Kill(4711, began, gone))
     court.finish({})
     assert (not court.tally.unexplained) is explained
 

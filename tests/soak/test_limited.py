@@ -245,6 +245,10 @@ def test_differences_of_a_rate_up_to_one_percent_are_told_only_in_the_table() ->
     assert differences([Verdict(REQUESTS, 1011, 5, 1000, 1000)]) == [
         "requests_per_minute: 11 of 1000 requests differ, more than 1%"
     ]
+    assert differences([Verdict(REQUESTS, 98, 5, 97, 97)]) == []
+    assert differences([Verdict(REQUESTS, 99, 5, 97, 97)]) == [
+        "requests_per_minute: 2 of 97 requests differ, more than 1%"
+    ]
     assert differences([Verdict(SPEND, 5, 5, 5, 5, wrong=["request 7"])]) == ["spend: request 7"]
 
 

@@ -33,6 +33,9 @@ BREAKER_MARGIN: Final = 30.0
 STARVED_MARGIN: Final = 10.0
 """Seconds after somebody waited for a processor in which a worker may be taken for gone, or the upstream for silent."""
 
+UNREAD: Final = 0.5
+"""Seconds for which a request that a worker has sent before it was killed may wait for the upstream to read it."""
+
 
 @dataclass(slots=True, eq=False)
 class Reading:
@@ -265,7 +268,7 @@ class Judge:
         for number, asked in self._asked.items():
             counted = retries.get(number)
             if counted is None:
-                was_killed = any(kill.began <= asked.ended and asked.began <= kill.gone for kill in self.kills)
+                was_killed = any(kill.began <= asked.ended and asked.began <= kill.gone + UNREAD for kill in self.kills)
                 if not was_killed:
                     self.note(f"stream {number}: the gateway's metrics have nothing of it")
             elif asked.calls > 1 + counted:

@@ -217,7 +217,7 @@ def differences(verdicts: Sequence[Verdict]) -> list[str]:
     for name in _RATES:
         mine = [verdict for verdict in verdicts if verdict.limit == name]
         off, most = sum(each.difference for each in mine), sum(each.most for each in mine)
-        if off > most * _TOLERANCE:
+        if off > max(1, most * _TOLERANCE):  # one request of a short run says nothing
             lines.append(f"{name}: {off} of {most} requests differ, more than {_TOLERANCE:.0%}")
     return lines
 
