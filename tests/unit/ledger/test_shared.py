@@ -611,6 +611,7 @@ async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeyp
             await on[0].take(KeySettings(str(number), (), limits=KeyLimits(streams=1)), str(number), 0)
             end(on[0], str(number))
         await on[0].recall([])
+        await until(lambda: on[0]._unsent is None)
         monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_batch=2))
         left = []
         for _ in range(3):
