@@ -17,6 +17,7 @@ from typing import Final
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.otel.trace import Trace
+from gai_fast.server.callers import has_key
 from gai_fast.server.transport import ClientTransport
 from gai_fast.settings import ANONYMOUS, KeySettings
 
@@ -258,7 +259,7 @@ class RequestReader:
         hot: The paths of the hot routes.
         is_welcome: Whether a request is not refused by its head alone; asked where its body is still to come.
         max_body: Bytes of a body.
-        recent: The heads of all connections, to which this one's are added.
+        recent: The heads of all connections, to which this one's are added unless they hold a secret.
 
     Attributes:
         part: What `next_request` waits for after `NEED_DATA`.
@@ -361,8 +362,8 @@ class RequestReader:
         request.body = self._take_body(length)
         if not self._data:
             self._known = KnownHead.of(head, request)
-            if self._known is not None:
-                self._recent.add(self._known)
+            if self._known is not None and not (has_key(request.headers) or "cookie" in request.headers):
+                self._recent.add(self._known)  # no secret: how long a comparison takes would tell others of it
         self._request = None
         return request
 

@@ -310,6 +310,15 @@ def test_a_new_connection_does_not_parse_the_head_of_another_one(monkeypatch: py
     assert "x" not in again.headers
 
 
+@pytest.mark.parametrize("secret", ["Authorization: Bearer s", "X-API-Key: s", "api-key: s", "Cookie: s"])
+def test_a_head_with_a_secret_is_known_to_its_own_connection_alone(secret: str) -> None:
+    recent = KnownHeads()
+    made = reader(recent=recent)
+    read(post(b"one", secret), [], made)
+    assert made._known is not None
+    assert recent.heads == []
+
+
 def test_of_recent_heads_few_are_kept_the_newest_first_and_each_once() -> None:
     recent = KnownHeads()
     for number in (*range(LIMITS.known_heads + 3), LIMITS.known_heads + 2):
