@@ -440,9 +440,12 @@ class Limits:
     latency_tolerance: float = 1.25
     """Averages of two targets up to this ratio count as equal: chance alone makes them differ so much."""
 
-    unmeasured: int = 32
-    """Requests that wait at one target of which nobody knows how fast it is, before the next such target gets more than
-    one: those of a burst right after a start."""
+    unmeasured_wait: float = 1.0
+    """Seconds for which a request waits for the first token of any target, while nobody knows how fast they are. Until
+    then the wait at most doubles its own time to first token; longer would be felt where all targets are slow."""
+
+    unmeasured_look: float = 0.02
+    """Seconds between two looks of such a request: little beside a time to first token."""
 
     affinity_load: float = 1.75
     """The most streams of a target, compared with its part of all, before conversations overflow to others (consistent

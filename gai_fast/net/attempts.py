@@ -10,13 +10,15 @@ Owns opening, breakers, retries and fallbacks of one stream. `retry.py` decides 
 3. `continue` asks by prefill where the model has `prefill` and the delivered content is one text; else the attempt must
    repeat the delivered content, which the transcript verifies. A refused prefill is followed by a verified attempt at
    the same model.
-4. Where the first event is awaited for longer than `hedge_after`, a second target is asked, once in a stream: see
+4. The first attempt waits while no target's speed is known: see `balance.py`, rule 4.
+5. Where the first event is awaited for longer than `hedge_after`, a second target is asked, once in a stream: see
    `hedge.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Container
@@ -24,6 +26,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, Protocol
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, Tallies
 from gai_fast.money import Bill, Charge, cost_of
@@ -75,6 +78,14 @@ class AttemptRunner(Protocol):
 
         Returns:
             The model with the target's upstream and id; `None`: no target is ready.
+        """
+
+    def is_premature(self, model: ModelSettings, now: float) -> bool:
+        """Returns whether a request should wait before it is sent to a target of a model.
+
+        Args:
+            model: The model with the target's upstream and id.
+            now: Monotonic seconds.
         """
 
     def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
@@ -247,6 +258,7 @@ class Attempts:
         "_stream",
         "_stream_id",
         "_tried",
+        "_wait_until",
         "_won",
         "count",
         "exchange",
@@ -288,6 +300,7 @@ class Attempts:
         self._tried = [spec.model.name]
         self._asked_at = now  # infinite while no request is under way
         self._commit_by = now + stream.commit_after
+        self._wait_until = now + LIMITS.unmeasured_wait
         self._asked: _Asked | None = None
         self._at_model = 0  # attempts at this model
         self._at_target = 0  # attempts at this target of it
@@ -317,6 +330,27 @@ class Attempts:
     def retries(self) -> int:
         """Requests that asked the same model again, those in place of one on a dead connection included."""
         return self._retries + (self.exchange is not None and self.exchange.resent)
+
+    def waits(self) -> bool:
+        """Returns whether the first attempt is to be made later; chooses its target anew where it should not be asked.
+
+        Call it before `first`, and again every `limits.unmeasured_look` seconds while it is true.
+        """
+        model = self.spec.model
+        if not model.targets or self.spec.counts or self.spec.sharing is not None:
+            return False
+        now = self._loop.time()
+        if not self._runner.is_premature(model, now):
+            return False
+        placed = self._runner.place(model, self.spec.request, ()) or model
+        if now < self._wait_until and self._runner.is_premature(placed, now):
+            self._asked_at = math.inf
+            return True
+        if place_of(placed) != place_of(model):
+            with contextlib.suppress(Error):  # the request cannot be expressed in the dialect of this one
+                self.spec = self.spec.to(replace(placed, stream=self._stream), has_begun=False)
+                self._note_model(self.spec.model)
+        return False
 
     def first(self, receiver: Receiver) -> tuple[Adapter, Translate]:
         """Makes the first attempt; where its upstream is left alone, at the first target or fallback that is not.

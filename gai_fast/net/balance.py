@@ -12,9 +12,9 @@ the targets only. It belongs to one process: each worker balances what it gets.
    that is not asked is forgotten step by step: its average is halved with every `limits.latency_requests` requests of
    the model. So it is tried again, by one request, and rarely enough to leave the 99th percentile alone. A target
    without an average is measured by one request, and gets no other until that one has its first token or has failed.
-   While no target is known to work, such as right after a start, further requests go to the one with the most weight
-   (the first in the configuration of equal ones), `limits.unmeasured` at a time, and beyond that to the next. Spread
-   over all of them, they would reach a slow one for certain.
+   While each target is being measured and none is known to work, such as right after a start, further requests wait for
+   the first token of any, up to `limits.unmeasured_wait`: `is_premature`. Sent at once, one in so many as there are
+   targets would reach a slow one.
 5. `affinity`: the target with the highest score for the conversation's beginning (weighted rendezvous hashing), so that
    only the conversations of a target that goes move, and come back with it. A target with far more streams than its
    part is passed over (bounded loads). The hash has a key for each target, which callers do not know.
@@ -393,6 +393,22 @@ class Balancer:
             return None
         return (ready[0] if len(ready) == 1 else self._best(ready, beginning, now)).model
 
+    def is_premature(self, model: ModelSettings, now: float, wait: Wait) -> bool:
+        """Returns whether a request should wait before it is sent to a target: the end of rule 4.
+
+        Args:
+            model: With the target's upstream and id.
+            now: Monotonic seconds.
+            wait: What the breakers say.
+        """
+        target = self.targets.get(place_of(model))
+        if self._balance != "fastest" or target is None or not target.waiting:
+            return False
+        if target.is_known(now) or target.is_failing:
+            return False
+        others = [each for each in self.targets.values() if each is not target]
+        return min([self._wait_of(each, now, wait) for each in others], default=math.inf) == 0.0
+
     def soonest(self, now: float, wait: Wait) -> ModelSettings:
         """Returns the target that is ready soonest; arguments as for `choose`."""
         return min(self.targets.values(), key=lambda one: self._wait_of(one, now, wait)).model
@@ -458,6 +474,8 @@ class Balancer:
 
     def _less_busy(self, ready: Sequence[Target], now: float) -> Target:
         """Returns the less busy of two targets: rule 3."""
+        if len(ready) == 1:
+            return ready[0]
         one, other = self._two(ready, now)
         return one if one.busyness(now) <= other.busyness(now) else other
 
@@ -471,9 +489,9 @@ class Balancer:
             known = [target for target in ready if target not in unknown]
             new = [target for target in unknown if not target.is_failing]
             if new and not [target for target in known if not target.is_failing]:
-                return self._unmeasured(new, now)
+                return self._less_busy(new, now)
             if not known:
-                return self._unmeasured(unknown, now)
+                return self._less_busy(unknown, now)
             ready = known
         if len(ready) == 1:
             return ready[0]
@@ -484,13 +502,6 @@ class Balancer:
         if second * LIMITS.latency_tolerance < first:
             return self._eased(other, one, now)
         return one if one.busyness(now) <= other.busyness(now) else other
-
-    def _unmeasured(self, unknown: Sequence[Target], now: float) -> Target:
-        """Returns one of several targets that are all being measured: the end of rule 4."""
-        open_ = [target for target in unknown if target.waiting < LIMITS.unmeasured]
-        if open_:
-            return max(open_, key=_weight)
-        return unknown[0] if len(unknown) == 1 else self._less_busy(unknown, now)
 
     def _eased(self, faster: Target, slower: Target, now: float) -> Target:
         """Returns the faster target; during its slow start the slower one takes a part of its requests: rule 7."""
@@ -514,10 +525,6 @@ class Balancer:
                 if point < 0:
                     break
         return last
-
-
-def _weight(target: Target) -> int:
-    return target.weight
 
 
 def _next_in_turn(ready: Sequence[Target], now: float) -> Target:

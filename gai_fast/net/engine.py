@@ -253,6 +253,11 @@ class Engine:
         balancer = self._balancers.get(model.name)
         return None if balancer is None else balancer.begin(model, now)
 
+    def is_premature(self, model: ModelSettings, now: float) -> bool:
+        """Returns whether a request should wait before it is sent to a target; as `Balancer.is_premature`."""
+        balancer = self._balancers.get(model.name)
+        return balancer is not None and balancer.is_premature(model, now, self._breaker_wait)
+
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
         balancer = self._balancers.get(model.name)

@@ -28,11 +28,11 @@ from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
 from gai_fast.metrics import Outcome, StreamMetrics
 from gai_fast.money import Bill, Charge
-from gai_fast.net.attempts import AttemptRunner, Attempts, Translate
+from gai_fast.net.attempts import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.writer import Headers
-from gai_fast.providers import Adapter
+from gai_fast.providers import Adapter, get_provider
 from gai_fast.relay import Relay, State
 from gai_fast.sinks import DeltaSink, EventSink
 from gai_fast.timers import Timer, Timers
@@ -125,12 +125,20 @@ class Session:
         )
         self._bill = Bill()
         self.attempts = Attempts(runner, spec, stream_id, self._meter, self._bill, loop)
-        adapter, translate = self.attempts.first(self)
+        waits = self.attempts.waits()
+        if waits:  # until the first attempt is made, the relay gets nothing to read
+            model = self.attempts.spec.model
+            adapter, translate = get_provider(model.upstream.provider).adapter(model.id), None
+        else:
+            adapter, translate = self.attempts.first(self)
         is_made = False
         try:
             self._use_output(spec.output)
             self._begin_bill()
             self.relay = self._make_relay(adapter, translate)
+            if waits:
+                self.relay.owes = False
+                self._look_later()
             self._arm()
             is_made = True
         finally:
@@ -179,7 +187,7 @@ class Session:
         spec = self.attempts.spec
         return spec.model.upstream.name if spec.sharing is None else spec.sharing.upstream
 
-    def _make_relay(self, adapter: Adapter, translate: Translate) -> Relay:
+    def _make_relay(self, adapter: Adapter, translate: Translate | None) -> Relay:
         spec = self.attempts.spec
         return Relay(
             adapter,
@@ -233,10 +241,34 @@ class Session:
         if not self._is_over:
             self._begin_attempt()
 
+    def _look_later(self) -> None:
+        self._again_handle = self._loop.call_later(LIMITS.unmeasured_look, self._ask_first)
+
+    def _ask_first(self) -> None:
+        """Makes the first attempt, where that has waited and need not wait any longer."""
+        self._again_handle = None
+        if self._is_over:
+            return
+        try:
+            former = self.attempts.spec.output
+            if self.attempts.waits():
+                self._look_later()
+                return
+            try:
+                adapter, translate = self.attempts.first(self)
+            except Error as error:
+                self._clock.tick()
+                self.relay.fail(error)
+                self._advance()
+                return
+            self._follow(former, adapter, translate, None)
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
+
     def _begin_attempt(self) -> FastPath | None:
         """Makes the next attempt, or joins the hedge; returns the fast path of the hedge's next reads, or `None`."""
         try:
-            former = self.attempts.spec
+            former = self.attempts.spec.output
             began = self.attempts.again(self, self.relay)
             if began is None:
                 self._clock.tick()
@@ -244,27 +276,38 @@ class Session:
                 self._advance()
                 return None
             adapter, translate, continued = began
-            self._use_output(former.output)
-            self._begin_bill()
-            spec, exchange = self.attempts.spec, self.attempts.exchange
-            if self._delivery.is_paused and exchange is not None:
-                exchange.pause_reading()
-            self.relay.begin(
-                adapter,
-                self._delivery.output,
-                deltas=self._deltas(),
-                frames=spec.frames,
-                upstream=self._answering,
-                translate=translate,
-                continued=continued,
-            )
-            self._arm()
-            self._advance()
+            self._follow(former, adapter, translate, continued)
             hedge = self.attempts.joined()
             return None if hedge is None else hedge.give_to(self)
         except Exception as problem:  # noqa: BLE001  # rule 2
             self._break_off(problem)
             return None
+
+    def _follow(self, former: Output, adapter: Adapter, translate: Translate, continued: Continued) -> None:
+        """Reads the answer of an attempt that was made after the stream had begun.
+
+        Args:
+            former: The output until now.
+            adapter: As `Attempts.again` returns it.
+            translate: Likewise.
+            continued: Likewise.
+        """
+        self._use_output(former)
+        self._begin_bill()
+        spec, exchange = self.attempts.spec, self.attempts.exchange
+        if self._delivery.is_paused and exchange is not None:
+            exchange.pause_reading()
+        self.relay.begin(
+            adapter,
+            self._delivery.output,
+            deltas=self._deltas(),
+            frames=spec.frames,
+            upstream=self._answering,
+            translate=translate,
+            continued=continued,
+        )
+        self._arm()
+        self._advance()
 
     # -- a second target, while the first is silent (`hedge.HedgeOwner`) --
 

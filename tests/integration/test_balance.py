@@ -13,7 +13,7 @@ import pytest
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.server.serving import start
-from gai_fast.settings import ModelSettings, Secret, TargetSettings
+from gai_fast.settings import ModelSettings, Price, Secret, TargetSettings
 from tests.integration.gateway import (
     CHAT,
     LAST_CHUNK,
@@ -21,6 +21,7 @@ from tests.integration.gateway import (
     NATIVE,
     QUERY,
     SSE_HEAD,
+    Client,
     Gateway,
     Net,
     Peer,
@@ -232,6 +233,76 @@ async def test_one_slow_target_of_four_gets_less_than_a_hundredth(net: Net) -> N
         assert (await ask(gateway)).status == 200
     assert targets[3].calls <= 3
     assert min(target.calls for target in targets[:3]) > 30
+
+
+@pytest.mark.parametrize("position", range(4))
+@on_uvloop
+async def test_of_a_burst_right_after_the_start_one_request_meets_a_slow_target(net: Net, position: int) -> None:
+    targets = [Target(0.05) for _ in range(4)]
+    targets[position].step = 0.5
+    gateway = await balanced(net, *targets, model={"balance": "fastest"})
+    responses = await asyncio.gather(*[ask(gateway, stream=number % 2 == 0) for number in range(24)])
+    assert {response.status for response in responses} == {200}
+    assert targets[position].calls == 1
+    assert sum(target.calls for target in targets) == 24
+    assert live(gateway) == [0, 0, 0, 0]
+
+
+async def asked(gateway: Gateway, count: int, path: str = NATIVE) -> list[Client]:
+    """Clients whose requests the gateway has taken, one after the other."""
+    body = {"model": "m", **(QUERY if path == NATIVE else {"messages": MESSAGES, "stream": True})}
+    clients: list[Client] = []
+    streams = gateway.running.engine.streams
+    for _ in range(count):
+        clients.append(await gateway.connect())
+        clients[-1].request("POST", path, body)
+        await until(lambda: len(streams) == len(clients))
+    return clients
+
+
+@pytest.mark.parametrize("path", [NATIVE, CHAT])
+@on_both_loops
+async def test_a_request_that_waits_for_a_first_token_ends_with_its_client(net: Net, path: str) -> None:
+    """It has not been sent, so nothing is charged."""
+    targets = [Target(None), Target(None)]
+    gateway = await balanced(net, *targets, model={"balance": "fastest", "price": Price(1, 1, 1, 1, 1)})
+    figures = Figures()
+    gateway.running.engine.sinks.append(figures)
+    first, second, third = await asked(gateway, 3, path)
+    await until(lambda: [target.calls for target in targets] == [1, 1])
+    third.close()
+    await until(lambda: len(figures.streams) == 1)
+    first.close()
+    second.close()
+    await until(lambda: len(figures.streams) == 3)
+    assert [bool(each.charges) for each in figures.streams] == [False, True, True]
+    assert ([target.calls for target in targets], live(gateway)) == ([1, 1], [0, 0])
+
+
+@on_uvloop
+async def test_a_request_that_has_waited_is_refused_where_no_target_is_left(net: Net) -> None:
+    targets = [Target(None), Target(None)]
+    gateway = await balanced(net, *targets, model={"balance": "fastest"})
+    clients = await asked(gateway, 3)
+    engine = gateway.running.engine
+    for at in range(2):
+        assert engine.drain_target("m", f"t{at}", f"mock-{at}")
+    refused = await (await clients[2].response()).rest()
+    assert (refused.status, refused.json["error"]["code"]) == (503, "overloaded")
+    for client in clients:
+        client.close()
+    await until(lambda: live(gateway) == [0, 0])
+
+
+@on_uvloop
+async def test_a_request_waits_for_a_first_token_no_longer_than_a_second(net: Net) -> None:
+    targets = [Target(None), Target(None)]
+    gateway = await balanced(net, *targets, model={"balance": "fastest"})
+    clients = await asked(gateway, 3)
+    await until(lambda: sum(target.calls for target in targets) == 3)
+    for client in clients:
+        client.close()
+    await until(lambda: live(gateway) == [0, 0])
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------

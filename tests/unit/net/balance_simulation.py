@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gai_fast.limits import LIMITS
 from gai_fast.net.balance import Balancer, Place, Visit, place_of
 from gai_fast.settings import Balance, ModelSettings, TargetSettings, UpstreamSettings
 
@@ -74,27 +75,36 @@ class Simulation:
         arrival = self.now
         for number in range(requests):
             arrival += self.chance.expovariate(self.rate)
-            self.at(arrival, lambda number=number: places.append(self._ask(number, beginning(number), before)))  # type: ignore[misc]  # a default
+            self.at(
+                arrival, lambda number=number, came=arrival: self._come(number, beginning(number), before, came, places)
+            )  # type: ignore[misc]  # a default
         while self._due:
             self.now, _, act = heapq.heappop(self._due)
             act()
         return places
 
-    def _ask(self, number: int, beginning: str, before: Any) -> str:
+    def _come(self, number: int, beginning: str, before: Any, came: float, places: list[str]) -> None:
         if before is not None:
             before(number)
         balancer = self.balancers[0] if len(self.balancers) == 1 else self.chance.choice(self.balancers)
+        self._ask(balancer, beginning, came, places)
+
+    def _ask(self, balancer: Balancer, beginning: str, came: float, places: list[str]) -> None:
+        """Asks as `Attempts.waits` and `Attempts.first` do."""
         placed = balancer.choose(beginning, self.now, never)
         assert placed is not None
+        if self.now < came + LIMITS.unmeasured_wait and balancer.is_premature(placed, self.now, never):
+            self.at(self.now + LIMITS.unmeasured_look, lambda: self._ask(balancer, beginning, came, places))
+            return
         visit = balancer.begin(placed, self.now)
         assert isinstance(visit, Visit)
         name = placed.upstream.name
         wait = self.first_token[name] * self.chance.uniform(0.7, 1.3)
         self.asked[name] += 1
-        self.waits.append(wait)
+        self.waits.append(self.now - came + wait)
         self.at(self.now + wait, lambda: visit.told(self.now))
         self.at(self.now + wait + self.tokens, lambda: visit.end(self.now))
-        return name
+        places.append(name)
 
     def percentile(self, part: float) -> float:
         """The time to first token that a part of the requests did not exceed."""

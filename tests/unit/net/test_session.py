@@ -69,6 +69,9 @@ class FakeRunner:
     def visit(self, model: ModelSettings, now: float) -> Visit | None:
         return self.balancer.begin(model, now)
 
+    def is_premature(self, model: ModelSettings, now: float) -> bool:
+        return False
+
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         if any_target:
             return self.balancer.wait(self.timers.now, self.breaker_wait)
