@@ -35,10 +35,10 @@ from gai_fast.limits import LIMITS
 from gai_fast.money import Amount
 from gai_fast.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
-from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.redis import RedisBackend, Script
 
 PREFIX: Final = "gai:{limits}:"
-_SCRIPT: Final = files("gai_fast.ledger").joinpath("redis.lua").read_text()
+_SCRIPT: Final = Script(files("gai_fast.ledger").joinpath("redis.lua").read_text())
 _AMOUNT: Final = 5
 """The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
 _NOTHING: Final = 0

@@ -140,6 +140,22 @@ _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
 """Commands that reply with nothing where the copy is not there."""
 
 
+class Script:
+    """A Lua script.
+
+    Args:
+        text: Its source.
+
+    Attributes:
+        text: As above.
+        digest: The name under which a server knows it once it has run it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 class RedisBackend(Backend):
     """The copies in a Redis server, or a cluster.
 
@@ -174,7 +190,8 @@ class RedisBackend(Backend):
         try:
             first = self._new_client()
             self._is_cluster = await self._call(lambda: self._look_at(first))
-            self._clients = [self._new_client() if self._is_cluster else first, self._new_client()]
+            journal = self._new_client() if self._is_cluster else first
+            self._clients = [journal, self._new_client(), self._new_client(is_timed=False)]
             await self.renew("")  # fails where the server cannot be written
         except StoreError:
             await self.close()
@@ -359,23 +376,23 @@ class RedisBackend(Backend):
         """Sends one command, for a part of the server that has keys of its own; returns the reply."""
         return await self._call(lambda: self._others.execute_command(*words))
 
-    async def run_script(self, script: str, key: str, *arguments: str | bytes) -> Any:
+    async def run_script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
         """Runs a script, in one round trip where the server knows it; returns its reply.
 
         Args:
-            script: Lua.
+            script: The script.
             key: One of its keys, which tells a cluster's node.
             arguments: Its arguments.
         """
         from redis.exceptions import NoScriptError
 
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-
         async def run() -> Any:
-            try:
-                return await self._journal.execute_command("EVALSHA", digest, 1, key, *arguments)
-            except NoScriptError:
-                return await self._journal.execute_command("EVAL", script, 1, key, *arguments)
+            client = self._client(2)
+            async with asyncio.timeout(LIMITS.store_timeout):
+                try:
+                    return await client.execute_command("EVALSHA", script.digest, 1, key, *arguments)
+                except NoScriptError:
+                    return await client.execute_command("EVAL", script.text, 1, key, *arguments)
 
         return await self._call(run)
 
@@ -395,15 +412,20 @@ class RedisBackend(Backend):
             raise StoreError("unreachable", f"{self._name} is closed")
         return self._clients[number]
 
-    def _new_client(self) -> Any:
-        """Makes a client; it connects when it is used."""
+    def _new_client(self, *, is_timed: bool = True) -> Any:
+        """Makes a client; it connects when it is used.
+
+        Args:
+            is_timed: Whether the library limits the time of an answer; else its caller must. The library does that by a
+                task for every write, which is a third of the CPU time of a command, and a turn of the loop.
+        """
         from redis.asyncio import Redis, RedisCluster
         from redis.asyncio.retry import Retry
         from redis.asyncio.sentinel import Sentinel
         from redis.backoff import NoBackoff
 
         options: dict[str, Any] = {
-            "socket_timeout": LIMITS.store_timeout,
+            "socket_timeout": LIMITS.store_timeout if is_timed else None,
             "socket_connect_timeout": LIMITS.store_connect,
             "protocol": 2,
             "driver_info": None,
