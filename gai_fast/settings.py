@@ -440,13 +440,15 @@ class Settings(_Snapshot):
     def price(self, model: ModelSettings) -> Price | None:
         """The price of a model's tokens; `None`: it has none.
 
+        The price of a `[[model]]` is its own: another one of the same upstream and id does not have it.
+
         Args:
             model: The model, with the upstream and the id that are asked.
         """
         prices = self.prices
         if model.price is not None:
             return model.price
-        if prices.own and (model.upstream.name, model.id) in prices.own:
+        if prices.own and model.name not in self.models and (model.upstream.name, model.id) in prices.own:
             return prices.own[model.upstream.name, model.id]
         return prices.listed.get((model.upstream.provider.partition(":")[0], model.id)) if prices.listed else None
 

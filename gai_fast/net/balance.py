@@ -4,7 +4,7 @@ Pure policy: no I/O and no loop; the caller passes the time, random numbers and 
 the targets only. It belongs to one process: each worker balances what it gets.
 
 1. A target is asked while it is ready: its weight is above 0, it is not drained, has room (`streams`), does not cool
-   down, and its upstream's breaker admits requests. Nothing else keeps it from being chosen.
+   down, and its upstream's breaker and keys admit requests. Nothing else keeps it from being chosen.
 2. `weighted`: smooth weighted round robin, as nginx has it: of any run of requests each target gets its share, to one.
 3. `least_busy`: of two targets, drawn by weight, the one with fewer live streams for its weight (two random choices).
 4. `fastest`: of two such targets the one whose average time to first token is clearly lower, else the less busy. The
@@ -42,7 +42,7 @@ from gai_fast.settings import ModelSettings, TargetSettings, UpstreamSettings
 Place = tuple[str, str]
 """The upstream's name and the id: what a target is known by within its model."""
 Wait = Callable[[UpstreamSettings], float]
-"""Seconds until an upstream's breaker admits a request; 0: now."""
+"""Seconds until an upstream's breaker admits a request and one of its keys can be used; 0: now."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
 _COOLING: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
@@ -135,17 +135,17 @@ class Target:
 
     # -- readiness --
 
-    def wait(self, now: float, breaker: float) -> float:
+    def wait(self, now: float, upstream: float) -> float:
         """Returns the seconds until it is ready, as far as that is known; 0: now; infinite: not by itself.
 
         Args:
             now: Monotonic seconds.
-            breaker: The seconds until its upstream's breaker admits a request.
+            upstream: The seconds until its upstream's breaker and keys admit a request.
         """
         if self.is_drained or not self.weight:
             return math.inf
         full = LIMITS.overloaded_ms / 1000 if self._is_full else 0.0
-        return max(0.0, self._cooling_until - now, breaker, full)
+        return max(0.0, self._cooling_until - now, upstream, full)
 
     @property
     def _is_full(self) -> bool:
@@ -169,7 +169,12 @@ class Target:
             raise Error("overloaded", text, reason="target_streams", retry_after_ms=LIMITS.overloaded_ms)
 
     def condition(self, now: float, breaker: float) -> TargetCondition:
-        """Returns the most important thing to know of it, for people; arguments as for `wait`."""
+        """Returns the most important thing to know of it, for people.
+
+        Args:
+            now: Monotonic seconds.
+            breaker: The seconds until its upstream's breaker admits a request.
+        """
         if not self.weight:
             return "unused"
         if self.is_drained:
@@ -378,7 +383,7 @@ class Balancer:
         Args:
             beginning: The conversation's, from `beginning.beginning`; empty where there is none.
             now: Monotonic seconds.
-            wait: What the breakers say.
+            wait: What the breakers and the keys say.
             without: Targets that the request has asked already.
 
         Returns:

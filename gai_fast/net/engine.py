@@ -228,7 +228,7 @@ class Engine:
         if balancer is None:  # a configuration without these targets has been loaded meanwhile
             return None
         began = beginning(request) if balancer.uses_beginning else ""
-        return balancer.choose(began, self._loop.time(), self._breaker_wait, without)
+        return balancer.choose(began, self._loop.time(), self._upstream_wait, without)
 
     def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
@@ -245,7 +245,7 @@ class Engine:
             return self._alone.get(model.name, model) if self._alone else model
         placed = self.place(model, request, ())
         if placed is None and model.name in self._balancers:
-            placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait)
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._upstream_wait)
         return placed or model
 
     def visit(self, model: ModelSettings, now: float) -> Visit | None:
@@ -256,7 +256,7 @@ class Engine:
     def is_premature(self, model: ModelSettings, now: float) -> bool:
         """Returns whether a request should wait before it is sent to a target; as `Balancer.is_premature`."""
         balancer = self._balancers.get(model.name)
-        return balancer is not None and balancer.is_premature(model, now, self._breaker_wait)
+        return balancer is not None and balancer.is_premature(model, now, self._upstream_wait)
 
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
@@ -265,9 +265,9 @@ class Engine:
             return 0.0
         now = self._loop.time()
         if any_target:
-            return balancer.wait(now, self._breaker_wait)
+            return balancer.wait(now, self._upstream_wait)
         target = balancer.targets.get(place_of(model))
-        return 0.0 if target is None else target.wait(now, self._breaker_wait(model.upstream))
+        return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
 
     def targets(self) -> list[tuple[str, Place, TargetCondition, int]]:
         """Returns every target: its model, its upstream and id, its condition, and its live streams.
@@ -319,6 +319,12 @@ class Engine:
         if ring is None:
             ring = self._key_rings[upstream.name] = KeyRing(upstream)
         return ring
+
+    def _upstream_wait(self, upstream: UpstreamSettings) -> float:
+        """Seconds until its breaker admits a request and one of its keys can be used; 0: now."""
+        ring = self._key_rings.get(upstream.name)
+        breaker = self._breaker_wait(upstream)
+        return breaker if ring is None else max(breaker, ring.wait(self._loop.time()))
 
     def _breaker_wait(self, upstream: UpstreamSettings) -> float:
         breaker = self._breakers.get(upstream.name)

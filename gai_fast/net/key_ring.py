@@ -68,6 +68,10 @@ class KeyRing:
             if one.reveal() == key.reveal():
                 self._aside[at] = max(self._aside[at], now + seconds)
                 self._limited[at] = error.code == "rate_limited"
+        return self.wait(now)
+
+    def wait(self, now: float) -> float:
+        """Returns the seconds until a key can be used; 0: now."""
         return max(0.0, min(self._aside) - now)
 
     def refusal(self, upstream: UpstreamSettings, now: float) -> Error:

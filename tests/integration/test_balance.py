@@ -479,6 +479,26 @@ async def test_once_every_key_is_limited_nobody_is_asked(net: Net, targets: bool
 
 
 @on_uvloop
+async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_sooner(net: Net) -> None:
+    """The keys were limited by requests for another model of the same upstream."""
+    limited, sooner = Target(LIMITED), Target(("503 Service Unavailable", b"{}", "Retry-After: 9"))
+    gateway = await with_keys(net, limited, "k1", "k2")
+    settings = gateway.running.engine.settings
+    model = settings.models["m"]
+    west = dataclasses.replace(
+        model.upstream, name="west", base_url=(await net.upstream(sooner)).url + "/v1", more_api_keys=()
+    )
+    targets = (TargetSettings(model.upstream, "a"), TargetSettings(west, "b"))
+    spread = dataclasses.replace(model, name="spread", targets=targets)
+    gateway.running.use(dataclasses.replace(settings, models={"m": model, "spread": spread}))
+    assert (await ask(gateway)).status == 429
+    for _ in range(3):
+        response = await ask(gateway, model="spread")
+        assert (response.status, int(response.headers["retry-after"])) == (503, 9)
+    assert (limited.keys, sooner.calls) == (["k1", "k2"], 1)
+
+
+@on_uvloop
 async def test_a_refused_key_is_set_aside_and_told_to_the_operator(net: Net) -> None:
     target = Target(REFUSED)
     gateway = await with_keys(net, target, "k1", "k2")

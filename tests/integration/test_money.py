@@ -47,7 +47,7 @@ from tests.wire import chunk
 
 DOLLAR = Price(input=UNIT, output=10 * UNIT, cached_input=UNIT // 10, cache_write=2 * UNIT, reasoning=10 * UNIT)
 """Micro-dollars for a token: 1 of input, 10 of output."""
-PRICES = PriceSettings(own={("up", "mock"): DOLLAR})
+PRICES = PriceSettings(listed={("openai-compatible", "mock"): DOLLAR})
 PROMPT_TOKENS = 4  # of `QUERY` and `MESSAGES`, by length
 TEXT = "four" * 25
 """An answer of 25 tokens, by length."""
@@ -304,7 +304,7 @@ async def breaking_then_well(peer: Peer) -> None:
 @pytest.mark.parametrize("wish", ["restart", "continue"])
 async def test_an_attempt_that_generated_content_is_paid_beside_the_one_that_follows(net: Net, wish: Any) -> None:
     upstream = await net.upstream(breaking_then_well)
-    prices = PriceSettings(own={("up", "mock"): DOLLAR, ("other", "well"): DOLLAR})
+    prices = PriceSettings(listed={("openai-compatible", "mock"): DOLLAR, ("openai-compatible", "well"): DOLLAR})
     settings = settings_for(upstream.url, prices=prices, on_midstream_failure=wish)
     other = replace(settings.upstreams["up"], name="other")
     models = {
@@ -342,10 +342,12 @@ async def test_attempts_that_all_break_are_paid_once_each(net: Net, wish: Any) -
 
 def priced_by_provider(provider: str, url: str) -> Any:
     """A configuration whose model `m` is of this provider, with a price."""
-    settings = settings_for(url, prices=PRICES)
+    settings = settings_for(url)
     up = UpstreamSettings("up", provider, f"{url}/v1", retries=0, breaker=None)
     return replace(
-        settings, upstreams={"up": up}, models={"m": ModelSettings("m", up, "mock", settings.models["m"].stream)}
+        settings,
+        upstreams={"up": up},
+        models={"m": ModelSettings("m", up, "mock", settings.models["m"].stream, price=DOLLAR)},
     )
 
 

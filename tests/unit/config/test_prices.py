@@ -64,6 +64,16 @@ def test_the_price_of_a_model_is_also_that_of_its_upstreams_id(tmp_path: Path) -
     assert settings.price(settings.chosen("demo")) is None
 
 
+def test_a_model_does_not_have_the_price_of_another_one_of_the_same_upstream_and_id(tmp_path: Path) -> None:
+    text = UPSTREAM + MODEL + MODEL.replace("fast", "own") + "price = { input = 7, output = 7 }\n"
+    settings = loaded(tmp_path, text)
+    assert settings.price(settings.chosen("fast")) is None
+    settings = loaded(tmp_path, text + '[prices]\nfile = "prices.toml"\n', LIST)
+    listed, own, by_upstream = (settings.price(settings.chosen(name)) for name in ("fast", "own", "o/m"))
+    assert listed == Price(UNIT, 25 * UNIT // 10, UNIT // 10, UNIT, 25 * UNIT // 10, "EUR")
+    assert own == by_upstream == Price(7 * UNIT, 7 * UNIT, 7 * UNIT, 7 * UNIT, 7 * UNIT, "EUR")
+
+
 def test_the_price_of_a_model_is_that_of_all_its_targets(tmp_path: Path) -> None:
     targets = 'targets = [{ upstream = "o", id = "m" }, { upstream = "o", id = "n" }]'
     settings = loaded(tmp_path, f'{UPSTREAM}[[model]]\nname = "fast"\n{targets}\nprice = {{ input = 3, output = 3 }}\n')
