@@ -64,8 +64,12 @@ def new(
     given = {"name": name, "secret": reference, "models": named, "role": role, "expires": expires}
     table = {key: value for key, value in given.items() if value is not None}
     problems = Problems()
-    for key, value in table.items():
-        read_value(problems, "key", key, value, "NAME" if key == "name" else f"--{key}")
+    read = {
+        key: read_value(problems, "key", key, value, "NAME" if key == "name" else f"--{key}")
+        for key, value in table.items()
+    }
+    if read.get("expires") is not None and read["expires"] <= datetime.now(UTC):
+        problems.add("--expires", f"{expires} has passed: the key could never be used")
     if problems:
         raise ConfigFailure("\n".join(problems.lines))
     lines = ["[[key]]", *(f"{key} = {toml(value)}" for key, value in table.items())]

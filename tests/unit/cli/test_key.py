@@ -171,6 +171,7 @@ def test_a_name_that_is_not_there_is_exit_code_2_and_changes_nothing(run: Run, f
         (("new", "anonymous"), "NAME: `name` in [[key]] must not be anonymous"),
         (("new", ""), "NAME: `name` in [[key]] must be a string that is not empty"),
         (("new", "a", "--expires", "2030-01-31T00:00:00"), "--expires: `expires` in [[key]] must have a time zone"),
+        (("new", "a", "--expires", "2020-01-31"), "--expires: 2020-01-31 has passed: the key could never be used"),
         (
             ("new", "a", "-c", "c.toml", "--models", "fsat"),
             "error: `models` of a key: no model is named 'fsat'; did you mean fast",
