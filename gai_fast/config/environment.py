@@ -87,12 +87,16 @@ def check_variables(environ: Environment, problems: Problems) -> None:
         {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
         for table in (SECTIONS, LATER)
     )
+    typed = {name.replace("__", "_"): name for name in known}
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or not environ[variable] or variable in known:
             continue
         section, separator, _ = variable.removeprefix(_PREFIX).partition("__")
+        meant = typed.get(variable)
         if variable in later or (separator and section.lower() in LATER[""]):
             problems.add(variable, "not supported yet")
+        elif meant is not None and not environ[variable].startswith("tcp://"):  # so are those that Kubernetes sets
+            problems.add(variable, f"no such setting: two underscores follow the section, as in {meant}")
         elif not separator:
             continue  # of a command's flag, or none of ours
         elif section.lower() in LISTS:

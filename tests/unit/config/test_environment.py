@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 
+from gai_fast.cli import main
 from gai_fast.config import FLAGS, ConfigError, load, wants_color
 from gai_fast.config.environment import activated_sockets
 from gai_fast.settings import ServerSettings
@@ -62,6 +65,10 @@ class TestVariables:
             ("GAI_FAST_STORE__URL", STORES),
             ("GAI_FAST_SERVER__KEEP_ALIVE", "not supported yet"),
             ("GAI_FAST_STORE", STORES),
+            (
+                "GAI_FAST_SERVER_PORT",
+                "no such setting: two underscores follow the section, as in GAI_FAST_SERVER__PORT",
+            ),
             ("GAI_FAST_UPSTREAM__NAME", "[[upstream]] is set in the file only"),
             ("GAI_FAST_SERVER__PORT", "`port` in [server] must be a whole number, 0 to 65535, not '1e3'"),
         ],
@@ -72,6 +79,26 @@ class TestVariables:
     @pytest.mark.parametrize("variable", ["GAI_FAST_BUILD", "GAI_FAST_MOCK_PORT", "OTHER__X", "GAI_FASTER__X"])
     def test_other_variables_are_left_alone(self, folder: Folder, variable: str) -> None:
         assert folder.read("", {variable: "x"}).settings.server == ServerSettings()
+
+    def test_the_address_that_kubernetes_sets_for_a_service_is_left_alone(self, folder: Folder) -> None:
+        """It sets this one for a Service of the name `gai-fast-server`."""
+        read = folder.read("", {"GAI_FAST_SERVER_PORT": "tcp://10.0.0.1:80"})
+        assert read.settings.server == ServerSettings()
+
+    def test_no_flag_of_a_command_looks_like_a_setting_with_one_underscore(self, folder: Folder) -> None:
+        def flags(command: click.Command, prefix: str) -> Iterator[str]:
+            for parameter in command.params:
+                yield f"{prefix}_{parameter.name}".upper()
+            if isinstance(command, click.Group):
+                context = click.Context(command)
+                for name in command.list_commands(context):
+                    each = command.get_command(context, name)
+                    assert each is not None
+                    yield from flags(each, f"{prefix}_{name}".replace("-", "_"))
+
+        variables = [name for name in flags(main, "GAI_FAST") if name.count("_") > 2]
+        assert "GAI_FAST_MOCK_PORT" in variables
+        assert folder.read("", dict.fromkeys(variables, "x")).settings.server == ServerSettings()
 
     def test_the_process_environment_is_read_where_none_is_given(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GAI_FAST_PORT", "4711")
