@@ -455,7 +455,8 @@ def key_of(spec: StreamSpec, whose: str) -> str:
         asked = {name: value for name, value in request.items() if name not in LABELS}
     digest = blake2b(encode_json(about), digest_size=32, person=b"gai-fast answer")
     digest.update(b"\n")
-    digest.update(msgspec.json.encode(asked, order="sorted"))
+    # JSON that a native request has in it, such as a tool's schema, is sent as it came, white space included.
+    digest.update(msgspec.json.format(msgspec.json.encode(asked, order="sorted"), indent=-1))
     return f"answer {digest.hexdigest()}"
 
 

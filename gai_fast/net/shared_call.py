@@ -158,7 +158,10 @@ def read_lines(data: bytes, after: int) -> list[Line]:
     Raises:
         ValueError: They are none, or do not follow it.
     """
-    lines = [_read_line(text) for text in data.splitlines()]
+    try:
+        lines = [_read_line(text) for text in data.splitlines()]
+    except RecursionError:
+        raise ValueError("a line of a call is nested too deep") from None
     for line in lines:
         if line.seq <= after:
             raise ValueError("the lines of a call are out of order")

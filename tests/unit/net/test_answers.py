@@ -48,6 +48,13 @@ def test_what_makes_no_difference_to_an_answer_makes_none_to_its_key() -> None:
     assert {key_of(each, "anna") for each in same} == {key}
 
 
+def test_white_space_in_the_schema_of_a_tool_makes_no_difference() -> None:
+    texts = (b'{"type":"object","title":"a  b"}', b'{ "type" : "object",\n\t"title": "a  b" }', b'{"title":"a b"}')
+    requests = [b'{"query":"Hi","tools":[{"name":"f","parameters":%b}]}' % text for text in texts]
+    first, second, other = [key_of(spec(parse_request(each)), "anna") for each in requests]
+    assert first == second != other
+
+
 def test_everything_else_makes_another_key() -> None:
     others = [
         (spec(), "berta"),
@@ -269,6 +276,7 @@ async def test_an_old_answer_is_asked_for_again() -> None:
         b'{"seq":1,"at":0,"provider":"none","began_ms":1}\n',
         b'{"seq":1,"at":0,"provider":"openai","began_ms":"x"}\n',
         b'{"seq":1,"at":0,"provider":7,"began_ms":1}\n',
+        b'{"seq":1,"at":0,"error":{"a":' + b"[" * 100_000 + b"}\n",
     ],
 )
 async def test_an_answer_that_cannot_be_read_is_asked_for_again(line: bytes) -> None:
