@@ -25,5 +25,7 @@ def command(shell: str) -> None:
     fish: gai-fast completion fish > ~/.config/fish/completions/gai-fast.fish
     """
     complete = SHELLS[shell](main, {}, PROGRAM, VARIABLE)
-    # The template alone: `source()` of bash also runs a bash to ask for its version, which need not be here.
-    click.echo(complete.source_template % complete.source_vars(), nl=False)
+    # The template alone: `source()` of bash also runs a bash to ask for its version, which need not be here. That of
+    # fish splits a line at each comma, those of a description included; only the first one ends the kind of a value.
+    script = complete.source_template % complete.source_vars()
+    click.echo(script.replace('string split "," ', 'string split -m1 "," '), nl=False)

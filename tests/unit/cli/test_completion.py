@@ -78,6 +78,10 @@ def test_a_shell_completes_commands_flags_and_values(shell: str, folder: Path, r
     assert completed(shell, "gai-fast completion z", folder, run) == ["zsh"]
 
 
+def test_a_comma_in_a_description_ends_nothing_in_fish(run: Run) -> None:
+    assert 'string split -m1 "," $completion' in run("completion", "fish").output
+
+
 def test_a_misspelt_command_completes_to_nothing(shell: str, folder: Path, run: Run) -> None:
     assert completed(shell, "gai-fast chekc --j", folder, run) == []
 
