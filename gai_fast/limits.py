@@ -12,6 +12,9 @@ from typing import Final
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
+OTHER: Final = "other"
+"""The name under which everything beyond a limit of names is counted together: clients must not make labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -8,14 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, timedelta
 from operator import attrgetter
-from typing import Final
 
 from gai_fast.ledger._base import By, SpendEntry, SpendRow
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.money import Amount
-
-OTHER: Final = "other"
-"""The model and the upstream of spend above `limits.spend_entries`."""
 
 
 class SpendBook:

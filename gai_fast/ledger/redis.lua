@@ -1,13 +1,15 @@
 -- One exchange of a worker with the shared limits: `Home.exchange` in Lua. Each rule is explained in state.py.
 --
 -- ARGV[1]: the prefix of all keys. ARGV[2]: the worker. ARGV[3]: the exchange in MessagePack: number, entries, reports.
--- ARGV[4]: limits: gone, kept, tight (seconds), scarce, parts, spend_days, spend_entries. Amounts are decimal texts.
--- Returns the answers in MessagePack, and 1 where an earlier exchange of this worker is known here, else 0; nothing: the
--- exchange was taken before; the error LAYOUT: the keys are those of another release, and none was touched.
+-- ARGV[4]: limits: gone, kept, tight (seconds), scarce, parts, spend_days, spend_entries, and the name of what is beyond
+-- them. Amounts are decimal texts.
+-- Returns the answers in MessagePack; 1 where an earlier exchange of this worker is known here, else 0; and how many sums
+-- of spend were full. Nothing: the exchange was taken before; the error LAYOUT: the keys are those of another release,
+-- and none was touched.
 
 local prefix, me = ARGV[1], ARGV[2]
 local exchange = cmsgpack.unpack(ARGV[3])
-local gone, kept_for, tight_for, scarce, parts, spend_days, spend_entries = unpack(cmsgpack.unpack(ARGV[4]))
+local gone, kept_for, tight_for, scarce, parts, spend_days, spend_entries, other = unpack(cmsgpack.unpack(ARGV[4]))
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local SLACK, MINUTE, DAY = 1e-5, 60, 86400
@@ -28,15 +30,21 @@ if tonumber(last or '0') >= number then return nil end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', math.floor(kept_for))
 
 -- Spend. A sum that 64 bits do not hold stays as it is.
+local full = 0
+local function sum_up(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then full = full + 1 end
+end
+
 for _, entry in ipairs(exchange[2]) do
   local key, model, upstream, day, currency, amount, requests = unpack(entry)
   local sums = prefix .. 'spend:' .. day
   local field = cjson.encode({key, model, upstream, currency})
   if redis.call('HEXISTS', sums, 'r' .. field) == 0 and redis.call('HLEN', sums) >= 2 * spend_entries then
-    field = cjson.encode({key, 'other', 'other', currency})
+    field = cjson.encode({key, other, other, currency})
   end
-  redis.pcall('HINCRBY', sums, 'a' .. field, amount)
-  redis.pcall('HINCRBY', sums, 'r' .. field, requests)
+  sum_up('HINCRBY', sums, 'a' .. field, amount)
+  sum_up('HINCRBY', sums, 'r' .. field, requests)
   redis.call('EXPIRE', sums, spend_days * DAY)
   redis.call('ZADD', prefix .. 'days', 0, day)
   redis.call('ZREMRANGEBYRANK', prefix .. 'days', 0, -spend_days - 1)
@@ -44,7 +52,7 @@ for _, entry in ipairs(exchange[2]) do
   local labels = {{'d' .. day, 3}, {'m' .. string.sub(day, 1, 7), 40}, {'t', spend_days}}
   for _, label in ipairs(labels) do
     local sum = prefix .. 'spent:' .. label[1] .. ' ' .. currency .. ':' .. key
-    redis.pcall('INCRBY', sum, amount)
+    sum_up('INCRBY', sum, amount)
     redis.call('EXPIRE', sum, label[2] * DAY)
   end
 end
@@ -253,4 +261,4 @@ for at, report in ipairs(exchange[3]) do
   end
   answers[at] = {verdicts, more, {used(state.rates[REQUESTS]), used(state.rates[TOKENS])}, others}
 end
-return {cmsgpack.pack(answers), last and 1 or 0}
+return {cmsgpack.pack(answers), last and 1 or 0, full}

@@ -20,7 +20,9 @@ is the server's.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -31,10 +33,11 @@ from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow
 from gai_fast.ledger.book import summed
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.shared import SharedHome
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.money import Amount
 from gai_fast.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.health import logger
 from gai_fast.stores.redis import RedisBackend, Script
 
 PREFIX: Final = "gai:{limits}:"
@@ -59,6 +62,7 @@ class RedisHome(SharedHome):
     def __init__(self, url: str) -> None:
         self._backend = RedisBackend(url)
         self._worker = secrets.token_hex(8)
+        self._silent_until = -math.inf
         self._limits = msgspec.msgpack.encode(
             (
                 LIMITS.ledger_gone,
@@ -68,6 +72,7 @@ class RedisHome(SharedHome):
                 LIMITS.ledger_parts,
                 LIMITS.spend_days,
                 LIMITS.spend_entries,
+                OTHER,
             )
         )
 
@@ -98,9 +103,18 @@ class RedisHome(SharedHome):
         reply = await self._backend.run_script(_SCRIPT, self._own("worker"), *arguments)
         if reply is None:
             return None
-        answers, is_known = reply
+        answers, is_known, full = reply
+        if full:
+            self._warn()
         self.has_forgotten = number > _FIRST and not is_known
         return [_answer(*each) for each in msgspec.msgpack.decode(answers)]
+
+    def _warn(self) -> None:
+        """Tells the operator that spend was not added, at most once in `limits.warning_interval`."""
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + LIMITS.warning_interval
+            logger.error("a sum of spend in Redis is full: what is more than 9.2 million of a currency is not added")
 
     async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
         """Waits for a moment: the script has told the others; as `SharedHome.recall`."""

@@ -21,11 +21,11 @@ from typing import Final
 import msgspec
 
 from gai_fast.ledger._base import By, SpendEntry, SpendRow
-from gai_fast.ledger.book import OTHER, summed
+from gai_fast.ledger.book import summed
 from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.shared import SharedHome
 from gai_fast.ledger.state import Holder, KeyState, Rate
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.money import Amount
 from gai_fast.settings import StoreSettings
 from gai_fast.stores.backend import StoreError

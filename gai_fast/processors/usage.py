@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from gai_fast.events import DELTAS, MEDIA, Event
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.metrics import StreamMetrics
 from gai_fast.processors._base import Processor, StreamInfo
 from gai_fast.reading import characters_of_media, estimated_tokens
@@ -76,10 +76,6 @@ class UsageTotals:
             self.tokens_by_source[source] = self.tokens_by_source.get(source, 0) + usage.get("total_tokens", 0)
 
 
-OTHER: Final = ("other", "other")
-"""Provider and model under which `UsageAggregator` counts the models beyond its limits."""
-
-
 class UsageAggregator:
     """Adds up the usage of many streams, by provider and model. A `MetricsSink` too.
 
@@ -119,7 +115,7 @@ class UsageAggregator:
         if key not in self.by_model and (
             len(self.by_model) >= LIMITS.usage_models or max(len(provider), len(model)) > LIMITS.model_name
         ):
-            key = OTHER
+            key = OTHER, OTHER
         totals = self.by_model.get(key)
         if totals is None:
             totals = self.by_model[key] = UsageTotals()

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Bounds
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 from gai_fast.money import Amount
 
@@ -26,9 +26,6 @@ DURATION_BOUNDS: Final[tuple[float, ...]] = (
 OVERHEAD_BOUNDS: Final[tuple[float, ...]] = (
     0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0,
 )  # fmt: skip
-
-OTHER: Final = "other"
-"""The label of models that are not configured by name, and of paths without a route: clients must not make labels."""
 
 RequestOutcome = Literal["finished", "failed", "cancelled", "refused"]
 RequestLabels = tuple[str, str, str, int, RequestOutcome, str]

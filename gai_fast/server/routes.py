@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight
 from gai_fast.server.audit import audit
-from gai_fast.server.counts import OTHER, StreamCounts
+from gai_fast.server.counts import StreamCounts
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.operations import OperationRoutes

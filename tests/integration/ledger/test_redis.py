@@ -109,6 +109,21 @@ async def test_spend_is_kept_for_its_days_and_a_day_has_a_bounded_number_of_rows
     await home.close()
 
 
+async def test_a_sum_of_spend_that_is_full_is_told_once(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = RedisHome(redis_server.url)
+    await home.open()
+    most = 2**63 - 1
+    for number in (1, 2, 3):
+        await home.exchange(number, [ENTRY._replace(key="rich", amount=most)], [])
+    assert await home.spent("rich", "t USD") == most
+    assert [record.message for record in caplog.records].count(
+        "a sum of spend in Redis is full: what is more than 9.2 million of a currency is not added"
+    ) == 1
+    await home.close()
+
+
 async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: RedisServer) -> None:
     home = RedisHome(redis_server.url)
     await home.open()

@@ -9,11 +9,10 @@ import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow, sqlite
 from gai_fast.ledger._base import REQUESTS, Caps
-from gai_fast.ledger.book import OTHER
 from gai_fast.ledger.home import Answer, Ask, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED
-from gai_fast.limits import Limits
+from gai_fast.limits import OTHER, Limits
 from gai_fast.stores.backend import StoreError
 
 TEN = Caps(10, None, None, None, "")

@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow, book
-from gai_fast.ledger.book import OTHER, SpendBook
-from gai_fast.limits import Limits
+from gai_fast.ledger.book import SpendBook
+from gai_fast.limits import OTHER, Limits
 
 DAY = "2026-11-22"
 

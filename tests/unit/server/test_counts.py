@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gai_fast.limits import LIMITS
+from gai_fast.limits import LIMITS, OTHER
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.money import Charge
-from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, OTHER, Histogram, StreamCounts
+from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, Histogram, StreamCounts
 
 
 def stream(**about: object) -> StreamMetrics:
