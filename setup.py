@@ -223,6 +223,8 @@ def kernels():
 
 
 def kernel_extensions():
+    # Without CPython's -g a kernel compiles in three quarters of the time.
+    optimised = ["-O1", "-g"] if SANITIZE else ["-O3", "-g0"]
     checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if SANITIZE else []
     return [
         Extension(
@@ -230,7 +232,7 @@ def kernel_extensions():
             [f"gai_fast/_native/{name}.pyx", *(f"csrc/{source}.c" for source in sources)],
             include_dirs=["csrc"],
             depends=[str(header) for header in sorted(Path("csrc").glob("*.h"))],
-            extra_compile_args=[*checks, *(["-O1", "-g"] if SANITIZE else ["-O3"]), "-std=c11", HIDDEN],
+            extra_compile_args=[*checks, *optimised, "-std=c11", HIDDEN],
             extra_link_args=checks,
         )
         for name, sources in KERNELS.items()

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The kernels' tests on each form of the vector loops, forced by GAI_FAST_SIMD, and what this machine does not run. PYTHON:
-# an interpreter with the tests' packages (default: .venv's). Arguments go to pytest, as of ci/kernels.sh.
+# The kernels' tests on each form of the vector loops, forced by GAI_FAST_SIMD, and what this machine does not run. FORMS:
+# some of them (default: those of this machine). PYTHON: an interpreter with the tests' packages (default: .venv's).
+# Arguments go to pytest, as of ci/kernels.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 forms=$("${PYTHON:-.venv/bin/python}" -c 'from gai_fast._native import encoders; print(*encoders.forms())')
 
-for form in $forms; do
+for form in ${FORMS:-$forms}; do
   echo "== $form"
   GAI_FAST_SIMD=$form ci/kernels.sh "$@"
 done

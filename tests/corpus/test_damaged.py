@@ -20,7 +20,7 @@ from tests.corpus.recordings import RECORDED, SECONDS, judge_module, name_of, re
 from tests.kernels import is_set
 from tests.legal import check_legal
 
-pytestmark = pytest.mark.usefixtures("judged")
+pytestmark = [pytest.mark.usefixtures("judged"), pytest.mark.timeout(SECONDS)]
 
 HEAD = 4 * KIB
 BEYOND = 64
@@ -33,8 +33,6 @@ APIS = [f"{name}:{api}".removesuffix(":") for name in RECORDED for api in import
 """Every name that an answer can be read as."""
 UNRECORDED = {"groq:responses", "openai-compatible:completions", "perplexity:responses"}
 """Those of which there is no recording."""
-
-pytestmark = pytest.mark.timeout(SECONDS)
 
 
 def check(name: str, body: bytes, recording: Any, dice: random.Random) -> list[Any]:
