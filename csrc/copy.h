@@ -131,23 +131,12 @@ static inline int gai_copy_escape(const uint8_t **in, const uint8_t *end, uint8_
     return GAI_COPY_DONE;
 }
 
-/* Copies up to the closing quote. `*characters` grows by the code points copied. */
-static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_t **out, size_t *characters) {
-    const uint8_t *at = *in;
+/* Copies from any character on, up to the closing quote; returns where it stands in the input. */
+__attribute__((noinline, unused)) static const uint8_t *gai_copy_rest(const uint8_t *at, const uint8_t *end, uint8_t **out,
+                                                                      size_t *characters, int *status) {
     uint8_t *to = *out;
     size_t count = 0;
-    /* Most pieces of a model's text are short: two steps of eight bytes cost half of a vector's call. */
-    for (int n = 0; GAI_LITTLE_ENDIAN && n < 2 && end - at >= 8; n++) {
-        uint64_t x = gai_load8(at), odd = gai_escape_mask(x) | (x & 0x80 * GAI_ONES);
-        size_t plain = odd ? (size_t)__builtin_ctzll(odd) / 8 : 8;
-        memcpy(to, at, 8);
-        at += plain;
-        to += plain;
-        count += plain;
-        if (odd) {
-            break; /* mostly the end */
-        }
-    }
+    *status = GAI_COPY_MORE;
     for (;;) {
         if (end - at >= 16 && *at != '\\' && *at != '"') {
             size_t taken = gai_loops->copy_utf8(to, at, (size_t)(end - at), &count);
@@ -157,39 +146,75 @@ static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_
         /* What is left of a block, an escape, or the end. */
         for (int n = 0; n < 16; n++) {
             if (at == end) {
-                return GAI_COPY_MORE;
+                return at;
             }
             uint8_t c = *at;
             if (c == '"') {
-                *in = at;
                 *out = to;
                 *characters += count;
-                return GAI_COPY_DONE;
+                *status = GAI_COPY_DONE;
+                return at;
             }
             count++;
             if (c == '\\') {
-                int status = gai_copy_escape(&at, end, &to);
-                if (status != GAI_COPY_DONE) {
-                    return status;
+                int escape = gai_copy_escape(&at, end, &to);
+                if (escape != GAI_COPY_DONE) {
+                    *status = escape;
+                    return at;
                 }
                 break;
             }
             if (c >= 0x80) {
                 int length = gai_utf8_length(at, end);
                 if (length <= 0) {
-                    return length ? GAI_COPY_MORE : GAI_COPY_MISS;
+                    *status = length ? GAI_COPY_MORE : GAI_COPY_MISS;
+                    return at;
                 }
                 memcpy(to, at, (size_t)length);
                 at += length;
                 to += length;
             } else if (c < 0x20) {
-                return GAI_COPY_MISS;
+                *status = GAI_COPY_MISS;
+                return at;
             } else {
                 *to++ = c;
                 at++;
             }
         }
     }
+}
+
+/* Copies up to the closing quote. `*characters` grows by the code points copied. */
+static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_t **out, size_t *characters) {
+    const uint8_t *at = *in;
+    uint8_t *to = *out;
+    /* Most pieces of a model's text are short: two steps of eight bytes cost half of a vector's call. */
+    for (int n = 0; GAI_LITTLE_ENDIAN && n < 2 && end - at >= 8; n++) {
+        uint64_t x = gai_load8(at), odd = gai_escape_mask(x) | (x & 0x80 * GAI_ONES);
+        size_t plain = odd ? (size_t)__builtin_ctzll(odd) / 8 : 8;
+        memcpy(to, at, 8);
+        at += plain;
+        to += plain;
+        if (odd) {
+            break; /* mostly the end */
+        }
+    }
+    size_t count = (size_t)(at - *in);
+    int status = GAI_COPY_DONE;
+    if (at == end || *at != '"') {
+        uint8_t *behind = to;
+        size_t rest = 0;
+        at = gai_copy_rest(at, end, &behind, &rest, &status);
+        if (status != GAI_COPY_DONE) {
+            return status;
+        }
+        to = behind;
+        count += rest;
+    }
+    *in = at;
+    *out = to;
+    *characters += count;
+    return GAI_COPY_DONE;
 }
 
 #endif

@@ -24,16 +24,22 @@ typedef struct {
     const uint8_t *tail;
     size_t tail_size;
     size_t sizes[GAI_NUMBERS + 1];
+    size_t begins[GAI_NUMBERS + 1]; /* where in `bytes` */
     uint8_t is_time[GAI_NUMBERS];
     int numbers;
 } gai_head;
 
 static inline void gai_drop_head(gai_head *head) {
-    free(head->bytes);
-    *head = (gai_head){0};
+    if (head->bytes != NULL) {
+        free(head->bytes);
+        *head = (gai_head){0};
+    }
 }
 
 static inline size_t gai_whole_steps(size_t size) { return (size + GAI_STEP - 1) / GAI_STEP * GAI_STEP; }
+
+/* At least one step, so that a copy need not ask for the first. */
+static inline size_t gai_piece_room(size_t size) { return size ? gai_whole_steps(size) : GAI_STEP; }
 
 /* Makes a head of a text with a number after each of the offsets `cuts`, in order; `tail` goes after the delta's text.
  * -1: no memory. */
@@ -43,7 +49,7 @@ static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size
     for (int i = 0; i <= numbers; i++) {
         size_t end = i < numbers ? cuts[i] : size;
         head->sizes[i] = end - begin;
-        room += gai_whole_steps(end - begin) + GAI_INTEGER_ROOM;
+        room += gai_piece_room(end - begin) + GAI_INTEGER_ROOM;
         begin = end;
     }
     uint8_t *to = (uint8_t *)calloc(1, room);
@@ -55,8 +61,9 @@ static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size
     head->numbers = numbers;
     for (int i = 0; i <= numbers; i++) {
         memcpy(to, text, head->sizes[i]);
+        head->begins[i] = (size_t)(to - head->bytes);
         text += head->sizes[i];
-        to += gai_whole_steps(head->sizes[i]);
+        to += gai_piece_room(head->sizes[i]);
         if (i < numbers) {
             head->is_time[i] = is_time[i];
         }
@@ -69,26 +76,28 @@ static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size
     return 0;
 }
 
+/* Copies a piece; returns its end. */
+static inline uint8_t *gai_put_piece(uint8_t *to, const uint8_t *from, size_t size) {
+    memcpy(to, from, GAI_STEP);
+    for (size_t at = GAI_STEP; at < size; at += GAI_STEP) {
+        memcpy(to + at, from + at, GAI_STEP);
+    }
+    return to + size;
+}
+
 /* Writes the head, for which there must be `head->room` bytes; returns its end. */
 static inline uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t number, uint64_t time) {
-    const uint8_t *from = head->bytes;
-    for (int i = 0; i <= head->numbers; i++) {
-        const uint8_t *end = from + head->sizes[i];
-        uint8_t *stop = to + head->sizes[i];
-        for (; from < end; from += GAI_STEP, to += GAI_STEP) {
-            memcpy(to, from, GAI_STEP);
-        }
-        to = i < head->numbers ? gai_put_unsigned(stop, head->is_time[i] ? time : number) : stop;
+    to = gai_put_piece(to, head->bytes, head->sizes[0]);
+    for (int i = 0; i < head->numbers; i++) {
+        to = gai_put_unsigned(to, head->is_time[i] ? time : number);
+        to = gai_put_piece(to, head->bytes + head->begins[i + 1], head->sizes[i + 1]);
     }
     return to;
 }
 
 /* Writes its tail likewise. */
 static inline uint8_t *gai_put_tail(uint8_t *to, const gai_head *head) {
-    for (size_t at = 0; at < head->tail_size; at += GAI_STEP) {
-        memcpy(to + at, head->tail + at, GAI_STEP);
-    }
-    return to + head->tail_size;
+    return head->tail_size ? gai_put_piece(to, head->tail, head->tail_size) : to;
 }
 
 #endif

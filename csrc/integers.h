@@ -16,10 +16,24 @@ static const uint8_t GAI_HEX_DIGITS[256] = {
     ['0'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ['A'] = 11, 12, 13, 14, 15, 16, ['a'] = 11, 12, 13, 14, 15, 16,
 };
 
-/* Writes the digits; returns where they end. */
-static inline uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value) {
+/* Writes the digits of a number that has more than four. */
+__attribute__((noinline, unused)) static uint8_t *gai_put_large(uint8_t *at, uint64_t value) {
     uint8_t digits[2 * GAI_INTEGER_ROOM];
     size_t begin = GAI_INTEGER_ROOM;
+    while (value >= 100) {
+        begin -= 2;
+        memcpy(digits + begin, GAI_PAIRS + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    begin -= 2;
+    memcpy(digits + begin, GAI_PAIRS + 2 * value, 2);
+    begin += value < 10;
+    memcpy(at, digits + begin, GAI_INTEGER_ROOM);
+    return at + (GAI_INTEGER_ROOM - begin);
+}
+
+/* Writes the digits; returns where they end. */
+static inline uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value) {
     /* The numbers of events are small: no loop for them. */
     if (value < 100) {
         *at = (uint8_t)('0' + value);
@@ -35,16 +49,7 @@ static inline uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value) {
         memcpy(at + 2 - one, GAI_PAIRS + 2 * low, 2);
         return at + 4 - one;
     }
-    while (value >= 100) {
-        begin -= 2;
-        memcpy(digits + begin, GAI_PAIRS + 2 * (value % 100), 2);
-        value /= 100;
-    }
-    begin -= 2;
-    memcpy(digits + begin, GAI_PAIRS + 2 * value, 2);
-    begin += value < 10;
-    memcpy(at, digits + begin, GAI_INTEGER_ROOM);
-    return at + (GAI_INTEGER_ROOM - begin);
+    return gai_put_large(at, value);
 }
 
 static inline uint8_t *gai_put_integer(uint8_t *at, int64_t value) {

@@ -240,9 +240,10 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
     }
     learned->ends[learned->count] = size;
     /* To keep an object its place must be known. */
-    learned->has_steady_lead = learned->has_steady_tail = !learned->kept_count;
+    int is_steady = !learned->kept_count, has_steady_tail = is_steady;
     for (int i = learned->text; i < learned->count; i++) {
-        learned->has_steady_tail = learned->has_steady_tail && learned->kinds[i] != GAI_HOLE_SAME;
+        has_steady_tail = has_steady_tail && learned->kinds[i] != GAI_HOLE_SAME;
     }
+    gai_set_steady(learned, is_steady, has_steady_tail);
     return 1;
 }

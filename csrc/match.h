@@ -60,29 +60,51 @@ __attribute__((always_inline)) static inline int gai_match(const gai_template *l
     }
 }
 
-/* Compares the part before the text, and the part after it. In most streams they are the same in all frames, byte for
- * byte. Once a matching frame has other values in its holes, the next ones will, too. */
-static inline int gai_match_lead(gai_template *learned, const uint8_t **in, const uint8_t *end, const uint8_t **places) {
-    size_t size = learned->ends[learned->text];
-    if (learned->has_steady_lead && (size_t)(end - *in) >= size && memcmp(*in, learned->frame, size) == 0) {
-        *in += size;
-        return GAI_COPY_DONE;
-    }
-    int status = gai_match(learned, 1, 0, in, end, places, NULL, 0);
-    learned->has_steady_lead = learned->has_steady_lead && status != GAI_COPY_DONE;
-    return status;
+/* Out of line, as what other frames need would crowd the registers of those whose parts are the same: with all of it in one
+ * loop a frame cost 70 instructions more. */
+__attribute__((noinline, unused)) static const uint8_t *gai_match_other_lead(gai_template *learned, const uint8_t *in,
+                                                                             const uint8_t *end, const uint8_t **places,
+                                                                             int *status) {
+    *status = gai_match(learned, 1, 0, &in, end, places, NULL, 0);
+    learned->lead_size = *status == GAI_COPY_DONE ? SIZE_MAX : learned->lead_size;
+    return in;
 }
 
-static inline int gai_match_tail(gai_template *learned, const uint8_t **in, const uint8_t *end, const uint8_t **places,
-                                 const uint8_t *said, size_t said_size) {
-    size_t begin = learned->begins[learned->text + 1], size = learned->ends[learned->count] - begin;
-    if (learned->has_steady_tail && (size_t)(end - *in) >= size && memcmp(*in, learned->frame + begin, size) == 0) {
-        *in += size;
-        return GAI_COPY_DONE;
+__attribute__((noinline, unused)) static const uint8_t *gai_match_other_tail(gai_template *learned, const uint8_t *in,
+                                                                             const uint8_t *end, const uint8_t **places,
+                                                                             const uint8_t *said, int *status) {
+    *status = gai_match(learned, 1, learned->text + 1, &in, end, places, said, (size_t)(in - said));
+    learned->tail_size = *status == GAI_COPY_DONE ? SIZE_MAX : learned->tail_size;
+    return in;
+}
+
+/* Compare the part before the text, and the part after it; return where it ends. In most streams they are the same in all
+ * frames, byte for byte. Once a matching frame has other values in its holes, the next ones will, too. */
+static inline const uint8_t *gai_match_lead(gai_template *learned, const uint8_t *in, const uint8_t *end,
+                                            const uint8_t **places, int *status) {
+    size_t size = learned->lead_size;
+    if ((size_t)(end - in) >= size && memcmp(in, learned->frame, size) == 0) {
+        *status = GAI_COPY_DONE;
+        return in + size;
     }
-    int status = gai_match(learned, 1, learned->text + 1, in, end, places, said, said_size);
-    learned->has_steady_tail = learned->has_steady_tail && status != GAI_COPY_DONE;
-    return status;
+    int other;
+    in = gai_match_other_lead(learned, in, end, places, &other);
+    *status = other;
+    return in;
+}
+
+/* `said` is the frame's text as it came, which ends at `in`. */
+static inline const uint8_t *gai_match_tail(gai_template *learned, const uint8_t *in, const uint8_t *end,
+                                            const uint8_t **places, const uint8_t *said, int *status) {
+    size_t size = learned->tail_size;
+    if ((size_t)(end - in) >= size && memcmp(in, learned->frame + learned->begins[learned->text + 1], size) == 0) {
+        *status = GAI_COPY_DONE;
+        return in + size;
+    }
+    int other;
+    in = gai_match_other_tail(learned, in, end, places, said, &other);
+    *status = other;
+    return in;
 }
 
 /* Learns a frame that matches one of another stream, whose holes are blank. Returns its size; 0 if it does not match or is
@@ -105,6 +127,7 @@ static inline size_t gai_recall(gai_template *learned, const gai_template *known
         learned->begins[i] = (size_t)(places[i] - frame);
         learned->ends[i] = learned->begins[i] + (known->ends[i] - known->begins[i]);
     }
+    gai_set_steady(learned, known->lead_size != SIZE_MAX, known->tail_size != SIZE_MAX);
     return (size_t)(at - frame);
 }
 

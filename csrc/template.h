@@ -41,12 +41,18 @@ typedef struct {
     int text;             /* which hole is the text */
     int kept_count;
     int ends_line_only; /* the frame ends with CR LF, and the CR alone would have ended it */
-    int has_steady_lead, has_steady_tail; /* the part before the text, and after it, may be the same in all frames */
+    size_t lead_size, tail_size; /* of the parts before and after the text if all frames may have the same; else SIZE_MAX */
     gai_hole kinds[GAI_HOLES];
     size_t begins[GAI_HOLES + 1]; /* of the literals, within the frame */
     size_t ends[GAI_HOLES + 1];
     gai_kept kept[GAI_KEPT];
 } gai_template;
+
+/* Notes whether the parts before and after the text may be the same in all frames. */
+static inline void gai_set_steady(gai_template *learned, int lead, int tail) {
+    learned->lead_size = lead ? learned->ends[learned->text] : SIZE_MAX;
+    learned->tail_size = tail ? learned->ends[learned->count] - learned->begins[learned->text + 1] : SIZE_MAX;
+}
 
 typedef enum {
     GAI_NAME_OTHER,

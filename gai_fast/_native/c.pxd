@@ -143,10 +143,12 @@ cdef extern from "learn.h" nogil:
 
 cdef extern from "match.h" nogil:
     size_t gai_recall(gai_template *learned, const gai_template *known, const uint8_t *frame, const uint8_t *end)
-    int gai_match_lead(gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places)
-    int gai_match_tail(
-        gai_template *learned, const uint8_t **at, const uint8_t *end, const uint8_t **places, const uint8_t *said,
-        size_t said_size
+    const uint8_t *gai_match_lead(
+        gai_template *learned, const uint8_t *at, const uint8_t *end, const uint8_t **places, int *status
+    )
+    const uint8_t *gai_match_tail(
+        gai_template *learned, const uint8_t *at, const uint8_t *end, const uint8_t **places, const uint8_t *said,
+        int *status
     )
 
 

@@ -570,8 +570,7 @@ cdef class DeltaCopier:
         cdef int i, status
         try:
             while True:
-                at = frame
-                status = gai_match_lead(learned, &at, end, places)
+                at = gai_match_lead(learned, frame, end, places, &status)
                 if status != GAI_COPY_DONE:
                     break
                 # Copied text never grows, so its own size is enough room.
@@ -591,7 +590,7 @@ cdef class DeltaCopier:
                     span *= 2
                     continue
                 if status == GAI_COPY_DONE:
-                    status = gai_match_tail(learned, &at, end, places, said, at - said)
+                    at = gai_match_tail(learned, at, end, places, said, &status)
                 # An empty delta is none, the framer judges frames that may exceed the limit, and the long way hands over
                 # the collected text.
                 if status == GAI_COPY_DONE and (

@@ -84,17 +84,18 @@ static const struct {
 
 /* As DeltaCopier goes through a frame. */
 static int status_of(gai_template *learned, const uint8_t *frame, const uint8_t *end, size_t *size) {
-    const uint8_t *places[GAI_HOLES + 1], *at = frame;
+    const uint8_t *places[GAI_HOLES + 1];
     uint8_t *out = (uint8_t *)malloc((size_t)(end - frame) + GAI_COPY_ROOM), *to = out;
     size_t characters = 0;
     CHECK(out != NULL, "no memory");
-    int status = gai_match_lead(learned, &at, end, places);
+    int status;
+    const uint8_t *at = gai_match_lead(learned, frame, end, places, &status);
     const uint8_t *said = at;
     if (status == GAI_COPY_DONE) {
         status = gai_copy_string(&at, end, &to, &characters);
     }
     if (status == GAI_COPY_DONE) {
-        status = gai_match_tail(learned, &at, end, places, said, (size_t)(at - said));
+        at = gai_match_tail(learned, at, end, places, said, &status);
     }
     *size = (size_t)(at - frame);
     free(out);
