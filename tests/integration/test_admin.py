@@ -9,7 +9,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from tests.integration.gateway import (
     on_both_loops,
     on_uvloop,
 )
-from tests.integration.processes import configure, hold, serving
+from tests.integration.processes import Server, configure, hold, serving
 from tests.waiting import until, until_answered
 from tests.wire import chunk
 
@@ -229,6 +229,15 @@ async def server_net() -> AsyncIterator[Net]:
         yield Net(stack)
 
 
+@asynccontextmanager
+async def two_upstreams(net: Net, folder: Path, more: str) -> AsyncIterator[tuple[Server, Mock, Mock]]:
+    """Runs two workers before the upstreams `up` and `other`; `more` configures the latter, at `URL`."""
+    async with Mock(deltas=5, rate=0) as mock, Mock(deltas=5, rate=0) as other:
+        configure(folder, mock, more=more.replace("URL", other.url))
+        async with serving(net, folder, "--workers", "2") as server:
+            yield server, mock, other
+
+
 TARGETS = """[[upstream]]
 name = "other"
 provider = "openai-compatible"
@@ -242,35 +251,33 @@ targets = [{upstream = "up", id = "m"}, {upstream = "other", id = "m"}]
 async def test_a_target_is_drained_in_all_workers_and_in_one_that_takes_anothers_place(
     server_net: Net, tmp_path: Path
 ) -> None:
-    async with Mock(deltas=5, rate=0) as mock, Mock(deltas=5, rate=0) as other:
-        configure(tmp_path, mock, more=TARGETS.replace("URL", other.url))
-        async with serving(server_net, tmp_path, "--workers", "2") as server:
-            target = {"model": "spread", "upstream": "other", "id": "m"}
-            drained = await server.ask("POST", "/admin/v1/targets/drain", target)
-            assert (drained.status, drained.json) == (200, {**target, "state": "drained", "streams": 0})
+    async with two_upstreams(server_net, tmp_path, TARGETS) as (server, _, other):
+        target = {"model": "spread", "upstream": "other", "id": "m"}
+        drained = await server.ask("POST", "/admin/v1/targets/drain", target)
+        assert (drained.status, drained.json) == (200, {**target, "state": "drained", "streams": 0})
 
-            async def asked() -> set[str]:
-                rows = [(await server.ask("GET", "/admin/v1/targets")).json for _ in range(2)]
-                row = {**target, "upstream": "up", "state": "ready", "streams": 0}
-                assert [each for each in rows[0] if each["model"] == "spread"] == [row, drained.json]
-                assert rows[0] == rows[1]
-                answers = [await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES}) for _ in range(8)]
-                return {str(answer.status) for answer in answers}
+        async def asked() -> set[str]:
+            rows = [(await server.ask("GET", "/admin/v1/targets")).json for _ in range(2)]
+            row = {**target, "upstream": "up", "state": "ready", "streams": 0}
+            assert [each for each in rows[0] if each["model"] == "spread"] == [row, drained.json]
+            assert rows[0] == rows[1]
+            answers = [await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES}) for _ in range(8)]
+            return {str(answer.status) for answer in answers}
 
-            async def third_worker_serves() -> bool:
-                answer = await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES})
-                return answer.headers["x-gai-stream-id"].endswith("3")
+        async def third_worker_serves() -> bool:
+            answer = await server.ask("POST", CHAT, {"model": "spread", "messages": MESSAGES})
+            return answer.headers["x-gai-stream-id"].endswith("3")
 
-            assert await asked() == {"200"}
-            killed = server.workers.pop()
-            os.kill(killed, signal.SIGKILL)
-            await server.said("another takes its place")
-            await until_answered(third_worker_serves)
-            assert await asked() == {"200"}
-            assert not other.requests
-            assert (await server.ask("POST", "/admin/v1/targets/restore", target)).status == 200
-            unknown = await server.ask("POST", "/admin/v1/targets/drain", {**target, "id": "none"})
-            assert unknown.status == 404
+        assert await asked() == {"200"}
+        killed = server.workers.pop()
+        os.kill(killed, signal.SIGKILL)
+        await server.said("another takes its place")
+        await until_answered(third_worker_serves)
+        assert await asked() == {"200"}
+        assert not other.requests
+        assert (await server.ask("POST", "/admin/v1/targets/restore", target)).status == 200
+        unknown = await server.ask("POST", "/admin/v1/targets/drain", {**target, "id": "none"})
+        assert unknown.status == 404
 
 
 BACKED = """fallback = ["backup"]
@@ -287,33 +294,31 @@ upstream = "other"
 async def test_the_one_upstream_of_a_model_is_taken_out_and_its_fallback_answers(
     server_net: Net, tmp_path: Path
 ) -> None:
-    async with Mock(deltas=5, rate=0) as mock, Mock(deltas=5, rate=0) as other:
-        configure(tmp_path, mock, more=BACKED.replace("URL", other.url))
-        async with serving(server_net, tmp_path, "--workers", "2") as server:
-            target, backup = (
-                {"model": name, "upstream": up, "id": name} for name, up in (("m", "up"), ("backup", "other"))
-            )
+    async with two_upstreams(server_net, tmp_path, BACKED) as (server, mock, other):
+        target, backup = (
+            {"model": name, "upstream": up, "id": name} for name, up in (("m", "up"), ("backup", "other"))
+        )
 
-            async def states() -> dict[str, str]:
-                rows = (await server.ask("GET", "/admin/v1/targets")).json
-                assert all(row["streams"] == 0 for row in rows)
-                return {row["model"]: row["state"] for row in rows}
+        async def states() -> dict[str, str]:
+            rows = (await server.ask("GET", "/admin/v1/targets")).json
+            assert all(row["streams"] == 0 for row in rows)
+            return {row["model"]: row["state"] for row in rows}
 
-            async def asked() -> set[int]:
-                body = {"model": "m", "messages": MESSAGES}
-                return {(await server.ask("POST", CHAT, body)).status for _ in range(4)}
+        async def asked() -> set[int]:
+            body = {"model": "m", "messages": MESSAGES}
+            return {(await server.ask("POST", CHAT, body)).status for _ in range(4)}
 
-            assert await states() == {"m": "ready", "backup": "ready", "demo": "ready"}
-            assert (await server.ask("POST", "/admin/v1/targets/drain", target)).json["state"] == "drained"
-            assert await asked() == {200}
-            assert (len(mock.requests), len(other.requests)) == (0, 4)
-            assert (await server.ask("POST", "/admin/v1/targets/drain", backup)).status == 200
-            assert await asked() == {503}
-            assert (await server.ask("POST", "/admin/v1/reload")).status == 200
-            assert await states() == {"m": "drained", "backup": "drained", "demo": "ready"}
-            assert (await server.ask("POST", "/admin/v1/targets/restore", target)).json["state"] == "ready"
-            assert await asked() == {200}
-            assert (len(mock.requests), len(other.requests)) == (4, 4)
+        assert await states() == {"m": "ready", "backup": "ready", "demo": "ready"}
+        assert (await server.ask("POST", "/admin/v1/targets/drain", target)).json["state"] == "drained"
+        assert await asked() == {200}
+        assert (len(mock.requests), len(other.requests)) == (0, 4)
+        assert (await server.ask("POST", "/admin/v1/targets/drain", backup)).status == 200
+        assert await asked() == {503}
+        assert (await server.ask("POST", "/admin/v1/reload")).status == 200
+        assert await states() == {"m": "drained", "backup": "drained", "demo": "ready"}
+        assert (await server.ask("POST", "/admin/v1/targets/restore", target)).json["state"] == "ready"
+        assert await asked() == {200}
+        assert (len(mock.requests), len(other.requests)) == (4, 4)
 
 
 async def test_every_worker_shows_cancels_and_reloads_for_all(server_net: Net, tmp_path: Path) -> None:
