@@ -112,7 +112,7 @@ _WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
 
 
 class _Watched:
-    """A sink and a watcher, who is shown what the sink has taken."""
+    """A sink and a watcher; the watcher gets each event that the sink has taken."""
 
     __slots__ = ("_sink", "_watcher")
 

@@ -55,7 +55,7 @@ class ErrorCount(Struct, frozen=True):
 
 
 class KeySpend(Struct, frozen=True):
-    """What a key has spent."""
+    """The spend of a key."""
 
     key: str
     amount: float

@@ -1,4 +1,4 @@
-"""What the failures of requests to a server mean in words, for the commands that ask one: `top`, `doctor`.
+"""Explains failed requests to a server in words, for the commands `top` and `doctor`.
 
 No text of the server or of a URL is repeated: either may hold a password.
 """

@@ -139,7 +139,7 @@ def list_(config_path: Path | None, json: bool) -> None:
 
 
 def _listed(table: Table) -> dict[str, Any]:
-    """What can be told of a key."""
+    """Returns the members of a key that `key list` shows; its secret and digest are not among them."""
     values = {name: value.value for name, value in table.items()}
     expires: datetime | None = values.get("expires")
     return {

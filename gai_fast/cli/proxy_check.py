@@ -1,4 +1,4 @@
-"""What the proxies in front of a gateway do to its streams: `gai-fast doctor --url`.
+"""Finds proxies that delay, compress or cut a gateway's streams: `gai-fast doctor --url`.
 
 `GET /probe` of the gateway sends events of known timing, a silence, and a last event (`server/probe.py`). What arrives
 shows whether a proxy holds events back, compresses them, or cuts a silent stream.
@@ -41,7 +41,7 @@ _PATIENT: Final = (
 
 @dataclass(slots=True)
 class Answer:
-    """What has come of a probe.
+    """The answer to a probe, as it arrived.
 
     Attributes:
         coding: Its content coding.
@@ -157,7 +157,7 @@ async def _read(content: aiohttp.StreamReader, answer: Answer, begun: float) -> 
 
 
 def _fix_of(problem: Exception) -> str:
-    """What to do where nothing has come of a probe."""
+    """Returns the advice for a probe that got no answer."""
     import aiohttp
 
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):

@@ -180,7 +180,7 @@ _SERVICE: Final = "service.name"
 
 
 def otel_variables(environ: Environment, problems: Problems) -> dict[str, Any]:
-    """What OpenTelemetry's own variables say, as fields of `OTelSettings`.
+    """Returns the fields of `OTelSettings` that OpenTelemetry's own variables set.
 
     Args:
         environ: The environment.

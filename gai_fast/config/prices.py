@@ -24,7 +24,7 @@ _TOP: Final = ("date", "currency", "price")
 _ENTRY: Final = ("provider", "id", *PRICES)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _TOLD: Final = 10
-"""Mistakes of a list that are told: the others are mostly the same one."""
+"""The most mistakes of a list that are reported: the others are mostly the same one."""
 
 
 def made_price(table: Mapping[str, Any], currency: str) -> Price:
@@ -69,7 +69,7 @@ def read_price_list(path: Path, origin: str, problems: Problems) -> PriceSetting
 
 
 class _Reader:
-    """Reads one list; goes on after a mistake, so that all are told at once."""
+    """Reads one list; goes on after a mistake, so that all are reported at once."""
 
     def __init__(self, file: ConfigFile) -> None:
         self._file = file

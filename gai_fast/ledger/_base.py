@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 from gai_fast.money import Amount
 
 By = Literal["key", "model", "upstream", "day"]
-"""What spend is added up by."""
+"""The column by which a report groups spend."""
 
 Period = Literal["day", "month", "total"]
 """The time for which the spend of a key is added up, in UTC."""
@@ -26,7 +26,7 @@ MINUTE: Final = 60.0
 
 
 class SpendEntry(NamedTuple):
-    """What one or more requests have cost.
+    """The cost of one or more requests.
 
     Attributes:
         key: The caller's name.
@@ -82,7 +82,7 @@ class Caps(NamedTuple):
 
 
 class RateLeft(NamedTuple):
-    """What is left of a limit a minute.
+    """The rest of a limit a minute.
 
     Attributes:
         limit: The limit.
@@ -96,7 +96,7 @@ class RateLeft(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What is left of a key's limits a minute; `None`: it has no such limit."""
+    """The rest of a key's limits a minute; `None`: it has no such limit."""
 
     requests: RateLeft | None
     tokens: RateLeft | None

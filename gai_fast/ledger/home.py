@@ -30,7 +30,7 @@ class Ask(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a worker says of one key, and the requests of that key that wait for a verdict.
+    """A worker's use of one key, and the requests of that key that wait for a verdict.
 
     Attributes:
         key: The key's name.

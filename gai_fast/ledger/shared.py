@@ -127,7 +127,7 @@ class _End:
 
 
 class _Key:
-    """What this worker has of a key.
+    """This worker's part in a key: what it keeps of the limits, has used and has not reported yet.
 
     Attributes:
         caps: Its limits.
@@ -328,7 +328,7 @@ class SharedLedger(Ledger):
         return True
 
     def _key(self, name: str, caps: Caps) -> _Key:
-        """What this worker has of a key, whose limits are these from now on."""
+        """Returns this worker's part in a key, whose limits are these from now on."""
         key = self._keys.get(name)
         if key is None:
             key = self._keys[name] = _Key(name, caps)
@@ -719,7 +719,7 @@ def _without_asks(batch: _Batch) -> _Batch:
 
 
 def _left(limit: int, used: float, passed: float, new: int) -> RateLeft:
-    """What is left of a limit.
+    """Returns the rest of a limit.
 
     Args:
         limit: Uses a minute.

@@ -81,7 +81,7 @@ class Rate:
 
 
 class Holder:
-    """What one worker has of a key.
+    """One worker's part in a key.
 
     Attributes:
         kept: The parts of the limits that it may use by itself: requests, tokens, streams, spend.

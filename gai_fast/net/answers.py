@@ -461,7 +461,7 @@ def key_of(spec: StreamSpec, whose: str) -> str:
 
 
 def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error], Error]]:
-    """What reads the answer in a log, and what translates its errors: it may be that of another process's call."""
+    """Returns the adapter for a log's answer, whichever process began it, and the translation of its errors."""
     first = first_line(log)
     api = get_provider(first.provider)
     translate = partial(for_client, upstream=first.upstream, keep_details=api.dialect == spec.dialect)

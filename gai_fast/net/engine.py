@@ -135,7 +135,7 @@ class Engine:
         """The logs of durable streams."""
         self.store.cancel_here = self._cancel_here
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
-        """What keys use of their limits, and what they spend."""
+        """Counts the use of keys' limits, and their spend."""
         self.answers: Answers | None = None
         """The answers that streams share; made for the first stream that asks for one."""
         self._memory = memory

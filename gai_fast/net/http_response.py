@@ -53,7 +53,7 @@ class KnownResponseHead:
 
 
 class KnownResponseHeads:
-    """What is known of the heads of one upstream's responses: the last one, whichever connection it came on.
+    """The last response head of one upstream, whichever of its connections it came on.
 
     Attributes:
         last: That head; `None`: none has come that can be recognised.

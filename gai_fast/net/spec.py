@@ -65,7 +65,7 @@ Role = Literal["hit", "joined", "miss"]
 did."""
 
 Asked = tuple[Adapter, Callable[[Error], Error], OpenExchange]
-"""What `Engine.open` returns."""
+"""The result of `Engine.open`: the adapter, the translation of errors for the client, and the opened exchange."""
 
 
 class Sharing(Protocol):

@@ -451,7 +451,7 @@ def _end(attempt: Attempt | None, error: str) -> None:
 
 
 class _Known(NamedTuple):
-    """What never changes of a target.
+    """The attributes of a target, which are the same in every span.
 
     Attributes:
         labels: Its attributes in figures.

@@ -69,7 +69,7 @@ class AccessLog:
 
 
 class _Line:
-    """What a line tells of a request. Keeps nothing else of it: its body may be large.
+    """The fields of a request that its line shows. The request itself is not kept: its body may be large.
 
     Args:
         http: The request.

@@ -1,4 +1,4 @@
-"""Wrong keys: how many an address may send, and who is refused with it.
+"""Wrong keys: how many an address may send until it is refused.
 
 Owns the rule:
 

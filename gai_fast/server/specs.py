@@ -301,7 +301,7 @@ class _DialectSpecs:
         chain: Chain | None = None,
         left_out: Sequence[str] = (),
     ) -> StreamSpec:
-        """The spec, whoever makes the answer's bytes; its arguments are those of `StreamSpec`."""
+        """Returns the spec of any answer; the arguments are those of `StreamSpec`."""
         incoming, asked, negotiated = self._incoming, self._asked, self._negotiated
         return StreamSpec(
             model,

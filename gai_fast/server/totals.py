@@ -67,7 +67,7 @@ def _counters(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _together(name: str, one: float, other: float) -> float:
-    """What a figure of two processes reads as."""
+    """Returns one figure for two processes: the largest, the smallest or the sum."""
     return max(one, other) if name in LARGEST else min(one, other) if name in SMALLEST else one + other
 
 

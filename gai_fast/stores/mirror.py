@@ -43,7 +43,7 @@ IsGone = Callable[[str], Awaitable[bool]]
 
 @dataclass(slots=True, eq=False)
 class _Mirror:
-    """One log, and who writes its stream."""
+    """One log, and the worker that writes its stream."""
 
     log: StreamLog
     worker: str

@@ -1,4 +1,4 @@
-"""What the description of the API says of each route beside the route table: its sentence, parameters, bodies.
+"""The parts of the API's description that the route table lacks: each route's sentence, parameters and bodies.
 
 Owns the sentences. `document.py` refuses a route that stands in one of the two tables only.
 """
