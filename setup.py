@@ -79,6 +79,7 @@ COMPILED = (
     "net/idle_time",
     "net/key_ring",
     "net/metrics_sinks",
+    "net/plain_transport",
     "net/http_response",
     "net/retry",
     "net/session",

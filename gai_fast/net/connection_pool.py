@@ -4,8 +4,9 @@ Owns the number of connections, the queue of exchanges that wait for one, those 
 idle one is kept, and the one transparent retry of a pooled connection that was dead. It must not know how a connection
 is made (`pool.py`, whose coroutines stay interpreted), the meaning of a response, other retries and other upstreams.
 
-An exchange that finds no idle connection has one made for it, and takes whichever is there first: that one, or one that
-another exchange has done with. An attempt that is no longer needed goes on, and its connection stays idle.
+An exchange that finds no idle connection has one made for it. Where that takes time, it takes whichever is there first:
+that one, or one that another exchange has done with. An attempt that is no longer needed goes on, and its connection
+stays idle.
 
 An exchange that has met a dead connection takes a fresh one only: its upstream may have closed all that it had, and a
 request is sent again once.
@@ -183,6 +184,11 @@ class ConnectionPool(ABC):
         )
 
     @abstractmethod
+    def _make_at_once(self) -> UpstreamConnection | None:
+        """Makes a connection, where that takes no time; `None`: `_make` does, or tells why not."""
+        raise NotImplementedError
+
+    @abstractmethod
     def _make(self, attempt: Attempt) -> None:
         """Begins to make a connection; ends with a call of `_made` or `_failed`, in a later turn of the loop."""
         raise NotImplementedError
@@ -202,10 +208,15 @@ class ConnectionPool(ABC):
                 return True
             self._idle_time.ended(self._clock() - since)
             connection.abort()
-        if self._has_room():
+        if not self._has_room():
+            return False
+        made = self._make_at_once()
+        if made is None:
             self._connect(exchange)
-            return True
-        return False
+        else:
+            self._opened += 1
+            _begin(exchange, made, self._loop, reused=False)
+        return True
 
     def _has_room(self) -> bool:
         return len(self._open) + len(self._attempts) < self._max_connections

@@ -8,19 +8,17 @@ only the configuration names upstreams and their proxies.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
 
 from gai_fast._impl import ReadBatch
 from gai_fast.errors import Error
-from gai_fast.net import taskless
 from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.dialing import Host, Role, reason_of
 from gai_fast.net.http_request import Origin
+from gai_fast.net.plain_transport import PlainTransport
 from gai_fast.net.proxy import Proxy, open_tunnel
 from gai_fast.net.tls import TLS
 from gai_fast.net.upstream import Timeouts, UpstreamConnection
@@ -102,45 +100,25 @@ class UpstreamPool(ConnectionPool):
             self._refill.cancel()
         self._batch.close()  # the loop refers to it once it has borrowed a socket
 
+    def _make_at_once(self) -> UpstreamConnection | None:
+        if self._tls is not None or self._proxy is not None:
+            return None
+        sock = self._host.connect_at_once()
+        if sock is None:
+            return None
+        try:
+            return self._connection(sock)
+        except OSError:
+            return None
+
     def _make(self, attempt: Attempt) -> None:
-        if self._tls is None and self._proxy is None:
-            sock = self._host.connect_at_once()
-            if sock is not None:
-                self._use(attempt, sock)
-                return
         task = attempt.work = self._loop.create_task(self._work(attempt))
         attempt.stop = task.cancel
         task.add_done_callback(lambda _: self._ended(attempt))
 
-    def _use(self, attempt: Attempt, sock: socket.socket) -> None:
-        """Makes a connection of a socket that is connected already, without a task."""
-        connection = self._new_connection()
-        attempt.work = self._loop.create_future()
-        attempt.stop = functools.partial(_shut, sock)  # it is not cancelled, as in `_work`
-        made = functools.partial(self._used, attempt, connection)
-        taskless.run(self._loop, self._transport(connection, sock), made)
-
-    def _used(self, attempt: Attempt, connection: UpstreamConnection, problem: Exception | None) -> None:
-        try:
-            if problem is None:
-                self._made(attempt, connection)
-            elif isinstance(problem, OSError):
-                self._failed(attempt, self._unusable(problem))
-            else:
-                self._broke(attempt, problem)
-        finally:
-            if attempt.work is not None and not attempt.work.done():
-                attempt.work.set_result(None)
-            self._ended(attempt)
-
     async def _work(self, attempt: Attempt) -> None:
         try:
-            sock = await self._dial()
-            if self._tls is None:
-                # From here on it is not cancelled: uvloop closes the transport of a cancelled create_connection without
-                # calling its protocol's `connection_lost`.
-                attempt.stop = functools.partial(_shut, sock)
-            self._made(attempt, await self._secure(sock))
+            self._made(attempt, await self._secure(await self._dial()))
         except Error as error:
             self._failed(attempt, error)
         except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave an exchange without an end
@@ -178,27 +156,48 @@ class UpstreamPool(ConnectionPool):
         Raises:
             Error: `network`, with the reasons `connect` or `tls`.
         """
+        if self._tls is None:
+            return await self._plain(sock)
         connection = self._new_connection()
-        if self._tls is not None:
-            try:
-                await self._tls.connect(sock, connection)
-            except Error:
-                if self._proxy is None:
-                    self._host.forget()  # the address may be another's by now
-                raise
-            return connection
         try:
-            await self._transport(connection, sock)
+            await self._tls.connect(sock, connection)
+        except Error:
+            if self._proxy is None:
+                self._host.forget()  # the address may be another's by now
+            raise
+        return connection
+
+    async def _plain(self, sock: socket.socket) -> UpstreamConnection:
+        """Returns the connection on a socket, after a turn of the loop: what a peer says at once, or its end, is read.
+
+        Raises:
+            Error: As `_secure`.
+        """
+        try:
+            connection = self._connection(sock)
         except OSError as exc:
             raise self._unusable(exc) from exc
+        is_made = False
+        try:
+            await asyncio.sleep(0)
+            is_made = True
+        finally:
+            if not is_made:  # cancelled
+                connection.abort()
+        return connection
+
+    def _connection(self, sock: socket.socket) -> UpstreamConnection:
+        """Returns the connection without TLS on a socket.
+
+        Raises:
+            OSError: It cannot be used, and is closed.
+        """
+        connection = self._new_connection()
+        PlainTransport(self._loop, sock, connection)
         return connection
 
     def _new_connection(self) -> UpstreamConnection:
         return UpstreamConnection(self, self._batch, self._known)
-
-    def _transport(self, connection: UpstreamConnection, sock: socket.socket) -> Coroutine[Any, Any, object]:
-        """Gives the loop's transport of a socket to a connection."""
-        return self._loop.create_connection(cast("Callable[[], Any]", lambda: connection), sock=sock)
 
     def _unusable(self, problem: OSError) -> Error:
         error = Error("network", f"cannot connect to {self._peer} ({reason_of(problem)})", reason="connect")
@@ -235,9 +234,3 @@ async def close_all(parts: Sequence[Closable]) -> None:
 async def close_together(*closings: Awaitable[None]) -> None:
     """Waits for all of them at once."""
     await asyncio.gather(*closings)
-
-
-def _shut(sock: socket.socket) -> None:
-    """Shuts a socket down, so that the operation under way on it fails."""
-    with contextlib.suppress(OSError):  # it may be closed already
-        sock.shutdown(socket.SHUT_RDWR)

@@ -424,7 +424,7 @@ class ConnectionCallbacks(Protocol):
 
 
 class Transport(Protocol):
-    """The part of an asyncio transport that a connection uses: the loop's own, or a `TLSTransport`."""
+    """The part of an asyncio transport that a connection uses: a `PlainTransport`, or a `TLSTransport`."""
 
     def get_extra_info(self, name: str, /) -> Any: ...
 

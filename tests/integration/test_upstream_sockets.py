@@ -531,16 +531,36 @@ async def test_what_is_closed_while_its_connection_is_made_sends_nothing(net: Ne
         await peer.until_gone()
 
     async with net.serve(handler) as served:
-        pool = net.pool(served)
-        exchange, receiver = open_(pool)
-        exchange.close()
-        await served.until_finished(1)
-        assert (pool.stats.open, pool.stats.connecting, receiver.ends) == (0, 0, [])
+        pool = net.pool(served, host="localhost")  # its name is looked up first
+        for turns in range(2):
+            exchange, receiver = open_(pool)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            exchange.close()
+            await until(lambda: pool.stats.connecting == pool.stats.open == 0)
+            assert receiver.ends == []
         _, receiver = open_(pool)
         await pool.close()
         assert await receiver.failure() == ("network", "closed", "connect")
-        await served.until_finished(2)
         assert not served.requests
+
+
+@on_both_loops
+async def test_what_is_closed_right_after_its_request_was_sent_ends_its_connection(net: Net) -> None:
+    async def handler(peer: Peer) -> None:
+        await peer.until_gone()
+
+    async with net.serve(handler) as served:
+        pool = net.pool(served)  # on this machine: connected to at once
+        exchange, receiver = open_(pool)
+        assert exchange.sent
+        exchange.close()
+        await served.until_finished(1)
+        assert (pool.stats.open, receiver.ends) == (0, [])
+        _, receiver = open_(pool)
+        await pool.close()
+        assert await receiver.failure() == ("network", "closed", None)
+        await served.until_finished(2)
 
 
 @on_both_loops

@@ -146,16 +146,10 @@ class FakeLoop:
             else:
                 raise failure
 
-    async def create_connection(
-        self,
-        factory: Callable[[], Any],
-        *,
-        sock: socket.socket,
-    ) -> tuple[FakeTransport, Any]:
+    def make_transport(self, sock: socket.socket, protocol: Any) -> FakeTransport:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
         if self.failure is not None:
             raise self.failure
-        protocol = factory()
         self.transports.append(FakeTransport(protocol))
-        return self.transports[-1], protocol
+        return self.transports[-1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.net import dialing
+from gai_fast.net import dialing, pool
 from gai_fast.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop, FakeTransport
 
@@ -60,6 +60,7 @@ async def _settle() -> None:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     monkeypatch.setattr(dialing, "connected", FakeLoop.connected)
+    monkeypatch.setattr(pool, "PlainTransport", FakeLoop.make_transport)
     return FakeLoop()
 
 

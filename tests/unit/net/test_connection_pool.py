@@ -23,6 +23,10 @@ class Making(ConnectionPool):
     """Makes a connection where the test says so."""
 
     wanted: list[Attempt]
+    at_once: UpstreamConnection | None = None
+
+    def _make_at_once(self) -> UpstreamConnection | None:
+        return self.at_once
 
     def _make(self, attempt: Attempt) -> None:
         self.wanted.append(attempt)
@@ -85,6 +89,16 @@ async def test_a_connection_is_made_only_where_none_is_idle(make_bench: Callable
     assert (len(newer.written), len(older.written)) == (1, 1)
     newer.feed(OK)
     assert bench.lender.stats.idle == 1
+
+
+async def test_a_connection_that_takes_no_time_is_used_at_once(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(2)
+    bench.lender.at_once = UpstreamConnection(bench.lender)
+    transport = bench.make_transport(bench.lender.at_once)
+    exchange = bench.open()
+    assert (exchange.sent, exchange.reused, len(transport.written)) == (True, False, 1)
+    assert bench.lender.wanted == []
+    assert (bench.lender.stats.opened, bench.lender.stats.reused, bench.lender.stats.connecting) == (1, 0, 0)
 
 
 async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free(

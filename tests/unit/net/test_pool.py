@@ -490,15 +490,15 @@ async def test_a_connection_that_breaks_before_it_is_used_is_told(bench: Bench, 
     assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("network", "connect")
 
 
-async def test_a_peer_that_closes_or_speaks_first_gets_no_request(bench: Bench, settle: Any) -> None:
-    made = bench.loop.create_connection
+async def test_a_peer_that_closes_or_speaks_first_gets_no_request(
+    bench: Bench, settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench.loop.make_transport
 
-    async def speaks_first(factory: Any, **options: Any) -> Any:
-        transport, protocol = await made(factory, **options)
-        transport.feed(b"SSH-2.0-x\r\n")
-        return transport, protocol
+    def speaks_first(*args: Any) -> None:
+        bench.loop.call_soon(made(*args).feed, b"SSH-2.0-x\r\n")
 
-    bench.loop.create_connection = speaks_first
+    monkeypatch.setattr("gai_fast.net.pool.PlainTransport", lambda _, *args: speaks_first(*args))
     exchange = bench.open()
     await settle()
     assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("network", "reset")
@@ -535,14 +535,16 @@ async def test_closing_while_connecting_stops_the_attempt(bench: Bench, settle: 
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_connection_that_was_made_for_one_who_left_is_closed(bench: Bench, settle: Any) -> None:
-    made = bench.loop.create_connection
+async def test_a_connection_that_was_made_for_one_who_left_is_closed(
+    bench: Bench, settle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench.loop.make_transport
 
-    async def after_he_left(factory: Any, **options: Any) -> Any:
+    def after_he_left(*args: Any) -> None:
         exchange.close()
-        return await made(factory, **options)
+        made(*args)
 
-    bench.loop.create_connection = after_he_left
+    monkeypatch.setattr("gai_fast.net.pool.PlainTransport", lambda _, *args: after_he_left(*args))
     exchange = bench.open()
     await settle()
     assert bench.transports[0].aborted
