@@ -31,7 +31,10 @@ _DIGITS: Final = 1 << 48
 """Added to milliseconds it makes their hexadecimal digits twelve."""
 _ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
 
-EVENT_ID: Final = re.compile(r"([A-Za-z0-9_-]{22,100})\.(0|[1-9][0-9]{0,14})")
+EVENT_NUMBERS: Final = 10**15
+"""The numbers of events in ids are smaller."""
+EVENT_NUMBER: Final = re.compile(rf"0|[1-9][0-9]{{0,{len(str(EVENT_NUMBERS - 1)) - 1}}}")
+EVENT_ID: Final = re.compile(rf"([A-Za-z0-9_-]{{22,100}})\.({EVENT_NUMBER.pattern})")
 """The id of an event of a durable stream: the stream's, and the event's number; 0: before the first."""
 
 os.register_at_fork(after_in_child=_stream_ids.clear)

@@ -14,6 +14,7 @@ from gai_fast.clock import now_ms
 from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._responses_log import ended_as, frames_behind, last_response
+from gai_fast.ids import EVENT_NUMBER
 from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.view import Form, OwnFrames, View, view_of
@@ -25,7 +26,6 @@ from gai_fast.stores import LogHeader, StreamLog
 
 _FORMAT: Final = "responses"
 _ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
-_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,14}")
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -168,7 +168,7 @@ def _starting_after(incoming: Incoming) -> int:
     text = incoming.query.get("starting_after")
     if text is None:
         return -1
-    if _NUMBER.fullmatch(text) is None:
+    if EVENT_NUMBER.fullmatch(text) is None:
         what = "the query parameter `starting_after` must be the `sequence_number` of an event"
         raise Error("invalid_request", what, reason="query")
     return int(text)

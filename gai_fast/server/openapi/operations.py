@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.formats import FORMATS
-from gai_fast.ids import EVENT_ID
+from gai_fast.ids import EVENT_ID, EVENT_NUMBERS
 from gai_fast.limits import LIMITS
 from gai_fast.server.caching import HEADER, VALUES
 from gai_fast.server.idempotency import TOKEN
@@ -72,6 +72,7 @@ _KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "minLength": 1
 _IDEMPOTENCY: Final = Parameter("idempotency-key", "A request with the same key is answered once.", _KEY, "header")
 _CACHE: Final = Parameter(HEADER, "Whether equal requests may share the answer.", {"enum": [*VALUES]}, "header")
 _EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$", "minLength": 24, "maxLength": LIMITS.identifier}
+_SEQUENCE_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": EVENT_NUMBERS - 1}
 _AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
 _LAST: Final = Parameter("last-event-id", "As `after`; the header counts where there are both.", _EVENT, "header")
 _BY: Final = Parameter("by", "What spend is added up by.", {"enum": ["key", "model", "upstream", "day"]})
@@ -173,7 +174,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "",
         (
             Parameter("stream", "The rest of the stream.", {"type": "boolean"}),
-            Parameter("starting_after", "The `sequence_number` of the last event.", {"type": "integer", "minimum": 0}),
+            Parameter("starting_after", "The `sequence_number` of the last event.", _SEQUENCE_NUMBER),
         ),
         _OF_STREAMS,
         "id",

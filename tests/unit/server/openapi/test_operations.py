@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gai_fast.ids import EVENT_NUMBER
 from gai_fast.server.openapi.operations import OPERATIONS
 from gai_fast.server.openapi.schemas import schemas
 from gai_fast.server.routes import ROUTES
@@ -27,3 +28,10 @@ def test_every_sentence_is_one() -> None:
     for operation in OPERATIONS.values():
         texts = [operation.summary, *(each.about for each in operation.parameters)]
         assert all((text.endswith(".") and text[0].isupper()) or text.startswith("gai-fast") for text in texts)
+
+
+def test_the_largest_number_of_an_event_is_the_one_that_is_read() -> None:
+    parameters = {each.name: each.schema for operation in OPERATIONS.values() for each in operation.parameters}
+    most = parameters["starting_after"]["maximum"]
+    assert EVENT_NUMBER.fullmatch(str(most))
+    assert not EVENT_NUMBER.fullmatch(str(most + 1))
