@@ -92,12 +92,12 @@ class ChatAPI(API):
             body |= self.reasoning(request.reasoning, target)
         if request.metadata:
             body["metadata"] = request.metadata
-        body.update(self.sampling(request))
+        self.add_sampling(body, request)
         return body
 
-    def sampling(self, request: Request) -> dict[str, Any]:
-        """The fields for sampling and streaming, which chat and legacy completions share."""
-        fields: dict[str, Any] = {"stream": True}
+    def add_sampling(self, fields: dict[str, Any], request: Request) -> None:
+        """Adds the fields for sampling and streaming, which chat and legacy completions share."""
+        fields["stream"] = True
         if self.stream_options:
             fields["stream_options"] = self.stream_options
         if request.temperature is not _UNSET:
@@ -110,7 +110,6 @@ class ChatAPI(API):
             fields[self.seed_field] = request.seed
         if request.stop:
             fields["stop"] = request.stop
-        return fields
 
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """The conversation in the dialect."""

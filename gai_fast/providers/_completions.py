@@ -32,7 +32,9 @@ class CompletionsAPI(ChatAPI):
         return CompletionsAdapter(self, model)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
-        return {"model": target.model, "prompt": self.prompt(request, target)} | self.sampling(request)
+        body: dict[str, Any] = {"model": target.model, "prompt": self.prompt(request, target)}
+        self.add_sampling(body, request)
+        return body
 
     def prompt(self, request: Request, target: Target) -> str:
         """Returns the text of the last message: this API accepts one, of the user."""
