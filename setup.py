@@ -34,6 +34,7 @@ KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loop
 COMPILED = (
     "body",
     "clock",
+    "figures",
     "formats/_base",
     "formats/_chat_members",
     "formats/_chat_parts",

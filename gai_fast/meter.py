@@ -1,7 +1,7 @@
 """`StreamMeter`: measures one stream while it runs.
 
-Reads no clock: the session passes the time once per read, never per event. `metrics.py`, which mypyc cannot compile,
-explains the figures.
+Reads no clock: the session passes the time once per read, never per event. `metrics.py` explains the
+figures.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ PACKAGE = ROOT / "gai_fast"
 # The longest prefix of a module's name decides; whatever is not named here fails the first test.
 LAYERS = {
     "events": 0, "reading": 0, "request": 0, "errors": 0, "limits": 0, "settings": 0, "metrics": 0, "money": 0,
-    "_version": 0, "addresses": 0, "beginning": 0, "upstream_errors": 0, "retry_after": 0,
+    "figures": 0, "_version": 0, "addresses": 0, "beginning": 0, "upstream_errors": 0, "retry_after": 0,
     "upstream_headers": 0,
     "_impl": 1, "_native": 1, "_pure": 1,
     "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from msgspec import structs
-
 from gai_fast._impl import Piece
 from gai_fast.errors import Error
 from gai_fast.events import Event
@@ -69,10 +67,10 @@ class Remainder:
         charges = (*self._earlier, *metrics.charges) if metrics.charges else self._left.charges
         total, usage = total_of(charges), metrics.usage or self._left.usage
         if total is None:
-            return structs.replace(self._left, usage=usage)
+            return replace(self._left, usage=usage)
         amount, currency = total
         told = {**usage, "cost": cost_member(amount, currency)} if usage else usage
-        return structs.replace(self._left, usage=told, cost=amount, currency=currency, charges=charges)
+        return replace(self._left, usage=told, cost=amount, currency=currency, charges=charges)
 
 
 def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:

@@ -1,0 +1,42 @@
+"""The figures of a stream."""
+
+from __future__ import annotations
+
+import pickle
+from copy import copy, deepcopy
+from dataclasses import replace
+
+import pytest
+
+from gai_fast.figures import StreamMetrics
+from gai_fast.money import Charge
+
+
+@pytest.mark.parametrize(
+    ("tokens", "first", "gaps", "rate"),
+    [
+        (101, 1.0, 2.0, 50.0),
+        (101, 3.0, 2.0, 50.0),
+        (101, None, 2.0, 50.0),
+        (1, 1.0, 1.0, None),
+        (0, 1.0, 1.0, None),
+        (10, 2.9999, 0.0, None),
+    ],
+    ids=["some", "given whole at the end", "left out by a processor", "one", "none", "all in one read"],
+)
+def test_tokens_a_second_are_those_after_the_first_by_the_time_in_which_they_came(
+    tokens: int, first: float | None, gaps: float, rate: float | None
+) -> None:
+    told = StreamMetrics(duration=3.0, time_to_first_token=first, gap_sum=gaps, usage={"output_tokens": tokens})
+    assert told.tokens_per_second == rate
+    assert told.as_dict().get("tokens_per_second") == rate
+
+
+def test_figures_are_equal_where_each_is_and_can_be_copied_and_sent_to_another_process() -> None:
+    charges = (Charge("openai", "up", 1, "USD"),)
+    told = StreamMetrics(duration=1.0, deltas=3, usage={"output_tokens": 3}, charges=charges)
+    for copied in (copy(told), deepcopy(told), pickle.loads(pickle.dumps(told)), replace(told)):
+        assert copied == told
+        assert repr(copied) == repr(told)
+    assert replace(told, deltas=4) != told
+    assert replace(told, deltas=4).deltas == 4
