@@ -60,6 +60,7 @@ COMPILED = (
     "formats/_responses_whole",
     "formats/_signatures",
     "formats/anthropic",
+    "formats/gai",
     "formats/openai",
     "formats/responses",
     "ids",

@@ -1,6 +1,6 @@
 """The format `gai.events.v1`: events as they are.
 
-Owns the keep-alives of this format and the shape of its whole answer. The kernels write the events.
+Owns the shape of this format's whole answer; `_gai_stream.py` has the encoders of a stream.
 
 | event | frame |
 |---|---|
@@ -17,48 +17,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast._impl import NDJSONEncoder, SSEEncoder, encode_json
-from gai_fast.events import Event
+from mypy_extensions import mypyc_attr
+
+from gai_fast._impl import encode_json
 from gai_fast.formats._base import OTHERS, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
+from gai_fast.formats._gai_stream import NDJSON, SSE, FirstRetry
 from gai_fast.result import Result
-
-
-class _SSE(SSEEncoder):
-    __slots__ = ()
-
-    has_blocks = False
-    collects_text = False
-
-    def copied(self, event: Event, text: str) -> None:
-        """Is not called."""
-
-    def heartbeat(self) -> None:
-        self.comment("ping")
-
-
-class _FirstRetry(_SSE):
-    """Writes `retry:` in the first frame."""
-
-    __slots__ = ("first_retry",)
-
-    first_retry: int | None
-
-    def event(self, event: dict[str, Any], retry: int | None = None) -> None:
-        super().event(event, self.first_retry if retry is None else retry)
-        self.first_retry = None
-
-
-class _NDJSON(NDJSONEncoder):
-    __slots__ = ()
-
-    has_blocks = False
-    collects_text = False
-
-    def copied(self, event: Event, text: str) -> None:
-        """Is not called."""
-
-    def heartbeat(self) -> None:
-        self.comment("")
 
 
 class _Whole(WholeEncoder):
@@ -88,6 +52,7 @@ class _Whole(WholeEncoder):
         return encode_json({**answer, "events": events} if events else answer)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class GaiFormat(Format):
     """The native format; its requests are native ones, which `gai_fast.reading` reads."""
 
@@ -98,12 +63,12 @@ class GaiFormat(Format):
         """Creates an encoder; by default SSE is compact and NDJSON full."""
         envelope = context.envelope or ("compact" if framing == "sse" else "full")
         ids = context.stream_id if context.ids and framing == "sse" else None
-        kind = _NDJSON if framing == "ndjson" else _FirstRetry if ids else _SSE
+        kind = NDJSON if framing == "ndjson" else FirstRetry if ids else SSE
         # The kernels take any dict; to mypy an `Event` is a `Mapping` but never a `dict`.
         encoder: Any = kind(
             envelope, ids, context.request_id, context.trace_id, context.clock, timestamps=context.timestamps
         )
-        if ids is not None and kind is _FirstRetry:
+        if ids is not None and kind is FirstRetry:
             encoder.first_retry = context.retry_ms
         return encoder  # type: ignore[no-any-return]  # as above
 

@@ -47,11 +47,11 @@ class BodyFraming:
             head: Bytes before it, perhaps none.
             pieces: Bytes of the body, never none.
         """
-        return b"".join((head, *pieces))
+        return b"".join([head, *pieces])
 
     def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
         """Frames the last bytes of the body, perhaps none, and its proper end."""
-        return b"".join((head, *pieces))
+        return b"".join([head, *pieces])
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -73,7 +73,7 @@ class HTTPChunks(BodyFraming):
 
 def _as_chunk(head: bytes, size: int, pieces: Sequence[Piece], tail: bytes) -> bytes:
     """Bytes in one HTTP chunk, between others: the only copy of them that is made."""
-    return b"".join((head, b"%x\r\n" % size, *pieces, tail))
+    return b"".join([head, b"%x\r\n" % size, *pieces, tail])
 
 
 PLAIN: Final = BodyFraming()

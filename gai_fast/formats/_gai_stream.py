@@ -1,0 +1,56 @@
+"""The encoders of a `gai.events.v1` stream: the kernels, which write the events, and the keep-alives of this format.
+
+Apart from `gai.py`, because mypyc cannot compile a class whose base is a kernel's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast._impl import NDJSONEncoder, SSEEncoder
+from gai_fast.events import Event
+
+
+class SSE(SSEEncoder):
+    """SSE."""
+
+    __slots__ = ()
+
+    has_blocks = False
+    collects_text = False
+
+    def copied(self, event: Event, text: str) -> None:
+        """Is not called."""
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        self.comment("ping")
+
+
+class FirstRetry(SSE):
+    """SSE with `retry:` in the first frame."""
+
+    __slots__ = ("first_retry",)
+
+    first_retry: int | None
+
+    def event(self, event: dict[str, Any], retry: int | None = None) -> None:
+        """Writes an event."""
+        super().event(event, self.first_retry if retry is None else retry)
+        self.first_retry = None
+
+
+class NDJSON(NDJSONEncoder):
+    """NDJSON."""
+
+    __slots__ = ()
+
+    has_blocks = False
+    collects_text = False
+
+    def copied(self, event: Event, text: str) -> None:
+        """Is not called."""
+
+    def heartbeat(self) -> None:
+        """Writes a keep-alive."""
+        self.comment("")
