@@ -210,7 +210,11 @@ class ConnectionPool(ABC):
             connection.abort()
         if not self._has_room():
             return False
-        made = self._make_at_once()
+        try:
+            made = self._make_at_once()
+        except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
+            self._loop.call_soon(exchange.broke, problem)
+            return True
         if made is None:
             self._connect(exchange)
         else:

@@ -23,9 +23,11 @@ class Making(ConnectionPool):
     """Makes a connection where the test says so."""
 
     wanted: list[Attempt]
-    at_once: UpstreamConnection | None = None
+    at_once: UpstreamConnection | Exception | None = None
 
     def _make_at_once(self) -> UpstreamConnection | None:
+        if isinstance(self.at_once, Exception):
+            raise self.at_once
         return self.at_once
 
     def _make(self, attempt: Attempt) -> None:
@@ -99,6 +101,23 @@ async def test_a_connection_that_takes_no_time_is_used_at_once(make_bench: Calla
     assert (exchange.sent, exchange.reused, len(transport.written)) == (True, False, 1)
     assert bench.lender.wanted == []
     assert (bench.lender.stats.opened, bench.lender.stats.reused, bench.lender.stats.connecting) == (1, 0, 0)
+
+
+async def test_a_bug_while_a_connection_is_made_at_once_ends_the_request_also_of_one_that_waited(
+    make_bench: Callable[..., Bench], settle: Any
+) -> None:
+    bench = make_bench(1)
+    first = bench.open()
+    transport = bench.make()
+    waits = bench.open()
+    bench.lender.at_once = ZeroDivisionError()
+    transport.lose(None)
+    await settle()
+    assert first.has_ended
+    assert waits.has_ended
+    bench.open()
+    await settle()
+    assert (bench.lender.stats.pending, bench.lender.stats.connecting, bench.lender.stats.open) == (0, 0, 0)
 
 
 async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free(
