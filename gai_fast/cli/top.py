@@ -47,6 +47,8 @@ async def _top(url: str, key: Secret | None, *, as_json: bool) -> None:
         if as_json:
             print_json(raw)
             return
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise click.UsageError("this is no terminal: use --json")
         from gai_fast.cli.top_screen import show
 
         await show(client, sample)
@@ -70,9 +72,6 @@ def command(url: str, api_key: Secret | None, json: bool) -> None:
     """
     from gai_fast.cli.serve import run_async
 
-    if not json:
-        if find_spec("textual") is None:
-            raise Failure("this needs a package that is not installed: pip install 'gai-fast[tui]'; --json needs none")
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise click.UsageError("this is no terminal: use --json")
+    if not json and find_spec("textual") is None:
+        raise Failure("this needs a package that is not installed: pip install 'gai-fast[tui]'; --json needs none")
     run_async(_top(url, api_key, as_json=json))

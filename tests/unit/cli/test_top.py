@@ -20,11 +20,21 @@ def test_without_its_extra_it_names_what_to_install(run: Run, monkeypatch: pytes
     assert "pip install 'gai-fast[tui]'" in result.output
 
 
-def test_into_a_pipe_it_prints_json_only(run: Run) -> None:
+def test_into_a_pipe_it_prints_json_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(*_: Any, **__: Any) -> Any:
+        return {}, None
+
+    monkeypatch.setattr(top, "_first", answer)
     result = run("top")
     assert result.exit_code == 2
     assert "--json" in result.output
     assert "\x1b" not in result.output
+
+
+def test_into_a_pipe_it_says_first_that_no_server_answers(run: Run) -> None:
+    result = run("top", "--url", f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == 1
+    assert "nothing can be connected to there" in result.output
 
 
 def test_without_a_server_it_fails_with_a_clear_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
