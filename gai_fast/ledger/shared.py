@@ -623,6 +623,8 @@ class SharedLedger(Ledger):
                 if answer.more[place]:
                     key.spare[place] += answer.more[place]
                     key.most[place] = key.spare[place]
+            if key.ends:  # streams have used too much since the report: what the answer lets it keep may be that
+                key.give_back()
             for waiting, (verdict, wait) in zip(asks, answer.verdicts, strict=True):
                 self._tell(key, waiting, verdict, wait, report.caps)
             held = [end for end in ends if answer.holders and now - end.since < LIMITS.ledger_recall]

@@ -252,6 +252,28 @@ async def test_tokens_beyond_the_estimate_are_told_before_their_stream_ends() ->
         assert round(on.home.state("ann").rates[1].used(1000.0)) == 510
 
 
+@pytest.mark.parametrize("limit", ["spend", "tokens_per_minute"])
+async def test_what_streams_use_while_an_answer_is_under_way_is_not_kept_again(limit: str) -> None:
+    """The answer to the end of one stream must not let the worker keep what the end of another has used meanwhile."""
+    async with site(1) as on:
+        caller = key(spend=SpendLimit(1600, "day")) if limit == "spend" else key(tokens_per_minute=1600)
+
+        def uses(count: int) -> None:
+            if limit == "spend":
+                charge(on[0], count)
+            end(on[0], str(count), tokens=count)
+
+        assert await taken(on[0], caller, "900") == await taken(on[0], caller, "700") == ""
+        on.ways[0].gate.clear()
+        exchanges = on.ways[0].exchanges
+        uses(900)
+        await until(lambda: on.ways[0].exchanges > exchanges)
+        uses(700)
+        on.ways[0].gate.set()
+        await told(on[0])
+        assert await taken(on[0], caller, "x", 1) == limit
+
+
 async def test_tokens_that_are_given_back_count_for_others_before_their_stream_ends() -> None:
     async with site() as on:
         caller = key(tokens_per_minute=100)
