@@ -84,6 +84,7 @@ def _key_of(headers: dict[str, str], basic: bool) -> str:
     authorization = headers.get("authorization")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")
+        key = key.lstrip(" ")  # one space or several (RFC 9110, 11.4)
         if basic and scheme.lower() == "basic":
             key = _password(key)
         elif scheme.lower() != "bearer":

@@ -22,6 +22,7 @@ CALLERS = Callers([KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob"
     [
         {"authorization": f"Bearer {ALICE}"},
         {"authorization": f"bearer {ALICE}"},
+        {"authorization": f"BEARER   {ALICE}"},
         {"x-api-key": ALICE},
         {"api-key": ALICE},
         {"authorization": f"Bearer {ALICE}", "x-api-key": ALICE, "api-key": ALICE},
@@ -51,7 +52,6 @@ def test_each_key_is_one_caller() -> None:
             for value in (
                 "",
                 " ",
-                f"  {ALICE}",
                 f" {ALICE} ",
                 f" {ALICE}, Bearer {ALICE}",
                 " ' OR 1=1--",
