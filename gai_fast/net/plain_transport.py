@@ -38,7 +38,7 @@ class PlainTransport:
         self._loop = loop
         self._sock = sock
         self._descriptor = sock.fileno()
-        self._receiver = receiver
+        self._receiver: Receiver | None = receiver
         self._unsent = memoryview(b"")  # while there are any, the loop watches for room
         self._is_closed = self._is_reading = False
         is_watched = False
@@ -111,10 +111,13 @@ class PlainTransport:
         except OSError as problem:
             self._close(problem)
             return
+        receiver = self._receiver
+        if receiver is None:
+            return
         if data:
-            self._receiver.data_received(data)
+            receiver.data_received(data)
         else:
-            self._receiver.eof_received()
+            receiver.eof_received()
             self.abort()
 
     def _send(self, data: bytes | memoryview) -> int:
@@ -142,4 +145,9 @@ class PlainTransport:
             self._unsent = memoryview(b"")
             self._loop.remove_writer(self._descriptor)
         self._sock.close()
-        self._loop.call_soon(self._receiver.connection_lost, problem)
+        self._loop.call_soon(self._lost, problem)
+
+    def _lost(self, problem: Exception | None) -> None:
+        receiver, self._receiver = self._receiver, None  # breaks a reference cycle, as that refers to this
+        if receiver is not None:
+            receiver.connection_lost(problem)

@@ -168,7 +168,7 @@ class UpstreamPool(ConnectionPool):
         return connection
 
     async def _plain(self, sock: socket.socket) -> UpstreamConnection:
-        """Returns the connection on a socket, after a turn of the loop: what a peer says at once, or its end, is read.
+        """Returns the connection on a socket, once the loop has read it: what a peer says at once, or its end.
 
         Raises:
             Error: As `_secure`.
@@ -179,7 +179,8 @@ class UpstreamPool(ConnectionPool):
             raise self._unusable(exc) from exc
         is_made = False
         try:
-            await asyncio.sleep(0)
+            for _ in range(2):  # asyncio's loop looks at its sockets in the next turn, and reads them at its end
+                await asyncio.sleep(0)
             is_made = True
         finally:
             if not is_made:  # cancelled

@@ -546,6 +546,26 @@ async def test_what_is_closed_while_its_connection_is_made_sends_nothing(net: Ne
 
 
 @on_both_loops
+async def test_a_peer_that_speaks_or_ends_before_it_is_asked_gets_no_request(net: Net) -> None:
+    for said in (b"SSH-2.0-x\r\n", b""):
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        peer.send(said)
+        peer.shutdown(socket.SHUT_WR)
+
+        async def dial(connected: socket.socket = ours) -> socket.socket:
+            return connected
+
+        pool = net.pool("http://localhost:9")
+        pool._host.dial = dial  # type: ignore[method-assign]  # so that what is said has come
+        with peer:
+            _, receiver = open_(pool)
+            assert await receiver.failure() == ("network", "reset", "connect")
+            peer.setblocking(False)
+            assert peer.recv(100) == b""
+
+
+@on_both_loops
 async def test_what_is_closed_right_after_its_request_was_sent_ends_its_connection(net: Net) -> None:
     async def handler(peer: Peer) -> None:
         await peer.until_gone()

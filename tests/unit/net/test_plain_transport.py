@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +189,22 @@ def test_a_bug_of_the_receiver_ends_the_connection(run: Callable[[Any], None]) -
         assert [type(bug) for bug in pair.bugs] == [ZeroDivisionError]
 
     run(scenario)
+
+
+async def test_nothing_waits_for_the_garbage_collector_after_the_end() -> None:
+    receiver = Receiver()
+    ours, peer = socket.socketpair()
+    lost = receiver.lost
+    receiver.on_data = PlainTransport(asyncio.get_running_loop(), ours, receiver).abort  # refers to its transport
+    gone = weakref.ref(receiver)
+    peer.close()
+    await until(lambda: bool(lost))
+    gc.disable()
+    try:
+        del receiver
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_socket_that_cannot_be_watched_is_closed() -> None:
