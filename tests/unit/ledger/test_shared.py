@@ -274,6 +274,27 @@ async def test_what_streams_use_while_an_answer_is_under_way_is_not_kept_again(l
         assert await taken(on[0], caller, "x", 1) == limit
 
 
+@pytest.mark.parametrize("limit", ["spend", "tokens_per_minute"])
+async def test_what_streams_use_until_a_late_answer_comes_is_not_kept_again(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state was out of reach meanwhile, so that no end has waited for it."""
+    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_wait=0.02, ledger_retry=3600.0))
+    async with site(1) as on:
+        caller = key(spend=SpendLimit(1600, "day")) if limit == "spend" else key(tokens_per_minute=1600)
+        assert await taken(on[0], caller, "900") == await taken(on[0], caller, "700") == ""
+        on.ways[0].gate.clear()
+        for stream_id in ("900", "700"):
+            if limit == "spend":
+                charge(on[0], int(stream_id))
+            end(on[0], stream_id, tokens=int(stream_id))
+            await until(lambda: on[0].problem is not None)
+        on.ways[0].gate.set()
+        await until(lambda: on[0].problem is None)
+        await told(on[0])
+        assert await taken(on[0], caller, "x", 1) == limit
+
+
 async def test_tokens_that_are_given_back_count_for_others_before_their_stream_ends() -> None:
     async with site() as on:
         caller = key(tokens_per_minute=100)
