@@ -623,8 +623,8 @@ class SharedLedger(Ledger):
                 if answer.more[place]:
                     key.spare[place] += answer.more[place]
                     key.most[place] = key.spare[place]
-            # Streams have used too much since the report, or may have: no end waits while answers are late. What this one
-            # lets the worker keep may be that.
+            # Streams have used too much since the report, or may have: no end waits while answers are late. What the
+            # answer lets the worker keep may be that.
             if key.ends or self._rest is not None:
                 key.give_back()
             for waiting, (verdict, wait) in zip(asks, answer.verdicts, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from copy import copy, deepcopy
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
@@ -40,3 +40,4 @@ def test_figures_are_equal_where_each_is_and_can_be_copied_and_sent_to_another_p
         assert repr(copied) == repr(told)
     assert replace(told, deltas=4) != told
     assert replace(told, deltas=4).deltas == 4
+    assert asdict(told) == {each.name: getattr(told, each.name) for each in fields(told)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,8 @@ from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow, redis
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
-from gai_fast.limits import Limits
+from gai_fast.ledger.state import GRANTED
+from gai_fast.limits import LIMITS, Limits
 from gai_fast.settings import KeyLimits, KeySettings
 from gai_fast.stores.backend import StoreError
 from tests.integration.stores.servers import RedisServer
@@ -130,6 +132,26 @@ async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: Red
     for number in (1, 2):
         redis_server.command("SCRIPT", "FLUSH")
         assert await home.exchange(number, [], []) == []
+    await home.close()
+
+
+async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_taken_for_the_next(
+    make_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, store_timeout=2.0))
+    server = make_server()
+    home = RedisHome(server.url)
+    await home.open()
+    asking = Report("ann", Caps(9, None, None, None, ""), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, False)], True)
+    assert await home.exchange(1, [], []) == []
+    server.pause()
+    try:
+        with pytest.raises(StoreError, match="does not answer in time"):
+            await home.exchange(2, [], [])
+    finally:
+        server.resume()
+    (answer,) = await home.exchange(3, [], [asking]) or ()
+    assert answer.verdicts[0][0] == GRANTED
     await home.close()
 
 
