@@ -332,7 +332,7 @@ class Attempts:
         return self._retries + (self.exchange is not None and self.exchange.resent)
 
     def waits(self) -> bool:
-        """Returns whether the first attempt is to be made later; chooses its target anew where it should not be asked.
+        """Returns whether the first attempt is to be made later; after a wait the target is chosen anew.
 
         Call it before `first`, and again every `limits.unmeasured_look` seconds while it is true.
         """
@@ -340,7 +340,8 @@ class Attempts:
         if not model.targets or self.spec.counts or self.spec.sharing is not None:
             return False
         now = self._loop.time()
-        if not self._runner.is_premature(model, now):
+        has_waited = self._asked_at == math.inf
+        if not has_waited and not self._runner.is_premature(model, now):
             return False
         placed = self._runner.place(model, self.spec.request, ()) or model
         if now < self._wait_until and self._runner.is_premature(placed, now):

@@ -248,6 +248,22 @@ async def test_of_a_burst_right_after_the_start_one_request_meets_a_slow_target(
     assert live(gateway) == [0, 0, 0, 0]
 
 
+@on_uvloop
+async def test_of_a_burst_right_after_the_start_one_request_meets_a_target_that_fails(net: Net) -> None:
+    class Failing(Target):
+        async def __call__(self, peer: Peer) -> None:
+            await peer.request()
+            self.calls += 1
+            await until(lambda: len(gateway.running.engine.streams) == 24)
+            await peer.answer("500 Internal Server Error", b"{}")
+
+    failing, well = Failing(), Target(0.3)
+    gateway = await balanced(net, failing, well, model={"balance": "fastest"})
+    responses = await asyncio.gather(*[ask(gateway) for _ in range(24)])
+    assert {response.status for response in responses} == {200}
+    assert (failing.calls, well.calls) == (1, 24)
+
+
 async def asked(gateway: Gateway, count: int, path: str = NATIVE) -> list[Client]:
     """Clients whose requests the gateway has taken, one after the other."""
     body = {"model": "m", **(QUERY if path == NATIVE else {"messages": MESSAGES, "stream": True})}
