@@ -591,6 +591,9 @@ cdef class DeltaCopier:
                     continue
                 if status == GAI_COPY_DONE:
                     at = gai_match_tail(learned, at, end, places, said, &status)
+                    # As for the framer: the LF behind the CR belongs to the frame if it has come.
+                    if template.ends_with_cr and status == GAI_COPY_DONE and at < end and at[0] == c"\n":
+                        at += 1
                 # An empty delta is none, the framer judges frames that may exceed the limit, and the long way hands over
                 # the collected text.
                 if status == GAI_COPY_DONE and (
@@ -642,7 +645,7 @@ cdef class DeltaCopier:
         if self._lines:
             (<_LineFeed>self._framer)._number += frames
         else:
-            (<_SSEFeed>self._framer)._late_lf = template.ends_with_cr
+            (<_SSEFeed>self._framer)._late_lf = self._data[end - 1] == c"\r"
         return 0
 
     cdef int cut_run(self) except -1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -780,6 +781,22 @@ def test_a_text_that_stands_in_two_places_is_read_where_the_adapter_reads_it(
     for name in ("content", "arguments", "reasoning", "text"):
         shape = f'{{"choices":[{{"index":0,"delta":{{{delta}}}}}],{beside.replace("@2", name)}}}'
         same(both, provider, [deltas(shape, *SAID)], FORMATS[0])
+
+
+def test_the_lf_of_a_crlf_leaves_in_the_read_that_brings_it_also_where_a_read_ended_at_its_cr_before(
+    both: Both,
+) -> None:
+    body = deltas(
+        '{"choices":[{"index":0,"delta":{"content":"@0"}}]}',
+        *[(word,) for word in ("One", "two", "three", "four", "five", "six")],
+        end="\r\n\r\n",
+    )
+    ends = [found.end() for found in re.finditer(b"\r\n\r\n", body)]
+    for cut in range(1, 5):
+        edges = [0, *(end - (number == cut) for number, end in enumerate(ends))]
+        chunks = [body[begin:end] for begin, end in pairwise(edges)]
+        for how in (("openai", "sse", True, {}), FORMATS[0]):
+            same(both, "openai", chunks, how)
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\x00", ""])
