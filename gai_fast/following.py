@@ -201,7 +201,7 @@ class FollowedStream:
     """There is no response that could have a status."""
 
     @property
-    def is_paused(self) -> bool:
+    def is_slow(self) -> bool:
         """Whether the program has not come for more yet."""
         return self._news is None
 

@@ -58,7 +58,7 @@ class Published(Protocol):
         """A follower has been cut off because the server stops."""
 
     def balance(self) -> None:
-        """A follower is paused, has been sent more, or has caught up."""
+        """A follower is slow, has been sent more, or has caught up."""
 
     def metrics(self) -> StreamMetrics | None:
         """The figures of the stream for a follower that leaves now."""
@@ -144,12 +144,12 @@ class Follower:
         """Sends what the log has, and follows it; the client's response must know its follower by now."""
         self._home.add(self)
         try:
+            self._is_behind = self._log.last_seq > self._view.position or self._log.is_over
             if self._publication is not None:
                 self._publication.joined(self)
             self._log.watch(self)
             self._arm()
-            if self._log.last_seq > self._view.position or self._log.is_over:
-                self._is_behind = True
+            if self._is_behind:
                 self._read_on()
         except Exception as problem:  # noqa: BLE001  # rule 4
             self._break_off(problem)
@@ -190,9 +190,9 @@ class Follower:
     # -- the publication --
 
     @property
-    def is_paused(self) -> bool:
-        """Whether the client takes its bytes too slowly."""
-        return self._delivery.is_paused
+    def is_slow(self) -> bool:
+        """Whether the client takes its bytes too slowly, or has not been sent all that the log has."""
+        return self._is_behind or self._delivery.is_paused
 
     @property
     def position(self) -> int:
@@ -238,7 +238,7 @@ class Follower:
             return
         if self._is_behind and self._read_handle is None:
             self._read_more()
-        if self._publication is not None:
+        elif self._publication is not None:
             self._publication.balance()
 
     # -- the log --
@@ -269,12 +269,14 @@ class Follower:
         if backlog.pieces or backlog.lost:
             self._send()
         if view.position < log.last_seq:
-            if not self._delivery.is_paused:
+            if not self._delivery.is_paused and not self._is_over:
                 self._read_handle = self._loop.call_soon(self._read_more)
-            return
-        self._is_behind = self._is_late = False
-        if log.is_over:
-            self._finish()
+        else:
+            self._is_behind = self._is_late = False
+            if log.is_over:
+                self._finish()
+        if self._publication is not None:
+            self._publication.balance()
 
     def _send(self) -> None:
         delivery = self._delivery

@@ -6,8 +6,8 @@ the log (`follower.py`).
 
 1. The log holds everything, an early failure too. Followers whose response answers a request for the stream get
    that one apart, so that it has the true status.
-2. The upstream is paused only while every follower is paused and going on would drop what one of them has not been
-   sent. Nobody pauses it where nobody follows.
+2. The upstream is paused only while no follower keeps up (its client is slow, or it still reads what it missed) and
+   going on would drop what one of them has not been sent. Nobody pauses it where nobody follows.
 3. When the last follower leaves, of all processes that share the store: `cancel` ends the stream at once, `detach`
    after `detach_ttl`, `drain` not at all, or at once where as many streams as `[limits] drains` go on so already. A
    stream that was started without a follower has `detach_ttl` to get one, unless `drain` lets it go on.
@@ -72,8 +72,8 @@ class Follows(Protocol):
     """The part of a follower that a publication uses."""
 
     @property
-    def is_paused(self) -> bool:
-        """Whether its client takes its bytes too slowly."""
+    def is_slow(self) -> bool:
+        """Whether its client takes its bytes too slowly, or it has not been sent all that the log has."""
 
     @property
     def position(self) -> int:
@@ -246,14 +246,14 @@ class Publication:
 
     @property
     def are_slow(self) -> bool:
-        """Whether it has followers here, and all of them are paused."""
+        """Whether it has followers here, and none of them keeps up."""
         return self._are_slow
 
     def joined(self, follower: Follows) -> None:
         """A follower has come.
 
         Args:
-            follower: Calls `left`, and `balance` when it is paused or resumed.
+            follower: Calls `left`, and `balance` when `is_slow` has changed or, while it is, `position`.
         """
         self._followers[follower] = None
         self._stop_waiting()
@@ -278,10 +278,10 @@ class Publication:
         self.balance()
 
     def balance(self) -> None:
-        """A follower has come or gone, is paused, has been sent more, or has caught up."""
+        """A follower has come or gone, is slow, has been sent more, or has caught up."""
         self._are_slow = bool(self._followers)
         for follower in self._followers:
-            if not follower.is_paused:
+            if not follower.is_slow:
                 self._are_slow = False
                 break
         if self._are_slow or self._is_held_back:

@@ -407,6 +407,16 @@ class SharedReader:
             self._balance(catches_up=True)
         log.watch(self)
 
+    # -- the publication --
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its client takes its bytes too slowly; for one that catches up the call itself waits: rule 3."""
+        return self.is_paused
+
+    def fail(self, error: Error) -> None:
+        """Does nothing: an early failure is a line of the log."""
+
     # -- OpenExchange --
 
     @property
@@ -457,9 +467,6 @@ class SharedReader:
         if self._publication is not None:
             self._publication.left(self)
             self._balance()
-
-    def fail(self, error: Error) -> None:
-        """Does nothing: an early failure is a line of the log."""
 
     # -- LogWatcher --
 

@@ -42,7 +42,7 @@ class WholeFollower:
         is_first: The client has started the stream.
     """
 
-    is_paused = False
+    is_slow = False
     """It holds no upstream back: the answer is read whether or not its client takes it."""
     is_answer = True
 

@@ -229,12 +229,16 @@ class StreamLog:
     # -- bounds --
 
     def dropped_by(self, size: int) -> int:
-        """The number of the last event that is dropped when so many bytes more come; 0: none.
+        """The number of the last event that may be dropped when so many bytes more come; 0: none.
+
+        The text of what is dropped takes room again. How much is known only then: at most all that texts may take.
 
         Args:
             size: Bytes.
         """
         excess = self.size + size - self._memory.blocks_of_stream
+        if excess > 0 and self._text is not None:
+            excess += self._memory.text_of_stream - len(self._text)
         for block, last in self._blocks:
             if excess <= 0:
                 return 0

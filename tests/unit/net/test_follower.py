@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import pytest
@@ -26,6 +27,7 @@ OPENAI = Form(get_format("openai"), "sse")
 class FakePublication:
     def __init__(self) -> None:
         self.calls: list[object] = []
+        self.balanced: Callable[[], None] = lambda: None
 
     def joined(self, follower: Follower) -> None:
         self.calls.append("joined")
@@ -38,6 +40,7 @@ class FakePublication:
 
     def balance(self) -> None:
         self.calls.append("balance")
+        self.balanced()
 
     def metrics(self) -> StreamMetrics:
         return StreamMetrics(duration=3.0)
@@ -271,7 +274,7 @@ def test_a_slow_client_holds_nothing_but_its_place() -> None:
     rest = stream.say(2) + stream.say(2)
     stream.log.end(Ending("finished"))
     assert client.taken() == ["commit", first]
-    assert (follower.position, follower.is_paused) == (1, True)
+    assert (follower.position, follower.is_slow) == (1, True)
     follower.resume()
     stream.time.advance(0)
     joined, end = client.taken()
@@ -280,6 +283,36 @@ def test_a_slow_client_holds_nothing_but_its_place() -> None:
     assert events(joined) == [{"type": "text.delta", "seq": 5, "text": "x" * 40, "from_seq": 2}]
     assert len(joined) < len(rest)
     assert stream.publication.calls == ["joined", "balance", "left"]
+
+
+def test_one_that_reads_what_it_missed_is_slow_until_it_has_all_of_it() -> None:
+    """And says so after each part, since the upstream may wait for it: rule 2 of the publication."""
+    stream = Stream(max_stream_bytes=64 << 20)
+    follower, _ = stream.follow(publication=True)
+    follower.pause()
+    for _ in range(50):
+        stream.say(10, size=1000)
+    told: list[tuple[int, bool]] = []
+    stream.publication.balanced = lambda: told.append((follower.position, follower.is_slow))
+    follower.resume()
+    stream.time.advance(0)
+    positions = [position for position, _ in told]
+    assert positions == sorted(set(positions))
+    assert len(positions) > 5
+    assert [is_slow for _, is_slow in told] == [True] * (len(told) - 1) + [False]
+    assert positions[-1] == 500
+
+
+def test_one_that_comes_late_is_slow_until_it_has_what_came_before_it() -> None:
+    stream = Stream(max_stream_bytes=64 << 20)
+    for _ in range(50):
+        stream.say(10, size=1000)
+    follower, _ = stream.follow(publication=True)
+    assert follower.is_slow
+    stream.time.advance(0.1)
+    assert (follower.position, follower.is_slow) == (500, False)
+    assert stream.publication.calls[0] == "joined"
+    assert stream.publication.calls[-1] == "balance"
 
 
 def test_one_that_has_caught_up_is_sent_each_piece_again() -> None:

@@ -48,10 +48,10 @@ class FakeSession:
 
 
 class FakeFollower:
-    def __init__(self, position: int = 0, *, is_paused: bool = False, is_answer: bool = False) -> None:
+    def __init__(self, position: int = 0, *, is_slow: bool = False, is_answer: bool = False) -> None:
         self.position = position
         self.is_answer = is_answer
-        self.is_paused = is_paused
+        self.is_slow = is_slow
         self.failures: list[Error] = []
 
     def fail(self, error: Error) -> None:
@@ -385,9 +385,9 @@ def test_who_comes_while_others_are_looked_for_elsewhere_keeps_the_stream() -> N
 # ---- pace ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_upstream_is_paused_only_where_all_are_slow_and_would_lose_something() -> None:
+def test_the_upstream_is_slow_only_where_all_are_slow_and_would_lose_something() -> None:
     stream = Fixture(max_stream_bytes=2048 * KIB)
-    slow, slower = FakeFollower(is_paused=True), FakeFollower(is_paused=True)
+    slow, slower = FakeFollower(is_slow=True), FakeFollower(is_slow=True)
     stream.publication.joined(slow)
     stream.publication.joined(slower)
     while not stream.session.calls:
@@ -402,13 +402,13 @@ def test_the_upstream_is_paused_only_where_all_are_slow_and_would_lose_something
 
 def test_one_that_keeps_up_keeps_the_upstream_going() -> None:
     stream = Fixture(max_stream_bytes=64 * KIB)
-    slow, quick = FakeFollower(is_paused=True), FakeFollower()
+    slow, quick = FakeFollower(is_slow=True), FakeFollower()
     stream.publication.joined(slow)
     stream.publication.joined(quick)
     for _ in range(100):
         stream.say(10 * KIB)
     assert stream.session.calls == []
-    quick.is_paused = True
+    quick.is_slow = True
     stream.publication.balance()
     assert stream.session.calls == ["pause"]
     stream.publication.joined(FakeFollower())
@@ -417,7 +417,7 @@ def test_one_that_keeps_up_keeps_the_upstream_going() -> None:
 
 def test_where_nobody_is_left_the_upstream_is_not_paused() -> None:
     stream = Fixture(max_stream_bytes=64 * KIB)
-    slow = FakeFollower(is_paused=True)
+    slow = FakeFollower(is_slow=True)
     stream.publication.joined(slow)
     stream.say(10 * KIB)
     assert stream.session.calls == ["pause"]

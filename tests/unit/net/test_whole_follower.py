@@ -37,7 +37,7 @@ def test_the_answer_is_sent_at_the_end_to_all_who_wait_and_at_once_to_later_ones
     (first, one), (_, two) = stream.follow(is_first=True, publication=True), stream.follow()
     assert first.position == 0
     stream.log.append(ANSWER, 1)
-    assert (first.position, first.is_paused, first.is_answer) == (1, False, True)
+    assert (first.position, first.is_slow, first.is_answer) == (1, False, True)
     first.pause()
     first.resume()
     assert (one.taken(), two.taken()) == ([], [])

@@ -531,6 +531,18 @@ def test_a_text_that_is_half_of_what_a_stream_may_have_is_not_kept(make: Make) -
     assert 30 * KIB < log.read(0, ALL).lost * 100 < 40 * KIB
 
 
+@pytest.mark.parametrize("size", [10, 500, 4000])
+def test_what_may_be_dropped_is_known_before_though_texts_of_what_is_dropped_take_room(make: Make, size: int) -> None:
+    """Long deltas are nearly all text, so that dropping a block makes next to no room, and the next one goes, too."""
+    log = begin(make(max_stream_bytes=64 * KIB))
+    for seq in range(1, 200_000 // size):
+        may_be_dropped = log.dropped_by(size + 200)
+        lost = log.lost
+        told(log, seq, "w" * size)
+        assert log.lost == lost or lost < log.lost <= may_be_dropped
+    assert log.lost
+
+
 def test_of_frames_that_cannot_be_read_no_text_is_kept_and_no_stream_fails(make: Make) -> None:
     """They were read by whichever stream made room, and that one failed."""
     log = begin(make(max_stream_bytes=64 * KIB))
