@@ -168,19 +168,19 @@ class Target:
             text = f"{name} has its {self.streams} streams, and no other target of the model is ready"
             raise Error("overloaded", text, reason="target_streams", retry_after_ms=LIMITS.overloaded_ms)
 
-    def condition(self, now: float, breaker: float) -> TargetCondition:
+    def condition(self, now: float, upstream: Literal["open", "cooling"] | None) -> TargetCondition:
         """Returns the most important thing to know of it, for people.
 
         Args:
             now: Monotonic seconds.
-            breaker: The seconds until its upstream's breaker admits a request.
+            upstream: Why nothing is sent to its upstream; `None`: it is.
         """
         if not self.weight:
             return "unused"
         if self.is_drained:
             return "draining" if self.live else "drained"
-        if breaker > 0:
-            return "open"
+        if upstream is not None:
+            return upstream
         if self._cooling_until > now:
             return "cooling"
         if self._is_full:

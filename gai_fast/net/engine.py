@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random, randrange
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from msgspec import UNSET
 
@@ -278,18 +278,23 @@ class Engine:
         live = Counter((each.spec.model.name, place_of(each.spec.model)) for each in self.streams.values())
         found: list[tuple[str, Place, TargetCondition, int]] = []
         for name, model in self.settings.models.items():
-            wait = self._breaker_wait(model.upstream)
+            streams = live[name, place_of(model)]
             if name in self._alone:
-                streams = live[name, place_of(model)]
                 found.append((name, place_of(model), "draining" if streams else "drained", streams))
             elif not model.targets:
-                found.append((name, place_of(model), "open" if wait > 0 else "ready", live[name, place_of(model)]))
+                found.append((name, place_of(model), self._upstream_condition(model.upstream) or "ready", streams))
             else:
                 found += [
-                    (name, place, target.condition(now, self._breaker_wait(target.model.upstream)), target.live)
+                    (name, place, target.condition(now, self._upstream_condition(target.model.upstream)), target.live)
                     for place, target in self._balancers[name].targets.items()
                 ]
         return found
+
+    def _upstream_condition(self, upstream: UpstreamSettings) -> Literal["open", "cooling"] | None:
+        """Why nothing is sent to it now; `None`: it is."""
+        if self._breaker_wait(upstream) > 0:
+            return "open"
+        return "cooling" if self._upstream_wait(upstream) > 0 else None
 
     def drain_target(self, model: str, upstream: str, identifier: str) -> bool:
         """Takes a target out: its streams go on, and no other begins; returns whether there is such a target."""

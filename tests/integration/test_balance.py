@@ -492,6 +492,7 @@ async def test_once_every_key_is_limited_nobody_is_asked(net: Net, targets: bool
         response = await ask(gateway)
         assert (response.status, int(response.headers["retry-after"])) == (429, 30)
     assert target.keys == ["k1", "k2"]
+    assert conditions(gateway) == ["cooling"]
 
 
 @on_uvloop
@@ -512,6 +513,8 @@ async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_soo
         response = await ask(gateway, model="spread")
         assert (response.status, int(response.headers["retry-after"])) == (503, 9)
     assert (limited.keys, sooner.calls) == (["k1", "k2"], 1)
+    found = {(of, place[0]): condition for of, place, condition, _ in gateway.running.engine.targets()}
+    assert found == {("m", "up"): "cooling", ("spread", "up"): "cooling", ("spread", "west"): "cooling"}
 
 
 @on_uvloop

@@ -60,7 +60,7 @@ class Choices:
 
     def condition(self, name: str) -> str:
         target = self.target(name)
-        return target.condition(self.now, self.wait(target.model.upstream))
+        return target.condition(self.now, "open" if self.wait(target.model.upstream) else None)
 
 
 def limited(seconds: float | None = None) -> Error:

@@ -208,7 +208,7 @@ def test_a_limited_hedge_cools_its_target() -> None:
     two.hedge.body_received(b"slow down")
     two.hedge.exchange_ended(None)
     target = two.stream.runner.balancer.targets["b", "b"]
-    assert target.condition(two.stream.time.now, 0.0) == "cooling"
+    assert target.condition(two.stream.time.now, None) == "cooling"
 
 
 def test_where_the_first_fails_the_second_goes_on() -> None:
