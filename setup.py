@@ -85,6 +85,7 @@ COMPILED = (
     "net/http_response",
     "net/retry",
     "net/session",
+    "net/socket_transport",
     "net/sockets",
     "net/spec",
     "net/taskless",

@@ -18,7 +18,8 @@ from socket import socket
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin
-from gai_fast.net.tls_transport import Handshakes, Receiver, TLSTransport
+from gai_fast.net.socket_transport import Receiver
+from gai_fast.net.tls_transport import Handshakes, TLSTransport
 
 
 class TLS:

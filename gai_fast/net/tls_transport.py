@@ -1,7 +1,8 @@
 """One TLS connection on a socket: `TLSTransport`, in place of the event loop's own; `Handshakes` starts them.
 
-Owns the socket, the handshake and the unsent bytes. It must not know HTTP, pools, how a context is made (`tls.py`), or
-how records are read (`TLSRecords`). The handshake is the standard library's, an `SSLObject` on buffers in memory.
+Owns the handshake, and what is written but not encrypted. It must not know HTTP, pools, how a context is made
+(`tls.py`), or how records are read (`TLSRecords`). The handshake is the standard library's, an `SSLObject` on buffers
+in memory.
 
 1. A read of the socket goes through one buffer that all connections share, so an idle one holds no buffer but
    OpenSSL's. The plain text of all records of a read is handed on as one piece.
@@ -22,40 +23,24 @@ import time
 from collections import deque
 from collections.abc import Callable
 from socket import socket
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gai_fast._impl import TLSRecords, make_tls_records
 from gai_fast.limits import LIMITS
-
-
-class Receiver(Protocol):
-    """The part of an asyncio protocol that a transport calls."""
-
-    def connection_made(self, transport: Any) -> None:
-        """The handshake has succeeded."""
-
-    def data_received(self, data: bytes) -> None:
-        """Receives plain text."""
-
-    def eof_received(self) -> None:
-        """The peer has ended the connection properly."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed."""
+from gai_fast.net.socket_transport import Receiver, SocketTransport, failed_to
 
 
 class _State(enum.Enum):
+    """How far the handshake is."""
+
     WAITING = enum.auto()  # for its turn to begin
     SHAKING = enum.auto()
-    OPEN = enum.auto()
-    CLOSED = enum.auto()
+    SHAKEN = enum.auto()
 
 
 _WAITING: Final[_State] = _State.WAITING
 _SHAKING: Final[_State] = _State.SHAKING
-_OPEN: Final[_State] = _State.OPEN
-_CLOSED: Final[_State] = _State.CLOSED
-
+_SHAKEN: Final[_State] = _State.SHAKEN
 
 _RECORD: Final = LIMITS.tls_record
 
@@ -167,33 +152,26 @@ class Handshakes:
                 self._schedule()
 
 
-class TLSTransport:
-    """A TLS connection to an upstream, with the methods of an asyncio transport that its connection uses.
+class TLSTransport(SocketTransport):
+    """A TLS connection to an upstream.
 
     Args:
         handshakes: Those with its upstream.
-        loop: The loop.
-        sock: Connected, not blocking; belongs to the transport from now on.
-        receiver: Called from `connection_made` on; never before.
+        loop: As for `SocketTransport`.
+        sock: Likewise.
+        receiver: Likewise, from `connection_made` on; where the handshake fails, never.
         shaken: Called once, when the handshake has succeeded (`None`) or failed.
     """
 
     __slots__ = (
-        "_cipher",
-        "_descriptor",
         "_handshakes",
         "_incoming",
         "_is_queued",
-        "_is_reading",
-        "_is_writing",
-        "_loop",
         "_offered",
         "_outgoing",
         "_plain",
-        "_receiver",
         "_records",
         "_shaken",
-        "_sock",
         "_state",
         "_tls",
         "_wants_session",
@@ -207,11 +185,8 @@ class TLSTransport:
         receiver: Receiver,
         shaken: Callable[[Exception | None], None],
     ) -> None:
+        super().__init__(loop, sock, receiver)
         self._handshakes = handshakes
-        self._loop = loop
-        self._sock = sock
-        self._descriptor = sock.fileno()
-        self._receiver: Receiver | None = receiver
         self._shaken = shaken
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -219,10 +194,8 @@ class TLSTransport:
         self._records: TLSRecords  # likewise
         self._offered: Any = None
         self._plain = memoryview(b"")  # written, not encrypted yet
-        self._cipher = memoryview(b"")  # encrypted, not sent yet
         self._state = _WAITING
         self._is_queued = True
-        self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
         self._wants_session = True
         handshakes.begin(self)
 
@@ -230,45 +203,32 @@ class TLSTransport:
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Returns the `socket`, `sslcontext` or `ssl_object`; `tls_records` once the handshake has succeeded."""
-        if name == "socket":
-            return self._sock
         if name == "sslcontext":
             return self._handshakes.context
         if name == "ssl_object":
             return default if self._state is _WAITING else self._tls
         if name == "tls_records":
-            return self._records if self._state is _OPEN else default
-        return default
+            return self._records if self._is_open() else default
+        return super().get_extra_info(name, default)
 
     def is_closing(self) -> bool:
         """Whether the socket is closed, or the peer has ended the connection: no other request may be sent on it."""
-        if self._state is not _OPEN:
-            return self._state is _CLOSED
+        if not self._is_open():
+            return self._is_closed
         return self._records.has_ended or self._records.problem is not None
-
-    def is_reading(self) -> bool:
-        """Whether the socket is read."""
-        return self._is_reading
-
-    def pause_reading(self) -> None:
-        """Stops reading the socket; idempotent."""
-        if self._is_reading:
-            self._is_reading = False
-            self._loop.remove_reader(self._descriptor)
 
     def resume_reading(self) -> None:
         """Reads the socket again; idempotent."""
-        if self._state is _OPEN:
-            self._watch()
-            if self._records.has_news:  # it came while the socket was lent
-                self._loop.call_soon(self._look)
+        super().resume_reading()
+        if self._is_open() and self._records.has_news:  # it came while the socket was lent
+            self._loop.call_soon(self._look)
 
     def write(self, data: bytes) -> None:
         """Encrypts and sends bytes, as fast as the socket takes them."""
-        if self._state is not _OPEN:
+        if not self._is_open():
             return
         if not self._is_writing and len(data) <= _RECORD and not self._outgoing.pending:
-            self._send(data)
+            self._send_record(data)
             return
         self._plain = memoryview(bytes(self._plain) + data if self._plain else data)
         if not self._is_writing:
@@ -276,18 +236,17 @@ class TLSTransport:
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the socket has not taken."""
-        return len(self._plain) + len(self._cipher) + self._outgoing.pending
+        return len(self._plain) + super().get_write_buffer_size() + self._outgoing.pending
 
-    def abort(self) -> None:
-        """Closes the socket at once; what is unsent is lost. The receiver's `connection_lost` follows."""
-        self._close(None)
+    def _is_open(self) -> bool:
+        return self._state is _SHAKEN and not self._is_closed
 
     # ---- the handshake
 
     def step(self) -> None:
         """Makes the next step of the handshake. Called by `Handshakes`."""
         self._is_queued = False
-        if self._state is _CLOSED:
+        if self._is_closed:
             return
         is_well = False
         try:
@@ -295,7 +254,7 @@ class TLSTransport:
             is_well = True
         finally:
             if not is_well:  # as in `_readable`
-                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to make the handshake"))
+                self._close(failed_to("make the handshake"))
 
     def _shake(self) -> None:
         try:
@@ -311,14 +270,14 @@ class TLSTransport:
             self._close(problem)
             return
         self._flush()
-        if self._state is not _SHAKING:
+        if self._is_closed:
             return
-        self._state = _OPEN
+        self._state = _SHAKEN
         text = self._records.open()
         if self._receiver is not None:
             self._receiver.connection_made(self)
         self._end_handshake(None)
-        if self._state is _OPEN:
+        if not self._is_closed:
             self._hand_on(text)
 
     def _begin(self) -> None:
@@ -329,7 +288,7 @@ class TLSTransport:
         if self._offered is not None:
             self._records.offer(self._offered)
         self._state = _SHAKING
-        self._watch()
+        self.resume_reading()
 
     def _end_handshake(self, problem: Exception | None) -> None:
         shaken, self._shaken = self._shaken, _ignore
@@ -337,22 +296,8 @@ class TLSTransport:
 
     # ---- reading
 
-    def _watch(self) -> None:
-        if not self._is_reading:
-            self._is_reading = True
-            self._loop.add_reader(self._descriptor, self._readable)
-
-    def _readable(self) -> None:
-        is_well = False
-        try:
-            self._read()
-            is_well = True
-        finally:
-            if not is_well:  # a bug of ours must not leave the exchange without an end; the loop logs it
-                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to read the connection"))
-
     def _read(self) -> None:
-        if self._state is _OPEN:
+        if self._state is _SHAKEN:
             self._hand_on(self._records.receive())
             return
         buffer = self._handshakes.buffer
@@ -374,7 +319,7 @@ class TLSTransport:
             self._handshakes.go_on(self)
 
     def _look(self) -> None:
-        if self._state is _OPEN:
+        if not self._is_closed:
             self._hand_on(b"")
 
     def _hand_on(self, text: bytes) -> None:
@@ -387,7 +332,7 @@ class TLSTransport:
         receiver = self._receiver
         if text and receiver is not None:
             receiver.data_received(text)
-        if self._state is _OPEN:
+        if not self._is_closed:
             if records.problem is not None:
                 self._close(records.problem)
             elif records.has_ended and receiver is not None:
@@ -395,16 +340,7 @@ class TLSTransport:
 
     # ---- writing
 
-    def _writable(self) -> None:
-        is_well = False
-        try:
-            self._flush()
-            is_well = True
-        finally:
-            if not is_well:  # as in `_readable`
-                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the gateway failed to write to the connection"))
-
-    def _send(self, data: bytes) -> None:
+    def _send_record(self, data: bytes) -> None:
         """Sends the bytes of one record in place of `_flush`, since most requests are no longer."""
         try:
             is_sent = self._records.send(data)
@@ -414,57 +350,36 @@ class TLSTransport:
         if not is_sent:
             self._flush()
 
-    def _flush(self) -> None:
-        """Sends what is unsent, as far as the socket takes it; the loop calls again where it takes no more."""
-        try:
-            while True:
-                if not self._cipher:
-                    if self._plain:
-                        # One record at a time, since OpenSSL's buffer keeps the largest size it had.
-                        taken = self._tls.write(self._plain[:_RECORD])
-                        self._plain = self._plain[taken:]
-                    if not self._outgoing.pending:
-                        break
-                    self._cipher = memoryview(self._outgoing.read())
-                sent = self._sock.send(self._cipher)  # a name, since mypyc evaluates the bound of a slice twice
-                self._cipher = self._cipher[sent:]
-        except (BlockingIOError, InterruptedError):
-            if self._outgoing.pending > LIMITS.tls_unsent:
-                self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the upstream asks for new keys and takes none"))
-            elif not self._is_writing:
-                self._is_writing = True
-                self._loop.add_writer(self._descriptor, self._writable)
-            return
-        except OSError as problem:
-            self._close(problem)
-            return
-        if self._is_writing:
-            self._is_writing = False
-            self._loop.remove_writer(self._descriptor)
+    def _has_more(self) -> bool:
+        if self._plain:
+            try:
+                # One record at a time, since OpenSSL's buffer keeps the largest size it had.
+                taken = self._tls.write(self._plain[:_RECORD])
+            except OSError as problem:
+                self._close(problem)
+                return False
+            self._plain = self._plain[taken:]
+        if not self._outgoing.pending:
+            return False
+        self._unsent = memoryview(self._outgoing.read())
+        return True
+
+    def _await_room(self) -> None:
+        if self._outgoing.pending > LIMITS.tls_unsent:
+            self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the upstream asks for new keys and takes none"))
+        else:
+            super()._await_room()
 
     # ---- the end
 
     def _close(self, problem: Exception | None) -> None:
-        state = self._state
-        if state is _CLOSED:
+        if self._is_closed:
             return
-        self._state = _CLOSED
-        if state is _WAITING and self._is_queued:
+        if self._state is _WAITING and self._is_queued:
             self._handshakes.forget(self)
-        self.pause_reading()
-        if self._is_writing:
-            self._is_writing = False
-            self._loop.remove_writer(self._descriptor)
-        self._sock.close()
-        self._plain = self._cipher = memoryview(b"")
-        if state is _OPEN:
-            self._loop.call_soon(self._lost, problem)
-        else:
+        if self._state is not _SHAKEN:
             self._receiver = None
+        super()._close(problem)
+        self._plain = memoryview(b"")
         # Also of an open connection: a receiver that failed in `connection_made` has not let the handshake end.
         self._end_handshake(problem or ConnectionAbortedError())
-
-    def _lost(self, problem: Exception | None) -> None:
-        receiver, self._receiver = self._receiver, None
-        if receiver is not None:
-            receiver.connection_lost(problem)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from gai_fast.errors import Error
 from gai_fast.net import dialing, pool
 from gai_fast.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop, FakeTransport
+from tests.unit.net.socket_pair import Pair
+from tests.waiting import SECONDS, until
 
 
 class Recorder:
@@ -83,3 +86,27 @@ def make_transport() -> type[FakeTransport]:
 def settle() -> Callable[[], Coroutine[Any, Any, None]]:
     """Lets the tasks that can run do so."""
     return _settle
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run_pair(request: pytest.FixtureRequest) -> Callable[[Any], None]:
+    """Runs a scenario with a plain transport and its peer; at its end the transport is lost, once."""
+
+    def run(scenario: Any) -> None:
+        async def main() -> None:
+            pair = Pair()
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await scenario(pair)
+                    pair.transport.abort()
+                    await until(lambda: bool(pair.receiver.lost))
+                await asyncio.sleep(0)
+                assert pair.receiver.calls.count("lost") == 1
+                assert pair.transport.get_extra_info("socket").fileno() == -1
+            finally:
+                pair.peer.close()
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(main())
+
+    return run

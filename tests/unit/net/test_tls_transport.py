@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from gai_fast.limits import LIMITS
+from gai_fast.net.tls import said
 from gai_fast.net.tls_transport import Handshakes, TLSTransport
 from tests.integration.certificates import Authority
 from tests.key_updates import update_keys
@@ -265,7 +266,7 @@ async def test_a_bug_of_ours_ends_the_connection(authority: Authority) -> None:
     _, receiver, server = await Net(authority).connect()
     receiver.on_data = lambda: 1 // 0
     server.socket.send(server.sealed(b"text")[0])
-    assert isinstance(await _gone(receiver), ssl.SSLError)
+    assert isinstance(await _gone(receiver), ConnectionAbortedError)
     assert [type(each) for each in problems] == [ZeroDivisionError]
 
 
@@ -293,7 +294,7 @@ async def test_a_bug_while_the_socket_is_written_ends_the_connection(authority: 
     sock.is_full = True
     transport.write(b"text" * LIMITS.tls_record)  # more than the one record that the records send themselves
     sock.send = sock.fail
-    assert isinstance(await _gone(receiver), ssl.SSLError)
+    assert isinstance(await _gone(receiver), ConnectionAbortedError)
     assert [type(each) for each in problems] == [ZeroDivisionError]
 
 
@@ -307,8 +308,9 @@ async def test_a_receiver_that_fails_at_its_first_call_ends_the_handshake(author
     with suppress(BrokenPipeError):  # its ticket is not taken any more
         await server.handshake()
     await until(lambda: shaken)
-    assert isinstance(shaken[0], ssl.SSLError)
-    assert isinstance(await _gone(receiver), ssl.SSLError)
+    assert isinstance(shaken[0], ConnectionAbortedError)
+    assert said(shaken[0]) == "the gateway failed to make the handshake"
+    assert isinstance(await _gone(receiver), ConnectionAbortedError)
     assert [type(each) for each in problems] == [ZeroDivisionError]
 
 

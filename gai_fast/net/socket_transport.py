@@ -1,0 +1,175 @@
+"""A connection to an upstream over a socket of ours: the base of `PlainTransport` and `TLSTransport`.
+
+Owns the socket, what the loop watches it for, the bytes that it has not taken, and the end. It must not know what the
+bytes are, or how a socket is connected.
+
+A bug while the socket is read or written closes it, since the exchange must not be left without an end; the loop logs
+the bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from abc import ABC, abstractmethod
+from socket import socket
+from typing import Any, Protocol
+
+
+class Receiver(Protocol):
+    """The part of an asyncio protocol that a transport calls."""
+
+    def connection_made(self, transport: Any) -> None:
+        """The connection is there, and its handshake has succeeded where there is one."""
+
+    def data_received(self, data: bytes) -> None:
+        """Receives plain text."""
+
+    def eof_received(self) -> None:
+        """The peer has ended the connection properly."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+
+
+class SocketTransport(ABC):
+    """The methods of an asyncio transport that an upstream's connection uses.
+
+    Args:
+        loop: The loop.
+        sock: Connected, not blocking; belongs to the transport from now on.
+        receiver: Called until its `connection_lost`, which comes in a later turn of the loop than the end.
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "_is_closed",
+        "_is_reading",
+        "_is_writing",
+        "_loop",
+        "_receiver",
+        "_sock",
+        "_unsent",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: Receiver) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._descriptor = sock.fileno()
+        self._receiver: Receiver | None = receiver
+        self._unsent = memoryview(b"")
+        self._is_closed = False
+        self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Returns the `socket`."""
+        return self._sock if name == "socket" else default
+
+    def is_closing(self) -> bool:
+        """Whether the socket is closed."""
+        return self._is_closed
+
+    def is_reading(self) -> bool:
+        """Whether the socket is read."""
+        return self._is_reading
+
+    def pause_reading(self) -> None:
+        """Stops reading the socket; idempotent."""
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._descriptor)
+
+    def resume_reading(self) -> None:
+        """Reads the socket again; idempotent."""
+        if not self._is_reading and not self._is_closed:
+            self._loop.add_reader(self._descriptor, self._readable)
+            self._is_reading = True
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Sends bytes, as fast as the socket takes them."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the socket has not taken."""
+        return len(self._unsent)
+
+    def abort(self) -> None:
+        """Closes the socket at once; what is unsent is lost. The receiver's `connection_lost` follows."""
+        self._close(None)
+
+    def _readable(self) -> None:
+        is_well = False
+        try:
+            self._read()
+            is_well = True
+        finally:
+            if not is_well:
+                self._close(failed_to("read the connection"))
+
+    def _writable(self) -> None:
+        is_well = False
+        try:
+            self._flush()
+            is_well = True
+        finally:
+            if not is_well:
+                self._close(failed_to("write to the connection"))
+
+    @abstractmethod
+    def _read(self) -> None:
+        """Reads the socket once, and calls the receiver."""
+
+    def _send(self, data: bytes | memoryview) -> int:
+        """Sends bytes once; returns how many the socket has taken, where it could be written to."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as problem:
+            self._close(problem)
+            return 0
+
+    def _flush(self) -> None:
+        """Sends what is unsent, as far as the socket takes it; the loop calls again where it takes no more."""
+        while self._unsent or self._has_more():
+            sent = self._send(self._unsent)  # a name, since mypyc evaluates the bound of a slice twice
+            if self._is_closed:
+                return
+            self._unsent = self._unsent[sent:]
+            if self._unsent:
+                self._await_room()
+                return
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._descriptor)
+
+    def _has_more(self) -> bool:
+        """Whether there are bytes to send behind those that have been sent; they are the unsent ones then."""
+        return False
+
+    def _await_room(self) -> None:
+        if not self._is_writing:
+            self._is_writing = True
+            self._loop.add_writer(self._descriptor, self._writable)
+
+    def _close(self, problem: Exception | None) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.pause_reading()
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._descriptor)
+        self._unsent = memoryview(b"")
+        self._sock.close()
+        self._loop.call_soon(self._lost, problem)
+
+    def _lost(self, problem: Exception | None) -> None:
+        receiver, self._receiver = self._receiver, None  # breaks a reference cycle, as that refers to this
+        if receiver is not None:
+            receiver.connection_lost(problem)
+
+
+def failed_to(what: str) -> OSError:
+    """The end of a connection whose transport has failed for a bug: it could not do this."""
+    return ConnectionAbortedError(errno.ECONNABORTED, f"the gateway failed to {what}")

@@ -1,0 +1,63 @@
+"""A plain transport on a pair of sockets, whose other end the test holds."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from gai_fast.limits import LIMITS
+from gai_fast.net.plain_transport import PlainTransport
+
+
+class Receiver:
+    """Records its calls."""
+
+    def __init__(self) -> None:
+        self.reads: list[bytes] = []
+        self.calls: list[str] = []
+        self.lost: list[Exception | None] = []
+        self.on_data: Callable[[], object] = lambda: None
+
+    def connection_made(self, transport: Any) -> None:
+        self.calls.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.reads.append(data)
+        self.on_data()
+
+    def eof_received(self) -> None:
+        self.calls.append("eof")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.calls.append("lost")
+        self.lost.append(exc)
+
+
+class Pair:
+    """A transport and the peer's socket; what the loop was told of bugs."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            sock = socket.create_connection(listening.getsockname())
+            self.peer, _ = listening.accept()
+        sock.setblocking(False)
+        self.peer.setblocking(False)
+        self.receiver = Receiver()
+        self.bugs: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self.bugs.append(context["exception"]))
+        self.transport = PlainTransport(loop, sock, self.receiver)
+
+    async def come(self, size: int) -> bytes:
+        """Returns that many bytes, as the peer reads them."""
+        data = b""
+        while len(data) < size:
+            data += await asyncio.get_running_loop().sock_recv(self.peer, LIMITS.plain_read)
+        return data
+
+    def reset(self) -> None:
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.peer.close()
