@@ -18,11 +18,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeated", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("exhaustive", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def is_set(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
+
+
+IS_REPEATED = is_set("GAI_FAST_REPEATED") and not is_set("GAI_FAST_EXHAUSTIVE")
+"""Whether another run takes all cuts and examples of these tests on another build: then some of them do."""
 
 
 def implementations() -> tuple[str, ...]:
@@ -39,8 +44,9 @@ IMPLEMENTATIONS = implementations()
 
 
 def use_profile() -> None:
-    """`GAI_FAST_EXHAUSTIVE=1` looks at fifty times as many examples."""
-    settings.load_profile("exhaustive" if is_set("GAI_FAST_EXHAUSTIVE") else "quick")
+    """`GAI_FAST_EXHAUSTIVE=1` looks at fifty times as many examples, `GAI_FAST_REPEATED=1` at a quarter."""
+    usual = "repeated" if IS_REPEATED else "quick"
+    settings.load_profile("exhaustive" if is_set("GAI_FAST_EXHAUSTIVE") else usual)
 
 
 def load(implementation: str) -> ModuleType:
@@ -80,6 +86,17 @@ def cuts(data: bytes, seed: int = 0) -> Iterator[list[bytes]]:
     for _ in range(3):
         edges = sorted(dice.choices(range(len(data) + 1), k=8))
         yield [data[begin:end] for begin, end in zip([0, *edges], [*edges, len(data)], strict=True)]
+
+
+def some_cuts(data: bytes, number: int) -> Iterator[list[bytes]]:
+    """The same with one of the five sizes, for tests that try many cases: each number takes the next size.
+
+    An exhaustive run has all of them.
+    """
+    for at, chunks in enumerate(cuts(data)):
+        is_size = 1 <= at <= 5
+        if not is_size or at == 1 + number % 5 or is_set("GAI_FAST_EXHAUSTIVE"):
+            yield chunks
 
 
 def fed(parser: Any, chunks: list[bytes], **close: Any) -> list[Any]:

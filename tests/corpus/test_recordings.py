@@ -14,10 +14,14 @@ import pytest
 
 from tests.corpus.recordings import APIS, ROOT, judge, recordings
 from tests.corpus.summary import note_exact
-from tests.kernels import IMPLEMENTATIONS
+from tests.kernels import IMPLEMENTATIONS, IS_REPEATED
 
-SPLITS = 3
-"""Ways in which the judge cuts each answer: whole, byte by byte, at random."""
+WAYS, SPLITS = (["--split", "random:1"], 1) if IS_REPEATED else ([], 3)
+"""The judge's arguments, and in how many ways it cuts each answer: whole, byte by byte and at random.
+
+Of a run that repeats another's, at random alone: `test_splits.py` compares an answer in one piece with its cuts, and
+`tests/parity/test_relay.py` reads recordings byte by byte on both kernels.
+"""
 
 
 def environment(implementation: str) -> dict[str, str]:
@@ -32,8 +36,9 @@ def environment(implementation: str) -> dict[str, str]:
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_every_recording_is_exact_at_every_split(implementation: str, api: str) -> None:
     path = judge()
+    asked = ["--api", api, "--implementation", implementation, "--verbose", "--min-pct", "100", *WAYS]
     told = subprocess.run(
-        [sys.executable, str(path), "--api", api, "--implementation", implementation, "--verbose", "--min-pct", "100"],
+        [sys.executable, str(path), *asked],
         env=environment(implementation),
         capture_output=True,
         text=True,

@@ -1,8 +1,8 @@
 """However a recorded answer is cut, it says the same.
 
 Every cut of the first 4 KiB of one recording per shape, 64 seeded cuts of each of the others, four of them in one
-decoding; `make exhaustive` takes every cut of every recording alone. What an answer says in one piece is judged in
-`test_recordings.py`.
+decoding, or 16 where another run has four; `make exhaustive` takes every cut of every recording alone. What an answer
+says in one piece is judged in `test_recordings.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import pytest
 import gai_fast
 from gai_fast.limits import KIB
 from tests.corpus.recordings import APIS, CORPUS, SECONDS, judge, judge_module
-from tests.kernels import is_set
+from tests.kernels import IS_REPEATED, is_set
 
 SEEDED = 64
-TOGETHER = 1 if is_set("GAI_FAST_EXHAUSTIVE") else 4
+TOGETHER = 1 if is_set("GAI_FAST_EXHAUSTIVE") else 16 if IS_REPEATED else 4
 """Cuts in one decoding, far from each other: of the first 4 KiB, 1 KiB. One alone each takes four times as long."""
 VARIES = ("ts", "request_id")
 
