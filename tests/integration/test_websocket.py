@@ -42,6 +42,7 @@ from tests.integration.websocket import (
     handshake,
     refused,
 )
+from tests.kernels import IS_REPEATED
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -295,15 +296,15 @@ async def test_a_request_that_is_refused_ends_its_stream_and_not_the_socket(net:
 
 
 @on_uvloop
-async def test_ten_thousand_requests_at_once_are_each_answered(net: Net) -> None:
+async def test_thousands_of_requests_at_once_are_each_answered(net: Net) -> None:
     gateway = await net.gateway(await net.mock(deltas=1))
     socket = await connect(gateway)
-    names = {f"s{number}" for number in range(10_000)}
+    names = {f"s{number}" for number in range(1_000 if IS_REPEATED else 10_000)}
     requests = [json.dumps({"stream": name, "type": "request", "request": QUERY}) for name in names]
     writing = asyncio.create_task(socket.client.send_in_pieces(b"".join(map(frame, requests)), 1 << 16))
     await socket.until_done(*names)
     await writing
-    ends = {name: socket.of(name) for name in ("s0", "s9999")}
+    ends = {name: socket.of(name) for name in ("s0", "s999")}
     assert all(events[-1]["type"] == "done" for events in ends.values())
     refusals = [each["error"]["reason"] for each in socket.messages if each["type"] == "error"]
     assert set(refusals) <= {"socket_streams"}
