@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from gai_fast.limits import KIB, MIB
+from tests.integration.gateway import TESTED_LOOPS
 from tests.waiting import SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -260,7 +261,7 @@ def test_a_stream_leaves_nothing_for_the_garbage_collector() -> None:
         assert garbage < streams, "objects that only the collector could free"
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", TESTED_LOOPS)
 def test_after_many_streams_nothing_is_left_of_them(loop: str) -> None:
     with running(loop) as gateway:
         for number in range(200):
@@ -284,7 +285,7 @@ def test_after_many_streams_nothing_is_left_of_them(loop: str) -> None:
         assert gateway.threads == 2  # its own, and that which reads its input: none is needed to reach an address
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", TESTED_LOOPS)
 @pytest.mark.parametrize("path", ["/api/v1/stream", "/v1/chat/completions"])
 def test_a_client_that_stops_reading_costs_a_bounded_amount(
     loop: str, path: str, record_property: Callable[[str, object], None]
