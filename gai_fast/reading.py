@@ -101,10 +101,13 @@ _T = TypeVar("_T")
 
 _DECODER: Final = msgspec.json.Decoder(Request)
 _OBJECT_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
+_MEMBERS_DECODER: Final = msgspec.json.Decoder(dict[str, Raw])
+_ANY_DECODER: Final = msgspec.json.Decoder()
+_FRACTION: Final = "Expected `int`, got `float`"
 
 
 def parse_request(body: bytes) -> Request:
-    """Reads and validates a native request.
+    """Reads and validates a native request. `5.0` is an integer, as it is in JSON Schema.
 
     Args:
         body: One JSON object, UTF-8 without a byte order mark.
@@ -113,12 +116,45 @@ def parse_request(body: bytes) -> Request:
         InvalidRequest: Not JSON (with the byte offset), nested deeper than `limits.json_depth`, an unknown field, a
             `null`, a wrong type or a value out of range; the text names the field by its path and never quotes a value.
     """
-    request = decoded(_DECODER, body)
+    try:
+        request = decoded(_DECODER, body)
+    except InvalidRequest as problem:
+        if _FRACTION not in problem.message:
+            raise
+        request = decoded(_DECODER, _with_integers(body))
     if request.messages or request.tools or request.response_format:
         _check_parts(request)
     if not request.messages and request.query is UNSET:
         raise _invalid("it is empty: give `query` or `messages`")
     return request
+
+
+def _with_integers(body: bytes) -> bytes:
+    """Returns a request with its integers written without `.0`, and all else as it came.
+
+    Args:
+        body: A JSON object.
+
+    Raises:
+        InvalidRequest: One of these members is a number that is too large for a float.
+    """
+    members = _MEMBERS_DECODER.decode(body)
+    for name in ("json_snapshots", "max_tokens", "seed"):
+        _write_integer(members, name)
+    reasoning = bytes(members.get("reasoning", b""))
+    if reasoning.startswith(b"{"):
+        inner = _MEMBERS_DECODER.decode(reasoning)
+        _write_integer(inner, "max_tokens")
+        members["reasoning"] = Raw(msgspec.json.encode(inner))
+    return msgspec.json.encode(members)
+
+
+def _write_integer(members: dict[str, Raw], name: str) -> None:
+    """Writes a member without `.0`, where it has that; as `_with_integers`."""
+    if name in members:
+        value = decoded(_ANY_DECODER, bytes(members[name]))
+        if isinstance(value, float) and value.is_integer():
+            members[name] = Raw(str(int(value)).encode())
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

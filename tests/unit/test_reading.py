@@ -18,6 +18,7 @@ from gai_fast.reading import characters, check_members, conversation, parse_obje
 from gai_fast.request import (
     AssistantMessage,
     NamedTool,
+    Reasoning,
     SystemMessage,
     ToolCallPart,
     ToolMessage,
@@ -332,6 +333,42 @@ def test_row_35_a_wrong_type_is_named_by_its_path_and_its_value_is_not_told(body
     error = refused({"query": "q", **body})
     assert error.reason == "validation"
     assert f"`{path}`" in error.message
+
+
+def test_a_whole_number_is_an_integer_however_it_is_written() -> None:
+    """As in JSON Schema; JSON texts beside it stay as they came."""
+    body = b"""{"query": "\\u00e9", "seed": -7.0, "max_tokens": 5e1, "json_snapshots" : 749.0, "seed": -8.0,
+        "reasoning": {"max_tokens": 0.0}, "tools": [{"name": "f", "parameters": {"maximum": 5.0, "a":  1}}]}"""
+    request = parse_request(body)
+    assert (request.query, request.seed, request.max_tokens, request.json_snapshots) == ("é", -8, 50, 749)
+    assert type(request.max_tokens) is int
+    assert request.reasoning == Reasoning(max_tokens=0)
+    assert bytes(request.tools[0].parameters) == b'{"maximum": 5.0, "a":  1}'
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ('"seed": 1.0, "max_tokens": 1.5', "$.max_tokens"),
+        ('"seed": 1.0, "max_tokens": 0.0', "$.max_tokens"),
+        ('"seed": 1.0, "max_tokens": true', "$.max_tokens"),
+        ('"seed": 1.0, "max_tokens": "5.0"', "$.max_tokens"),
+        ('"seed": 1.0, "reasoning": {"max_tokens": -0.5}', "$.reasoning.max_tokens"),
+        ('"seed": 1.0, "reasoning": [1.0]', "$.reasoning"),
+        ('"seed": 1.0, "max_tokens": 1e300', "$.max_tokens"),
+        ('"seed": 1.0, "my private words": 1', "`my private words`"),
+    ],
+)
+def test_what_is_no_integer_is_refused_beside_one_that_is(given: str, path: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(f'{{"query": "q", {given}}}'.encode())
+    assert caught.value.reason == "validation"
+    assert path in caught.value.message
+
+
+@pytest.mark.parametrize("members", ['"seed": 1.0, "max_tokens": 1e400', '"max_tokens": 1e400, "seed": 1.0'])
+def test_a_number_that_no_float_holds_is_refused_beside_an_integer(members: str) -> None:
+    assert refused(f'{{"query": "q", {members}}}'.encode()).reason in ("json", "validation")
 
 
 @pytest.mark.parametrize("value", ["-1", "0", "1e9", "1000000000", "1.5", "100000001", "9" * 30])

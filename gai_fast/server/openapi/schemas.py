@@ -100,11 +100,14 @@ def _dialects() -> dict[str, Schema]:
     but those that the gateway itself reads.
     """
     model = {"type": "string", "maxLength": LIMITS.model_name}
-    shared = {"model": _or_null(model), "stream": _or_null({"type": "boolean"})}
+    switch = _or_null({"type": "boolean"})
+    shared = {"model": _or_null(model), "stream": switch, "background": switch}
     items = {"type": "array", "minItems": 1}
     texts = {"anyOf": [_TEXT, items]}
     chat = {"type": "string", "minLength": 1, "maxLength": LIMITS.chat_id}
-    messages = {**_list(_OBJECT), "minItems": 1}
+    part = _record({"type": _TEXT})
+    message = _record({"role": {"enum": ["system", "user", "assistant"]}, "parts": _list(part)})
+    messages = {**_list(message), "minItems": 1}
 
     def request(known: frozenset[str], required: str, schema: Schema) -> Schema:
         members = {name: schema if name == required else shared.get(name, {}) for name in sorted(known)}

@@ -11,6 +11,7 @@ import pytest
 from gai_fast.errors import CLASSES, Error
 from gai_fast.events import KEYS, TYPES
 from gai_fast.formats import get_format
+from gai_fast.formats._vercel_request import read_ui_request
 from gai_fast.limits import LIMITS
 from gai_fast.reading import parse_request
 from gai_fast.request import Request
@@ -47,6 +48,9 @@ IMAGE = {"type": "image", "url": "https://example.com/a.png"}
         ({"messages": [{"role": "user", "content": [{**IMAGE, "data": "AA=="}]}]}, False),
         ({"query": "Hi", "model": "m" * LIMITS.model_name}, True),
         ({"query": "Hi", "model": "m" * (LIMITS.model_name + 1)}, False),
+        ({"query": "Hi", "json_snapshots": 749.0, "seed": -1.0, "reasoning": {"max_tokens": 0.0}}, True),
+        ({"query": "Hi", "max_tokens": 749.5}, False),
+        ({"query": "Hi", "max_tokens": 0.0}, False),
     ],
 )
 def test_a_request_is_valid_where_it_is_read(asked: dict[str, Any], is_valid: bool) -> None:
@@ -78,6 +82,29 @@ def test_a_stream_that_is_started_is_one() -> None:
     assert not problems("StartRequest", {"query": "Hi", "stream": True})
     assert problems("StartRequest", {"query": "Hi", "stream": False})
     assert problems("StartRequest", {"stream": True})
+
+
+@pytest.mark.parametrize(
+    ("message", "is_valid"),
+    [
+        ({"role": "user", "parts": [{"type": "text", "text": "Hi"}], "metadata": {}}, True),
+        ({"role": "user", "parts": [{"type": "text", "text": "Hi"}, {"type": "data-mine", "data": 1}]}, True),
+        ({}, False),
+        (None, False),
+        ({"role": "tool", "parts": [{"type": "text", "text": "Hi"}]}, False),
+        ({"role": "user", "content": "Hi"}, False),
+        ({"role": "user", "parts": [{"text": "Hi"}]}, False),
+        ({"role": "user", "parts": ["Hi"]}, False),
+    ],
+)
+def test_a_message_of_a_chat_is_valid_where_it_is_read(message: Any, is_valid: bool) -> None:
+    asked = {"id": "c", "messages": [message]}
+    assert bool(problems("ChatRequest", asked)) is not is_valid
+    if is_valid:
+        read_ui_request(asked)
+    else:
+        with pytest.raises(Error):
+            read_ui_request(asked)
 
 
 def test_an_event_has_the_keys_and_the_types_that_are_written() -> None:
@@ -112,5 +139,7 @@ def test_requests_of_other_dialects_name_what_must_be_there() -> None:
     assert problems("ChatCompletionRequest", {"model": "m"})
     assert problems("ChatCompletionRequest", {"messages": []})
     assert problems("ResponsesRequest", {"model": 1, "input": "Hi"})
+    assert not problems("ResponsesRequest", {"input": "Hi", "background": None, "stream": True})
+    assert problems("ResponsesRequest", {"input": "Hi", "background": {}})
     assert "max_tokens" in ALL["MessagesRequest"]["properties"]
     assert "prompt" in ALL["CompletionRequest"]["properties"]
