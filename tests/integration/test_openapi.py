@@ -56,6 +56,21 @@ async def described(gateway: Any) -> Any:
     return response.json
 
 
+COMMON = set("cache-control connection content-length content-type date keep-alive server vary".split())
+"""Headers of responses that HTTP's own rules describe."""
+FOR_OTHERS = {"x-accel-buffering", "x-content-type-options"}
+"""Those for proxies and browsers."""
+
+
+def check_headers(document: Any, method: str, path: str, response: Any) -> None:
+    """Raises where an answer has a header that the document does not have."""
+    described = document["paths"][path][method]["responses"][str(response.status)]
+    if "$ref" in described:
+        described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
+    assert {*response.headers} <= {*described["headers"]} | COMMON | FOR_OTHERS
+    assert {"x-request-id", "request-id"} <= {*response.headers}
+
+
 def check(document: Any, method: str, path: str, status: int, value: Any) -> None:
     """Raises where an answer is not as the document says."""
     content = document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]
@@ -85,10 +100,15 @@ async def test_whole_answers_are_as_described(net: Net) -> None:
         response = await gateway.ask("POST", path, body)
         assert response.status == 200, response.body
         check(document, "post", path, 200, response.json)
+        check_headers(document, "post", path, response)
+        check_headers(document, "post", path, await gateway.ask("POST", path, 1))
         if path == NATIVE:
             assert conforms(document, "Result", response.json)
     for path in ("/v1/models", "/healthz", "/readyz", "/version", "/admin/v1/keys", "/admin/v1/spend"):
-        check(document, "get", path, 200, (await gateway.ask("GET", path)).json)
+        response = await gateway.ask("GET", path)
+        check(document, "get", path, 200, response.json)
+        check_headers(document, "get", path, response)
+        check_headers(document, "get", path, await gateway.ask("PATCH", path))
 
 
 @on_uvloop

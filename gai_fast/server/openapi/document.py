@@ -14,7 +14,19 @@ import msgspec
 from gai_fast import __version__
 from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
-from gai_fast.server.openapi.operations import JSON, NDJSON, OPERATIONS, STREAM, Operation, Parameter
+from gai_fast.server.openapi.operations import (
+    HEADERS,
+    IDS,
+    JSON,
+    NDJSON,
+    OF_ANSWERS,
+    OF_ERRORS,
+    OF_STATUS,
+    OPERATIONS,
+    STREAM,
+    Operation,
+    Parameter,
+)
 from gai_fast.server.openapi.schemas import ref, schemas
 from gai_fast.server.routes import ROUTES, Route
 
@@ -53,6 +65,9 @@ def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
         "components": {
             "schemas": schemas(),
             "responses": errors,
+            "headers": {
+                name: {"description": about, "schema": dict(schema)} for name, (about, schema) in HEADERS.items()
+            },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A caller's key, where there are any."},
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same."},
@@ -102,10 +117,12 @@ def _responses(route: Route, operation: Operation, errors: dict[str, Any]) -> di
     for status in {*_OF_EVERY_ROUTE, *operation.errors}:
         name = f"{kind or 'Bodiless'}{status}"
         content = {"content": {JSON: {"schema": ref(kind)}}} if kind else {}
-        errors[name] = {"description": _phrase(status), **content}
+        headers = _headers((*IDS, *OF_ERRORS, *OF_STATUS.get(status, ())))
+        errors[name] = {"description": _phrase(status), **headers, **content}
         responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    is_of_models = operation.tag in ("Native", "Dialects")
     for status, media in operation.answers.items():
-        responses[str(status)] = _answer(status, media)
+        responses[str(status)] = _answer(status, media, (*IDS, *OF_ANSWERS) if is_of_models else IDS)
     return dict(sorted(responses.items()))
 
 
@@ -115,11 +132,15 @@ def _error_of(format: Format) -> str:
     return "AnthropicError" if "type" in body else "OpenAIError" if "param" in body["error"] else "Error"
 
 
-def _answer(status: int, media: Mapping[str, str]) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": _phrase(status)}
+def _answer(status: int, media: Mapping[str, str], headers: Sequence[str]) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _phrase(status), **_headers(headers)}
     if media:
         described["content"] = {name: _content(name, schema) for name, schema in media.items()}
     return described
+
+
+def _headers(names: Sequence[str]) -> dict[str, Any]:
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
 
 
 def _content(media: str, schema: str) -> dict[str, Any]:

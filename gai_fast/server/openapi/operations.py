@@ -63,6 +63,7 @@ class Operation(NamedTuple):
 
 _TEXT: Final = {"type": "string"}
 _FULL_TEXT: Final = {"type": "string", "minLength": 1}
+_COUNT: Final = {"type": "integer", "minimum": 0}
 _FORM: Final = (
     Parameter("format", "The format of the answer.", {"enum": [*FORMATS]}),
     Parameter("framing", "The framing of a stream; it wins over `Accept`.", {"enum": ["sse", "ndjson"]}),
@@ -86,6 +87,36 @@ _ANY: Final = {STREAM: "", NDJSON: "", "text/plain": "", JSON: ""}
 def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: Sequence[int] = ()) -> Operation:
     answers = {200: {STREAM: "", JSON: answer}}
     return Operation(summary, "Dialects", answers, request, (_IDEMPOTENCY, _CACHE, *more), (*_OF_STREAMS, *errors))
+
+
+IDS: Final = ("x-request-id", "request-id")
+"""The headers of every response."""
+RATES: Final = ("ratelimit", "ratelimit-policy")
+"""Those to a key that has limits, whether it is refused or not; the `x-ratelimit-…` of dialects are not described."""
+OF_ANSWERS: Final = (
+    *("x-gai-stream-id", "x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
+    *RATES,
+)
+"""Those of answers of models."""
+OF_ERRORS: Final = ("x-should-retry", "retry-after", "retry-after-ms", *RATES)
+OF_STATUS: Final[Mapping[int, Sequence[str]]] = {401: ("www-authenticate",), 405: ("allow",)}
+HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "x-request-id": ("The request's own id, or a new one.", _FULL_TEXT),
+    "request-id": ("The same.", _FULL_TEXT),
+    "x-gai-stream-id": ("The stream's id.", _FULL_TEXT),
+    "x-gai-cache": ("Of requests that share answers.", {"enum": ["hit", "joined", "miss"]}),
+    "x-gai-cost": ("What a whole answer has cost.", {"type": "string", "pattern": "^[0-9.]+$"}),
+    "x-gai-usage-source": ("Where a count of tokens is not the upstream's.", _FULL_TEXT),
+    "idempotent-replayed": ("The answer is that of an earlier request with the same key.", {"enum": ["true"]}),
+    "ratelimit": ("What is left of the limits of a key.", _FULL_TEXT),
+    "ratelimit-policy": ("The limits of a key.", _FULL_TEXT),
+    "x-should-retry": ("Whether the same request may succeed later.", {"enum": ["true", "false"]}),
+    "retry-after": ("Seconds until it may.", _COUNT),
+    "retry-after-ms": ("Milliseconds until it may.", _COUNT),
+    "www-authenticate": ("How a key is sent.", {"enum": ["Bearer"]}),
+    "allow": ("The methods of the route.", _FULL_TEXT),
+}
+"""Headers of responses, each with a sentence and its schema: ours, and what HTTP's own tell a client to do next."""
 
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
