@@ -133,17 +133,17 @@ def _with_integers(body: bytes) -> bytes:
     """Returns a request with its integers written without `.0`, and all else as it came.
 
     Args:
-        body: A JSON object.
+        body: A request of which no more is known than that a member is a fraction: what follows it may be no JSON.
 
     Raises:
-        InvalidRequest: One of these members is a number that is too large for a float.
+        InvalidRequest: Not a JSON object, or one of these members is a number that is too large for a float.
     """
-    members = _MEMBERS_DECODER.decode(body)
+    members = decoded(_MEMBERS_DECODER, body)
     for name in ("json_snapshots", "max_tokens", "seed"):
         _write_integer(members, name)
     reasoning = bytes(members.get("reasoning", b""))
     if reasoning.startswith(b"{"):
-        inner = _MEMBERS_DECODER.decode(reasoning)
+        inner = decoded(_MEMBERS_DECODER, reasoning)
         _write_integer(inner, "max_tokens")
         members["reasoning"] = Raw(msgspec.json.encode(inner))
     return msgspec.json.encode(members)

@@ -371,6 +371,22 @@ def test_a_number_that_no_float_holds_is_refused_beside_an_integer(members: str)
     assert refused(f'{{"query": "q", {members}}}'.encode()).reason in ("json", "validation")
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"seed": 1.0, "query": }', "invalid character (byte 23)"),
+        (b'{"seed": 1.0, "query": "q"', "it ends too early (byte 26)"),
+        (b'{"seed": 1.0, "query": "q"} more', "trailing characters (byte 27)"),
+        (b'{"reasoning": {"max_tokens": 1.0, "effort": }, "query": "q"}', "invalid character (byte 44)"),
+    ],
+)
+def test_what_follows_a_fraction_may_be_no_json(body: bytes, told: str) -> None:
+    """A body is read up to its first fraction, and again as a whole."""
+    error = refused(body)
+    assert error.reason == "json"
+    assert told in error.message
+
+
 @pytest.mark.parametrize("value", ["-1", "0", "1e9", "1000000000", "1.5", "100000001", "9" * 30])
 def test_row_36_max_tokens_is_a_positive_number_within_reason(value: str) -> None:
     assert "`$.max_tokens`" in refused(f'{{"query":"q","max_tokens":{value}}}'.encode()).message
