@@ -376,7 +376,7 @@ def test_a_number_that_no_float_holds_is_refused_beside_an_integer(members: str)
     [
         (b'{"seed": 1.0, "query": }', "invalid character (byte 23)"),
         (b'{"seed": 1.0, "query": "q"', "it ends too early (byte 26)"),
-        (b'{"seed": 1.0, "query": "q"} more', "trailing characters (byte 27)"),
+        (b'{"seed": 1.0, "query": "q"} more', "trailing characters (byte 29)"),
         (b'{"reasoning": {"max_tokens": 1.0, "effort": }, "query": "q"}', "invalid character (byte 44)"),
     ],
 )
