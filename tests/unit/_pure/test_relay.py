@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast._pure.faults import FeedError
 from gai_fast.limits import LIMITS
-from tests.kernels import cuts, load
+from tests.kernels import IS_REPEATED, cuts, load
 
 PARTS = (b"<", "seq", b"@", "ts", b":", "text", b">")
 NOW = 1_700_000_000_000
@@ -395,11 +395,11 @@ def test_what_a_service_varies_beside_the_text_parts_no_frame_from_the_others(
 
 @pytest.mark.parametrize("name", LIVE)
 def test_one_byte_that_differs_changes_what_it_would_have_changed(native: ModuleType, name: str) -> None:
-    """The fourth of six frames, with each of its bytes replaced in turn."""
+    """The fourth of six frames, with each of its bytes replaced in turn; each fourth, where another run has all."""
     frame, text, how = LIVE[name]
     frames = [frame(word, n) for n, word in enumerate(["One", " two", "a\\/b", "e\u0301\ud83d\ude00", "x", "y"])]
     for passes in (False, True):
-        for at in range(len(frames[3])):
+        for at in range(0, len(frames[3]), 4 if IS_REPEATED else 1):
             for octet in b'"\\,:{}[] \n\r0.-ex\x00\x7f\xc3\xff':
                 spoilt = [*frames[:3], frames[3][:at] + bytes((octet,)) + frames[3][at + 1 :], *frames[4:]]
                 results = []
