@@ -129,9 +129,11 @@ class Chunks(DataEncoder):
             if not self._head:
                 self._begin()
                 head = self._text_heads[event["type"]]
-            self._seq += 1
-            if self._ids:
+            if self._ids:  # an event of a log brings its number, which is higher where it joins several
+                self._seq = event.get("seq", self._seq + 1)
                 self._out.append(b"id: %b.%d\n" % (self._ids, self._seq))
+            else:
+                self._seq += 1
             text = event["text"]
             self._out.append(head + escape(text) + self._text_tail)
             if event["type"] == "text.delta":
@@ -140,11 +142,13 @@ class Chunks(DataEncoder):
             super().event(event)
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one."""
+        """Returns the parts of a delta like this one; `None` before a call has arguments."""
         self._begin()
         head = self._text_heads.get(event["type"])
         if head is not None and "choice" not in event:
             return self._parts(head + b'"', b'"' + self._text_tail)
+        if key == "arguments" and _call_key(event) not in self._with_arguments:
+            return None
         return super().delta_parts(event, key)
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:

@@ -66,7 +66,7 @@ class TextChunks(DataEncoder):
     def event(self, event: Event) -> None:
         """Writes the chunks of one event."""
         if event["type"] in _TEXT and "choice" not in event:  # the hot path
-            self._seq += 1
+            self._seq = event.get("seq", self._seq + 1)
             if self._ids:
                 self._frame_at = -1
             self._frame(self._text_head() + escape(event.get("text", "")) + self._text_tail)

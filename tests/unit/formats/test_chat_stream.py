@@ -185,6 +185,19 @@ def test_arguments_that_never_came_are_one_fragment(before: list[Event]) -> None
     assert said[-1] == {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}
 
 
+def test_a_call_without_arguments_so_far_is_not_copied() -> None:
+    """Else its arguments would count as told: a client would have blanks where `{}` is missing."""
+    encoder = OPENAI.encoder("sse", context())
+    for event in (START, call_start(), call_delta("  ")):
+        encoder.event(event)
+    assert encoder.delta_parts(call_delta("  "), "arguments") is None
+    encoder.take()
+    encoder.event(call(arguments="{}"))
+    assert b'"function":{"arguments":"{}"}' in encoder.take()
+    encoder.event(call_delta("{", call_id="call_1"))
+    assert encoder.delta_parts(call_delta("{"), "arguments") is not None
+
+
 def test_a_call_that_comes_whole_is_told_whole() -> None:
     calls = [call("call_1"), call("call_2", arguments='{"n":12345678901234567890}')]
     merged: dict[int, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -91,6 +92,18 @@ def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_
     assert b"Hello" in told
     with pytest.raises(Error, match="begun anew"):
         own.feed(logged({**RESET, "seq": 5}))
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])
+def test_a_delta_that_a_processor_joined_of_several_keeps_its_number_in_every_form(name: str) -> None:
+    """Else a client that comes back behind it would get its text again."""
+    made, wanted = Form(get_format("gai"), "sse"), Form(get_format(name), "sse")
+    begin = {"type": "start", "seq": 1, "model": "m", "provider": "p"}
+    said = [{"type": "text.delta", "seq": seq, "from_seq": seq - 3, "text": f"<{seq}>"} for seq in (5, 9, 13)]
+    log = [*map(logged, (begin, *said))]
+    ids = re.findall(rb"^id: \S+\.([0-9]+)$", fed(view(made, wanted), *log), re.M)
+    assert ids[-3:] == [b"5", b"9", b"13"]
+    assert re.findall(rb"<[0-9]+>", fed(view(made, wanted, 5), *log)) == [b"<9>", b"<13>"]
 
 
 def test_the_default_envelope_is_the_framings_own() -> None:
