@@ -61,6 +61,9 @@ class SocketOwner(Protocol):
     def message_received(self, message: bytes) -> None:
         """Takes a message that came while `receive` waited for one; `receive` goes on waiting."""
 
+    def answer(self, messages: bytes) -> None:
+        """Writes frames that the client may provoke without end."""
+
 
 class _Response(web.WebSocketResponse):
     def __init__(self, writer: FrameWriter | None, **options: Any) -> None:
@@ -204,7 +207,7 @@ class AiohttpSocket(asyncio.Protocol):
                 return cast("bytes", message.data)
             if message.type is WSMsgType.PING:
                 payload = bytes(message.data)
-                self.write(bytes((_PONG, len(payload))) + payload)
+                self._owner.answer(bytes((_PONG, len(payload))) + payload)
             elif message.type is WSMsgType.BINARY:
                 return Violation(UNSUPPORTED_DATA, "messages are text")
             elif message.type is not WSMsgType.PONG:

@@ -27,6 +27,7 @@ class Owner:
         self.calls: list[str] = []
         self.violations: list[Violation] = []
         self.messages: list[bytes] = []
+        self.answers: list[bytes] = []
         self.message_received: Callable[[bytes], None] = self.messages.append
 
     def connection_lost(self) -> None:
@@ -40,6 +41,9 @@ class Owner:
 
     def violated(self, violation: Violation) -> None:
         self.violations.append(violation)
+
+    def answer(self, messages: bytes) -> None:
+        self.answers.append(messages)
 
 
 def test_aiohttp_keeps_what_came_behind_the_handshake_where_it_is_taken_from() -> None:
@@ -150,6 +154,7 @@ async def test_a_message_that_comes_alone_goes_to_the_owner_and_never_before_an_
     listener.close()
     await server.shutdown(SECONDS)
     assert owner.messages == [b"one", b"five", b"seven"]
+    assert owner.answers == [b"\x8a\x03hey"]  # the owner bounds what a client provokes and does not read
     assert received == [b"two", b"three", b"four", b"six"]
 
 
