@@ -76,7 +76,7 @@ class Store:
         """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
-        self._unfreed: OrderedDict[str, str] = OrderedDict()  # keys that could not be, and their streams
+        self._unfreed: OrderedDict[tuple[str, str], None] = OrderedDict()  # keys that could not be, and their streams
 
     @property
     def durability(self) -> Durability:
@@ -364,10 +364,13 @@ class Store:
             self._budget.give_back()
 
     def _note_unfreed(self, digest: str, stream_id: str) -> None:
-        """Keeps a key in mind that is to be freed once the backend answers again."""
+        """Keeps a key in mind that is to be freed once the backend answers again.
+
+        Of a request that was sent again meanwhile there are several streams, and any of them may have the key.
+        """
         while len(self._unfreed) >= LIMITS.claims:
             self._unfreed.popitem(last=False)
-        self._unfreed[digest] = stream_id
+        self._unfreed[digest, stream_id] = None
 
     async def _is_settled(self, backend: Backend, stream_id: str) -> bool:
         """Whether a stream can be found, or its worker is known to be gone."""
@@ -397,13 +400,13 @@ class Store:
         """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
         until = self._clock() + LIMITS.lease_renewal
         while self._unfreed and self._clock() < until:
-            digest, stream_id = self._unfreed.popitem(last=False)
+            (digest, stream_id), _ = self._unfreed.popitem(last=False)
             try:
                 await backend.release(digest, stream_id)
             except StoreError as problem:
                 if problem.fault == "damaged":  # of one key, which expires by itself
                     continue
-                self._unfreed.setdefault(digest, stream_id)  # another stream may have taken it meanwhile
+                self._unfreed[digest, stream_id] = None
                 raise
 
     async def _keep_clean(self, backend: Backend) -> None:

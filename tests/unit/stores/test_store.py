@@ -252,6 +252,20 @@ async def test_a_key_that_could_not_be_freed_is_free_once_the_store_is_back(make
     assert not store._unfreed
 
 
+async def test_a_key_is_freed_although_its_request_was_sent_again_meanwhile(make: Make, world: World) -> None:
+    """The key of the second request took the place of the first one's, which kept it: 409 to every further one."""
+    store = make()
+    await store.open()
+    assert await store.claim("key", MINE) is None
+    world.fail("full")
+    await store.release("key", "s")
+    with pytest.raises(Error, match="out of reach"):
+        await store.claim("key", THEIRS)
+    world.mend()
+    await until(lambda: not world.claims)
+    assert not store._unfreed
+
+
 async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: World) -> None:
     store = make()
     await store.open()
