@@ -205,12 +205,17 @@ class Mirrors:
             log.end(news.ending)
 
     def _append(self, log: StreamLog, records: Sequence[Record]) -> bool:
-        """Appends what a log does not have; returns whether there was no hole, nor a record without a frame."""
+        """Appends what a log does not have; returns whether there was no hole, nor a record without a frame.
+
+        A record that begins before the end of the log may be of a copy that was written anew, with other edges.
+        """
         for record in records:
             if record.after > log.last_seq:
                 return False
             if record.last_seq > log.last_seq:
                 is_new = record.after == log.last_seq
+                if not is_new and not log.header.is_numbered and log.last_seq > log.lost:
+                    return False  # nobody knows which of its frames are in the log
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
                     return False

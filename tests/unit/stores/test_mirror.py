@@ -427,6 +427,30 @@ async def test_a_hole_breaks_the_log_off_and_the_next_one_has_a_gap(process: Pro
     )
 
 
+async def test_of_frames_without_numbers_none_comes_twice(process: Process, world: World) -> None:
+    """The store lost the copy, and its worker wrote it anew with other edges between the records."""
+    stored = store(world, format="openai", framing="ndjson")
+    stored.records = [Record(0, 2, b"{1}\n{2}\n")]
+    follower = Watching(log := await process.found())
+    stored.records = [Record(0, 4, b"{1}\n{2}\n{3}\n{4}\n")]
+    announce(world)
+    await until(lambda: follower.has_ended)
+    assert read(log) == b"{1}\n{2}\n"
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.temporary) == ("overloaded", True)
+    await until(lambda: process.memory.find("s") is None)
+    assert read(await process.found()) == b"{1}\n{2}\n{3}\n{4}\n"
+
+
+async def test_of_frames_without_numbers_what_is_lost_may_end_within_a_record(process: Process, world: World) -> None:
+    stored = store(world, format="openai", framing="ndjson")
+    stored.records = [Record(0, 4, b"{1}\n{2}\n{3}\n{4}\n")]
+    stored.gaps = [Gap(2, None, is_whole=True)]
+    stored.ending = FINISHED
+    log = await process.found()
+    assert (log.lost, log.last_seq, log.ending) == (2, 4, FINISHED)
+
+
 async def test_damage_is_told_and_nothing_damaged_is_served(process: Process, world: World) -> None:
     stored = store(world)
     said = write(world, 1, 3)
