@@ -136,6 +136,10 @@ class LogWatcher(Protocol):
 class LogGate(Protocol):
     """Decides when what is appended to a log can be read. No call may raise."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that are appended and cannot be read yet, with the cost of keeping them."""
+
     def append(self, piece: bytes, last_seq: int) -> None:
         """A piece comes: sooner or later it calls `StreamLog.publish`, in order.
 

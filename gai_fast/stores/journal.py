@@ -341,6 +341,7 @@ class _Copying:
         "_touched",
         "_written",
         "copied",
+        "held",
         "is_begun",
         "is_behind",
         "is_complete",
@@ -369,6 +370,7 @@ class _Copying:
         self._text = (0, 0)  # length and checksum of the text of its gaps
         self._touched = -math.inf
         self._held: deque[tuple[bytes, int]] = deque()  # pieces that nobody may read before they are written
+        self.held = 0
         self._ending: Ending | None = None
 
     # -- what the log does --
@@ -392,6 +394,7 @@ class _Copying:
         """As the log's gate: a piece comes, which may be read once it is written."""
         if not self._journal.lets_pass and not self.is_behind and not self.is_given_up:
             self._held.append((piece, last_seq))
+            self.held += len(piece) + LIMITS.log_piece_cost
         else:
             self.publish_all()  # the store may have failed for somebody else since the last piece
             self.log.publish(piece, last_seq)
@@ -442,14 +445,17 @@ class _Copying:
 
     def publish(self) -> None:
         """Lets the pieces be read that have been written."""
-        while self._held and self._held[0][1] <= self._written:
-            self.log.publish(*self._held.popleft())
-        self._publish_end()
+        self._publish_up_to(self._written)
 
     def publish_all(self) -> None:
         """Lets every held piece be read."""
-        while self._held:
-            self.log.publish(*self._held.popleft())
+        self._publish_up_to(math.inf)
+
+    def _publish_up_to(self, seq: float) -> None:
+        while self._held and self._held[0][1] <= seq:
+            piece, last_seq = self._held.popleft()
+            self.held -= len(piece) + LIMITS.log_piece_cost
+            self.log.publish(piece, last_seq)
         self._publish_end()
 
     def begin_again(self) -> None:

@@ -234,9 +234,11 @@ class StreamLog:
         The text of what is dropped takes room again. How much is known only then: at most all that texts may take.
 
         Args:
-            size: Bytes.
+            size: Bytes, besides those that the gate holds.
         """
         excess = self.size + size - self._memory.blocks_of_stream
+        if self.gate is not None:
+            excess += self.gate.held
         if excess > 0 and self._text is not None:
             excess += self._memory.text_of_stream - len(self._text)
         for block, last in self._blocks:

@@ -401,6 +401,18 @@ class Watching:
         self.has_ended = True
 
 
+async def test_what_nobody_may_read_yet_is_counted(make: Make, world: World) -> None:
+    process = make(sync="before_send")
+    world.gate.clear()
+    log = process.begin()
+    said = fill(log, 1, 10)
+    assert log.gate is not None
+    assert log.gate.held == len(said) + 10 * LIMITS.log_piece_cost
+    world.gate.set()
+    await until(lambda: log.last_seq == 10)
+    assert log.gate.held == 0
+
+
 async def test_before_send_nobody_reads_what_is_not_written(make: Make, world: World) -> None:
     process = make(sync="before_send")
     log = process.begin()
