@@ -374,11 +374,11 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             if not isinstance(text, str):
                 raise ValueError(f"`{DELTAS[kind]}` of a {kind!r} must be a text, not {type(text).__name__}")
             event[DELTAS[kind]] = _well_formed(text)
+        size = len(encode_json(event))  # first, since it refuses what is nested too deep
         if not _is_empty_delta(event):
             Collector().event(in_order(event))  # refuses one that the consumer could not collect
         if kind not in TYPES:
             encode_sse("", event=kind)  # refuses a name that could not be written
-        size = len(encode_json(event))
     else:
         raise TypeError(f"a stream is sent texts and events (mappings); this is {type(item).__name__}")
     if size > LIMITS.event:

@@ -187,6 +187,17 @@ class TestLegality:
         await stream.finish()
         assert types(await rest(stream)) == ["start", "finish", "done"]
 
+    async def test_what_is_nested_too_deep_is_refused(self) -> None:
+        deep: list[Any] = []
+        for _ in range(5000):
+            deep = [deep]
+        stream = Stream()
+        for event in ({"type": "citations", "citations": deep}, {"type": "x", "y": deep}):
+            with pytest.raises(ValueError, match="nested deeper"):
+                await stream.send(event)
+        await stream.finish()
+        assert types(await rest(stream)) == ["start", "finish", "done"]
+
     async def test_a_wrong_end_is_refused(self) -> None:
         stream = Stream()
         with pytest.raises(ValueError, match="finish_reason"):
