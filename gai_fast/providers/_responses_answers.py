@@ -364,7 +364,7 @@ class ResponsesAdapter(Adapter):
     # -- parts --
 
     def _part(self, item: _Item, kind: str, chunk: dict[str, Any]) -> _Part:
-        index = chunk.get("summary_index" if kind == "summary_text" else "content_index") or 0
+        index = count(chunk.get("summary_index" if kind == "summary_text" else "content_index")) or 0
         return item.parts.get((kind, index)) or self._new_part(item, kind, index)
 
     def _new_part(self, item: _Item, kind: str, index: int) -> _Part:

@@ -118,6 +118,14 @@ class TestText:
         told = read(BEGIN, added(0, "message"), *chunks, ended, ended, end(output=[item]))
         assert text_of(told) == expected
 
+    @pytest.mark.parametrize("index", ["0", "}", [0], {}, -1, 1e300, True, None])
+    def test_an_index_that_is_no_number_is_that_of_the_first_part(self, index: Any) -> None:
+        whole = said("Hello")
+        events = read(BEGIN, text("Hello", part=index), done(0, "message", content=[whole]), end())
+        assert text_of(events) == "Hello"
+        events = read(BEGIN, {**text("", part=index), "type": "response.output_text.done", "text": "Hello"}, end())
+        assert text_of(events) == "Hello"
+
     def test_ids_may_differ_from_event_to_event_and_in_the_terminal_output(self) -> None:
         chunks = [text("a", item_id="x"), text("b", item_id="y"), text("c", 1, item_id="x")]
         output = [{**message(said("c")), "id": "q"}, {**message(said("ab")), "id": "r"}]
