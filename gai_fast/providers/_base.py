@@ -13,7 +13,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-import orjson
 from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
@@ -300,12 +299,14 @@ class API(ABC):
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         try:
-            failure = self.read_failure(orjson.loads(body))
+            failure = self.read_failure(parse_chunk(text))
         except (ValueError, RecursionError):  # no JSON, or nested too deep to be parsed
             failure = None
         if failure is None:
-            failure = UpstreamFailure(_plain_text(body) or f"{self.provider} answered with status {status}")
+            message = "" if text.startswith("<") else text  # markup is no message
+            failure = UpstreamFailure(message or f"{self.provider} answered with status {status}")
         failure = UpstreamFailure(failure.message, failure.words, status, failure.retry_after_ms, failure.details)
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         if status != _TOO_MANY:
             # OpenAI sends its limits with every answer; they are not the reason of a failure of another kind.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
@@ -321,12 +322,6 @@ def options_type(api: API) -> type[Struct]:
 
 
 _TOO_MANY: Final = 429
-
-
-def _plain_text(body: bytes) -> str:
-    """Returns a body that is no JSON as a message; of markup, nothing."""
-    text = body.decode("utf-8", "replace").strip()
-    return "" if text.startswith("<") else text
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

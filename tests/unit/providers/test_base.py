@@ -52,7 +52,15 @@ class TestDecodeError:
             body = b'{"error":{"code":"rate_limit_exceeded","message":%b}}' % (b"[" * depth + b"]" * depth)
             assert get_provider(provider).decode_error(429, {}, body).code == "rate_limited"
 
-    @pytest.mark.parametrize("body", [b"<html>secret</html>", b""])
+    @pytest.mark.parametrize("message", [b"slow down", b"slow down \\ud83d", b"slow down \xf0\x9f"])
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+    def test_a_byte_order_mark_and_half_a_character_spoil_no_body(self, mark: bytes, message: bytes) -> None:
+        body = mark + b'{"error":{"message":"%b","code":"insufficient_quota"}}' % message
+        error = get_provider("openai").decode_error(429, {}, body)
+        assert (error.reason, error.temporary) == ("insufficient_quota", False)
+        assert error.message.startswith("slow down")
+
+    @pytest.mark.parametrize("body", [b"<html>secret</html>", b"\xef\xbb\xbf<html>secret</html>", b""])
     def test_markup_and_silence_are_told_by_the_status(self, body: bytes) -> None:
         error = get_provider("openai").decode_error(503, {}, body)
         assert (error.code, error.message) == ("provider_unavailable", "openai answered with status 503")
