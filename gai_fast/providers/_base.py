@@ -17,7 +17,7 @@ from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error, Malformed, Unsupported
+from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.events import Event
 from gai_fast.money import Amount, amount_of
 from gai_fast.providers._chunks import parse_chunk
@@ -121,13 +121,20 @@ class API(ABC):
         """Builds the provider's request for a native one: `body` with `provider_options` merged in.
 
         Raises:
-            InvalidRequest: An option has a wrong type, or a field has a value that no provider accepts.
+            InvalidRequest: An option has a wrong type or is the model, or a field has a value that no provider accepts.
             Unsupported: The provider does not support a field, and `target` does not allow to leave it out; the text
                 names the field.
         """
         options = request.provider_options.get(self.provider)
         if options:
-            self.check_options(options, f"$.provider_options.{self.provider}")
+            path = f"$.provider_options.{self.provider}"
+            if "model" in options:
+                # A key's `models` and the price are of the model that the configuration names.
+                what = "the model is that of the configuration"
+                raise InvalidRequest(
+                    message=f"The request is not valid: {what} - at `{path}.model`", reason="validation"
+                )
+            self.check_options(options, path)
         body = self.body(self.supported(request, target), target)
         return self.post(merged(body, options) if options else body, target)
 
@@ -298,6 +305,7 @@ class API(ABC):
             body: As much of the body as `limits.error_body` allows.
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             failure = self.read_failure(parse_chunk(text))
         except (ValueError, RecursionError):  # no JSON, or nested too deep to be parsed
@@ -306,7 +314,6 @@ class API(ABC):
             message = "" if text.startswith("<") else text  # markup is no message
             failure = UpstreamFailure(message or f"{self.provider} answered with status {status}")
         failure = UpstreamFailure(failure.message, failure.words, status, failure.retry_after_ms, failure.details)
-        text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         if status != _TOO_MANY:
             # OpenAI sends its limits with every answer; they are not the reason of a failure of another kind.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}

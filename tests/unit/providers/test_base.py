@@ -99,6 +99,18 @@ def test_options_that_are_read_here_may_be_null_and_others_anything() -> None:
     assert "anthropic-beta" not in dict(sent.headers)
 
 
+@pytest.mark.parametrize("provider", ["openai", "openai:responses", "anthropic", "gemini", "azure", "cohere", "ollama"])
+@pytest.mark.parametrize("model", ["dearer", None])
+def test_no_option_asks_for_another_model(provider: str, model: str | None) -> None:
+    """A caller's key may be for one model, and its price is that of the one that it asked for."""
+    api = get_provider(provider)
+    asked = Request(query="Hi", provider_options={api.provider: {"model": model}, "xai": {"model": "x"}})
+    with pytest.raises(InvalidRequest) as caught:
+        api.build_request(asked, Target("m1"))
+    assert caught.value.message.endswith(f" - at `$.provider_options.{api.provider}.model`")
+    assert (caught.value.status, caught.value.reason) == (400, "validation")
+
+
 def test_of_a_body_in_its_own_dialect_an_api_checks_only_what_it_reads() -> None:
     azure = get_provider("azure")
     with pytest.raises(InvalidRequest, match=r"Expected `str \| null`, got `int` - at `\$\.api_version`"):
