@@ -6,7 +6,7 @@ Knows no provider by name. `providers/_failures.py` and the providers' files fin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -175,7 +175,7 @@ _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
 exception class by them, and 402, which means billing whatever the words beside it, for `for_client`."""
 
 
-def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Error:
+def for_client(error: Error, upstream: str, *, keep_details: bool = False, secrets: Collection[bytes] = ()) -> Error:
     """Returns an upstream's error as a client of the server may see it.
 
     `unauthorized` means the caller's key only. Where the upstream refuses *our* credentials or account, the caller can
@@ -185,15 +185,17 @@ def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Er
         error: With the provider's meaning.
         upstream: The configured name of the upstream.
         keep_details: The client speaks the upstream's dialect and may see its own error object.
+        secrets: Texts that no client may see, such as our key: an upstream may quote what it was sent. Those shorter
+            than `limits.secret` may be words of any message.
     """
     if not keep_details:
         error.details = None
     if error.code not in ("unauthorized", "forbidden") or error.phase == "connect":
-        return error
+        return _without(secrets, error)
     words = f"{error.reason or ''} {error.message}".lower().replace("_", " ")
     billing = error.code == "forbidden" and (error.status == 402 or _BILLING.search(words) is not None)
     if error.code == "forbidden" and not billing and _OTHER_REFUSAL.search(words):
-        return error
+        return _without(secrets, error)
     what, setting = ("account", "its billing") if billing else ("credentials", "`api_key`")
     return ProviderUnavailable(
         message=f"upstream {upstream!r} refuses our {what}: the operator should check {setting} of this [[upstream]]",
@@ -202,6 +204,27 @@ def for_client(error: Error, upstream: str, *, keep_details: bool = False) -> Er
         phase=error.phase,
         provider=error.provider,
         status=502,
+    )
+
+
+def _without(secrets: Collection[bytes], error: Error) -> Error:
+    """Returns an error; where it quotes a secret, another one whose message does not, without the upstream's own words
+    beside it."""
+    words = f"{error.reason} {error.message} {error.details}".encode(errors="replace")
+    quoted = [secret for secret in secrets if len(secret) >= LIMITS.secret and secret in words]
+    if not quoted:
+        return error
+    message = error.message
+    for secret in sorted(quoted, key=len, reverse=True):
+        message = message.replace(secret.decode(), "***")
+    return Error(
+        error.code,
+        message,
+        temporary=error.temporary,
+        retry_after_ms=error.retry_after_ms,
+        phase=error.phase,
+        provider=error.provider,
+        status=error.status,
     )
 
 

@@ -90,18 +90,22 @@ class _ForClient:
     """Translates an upstream's errors for one client, as `for_client`; a `partial` of that costs a request 0.2 us more.
 
     Args:
-        upstream: As for `for_client`.
-        keep_details: Likewise.
+        upstream: The upstream: its name and its configured headers, which may hold secrets.
+        key: Its key in plain text.
+        keep_details: As for `for_client`.
     """
 
-    __slots__ = ("_keep_details", "_upstream")
+    __slots__ = ("_keep_details", "_key", "_upstream")
 
-    def __init__(self, upstream: str, keep_details: bool) -> None:
+    def __init__(self, upstream: UpstreamSettings, key: str | None, keep_details: bool) -> None:
         self._upstream = upstream
+        self._key = key
         self._keep_details = keep_details
 
     def __call__(self, error: Error) -> Error:
-        return for_client(error, self._upstream, keep_details=self._keep_details)
+        upstream = self._upstream
+        secrets = secrets_of(self._key, upstream.headers)
+        return for_client(error, upstream.name, keep_details=self._keep_details, secrets=secrets)
 
 
 class Engine:
@@ -644,7 +648,7 @@ class Engine:
         if target.dropped:
             _log_dropped(stream_id, upstream, target.dropped)
         adapter = adapter or api.adapter(spec.model.id)
-        translate = _ForClient(upstream.name, api.dialect == spec.dialect)
+        translate = _ForClient(upstream, key, api.dialect == spec.dialect)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]

@@ -291,6 +291,32 @@ def test_all_other_errors_pass_as_they_are(code: Code) -> None:
     assert for_client(error, "main") is error
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no sk-live-1234 here", "no *** here"),
+        ("no sk-live-12345678 here", "no *** here"),
+        ("the model short is not there", "the model short is not there"),
+    ],
+)
+def test_what_an_upstream_quotes_of_our_secrets_is_cut_out(message: str, shown: str) -> None:
+    secrets = (b"sk-live-1234", b"sk-live-12345678", b"short")
+    for status in (400, 403, 404, 429, 500):  # 403: it speaks of the model
+        error = told(f"model: {message}", "model_gone", status=status)
+        error.details = {"message": message, "code": "model_gone"}
+        code, temporary = error.code, error.temporary
+        seen = for_client(error, "main", keep_details=True, secrets=secrets)
+        assert (seen.message, seen.code, seen.temporary) == (f"model: {shown}", code, temporary)
+        assert (seen.phase, seen.provider) == ("first_event", "acme")
+        assert (seen is error) is (message == shown)
+        assert (seen.details is None) is (message != shown)
+
+
+def test_a_reason_may_quote_a_secret_as_well() -> None:
+    seen = for_client(told("odd", "key_12345678", status=400), "main", secrets=(b"key_12345678",))
+    assert (seen.message, seen.reason) == ("odd", None)
+
+
 @given(st.sampled_from(["unauthorized", "forbidden"]), st.text(min_size=8), st.sampled_from([None, 401, 402, 403]))
 def test_what_is_translated_says_nothing_of_what_the_upstream_said(
     code: Code, message: str, status: int | None

@@ -208,6 +208,23 @@ async def test_a_refusal_of_our_key_names_the_upstream_and_not_the_key(engine: E
     assert "canary" not in str(error)
 
 
+async def test_an_upstream_that_quotes_our_key_tells_it_to_nobody(engine: Engine) -> None:
+    quoted = b'{"error":{"message":"cannot read `Bearer sk-canary`","param":"sk-canary"}}'
+    session, client = start(engine, call())
+    session.head_received(400, {"content-type": "application/json"})
+    session.body_received(quoted)
+    session.exchange_ended(None)
+    (error,) = client.calls
+    assert (error.message, error.details) == ("cannot read `Bearer ***`", None)
+
+    what = call()
+    session, _ = start(engine, what)
+    session.head_received(200, SSE)
+    session.body_received(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: %b\n\n' % quoted)
+    told = what.output.events[-2]["error"]  # type: ignore[attr-defined]  # a FakeOutput
+    assert told["message"] == "cannot read `Bearer ***`"
+
+
 async def test_the_operator_is_told_of_it_once_a_minute_and_of_nothing_that_clients_did(
     engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
