@@ -342,8 +342,6 @@ class LaneConnection:
             self._loop.call_soon(stream.connection_lost)
             return
         self.stream = stream
-        if self.answering is not None:
-            self.answering.body = b""  # read by now: it is not kept for as long as the stream runs
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
             limit_silence(self.transport.get_extra_info("socket"), write_timeout)

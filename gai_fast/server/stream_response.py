@@ -93,6 +93,7 @@ class StreamResponse(ResponseWriter):
         self._is_whole = whole
         self._has_ended = False
         self._session: SessionCallbacks | None = None
+        incoming.http.body = b""  # read by now: it is not kept for as long as the stream runs
         self.use(stream)
 
     def use(self, stream: StreamSettings) -> None:

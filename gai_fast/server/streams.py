@@ -246,7 +246,7 @@ class StreamRoutes:
         if key is not None:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type, is_asking=is_asking)
             return
-        # Before the connection drops the body, when its response begins.
+        # Before the response drops the body, as it does when it begins.
         tokens = 0 if incoming.key is None else tokens_of(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
@@ -302,7 +302,7 @@ class StreamRoutes:
         is_native = incoming.format.name == "gai"
         tokens = tokens_of(incoming, spec)
         claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
-        # Behind what reads the body: the connection drops it when its response begins.
+        # Behind what reads the body: the response drops it.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers

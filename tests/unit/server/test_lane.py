@@ -660,12 +660,6 @@ def test_a_stream_without_keep_alive_closes_and_its_last_bytes_are_watched() -> 
     fixture.lose()
 
 
-def test_a_stream_does_not_keep_its_requests_body() -> None:
-    fixture = Fixture()
-    fixture.send(post(b"x" * 50, target="/s"))
-    assert fixture.handled[0].body == b""
-
-
 def test_a_model_of_its_own_patience_tells_the_kernel_so() -> None:
     fixture = Fixture()
     assert not fixture.transport.socket.options, "its own are inherited"

@@ -85,6 +85,12 @@ class Fixture:
         return self.connection.bytes
 
 
+def test_a_stream_does_not_keep_its_requests_body() -> None:
+    asked = incoming(http("POST", "/api/v1/stream", body=b"x" * 50, client=FakeConnection()))
+    StreamResponse(asked, "sid", "text/event-stream", StreamSettings(), whole=False)
+    assert asked.http.body == b""
+
+
 # ---- the HTTP side ---------------------------------------------------------------------------------------------------
 
 
