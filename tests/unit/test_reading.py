@@ -455,6 +455,13 @@ def test_depth_counts_what_is_open_at_once() -> None:
     parse_object(b'{"x":' + b"[" * limit + b"]" * limit + b"}")
     with pytest.raises(InvalidRequest, match=f"deeper than {LIMITS.json_depth} levels"):
         parse_object(b'{"x":' + b"[" * (limit + 1) + b"]" * (limit + 1) + b"}")
+    for small in (b"", b"[],", b"{},[[]],", b"[[[[[[{}]]]]]],"):  # beside what is deep
+        whole = b"[]"
+        for _ in range(limit - 1):
+            whole = b"[" + (small if len(whole) > len(small) else b"") + whole + b"]"
+        parse_object(b'{"x":' + whole + b"}")
+        with pytest.raises(InvalidRequest, match=f"deeper than {LIMITS.json_depth} levels"):
+            parse_object(b'{"x":[' + whole + b"]}")
 
 
 @pytest.mark.parametrize(
