@@ -485,12 +485,14 @@ class ResponsesAdapter(Adapter):
         if item.is_done:
             return []
         item.is_done = item.is_whole = True
-        events = self._call(item, raw)
-        call, kind = item.call, raw["type"]
-        if call is None or call.closed:
-            return events
+        kind = raw["type"]
+        # Read before the call begins: a chunk that cannot be read leaves no call without its start.
         given = raw.get("input" if kind == "custom_tool_call" else "arguments")
         text = given if isinstance(given, str) else encode_json(given).decode() if given else ""
+        events = self._call(item, raw)
+        call = item.call
+        if call is None or call.closed:
+            return events
         events += self._calls.add(call, "", text_of(raw.get("name"))) + self._arguments(call, text)
         # A function's text that is no JSON may have been cut by the token limit; only the end of the answer tells.
         cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))

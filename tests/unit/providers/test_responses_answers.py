@@ -297,6 +297,17 @@ class TestCalls:
         ]
         assert calls_of(read(BEGIN, *chunks, end())) == [("c", "f", "SELECT 1")]
 
+    @pytest.mark.parametrize("kind", ["function_call", "custom_tool_call"])
+    def test_a_call_whose_arguments_cannot_be_read_never_begins(self, kind: str) -> None:
+        deep: Any = 1
+        for _ in range(LIMITS.arguments_depth + 1):
+            deep = [deep]
+        raw = done(0, kind, call_id="c", name="f", arguments=deep, input=deep)
+        body = b"".join(f"data: {json.dumps(one)}\n\n".encode() for one in (BEGIN, raw, end()))
+        events = list(decode(OPENAI, [body]))
+        assert [one["type"] for one in events] == ["start", "warning", "finish", "done"]
+        assert events[-2]["finish_reason"] == "stop"
+
     def test_without_a_call_id_the_items_id_is_the_calls(self) -> None:
         assert calls_of(read(BEGIN, done(0, "function_call", name="f", arguments="{}"), end())) == [("i0", "f", "{}")]
 
