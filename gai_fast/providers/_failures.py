@@ -67,7 +67,7 @@ def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure
         further: An object inside it with more specific words.
     """
     try:
-        encode_json(error)
+        encode_json([[error]])  # a client's frame has two levels around it
     except ValueError:  # nested too deep to be written, or a number beyond all floats
         error = {key: value for key, value in error.items() if isinstance(value, (str, int))}
     words: list[str] = []

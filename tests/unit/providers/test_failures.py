@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from gai_fast.formats import StreamContext, get_format
 from gai_fast.limits import LIMITS
+from gai_fast.providers import get_provider
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.relay import Relay
+from tests.legal import sse
 
 
 class TestErrorObject:
@@ -83,3 +87,18 @@ class TestErrorObject:
         said = failure_of({"message": "m", "code": "c", "inner": deep})
         assert (said.message, said.words, said.details) == ("m", ("c",), {"message": "m", "code": "c"})
         assert failure_of({"message": deep, "code": "c"}).message == ""
+
+    @pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 4, LIMITS.arguments_depth + 1))
+    @pytest.mark.parametrize("name", ["openai", "completions", "anthropic", "responses"])
+    def test_what_is_told_can_be_written_for_any_client(self, name: str, levels: int) -> None:
+        deep: Any = 1
+        for _ in range(levels):
+            deep = [deep]
+        encoder = get_format(name).encoder("sse", StreamContext("s" * 22, "r", None, "m", lambda: 1))
+        relay = Relay(get_provider("openai").adapter(), encoder)
+        error = {"message": "no such place", "type": "not_found_error", "param": deep, "code": "model_not_found"}
+        relay.receive_data(sse({"error": error}))
+        assert relay.fault is None
+        assert relay.error is not None
+        assert relay.error.code == "not_found"
+        assert b"no such place" in encoder.take()
