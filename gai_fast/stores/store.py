@@ -76,7 +76,7 @@ class Store:
         """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
-        self._unfreed: OrderedDict[tuple[str, str], None] = OrderedDict()  # keys that could not be, and their streams
+        self._unfreed: OrderedDict[tuple[str, str], bool] = OrderedDict()  # as `_note_unfreed` has them
 
     @property
     def durability(self) -> Durability:
@@ -358,19 +358,24 @@ class Store:
                 is_freed = await self._backend.release(digest, stream_id)
         except StoreError as problem:
             self._health.failed(problem)
-            self._note_unfreed(digest, stream_id)
+            self._note_unfreed(digest, stream_id, is_counted=True)
             return
         if is_freed:
             self._budget.give_back()
 
-    def _note_unfreed(self, digest: str, stream_id: str) -> None:
+    def _note_unfreed(self, digest: str, stream_id: str, *, is_counted: bool = False) -> None:
         """Keeps a key in mind that is to be freed once the backend answers again.
 
         Of a request that was sent again meanwhile there are several streams, and any of them may have the key.
+
+        Args:
+            digest: The key's name.
+            stream_id: A stream that may have it.
+            is_counted: The budget still counts it.
         """
         while len(self._unfreed) >= LIMITS.claims:
             self._unfreed.popitem(last=False)
-        self._unfreed[digest, stream_id] = None
+        self._unfreed[digest, stream_id] = is_counted
 
     async def _is_settled(self, backend: Backend, stream_id: str) -> bool:
         """Whether a stream can be found, or its worker is known to be gone."""
@@ -400,14 +405,16 @@ class Store:
         """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
         until = self._clock() + LIMITS.lease_renewal
         while self._unfreed and self._clock() < until:
-            (digest, stream_id), _ = self._unfreed.popitem(last=False)
+            (digest, stream_id), is_counted = self._unfreed.popitem(last=False)
             try:
-                await backend.release(digest, stream_id)
+                is_freed = await backend.release(digest, stream_id)
             except StoreError as problem:
                 if problem.fault == "damaged":  # of one key, which expires by itself
                     continue
-                self._unfreed[digest, stream_id] = None
+                self._unfreed[digest, stream_id] = is_counted
                 raise
+            if is_freed and is_counted:
+                self._budget.give_back()
 
     async def _keep_clean(self, backend: Backend) -> None:
         """Removes what is past its time, however much that is."""

@@ -250,6 +250,7 @@ async def test_a_key_that_could_not_be_freed_is_free_once_the_store_is_back(make
     world.mend()
     await until(lambda: not world.claims)
     assert not store._unfreed
+    await until(lambda: store._budget._count == 0)
 
 
 async def test_a_key_is_freed_although_its_request_was_sent_again_meanwhile(make: Make, world: World) -> None:
