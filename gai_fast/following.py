@@ -154,6 +154,7 @@ class FollowedStream:
                         event.pop(key, None)
                 self._ready.append(event)
         self.position = backlog.last_seq
+        self._balance()
         if self._ready or not log.is_over:
             return
         self._has_ended = True

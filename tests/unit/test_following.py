@@ -124,6 +124,22 @@ async def test_a_program_that_reads_slowly_slows_the_upstream_down(mock: Mock) -
         assert len(rest) < 100_000
 
 
+async def test_the_upstream_goes_on_before_a_slow_program_has_read_everything(mock: Mock) -> None:
+    """It waited until then, although there was room: a slow program could outlast its `total_timeout`."""
+    mock.deltas = 200_000
+    async with Gateway(settings_for(mock)) as gateway, gateway.stream(QUERY) as stream:
+        session = engine_of(gateway).streams[stream.id]
+        events = aiter(stream)
+        await until(lambda: session._delivery.is_paused)
+        read = 0
+        while session._delivery.is_paused:
+            await anext(events)
+            read += 1
+        log = engine_of(gateway).store.find_here(stream.id)
+        assert log is not None
+        assert 0 < read < log.last_seq * 3 // 4
+
+
 async def test_an_early_failure_is_an_event_and_is_kept(gateway: Gateway, mock: Mock) -> None:
     mock.fault = Fault("401")
     async with gateway.stream(QUERY) as stream:
