@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gai_fast._impl import parse_exact
+from gai_fast.errors import Malformed
 from gai_fast.events import Event, is_empty
 from gai_fast.limits import LIMITS
 from gai_fast.providers._chunks import count, text_of
@@ -99,11 +100,31 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
         identifier: The provider's id of the run.
         name: The tool.
         status: `started`, `completed` or `failed`.
-        arguments: Its input as JSON text; other text stays text.
+        arguments: Its input as JSON text; other text stays text, and so does one with too many levels.
         output: Its result, empty where there is none.
+
+    Raises:
+        Malformed: The result has more levels than an answer around it leaves.
     """
     value: Any = arguments
     with suppress(ValueError):
         value = parse_arguments(arguments)
+    if not _has_at_most(_TOOL_LEVELS, value):
+        value = arguments
+    if not _has_at_most(_TOOL_LEVELS, output):
+        raise Malformed("the output of a tool is nested too deep")
     members = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
     return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}
+
+
+def _has_at_most(levels: int, value: Any) -> bool:
+    """Whether a JSON value has at most so many levels."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(_has_at_most(levels - 1, item) for item in value)
+
+
+_TOOL_LEVELS: Final[int] = LIMITS.arguments_depth - 8
+"""Levels of the input and the output of a server tool: a whole answer has up to five around them, in any format."""

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from gai_fast._impl import parse_exact
-from gai_fast.formats import StreamContext, get_format
+from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.limits import LIMITS
+from gai_fast.providers import get_provider
 from gai_fast.providers._events import citation, counted_usage, server_tool
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCalls
+from gai_fast.relay import Relay
+from tests.legal import sse
 
 
 class TestUsage:
@@ -50,7 +53,7 @@ def test_the_input_of_a_server_tool_is_its_value_or_its_text() -> None:
     }
 
 
-@pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 3, LIMITS.arguments_depth + 3))
+@pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 9, LIMITS.arguments_depth + 3))
 def test_arguments_of_any_depth_make_an_event_that_can_be_written_and_read(levels: int) -> None:
     """Those that just fitted the parser were in events that did not: followers in another form got `internal`."""
     text = "[" * levels + "]" * levels
@@ -61,7 +64,31 @@ def test_arguments_of_any_depth_make_an_event_that_can_be_written_and_read(level
     encoder = get_format("gai").encoder("ndjson", StreamContext("s", "r", None, "m", lambda: 1))
     encoder.event({"type": "start"})
     encoder.take()
-    for event, member in zip(events, ("tool_call", "server_tool"), strict=True):
+    for event, member, around in zip(events, ("tool_call", "server_tool"), (2, 8), strict=True):
         encoder.event(event)
         read: Any = parse_exact(encoder.take().decode())
-        assert isinstance(read[member]["input"], str) is (levels > LIMITS.arguments_depth - 2)
+        assert isinstance(read[member]["input"], str) is (levels > LIMITS.arguments_depth - around)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "raw"])
+@pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 9, LIMITS.arguments_depth + 2))
+def test_a_server_tools_values_of_any_depth_end_no_whole_answer(name: str, levels: int) -> None:
+    deep: Any = 1
+    for _ in range(levels):
+        deep = [deep]
+    use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": deep}}
+    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": deep}
+    body = sse(
+        {"type": "message_start", "message": {"id": "m", "model": "x"}},
+        {"type": "content_block_start", "index": 0, "content_block": use},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": result},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    )
+    encoder = get_format(name).whole(StreamContext("s" * 22, "r", None, "m", lambda: 1))
+    relay = Relay(get_provider("anthropic").adapter(), encoder)
+    relay.receive_data(body)
+    relay.receive_eof()
+    assert (relay.fault, relay.error, relay.is_cut) == (None, None, False)
+    assert encoder.take()
