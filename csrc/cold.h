@@ -1,5 +1,5 @@
 /* What mypyc's code calls only where something has failed. Included before each of its files, so that the compiler moves
-   the way there (two fifths of the code) behind what a request runs through.
+   the way there (a third of the code) behind what a request runs through.
 
    The declarations name no parameters, since those are mypyc's to change; C23 takes that for functions without any. */
 
