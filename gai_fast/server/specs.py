@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
+from gai_fast.errors import Error, Forbidden
 from gai_fast.formats import (
     ClientRequest,
     Encoder,
@@ -30,7 +30,7 @@ from gai_fast.reading import characters
 from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
-from gai_fast.settings import ModelSettings, Settings
+from gai_fast.settings import KeySettings, ModelSettings, Settings
 from gai_fast.sinks import DeltaSink
 from gai_fast.stores import LogHeader
 
@@ -68,6 +68,9 @@ class SpecBuilder:
             left_out: Paths of the client's members that have no place in `request`.
         """
         model = self.settings.chosen(request.model if isinstance(request.model, str) else None, incoming.key)
+        if request.provider_options:
+            for options in request.provider_options.values():
+                _check_further_models(options, incoming.key)
         model = self._engine.placed(model, request)
         header: LogHeader | None = None
         is_stream = request.stream
@@ -116,7 +119,9 @@ class SpecBuilder:
             negotiated: The framing and format of the answer.
             is_durable: Whether the request makes the stream durable by a key.
         """
-        model = self._engine.placed(self.settings.chosen(asked.model, incoming.key), asked.body)
+        model = self.settings.chosen(asked.model, incoming.key)
+        _check_further_models(asked.body, incoming.key)
+        model = self._engine.placed(model, asked.body)
         if asked.background:
             model = _until_its_end(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
@@ -389,6 +394,22 @@ def _passed_headers(incoming: Incoming) -> dict[str, str]:
     """The headers of a request that go with its body to an upstream of its dialect."""
     given = incoming.http.headers
     return {name: given[name] for name in incoming.format.passed_headers if name in given}
+
+
+def _check_further_models(body: Mapping[str, Any], key: KeySettings | None) -> None:
+    """Checks that a request names no models for the upstream to fall back to, where its key may not use all models.
+
+    Source: OpenRouter's API reference, `models`.
+
+    Args:
+        body: What the upstream is to read, or a part of it.
+        key: The caller's key; `None`: there are no keys.
+
+    Raises:
+        Forbidden: It names some.
+    """
+    if key is not None and "models" in body and "*" not in key.models:
+        raise Forbidden(message="this key may not use all models, and so not name others in `models`", reason="model")
 
 
 def _until_its_end(model: ModelSettings) -> ModelSettings:

@@ -135,6 +135,23 @@ async def test_a_key_is_bound_to_its_models_on_every_route(net: Net, fast_lane: 
         assert (await gateway.ask("GET", f"/v1/models/{name}", headers={"x-api-key": ALICE})).status == status
 
 
+async def test_a_key_for_some_models_names_no_others_for_the_upstream_to_fall_back_to(net: Net, fast_lane: str) -> None:
+    """OpenRouter's `models`, in a body that is passed through and among the options of a native one."""
+    keys = (KeySettings("alice", (key_digest(ALICE),), ("m",)), KeySettings("bob", (key_digest(BOB),)))
+    gateway = await net.gateway(await net.mock(deltas=2), keys=keys, fast_lane=fast_lane)
+    others = {"models": ["anthropic/claude-opus-5"]}
+    calls = [
+        ("/api/v1/stream", {**QUERY, "provider_options": {"openrouter": others}}),
+        ("/v1/chat/completions", {"messages": MESSAGES, "stream": True, **others}),
+        ("/v1/responses", {"input": "hi", **others}),
+    ]
+    for path, body in calls:
+        refused = await gateway.ask("POST", path, {**body, "model": "m"}, {"x-api-key": ALICE})
+        assert refused.status == 403
+        assert b"may not use all models" in refused.body
+        assert (await gateway.ask("POST", path, {**body, "model": "m"}, {"x-api-key": BOB})).status == 200
+
+
 @pytest.mark.parametrize("fast_lane", ["auto", "off"])
 @on_uvloop
 async def test_so_many_wrong_keys_are_401_and_the_next_is_429_on_both_servers(net: Net, fast_lane: str) -> None:
