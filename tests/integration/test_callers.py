@@ -135,6 +135,8 @@ async def test_a_key_is_bound_to_its_models_on_every_route(net: Net, fast_lane: 
         assert (await gateway.ask("GET", f"/v1/models/{name}", headers={"x-api-key": ALICE})).status == status
 
 
+@pytest.mark.parametrize("fast_lane", ["auto", "off"])
+@on_uvloop
 async def test_a_key_for_some_models_names_no_others_for_the_upstream_to_fall_back_to(net: Net, fast_lane: str) -> None:
     """OpenRouter's `models`, in a body that is passed through and among the options of a native one."""
     keys = (KeySettings("alice", (key_digest(ALICE),), ("m",)), KeySettings("bob", (key_digest(BOB),)))
