@@ -896,18 +896,10 @@ class Relay:
             self._fail_attempt(broke if broke is not None and problem.reason == "truncated" else problem)
             return
         self._body.kind = BodyKind.IGNORED
-        if self._prompt_characters is not None:
-            self._complete_usage(events[-1])
+        if "usage" not in events[-1] and self._prompt_characters is not None:
+            events[-1]["usage"] = self._estimated_usage(self._characters, "estimated")
         self._emit_all(events)
         self._emit(done(True))
-
-    def _complete_usage(self, finish: Event) -> None:
-        """Estimates the counts that the provider did not give: Ollama leaves out that of a prompt in its cache."""
-        counted = finish.get("usage", {})
-        if "total_tokens" not in counted:
-            usage = {**self._estimated_usage(self._characters, "estimated"), **counted}
-            usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
-            finish["usage"] = usage
 
     # -- out --
 
