@@ -92,6 +92,7 @@ COMPILED = (
     "net/spec",
     "net/taskless",
     "net/tls_transport",
+    "net/translation",
     "net/upstream",
     "net/writer",
     "providers/_anthropic_answers",

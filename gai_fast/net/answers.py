@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -31,6 +30,7 @@ from gai_fast.money import Charge
 from gai_fast.net.remainder import Remainder, remainder_spec
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
+from gai_fast.net.translation import ForClient
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.request import Request
@@ -40,7 +40,6 @@ from gai_fast.stores._base import CALLS
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
 from gai_fast.timers import Timers
-from gai_fast.upstream_errors import for_client
 
 LABELS: Final = ("metadata", "user", "safety_identifier", "prompt_cache_key")
 """Members of a request that say whose it is or how it is booked; answers do not depend on them."""
@@ -464,8 +463,8 @@ def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error],
     """Returns the adapter for a log's answer, whichever process began it, and the translation of its errors."""
     first = first_line(log)
     api = get_provider(first.provider)
-    translate = partial(for_client, upstream=first.upstream, keep_details=api.dialect == spec.dialect)
-    return api.adapter(first.id), translate
+    upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another one may have begun it
+    return api.adapter(first.id), ForClient(first.upstream, upstreams, api.dialect == spec.dialect)
 
 
 def _owner(whose: str) -> str:

@@ -43,6 +43,7 @@ from gai_fast.net.session import Session
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.tls import TLSFileError, TLSFiles
+from gai_fast.net.translation import ForClient
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
@@ -84,28 +85,6 @@ class StreamGuards(Protocol):
 
     def check(self, streams: int, of_caller: int) -> None:
         """Raises an `Error` where there are too many streams already, in all or of the caller."""
-
-
-class _ForClient:
-    """Translates an upstream's errors for one client, as `for_client`; a `partial` of that costs a request 0.2 us more.
-
-    Args:
-        upstream: The upstream: its name and its configured headers, which may hold secrets.
-        key: Its key in plain text.
-        keep_details: As for `for_client`.
-    """
-
-    __slots__ = ("_keep_details", "_key", "_upstream")
-
-    def __init__(self, upstream: UpstreamSettings, key: str | None, keep_details: bool) -> None:
-        self._upstream = upstream
-        self._key = key
-        self._keep_details = keep_details
-
-    def __call__(self, error: Error) -> Error:
-        upstream = self._upstream
-        secrets = secrets_of(self._key, upstream.headers)
-        return for_client(error, upstream.name, keep_details=self._keep_details, secrets=secrets)
 
 
 class Engine:
@@ -648,7 +627,7 @@ class Engine:
         if target.dropped:
             _log_dropped(stream_id, upstream, target.dropped)
         adapter = adapter or api.adapter(spec.model.id)
-        translate = _ForClient(upstream, key, api.dialect == spec.dialect)
+        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]

@@ -16,7 +16,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
 from gai_fast.reading import parse_request
-from gai_fast.settings import CacheSettings, ModelSettings, StoreSettings, TargetSettings, UpstreamSettings
+from gai_fast.settings import CacheSettings, ModelSettings, Secret, StoreSettings, TargetSettings, UpstreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
 from gai_fast.timers import TimerWheel
@@ -191,6 +191,18 @@ async def test_an_answer_is_kept_in_its_process_for_its_caller() -> None:
     assert not process.way().finds(spec({**BODY, "seed": 1}))
     await process.answers.close()
     assert not process.way().finds(spec())
+
+
+async def test_who_joins_an_answer_of_another_target_sees_nothing_of_its_key() -> None:
+    process = Process()
+    other = replace(UPSTREAM, name="other", api_key=Secret("sk-canary"))
+    model = replace(MODEL, targets=(TargetSettings(UPSTREAM, "gpt"), TargetSettings(other, "gpt")))
+    process.way().open(spec(model=replace(model, upstream=other)), RECEIVER, opened)
+    joined = process.way()
+    _, translate, _ = joined.open(spec(model=model), RECEIVER, opened)
+    assert joined.role == "joined"
+    assert translate(Error("invalid_request", "cannot read `Bearer sk-canary`")).message == "cannot read `Bearer ***`"
+    await process.answers.close()
 
 
 async def test_keys_of_answers_that_are_gone_are_forgotten() -> None:

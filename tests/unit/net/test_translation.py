@@ -1,0 +1,37 @@
+"""`gai_fast/net/translation.py`: what an upstream was sent and repeats is told to nobody."""
+
+from __future__ import annotations
+
+from gai_fast.errors import Error
+from gai_fast.net.translation import ForClient
+from gai_fast.settings import Secret, UpstreamSettings
+
+ONE = UpstreamSettings(
+    "one",
+    "openai",
+    "https://one.example/v1",
+    api_key=Secret("sk-canary-1"),
+    more_api_keys=(Secret("sk-canary-2"),),
+    headers={"x-tenant": "tenant-canary"},
+)
+TWO = UpstreamSettings("two", "openai", "https://two.example/v1", api_key=Secret("sk-canary-3"))
+
+
+def test_all_keys_and_headers_of_all_upstreams_are_cut_out() -> None:
+    told = ForClient("two", (ONE, TWO), True)(
+        Error("invalid_request", "sk-canary-1, sk-canary-2, tenant-canary, sk-canary-3")
+    )
+    assert told.message == "***, ***, ***, ***"
+
+
+def test_other_errors_are_as_they_were() -> None:
+    error = Error("invalid_request", "no such field", details={"param": "x"})
+    assert ForClient("one", (ONE,), True)(error) is error
+    assert error.details == {"param": "x"}
+
+
+def test_an_error_that_means_our_key_names_the_upstream_and_not_the_key() -> None:
+    told = ForClient("two", (ONE, TWO), False)(Error("unauthorized", "wrong key: sk-canary-3", status=401))
+    assert told.code == "provider_unavailable"
+    assert "upstream 'two' refuses our credentials" in told.message
+    assert "canary" not in told.message
