@@ -15,6 +15,8 @@ Owns the keys, and what each of the server's and the client library's failures m
 3. A pipeline is never cancelled by us. The library drops a connection whose replies were not all read, and so no reply
    of one command is taken for that of another.
 4. How much survives a failure of the server is the server's matter: its `appendonly` and `appendfsync`.
+5. A server that evicts keys may take one of a copy's two. Half a copy is none, and is removed by those who look for it:
+   a worker that still runs the stream then finds it missing with its next piece, and writes it anew from its memory.
 """
 
 from __future__ import annotations
@@ -127,6 +129,9 @@ if not at then return nil end
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(at)"""
 """Milliseconds by the server's clock: those of two machines may differ."""
+_REMOVE_HALF: Final = """\
+if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
+"""The copy may have begun, or been removed, since it was looked at."""
 _RELEASE: Final = """\
 local value = redis.call('GET', KEYS[1])
 if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -230,13 +235,16 @@ class RedisBackend(Backend):
         read: list[_Command] = [
             ("HGETALL", _head(stream_id)),
             ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
+            ("EXISTS", *_both(stream_id)),
         ]
         async with self._turn():
-            fields, entries = await self._pipeline(self._others, read)
-        for reply in (fields, entries):
+            fields, entries, there = await self._pipeline(self._others, read)
+        for reply in (fields, entries, there):
             if isinstance(reply, Exception):
                 raise self._error(reply)
-        if b"header" not in fields:
+        if there == 1:
+            await self._remove_half(stream_id)
+        if there < 2 or b"header" not in fields:
             return None
         header, worker = read_header(fields[b"header"])
         try:
@@ -275,23 +283,29 @@ class RedisBackend(Backend):
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns those of the workers that have their lease."""
-        return await self._there(workers, _lease)
+        return await self._there(workers, lambda worker: (_lease(worker),))
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose copy is there."""
-        return await self._there(stream_ids, _head)
+        """Returns those of the streams whose copy is there, both keys of it."""
+        return await self._there(stream_ids, _both)
 
-    async def _there(self, names: Collection[str], key: Callable[[str], str]) -> Collection[str]:
-        """Returns those whose key is there."""
+    async def _remove_half(self, stream_id: str) -> None:
+        """Removes what is left of a copy that the server has evicted half of: rule 5."""
+        remove = ("EVAL", _REMOVE_HALF, 2, *_both(stream_id))
+        async with self._turn():
+            await self._call(lambda: self._others.execute_command(*remove))
+
+    async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> Collection[str]:
+        """Returns those whose keys are all there."""
         there: set[str] = set()
 
         async def ask(some: Sequence[str]) -> None:
             async with self._turn():
-                replies = await self._pipeline(self._others, [("EXISTS", key(name)) for name in some])
+                replies = await self._pipeline(self._others, [("EXISTS", *keys(name)) for name in some])
             for name, reply in zip(some, replies, strict=True):
                 if isinstance(reply, Exception):
                     raise self._error(reply)
-                if reply:
+                if reply == len(keys(name)):
                     there.add(name)
 
         await _in_parts([*names], ask)
@@ -601,6 +615,11 @@ def _log(stream_id: str) -> str:
 
 def _head(stream_id: str) -> str:
     return f"gai:{{{stream_id}}}:head"
+
+
+def _both(stream_id: str) -> tuple[str, str]:
+    """The keys of a copy."""
+    return _head(stream_id), _log(stream_id)
 
 
 def _lease(worker: str) -> str:

@@ -266,6 +266,26 @@ async def test_followers_are_noted_beside_a_copy_that_is_damaged(make: Make, red
     assert await backend.followed_ago("s") is not None
 
 
+@pytest.mark.parametrize("evicted", ["head", "log"])
+async def test_half_of_a_copy_is_none(make: Make, redis_server: RedisServer, evicted: str) -> None:
+    """A server that evicts keys takes one of the two: followers of what was left waited for its end for ever."""
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[record(1)], ending=FINISHED, last_seq=1)])
+    redis_server.command("DEL", f"gai:{{s}}:{evicted}")
+    assert await backend.kept(["s"]) == set()
+    assert await backend.load("s") is None
+    assert await backend.write([Change("s", records=[record(2)])]) == {"s"}, "whoever writes it writes it anew"
+
+
+async def test_a_copy_that_begins_while_it_is_looked_for_stays(make: Make, redis_server: RedisServer) -> None:
+    """Three commands are not of one moment: the removal of half a copy looks again."""
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    assert isinstance(backend, RedisBackend)
+    await backend._remove_half("s")
+    assert await backend.load("s") is not None
+
+
 # ---- the keys --------------------------------------------------------------------------------------------------------
 
 

@@ -412,6 +412,25 @@ async def test_followers_of_a_stream_whose_key_holds_another_value_are_told_and_
         assert rest(followed[stream_id]) == rest(logs[stream_id])
 
 
+@pytest.mark.parametrize("evicted", ["head", "log"])
+async def test_a_copy_of_which_half_was_evicted_is_written_anew_while_its_stream_runs(
+    redis_server: RedisServer, open_at: Open, evicted: str
+) -> None:
+    here, there = await open_at(redis_server.url), await open_at(redis_server.url)
+    log = begin(here)
+    fill(log, 10)
+    mirror = await found(there)
+    await until(lambda: mirror.last_seq == 10)
+    redis_server.command("DEL", f"gai:{{s}}:{evicted}")
+    await until(lambda: mirror.broken is not None)
+    assert await there.find("s") is None
+    fill(log, 10)
+    again = await found(there)
+    log.end(FINISHED)
+    await until(lambda: again.ending == FINISHED)
+    assert rest(again) == rest(log)
+
+
 async def test_before_send_a_reader_never_has_what_the_store_does_not(url: str, open_at: Open) -> None:
     here, there = await open_at(url, sync="before_send"), await open_at(url)
     log = begin(here)
