@@ -194,6 +194,7 @@ class RedisBackend(Backend):
             import redis.asyncio  # noqa: F401  # the extra may not be installed
         except ImportError:
             raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
+        await self.close()  # it may have been opened before, by somebody who could not use it then
         try:
             first = self._new_client()
             self._is_cluster = await self._call(lambda: self._look_at(first))

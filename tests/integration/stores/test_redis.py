@@ -121,6 +121,19 @@ async def test_a_server_that_has_too_many_clients_is_told(make: Make, make_serve
     assert (problem.fault, str(problem)) == ("refused", f"{server.url} has too many clients")
 
 
+async def test_a_server_that_is_opened_again_has_no_connections_of_before(
+    make: Make, redis_server: RedisServer
+) -> None:
+    """Where the first lease was refused after the server had been opened, every attempt left its connections."""
+    backend = make(redis_server.url)
+    counts = []
+    for _ in range(3):
+        await backend.open()
+        await backend.kept(["s"])
+        counts.append(redis_server.command("CLIENT", "LIST").count(b"id="))
+    assert counts[0] == counts[-1]
+
+
 async def connection(port: int) -> asyncio.StreamWriter:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"PING\r\n")
