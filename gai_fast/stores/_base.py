@@ -155,6 +155,9 @@ class LogGate(Protocol):
             ending: How the stream ended.
         """
 
+    def broken_off(self) -> None:
+        """The log is broken off: what it holds is published no more."""
+
 
 def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
     """Returns the frames of a block that come after an event: none, all, or those from the edge of a frame on.

@@ -406,6 +406,12 @@ class _Copying:
         self._publish_end()
         self._journal.changed(self)
 
+    def broken_off(self) -> None:
+        """As the log's gate: the log is broken off, and has no copy any more."""
+        self._held.clear()
+        self.held = 0
+        self._journal.changed(self)
+
     # -- what the journal does --
 
     @property

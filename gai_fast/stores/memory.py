@@ -162,6 +162,8 @@ class StreamLog:
         if not self.is_over:
             self.broken = error
             self._end()
+            if self.gate is not None:
+                self.gate.broken_off()
 
     def _end(self) -> None:
         self._join_tail()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.errors import Error
 from gai_fast.limits import KIB, LIMITS, Limits
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -428,6 +429,25 @@ async def test_before_send_nobody_reads_what_is_not_written(make: Make, world: W
     assert process.copied()[2] == said
     await written(process, log)
     assert process.copied() == (0, "", said, FINISHED)
+
+
+async def test_before_send_nothing_is_read_or_kept_of_a_log_that_is_broken_off(make: Make, world: World) -> None:
+    """Its copy stayed as that of a running stream, and followers in other processes waited for its end."""
+    process = make(sync="before_send")
+    log = process.begin()
+    said = fill(log, 1, 5)
+    await until(lambda: log.last_seq == 5)
+    world.gate.clear()
+    fill(log, 6, 8)
+    await asyncio.sleep(0.01)
+    log.break_off(Error("internal", "a bug"))
+    assert log.gate is not None
+    assert log.gate.held == 0
+    world.gate.set()
+    await until(lambda: "s" not in world.copies)
+    assert (b"".join(log.read(0, 10**9).pieces), log.last_seq) == (said, 5)
+    process.memory.forget(log)
+    assert process.memory.size == 0
 
 
 async def test_before_send_a_failing_store_holds_nothing_back(make: Make, world: World) -> None:
