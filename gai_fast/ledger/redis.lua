@@ -29,11 +29,17 @@ local last = redis.call('GET', prefix .. 'number:' .. me)
 if tonumber(last or '0') >= number then return nil end
 redis.call('SET', prefix .. 'number:' .. me, number, 'EX', math.floor(kept_for))
 
--- Spend. A sum that 64 bits do not hold stays as it is.
+-- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
+local MOST = '9223372036854775807'
 local full = 0
-local function sum_up(...)
-  local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then full = full + 1 end
+local function sum_up(add, put, key, ...)
+  local reply = redis.pcall(add, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return end
+  if not string.find(reply.err, 'would overflow', 1, true) then redis.call(add, key, ...) end -- raises it
+  full = full + 1
+  local words = {...}
+  words[#words] = MOST
+  redis.call(put, key, unpack(words))
 end
 
 for _, entry in ipairs(exchange[2]) do
@@ -43,8 +49,8 @@ for _, entry in ipairs(exchange[2]) do
   if redis.call('HEXISTS', sums, 'r' .. field) == 0 and redis.call('HLEN', sums) >= 2 * spend_entries then
     field = cjson.encode({key, other, other, currency})
   end
-  sum_up('HINCRBY', sums, 'a' .. field, amount)
-  sum_up('HINCRBY', sums, 'r' .. field, requests)
+  sum_up('HINCRBY', 'HSET', sums, 'a' .. field, amount)
+  sum_up('HINCRBY', 'HSET', sums, 'r' .. field, requests)
   redis.call('EXPIRE', sums, spend_days * DAY)
   redis.call('ZADD', prefix .. 'days', 0, day)
   redis.call('ZREMRANGEBYRANK', prefix .. 'days', 0, -spend_days - 1)
@@ -52,7 +58,7 @@ for _, entry in ipairs(exchange[2]) do
   local labels = {{'d' .. day, 3}, {'m' .. string.sub(day, 1, 7), 40}, {'t', spend_days}}
   for _, label in ipairs(labels) do
     local sum = prefix .. 'spent:' .. label[1] .. ' ' .. currency .. ':' .. key
-    sum_up('INCRBY', sum, amount)
+    sum_up('INCRBY', 'SET', sum, amount)
     redis.call('EXPIRE', sum, label[2] * DAY)
   end
 end

@@ -44,6 +44,8 @@ PREFIX: Final = "gai:{limits}:"
 _SCRIPT: Final = Script(files("gai_fast.ledger").joinpath("redis.lua").read_text())
 _AMOUNT: Final = 5
 """The place of the amount in an entry, which is sent as text: Lua's numbers have 53 bits."""
+_MOST: Final = 2**63 - 1
+"""The largest sum in Redis."""
 _NOTHING: Final = 0
 """The number of an exchange that tells nothing, and is answered nothing."""
 _FIRST: Final = 1
@@ -98,7 +100,8 @@ class RedisHome(SharedHome):
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
     ) -> Sequence[Answer] | None:
         """Reports; as `SharedHome.exchange`."""
-        sent = (number, [_as_text(entry, _AMOUNT) for entry in entries], [_plain(report) for report in reports])
+        charges = [_as_text(entry._replace(amount=min(entry.amount, _MOST)), _AMOUNT) for entry in entries]
+        sent = (number, charges, [_plain(report) for report in reports])
         arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
         reply = await self._backend.run_script(_SCRIPT, self._own("worker"), *arguments)
         if reply is None:

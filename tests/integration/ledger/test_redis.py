@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.errors import Error
 from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow, redis
-from gai_fast.ledger._base import Caps
+from gai_fast.ledger._base import SPEND, Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
@@ -123,6 +123,33 @@ async def test_a_sum_of_spend_that_is_full_is_told_once(
     assert [record.message for record in caplog.records].count(
         "a sum of spend in Redis is full: what is more than 9.2 million of a currency is not added"
     ) == 1
+    await home.close()
+
+
+async def test_a_sum_that_is_full_keeps_its_key_from_spending(redis_server: RedisServer) -> None:
+    """The charge that a sum did not hold was left out of it, and so the sum stayed below the limit."""
+    home = RedisHome(redis_server.url)
+    await home.open()
+    asking = Report("rich", Caps(None, None, None, 10**12, "t USD"), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, True)], False)
+    (answer,) = await home.exchange(1, [ENTRY._replace(key="rich", amount=2**70)], [asking]) or ()
+    assert answer.verdicts[0][0] == SPEND
+    assert await home.exchange(2, [ENTRY._replace(key="rich")], []) == []
+    assert await home.spent("rich", "t USD") == 2**63 - 1
+    assert await home.spend("key", None, None) == [SpendRow("rich", "USD", 2**63 - 1, 2)]
+    await home.close()
+
+
+@pytest.mark.parametrize("value", [("SET", "x"), ("LPUSH", "5")])
+async def test_a_sum_that_cannot_be_added_to_is_a_failure_of_the_store(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, value: tuple[str, str]
+) -> None:
+    home = RedisHome(redis_server.url)
+    await home.open()
+    redis_server.command(value[0], f"{PREFIX}spent:t USD:ann", value[1])
+    with pytest.raises(StoreError) as raised:
+        await home.exchange(1, [ENTRY], [])
+    assert raised.value.fault in ("damaged", "unsuitable")
+    assert not caplog.records
     await home.close()
 
 
