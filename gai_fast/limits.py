@@ -840,9 +840,9 @@ class Limits:
     store_sweep_interval: float = 5.0
     """Seconds between two removals of what is past its time."""
 
-    claims: int = 200_000
-    """Idempotency keys that a process holds: in memory 0.5 KiB each, so 100 MiB; with the default time to live two new
-    ones a second."""
+    claims: int = 400_000
+    """Idempotency keys that a process holds: in memory 0.5 KiB each, so 200 MiB. A caller may hold as many as are free,
+    so half of them where it is alone: with the default time to live two new ones a second."""
 
     claim_settling: float = 5.0
     """Seconds for which the stream of an idempotency key that was just taken may be unknown: its first batch is under

@@ -86,18 +86,21 @@ class ChatRoutes:
             start: Starts the stream.
             follow: Answers by it.
         """
-        self._pending.add(incoming, response, self._begin(_key(incoming, chat_id), response, admit, start, follow))
+        key, caller = _key(incoming, chat_id), incoming.caller
+        self._pending.add(incoming, response, self._begin(key, caller, response, admit, start, follow))
 
-    async def _begin(self, key: str, response: StreamResponse, admit: Admit, start: Start, follow: Follow) -> None:
+    async def _begin(
+        self, key: str, caller: str, response: StreamResponse, admit: Admit, start: Start, follow: Follow
+    ) -> None:
         store = self._engine.store
         await admit()
         log: StreamLog | None = None
         try:
-            await self._take(store, key, Claim(response.stream_id, "", now_ms()))
+            await self._take(store, key, Claim(response.stream_id, "", now_ms()), caller)
             log = start()
         finally:
             if log is None:
-                store.abandon(key, response.stream_id)
+                store.abandon(key, response.stream_id, caller)
                 self._engine.ledger.cancel(response.stream_id)
         end = _End(store, key, log)
         log.watch(end)
@@ -105,13 +108,13 @@ class ChatRoutes:
             end.ended()
         follow(log, response)
 
-    async def _take(self, store: Store, key: str, claim: Claim) -> None:
+    async def _take(self, store: Store, key: str, claim: Claim, caller: str) -> None:
         """Takes a chat for a stream: rule 1."""
         for _ in range(_TRIES):
-            standing = await store.claim(key, claim)
+            standing = await store.claim(key, claim, caller)
             if standing is None:
                 return
-            await store.release(key, standing.stream_id)
+            await store.release(key, standing.stream_id, caller)
         raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
 
     def follow(self, incoming: Incoming) -> Reply | None:
@@ -165,4 +168,5 @@ class _End:
 
     def ended(self) -> None:
         """Forgets the chat: rule 2."""
-        self._store.abandon(self._key, self._log.header.stream_id)
+        header = self._log.header
+        self._store.abandon(self._key, header.stream_id, header.caller)

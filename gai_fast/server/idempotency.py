@@ -63,6 +63,7 @@ class KeyedRequest(NamedTuple):
 
     Args:
         key: Of this caller and route alone.
+        caller: The name of the caller's key.
         claim: The stream that the request starts where it gets the key.
         admit: Counts the request where it starts the stream.
         start: Starts that stream.
@@ -70,6 +71,7 @@ class KeyedRequest(NamedTuple):
     """
 
     key: str
+    caller: str
     claim: Claim
     admit: Admit
     start: Start
@@ -149,7 +151,7 @@ def keyed(
     """
     scoped = encode_json([incoming.caller, incoming.path, key]).decode()
     claim = Claim(stream_id, fingerprint(body, is_native=is_native), now_ms())
-    return KeyedRequest(scoped, claim, admit, start, follow)
+    return KeyedRequest(scoped, incoming.caller, claim, admit, start, follow)
 
 
 class KeyedRequests:
@@ -176,7 +178,7 @@ class KeyedRequests:
     async def _answer(self, response: StreamResponse, request: KeyedRequest) -> Reply | None:
         store, claim = self._store, request.claim
         for tries in range(1, _TRIES + 1):
-            standing = await store.claim(request.key, claim)
+            standing = await store.claim(request.key, claim, request.caller)
             if standing is None:
                 return request.follow(await self._start(request), response, True)
             if standing.fingerprint != claim.fingerprint:
@@ -185,7 +187,7 @@ class KeyedRequests:
             log = await self._find(standing.stream_id)
             if not _came_to_nothing(log) or tries == _TRIES:
                 break
-            await store.release(request.key, standing.stream_id)
+            await store.release(request.key, standing.stream_id, request.caller)
         response.headers = _REPLAYED
         response.stream_id = log.header.stream_id
         return request.follow(log, response, False)
@@ -198,7 +200,7 @@ class KeyedRequests:
             log = request.start().log
         finally:
             if log is None:
-                self._store.abandon(request.key, request.claim.stream_id)
+                self._store.abandon(request.key, request.claim.stream_id, request.caller)
         end = _End(self._store, request.key, log)
         log.watch(end)
         if log.is_over:
@@ -237,7 +239,8 @@ class _End:
     def ended(self) -> None:
         """Frees the key where the stream came to nothing."""
         if _came_to_nothing(self._log):
-            self._store.abandon(self._key, self._log.header.stream_id)
+            header = self._log.header
+            self._store.abandon(self._key, header.stream_id, header.caller)
 
 
 def _came_to_nothing(log: StreamLog) -> bool:

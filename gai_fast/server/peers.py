@@ -31,7 +31,7 @@ from gai_fast.server.durable import Running, cancelled, state_of
 from gai_fast.server.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
-from gai_fast.stores.claims import MemoryClaims, no_room
+from gai_fast.stores.claims import ClaimBudget, MemoryClaims, no_room
 
 IDEMPOTENCY: Final = "idempotency"
 ANSWERS: Final = "answers"
@@ -594,9 +594,9 @@ class PeerBackend(Backend):
         """Removes nothing: the workers do."""
         return False
 
-    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
         """Takes a key; as `Backend.claim`."""
-        standing = await self._ask("claim", key, ttl, *claim)
+        standing = await self._ask("claim", key, ttl, caller, *claim)
         if standing == _NO_ROOM:
             raise no_room()
         return None if standing is None else Claim(*standing)
@@ -606,9 +606,9 @@ class PeerBackend(Backend):
         standing = await self._ask("standing", key)
         return None if standing is None else Claim(*standing)
 
-    async def release(self, key: str, stream_id: str) -> bool:
+    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         """Frees a key; as `Backend.release`."""
-        return bool(await self._ask("release", key, stream_id))
+        return bool(await self._ask("release", key, stream_id, caller))
 
     async def _ask(self, kind: str, *items: Any) -> Any:
         try:
@@ -628,7 +628,7 @@ class ClaimHome:
     process may hold, for all workers and for those that are gone."""
 
     def __init__(self) -> None:
-        self._homes = {keys: MemoryClaims(time.monotonic) for keys in KEYS}
+        self._homes = {keys: (MemoryClaims(time.monotonic), ClaimBudget(0.0, time.monotonic)) for keys in KEYS}
 
     def answer(self, kind: str, items: Sequence[Any]) -> Any:
         """Answers a worker.
@@ -638,15 +638,24 @@ class ClaimHome:
             items: As `PeerBackend` sends them.
         """
         keys, *rest = items
-        claims = self._homes[keys]
+        claims, budget = self._homes[keys]
         if kind == "claim":
-            key, ttl, *fields = rest
+            key, ttl, caller, *fields = rest
             claim = Claim(*fields)
+            is_new = claims.standing(key) is None
             standing = claims.claim(key, claim, ttl)
-            if standing is None and len(claims) > LIMITS.claims:
-                claims.release(key, claim.stream_id)
-                return _NO_ROOM
+            if is_new:
+                budget.use(ttl)
+                try:
+                    budget.take(caller)
+                except Error:
+                    claims.release(key, claim.stream_id)
+                    return _NO_ROOM
             return standing
         if kind == "standing":
             return claims.standing(*rest)
-        return claims.release(*rest)
+        key, stream_id, caller = rest
+        is_freed = claims.release(key, stream_id)
+        if is_freed:
+            budget.give_back(caller)
+        return is_freed

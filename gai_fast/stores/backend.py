@@ -225,13 +225,14 @@ class Backend(ABC):
         """Removes some copies and keys that are past their time; returns whether there are more."""
 
     @abstractmethod
-    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
         """Takes a key; atomic over all processes.
 
         Args:
             key: A digest.
             claim: Who takes it.
             ttl: Seconds for which it is taken.
+            caller: The name by which it counts, for a backend that holds the keys of several processes in its memory.
 
         Returns:
             The claim that stands; `None`: the key was free, or is this claim's.
@@ -242,8 +243,8 @@ class Backend(ABC):
         """Returns the claim that has a key; `None`: nobody has."""
 
     @abstractmethod
-    async def release(self, key: str, stream_id: str) -> bool:
-        """Frees a key if this stream has it; returns whether it had."""
+    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
+        """Frees a key if this stream has it; returns whether it had. The caller is that of `claim`."""
 
 
 def header_text(header: LogHeader, worker: str) -> bytes:

@@ -5,7 +5,7 @@ Owns both bounds. Knows no store outside the process.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -23,7 +23,10 @@ def no_room() -> Error:
 
 
 class ClaimBudget:
-    """The number of keys that this process has taken and that are still taken.
+    """The number of keys that this process has taken and that are still taken, by caller.
+
+    A caller may hold as many as are free, so that none takes the room of the others: alone it has half of all, and
+    beside one that took what it could a third.
 
     Args:
         ttl: Seconds for which a key is taken.
@@ -33,7 +36,8 @@ class ClaimBudget:
     def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.use(ttl)
-        self._taken: deque[list[float]] = deque()  # until when, and how many: one entry for each step of time
+        self._taken: deque[tuple[float, Counter[str]]] = deque()  # until when, and how many: one for each step of time
+        self._held: Counter[str] = Counter()
         self._count = 0
 
     def use(self, ttl: float) -> None:
@@ -41,28 +45,47 @@ class ClaimBudget:
         self._ttl = ttl
         self._step = ttl / _STEPS
 
-    def take(self) -> None:
+    def take(self, caller: str) -> None:
         """Counts one more key.
 
+        Args:
+            caller: Who holds it.
+
         Raises:
-            Overloaded: There are `limits.claims` of them.
+            Overloaded: The caller holds as many as are free.
         """
         now = self._clock()
         while self._taken and self._taken[0][0] <= now:
-            self._count -= int(self._taken.popleft()[1])
-        if self._count >= LIMITS.claims:
+            for holder, count in self._taken.popleft()[1].items():
+                _lower(self._held, holder, count)
+                self._count -= count
+        if self._held[caller] >= LIMITS.claims - self._count:
             raise no_room()
         due = now + self._ttl
         if not self._taken or due - self._taken[-1][0] >= self._step:
-            self._taken.append([due + self._step, 0])
-        self._taken[-1][1] += 1
+            self._taken.append((due + self._step, Counter()))
+        self._taken[-1][1][caller] += 1
+        self._held[caller] += 1
         self._count += 1
 
-    def give_back(self) -> None:
-        """Counts one key less."""
-        if self._taken and self._taken[-1][1]:
-            self._taken[-1][1] -= 1
-            self._count -= 1
+    def give_back(self, caller: str) -> None:
+        """Counts one key less, as if it were the one that was taken last.
+
+        Args:
+            caller: Who held it.
+        """
+        for _, taken in reversed(self._taken):
+            if taken[caller]:
+                _lower(taken, caller, 1)
+                _lower(self._held, caller, 1)
+                self._count -= 1
+                return
+
+
+def _lower(counts: Counter[str], caller: str, count: int) -> None:
+    counts[caller] -= count
+    if not counts[caller]:
+        del counts[caller]
 
 
 class MemoryClaims:

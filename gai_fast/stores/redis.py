@@ -367,7 +367,7 @@ class RedisBackend(Backend):
         """Does nothing: the server removes what is past its time."""
         return False
 
-    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
         """Takes a key."""
         value = claim_text(claim)
         options = {"nx": True, "px": max(1, int(ttl * 1000)), "get": True}
@@ -383,7 +383,7 @@ class RedisBackend(Backend):
             found = await self._call(lambda: self._others.get(f"gai:claim:{key}"))
         return None if found is None else read_claim(found)
 
-    async def release(self, key: str, stream_id: str) -> bool:
+    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         """Frees a key if this stream has it."""
         free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")
         async with self._turn():

@@ -179,7 +179,7 @@ class SQLiteBackend(Backend):
         """Removes some of what is past its time."""
         return await self._writer.call(self._sweep)
 
-    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
         """Takes a key."""
         return await self._writer.call(lambda connection: _claim(connection, key, claim, ttl))
 
@@ -187,7 +187,7 @@ class SQLiteBackend(Backend):
         """Returns the claim that has a key; `None`: nobody has."""
         return await self._writer.call(lambda connection: _standing(connection, key))
 
-    async def release(self, key: str, stream_id: str) -> bool:
+    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         """Frees a key if this stream has it."""
         return await self._writer.call(lambda connection: _release(connection, key, stream_id))
 

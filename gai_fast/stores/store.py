@@ -76,7 +76,7 @@ class Store:
         """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
-        self._unfreed: OrderedDict[tuple[str, str], bool] = OrderedDict()  # as `_note_unfreed` has them
+        self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # as `_note_unfreed` has them
 
     @property
     def durability(self) -> Durability:
@@ -253,12 +253,13 @@ class Store:
         if self._journal is not None:
             self._journal.keep(ttl, max_bytes)
 
-    async def claim(self, key: str, claim: Claim) -> Claim | None:
+    async def claim(self, key: str, claim: Claim, caller: str = "") -> Claim | None:
         """Takes an idempotency key; atomic over all processes that share the store.
 
         Args:
             key: The key, with all that makes it the caller's own: its name, the route.
             claim: Who takes it.
+            caller: The name by which it counts (`ClaimBudget`).
 
         Returns:
             The claim that stands, whose stream can be found unless its worker is gone; `None`: the key is taken now.
@@ -268,18 +269,18 @@ class Store:
         """
         digest = _digest(key)
         if self._backend is None:
-            self._budget.take()
+            self._budget.take(caller)
             standing = self._claims.claim(digest, claim, self._claim_ttl)
             if standing is not None:
-                self._budget.give_back()
+                self._budget.give_back(caller)
             return standing
         self._health.check()
-        self._budget.take()
-        claiming = asyncio.ensure_future(self._claim(self._backend, digest, claim))
+        self._budget.take(caller)
+        claiming = asyncio.ensure_future(self._claim(self._backend, digest, claim, caller))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the client has left, and nobody will start the stream
-            claiming.add_done_callback(lambda _: self._give_back(key, claim, claiming))
+            claiming.add_done_callback(lambda _: self._give_back(key, claim, caller, claiming))
             raise
 
     async def standing(self, key: str) -> Claim | None:
@@ -301,12 +302,12 @@ class Store:
             self._health.failed(problem)
             raise out_of_reach() from None
 
-    async def _claim(self, backend: Backend, digest: str, claim: Claim) -> Claim | None:
+    async def _claim(self, backend: Backend, digest: str, claim: Claim, caller: str) -> Claim | None:
         standing: Claim | None = claim
         wait, waited = _FIRST_WAIT, 0.0
         try:
             while True:
-                standing = await backend.claim(digest, claim, self._claim_ttl)
+                standing = await backend.claim(digest, claim, self._claim_ttl, caller)
                 if standing is None or await self._is_settled(backend, standing.stream_id):
                     break
                 age = max(0.0, (claim.at_ms - standing.at_ms) / 1e3)
@@ -317,53 +318,55 @@ class Store:
                 wait = min(2 * wait, _LONGEST_WAIT)
         except StoreError as problem:
             self._health.failed(problem)
-            self._note_unfreed(digest, claim.stream_id)  # it may have been taken all the same
+            self._note_unfreed(digest, claim.stream_id, caller)  # it may have been taken all the same
             raise out_of_reach() from None
         finally:
             if standing is not None:
-                self._budget.give_back()
+                self._budget.give_back(caller)
         return standing
 
-    def _give_back(self, key: str, claim: Claim, claiming: asyncio.Task[Claim | None]) -> None:
+    def _give_back(self, key: str, claim: Claim, caller: str, claiming: asyncio.Task[Claim | None]) -> None:
         if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
-            self.abandon(key, claim.stream_id)
+            self.abandon(key, claim.stream_id, caller)
 
-    def abandon(self, key: str, stream_id: str) -> None:
+    def abandon(self, key: str, stream_id: str, caller: str = "") -> None:
         """Frees a key as `release` does, without waiting for the backend; without one, at once.
 
         Args:
             key: As for `claim`.
             stream_id: The stream's id.
+            caller: As for `claim`.
         """
         if self._backend is None:
             if self._claims.release(_digest(key), stream_id):
-                self._budget.give_back()
+                self._budget.give_back(caller)
             return
-        releasing = asyncio.ensure_future(self.release(key, stream_id))
+        releasing = asyncio.ensure_future(self.release(key, stream_id, caller))
         self._abandoned.add(releasing)
         releasing.add_done_callback(self._abandoned.discard)
 
-    async def release(self, key: str, stream_id: str) -> None:
+    async def release(self, key: str, stream_id: str, caller: str = "") -> None:
         """Frees a key whose stream failed before its first content; harmless where another stream has it.
 
         Args:
             key: As for `claim`.
             stream_id: The stream's id.
+            caller: As for `claim`.
         """
         digest = _digest(key)
         try:
             if self._backend is None:
                 is_freed = self._claims.release(digest, stream_id)
             else:
-                is_freed = await self._backend.release(digest, stream_id)
+                is_freed = await self._backend.release(digest, stream_id, caller)
         except StoreError as problem:
             self._health.failed(problem)
-            self._note_unfreed(digest, stream_id, is_counted=True)
+            self._note_unfreed(digest, stream_id, caller, is_counted=True)
             return
         if is_freed:
-            self._budget.give_back()
+            self._budget.give_back(caller)
 
-    def _note_unfreed(self, digest: str, stream_id: str, *, is_counted: bool = False) -> None:
+    def _note_unfreed(self, digest: str, stream_id: str, caller: str, *, is_counted: bool = False) -> None:
         """Keeps a key in mind that is to be freed once the backend answers again.
 
         Of a request that was sent again meanwhile there are several streams, and any of them may have the key.
@@ -371,11 +374,12 @@ class Store:
         Args:
             digest: The key's name.
             stream_id: A stream that may have it.
+            caller: As for `claim`.
             is_counted: The budget still counts it.
         """
         while len(self._unfreed) >= LIMITS.claims:
             self._unfreed.popitem(last=False)
-        self._unfreed[digest, stream_id] = is_counted
+        self._unfreed[digest, stream_id] = caller, is_counted
 
     async def _is_settled(self, backend: Backend, stream_id: str) -> bool:
         """Whether a stream can be found, or its worker is known to be gone."""
@@ -405,16 +409,16 @@ class Store:
         """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
         until = self._clock() + LIMITS.lease_renewal
         while self._unfreed and self._clock() < until:
-            (digest, stream_id), is_counted = self._unfreed.popitem(last=False)
+            (digest, stream_id), (caller, is_counted) = self._unfreed.popitem(last=False)
             try:
-                is_freed = await backend.release(digest, stream_id)
+                is_freed = await backend.release(digest, stream_id, caller)
             except StoreError as problem:
                 if problem.fault == "damaged":  # of one key, which expires by itself
                     continue
-                self._unfreed[digest, stream_id] = is_counted
+                self._unfreed[digest, stream_id] = caller, is_counted
                 raise
             if is_freed and is_counted:
-                self._budget.give_back()
+                self._budget.give_back(caller)
 
     async def _keep_clean(self, backend: Backend) -> None:
         """Removes what is past its time, however much that is."""

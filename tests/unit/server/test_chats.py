@@ -177,12 +177,12 @@ async def test_a_chat_that_others_take_again_and_again_is_refused() -> None:
     on = Fixture()
 
     class Contended:
-        async def claim(self, key: str, claim: Claim) -> Claim:
+        async def claim(self, key: str, claim: Claim, caller: str) -> Claim:
             return Claim("other", "")
 
-        async def release(self, key: str, stream_id: str) -> None:
+        async def release(self, key: str, stream_id: str, caller: str) -> None:
             return None
 
     with pytest.raises(Error, match="begin at the same time") as refused:
-        await on.routes._take(Contended(), "k", Claim("one", ""))  # type: ignore[arg-type]  # the two that are called
+        await on.routes._take(Contended(), "k", Claim("one", ""), "anna")  # type: ignore[arg-type]  # the two that are called
     assert refused.value.code == "overloaded"

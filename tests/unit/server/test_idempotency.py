@@ -117,7 +117,7 @@ class Fixture:
         connection = FakeConnection()
         asked = incoming(http("POST", "/", client=connection))
         response = StreamResponse(asked, stream_id, "", StreamSettings(), whole=True)
-        self.requests.answer(asked, response, KeyedRequest("key", Claim(stream_id, body), admit, start, follow))
+        self.requests.answer(asked, response, KeyedRequest("key", "anna", Claim(stream_id, body), admit, start, follow))
         return connection
 
     async def told(self, connection: FakeConnection) -> Any:
@@ -217,7 +217,7 @@ async def test_a_key_that_cannot_be_freed_is_answered_as_its_stream_was(monkeypa
     fixture.log("a").end(NOTHING)
     calls = []
 
-    async def release(key: str, stream_id: str) -> None:
+    async def release(key: str, stream_id: str, caller: str) -> None:
         calls.append((key, stream_id))
 
     monkeypatch.setattr(fixture.store, "release", release)
@@ -261,9 +261,9 @@ async def test_a_client_that_leaves_while_its_key_is_asked_for_starts_nothing(mo
     fixture, go = Fixture(), asyncio.Event()
     claim = fixture.store.claim
 
-    async def slow(key: str, mine: Claim) -> Claim | None:
+    async def slow(key: str, mine: Claim, caller: str) -> Claim | None:
         await go.wait()
-        return await claim(key, mine)
+        return await claim(key, mine, caller)
 
     monkeypatch.setattr(fixture.store, "claim", slow)
     connection = fixture.ask("a")

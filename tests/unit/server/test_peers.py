@@ -362,7 +362,7 @@ async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Pat
 
 async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each worker counts its own alone, and those of the ones that are gone are still taken."""
-    monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, claims=2))
+    monkeypatch.setattr("gai_fast.stores.claims.LIMITS", replace(LIMITS, claims=4))
     async with pair(tmp_path) as both:
         for key in "ab":
             assert await both.backend.claim(key, Claim(key, "f"), 60.0) is None
@@ -371,6 +371,8 @@ async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, monkeypatch: py
                 await both.backend.claim("c", Claim("c", "f"), 60.0)
             assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
         assert await both.backend.claim("a", Claim("a", "f"), 60.0) is None, "it has that one already"
+        assert await both.backend.claim("d", Claim("d", "f"), 60.0, "another caller") is None
+        assert await both.backend.release("d", "d", "another caller")
         assert await both.backend.release("a", "a")
         assert await both.backend.claim("c", Claim("c", "f"), 60.0) is None
 
@@ -571,7 +573,7 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_t
 async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.server.peers.LIMITS", replace(LIMITS, claims=2))
+    monkeypatch.setattr("gai_fast.stores.claims.LIMITS", replace(LIMITS, claims=4))
     async with pair(tmp_path) as both:
         answers = both.backend.beside()
         for number in range(2):

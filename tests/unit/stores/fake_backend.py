@@ -167,14 +167,14 @@ class FakeBackend(Backend):
         self.sweeps += 1
         return self.sweeps < 3
 
-    async def claim(self, key: str, claim: Claim, ttl: float) -> Claim | None:
+    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
         standing = (await self._reach()).claims.setdefault(key, claim)
         return None if standing == claim else standing
 
     async def standing(self, key: str) -> Claim | None:
         return (await self._reach()).claims.get(key)
 
-    async def release(self, key: str, stream_id: str) -> bool:
+    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         claims = (await self._reach()).claims
         if key in claims and claims[key].stream_id == stream_id:
             del claims[key]

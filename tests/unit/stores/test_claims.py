@@ -1,6 +1,9 @@
-"""`gai_fast/stores/claims.py`: a key belongs to one stream for its time, and a process holds no more than its share."""
+"""`gai_fast/stores/claims.py`: a key belongs to one stream for its time, and nobody holds more than a share."""
 
 from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -67,24 +70,48 @@ def test_keys_that_become_free_together_cost_each_the_same(time: FakeTime) -> No
 
 def test_a_process_holds_no_more_keys_than_its_share(time: FakeTime) -> None:
     budget = ClaimBudget(86_400, time.clock)
-    for _ in range(LIMITS.claims):
-        budget.take()
+    assert _fill(budget, "anna") == LIMITS.claims // 2
     with pytest.raises(Error, match="no room for another idempotency key") as refused:
-        budget.take()
+        budget.take("anna")
     assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
-    budget.give_back()
-    budget.take()
+    budget.give_back("anna")
+    assert _fill(budget, "anna") == 1
     time.advance(86_400 * 1.01)
-    budget.take()
+    assert _fill(budget, "anna") == LIMITS.claims // 2
+
+
+def _fill(budget: ClaimBudget, caller: str) -> int:
+    """Takes as many keys as the caller gets."""
+    taken = 0
+    with contextlib.suppress(Error):
+        while True:
+            budget.take(caller)
+            taken += 1
+    return taken
+
+
+def test_a_caller_leaves_room_for_the_others(time: FakeTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.stores.claims.LIMITS", replace(LIMITS, claims=1200))
+    budget = ClaimBudget(100, time.clock)
+    assert [_fill(budget, caller) for caller in ("anna", "bert", "carl")] == [600, 300, 150]
+    time.advance(50)
+    for _ in range(100):
+        budget.give_back("anna")
+    assert [_fill(budget, caller) for caller in ("anna", "bert", "carl")] == [0, 0, 50]
+    time.advance(51)
+    assert [_fill(budget, caller) for caller in ("carl", "bert", "anna")] == [550, 300, 150]
+    time.advance(200)
+    budget.give_back("nobody")
+    assert _fill(budget, "bert") == 600
 
 
 def test_the_share_is_had_again_as_keys_become_free(time: FakeTime) -> None:
     budget = ClaimBudget(100, time.clock)
     taken = 0
-    for _ in range(400):  # four times the share, over four times the time
-        for _ in range(LIMITS.claims // 110):
-            budget.take()
+    for _ in range(400):  # over four times the time
+        for _ in range(LIMITS.claims // 170):
+            budget.take(f"caller {taken % 2}")
             taken += 1
         time.advance(1)
-    assert taken > 3 * LIMITS.claims
+    assert taken > 2 * LIMITS.claims
     assert len(budget._taken) < 300, "the times of single keys are not kept"

@@ -274,7 +274,7 @@ async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: Wor
     assert isinstance(backend, FakeBackend)
     claim = backend.claim
 
-    async def take_and_fail(key: str, mine: Claim, ttl: float) -> Claim | None:
+    async def take_and_fail(key: str, mine: Claim, ttl: float, caller: str) -> Claim | None:
         await claim(key, mine, ttl)
         raise StoreError("unreachable", "it does not answer")
 
@@ -310,7 +310,7 @@ async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, worl
         calls.append("renew")
         await renew(worker)
 
-    async def slow(key: str, stream_id: str) -> bool:
+    async def slow(key: str, stream_id: str, caller: str) -> bool:
         calls.append("release")
         time.advance(1.0)
         return True
@@ -318,7 +318,7 @@ async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, worl
     backend.renew = noted  # type: ignore[method-assign]  # a fake
     backend.release = slow  # type: ignore[method-assign]  # a fake
     for number in range(3):
-        store._note_unfreed(f"{number}", "s")
+        store._note_unfreed(f"{number}", "s", "anna")
     await until(lambda: calls.count("release") == 3)
     assert calls.count("renew") >= 3
 
@@ -332,14 +332,14 @@ async def test_a_damaged_key_keeps_no_other_one_taken_and_degrades_nothing(make:
     assert isinstance(backend, FakeBackend)
     release = backend.release
 
-    async def damaged(key: str, stream_id: str) -> bool:
+    async def damaged(key: str, stream_id: str, caller: str) -> bool:
         if key == "foreign":
             raise StoreError("damaged", "another kind of value")
         return await release(key, stream_id)
 
     backend.release = damaged  # type: ignore[method-assign]  # a fake
-    store._note_unfreed("foreign", "s")
-    store._note_unfreed(next(iter(world.claims)), "s")
+    store._note_unfreed("foreign", "s", "anna")
+    store._note_unfreed(next(iter(world.claims)), "s", "anna")
     await until(lambda: not world.claims)
     assert not store._unfreed
     assert not store.is_degraded
