@@ -35,7 +35,7 @@ LAYERS = {
     "_impl": 1, "_native": 1, "_pure": 1,
     "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,
     "body": 2, "sinks": 2, "learning": 2, "relay": 2, "result": 2, "compression": 2,
-    "net": 3, "stores": 3, "otel": 3, "ledger": 3, "timers": 3,
+    "net": 3, "stores": 3, "otel": 3, "ledger": 3, "timers": 3, "files": 3,
     "": 4, "config": 4, "gateway": 4, "asking": 4, "remote": 4, "following": 4, "stream": 4, "decoding": 4,
     "pipeline": 4, "ids": 4, "clock": 4,
     "__main__": 5, "server": 5, "integrations": 5, "cli": 5,

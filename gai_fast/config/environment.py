@@ -22,6 +22,7 @@ from gai_fast.config.checks import PRINTABLE
 from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
+from gai_fast.files import open_file
 from gai_fast.limits import LIMITS
 from gai_fast.net.proxy import Proxy
 from gai_fast.providers import API, get_provider, provider_names
@@ -157,7 +158,7 @@ def secret(
         path = folder / place
         missing = f"the file {path} is empty"
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 text = file.read(LIMITS.response_head).decode("ascii", "replace").strip()
         except OSError as problem:
             text, missing = "", f"the file {path} cannot be read: {problem.strerror}"

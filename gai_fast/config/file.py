@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.config.problems import ConfigError
+from gai_fast.files import open_file
 from gai_fast.limits import LIMITS
 
 Place = tuple[str | int, ...]
@@ -60,7 +61,7 @@ class ConfigFile:
 
 def _source(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(LIMITS.config_file + 1)
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None

@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import socket
 
 from gai_fast.errors import Error
+from gai_fast.files import open_file
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin
 from gai_fast.net.socket_transport import Receiver
@@ -143,6 +144,12 @@ class TLSFiles:
 
 @functools.lru_cache(LIMITS.tls_contexts)
 def _context(files: TLSFiles, version: tuple[int, ...]) -> ssl.SSLContext:
+    for key, path in (("ca_file", files.ca_file), ("client_cert", files.client_cert), ("client_key", files.client_key)):
+        try:
+            if path is not None:
+                open_file(path).close()  # OpenSSL would wait for a FIFO, and read a device without an end
+        except OSError as problem:
+            raise TLSFileError(key, _fault(path, problem, "")) from None
     try:
         context = ssl.create_default_context(cafile=files.ca_file)
     except OSError as problem:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import ssl
-from pathlib import Path
 from typing import Final
 
+from gai_fast.files import open_file
 from gai_fast.settings import ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -105,7 +105,8 @@ def _check_file(name: str, path: str, mark: bytes, what: str) -> None:
         CertificateError: It does not.
     """
     try:
-        text = Path(path).read_bytes()
+        with open_file(path) as file:
+            text = file.read()
     except OSError as problem:
         how = "check the path and the permissions of the file and its folders"
         raise CertificateError(f"the {what} {path} (`{name}`) cannot be read: {problem.strerror}: {how}") from None

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -96,10 +97,10 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(authority: Aut
 def test_permissions_are_named(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is forbidden to root, who may run the tests."""
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: str) -> BinaryIO:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("gai_fast.server.certificate.open_file", refuse)
     told = problem(authority.folder / "good.pem", authority.folder / "good.key")
     assert "Permission denied: check the path and the permissions" in told
 
