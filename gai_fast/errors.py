@@ -294,8 +294,10 @@ class Malformed(GaiFastError, ValueError):
 def _shortened(message: str) -> str:
     """Makes a message safe for an event: bounded, and without characters that control terminals or forge log lines."""
     if len(message) > LIMITS.error_message:
-        message = message[: LIMITS.error_message - 1] + "…"
+        message = message[: LIMITS.error_message - 1] + CUT
     return _CONTROL.sub(" ", message).strip()
 
 
+CUT: Final = "…"
+"""Ends a message that was cut."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")

@@ -140,7 +140,8 @@ class Relay:
         stream_id: For `start`, where the stream has one.
         upstream: The configured name of the upstream, for `start`.
         on_malformed: `skip` leaves out unreadable chunks, `error` ends the stream.
-        translate: Applied to an upstream's error before it is passed on; hides refusals of our own credentials.
+        translate: Applied to an upstream's error, with the bytes that tell it, before either is passed on; hides
+            refusals of our own credentials.
         prompt_characters: Length of the request's text, for an estimate where the provider counts nothing; `None`: no
             estimate.
         chain: The stream's processors; `deltas` and `frames` are given only where the chain need not see those.
@@ -207,7 +208,7 @@ class Relay:
         stream_id: str | None = None,
         upstream: str | None = None,
         on_malformed: Literal["skip", "error"] = "skip",
-        translate: Callable[[Error], Error] | None = None,
+        translate: Callable[[Error, bytes], Error] | None = None,
         prompt_characters: int | None = None,
         chain: Chain | None = None,
         failed: Callable[[Error], bool] | None = None,
@@ -259,7 +260,7 @@ class Relay:
         deltas: DeltaSink | None,
         frames: FrameSink | None,
         upstream: str | None,
-        translate: Callable[[Error], Error] | None,
+        translate: Callable[[Error, bytes], Error] | None,
     ) -> None:
         """Sets up everything that belongs to one response of an upstream."""
         self._adapter = adapter
@@ -309,7 +310,7 @@ class Relay:
         deltas: DeltaSink | None = None,
         frames: FrameSink | None = None,
         upstream: str | None = None,
-        translate: Callable[[Error], Error] | None = None,
+        translate: Callable[[Error, bytes], Error] | None = None,
         continued: Literal["verified", "prefill"] | None = None,
     ) -> None:
         """Begins another attempt, which `failed` has promised.
@@ -531,7 +532,7 @@ class Relay:
     def _kept(self, error: Error) -> Error:
         """Returns the error as clients may see it, without its traceback: the frames there refer to the stream, which
         would not be freed before the garbage collector runs."""
-        return (error if self._translate is None else self._translate(error)).with_traceback(None)
+        return (error if self._translate is None else self._translate(error, b"")).with_traceback(None)
 
     def _name_phase(self, error: Error) -> None:
         """Sets the phase of an error; `connect`, which only a connection can know, stays."""
@@ -747,7 +748,7 @@ class Relay:
             if self._is_tried_again(error):
                 return
             # The upstream's own bytes must not reveal what the translation hides from the client.
-            if self._translate is None or self._translate(error) is error:
+            if self._translate is None or self._translate(error, raw) is error:
                 self._pass_on(raw, last=True)
             self._fail(self._blamed(error))
             return
@@ -845,7 +846,7 @@ class Relay:
         except _WRONG_SHAPE:
             return False
         error = None if failure is None else self._adapter.error(failure)
-        return error is not None and self._translate(error) is not error
+        return error is not None and self._translate(error, frame.raw) is not error
 
     def _receive_whole(self, broke: Error | None) -> None:
         """Handles a whole JSON answer to a streamed request: the answer, or the error in it."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gai_fast.errors import CLASSES, Code, Error, Phase, ProviderUnavailable
+from gai_fast.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnavailable
 from gai_fast.limits import LIMITS
 
 _SPECIFIC: Final[dict[str, Code]] = {}
@@ -175,7 +175,9 @@ _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
 exception class by them, and 402, which means billing whatever the words beside it, for `for_client`."""
 
 
-def for_client(error: Error, upstream: str, *, keep_details: bool = False, secrets: Collection[bytes] = ()) -> Error:
+def for_client(
+    error: Error, upstream: str, *, keep_details: bool = False, secrets: Collection[bytes] = (), raw: bytes = b""
+) -> Error:
     """Returns an upstream's error as a client of the server may see it.
 
     `unauthorized` means the caller's key only. Where the upstream refuses *our* credentials or account, the caller can
@@ -187,15 +189,17 @@ def for_client(error: Error, upstream: str, *, keep_details: bool = False, secre
         keep_details: The client speaks the upstream's dialect and may see its own error object.
         secrets: Texts that no client may see, such as our key: an upstream may quote what it was sent. Those shorter
             than `limits.secret` may be words of any message.
+        raw: The upstream's bytes that tell it, if they are to be passed on: not if another error is returned.
     """
+    shown = _without(secrets, error, raw)
     if not keep_details:
-        error.details = None
+        shown.details = None
     if error.code not in ("unauthorized", "forbidden") or error.phase == "connect":
-        return _without(secrets, error)
+        return shown
     words = f"{error.reason or ''} {error.message}".lower().replace("_", " ")
     billing = error.code == "forbidden" and (error.status == 402 or _BILLING.search(words) is not None)
     if error.code == "forbidden" and not billing and _OTHER_REFUSAL.search(words):
-        return _without(secrets, error)
+        return shown
     what, setting = ("account", "its billing") if billing else ("credentials", "`api_key`")
     return ProviderUnavailable(
         message=f"upstream {upstream!r} refuses our {what}: the operator should check {setting} of this [[upstream]]",
@@ -207,16 +211,19 @@ def for_client(error: Error, upstream: str, *, keep_details: bool = False, secre
     )
 
 
-def _without(secrets: Collection[bytes], error: Error) -> Error:
-    """Returns an error; where it quotes a secret, another one whose message does not, without the upstream's own words
-    beside it."""
-    words = f"{error.reason} {error.message} {error.details}".encode(errors="replace")
-    quoted = [secret for secret in secrets if len(secret) >= LIMITS.secret and secret in words]
-    if not quoted:
-        return error
+def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
+    """Returns an error; where it or its bytes quote a secret, another one whose message does not, without the
+    upstream's own words beside it."""
+    words = f"{error.reason} {error.message} {error.details}".encode(errors="replace") + raw
+    secrets = [secret for secret in secrets if len(secret) >= LIMITS.secret]
+    quoted = [secret for secret in secrets if secret in words]
     message = error.message
     for secret in sorted(quoted, key=len, reverse=True):
         message = message.replace(secret.decode(), "***")
+    if message.endswith(CUT):  # perhaps within a secret
+        message = _without_beginning(secrets, message)
+    if not quoted and message == error.message:
+        return error
     return Error(
         error.code,
         message,
@@ -226,6 +233,14 @@ def _without(secrets: Collection[bytes], error: Error) -> Error:
         provider=error.provider,
         status=error.status,
     )
+
+
+def _without_beginning(secrets: Collection[bytes], message: str) -> str:
+    """Returns a message that was cut, without the beginning of a secret at its end; a few letters may be any word's."""
+    text = message.removesuffix(CUT).encode(errors="replace")
+    least = LIMITS.secret // 2
+    begun = (size for secret in secrets for size in range(least, len(secret)) if text.endswith(secret[:size]))
+    return text[: len(text) - max(begun, default=0)].decode(errors="replace") + CUT
 
 
 _BILLING: Final = re.compile(r"\b(?:billing|payments?|balance|credits?|funds?)\b")

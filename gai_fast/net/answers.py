@@ -459,7 +459,7 @@ def key_of(spec: StreamSpec, whose: str) -> str:
     return f"answer {digest.hexdigest()}"
 
 
-def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error], Error]]:
+def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
     """Returns the adapter for a log's answer, whichever process began it, and the translation of its errors."""
     first = first_line(log)
     api = get_provider(first.provider)

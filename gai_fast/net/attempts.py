@@ -43,7 +43,7 @@ from gai_fast.request import Request
 from gai_fast.settings import ModelSettings, Price, Secret, Settings, UpstreamSettings
 from gai_fast.transcript import Transcript
 
-Translate = Callable[[Error], Error]
+Translate = Callable[[Error, bytes], Error]
 Continued = Literal["verified", "prefill"] | None
 
 _OPEN: Final = "breaker_open"

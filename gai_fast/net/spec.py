@@ -64,7 +64,7 @@ Role = Literal["hit", "joined", "miss"]
 """Where the answer of a stream that may share one comes from: it was kept, another stream began its call, or this one
 did."""
 
-Asked = tuple[Adapter, Callable[[Error], Error], OpenExchange]
+Asked = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
 """The result of `Engine.open`: the adapter, the translation of errors for the client, and the opened exchange."""
 
 

@@ -26,11 +26,11 @@ class ForClient:
         self._upstreams = upstreams
         self._keep_details = keep_details
 
-    def __call__(self, error: Error) -> Error:
+    def __call__(self, error: Error, raw: bytes = b"") -> Error:
         secrets: set[bytes] = set()
         for each in self._upstreams:
             secrets |= secrets_of(None, each.headers)
             for key in (each.api_key, *each.more_api_keys):
                 if key is not None:
                     secrets |= secrets_of(key.reveal(), {})
-        return for_client(error, self._upstream, keep_details=self._keep_details, secrets=secrets)
+        return for_client(error, self._upstream, keep_details=self._keep_details, secrets=secrets, raw=raw)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.errors import CLASSES, Code, Error, ProviderUnavailable, RateLimited
+from gai_fast.limits import LIMITS
 from gai_fast.upstream_errors import UpstreamFailure, classify, for_client, from_upstream
 
 # ---- an upstream's words → code --------------------------------------------------------------------------------------
@@ -310,6 +311,29 @@ def test_what_an_upstream_quotes_of_our_secrets_is_cut_out(message: str, shown: 
         assert (seen.phase, seen.provider) == ("first_event", "acme")
         assert (seen is error) is (message == shown)
         assert (seen.details is None) is (message != shown)
+
+
+@pytest.mark.parametrize("keep_details", [True, False])
+def test_what_quotes_a_secret_beside_its_message_is_not_passed_on(keep_details: bool) -> None:
+    secrets = (b"sk-live-1234",)
+    for details, raw in (({"sent": "sk-live-1234"}, b""), (None, b'{"error":{},"sent":"sk-live-1234"}')):
+        error = told("odd", status=400)
+        error.details = details
+        seen = for_client(error, "main", keep_details=keep_details, secrets=secrets, raw=raw)
+        assert seen is not error
+        assert (seen.message, seen.code, seen.details) == ("odd", "invalid_request", None)
+
+
+def test_a_message_that_is_cut_within_a_secret_ends_before_it() -> None:
+    secret = "sk-live-12345678"
+    for length in range(len(secret) + 1):
+        before = "é" * (LIMITS.error_message - 1 - length)
+        error = told(before + secret + " and more", status=400)
+        seen = for_client(error, "main", secrets=(secret.encode(),))
+        if length < LIMITS.secret // 2:  # so many may be the end of any word
+            assert seen is error
+        else:
+            assert seen.message == before + ("***…" if length == len(secret) else "…")
 
 
 def test_a_reason_may_quote_a_secret_as_well() -> None:

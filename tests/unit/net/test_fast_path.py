@@ -344,7 +344,7 @@ class Stream:
         self.connection = UpstreamConnection(wire, self.batch)
         self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport
         self.exchange.begin(self.connection, reused=False)
-        return get_provider(self.provider).adapter("m"), lambda error: error, self.exchange
+        return get_provider(self.provider).adapter("m"), lambda error, _: error, self.exchange
 
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)

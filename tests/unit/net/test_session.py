@@ -103,7 +103,7 @@ class FakeRunner:
             self.hedges.append(receiver)
         self.keys.append(None if key is None else key.reveal())
         self.exchanges.append(FakeExchange())
-        return get_provider("openai-compatible").adapter("m"), lambda error: error, self.exchanges[-1]
+        return get_provider("openai-compatible").adapter("m"), lambda error, _: error, self.exchanges[-1]
 
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)
