@@ -8,8 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-from gai_fast._impl import parse_exact
-from gai_fast.errors import Malformed
+from gai_fast._impl import encode_json, parse_exact
 from gai_fast.events import Event, is_empty
 from gai_fast.limits import LIMITS
 from gai_fast.providers._chunks import count, text_of
@@ -96,15 +95,17 @@ def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[s
 def server_tool(identifier: str, name: str, status: str, arguments: str = "", output: Any = None) -> Event:
     """Builds the event for a server tool, which the provider runs itself.
 
+    An input or output that has more levels than an answer around it leaves is JSON text.
+
     Args:
         identifier: The provider's id of the run.
         name: The tool.
         status: `started`, `completed` or `failed`.
-        arguments: Its input as JSON text; other text stays text, and so does one with too many levels.
+        arguments: Its input as JSON text; other text stays text.
         output: Its result, empty where there is none.
 
     Raises:
-        Malformed: The result has more levels than an answer around it leaves.
+        ValueError: The output has more levels than can be written.
     """
     value: Any = arguments
     with suppress(ValueError):
@@ -112,7 +113,7 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
     if not _has_at_most(_TOOL_LEVELS, value):
         value = arguments
     if not _has_at_most(_TOOL_LEVELS, output):
-        raise Malformed("the output of a tool is nested too deep")
+        output = encode_json(output).decode()
     members = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
     return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}
 

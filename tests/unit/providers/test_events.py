@@ -70,6 +70,15 @@ def test_arguments_of_any_depth_make_an_event_that_can_be_written_and_read(level
         assert isinstance(read[member]["input"], str) is (levels > LIMITS.arguments_depth - around)
 
 
+def test_the_output_of_a_server_tool_with_too_many_levels_is_its_text() -> None:
+    for levels, is_text in ((LIMITS.arguments_depth - 8, False), (LIMITS.arguments_depth - 7, True)):
+        deep: Any = 1
+        for _ in range(levels):
+            deep = [deep]
+        told = server_tool("s", "search", "completed", output=deep)["server_tool"]["output"]
+        assert told == ("[" * levels + "1" + "]" * levels if is_text else deep)
+
+
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "raw"])
 @pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 9, LIMITS.arguments_depth + 2))
 def test_a_server_tools_values_of_any_depth_end_no_whole_answer(name: str, levels: int) -> None:

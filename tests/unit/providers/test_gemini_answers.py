@@ -35,6 +35,13 @@ class TestText:
         events = read(chunk(text("hm", thought=True), text("Hi")), STOP)
         assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Hi")
 
+    def test_text_beside_a_deep_answer_of_a_tool_is_told(self) -> None:
+        deep: Any = 1
+        for _ in range(LIMITS.arguments_depth - 5):
+            deep = [deep]
+        answer = {"toolResponse": {"id": "a", "toolType": "URL_CONTEXT", "response": deep}}
+        assert text_of(read(chunk(text("Hi"), answer), STOP)) == "Hi"
+
     def test_what_is_empty_or_unknown_says_nothing(self) -> None:
         empty = [{"candidates": [{}]}, {"candidates": [{"content": None}]}, {"candidates": [{"content": {}}]}, {}]
         assert between(read(*empty, chunk(), chunk({"newThing": {"a": 1}}), chunk(text("")), STOP)) == []
