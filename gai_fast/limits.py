@@ -942,8 +942,8 @@ class Limits:
     """Streams of one WebSocket: twice what HTTP/2 gives a connection by default."""
 
     socket_unsent: int = 256 * KIB
-    """Bytes beyond `client_buffer` that wait for a WebSocket's client: answers to pings and to refused requests, which
-    a client that reads nothing may provoke without end."""
+    """Bytes of answers to pings and to refused requests that a WebSocket's client may provoke while `client_buffer` is
+    full: one that reads nothing may do so without end."""
 
     socket_control: int = 100
     """Control frames of a WebSocket's client in `socket_control_window`: a browser sends a pong in many seconds."""

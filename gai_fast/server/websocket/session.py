@@ -88,6 +88,7 @@ class SocketSession:
         self._socket: AiohttpSocket | None = None
         self._streams: dict[str, SocketStream] = {}
         self._closing: asyncio.Task[None] | None = None
+        self._provoked = 0  # bytes that the client has provoked since the socket was paused
 
     async def run(self, request: web.BaseRequest, headers: Headers) -> web.StreamResponse:
         """Answers the handshake, and the client until either side closes.
@@ -283,7 +284,9 @@ class SocketSession:
         socket = self._socket
         if socket is not None and self._closing is None:
             socket.write(messages)
-            if socket.unsent > self._home.engine.settings.stream.client_buffer + LIMITS.socket_unsent:
+            # Not all that is unsent: one large event may be more, and a slow client that reads it pings meanwhile.
+            self._provoked = self._provoked + len(messages) if socket.is_paused else 0
+            if self._provoked > LIMITS.socket_unsent:
                 self.violated(_SLOW)
 
     def ping(self) -> None:

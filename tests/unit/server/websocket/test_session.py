@@ -271,13 +271,24 @@ async def test_every_stream_is_lost_with_its_socket_whatever_one_of_them_raises(
     assert made._streams == {}
 
 
-async def test_answers_that_are_not_read_end_the_socket() -> None:
+async def test_a_slow_client_may_ping_while_a_large_event_is_on_its_way() -> None:
     made, connection = session(Home())
-    connection.unsent = 1000 + LIMITS.socket_unsent
+    connection.unsent, connection.is_paused = 8 * LIMITS.socket_unsent, True
     tell(made, type="ping")
     assert made._closing is None
-    connection.unsent += 1
-    tell(made, type="ping")
+    for connection.is_paused in (True, False) * 300:  # what it has read counts no longer
+        made.answer(b"x" * 1000)
+    assert made._closing is None
+
+
+async def test_answers_that_are_not_read_end_the_socket() -> None:
+    made, connection = session(Home())
+    connection.is_paused = True
+    pong = b"x" * 1000
+    for _ in range(LIMITS.socket_unsent // len(pong)):
+        made.answer(pong)
+    assert made._closing is None
+    made.answer(pong)
     assert made._closing is not None
     await asyncio.wait((made._closing,))
     assert connection.closed is not None
