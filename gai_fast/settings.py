@@ -303,13 +303,18 @@ class KeySettings(_Snapshot):
     """The moment from which on the key is refused; it has a time zone."""
     limits: KeyLimits = KeyLimits()
 
+    @property
+    def may_use_all(self) -> bool:
+        """Whether the key may use every model."""
+        return "*" in self.models
+
     def may_use(self, model: str) -> bool:
         """Whether the key may use a model.
 
         Args:
             model: The name that the request has, or that the default model has.
         """
-        return "*" in self.models or any(fnmatchcase(model, _only_stars(pattern)) for pattern in self.models)
+        return self.may_use_all or any(fnmatchcase(model, _only_stars(pattern)) for pattern in self.models)
 
 
 def _only_stars(pattern: str) -> str:

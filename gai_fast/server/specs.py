@@ -408,7 +408,7 @@ def _check_further_models(body: Mapping[str, Any], key: KeySettings | None) -> N
     Raises:
         Forbidden: It names some.
     """
-    if key is not None and "models" in body and "*" not in key.models:
+    if key is not None and "models" in body and not key.may_use_all:
         raise Forbidden(message="this key may not use all models, and so not name others in `models`", reason="model")
 
 
