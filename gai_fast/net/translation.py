@@ -15,7 +15,7 @@ class ForClient:
 
     Args:
         upstream: The name of the upstream.
-        upstreams: It is among these. All that they are sent is cut out.
+        upstreams: All that may have been asked. The keys and headers of each of them are cut out.
         keep_details: As for `for_client`.
     """
 

@@ -409,7 +409,7 @@ def _check_further_models(body: Mapping[str, Any], key: KeySettings | None) -> N
         Forbidden: It names some.
     """
     if key is not None and "models" in body and not key.may_use_all:
-        raise Forbidden(message="this key may not use all models, and so not name others in `models`", reason="model")
+        raise Forbidden(message="this key may not use all models, so it may name no others in `models`", reason="model")
 
 
 def _until_its_end(model: ModelSettings) -> ModelSettings:
