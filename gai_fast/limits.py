@@ -51,6 +51,14 @@ class Limits:
     json_depth: int = 64
     """Nesting of a request body: a deeper schema exhausts the C stack of some parser on the way (CVE-2025-67221)."""
 
+    json_values: int = 500_000
+    """Values of a request body: each is two tokens of a prompt at least, and the longest contexts have a million. Every
+    reader takes longer for millions of them than their parsing does."""
+
+    json_containers: int = 120_000
+    """Objects and arrays among them: 100,000 messages, as Anthropic takes, and the schemas of a thousand tools. To read
+    so many messages takes a third of a second; 10 MiB hold three times as many, or thirty times as many objects."""
+
     arguments_depth: int = 256
     """Nesting of JSON that is still parsed. Tool arguments may have two levels less, as the event around them has two;
     deeper text is passed on as text."""

@@ -115,6 +115,7 @@ def parse_request(body: bytes) -> Request:
     Raises:
         InvalidRequest: Not JSON (with the byte offset), nested deeper than `limits.json_depth`, an unknown field, a
             `null`, a wrong type or a value out of range; the text names the field by its path and never quotes a value.
+            Or there are more values than `limits.json_values` or `limits.json_containers`.
     """
     try:
         request = decoded(_DECODER, body)
@@ -161,7 +162,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """Reads a request of another dialect: any JSON object, integers exact; of duplicate keys the last one holds.
 
     Raises:
-        InvalidRequest: Not a JSON object, or nested deeper than `limits.json_depth`.
+        InvalidRequest: Not a JSON object, nested deeper than `limits.json_depth`, or with too many values.
     """
     return decoded(_OBJECT_DECODER, body)
 
@@ -197,13 +198,14 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = LIMITS.
         depth: Levels that it may be nested.
 
     Raises:
-        InvalidRequest: As `parse_request`; `reason` is `json`, `depth` or `validation`.
+        InvalidRequest: As `parse_request`; `reason` is `json`, `depth`, `items` or `validation`.
     """
     try:
         if not body.isascii():
             body.decode()
-        if body.count(b"[") + body.count(b"{") > depth:
-            _check_depth(body, depth)
+        opened = body.count(b"[") + body.count(b"{")
+        if opened > depth or opened + body.count(b",") > LIMITS.json_values:
+            _check_structure(body, depth)
         return decoder.decode(body)
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
@@ -219,13 +221,23 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = LIMITS.
         raise _not_json(f"a string holds half of a surrogate pair (byte {half.start()})") from None
 
 
-def _check_depth(body: bytes, limit: int) -> None:
-    """Refuses JSON nested deeper than `limit`, before any parser recurses into it.
+def _check_structure(body: bytes, limit: int) -> None:
+    """Refuses JSON nested deeper than `limit`, or with too many values, before any parser recurses into it.
 
     Raises:
-        InvalidRequest: Too deep.
+        InvalidRequest: Too deep, or too many.
     """
-    brackets = _STRING.sub(b"", body).translate(_AS_SQUARE, _NO_BRACKETS)
+    # A value is at most two strings, its key and itself, and has at most four quotes that are not escaped.
+    if body.count(b'"') - body.count(b'\\"') > 4 * LIMITS.json_values:
+        raise _too_many(f"The body has more than {LIMITS.json_values} values")
+    # Between quotes that are not escaped every second piece is in a string. A string without an end holds the rest.
+    structure = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = structure.translate(_AS_SQUARE, _NO_BRACKETS)
+    containers = brackets.count(b"[")
+    if containers > LIMITS.json_containers:
+        raise _too_many(f"The body has more than {LIMITS.json_containers} objects and arrays")
+    if containers + structure.count(b",") > LIMITS.json_values:
+        raise _too_many(f"The body has more than {LIMITS.json_values} values")
     depth = 0
     # Without its innermost pairs JSON is a level less deep: of millions of small objects nothing is left after a few.
     while depth < _FLATTENED:
@@ -240,9 +252,6 @@ def _check_depth(body: bytes, limit: int) -> None:
             raise InvalidRequest(message=f"The body is nested deeper than {limit} levels", reason="depth")
 
 
-# A string without an end matches up to the end of the body: another search from each quote in it would take quadratic
-# time.
-_STRING: Final = re.compile(rb'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
 _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(octet for octet in range(256) if octet not in b"[]{}")
 _FLATTENED: Final = 4
@@ -305,6 +314,10 @@ def _check_object(schema: Raw, path: str) -> None:
 
 def _not_json(why: str) -> InvalidRequest:
     return InvalidRequest(message=f"The body is not JSON: {why}", reason="json")
+
+
+def _too_many(what: str) -> InvalidRequest:
+    return InvalidRequest(message=what, reason="items")
 
 
 def _invalid(what: str) -> InvalidRequest:

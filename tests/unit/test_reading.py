@@ -225,7 +225,7 @@ def test_row_5_what_only_resembles_json_is_refused(value: str) -> None:
 @pytest.mark.parametrize("opened", [b"[", b'{"a":', b'[{"a":', b'{"query":[', b'[""', b" [\n"])
 @pytest.mark.timeout(60)
 def test_row_7_a_depth_bomb_is_refused_before_anything_recurses(opened: bytes) -> None:
-    assert refused(opened * 100_000).reason in ("depth", "json")
+    assert refused(opened * 100_000).reason in ("depth", "items", "json")
     assert refused(b'{"query":"q","metadata":{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}").reason == "depth"
 
 
@@ -462,6 +462,28 @@ def test_depth_counts_what_is_open_at_once() -> None:
         parse_object(b'{"x":' + whole + b"}")
         with pytest.raises(InvalidRequest, match=f"deeper than {LIMITS.json_depth} levels"):
             parse_object(b'{"x":[' + whole + b"]}")
+
+
+def test_what_keeps_the_loop_busy_for_long_is_refused_before_it_is_parsed() -> None:
+    """Millions of small values: each reader takes longer for them than their parsing does."""
+    values, containers = LIMITS.json_values, LIMITS.json_containers
+    ints = b'{"x":[%b]}'
+    parse_object(ints % b",".join([b"0"] * (values - 1)))
+    for body, what in (
+        (ints % b",".join([b"0"] * values), f"{values} values"),
+        (b'{"x":"",%b}' % b",".join([b'"":""'] * values), f"{values} values"),
+        (ints % b",".join([b'""'] * 3_000_000), f"{values} values"),
+        (ints % b",".join([b"{}"] * (containers - 1)), f"{containers} objects and arrays"),
+    ):
+        problem = refused(body)
+        assert (problem.reason, problem.message) == ("items", f"The body has more than {what}")
+    parse_object(ints % b",".join([b"{}"] * (containers - 2)))
+
+
+@pytest.mark.parametrize("unit", ['"{', '\\"{', "\\", '",', "[[,,{"])
+def test_what_is_in_strings_is_no_value(unit: str) -> None:
+    text = json.dumps({"query": unit * (LIMITS.json_values + 1), "metadata": {"x": [[]] * LIMITS.json_depth}})
+    assert parse_request(text.encode()).query == unit * (LIMITS.json_values + 1)
 
 
 @pytest.mark.parametrize(
