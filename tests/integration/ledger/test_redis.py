@@ -130,7 +130,9 @@ async def test_a_sum_that_is_full_keeps_its_key_from_spending(redis_server: Redi
     """The charge that a sum did not hold was left out of it, and so the sum stayed below the limit."""
     home = RedisHome(redis_server.url)
     await home.open()
-    asking = Report("rich", Caps(None, None, None, 10**12, "t USD"), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, True)], False)
+    asking = Report(
+        "rich", Caps(None, None, None, 10**12, "t USD"), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, True)], False
+    )
     (answer,) = await home.exchange(1, [ENTRY._replace(key="rich", amount=2**70)], [asking]) or ()
     assert answer.verdicts[0][0] == SPEND
     assert await home.exchange(2, [ENTRY._replace(key="rich")], []) == []
