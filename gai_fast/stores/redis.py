@@ -487,7 +487,7 @@ class RedisBackend(Backend):
         if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _OLDEST:
             raise StoreError("unsuitable", f"{self._name} is Redis {version}: 7.0 or later is needed")
         policy = str(about.get("maxmemory_policy", ""))
-        if policy.startswith("allkeys"):
+        if policy not in ("", "noeviction"):  # all of our keys have a time to live, so `volatile-…` may take them, too
             told = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
             logger.warning(told, self._name, policy)
         return bool(about.get("cluster_enabled"))

@@ -141,7 +141,7 @@ async def connection(port: int) -> asyncio.StreamWriter:
     return writer
 
 
-@pytest.mark.parametrize(("policy", "warnings"), [("allkeys-lru", 1), ("noeviction", 0), ("volatile-ttl", 0)])
+@pytest.mark.parametrize(("policy", "warnings"), [("allkeys-lru", 1), ("noeviction", 0), ("volatile-ttl", 1)])
 async def test_a_server_that_may_forget_streams_is_warned_of(
     make: Make, make_server: MakeServer, caplog: pytest.LogCaptureFixture, policy: str, warnings: int
 ) -> None:
