@@ -17,12 +17,15 @@ Owns the keys, and what each of the server's and the client library's failures m
 4. How much survives a failure of the server is the server's matter: its `appendonly` and `appendfsync`.
 5. A server that evicts keys may take one of a copy's two. Half a copy is none, and is removed by those who look for it:
    a worker that still runs the stream then finds it missing with its next piece, and writes it anew from its memory.
+6. A server without the lease of this process has lost its data (it was started anew, or emptied). For the time of a
+   lease nobody is taken for gone then: the others have lost theirs, too, and their streams are written anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -183,6 +186,8 @@ class RedisBackend(Backend):
         self._holding = asyncio.Lock()
         self._turns = asyncio.Semaphore(LIMITS.store_connections)
         self._failed: tuple[float, StoreError] | None = None  # when the server was out of reach last
+        self._worker: str | None = None  # whose lease this process renews
+        self._lost_at = -math.inf  # when the server was found without that lease last
 
     async def open(self) -> None:
         """Connects.
@@ -283,12 +288,22 @@ class RedisBackend(Backend):
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns those of the workers that have their lease."""
-        return await self._there(workers, lambda worker: (_lease(worker),))
+        """Returns those of the workers that have their lease; all of them after a loss: rule 6."""
+        own = set() if self._worker is None else {self._worker}
+        there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
+        if not own <= there:
+            self._lost_at = time.monotonic()
+        return workers if self._has_lost else there.intersection(workers)
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose copy is there, both keys of it."""
-        return await self._there(stream_ids, _both)
+        """Returns those of the streams whose copy is there, both keys of it; all of them after a loss: rule 6."""
+        there = await self._there(stream_ids, _both)
+        return stream_ids if self._has_lost else there
+
+    @property
+    def _has_lost(self) -> bool:
+        """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
+        return time.monotonic() - self._lost_at < LIMITS.lease
 
     async def _remove_half(self, stream_id: str) -> None:
         """Removes what is left of a copy that the server has evicted half of: rule 5."""
@@ -296,7 +311,7 @@ class RedisBackend(Backend):
         async with self._turn():
             await self._call(lambda: self._others.execute_command(*remove))
 
-    async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> Collection[str]:
+    async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> set[str]:
         """Returns those whose keys are all there."""
         there: set[str] = set()
 
@@ -315,10 +330,14 @@ class RedisBackend(Backend):
     async def renew(self, worker: str) -> None:
         """Renews a lease."""
         lease = int(LIMITS.lease * 1000)
-        await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease))
+        former = await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease, "GET"))
+        if former is None and worker == self._worker:
+            self._lost_at = time.monotonic()
+        self._worker = worker or None
 
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
+        self._worker = None
         await self._call(lambda: self._journal.execute_command("DEL", _lease(worker)))
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:

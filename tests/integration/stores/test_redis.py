@@ -19,7 +19,7 @@ from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
 from tests.integration.stores.servers import RedisServer
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 pytestmark = pytest.mark.usefixtures("needs_redis")
 
@@ -297,6 +297,28 @@ async def test_a_copy_that_begins_while_it_is_looked_for_stays(make: Make, redis
     assert isinstance(backend, RedisBackend)
     await backend._remove_half("s")
     assert await backend.load("s") is not None
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
+    make: Make, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, is_renewed: bool
+) -> None:
+    """Followers of streams that went on were told that their worker was gone, and asked again in vain."""
+    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, lease=0.5))
+    backend = await opened(make, redis_server.url)
+    await backend.renew("own")
+    assert await backend.leased(["other"]) == set()
+    redis_server.command("FLUSHALL")
+    if is_renewed:
+        await backend.renew("own")
+    assert {*await backend.leased(["other"])} == {"other"}
+    assert {*await backend.kept(["s"])} == {"s"}
+
+    async def is_known() -> bool:
+        await backend.renew("own")
+        return not await backend.leased(["other"]) and not await backend.kept(["s"])
+
+    await until_answered(is_known)
 
 
 # ---- the keys --------------------------------------------------------------------------------------------------------
