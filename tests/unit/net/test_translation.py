@@ -24,6 +24,12 @@ def test_all_keys_and_headers_of_all_upstreams_are_cut_out() -> None:
     assert told.message == "***, ***, ***, ***"
 
 
+def test_bytes_that_quote_a_key_are_not_passed_on() -> None:
+    translate, error = ForClient("one", (ONE,), True), Error("invalid_request", "no such field")
+    assert translate(error, b'data: {"error":{},"sent":"Bearer sk-canary-2"}\n\n') is not error
+    assert translate(error, b'data: {"error":{}}\n\n') is error
+
+
 def test_other_errors_are_as_they_were() -> None:
     error = Error("invalid_request", "no such field", details={"param": "x"})
     assert ForClient("one", (ONE,), True)(error) is error
