@@ -184,16 +184,34 @@ async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_ta
     await home.close()
 
 
-async def test_a_server_that_goes_away_and_comes_back(make_server: Callable[..., RedisServer]) -> None:
+FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer], object]]] = {
+    "is gone": (lambda server: server.kill(), lambda server: server.start()),
+    "is a replica": (
+        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
+        lambda server: server.command("REPLICAOF", "NO", "ONE"),
+    ),
+    "is full": (
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "1mb"),
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
+    ),
+    "hangs": (lambda server: server.pause(), lambda server: server.resume()),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_server_that_fails_for_a_while_is_used_again(
+    make_server: Callable[..., RedisServer], fault: str
+) -> None:
     server = make_server()
+    begin, end = FAULTS[fault]
     ledger = SharedLedger(RedisHome(server.url), fails_open=False)
     await ledger.open()
     assert await taken(ledger, "a") == ""
-    server.kill()
+    begin(server)
     assert await taken(ledger, "b") == "store"
     assert ledger.problem is not None
     ledger.charge(ENTRY)
-    server.start()
+    end(server)
     await until(lambda: ledger.problem is None)
     assert await taken(ledger, "c") == ""
     assert await ledger.spend("key") == [SpendRow("ann", "USD", 5, 1)]

@@ -303,6 +303,53 @@ async def test_streams_outlive_a_server_that_is_killed(
     assert await there.claim("key", Claim("s", "body")) is None
 
 
+FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer], object]]] = {
+    "is gone": (lambda server: server.kill(), lambda server: server.start()),
+    "is a replica": (
+        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
+        lambda server: server.command("REPLICAOF", "NO", "ONE"),
+    ),
+    "is full": (
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "1mb"),
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_after_a_server_has_failed_nothing_stays_failed(
+    make_server: MakeServer, open_at: Open, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    for module in ("journal", "mirror", "cancellations", "health"):
+        monkeypatch.setattr(f"gai_fast.stores.{module}.LIMITS", replace(LIMITS, store_retry=0.2))
+    server = make_server()
+    stores = [await open_at(server.url), await open_at(server.url)]
+    cancelled: list[str] = []
+    serving = [asyncio.ensure_future(store._cancellations.serve(cancelled.append)) for store in stores]
+    begin_fault, end_fault = FAULTS[fault]
+    begin_fault(server)
+    for number, store in enumerate(stores):
+        fill(begin(store, f"before{number}"), 1)
+    await until(lambda: all(store.is_degraded for store in stores))
+    end_fault(server)
+    await until(lambda: not any(store.is_degraded for store in stores))
+    for number, here in enumerate(stores):
+        there = stores[1 - number]
+        assert await here.claim(f"key{number}", Claim(f"s{number}", "body")) is None
+        log = begin(here, f"s{number}")
+        fill(log, 1)
+        copy = await found(there, f"s{number}")
+        cancelling = asyncio.ensure_future(there.cancel(copy))
+        await until(lambda: f"s{number}" in cancelled)  # noqa: B023  # this one's
+        log.end(FINISHED)
+        await cancelling
+        await until(lambda: copy.ending == FINISHED)  # noqa: B023  # this one's
+        assert (await found(there, f"before{number}")).last_seq == 1
+    for task in serving:
+        task.cancel()
+    await asyncio.wait(serving)
+
+
 async def is_whole(store: Store, log: StreamLog) -> bool:
     """Whether another process has all of a log."""
     try:
