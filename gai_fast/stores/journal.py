@@ -181,9 +181,9 @@ class Journal:
         return changes
 
     async def _write(self, changes: Sequence[Change]) -> Collection[str]:
-        """Writes changes, as often as that takes."""
+        """Writes changes, as often as that takes; those of logs that are forgotten meanwhile no more: rule 5."""
         wait = LIMITS.store_retry_first
-        while True:
+        while changes:
             try:
                 missing = await self._backend.write(changes)
             except StoreError as problem:
@@ -192,12 +192,14 @@ class Journal:
                 self.is_failing = True
                 self.health.failed(problem)
                 self._degrade(changes)
+                changes = [each for each in changes if each.is_dropped or each.stream_id in self._copies]
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, LIMITS.store_retry)
             else:
                 self.is_failing = False
                 self.health.worked()
                 return missing
+        return ()
 
     async def _write_apart(self, changes: Sequence[Change], problem: StoreError) -> Collection[str]:
         """Writes each change of a damaged batch on its own; gives up the one that is damaged alone: rule 7."""

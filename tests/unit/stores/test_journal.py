@@ -509,6 +509,33 @@ async def test_before_send_what_waits_is_bounded_and_passes_beyond_that(make: Ma
     assert process.copied() == (0, "", said, FINISHED)
 
 
+async def test_a_stream_that_no_batch_can_hold_keeps_the_others_waiting_for_its_own_time_at_most(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may refuse large values; the batch with one was written again and again after its log had gone."""
+    process = make()
+    write = FakeBackend._write
+
+    def refused(self: FakeBackend, world: World, change: Change) -> bool:
+        if change.stream_id == "large" and not change.is_dropped:
+            raise StoreError("unsuitable", "the server refuses a command (ERR)")
+        return write(self, world, change)
+
+    monkeypatch.setattr(FakeBackend, "_write", refused)
+    large = process.begin("large")
+    fill(large, 1, 5)
+    large.end(FINISHED)
+    await until(lambda: process.journal.is_failing)
+    other = process.begin("s")
+    said = fill(other, 1, 5)
+    other.end(FINISHED)
+    process.memory.forget(large)
+    await written(process, other)
+    assert process.copied() == (0, "", said, FINISHED)
+    assert process.health.problem is None
+    assert not process.journal.is_failing
+
+
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 
