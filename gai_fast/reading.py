@@ -230,9 +230,11 @@ def _check_structure(body: bytes, limit: int) -> None:
     # A value is at most two strings, its key and itself, and has at most four quotes that are not escaped.
     if body.count(b'"') - body.count(b'\\"') > 4 * LIMITS.json_values:
         raise _too_many(f"The body has more than {LIMITS.json_values} values")
-    # Between quotes that are not escaped every second piece is in a string. A string without an end holds the rest.
-    structure = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    brackets = structure.translate(_AS_SQUARE, _NO_BRACKETS)
+    # Between quotes that are not escaped every second piece is in a string. A string without an end holds the rest. Two
+    # quotes side by side change nothing for the others; without most strings the split takes a fifth of the time.
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE).replace(b'""', b"")
+    structure = b"".join(bare.split(b'"')[::2])
+    brackets = structure.translate(_AS_SQUARE, b",")
     containers = brackets.count(b"[")
     if containers > LIMITS.json_containers:
         raise _too_many(f"The body has more than {LIMITS.json_containers} objects and arrays")
@@ -253,7 +255,7 @@ def _check_structure(body: bytes, limit: int) -> None:
 
 
 _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS: Final = bytes(octet for octet in range(256) if octet not in b"[]{}")
+_NO_STRUCTURE: Final = bytes(octet for octet in range(256) if octet not in b'[]{},"')
 _FLATTENED: Final = 4
 """Levels that are taken off at once: most objects of a large request are on them."""
 _RUNS: Final = re.compile(rb"\[+|\]+")

@@ -480,7 +480,7 @@ def test_what_keeps_the_loop_busy_for_long_is_refused_before_it_is_parsed() -> N
     parse_object(ints % b",".join([b"{}"] * (containers - 2)))
 
 
-@pytest.mark.parametrize("unit", ['"{', '\\"{', "\\", '",', "[[,,{"])
+@pytest.mark.parametrize("unit", ['"{', '\\"{', "\\", '",', "[[,,{", "\n[", '\n"['])
 def test_what_is_in_strings_is_no_value(unit: str) -> None:
     text = json.dumps({"query": unit * (LIMITS.json_values + 1), "metadata": {"x": [[]] * LIMITS.json_depth}})
     assert parse_request(text.encode()).query == unit * (LIMITS.json_values + 1)
