@@ -578,7 +578,8 @@ class Relay:
         if self._failed_rest is not None:
             self._continued = None
         usage = self._emit_complete_calls()
-        finish = self._adapter.end("cancelled", None)
+        # With the provider's own word, if it has come: frames that were passed on have told clients of this end.
+        finish = self._adapter.end("cancelled", self._adapter.word())
         if usage:
             finish["usage"] = usage
         self._emit(finish)

@@ -237,7 +237,9 @@ class Passthrough:
 
 
 def is_own_cancel(event: Event) -> bool:
-    """Whether a `finish` is that of a stream that the gateway has cancelled: an upstream that cancels gives a reason.
+    """Whether a `finish` is the gateway's own cancellation, of which no frame of the upstream's has told an end.
+
+    An upstream that cancels gives a reason. One that has given any reason was cancelled before its end mark.
 
     Args:
         event: The `finish`.

@@ -135,6 +135,9 @@ class AnthropicAdapter(Adapter):
             events += self._calls.close_all()
         return [*events, self.end(reason, self._reason)]
 
+    def word(self) -> str:
+        return self._reason
+
     def abort(self) -> list[Event]:
         # A call whose block is still open was cut off, however complete its text looks.
         return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]

@@ -491,6 +491,10 @@ class Adapter(ABC):
             event["finish_reason_raw"] = raw
         return event
 
+    def word(self) -> str:
+        """Returns the provider's finish reason so far, empty where it has given none."""
+        return ""
+
     def error(self, failure: UpstreamFailure) -> Error:
         """Returns the error for a failure that the stream reports; the relay sets the phase."""
         wait = retry_after_ms({}, failure.message, None, failure.retry_after_ms)

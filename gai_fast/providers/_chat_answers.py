@@ -361,6 +361,10 @@ class ChatAdapter(Adapter):
             events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
         return [*events, self.end(self._outcome(first), first.reason)]
 
+    def word(self) -> str:
+        first = self.choices.get(0)
+        return "" if first is None else first.reason
+
     def abort(self) -> list[Event]:
         return [event for choice in self.choices.values() for event in self._close(choice, cut_off=True)]
 

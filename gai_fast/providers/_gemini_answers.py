@@ -318,6 +318,10 @@ class GeminiAdapter(Adapter):
     def _outcome(self, candidate: _Candidate) -> str:
         return candidate.calls.outcome(self.api.finish_words, candidate.reason)
 
+    def word(self) -> str:
+        first = self._candidates.get(0)
+        return "" if first is None else first.reason
+
     def abort(self) -> list[Event]:
         # A call in pieces that nothing ended was cut off; all others are events already.
         return [event for one in self._candidates.values() for event in _numbered(one, one.citations.rest())]

@@ -213,6 +213,9 @@ class ResponsesAdapter(Adapter):
             events += self._calls.close_all()
         return [*events, self.end(reason, self._word)]
 
+    def word(self) -> str:
+        return self._word
+
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":
             self._characters += characters

@@ -193,6 +193,10 @@ def test_a_relayed_answer_that_is_cancelled_says_so() -> None:
     assert own.endswith(DONE_FRAME)
 
 
+def test_an_answer_cancelled_behind_its_finish_reason_gets_no_second_one() -> None:
+    assert relayed([ANSWER], cancel=True) == ANSWER + DONE_FRAME
+
+
 def test_an_answer_cancelled_before_its_first_frame_is_translated() -> None:
     body = relayed([], cancel=True)
     assert [chunk["choices"][0]["finish_reason"] for chunk in objects_of(body)] == [None, "stop"]

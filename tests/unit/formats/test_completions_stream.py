@@ -176,6 +176,10 @@ def test_a_cancelled_answer_gets_a_chunk_of_ours() -> None:
     assert data_of(said)[-1] == "[DONE]"
 
 
+def test_an_answer_cancelled_behind_its_finish_reason_gets_no_second_one() -> None:
+    assert relayed([NATIVE.removesuffix(b"data: [DONE]\n\n")], cancelled=True) == NATIVE
+
+
 def test_warnings_stand_on_a_chunk_before_the_end_mark() -> None:
     first = f"data: {FRAMES[0]}\n\n".encode()
     said = relayed([first + b"data: {oops\n\n" + NATIVE[len(first) :]])

@@ -81,6 +81,11 @@ def test_a_cancelled_answer_closes_the_block_that_is_open() -> None:
     assert [one["type"] for one in closed] == ["message_delta", "message_stop"]
 
 
+def test_an_answer_cancelled_behind_its_stop_reason_gets_no_second_one() -> None:
+    body = relayed([ANSWER.removesuffix(STOP)], cancel=True)
+    assert body == ANSWER.removesuffix(STOP) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
 def test_a_block_of_the_upstream_is_told_by_its_own_members_only() -> None:
     words = '{"type":"content_block_start","index":5}'
     tool = frame("content_block_start", index=3, content_block={"type": "tool_use", "id": "t", "name": words})

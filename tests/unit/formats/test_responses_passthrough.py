@@ -50,6 +50,10 @@ def test_our_own_cancel_has_a_terminal_event() -> None:
     assert found[-1]["response"]["status"] == "cancelled"
 
 
+def test_a_cancel_behind_the_terminal_event_adds_no_second_one() -> None:
+    assert ended([ANSWER], provider="openai:responses", passes=True, cancel=True) == ANSWER
+
+
 def test_an_upstream_that_failed_itself_is_passed_on_once() -> None:
     response = {"id": "resp_theirs", "status": "failed", "error": {"code": "server_error", "message": "no"}}
     frames = [*FRAMES[:6], frame("response.failed", 6, response=response)]
