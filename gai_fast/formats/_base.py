@@ -426,6 +426,9 @@ class DataEncoder(ABC):
     def copied(self, event: Event, text: str) -> None:  # noqa: B027  # most formats do not collect
         """Takes the text of deltas that are written already, if `collects_text`."""
 
+    def keep(self, event: Event) -> None:  # noqa: B027  # the ends of most formats repeat nothing
+        """Takes an event whose frames are an upstream's own, if `collects_text`."""
+
     def note_copied(self, count: int) -> None:  # noqa: B027  # frames of most formats have no numbers
         """Takes the number of frames of an upstream's that were passed on unread."""
 

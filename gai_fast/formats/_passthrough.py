@@ -29,6 +29,8 @@ class OwnFrames(Encoder, Protocol):
 
     opens_parts: ClassVar[bool]
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
+    collects_text: bool
+    """Whether an end of ours repeats the answer: `keep` and `copied` then take the content of frames."""
 
     def complete(self, event: Event) -> None:
         """Takes a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
@@ -36,6 +38,12 @@ class OwnFrames(Encoder, Protocol):
         Notes what later frames of ours need. Writes warnings and the end of a cancelled answer with its `finish`, and
         an error that no frame of the upstream's tells.
         """
+
+    def keep(self, event: Event) -> None:
+        """Takes any other event of such an answer, where an end of ours repeats it."""
+
+    def copied(self, event: Event, text: str) -> None:
+        """Takes the text of deltas that were copied, where an end of ours repeats it."""
 
     def note(self, raw: bytes) -> None:
         """Takes each frame that is passed on and was not copied, in a dialect whose frames open parts."""
@@ -87,6 +95,7 @@ class Passthrough:
         "_room",
         "_told",
         "_waiting",
+        "collects_text",
         "opens_parts",
     )
 
@@ -94,12 +103,12 @@ class Passthrough:
     commits: bool = False
     copies_body: bool = False
     has_blocks: bool = False
-    collects_text: bool = False
 
     def __init__(self, encoder: OwnFrames, *, hides_usage: bool = False) -> None:
         self._encoder = encoder
         self._hides_usage = hides_usage
         self.opens_parts = encoder.opens_parts
+        self.collects_text = encoder.collects_text
         self._out: list[Piece] = []
         self._passing = False
         self._told = False
@@ -155,7 +164,8 @@ class Passthrough:
         self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames with this end
 
     def copied(self, event: Event, text: str) -> None:
-        """Is not called: the upstream repeats its answer itself."""
+        """Hands on the text of deltas, which an end of ours repeats."""
+        self._encoder.copied(event, text)
 
     def _pass_on(self, raw: bytes) -> None:
         if self.opens_parts:
@@ -191,6 +201,8 @@ class Passthrough:
         elif kind in _COMPLETED and not (kind == "error" and self._told):
             self._encoder.complete(event)
             self._add_own()
+        elif self.collects_text:
+            self._encoder.keep(event)
 
     def _close(self, event: Event) -> None:
         if not event["finished"]:

@@ -102,11 +102,13 @@ class Output:
         tell: Takes the dialect's events.
 
     Attributes:
+        identifier: The id of the next item; empty: it gets one of ours.
         items: The items' objects, in order. An open one has no text yet.
         provider: The provider that answers.
     """
 
     def __init__(self, stream_id: str, custom_tools: frozenset[str], tell: Tell) -> None:
+        self.identifier = ""
         self.items: list[dict[str, Any]] = []
         self.provider: str | None = None
         self._stream_id = stream_id
@@ -188,7 +190,8 @@ class Output:
         self._tell("response.output_item.done", {"output_index": index, "item": self.items[index]})
 
     def _identifier(self, prefix: str) -> str:
-        return f"{prefix}_{self._stream_id}_{len(self.items)}"
+        identifier, self.identifier = self.identifier, ""
+        return identifier or f"{prefix}_{self._stream_id}_{len(self.items)}"
 
     # -- messages and reasoning --
 

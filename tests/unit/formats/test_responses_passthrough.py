@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from openai.types.responses import Response
 
+from gai_fast.limits import LIMITS
 from tests.unit.formats.relays import cut
 from tests.unit.formats.responses import ended, frame, relayed, upstream
 from tests.unit.formats.streams import objects_of
@@ -48,6 +50,55 @@ def test_our_own_cancel_has_a_terminal_event() -> None:
     found = objects_of(ended([b"".join(FRAMES[:20])], provider="openai:responses", passes=True, cancel=True))
     assert (found[-1]["type"], found[-1]["sequence_number"]) == ("response.incomplete", 20)
     assert found[-1]["response"]["status"] == "cancelled"
+
+
+def last(pieces: list[bytes], *, cancel: bool) -> Any:
+    """The terminal event of a stream that ends before its upstream's own."""
+    return objects_of(ended(pieces, provider="openai:responses", passes=True, cancel=cancel))[-1]["response"]
+
+
+@pytest.mark.parametrize("cancel", [True, False], ids=["cancelled", "cut"])
+@pytest.mark.parametrize("size", [1, 300, len(ANSWER)])
+def test_an_end_of_ours_repeats_what_was_passed_on_under_its_ids(size: int, cancel: bool) -> None:
+    [item] = last([*cut(b"".join(FRAMES[:40]), size)], cancel=cancel)["output"]
+    assert (item["id"], item["type"], item["status"]) == ("msg_1", "message", "incomplete")
+    assert [part["text"] for part in item["content"]] == [" ".join(f"word{number}" for number in range(36))]
+
+
+def test_an_end_of_ours_repeats_each_item() -> None:
+    thought = {"id": "rs_1", "type": "reasoning", "summary": []}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather", "arguments": ""}
+    at = {"item_id": "fc_1", "output_index": 2}
+    frames = [
+        frame("response.output_item.added", 2, output_index=0, item=thought),
+        frame("response.reasoning_summary_text.delta", 3, item_id="rs_1", output_index=0, summary_index=0, delta="Hm."),
+        frame("response.output_item.done", 4, output_index=0, item={**thought, "encrypted_content": "sealed"}),
+        *(one.replace(b'"output_index":0', b'"output_index":1') for one in FRAMES[2:6]),
+        frame("response.output_item.added", 9, output_index=2, item=call),
+        frame("response.function_call_arguments.delta", 10, **at, delta='{"city":'),
+        frame("response.function_call_arguments.delta", 11, **at, delta='"Os'),
+    ]
+    response = last([*FRAMES[:2], *frames], cancel=True)
+    reasoning, message, cut_off = response["output"]
+    assert (reasoning["id"], reasoning["encrypted_content"]) == ("rs_1", "sealed")
+    assert reasoning["summary"] == [{"type": "summary_text", "text": "Hm."}]
+    assert (message["id"], message["status"], message["content"][0]["text"]) == ("msg_1", "completed", "word0 word1")
+    assert (cut_off["id"], cut_off["call_id"], cut_off["status"]) == ("fc_1", "call_1", "incomplete")
+    assert cut_off["arguments"] == '{"city":"Os'
+    Response.model_validate(response)
+
+
+def test_two_messages_stay_two() -> None:
+    first, second = FRAMES[2:6], [one.replace(b"msg_1", b"msg_2") for one in FRAMES[2:5]]
+    found = last([*FRAMES[:2], *first, *second], cancel=True)["output"]
+    told = [(item["id"], item["content"][0]["text"]) for item in found]
+    assert told == [("msg_1", "word0 word1"), ("msg_2", "word0")]
+
+
+def test_a_large_answer_is_passed_on_though_an_end_of_ours_cannot_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(LIMITS), "collected", 300, raising=False)
+    assert relayed([ANSWER]) == ANSWER
+    assert last([b"".join(FRAMES[:40])], cancel=True)["output"] == []
 
 
 def test_a_cancel_behind_the_terminal_event_adds_no_second_one() -> None:
