@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.errors import Code, Error
-from gai_fast.events import Event
+from gai_fast.events import Event, JSONText
 from gai_fast.formats._signatures import is_ours, seal
 from gai_fast.limits import LIMITS
 
@@ -199,3 +199,15 @@ def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
     """Keeps a warning for the end of the answer, within `limits.warnings`."""
     if len(warnings) < LIMITS.warnings:
         warnings.append({"reason": event.get("reason", "")})
+
+
+def input_of(given: Any) -> Any:
+    """Returns the input of a call, which is an object in this dialect: other arguments stand in one.
+
+    Args:
+        given: The arguments of an event or a result.
+    """
+    value = given.value if isinstance(given, JSONText) else given
+    if isinstance(value, dict):
+        return given
+    return {} if value is None else {"arguments": given}

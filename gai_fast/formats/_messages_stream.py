@@ -45,12 +45,13 @@ from typing import Any, Final
 
 from gai_fast._impl import Part, encode_json, escape
 from gai_fast.errors import Error
-from gai_fast.events import Event, JSONText
+from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._messages_parts import (
     NATIVE,
     citation_of,
     error_object,
+    input_of,
     is_refusal,
     marked,
     note_warning,
@@ -289,10 +290,9 @@ class Messages(DataEncoder):
         if call_id not in self._calls:
             self._call_start(event)
         if call_id not in self._with_arguments or call_id in self._odd:
-            value = given.value if isinstance(given, JSONText) else given
             self._with_arguments.add(call_id)
             self._odd.discard(call_id)
-            text = encode_json(given if isinstance(value, dict) else {"arguments": given}).decode()
+            text = encode_json(input_of(given)).decode()
             self._call_arguments({**event, "arguments": text})
         if self._block == f" {call_id}":
             self._close()

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gai_fast._impl import encode_json
-from gai_fast.events import Event, JSONText
+from gai_fast.events import Event
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._messages_parts import (
     NATIVE,
     citation_of,
+    input_of,
     is_refusal,
     marked,
     note_warning,
@@ -106,11 +107,7 @@ class WholeMessage(WholeEncoder):
         return {"type": "thinking", "thinking": part["text"], "signature": signature}
 
     def _call(self, part: Mapping[str, Any], provider: str | None) -> list[dict[str, Any]]:
-        given = part["input"]
-        value = given.value if isinstance(given, JSONText) else given
-        # Arguments that are no object have no place as they are: the SDK's type is one.
-        arguments = given if isinstance(value, dict) else {"arguments": given}
-        call = {"type": "tool_use", "id": part["call_id"], "name": part["name"], "input": arguments}
+        call = {"type": "tool_use", "id": part["call_id"], "name": part["name"], "input": input_of(part["input"])}
         if not part.get("signature"):
             return [call]
         data = marked(part["signature"], provider, part["call_id"])

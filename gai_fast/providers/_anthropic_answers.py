@@ -122,6 +122,7 @@ class AnthropicAdapter(Adapter):
         inputs = members(text, "content", "input") if text else iter(())
         for index, block in enumerate(answer["content"]):
             given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
+            given = "" if given == "null" else given
             events += self._open(index, block, given) + self._close(index)
         self.ended = True
         return events + self._end(answer)

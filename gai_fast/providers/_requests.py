@@ -135,9 +135,15 @@ def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+def argument_text(call: ToolCallPart) -> str:
+    """Returns the arguments of a call of an earlier answer as JSON; `null`, as some models write, is no argument."""
+    arguments = bytes(call.input).decode()
+    return "{}" if arguments == "null" else arguments
+
+
 def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
     """A call of an earlier answer whose arguments are JSON text in a string."""
-    arguments = bytes(call.input).decode()
+    arguments = argument_text(call)
     if arguments.startswith('"'):  # the model wrote text instead of JSON
         arguments = parse_exact(arguments)
     return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
@@ -145,8 +151,8 @@ def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
 
 def argument_object(call: ToolCallPart) -> Fragment | None:
     """Returns the arguments of a call if they are an object, else `None`."""
-    arguments = bytes(call.input)
-    return Fragment(arguments) if arguments.startswith(b"{") else None
+    arguments = argument_text(call)
+    return Fragment(arguments) if arguments.startswith("{") else None
 
 
 def required_schema(wanted: ResponseFormat) -> Fragment:

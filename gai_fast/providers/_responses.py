@@ -16,7 +16,7 @@ from orjson import Fragment
 from gai_fast._impl import parse_exact
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._requests import file_name, file_url, image_url, required_schema
+from gai_fast.providers._requests import argument_text, file_name, file_url, image_url, required_schema
 from gai_fast.providers._responses_answers import ResponsesAdapter
 from gai_fast.reading import turns
 from gai_fast.request import (
@@ -191,7 +191,7 @@ def _reasoning(part: ReasoningPart) -> dict[str, Any]:
 
 def _call(part: ToolCallPart) -> dict[str, Any]:
     """A call of an earlier answer; a text as input was no JSON, so it is the call of a custom tool."""
-    arguments, called = bytes(part.input).decode(), {"call_id": part.call_id, "name": part.name}
+    arguments, called = argument_text(part), {"call_id": part.call_id, "name": part.name}
     if arguments.startswith('"'):
         return {"type": "custom_tool_call", **called, "input": parse_exact(arguments)}
     return {"type": "function_call", **called, "arguments": arguments}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gai_fast
-from gai_fast.events import TYPES, Event
+from gai_fast.events import TYPES, Event, JSONText
 from gai_fast.formats import _messages_stream as module
 from gai_fast.formats import get_format
 from tests.unit.formats.every_event import EVERY_EVENT
@@ -231,6 +231,13 @@ def test_arguments_that_are_no_object_are_wrapped_in_one() -> None:
     assert encoder.delta_parts(call_delta("1"), "arguments") is None
     body = encoder.take() + encoded(encoder, [call_delta("1"), odd, finish("tool_calls"), DONE])
     assert accumulated_by_sdk(body).content[0].input == {"arguments": "SELECT 1"}
+
+
+def test_arguments_that_are_null_are_an_empty_object() -> None:
+    told: Any = {"name": "now", "input": JSONText("null", None)}
+    null: Event = {"type": "tool.call", "call_id": "call_1", "tool_call": told}
+    body = streamed(call_start(), call_delta("null"), null, finish("tool_calls"), DONE)
+    assert accumulated_by_sdk(body).content[0].input == {}
 
 
 def test_a_call_without_a_start_is_opened_by_its_end_and_its_fragments_are_left_out() -> None:

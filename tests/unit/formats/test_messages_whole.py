@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gai_fast.events import Event
+from gai_fast.events import Event, JSONText
 from tests.unit.formats.messages import ANSWER, ANTHROPIC, CLAUDE, accumulated_by_sdk, client, streamed, whole
 from tests.unit.formats.streams import (
     DONE,
@@ -71,6 +71,11 @@ def test_signatures_of_others_say_whose_they_are() -> None:
 def test_arguments_that_are_no_object_are_wrapped_in_one() -> None:
     odd: Event = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "sql", "input": "SELECT 1"}}
     assert whole(odd, finish("tool_calls"))["content"][0]["input"] == {"arguments": "SELECT 1"}
+
+
+def test_arguments_that_are_null_are_an_empty_object() -> None:
+    null: Event = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "now", "input": JSONText("null", None)}}
+    assert whole(null, finish("tool_calls"))["content"][0]["input"] == {}
 
 
 def test_citations_stand_in_the_block_of_their_span() -> None:

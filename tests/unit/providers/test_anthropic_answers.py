@@ -450,6 +450,13 @@ class TestWholeAnswer:
         assert of_type(events, "citations")[0]["citations"] == [{"uri": "u", "title": "t", "start": 0, "end": 2}]
         assert events[-1]["usage"] == {"input_tokens": 4, "output_tokens": 2, "total_tokens": 6}
 
+    @pytest.mark.parametrize("text", [None, ""], ids=["text", "no text"])
+    def test_an_input_that_is_null_is_an_empty_object(self, text: str | None) -> None:
+        use = {"type": "tool_use", "id": "toolu_1", "name": "now", "input": None}
+        answer = {"content": [use, {**use, "id": "toolu_2", "input": {"n": 1}}], "stop_reason": "tool_use"}
+        calls = [("toolu_1", "now", "{}"), ("toolu_2", "now", '{"n":1}')]
+        assert calls_of(read_whole("anthropic", answer, text)) == calls
+
     def test_arguments_are_written_anew_where_the_text_is_not_given(self) -> None:
         answer = json.loads(self.TEXT)
         assert calls_of(read_whole("anthropic", answer, "")) == calls_of(read_whole("anthropic", answer, self.TEXT))

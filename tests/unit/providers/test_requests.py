@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec import UNSET
 from gai_fast.errors import InvalidRequest
 from gai_fast.providers._requests import image_data, image_url, is_given, joined, merged
 from gai_fast.request import ImagePart
+from tests.unit.providers.answers import body
 
 
 def test_texts_are_parted_by_blank_lines() -> None:
@@ -46,3 +48,12 @@ def test_options_are_merged_as_json_merge_patch_says() -> None:
 )
 def test_nothing_given_is_nothing_asked_for(value: Any, given: bool) -> None:
     assert is_given(value) is given
+
+
+@pytest.mark.parametrize("provider", ["openai", "openai:responses", "anthropic", "gemini", "cohere", "ollama"])
+def test_arguments_that_are_null_are_none(provider: str) -> None:
+    """As a model wrote them, and as the message of its answer has them."""
+    call = {"type": "tool_call", "call_id": "c", "name": "now", "input": None}
+    result = {"role": "tool", "call_id": "c", "content": "4"}
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [call]}, result]
+    assert "null" not in json.dumps(body(provider, messages=messages)).replace('"content": null', "")
