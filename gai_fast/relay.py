@@ -38,7 +38,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.money import Bill, cost_member
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
-from gai_fast.providers._chunks import parse_chunk
+from gai_fast.providers._chunks import WRONG_SHAPE, parse_chunk
 from gai_fast.reading import characters_of_media, estimated_tokens
 from gai_fast.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.transcript import Transcript
@@ -100,15 +100,6 @@ _ASIDES: Final = ASIDES
 _AROUND: Final = AROUND
 _NO_CONTENT: Final = NO_CONTENT
 _MEDIA: Final = MEDIA
-# Exceptions of an adapter that reads a chunk whose members have other types than the API promises.
-_WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-    RecursionError,
-)
 
 
 class _Watched:
@@ -753,9 +744,12 @@ class Relay:
                 self._pass_on(raw, last=True)
             self._fail(self._blamed(error))
             return
-        except _WRONG_SHAPE as problem:
+        except WRONG_SHAPE as problem:
             if not cut_off:
                 self._malformed(problem)
+            return
+        if self._on_malformed == "error" and _is_partly_read(events):
+            self._malformed(Malformed(_PARTLY_READ))
             return
         if self._frames is not None and not self._only_repeats_start(events):
             self._frames.frame(raw, last=adapter.ended)
@@ -844,7 +838,7 @@ class Relay:
             return False
         try:
             failure = self._adapter.failure(parse_chunk(frame.data), frame.name)
-        except _WRONG_SHAPE:
+        except WRONG_SHAPE:
             return False
         error = None if failure is None else self._adapter.error(failure)
         return error is not None and self._translate(error, frame.raw) is not error
@@ -858,10 +852,12 @@ class Relay:
             if failure is not None:
                 raise self._adapter.error(failure)
             events = self._adapter.receive_whole(answer, text)
+            if self._on_malformed == "error" and _is_partly_read(events):
+                raise Malformed(_PARTLY_READ)
         except Error as error:
             self._fail_attempt(error)
             return
-        except _WRONG_SHAPE as problem:
+        except WRONG_SHAPE as problem:
             if broke is None and _is_unfinished(text):
                 broke = self._adapter.truncated()
             what = f"answered with JSON that is not an answer: {_worded(problem)}"
@@ -1077,6 +1073,14 @@ class Relay:
 
 def _fault_error() -> Error:
     return Error("internal", "the gateway failed while it handled this answer")
+
+
+_PARTLY_READ: Final = "a part of it has another shape"
+
+
+def _is_partly_read(events: list[Event]) -> bool:
+    """Whether an adapter has left out a part of a chunk."""
+    return any(event["type"] == "warning" for event in events)
 
 
 def _worded(problem: Exception) -> str:

@@ -336,7 +336,8 @@ class Adapter(ABC):
     """Reads one answer: chunks in, events out.
 
     The relay calls `receive` for every chunk, then exactly one of `finish` and `abort`. `receive` raises `Malformed`
-    for a chunk that cannot be read and `Error` for a failure that the provider reports; the relay handles both.
+    for a chunk that cannot be read and `Error` for a failure that the provider reports; the relay handles both. Where
+    only a part of a chunk cannot be read, it may return the events of the others and a `warning`.
     """
 
     api: API

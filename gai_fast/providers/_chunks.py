@@ -17,6 +17,16 @@ from gai_fast.errors import Malformed
 
 _loads: Final = orjson.loads
 
+WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
+"""Exceptions of code that reads a chunk whose members have other types than the API promises."""
+
 
 def parse_chunk(data: str) -> Any:
     """Parses a chunk.

@@ -21,7 +21,7 @@ What is unusual:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -32,7 +32,7 @@ from gai_fast.errors import Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter
-from gai_fast.providers._chunks import count, parse_chunk, text_of
+from gai_fast.providers._chunks import WRONG_SHAPE, count, inside, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -244,36 +244,58 @@ class ResponsesAdapter(Adapter):
         details = response.get("incomplete_details")
         reason = text_of(details.get("reason")) if isinstance(details, dict) else ""
         self._word = reason[: LIMITS.kept_word] if reason and status == "incomplete" else status
-        for item, raw in self._paired(response.get("output") or ()):
-            events += self._complete(item, raw)
-        events += self.extras(response)
-        return events
+        return events + self._complete_all(response)
 
-    def _paired(self, output: Iterable[dict[str, Any]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
-        """Pairs the items of a whole output with known ones: by id, else the next one of the kind, else a new one."""
-        ids = {(raw.get("type"), raw["id"]) for raw in output if raw.get("id")}
+    def _complete_all(self, response: dict[str, Any]) -> list[Event]:
+        """Ends all items of a whole answer. Those that cannot be read are left out, with one warning."""
+        events: list[Event] = []
+        output: list[tuple[str, str, dict[str, Any]]] = []
+        given: Any = response.get("output") or []
+        is_read = isinstance(given, list)
+        raw: Any
+        for raw in given if is_read else ():
+            try:
+                output.append((text_of(raw.get("type")), text_of(raw.get("id")), raw))
+            except WRONG_SHAPE:
+                is_read = False
+        for item, raw in self._paired(output):
+            characters = self._characters
+            try:
+                events += self._complete(item, raw)
+            except WRONG_SHAPE:
+                self._characters, is_read = characters, False
+        try:
+            events += self.extras(response)
+        except WRONG_SHAPE:
+            is_read = False
+        return events if is_read else [*events, {"type": "warning", "reason": "malformed_chunk"}]
+
+    def _paired(self, output: list[tuple[str, str, dict[str, Any]]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
+        """Pairs the items of a whole output with known ones: by id, else the next one of the kind, else a new one.
+
+        Args:
+            output: The kind, the id and the object of each item.
+        """
+        ids = {(kind, identifier) for kind, identifier, _ in output if identifier}
         named = {(item.kind, item.identifier): item for item in self._items if (item.kind, item.identifier) in ids}
         others = {item: None for item in self._items if named.get((item.kind, item.identifier)) is not item}
-        for raw in output:
-            kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
+        for kind, identifier, raw in output:
             item = named.get((kind, identifier)) or next((item for item in others if item.kind == kind), None)
             if item is None:
                 item = self._new(kind, identifier, None)
             others.pop(item, None)
             yield item, raw
 
-    def _count(self, usage: Mapping[str, Any] | None) -> None:
-        if not usage:
+    def _count(self, usage: Any) -> None:
+        if not isinstance(usage, dict):
             return
-        into = usage.get("input_tokens_details") or {}
-        out = usage.get("output_tokens_details") or {}
         # Without the total: in this dialect every provider counts reasoning inside the output.
         counted = counted_usage(
             count(usage.get("input_tokens")),
             count(usage.get("output_tokens")),
-            cached=count(into.get("cached_tokens")),
-            written=count(into.get("cache_write_tokens")),
-            reasoning=count(out.get("reasoning_tokens")),
+            cached=inside(usage, "input_tokens_details", "cached_tokens"),
+            written=inside(usage, "input_tokens_details", "cache_write_tokens"),
+            reasoning=inside(usage, "output_tokens_details", "reasoning_tokens"),
         )
         if counted:
             self.usage, self.own_cost = counted, self.cost_in(usage)

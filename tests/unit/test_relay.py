@@ -593,6 +593,17 @@ def test_rule_5_or_it_ends_the_stream(wrong: str) -> None:
     assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "malformed_chunk")
 
 
+def test_rule_5_a_chunk_of_which_a_part_was_left_out_ends_the_stream_as_well() -> None:
+    partly = chunk(text="!", events=[{"type": "warning", "reason": "malformed_chunk"}])
+    assert relayed(HELLO, partly, STOP).kinds == ["start", "text.delta", "text.delta", "warning", "finish", "done"]
+    stream = relayed(HELLO, partly, STOP, on_malformed="error")
+    assert stream.kinds == ["start", "text.delta", "error", "done"]
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "malformed_chunk")
+    whole = b'{"answer": {"text": "Hi", "end": "stop", "events": [{"type": "warning", "reason": "malformed_chunk"}]}}'
+    assert relayed(whole).kinds == ["start", "text.delta", "warning", "finish", "done"]
+    assert relayed(whole, on_malformed="error").kinds == ["error", "done"]
+
+
 def test_rule_5_the_third_in_a_row_is_an_error() -> None:
     stream = relayed(HELLO, "x", "x", b": a comment\n\n", b"a stray line\n\n", "x", HELLO)
     assert stream.kinds == ["start", "text.delta", "warning", "warning", "error", "done"]

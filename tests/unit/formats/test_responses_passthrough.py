@@ -131,6 +131,12 @@ def test_a_chunk_that_cannot_be_read_is_left_out() -> None:
     assert relayed([b"".join(FRAMES[:8]) + bent + b"".join(FRAMES[8:])]) == ANSWER
 
 
+def test_a_terminal_event_is_passed_on_though_an_item_in_it_cannot_be_read() -> None:
+    body = ANSWER.replace(b'"output":[{', b'"output":[5,{')
+    assert body != ANSWER
+    assert relayed([body]) == body
+
+
 def test_an_answer_without_frames_is_translated() -> None:
     whole: Any = (
         b'{"id":"resp_theirs","object":"response","model":"gpt-x","status":"completed","output":[{"type":"message",'

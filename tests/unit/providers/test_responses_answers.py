@@ -37,6 +37,16 @@ from tests.unit.providers.responses import (
     text,
 )
 
+BAD_ITEMS: list[Any] = [
+    5,
+    None,
+    {"type": 5},
+    {"type": "message", "id": [1], "content": []},
+    {"type": "message", "content": 5},
+    {"type": "message", "content": [said("No", annotations=5)]},
+    {"type": "function_call", "call_id": "c2", "name": 5, "arguments": "{}"},
+]
+
 
 class TestText:
     def test_deltas_become_events_between_start_and_finish(self) -> None:
@@ -512,11 +522,26 @@ class TestEnd:
     def test_the_head_of_the_same_answer_may_come_again(self) -> None:
         assert text_of(read(BEGIN, text("Hi"), BEGIN, text("!"), end())) == "Hi!"
 
-    def test_the_terminal_event_counts_though_its_output_cannot_be_read(self) -> None:
-        adapter = get_provider(OPENAI).adapter()
-        with pytest.raises((AttributeError, TypeError)):
-            adapter.receive("", json.dumps(end(output=[5])))
-        assert adapter.finish()[-1]["finish_reason"] == "stop"
+    @pytest.mark.parametrize("bad", BAD_ITEMS, ids=range(len(BAD_ITEMS)))
+    def test_items_of_the_terminal_event_are_read_beside_one_that_cannot_be(self, bad: Any) -> None:
+        call = {"type": "function_call", "id": "i", "call_id": "c", "name": "f", "arguments": "{}"}
+        events = between(read(BEGIN, end(output=[message(said("Hi")), bad, call])))
+        assert [one["type"] for one in events] == [
+            "text.delta",
+            "tool.call.start",
+            "tool.call.delta",
+            "tool.call",
+            "warning",
+        ]
+
+    @pytest.mark.parametrize("keys", [{"output": 5}, {"output": [5]}, {"moderation": 5}], ids=str)
+    def test_the_terminal_event_counts_though_it_cannot_be_read(self, keys: dict[str, Any]) -> None:
+        events = read(BEGIN, text("Hi"), end(**keys))
+        assert [one["type"] for one in events] == ["start", "text.delta", "warning", "finish"]
+
+    @pytest.mark.parametrize("usage", [5, "x", [1], {"input_tokens": 1, "input_tokens_details": 5}], ids=str)
+    def test_usage_of_another_shape_keeps_no_answer_from_its_end(self, usage: Any) -> None:
+        assert read(BEGIN, text("Hi"), end(usage=usage))[-1]["finish_reason"] == "stop"
 
 
 class TestErrors:
@@ -622,6 +647,10 @@ class TestWhole:
             read_whole(OPENAI, response("queued"))
         assert caught.value.reason == "truncated"
 
+    def test_one_item_that_cannot_be_read_keeps_the_others_from_nobody(self) -> None:
+        events = between(read_whole(OPENAI, response("completed", output=[5, message(said("Hi"))])))
+        assert [one["type"] for one in events] == ["text.delta", "warning"]
+
     @pytest.mark.parametrize("answer", [{}, [], {"output": 5}, {"choices": []}])
     def test_what_is_no_answer_is_malformed(self, answer: Any) -> None:
         with pytest.raises(Malformed):
@@ -700,5 +729,5 @@ def test_an_item_that_the_end_repeats_is_paired_in_linear_time() -> None:
     adapter: Any = get_provider(OPENAI).adapter()
     for at, item in enumerate(items):
         adapter.receive("", json.dumps({"type": "response.output_item.added", "output_index": at, "item": item}))
-    paired = adapter._paired([items[0]] * 4_000_000)
+    paired = adapter._paired([("message", "m0", items[0])] * 4_000_000)
     assert {item.number for item, _ in paired} == {0}
