@@ -31,7 +31,8 @@ class OwnMessages(Messages):
             write(self, event)
 
     def note(self, raw: bytes) -> None:
-        """Notes which block is open: an end of ours has to close it."""
+        """Notes that the message has begun, and which block is open: an end of ours has to close it."""
+        self._has_begun = self._has_begun or _START.search(raw) is not None
         found = _BLOCK.search(raw)
         if found is None:
             return
@@ -59,10 +60,10 @@ class OwnMessages(Messages):
 
     def _named(self, event: Event) -> None:
         self._provider = event.get("provider")
-        self._has_begun = True
 
     def _ended(self, event: Event) -> None:
         if is_own_cancel(event):
+            self._start(event)  # unless the upstream has
             self._finish(event)
         elif self._warnings:
             self._ping({"warnings": self._warnings})
@@ -76,6 +77,7 @@ _COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "error": Messages._error,
 }
 
+_START: Final = re.compile(rb'"type"\s*:\s*"(?:message|content_block)_')
 _BLOCK: Final = re.compile(rb'"type"\s*:\s*"content_block_(start|stop)"')
 _INDEX: Final = re.compile(rb'"index"\s*:\s*([0-9]{1,6})')
 _STOP: Final = re.compile(rb'"type"\s*:\s*"message_stop"')

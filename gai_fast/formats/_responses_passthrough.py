@@ -9,7 +9,8 @@ repeat.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from contextlib import suppress
+from typing import Any, ClassVar, Final
 
 from gai_fast.errors import Error
 from gai_fast.events import DELTAS, Event
@@ -18,64 +19,81 @@ from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.formats._responses_output import Output, tell_nobody
 from gai_fast.formats._responses_parts import custom_tools
 from gai_fast.formats._responses_stream import ResponseEvents
+from gai_fast.limits import LIMITS
 
 
 class OwnEvents(ResponseEvents):
     """Frames of ours go on with the upstream's numbers and with the id of its response."""
 
-    __slots__ = ("_is_first", "_theirs")
+    __slots__ = ("_is_first", "_kept", "_room")
 
     opens_parts: ClassVar[bool] = True
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self._is_first = True
-        self._theirs: Output | None = None  # the items that frames have told
+        self._kept: list[Any] = []  # the events that frames carried, and the frames that begin an item
+        self._room = LIMITS.collected
 
     def complete(self, event: Event) -> None:
         """Writes what the upstream's frames lack of an event."""
         kind = event["type"]
         if kind == "start":
             self._response.identifier = event.get("provider_metadata", {}).get("id", self._response.identifier)
-            self._begun = True
             self._start(event)
-            self._theirs = theirs = Output(self._context.stream_id, custom_tools(self._context.echo), tell_nobody)
-            theirs.provider = event.get("provider")
         elif kind == "usage":
             self._snapshot(event)
-        elif kind == "error" or (kind == "finish" and is_own_cancel(event)):
-            self._output = self._theirs or self._output
-            if kind == "error":
-                self._error(event)
+        elif kind == "error":
+            self._output = self._repeated()
+            self._error(event)
+        elif kind == "finish" and is_own_cancel(event):
+            self._output = self._repeated()
+            self._finish(event)
+
+    def _repeated(self) -> Output:
+        """Returns the items that frames have told; none where they are too large."""
+        output = Output(self._context.stream_id, custom_tools(self._context.echo), tell_nobody)
+        output.provider = self._output.provider
+        kept, self._kept = self._kept, []
+        for one in kept if self._room > 0 else ():
+            if isinstance(one, bytes):
+                output.close()
+                named = _ITEM_ID.search(one)
+                output.identifier = "" if named is None else named[1].decode()
             else:
-                self._finish(event)
+                with suppress(Error, ValueError):  # it has no form in JSON
+                    output.take(one)
+        return output
 
     def keep(self, event: Event) -> None:
-        """Adds to the items that an end of ours repeats. Too large ones are given up: the upstream repeats its own."""
-        if self._theirs is not None:
-            try:
-                self._theirs.take(event)
-            except (Error, ValueError):  # the latter: it cannot be written
-                self._theirs = None
+        """Keeps an event for an end of ours; the upstream's own end repeats its answer itself."""
+        if self._room > 0:
+            self._kept.append(event)
 
     def copied(self, event: Event, text: str) -> None:
-        """Adds the text of copied deltas to the items."""
+        """Keeps the text of copied deltas."""
+        self._take_room(len(text))
         self.keep({**event, DELTAS[event["type"]]: text})  # type: ignore[misc]  # the key depends on the type
 
-    def note(self, raw: bytes) -> None:
-        """Notes the number of an attempt's first frame, and the id of each item that begins.
+    def _take_room(self, size: int) -> None:
+        self._room -= size + LIMITS.log_piece_cost
+        if self._room <= 0:
+            self._kept = []
 
-        Later frames are counted, since those copied are not read.
+    def note(self, raw: bytes) -> None:
+        """Notes that the response has begun, an attempt's first number, and the frames that begin an item.
+
+        Later numbers are counted, since copied frames are not read.
         """
         if _LINE.search(raw) is None:
             return  # comments alone
+        self._begun = self._begun or b"response." in raw
         found = _NUMBER.findall(raw) if self._is_first else ()
         self._is_first = False
         self._number = int(found[-1]) if found else self._number + 1
-        if self._theirs is not None and _ADDED.search(raw) is not None:
-            self._theirs.close()
-            named = _ITEM_ID.search(raw)
-            self._theirs.identifier = "" if named is None else named[1].decode()
+        self._take_room(len(raw))
+        if self._room > 0 and b"response.output_item.added" in raw and _ADDED.search(raw) is not None:
+            self._kept.append(raw)
 
     def note_copied(self, count: int) -> None:
         """Counts frames: they have a number each, without holes."""
@@ -85,7 +103,7 @@ class OwnEvents(ResponseEvents):
     def begin_anew(self) -> None:
         """The client has the start of a response; `event` goes on with its id and its numbers."""
         self._is_first = True
-        self._theirs = None
+        self._kept = []
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`, which some servers send."""

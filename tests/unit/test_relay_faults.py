@@ -129,7 +129,7 @@ class Run:
         self.asked.append(error)
         return len(self.asked) < self.attempts
 
-    def translate(self, error: Error) -> Error:
+    def translate(self, error: Error, raw: bytes) -> Error:
         return error
 
     def again(self, continued: Any) -> None:

@@ -81,6 +81,11 @@ def test_a_cancelled_answer_closes_the_block_that_is_open() -> None:
     assert [one["type"] for one in closed] == ["message_delta", "message_stop"]
 
 
+def test_an_answer_cancelled_before_its_start_begins_all_the_same() -> None:
+    kinds = [one["type"] for one in objects_of(relayed([PING], cancel=True))]
+    assert kinds == ["ping", "message_start", "message_delta", "message_stop"]
+
+
 def test_an_answer_cancelled_behind_its_stop_reason_gets_no_second_one() -> None:
     body = relayed([ANSWER.removesuffix(STOP)], cancel=True)
     assert body == ANSWER.removesuffix(STOP) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'

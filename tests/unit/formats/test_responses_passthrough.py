@@ -101,6 +101,14 @@ def test_a_large_answer_is_passed_on_though_an_end_of_ours_cannot_repeat_it(monk
     assert last([b"".join(FRAMES[:40])], cancel=True)["output"] == []
 
 
+def test_an_answer_cancelled_before_its_start_begins_all_the_same() -> None:
+    alive = frame("keepalive", 0)
+    found = objects_of(ended([alive], provider="openai:responses", passes=True, cancel=True))
+    kinds = ["keepalive", "response.created", "response.in_progress", "response.incomplete"]
+    assert [one["type"] for one in found] == kinds
+    assert [one["sequence_number"] for one in found] == [0, 1, 2, 3]
+
+
 def test_a_cancel_behind_the_terminal_event_adds_no_second_one() -> None:
     assert ended([ANSWER], provider="openai:responses", passes=True, cancel=True) == ANSWER
 
