@@ -793,8 +793,10 @@ class Relay:
         """Handles the bytes after the last blank line, completed: another attempt's frames may follow them."""
         copies_body = self._frames is not None and self._frames.copies_body
         for frame in self._copier.close():
-            line = frame.raw.rstrip(b"\r\n")
-            raw = line + b"\n\n" if line and not copies_body else frame.raw
+            raw = frame.raw
+            line = raw.rstrip(b"\r\n")
+            if line and not copies_body:
+                raw = b"" if _is_cut_off(frame.data) else line + b"\n\n"
             self._receive_frame(frame._replace(raw=raw), cut_off=True)
 
     def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:
@@ -1093,6 +1095,11 @@ def _is_unfinished(text: str) -> bool:
     """Whether a JSON text ends before its brackets are closed."""
     bare = _STRING.sub("", text)
     return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
+
+
+def _is_cut_off(data: str | None) -> bool:
+    """Whether the data of a body's last frame ends before it is whole; clients would fail at it."""
+    return data is not None and (not data.strip() or _is_unfinished(data))
 
 
 _STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)

@@ -181,6 +181,17 @@ def test_a_malformed_chunk_is_left_out_and_told() -> None:
     assert json.loads(extra.removeprefix(b"data: "))["x_gai"] == {"warnings": [{"reason": "malformed_chunk"}]}
 
 
+@pytest.mark.parametrize(
+    "rest", [b"data:", b"data: \n", b'event: error\ndata: {"message":"No'], ids=["blank", "line", "error"]
+)
+def test_a_frame_that_is_cut_off_is_not_passed_on_as_a_whole_one(rest: bytes) -> None:
+    """SDKs fail at data that is no JSON, and never see the error behind it."""
+    head = ANSWER[: ANSWER.index(b"event: x")]
+    own = relayed([head + rest]).removeprefix(head)
+    assert own.startswith(b'data: {"error":')
+    assert "message" in json.loads(own.removeprefix(b"data: "))["error"]
+
+
 def test_a_relayed_error_is_the_last_frame() -> None:
     head = ANSWER[: ANSWER.index(b"event: x")]
     assert relayed([head, ERROR_FRAME, DONE_FRAME]) == head + ERROR_FRAME
