@@ -6,6 +6,7 @@ hold everything that the dialect has no place for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -120,3 +121,15 @@ def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
     """Keeps a warning for the end of the answer, within `limits.warnings`."""
     if len(warnings) < LIMITS.warnings:
         warnings.append({"reason": event.get("reason", "")})
+
+
+def tells_error(raw: bytes) -> bool:
+    """Whether the SDKs raise an error for a frame: they look for a member `error` in lines of data alone.
+
+    Args:
+        raw: The frame; an upstream's own.
+    """
+    return _ERROR_LINE.search(raw) is not None
+
+
+_ERROR_LINE: Final = re.compile(rb'(?:^|[\r\n])data:[^\r\n]*"error"\s*:\s*[{"]')

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
+from gai_fast.formats._chat_parts import tells_error
 from gai_fast.formats._chat_stream import Chunks
 from gai_fast.formats._passthrough import is_own_cancel
 
@@ -40,8 +41,8 @@ class OwnChunks(Chunks):
         return _DONE_LINE.search(raw) is not None
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether a last frame has a line that clients read."""
-        return _DATA_LINE.search(raw) is not None
+        """Whether a last frame has an error that clients read."""
+        return tells_error(raw)
 
     def end_mark(self) -> bytes:
         """`[DONE]`."""
@@ -66,6 +67,5 @@ _COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "error": Chunks._error,
 }
 
-_DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
 # A prefix test, as the SDKs make it (openai `_streaming.py`).
 _DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")

@@ -31,7 +31,7 @@ from gai_fast._impl import Part, encode_json, escape
 from gai_fast.errors import Error
 from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
-from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, usage_of
+from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, tells_error, usage_of
 from gai_fast.formats._chat_whole import WholeObject
 from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.result import Result
@@ -162,15 +162,14 @@ class OwnTextChunks(TextChunks):
         return _DONE_LINE.search(raw) is not None
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether a last frame has a line that clients read."""
-        return _DATA_LINE.search(raw) is not None
+        """Whether a last frame has an error that clients read."""
+        return tells_error(raw)
 
     def end_mark(self) -> bytes:
         """`[DONE]`."""
         return b"data: [DONE]\n\n"
 
 
-_DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
 _DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
 

@@ -182,6 +182,20 @@ def test_a_malformed_chunk_is_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize(
+    "theirs",
+    [
+        b'{"object":"error","message":"slow","code":"1300","raw_status_code":429}',
+        b'{"error_code":"BAD","message":"no"}',
+    ],
+)
+def test_an_error_in_words_that_no_sdk_reads_is_followed_by_one_of_ours(theirs: bytes) -> None:
+    """The SDKs look for `error`: they would take the stream for complete."""
+    head = ANSWER[: ANSWER.index(b"event: x")] + b"data: " + theirs + b"\n\n"
+    own = relayed([head, DONE_FRAME]).removeprefix(head)
+    assert "message" in json.loads(own.removeprefix(b"data: "))["error"]
+
+
+@pytest.mark.parametrize(
     "rest", [b"data:", b"data: \n", b'event: error\ndata: {"message":"No'], ids=["blank", "line", "error"]
 )
 def test_a_frame_that_is_cut_off_is_not_passed_on_as_a_whole_one(rest: bytes) -> None:
