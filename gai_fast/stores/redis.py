@@ -70,6 +70,7 @@ _FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
     "NOPERM": ("refused", "does not permit our user a command or key"),
     "DENIED": ("refused", "is in protected mode and refuses other machines"),
     "READONLY": ("read_only", "is a replica, which cannot be written"),
+    "UNBLOCKED": ("read_only", "has become a replica"),
     "OOM": ("full", "has no memory left"),
     "MISCONF": ("full", "cannot save its data, and takes no more"),
     "NOREPLICAS": ("full", "lacks the replicas that it must have"),

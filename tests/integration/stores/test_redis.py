@@ -158,6 +158,7 @@ async def test_a_server_that_may_forget_streams_is_warned_of(
         (b"-CLUSTERDOWN The cluster is down\r\n", "busy"),
         (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "full"),
         (b"-NOREPLICAS Not enough good replicas to write.\r\n", "full"),
+        (b"-UNBLOCKED force unblock, instance state changed\r\n", "read_only"),
         (b"-DENIED Redis is running in protected mode\r\n", "refused"),
         (b"-ERR max number of clients reached\r\n", "refused"),
         (b"-ERR unknown command 'secret'\r\n", "unsuitable"),
