@@ -170,11 +170,10 @@ class AnthropicAdapter(Adapter):
 
     def _count(self, usage: Any) -> None:
         """Reads totals: members that are present overwrite, the others stay."""
-        if not usage:
+        if not isinstance(usage, dict) or not usage:
             return
-        given: dict[str, Any] = usage
         for key in _COUNTED:
-            counted = given.get(key)
+            counted = usage.get(key)
             if counted is not None:
                 self._counts[key] = counted
         into = count(self._counts.get("input_tokens"))

@@ -151,7 +151,7 @@ class ChatAdapter(Adapter):
             text: The chunk's JSON text.
         """
         usage = self.usage_in(parsed) if isinstance(parsed, dict) else None
-        counted = self.count_usage(usage) if usage else None
+        counted = self.count_usage(usage) if usage and isinstance(usage, dict) else None
         if counted:
             self._count(counted, usage)  # a chunk that reports a failure may have usage, too
         chunk = self.checked(parsed)

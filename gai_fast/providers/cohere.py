@@ -29,7 +29,7 @@ from gai_fast.errors import Error, Malformed
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Adapter, Target
-from gai_fast.providers._chunks import count, parse_chunk, text_of
+from gai_fast.providers._chunks import count, inside, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
@@ -311,14 +311,15 @@ class CohereAdapter(Adapter):
         Raises:
             Error: It failed.
         """
-        usage = delta.get("usage") or {}
-        tokens = usage.get("tokens") or usage.get("billed_units") or {}
-        self.usage = counted_usage(
-            count(tokens.get("input_tokens")),
-            count(tokens.get("output_tokens")),
-            cached=count(usage.get("cached_tokens")),
-            reasoning=count(tokens.get("reasoning_tokens")),
-        )
+        usage = delta.get("usage")
+        if isinstance(usage, dict):
+            kind = "tokens" if usage.get("tokens") else "billed_units"
+            self.usage = counted_usage(
+                inside(usage, kind, "input_tokens"),
+                inside(usage, kind, "output_tokens"),
+                cached=count(usage.get("cached_tokens")),
+                reasoning=inside(usage, kind, "reasoning_tokens"),
+            )
         self._reason = text_of(delta.get("finish_reason"))[: LIMITS.kept_word]
         if self._reason in self.api.failure_words or delta.get("error"):
             word = text_of(delta.get("error_type")) or self._reason

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.decoding import decode
 from gai_fast.events import Event
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.providers import get_provider
@@ -358,3 +359,28 @@ def test_another_shape_is_told_in_the_same_words_whatever_the_build_raised(choic
     relay.receive_data(sse({"choices": [choice]}))
     assert relay.error is not None
     assert relay.error.message == "openai sent what cannot be read: it has another shape"
+
+
+def sent(*chunks: dict[str, Any]) -> bytes:
+    return b"".join(sse(json.dumps(one)) for one in chunks)
+
+
+@pytest.mark.parametrize("odd", [5, "x", [1], {"tokens": 5}], ids=str)
+def test_usage_of_another_shape_keeps_no_answer_from_its_end(odd: Any) -> None:
+    text, stop = {"type": "text_delta", "text": "Hi"}, {"stop_reason": "end_turn"}
+    answers = {
+        "openai": sent(chunk({"content": "Hi"}), chunk({}, "stop", usage=odd)),
+        "anthropic": sent(
+            {"type": "message_start", "message": {"id": "m", "usage": odd}},
+            {"type": "content_block_delta", "index": 0, "delta": text},
+            {"type": "message_delta", "delta": stop, "usage": odd},
+        ),
+        "cohere": sent(
+            cohere("content-delta", 0, content={"text": "Hi"}),
+            {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": odd}},
+        ),
+    }
+    for provider, body in answers.items():
+        events = [*decode(provider, [body])]
+        assert [event["type"] for event in events] == ["start", "text.delta", "finish", "done"], provider
+        assert events[-2]["finish_reason"] == "stop"
