@@ -76,7 +76,7 @@ class OwnEvents(ResponseEvents):
         self.keep({**event, DELTAS[event["type"]]: text})  # type: ignore[misc]  # the key depends on the type
 
     def _take_room(self, size: int) -> None:
-        self._room -= size + LIMITS.log_piece_cost
+        self._room -= size + _PIECE_COST
         if self._room <= 0:
             self._kept = []
 
@@ -87,12 +87,12 @@ class OwnEvents(ResponseEvents):
         """
         if _LINE.search(raw) is None:
             return  # comments alone
-        self._begun = self._begun or b"response." in raw
+        self._begun = self._begun or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.findall(raw) if self._is_first else ()
         self._is_first = False
         self._number = int(found[-1]) if found else self._number + 1
         self._take_room(len(raw))
-        if self._room > 0 and b"response.output_item.added" in raw and _ADDED.search(raw) is not None:
+        if self._room > 0 and _may_begin_item(raw) and _ADDED.search(raw) is not None:
             self._kept.append(raw)
 
     def note_copied(self, count: int) -> None:
@@ -119,6 +119,15 @@ class OwnEvents(ResponseEvents):
         return b""
 
 
+def _may_begin_item(raw: bytes) -> bool:
+    """Whether a frame may be one that begins an item: a search of its data takes 600 instructions."""
+    name = raw[:33]
+    if name[:7] == b"event: ":
+        return name == b"event: response.output_item.added"
+    return raw.find(b"response.output_item.added") >= 0
+
+
+_PIECE_COST: Final = LIMITS.log_piece_cost
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
