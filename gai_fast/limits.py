@@ -1154,5 +1154,9 @@ class Limits:
     config_file: int = 1 * MIB
     """Bytes of a configuration file: a larger one is the wrong file."""
 
+    piped_file: float = 5.0
+    """Seconds in which the end of a piped file comes: a command that decrypts it may ask a server for the key. A reload
+    holds the streams up for as long."""
+
 
 LIMITS: Final = Limits()

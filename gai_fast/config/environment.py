@@ -158,7 +158,7 @@ def secret(
         path = folder / place
         missing = f"the file {path} is empty"
         try:
-            with open_file(path) as file:
+            with open_file(path, may_be_piped=True) as file:
                 text = file.read(LIMITS.response_head).decode("ascii", "replace").strip()
         except OSError as problem:
             text, missing = "", f"the file {path} cannot be read: {problem.strerror}"

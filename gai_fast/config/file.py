@@ -61,7 +61,7 @@ class ConfigFile:
 
 def _source(path: Path) -> str:
     try:
-        with open_file(path) as file:
+        with open_file(path, may_be_piped=True) as file:
             content = file.read(LIMITS.config_file + 1)
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gai_fast.config import ConfigError, load
 from gai_fast.files import open_file
+from gai_fast.limits import LIMITS
 from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.server.certificate import Certificate, CertificateError
+
+_NO_FILE = "not a regular file|a pipe that nobody wrote to the end within 0.01 s"
+
+
+@pytest.fixture(autouse=True)
+def short_wait() -> Iterator[None]:
+    former = LIMITS.piped_file
+    object.__setattr__(LIMITS, "piped_file", 0.01)
+    yield
+    object.__setattr__(LIMITS, "piped_file", former)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[io.FileIO, str]]:
+    """Where it is written, and its path as the shell gives it for `<(…)`."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb", buffering=0) as writer:
+        yield writer, f"/dev/fd/{reading}"
 
 
 @pytest.fixture(params=["fifo", "device"])
@@ -36,7 +57,7 @@ def test_only_a_regular_file_and_the_null_device_are_opened(endless: Path, tmp_p
 
 
 def test_a_configuration_that_would_never_end_is_told(endless: Path, tmp_path: Path) -> None:
-    told = rf"{endless}.* cannot be read: not a regular file"
+    told = rf"{endless}.* cannot be read: ({_NO_FILE})"
     with pytest.raises(ConfigError, match=told):
         load(endless, environ={})
     upstream = '[[upstream]]\nname = "a"\nprovider = "openai"\n'
@@ -47,8 +68,31 @@ def test_a_configuration_that_would_never_end_is_told(endless: Path, tmp_path: P
         f'{upstream}api_key = "env:A"\nclient_cert = "{endless}"',
     ):
         (tmp_path / "gai-fast.toml").write_text(text)
-        with pytest.raises(ConfigError, match="not a regular file"):
+        with pytest.raises(ConfigError, match=_NO_FILE):
             load(tmp_path / "gai-fast.toml", environ={"A": "key"})
+
+
+def test_a_piped_configuration_is_read_to_its_end_and_once(pipe: tuple[io.FileIO, str]) -> None:
+    writer, path = pipe
+    writer.write(b"[server]\n")
+    with pytest.raises(ConfigError, match="nobody wrote to the end"):
+        load(Path(path), environ={})
+    writer.write(b"[server]\nport = 8123\n")
+    writer.close()
+    assert load(Path(path), environ={}).server.port == 8123
+    with pytest.raises(ConfigError, match="a pipe with nothing in it"):
+        load(Path(path), environ={})
+
+
+def test_a_pipe_without_an_end_is_not_read_for_ever(pipe: tuple[io.FileIO, str]) -> None:
+    former = LIMITS.config_file
+    object.__setattr__(LIMITS, "config_file", 1000)
+    try:
+        pipe[0].write(b"#" * 2000)
+        with pytest.raises(ConfigError, match="larger than 1000 bytes"):
+            load(Path(pipe[1]), environ={})
+    finally:
+        object.__setattr__(LIMITS, "config_file", former)
 
 
 def test_files_of_tls_that_would_never_end_are_told(endless: Path, tmp_path: Path) -> None:
