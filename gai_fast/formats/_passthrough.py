@@ -30,7 +30,7 @@ class OwnFrames(Encoder, Protocol):
     opens_parts: ClassVar[bool]
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
     collects_text: bool
-    """Whether an end of ours repeats the answer: `keep` and `copied` then take the content of frames."""
+    """Whether an end of ours repeats the answer: `keep` and `keep_text` then take the content of frames."""
 
     def complete(self, event: Event) -> None:
         """Takes a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
@@ -42,8 +42,8 @@ class OwnFrames(Encoder, Protocol):
     def keep(self, event: Event) -> None:
         """Takes any other event of such an answer, where an end of ours repeats it."""
 
-    def copied(self, event: Event, text: str) -> None:
-        """Takes the text of deltas that were copied, where an end of ours repeats it."""
+    def keep_text(self, event: Event, text: str) -> None:
+        """Takes the text of deltas whose frames were copied, where an end of ours repeats it."""
 
     def note(self, raw: bytes) -> None:
         """Takes each frame that is passed on and was not copied, in a dialect whose frames open parts."""
@@ -165,7 +165,7 @@ class Passthrough:
 
     def copied(self, event: Event, text: str) -> None:
         """Hands on the text of deltas, which an end of ours repeats."""
-        self._encoder.copied(event, text)
+        self._encoder.keep_text(event, text)
 
     def _pass_on(self, raw: bytes) -> None:
         if self.opens_parts:

@@ -70,8 +70,8 @@ class OwnEvents(ResponseEvents):
         if self._room > 0:
             self._kept.append(event)
 
-    def copied(self, event: Event, text: str) -> None:
-        """Keeps the text of copied deltas."""
+    def keep_text(self, event: Event, text: str) -> None:
+        """Keeps the text of copied frames for an end of ours."""
         self._take_room(len(text))
         self.keep({**event, DELTAS[event["type"]]: text})  # type: ignore[misc]  # the key depends on the type
 
