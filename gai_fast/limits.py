@@ -1156,7 +1156,7 @@ class Limits:
 
     piped_file: float = 5.0
     """Seconds in which the end of a piped file comes: a command that decrypts it may ask a server for the key. A reload
-    holds the streams up for as long."""
+    holds the streams up for as long for each such file, and finds nothing in one that was read at the start."""
 
 
 LIMITS: Final = Limits()

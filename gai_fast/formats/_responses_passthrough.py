@@ -103,7 +103,7 @@ class OwnEvents(ResponseEvents):
     def begin_anew(self) -> None:
         """The client has the start of a response; `event` goes on with its id and its numbers."""
         self._is_first = True
-        self._kept = []
+        self._kept, self._room, self._usage = [], LIMITS.collected, None
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`, which some servers send."""

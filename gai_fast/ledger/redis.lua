@@ -32,10 +32,14 @@ redis.call('SET', prefix .. 'number:' .. me, number, 'EX', math.floor(kept_for))
 -- Spend. A sum that 64 bits do not hold is the largest that they hold, which is above every limit.
 local MOST = '9223372036854775807'
 local full = 0
+local broken -- what else keeps a sum from being added to: told when all others have been
 local function sum_up(add, put, key, ...)
   local reply = redis.pcall(add, key, ...)
   if type(reply) ~= 'table' or not reply.err then return end
-  if not string.find(reply.err, 'would overflow', 1, true) then redis.call(add, key, ...) end -- raises it
+  if not string.find(reply.err, 'would overflow', 1, true) then
+    broken = broken or reply.err
+    return
+  end
   full = full + 1
   local words = {...}
   words[#words] = MOST
@@ -267,4 +271,5 @@ for at, report in ipairs(exchange[3]) do
   end
   answers[at] = {verdicts, more, {used(state.rates[REQUESTS]), used(state.rates[TOKENS])}, others}
 end
+if broken then return redis.error_reply(broken) end
 return {cmsgpack.pack(answers), last and 1 or 0, full}

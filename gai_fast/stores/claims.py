@@ -25,8 +25,8 @@ def no_room() -> Error:
 class ClaimBudget:
     """The number of keys that this process has taken and that are still taken, by caller.
 
-    A caller may hold as many as are free, so that none takes the room of the others: alone it has half of all, and
-    beside one that took what it could a third.
+    A caller may hold as many as are free, so that none takes the room of the others: alone it has half of all, beside
+    one that has its half a quarter, and both come to a third as keys expire.
 
     Args:
         ttl: Seconds for which a key is taken.

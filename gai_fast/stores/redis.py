@@ -293,7 +293,7 @@ class RedisBackend(Backend):
         own = set() if self._worker is None else {self._worker}
         there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
         if not own <= there:
-            self._lost_at = time.monotonic()
+            self._note_loss()
         return workers if self._has_lost else there.intersection(workers)
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
@@ -305,6 +305,11 @@ class RedisBackend(Backend):
     def _has_lost(self) -> bool:
         """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
         return time.monotonic() - self._lost_at < LIMITS.lease
+
+    def _note_loss(self) -> None:
+        now = time.monotonic()
+        if now - self._lost_at >= 2 * LIMITS.lease:  # where a server evicts leases again and again, the dead are found
+            self._lost_at = now
 
     async def _remove_half(self, stream_id: str) -> None:
         """Removes what is left of a copy that the server has evicted half of: rule 5."""
@@ -333,7 +338,7 @@ class RedisBackend(Backend):
         lease = int(LIMITS.lease * 1000)
         former = await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease, "GET"))
         if former is None and worker == self._worker:
-            self._lost_at = time.monotonic()
+            self._note_loss()
         self._worker = worker or None
 
     async def give_up(self, worker: str) -> None:

@@ -313,6 +313,7 @@ class SocketSession:
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self._provoked = 0
         self._update_pauses()
 
     def _update_pauses(self) -> None:

@@ -149,9 +149,11 @@ async def test_a_sum_that_cannot_be_added_to_is_a_failure_of_the_store(
     await home.open()
     redis_server.command(value[0], f"{PREFIX}spent:t USD:ann", value[1])
     with pytest.raises(StoreError) as raised:
-        await home.exchange(1, [ENTRY], [])
+        await home.exchange(1, [ENTRY, ENTRY._replace(key="bob")], [])
     assert raised.value.fault in ("damaged", "unsuitable")
     assert not caplog.records
+    assert await home.exchange(1, [ENTRY, ENTRY._replace(key="bob")], []) is None, "the rest of it counts, once"
+    assert redis_server.command("GET", f"{PREFIX}spent:t USD:bob") == b"$1\r\n%d\r\n" % ENTRY.amount
     await home.close()
 
 
