@@ -170,6 +170,11 @@ class Backend(ABC):
             wait: Seconds after which nothing is returned; it may be less.
         """
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether the store has lost its data so lately that those who live may not have told it all again."""
+        return False
+
     @abstractmethod
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns those of the workers that have their lease."""

@@ -123,12 +123,18 @@ class Journal:
             copying.log.is_degraded = True
         self._wake.set()
 
-    def keep_alive(self) -> None:
-        """Prolongs the lives of copies whose streams are silent; called every few seconds or more often."""
+    def keep_alive(self, *, at_once: bool = False) -> None:
+        """Prolongs the lives of copies whose streams are silent; called every few seconds or more often.
+
+        Args:
+            at_once: Of all of them now: the store has lost its data, and tells which are to be written anew.
+        """
         now = self.clock()
-        if now - self._touched > self._life / _TOUCHES:
+        if at_once or now - self._touched > self._life / _TOUCHES:
             self._touched = now
             for copying in self._copies.values():
+                if at_once:
+                    copying.forget_touch()
                 self.changed(copying)
 
     async def close(self) -> None:
@@ -213,7 +219,7 @@ class Journal:
 
     def _settle(self, missing: Collection[str]) -> None:
         for copying in self._batch:
-            if copying.is_given_up:
+            if copying.is_given_up or copying.stream_id not in self._copies:  # forgotten while the store failed
                 continue
             if copying.stream_id in missing:
                 copying.begin_again()
@@ -407,6 +413,10 @@ class _Copying:
         self._ending = self._ending or ending
         self._publish_end()
         self._journal.changed(self)
+
+    def forget_touch(self) -> None:
+        """The next change prolongs the copy's life."""
+        self._touched = -math.inf
 
     def broken_off(self) -> None:
         """As the log's gate: the log is broken off, and has no copy any more."""

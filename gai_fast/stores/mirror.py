@@ -293,7 +293,7 @@ class Mirrors:
             leased -= {worker for worker, is_gone in zip(asked, are_gone, strict=True) if is_gone}
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
         for stream_id, mirror in mirrors:
-            if mirror.worker not in leased or stream_id not in kept:
+            if mirror.worker not in leased or (stream_id not in kept and not self._backend.has_lost):
                 await self._part(mirror)
 
     async def _tell_workers(self) -> None:

@@ -231,7 +231,7 @@ class RedisBackend(Backend):
                 if isinstance(reply, Exception):
                     if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
                         raise self._error(reply)
-                elif reply is None and command[0] in _WITHOUT_COPY:
+                elif (reply is None and command[0] in _WITHOUT_COPY) or (reply == 0 and command[0] == "PEXPIRE"):
                     missing.add(stream_id)
 
         await _in_parts(changes, write)
@@ -294,15 +294,14 @@ class RedisBackend(Backend):
         there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
         if not own <= there:
             self._note_loss()
-        return workers if self._has_lost else there.intersection(workers)
+        return workers if self.has_lost else there.intersection(workers)
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose copy is there, both keys of it; all of them after a loss: rule 6."""
-        there = await self._there(stream_ids, _both)
-        return stream_ids if self._has_lost else there
+        """Returns those of the streams whose copy is there, both keys of it."""
+        return await self._there(stream_ids, _both)
 
     @property
-    def _has_lost(self) -> bool:
+    def has_lost(self) -> bool:
         """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
         return time.monotonic() - self._lost_at < LIMITS.lease
 

@@ -399,7 +399,7 @@ class Store:
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
                 if self._journal is not None:
-                    self._journal.keep_alive()
+                    self._journal.keep_alive(at_once=backend.has_lost)
             except StoreError as problem:
                 self._health.failed(problem)
             except Exception as problem:  # noqa: BLE001  # rule 3

@@ -310,6 +310,16 @@ async def test_a_copy_that_the_store_has_lost_is_written_anew(make: Make, world:
     assert process.copied()[2:] == (said, FINISHED)
 
 
+async def test_a_silent_streams_copy_that_the_store_has_lost_is_written_anew_at_once(make: Make, world: World) -> None:
+    process = make()
+    said = fill(process.begin(), 1, 10)
+    await until(lambda: "s" in world.copies and world.copies["s"].records)
+    world.copies.clear()
+    process.journal.keep_alive(at_once=True)
+    await until(lambda: "s" in world.copies and world.copies["s"].records)
+    assert process.copied()[2] == said
+
+
 async def test_a_log_that_was_forgotten_before_it_was_written_leaves_no_copy(make: Make, world: World) -> None:
     process = make(max_bytes=64 * KIB, max_stream_bytes=32 * KIB)
     log = process.begin()
