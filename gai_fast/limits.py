@@ -736,6 +736,10 @@ class Limits:
     """Bytes that a piece costs a log besides its own: the header of a bytes object (33), the allocator's rounding (up
     to 15) and its place in a list, which grows by eighths (9)."""
 
+    kept_piece_cost: int = 128
+    """Bytes that a text which is kept with its event costs besides its own: the header of a string (49), the tuple of
+    both (56) and its place in a list (9), each rounded up by the allocator."""
+
     log_block_cost: int = 160
     """Bytes that a block costs besides its own: the header (33), the allocator's own and rounding (up to 23), a tuple
     with its last number (56 + 32) and a place in a deque (8)."""

@@ -796,7 +796,7 @@ class Relay:
             raw = frame.raw
             line = raw.rstrip(b"\r\n")
             if line and not copies_body:
-                raw = b"" if _is_cut_off(frame.data) else line + b"\n\n"
+                raw = b"" if _is_cut_off(line, frame.data) else line + b"\n\n"
             self._receive_frame(frame._replace(raw=raw), cut_off=True)
 
     def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:
@@ -1097,11 +1097,17 @@ def _is_unfinished(text: str) -> bool:
     return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
 
 
-def _is_cut_off(data: str | None) -> bool:
-    """Whether the data of a body's last frame ends before it is whole; clients would fail at it."""
-    return data is not None and (not data.strip() or _is_unfinished(data))
+def _is_cut_off(raw: bytes, data: str | None) -> bool:
+    """Whether a body's last frame ends before it is whole; clients would fail at it.
+
+    SDKs read the data of a frame that has any field but no data, an `event` that no `data` follows, as an empty text.
+    """
+    if data is None:
+        return _FIELD.search(raw) is not None
+    return not data.strip() or _is_unfinished(data)
 
 
+_FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is no comment
 _STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _HIGH_HALF: Final = re.compile(r"[\ud800-\udbff]\Z")

@@ -124,7 +124,7 @@ def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
 
 
 def tells_error(raw: bytes) -> bool:
-    """Whether the SDKs raise an error for a frame: they look for a member `error` in lines of data alone.
+    """Whether the SDKs raise an error for a frame: they look in lines of data for an `error` with anything in it.
 
     Args:
         raw: The frame; an upstream's own.
@@ -132,4 +132,4 @@ def tells_error(raw: bytes) -> bool:
     return _ERROR_LINE.search(raw) is not None
 
 
-_ERROR_LINE: Final = re.compile(rb'(?:^|[\r\n])data:[^\r\n]*"error"\s*:\s*[{"]')
+_ERROR_LINE: Final = re.compile(rb'(?:^|[\r\n])data:[^\r\n]*"error"\s*:\s*(?:\{\s*"|"[^"])')

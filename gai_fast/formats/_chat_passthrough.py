@@ -5,14 +5,13 @@ Owns the dialect's end mark and the place of warnings; `_passthrough.py` owns wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.events import Event
 from gai_fast.formats._chat_parts import tells_error
 from gai_fast.formats._chat_stream import Chunks
-from gai_fast.formats._passthrough import is_own_cancel
+from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
 
 
 class OwnChunks(Chunks):
@@ -38,7 +37,7 @@ class OwnChunks(Chunks):
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`."""
-        return _DONE_LINE.search(raw) is not None
+        return is_done_mark(raw)
 
     def is_error(self, raw: bytes) -> bool:
         """Whether a last frame has an error that clients read."""
@@ -66,6 +65,3 @@ _COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "finish": OwnChunks._ended,
     "error": Chunks._error,
 }
-
-# A prefix test, as the SDKs make it (openai `_streaming.py`).
-_DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")

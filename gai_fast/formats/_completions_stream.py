@@ -23,7 +23,6 @@ that they hold (`echo`, `logprobs`, several choices).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -33,7 +32,7 @@ from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, tells_error, usage_of
 from gai_fast.formats._chat_whole import WholeObject
-from gai_fast.formats._passthrough import is_own_cancel
+from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
 from gai_fast.result import Result
 
 _TEXT: Final = ("text.delta", "refusal.delta")
@@ -159,7 +158,7 @@ class OwnTextChunks(TextChunks):
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`."""
-        return _DONE_LINE.search(raw) is not None
+        return is_done_mark(raw)
 
     def is_error(self, raw: bytes) -> bool:
         """Whether a last frame has an error that clients read."""
@@ -168,9 +167,6 @@ class OwnTextChunks(TextChunks):
     def end_mark(self) -> bytes:
         """`[DONE]`."""
         return b"data: [DONE]\n\n"
-
-
-_DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
 
 class WholeText(WholeObject):

@@ -249,14 +249,23 @@ class Passthrough:
 
 
 def is_own_cancel(event: Event) -> bool:
-    """Whether a `finish` is the gateway's own cancellation, of which no frame of the upstream's has told an end.
+    """Whether a `finish` is the gateway's own cancellation, and no frame of the upstream's has told a reason.
 
-    An upstream that cancels gives a reason. One that has given any reason was cancelled before its end mark.
+    Where one has, as `stop` or the upstream's own `cancelled`, clients know how the answer ended.
 
     Args:
         event: The `finish`.
     """
     return event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event
+
+
+def is_done_mark(raw: bytes) -> bool:
+    """Whether a frame is `[DONE]`, the end mark of OpenAI's dialects: a prefix, as the SDKs test it (`_streaming.py`).
+
+    Args:
+        raw: The frame; an upstream's own.
+    """
+    return _DONE_LINE.search(raw) is not None
 
 
 class OwnAnswer(Encoder, Protocol):
@@ -344,7 +353,9 @@ class DialectFormat(Format):
 
 _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
 """Events that do not release frames that wait."""
-# Of the dialects of OpenAI. A string cannot hold these members: its quotes are escaped.
+# Of the dialects of OpenAI.
+_DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+# A string cannot hold these members: its quotes are escaped.
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})

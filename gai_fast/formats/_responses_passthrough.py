@@ -1,21 +1,21 @@
 """Passthrough of OpenAI's Responses stream: the frames of ours that complete the upstream's own.
 
 Owns the failure and the cancelled end that no frame of the upstream's tells. Both repeat the items so far, under the
-upstream's ids. `_passthrough.py` owns when a frame is passed on. Warnings have no place: nothing but a terminal frame
-could hold them, and that is the upstream's own. What a chunk that was left out said, the ends of its part and item
-repeat.
+upstream's ids but for calls of server tools, whose events name another. `_passthrough.py` owns when a frame is passed
+on. Warnings have no place: nothing but a terminal frame could hold them, and that is the upstream's own. What a chunk
+that was left out said, the ends of its part and item repeat.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from gai_fast.errors import Error
 from gai_fast.events import DELTAS, Event
 from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_own_cancel
+from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
 from gai_fast.formats._responses_output import Output, tell_nobody
 from gai_fast.formats._responses_parts import custom_tools
 from gai_fast.formats._responses_stream import ResponseEvents
@@ -32,7 +32,8 @@ class OwnEvents(ResponseEvents):
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self._is_first = True
-        self._kept: list[Any] = []  # the events that frames carried, and the frames that begin an item
+        # Events that frames carried, an event and its text where they were copied, and the frames that begin an item.
+        self._kept: list[Event | tuple[Event, str] | bytes] = []
         self._room = LIMITS.collected
 
     def complete(self, event: Event) -> None:
@@ -60,23 +61,24 @@ class OwnEvents(ResponseEvents):
                 output.close()
                 named = _ITEM_ID.search(one)
                 output.identifier = "" if named is None else named[1].decode()
-            else:
-                with suppress(Error, ValueError):  # it has no form in JSON
-                    output.take(one)
+                continue
+            with suppress(Error, ValueError):  # it has no form in JSON
+                output.take(_with_text(*one) if isinstance(one, tuple) else one)
         return output
 
     def keep(self, event: Event) -> None:
         """Keeps an event for an end of ours; the upstream's own end repeats its answer itself."""
-        if self._room > 0:
+        if self._room > 0 and event["type"] not in _IN_NO_ITEM:
             self._kept.append(event)
 
     def keep_text(self, event: Event, text: str) -> None:
         """Keeps the text of copied frames for an end of ours."""
         self._take_room(len(text))
-        self.keep({**event, DELTAS[event["type"]]: text})  # type: ignore[misc]  # the key depends on the type
+        if self._room > 0:
+            self._kept.append((event, text))
 
     def _take_room(self, size: int) -> None:
-        self._room -= size + _PIECE_COST
+        self._room -= size + LIMITS.kept_piece_cost
         if self._room <= 0:
             self._kept = []
 
@@ -107,7 +109,7 @@ class OwnEvents(ResponseEvents):
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`, which some servers send."""
-        return _DONE_LINE.search(raw) is not None
+        return is_done_mark(raw)
 
     def is_error(self, raw: bytes) -> bool:
         """Whether a last frame is `response.failed`; behind an `error` that is still to come."""
@@ -127,11 +129,14 @@ def _may_begin_item(raw: bytes) -> bool:
     return raw.find(b"response.output_item.added") >= 0
 
 
-_PIECE_COST: Final = LIMITS.log_piece_cost
+def _with_text(event: Event, text: str) -> Event:
+    return {**event, DELTAS[event["type"]]: text}  # type: ignore[misc]  # the key depends on the type
+
+
+_IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snapshot"})
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
-_DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')

@@ -94,14 +94,17 @@ class ChatRoutes:
     ) -> None:
         store = self._engine.store
         await admit()
+        is_taken = False
         log: StreamLog | None = None
         try:
             await self._take(store, key, Claim(response.stream_id, "", now_ms()), caller)
+            is_taken = True
             log = start()
         finally:
             if log is None:
-                store.abandon(key, response.stream_id, caller)
                 self._engine.ledger.cancel(response.stream_id)
+                if is_taken:  # the store gives back itself what it could not take
+                    store.abandon(key, response.stream_id, caller)
         end = _End(store, key, log)
         log.watch(end)
         if log.is_over:

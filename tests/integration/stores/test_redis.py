@@ -300,7 +300,7 @@ async def test_a_copy_that_begins_while_it_is_looked_for_stays(make: Make, redis
     assert await backend.load("s") is not None
 
 
-async def test_a_copy_that_is_to_live_longer_and_is_not_there_is_reported(make: Make, redis_server: RedisServer) -> None:
+async def test_a_missing_copy_that_is_to_live_longer_is_reported(make: Make, redis_server: RedisServer) -> None:
     """A silent stream adds nothing else to its copy."""
     backend = await opened(make, redis_server.url)
     assert set(await backend.write([Change("s", keep=30)])) == {"s"}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gai_fast.formats._chat_parts import tells_error
 from gai_fast.providers import get_provider
 from tests.unit.formats.chat import (
     ANSWER,
@@ -54,6 +55,25 @@ def test_a_comment_that_was_cut_off_does_not_swallow_the_next_attempts_first_chu
     relay.receive_head(200, {"content-type": "text/event-stream"})
     relay.receive_data(TEXT_FRAME)
     assert encoder.take() == b": OPENROUTER PROC\n\n" + TEXT_FRAME
+
+
+@pytest.mark.parametrize("rest", [b"event: message", b"id: 7\r\n", b": ping\nretry: 5", b"dat"])
+def test_the_fields_of_a_frame_that_was_cut_off_before_its_data_are_left_out(rest: bytes) -> None:
+    """The SDKs' decoders make an event of them, and fail at its empty data."""
+    encoder = OPENAI.passthrough("sse", context(usage=False), whole=False)
+    relay = relay_to(encoder, "openai", copies=False, failed=lambda error: False)
+    relay.receive_data(TEXT_FRAME + rest)
+    relay.receive_eof()
+    body = encoder.take()
+    assert body.startswith(TEXT_FRAME + b'data: {"error":')
+
+
+@pytest.mark.parametrize(
+    ("error", "tells"),
+    [("null", False), ('""', False), ("{}", False), ("{ }", False), ('"no"', True), ('{"message":"no"}', True)],
+)
+def test_an_error_with_nothing_in_it_is_none_to_the_sdks(error: str, tells: bool) -> None:
+    assert tells_error(f'data: {{"object":"error","error": {error}}}\n\n'.encode()) is tells
 
 
 def test_a_missing_end_mark_is_added_after_a_finish() -> None:

@@ -129,6 +129,20 @@ async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> No
     assert standing.stream_id == "a"
 
 
+async def test_a_chat_that_could_not_be_taken_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store gives back itself what it could not take; twice, its caller could take one more than its share."""
+    on = Fixture()
+    abandoned: list[str] = []
+
+    async def refuse(key: str, claim: Claim, caller: str = "") -> Claim | None:
+        raise Error("overloaded", "the store is out of reach", reason="store")
+
+    monkeypatch.setattr(on.store, "claim", refuse)
+    monkeypatch.setattr(on.store, "abandon", lambda key, stream_id, caller: abandoned.append(stream_id))
+    assert reply_of(await on.post("one")).status == 503
+    assert abandoned == []
+
+
 async def test_a_stream_that_cannot_start_leaves_no_chat() -> None:
     on = Fixture()
 
