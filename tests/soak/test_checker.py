@@ -273,6 +273,7 @@ def test_an_error_needs_a_failure_of_the_upstream() -> None:
 RESET: Any = "reset"
 STATUS: Any = "status"
 ONCE_MORE = (Call(True, RESET, at=1), Call(False, at=1.1))
+AFTER_A_HANDSHAKE = Call(False, at=1.9, accepted=1.1)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +286,8 @@ ONCE_MORE = (Call(True, RESET, at=1), Call(False, at=1.1))
         ([Call(False, STATUS, at=time) for time in (1, 2, 3, 4)], False),
         ([*ONCE_MORE], True),
         ([Call(False, RESET, at=1), Call(False, at=1.1)], True),
+        ([Call(True, RESET, at=1), AFTER_A_HANDSHAKE], True),
+        ([Call(True, STATUS, at=1), AFTER_A_HANDSHAKE], False),
         ([Call(True, RESET, at=1), Call(True, at=1.1)], False),
         ([Call(True, RESET, at=1), Call(True, RESET, at=1.1), Call(False, at=1.2)], False),
         ([Call(True, RESET, at=1), Call(False, RESET, at=1.1), Call(False, at=1.2)], False),
@@ -294,7 +297,8 @@ ONCE_MORE = (Call(True, RESET, at=1), Call(False, at=1.1))
     ],
     ids=[
         *("a retry", "after content", "without a failure", "two retries", "three retries"),
-        *("a dead connection", "one that was ready and dead", "one dead connection in place of another"),
+        *("a dead connection", "one that was ready and dead", "sent again after a handshake"),
+        *("a retry at once, after a handshake", "one dead connection in place of another"),
         *("two dead connections", "sent again twice", "a retry at once"),
         *("dead connections before each retry", "before one retry too many"),
     ],

@@ -39,12 +39,14 @@ class Call:
         failure: How it failed, if it did.
         deltas: Written so far.
         at: When it had come.
+        accepted: When its connection was accepted, before a handshake.
     """
 
     is_reused: bool
     failure: Failure = ""
     deltas: int = 0
     at: float = field(default_factory=time.monotonic)
+    accepted: float = 0.0
 
     @property
     def allows_retry(self) -> bool:
@@ -251,18 +253,19 @@ class Upstream:
         loop = asyncio.get_running_loop()
         while True:
             handle, _ = await loop.sock_accept(door.sock)
-            self._begin(self._greet(door, handle))
+            self._begin(self._greet(door, handle, time.monotonic()))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _greet(self, door: Door, handle: socket.socket) -> None:
+    async def _greet(self, door: Door, handle: socket.socket, accepted: float) -> None:
         """Makes a connection, by the identity of this moment."""
         identity = door.identity
         protocol = asyncio.StreamReaderProtocol(
-            asyncio.StreamReader(), lambda reader, writer: self._begin(self._serve(door, identity, reader, writer))
+            asyncio.StreamReader(),
+            lambda reader, writer: self._begin(self._serve(door, identity, accepted, reader, writer)),
         )
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, handle, ssl=identity.context)
@@ -271,7 +274,12 @@ class Upstream:
             handle.close()
 
     async def _serve(
-        self, door: Door, identity: Identity, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        door: Door,
+        identity: Identity,
+        accepted: float,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self.opened += 1
         call = None
@@ -280,7 +288,7 @@ class Upstream:
                 if not identity.is_trusted:
                     self.served_untrusted += 1
                 self.served_by = max(self.served_by, identity.number)
-                call = await self._answer(head, reader, writer, is_reused=call is not None)
+                call = await self._answer(head, reader, writer, accepted, is_reused=call is not None)
                 if call is None:
                     break
         except (OSError, EOFError):
@@ -317,7 +325,13 @@ class Upstream:
             door.idle.discard(writer)
 
     async def _answer(
-        self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reused: bool
+        self,
+        head: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        accepted: float,
+        *,
+        is_reused: bool,
     ) -> Call | None:
         """Answers one request; `None` where the connection has been closed."""
         fields = dict(line.lower().split(b": ", 1) for line in head[:-4].split(b"\r\n")[1:])
@@ -328,7 +342,7 @@ class Upstream:
         if answer is None:  # asked by a worker that has been killed: its client has gone
             self.late.append(number)
             return None
-        call = Call(is_reused)
+        call = Call(is_reused, accepted=accepted)
         calls = self.calls.setdefault(answer.number, [])
         if time.monotonic() < self._failing_until:
             call.failure = "status"

@@ -318,15 +318,17 @@ class Judge:
         """Whether these calls of one stream's upstream are documented.
 
         Each but the last failed before its first content. Retries come after a while. A request whose pooled connection
-        ended without a byte is sent once more at once, on a fresh one. The first of these two may be on one that has
-        carried none, too: the gateway keeps those that are made when another has come free.
+        ended without a byte is sent once more at once, on a fresh one; its handshake may last as long as a retry waits.
+        The first of these two may be on one that has carried none, too: the gateway keeps those that are made when
+        another has come free.
         """
         if not all(call.allows_retry for call in calls[:-1]):
             return False
         attempts: list[list[Call]] = []
         last = float("-inf")
         for call in calls:
-            if call.at - last >= RETRY_AFTER:
+            is_new = not call.is_reused and last < call.accepted  # the connection was made for this call
+            if (call.accepted if is_new else call.at) - last >= RETRY_AFTER:
                 attempts.append([])
             attempts[-1].append(call)
             last = call.at
