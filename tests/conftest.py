@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from gai_fast._impl import MODULES
+from gai_fast.limits import LIMITS
 from tests.corpus.summary import lines as summary
 from tests.integration.certificates import Authority
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
@@ -24,6 +25,8 @@ from tests.waiting import SECONDS
 use_profile()
 
 ROOT = Path(__file__).parents[1]
+
+ChangeLimits = Callable[..., None]
 
 
 def pytest_sessionstart() -> None:
@@ -122,6 +125,21 @@ def corpus() -> Path:
     if not (folder / "expected.json").is_file():
         pytest.skip("no recordings: GAI_FAST_CORPUS names their folder")
     return folder.resolve()
+
+
+@pytest.fixture
+def change_limits() -> Iterator[ChangeLimits]:
+    """Changes limits until the test ends, for all modules alike: `change_limits(config_file=1000)`."""
+    former: dict[str, object] = {}
+
+    def change(**limits: float) -> None:
+        for name, value in limits.items():
+            former.setdefault(name, getattr(LIMITS, name))
+            object.__setattr__(LIMITS, name, value)  # it is frozen
+
+    yield change
+    for name, value in former.items():
+        object.__setattr__(LIMITS, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,
     END,
@@ -89,14 +89,9 @@ async def test_a_dashboard_does_not_hold_up_the_end_of_a_server(net: Net) -> Non
 
 
 @pytest.fixture
-def short_lease() -> Iterator[None]:
+def short_lease(change_limits: ChangeLimits) -> None:
     """A follow asks often, and once it has left, its stream is soon not watched any more."""
-    former = LIMITS.follow_interval, LIMITS.watch_lease
-    for name, seconds in (("follow_interval", 0.01), ("watch_lease", 0.3)):
-        object.__setattr__(LIMITS, name, seconds)
-    yield
-    for name, seconds in zip(("follow_interval", "watch_lease"), former, strict=True):
-        object.__setattr__(LIMITS, name, seconds)
+    change_limits(follow_interval=0.01, watch_lease=0.3)
 
 
 NAMED = {"model": "m"}

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from gai_fast.limits import KIB, MIB
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,
     END,
@@ -199,13 +200,9 @@ async def test_a_client_that_asks_and_asks_and_never_reads_is_not_answered_into_
 
 
 @on_both_loops
-async def test_one_json_answer_has_a_limit(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
+async def test_one_json_answer_has_a_limit(net: Net, change_limits: ChangeLimits) -> None:
 
-    from gai_fast.limits import LIMITS
-    from gai_fast.net import session
-
-    monkeypatch.setattr(session, "LIMITS", dataclasses.replace(LIMITS, held_answer=MIB))
+    change_limits(held_answer=MIB)
     upstream = await net.upstream(blast)
     gateway = await net.gateway(upstream)
     response = await gateway.ask("POST", NATIVE, {**M, "stream": False})

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Fault
-from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.money import UNIT, cost_of
 from gai_fast.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,
     DONE,
@@ -516,8 +516,8 @@ async def test_a_model_that_means_another_upstream_has_other_answers(net: Net) -
 
 
 @on_uvloop
-async def test_the_recorded_pace(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.net.shared_call.LIMITS", dataclasses.replace(LIMITS, replay_gap=0.001))
+async def test_the_recorded_pace(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(replay_gap=0.001)
     story = Story()
     gateway = await net.gateway(await net.upstream(story), cache=CacheSettings(ttl=600.0, pace="recorded"))
     asked = asyncio.create_task(ask(gateway))

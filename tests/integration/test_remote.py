@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 
 import gai_fast
 from gai_fast.cli.mock import Fault
-from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
+from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, on_both_loops, on_uvloop
 from tests.waiting import until
@@ -23,15 +22,15 @@ HEAD = SSE_HEAD.replace(b"\r\n\r\n", b"\r\nx-gai-stream-id: %b\r\n\r\n" % ID.enc
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(change_limits: ChangeLimits) -> None:
     """Tries come soon after one another."""
-    monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, reconnect_first=0.01))
+    change_limits(reconnect_first=0.01)
 
 
 @pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+def brief(change_limits: ChangeLimits) -> None:
     """A client gives up soon."""
-    monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, reconnect_first=0.01, reconnecting=0.1))
+    change_limits(reconnect_first=0.01, reconnecting=0.1)
 
 
 def frame(event: dict[str, Any], *lines: str) -> bytes:
@@ -287,9 +286,8 @@ async def test_a_server_that_shows_signs_of_life_is_waited_for(net: Net) -> None
 
 
 @on_uvloop
-async def test_a_connection_that_is_silent_is_made_again(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = dataclasses.replace(LIMITS, server_silence=0.05, reconnecting=0.04, reconnect_first=0.001)
-    monkeypatch.setattr("gai_fast.remote.LIMITS", limits)
+async def test_a_connection_that_is_silent_is_made_again(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(server_silence=0.05, reconnecting=0.04, reconnect_first=0.001)
     places: list[bool] = []
 
     async def answer(peer: Peer) -> None:
@@ -415,11 +413,11 @@ async def test_an_error_may_come_in_pieces(net: Net) -> None:
 
 
 @on_uvloop
-async def test_the_body_of_an_error_is_waited_for_so_long(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_body_of_an_error_is_waited_for_so_long(net: Net, change_limits: ChangeLimits) -> None:
     async def serve(peer: Peer) -> None:
         await peer.request()
         # Only now: the time to connect is the same limit.
-        monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, server_connect=0.01))
+        change_limits(server_connect=0.01)
         await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n")
         await peer.until_gone()
 
@@ -487,8 +485,8 @@ async def test_a_program_that_leaves_before_the_server_answers_ends_its_stream(n
 
 
 @on_uvloop
-async def test_so_many_such_programs_are_waited_for(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.remote.LIMITS", dataclasses.replace(LIMITS, abandoned=1))
+async def test_so_many_such_programs_are_waited_for(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(abandoned=1)
     gateway = await net.gateway(await net.mock(deltas=1000, fault=Fault("stall", 0)), commit_after=0.2)
     async with gai_fast.connect(gateway.url) as client:
         asking = [asyncio.ensure_future(client.stream(QUERY).__aenter__()) for _ in range(3)]

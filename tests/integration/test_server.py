@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import re
@@ -16,6 +15,7 @@ import pytest
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     MESSAGES,
     QUERY,
@@ -505,10 +505,9 @@ async def assert_one_refusal(client: Client, status: int, reason: str) -> None:
 @on_both_loops
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "bytes"])
 async def test_a_request_that_cannot_be_read_is_refused_in_json_without_a_word_of_it(
-    net: Net, whole: bool, monkeypatch: pytest.MonkeyPatch
+    net: Net, whole: bool, change_limits: ChangeLimits
 ) -> None:
-    for module in ("lane", "handler"):  # all clients at once take long to send the rest, which is read
-        monkeypatch.setattr(f"gai_fast.server.{module}.LIMITS", dataclasses.replace(LIMITS, lingering=SECONDS))
+    change_limits(lingering=SECONDS)  # all clients at once take long to send the rest, which is read
     gateway = await net.gateway(await net.mock())
 
     async def one(name: str, data: bytes, status: int, reason: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
 from gai_fast.net.tls import default_ssl_context
 from gai_fast.server import application
 from gai_fast.settings import BreakerSettings
+from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (
     CHAT,
@@ -313,7 +312,7 @@ async def test_an_error_that_is_nested_too_deep_to_be_told_ends_the_answer(net: 
 @pytest.mark.parametrize("helped", [True, False], ids=["a fallback", "alone"])
 @on_steady_loop
 async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
-    net: Net, verdicts: list[Verdict], monkeypatch: pytest.MonkeyPatch, full: bool, helped: bool
+    net: Net, verdicts: list[Verdict], change_limits: ChangeLimits, full: bool, helped: bool
 ) -> None:
     async def at_work(peer: Peer) -> None:
         await peer.request()
@@ -321,7 +320,7 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
         await peer.until_gone()
 
     if full:
-        monkeypatch.setattr("gai_fast.net.connection_pool.LIMITS", dataclasses.replace(LIMITS, pool_waiting=0))
+        change_limits(pool_waiting=0)
     upstream, backup = await net.upstream(at_work), Steps(answer())
     options = {"max_connections": 1, "breaker": BreakerSettings(failures=1), "first_event_timeout": 0.2}
     gateway = await gateway_for(net, upstream.url, backup if helped else None, **options)

@@ -16,6 +16,7 @@ import pytest
 from gai_fast.cli.mock import Fault
 from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     DONE,
     FINISH,
@@ -733,10 +734,8 @@ async def test_many_silent_streams_are_sent_few_pings(net: Net) -> None:
 
 
 @on_steady_loop
-async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gai_fast.server.websocket.connection.LIMITS", dataclasses.replace(LIMITS, socket_look=0.1))
+async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(socket_look=0.1)
     gateway = await net.gateway(await net.mock(deltas=1))
     for part in (frame("x" * 1000)[:500], frame("x", final=False)):
         socket = await connect(gateway)
@@ -767,10 +766,8 @@ async def test_a_client_is_not_blamed_for_what_the_server_does_not_read(net: Net
 
 
 @on_both_loops
-async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gai_fast.server.websocket.connection.LIMITS", dataclasses.replace(LIMITS, socket_look=0.2))
+async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(socket_look=0.2)
     gateway = await net.gateway(await net.mock(deltas=1))
     answering, silent = await connect(gateway), await connect(gateway)
     reading = asyncio.create_task(answering.read())
@@ -782,8 +779,8 @@ async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(
 
 
 @on_both_loops
-async def test_a_client_that_does_not_answer_a_close_is_dropped(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.server.websocket.connection.LIMITS", dataclasses.replace(LIMITS, socket_close=0.1))
+async def test_a_client_that_does_not_answer_a_close_is_dropped(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(socket_close=0.1)
     gateway = await net.gateway(await net.mock(deltas=1))
     socket = await connect(gateway)
     socket.client.send(frame("not json", TEXT))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal
 
 import pytest
 
 from gai_fast.body import Body, BodyKind
 from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from tests.conftest import ChangeLimits
 from tests.unit.test_relay import FakeAPI
 
 
@@ -71,8 +70,8 @@ def test_a_redirect_and_a_foreign_content_type_are_refused(status: int, content_
     assert caught.value.reason == reason
 
 
-def test_an_error_body_is_read_up_to_its_limit_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.body.LIMITS", dataclasses.replace(LIMITS, error_body=5))
+def test_an_error_body_is_read_up_to_its_limit_whatever_it_holds(change_limits: ChangeLimits) -> None:
+    change_limits(error_body=5)
     one = body()
     one.receive_head(500, {"content-type": "text/html"})
     assert one.feed(b"<htm") == b""
@@ -81,8 +80,8 @@ def test_an_error_body_is_read_up_to_its_limit_whatever_it_holds(monkeypatch: py
     assert (one.is_full, one.collected) == (True, b"<html")
 
 
-def test_a_document_and_blanks_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.body.LIMITS", dataclasses.replace(LIMITS, whole_answer=5, event=5))
+def test_a_document_and_blanks_without_end_are_refused(change_limits: ChangeLimits) -> None:
+    change_limits(whole_answer=5, event=5)
     whole, blank = body(), body()
     whole.feed(b"{    ")
     blank.feed(b"     ")

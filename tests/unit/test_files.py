@@ -11,19 +11,16 @@ import pytest
 
 from gai_fast.config import ConfigError, load
 from gai_fast.files import open_file
-from gai_fast.limits import LIMITS
 from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.server.certificate import Certificate, CertificateError
+from tests.conftest import ChangeLimits
 
 _NO_FILE = "not a regular file|a pipe that nobody wrote to the end within 0.01 s"
 
 
 @pytest.fixture(autouse=True)
-def short_wait() -> Iterator[None]:
-    former = LIMITS.piped_file
-    object.__setattr__(LIMITS, "piped_file", 0.01)
-    yield
-    object.__setattr__(LIMITS, "piped_file", former)
+def short_wait(change_limits: ChangeLimits) -> None:
+    change_limits(piped_file=0.01)
 
 
 @pytest.fixture
@@ -84,15 +81,11 @@ def test_a_piped_configuration_is_read_to_its_end_and_once(pipe: tuple[io.FileIO
         load(Path(path), environ={})
 
 
-def test_a_pipe_without_an_end_is_not_read_for_ever(pipe: tuple[io.FileIO, str]) -> None:
-    former = LIMITS.config_file
-    object.__setattr__(LIMITS, "config_file", 1000)
-    try:
-        pipe[0].write(b"#" * 2000)
-        with pytest.raises(ConfigError, match="larger than 1000 bytes"):
-            load(Path(pipe[1]), environ={})
-    finally:
-        object.__setattr__(LIMITS, "config_file", former)
+def test_a_pipe_without_an_end_is_not_read_for_ever(pipe: tuple[io.FileIO, str], change_limits: ChangeLimits) -> None:
+    change_limits(config_file=1000)
+    pipe[0].write(b"#" * 2000)
+    with pytest.raises(ConfigError, match="larger than 1000 bytes"):
+        load(Path(pipe[1]), environ={})
 
 
 def test_files_of_tls_that_would_never_end_are_told(endless: Path, tmp_path: Path) -> None:

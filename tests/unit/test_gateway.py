@@ -16,9 +16,9 @@ from gai_fast.config import ConfigError
 from gai_fast.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
 from gai_fast.events import Event
 from gai_fast.gateway import Gateway
-from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.settings import CacheSettings
+from tests.conftest import ChangeLimits
 from tests.unit.mocked import settings_for
 from tests.waiting import SECONDS, until
 
@@ -188,10 +188,10 @@ class TestCallbacks:
                 await ended.wait()
 
     async def test_they_get_every_event_though_nobody_reads_more_than_may_wait(
-        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, mock: Mock, gateway: Gateway, change_limits: ChangeLimits
     ) -> None:
         """The upstream was paused up to its total timeout."""
-        monkeypatch.setattr("gai_fast.gateway.LIMITS", dataclasses.replace(LIMITS, waiting_events=4))
+        change_limits(waiting_events=4)
         mock.deltas = 400
         ended = asyncio.Event()
         told: list[Event] = []
@@ -207,9 +207,9 @@ class TestCallbacks:
         assert result.text == "".join(event["text"] for event in told)
 
     async def test_the_result_of_what_was_dropped_waits_for_the_end(
-        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, mock: Mock, gateway: Gateway, change_limits: ChangeLimits
     ) -> None:
-        monkeypatch.setattr("gai_fast.gateway.LIMITS", dataclasses.replace(LIMITS, waiting_events=4))
+        change_limits(waiting_events=4)
         mock.deltas = 40
         enough = asyncio.Event()
 
@@ -265,11 +265,9 @@ class TestCallbacks:
         assert len(caplog.records) == 2, "each kind of failure once"
 
     async def test_slow_ones_stop_the_upstream_together_with_who_reads(
-        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, mock: Mock, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
     ) -> None:
-        few = dataclasses.replace(LIMITS, waiting_events=4, callbacks_waiting=4)
-        monkeypatch.setattr("gai_fast.gateway.LIMITS", few)
-        monkeypatch.setattr("gai_fast.net.callbacks.LIMITS", few)
+        change_limits(waiting_events=4, callbacks_waiting=4)
         mock.deltas = 1_000_000
         gate = asyncio.Event()
 

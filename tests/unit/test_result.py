@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import AsyncIterator
@@ -13,10 +12,10 @@ import pytest
 from gai_fast import errors
 from gai_fast._impl import encode_json
 from gai_fast.events import Event, JSONText
-from gai_fast.limits import LIMITS
 from gai_fast.reading import parse_request
 from gai_fast.request import AssistantMessage, ReasoningPart, ToolCallPart
 from gai_fast.result import Collector, Result, ToolCallResult, acollect, collect
+from tests.conftest import ChangeLimits
 
 START = {"type": "start", "provider": "anthropic", "model": "asked"}
 FINISH = {"type": "finish", "provider": "anthropic", "model": "answered", "finish_reason": "stop"}
@@ -324,8 +323,8 @@ def test_an_empty_delta_is_no_part_of_the_message() -> None:
     ],
     ids=lambda event: str(event["type"]),
 )
-def test_an_answer_without_end_is_not_collected(event: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.result.LIMITS", dataclasses.replace(LIMITS, collected=1000))
+def test_an_answer_without_end_is_not_collected(event: Any, change_limits: ChangeLimits) -> None:
+    change_limits(collected=1000)
     collector = Collector()
     collector.event(cast(Event, START))
     with pytest.raises(errors.ProviderUnavailable) as caught:
@@ -337,8 +336,8 @@ def test_an_answer_without_end_is_not_collected(event: Any, monkeypatch: pytest.
     assert collector.result().error is not None
 
 
-def test_a_reset_makes_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.result.LIMITS", dataclasses.replace(LIMITS, collected=1000))
+def test_a_reset_makes_room_again(change_limits: ChangeLimits) -> None:
+    change_limits(collected=1000)
     collector = Collector()
     for _ in range(30):
         collector.event(cast(Event, text("x" * 400)))

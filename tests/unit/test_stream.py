@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import gai_fast
 from gai_fast.errors import Error, Network
 from gai_fast.limits import LIMITS
 from gai_fast.stream import Stream
+from tests.conftest import ChangeLimits
 from tests.legal import check_legal
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
@@ -25,10 +25,9 @@ LOOPS = pytest.mark.parametrize("factory", [SteadyLoop, uvloop.new_event_loop], 
 
 
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrow(change_limits: ChangeLimits) -> None:
     """Room for two short events."""
-    small = dataclasses.replace(LIMITS, pushed=2 * LIMITS.pushed_event + 4, pusher_look=0.01)
-    monkeypatch.setattr("gai_fast.stream.LIMITS", small)
+    change_limits(pushed=2 * LIMITS.pushed_event + 4, pusher_look=0.01)
 
 
 async def rest(stream: Stream) -> list[Any]:
@@ -315,9 +314,9 @@ class TestConsumer:
 class TestThreads:
     @LOOPS
     def test_threads_and_tasks_push_at_once_and_nothing_is_lost(
-        self, factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+        self, factory: Callable[[], asyncio.AbstractEventLoop], change_limits: ChangeLimits
     ) -> None:
-        monkeypatch.setattr("gai_fast.stream.LIMITS", dataclasses.replace(LIMITS, pushed=2000))
+        change_limits(pushed=2000)
 
         async def main() -> None:
             stream = Stream()

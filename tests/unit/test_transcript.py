@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 
 from gai_fast.errors import Error, Network
 from gai_fast.events import DELTAS, Event
-from gai_fast.limits import LIMITS
 from gai_fast.transcript import Transcript
+from tests.conftest import ChangeLimits
 
 FAILURE = Error("network", "cut")
 FINISH: Any = {"type": "finish", "finish_reason": "stop"}
@@ -179,8 +178,8 @@ def test_however_both_attempts_are_cut_the_client_has_the_answer_once(runs: list
     ],
     ids=lambda event: str(event["type"]),
 )
-def test_an_answer_that_is_too_long_is_not_kept(event: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.transcript.LIMITS", dataclasses.replace(LIMITS, transcript=1000))
+def test_an_answer_that_is_too_long_is_not_kept(event: Any, change_limits: ChangeLimits) -> None:
+    change_limits(transcript=1000)
     transcript = Transcript()
     for _ in range(5):
         assert transcript.take(event) == event

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow, redis
+from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import SPEND, Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
-from gai_fast.limits import LIMITS, Limits
 from gai_fast.settings import KeyLimits, KeySettings
 from gai_fast.stores.backend import StoreError
-from tests.integration.stores.servers import RedisServer
+from tests.conftest import ChangeLimits
+from tests.integration.stores.servers import FAULTS, RedisServer
 from tests.waiting import until
 
 ENTRY = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 5)
@@ -96,9 +95,9 @@ async def test_a_rate_that_is_overdrawn_for_long_is_kept_for_so_long(redis_serve
 
 
 async def test_spend_is_kept_for_its_days_and_a_day_has_a_bounded_number_of_rows(
-    make_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+    make_server: Callable[..., RedisServer], change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr(redis, "LIMITS", Limits(spend_days=2, spend_entries=3))
+    change_limits(spend_days=2, spend_entries=3)
     home = RedisHome(make_server().url)
     await home.open()
     days = ["2026-11-20", "2026-11-21", "2026-11-22"]
@@ -167,9 +166,9 @@ async def test_a_script_that_the_server_has_lost_is_sent_again(redis_server: Red
 
 
 async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_taken_for_the_next(
-    make_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+    make_server: Callable[..., RedisServer], change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, store_timeout=2.0))
+    change_limits(store_timeout=2.0)
     server = make_server()
     home = RedisHome(server.url)
     await home.open()
@@ -186,26 +185,15 @@ async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_ta
     await home.close()
 
 
-FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer], object]]] = {
-    "is gone": (lambda server: server.kill(), lambda server: server.start()),
-    "is a replica": (
-        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
-        lambda server: server.command("REPLICAOF", "NO", "ONE"),
-    ),
-    "is full": (
-        lambda server: server.command("CONFIG", "SET", "maxmemory", "1mb"),
-        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
-    ),
-    "hangs": (lambda server: server.pause(), lambda server: server.resume()),
-}
+ALL_FAULTS = {**FAULTS, "hangs": (RedisServer.pause, RedisServer.resume)}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ALL_FAULTS)
 async def test_a_server_that_fails_for_a_while_is_used_again(
     make_server: Callable[..., RedisServer], fault: str
 ) -> None:
     server = make_server()
-    begin, end = FAULTS[fault]
+    begin, end = ALL_FAULTS[fault]
     ledger = SharedLedger(RedisHome(server.url), fails_open=False)
     await ledger.open()
     assert await taken(ledger, "a") == ""

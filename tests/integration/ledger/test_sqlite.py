@@ -14,6 +14,7 @@ from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED
 from gai_fast.limits import OTHER, Limits
 from gai_fast.stores.backend import StoreError
+from tests.conftest import ChangeLimits
 
 TEN = Caps(10, None, None, None, "")
 ASKS = [Ask(0, 0.0, True)] * 11
@@ -88,9 +89,9 @@ async def test_a_worker_that_is_not_heard_has_nothing(tmp_path: Path, clock: Clo
 
 
 async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr(sqlite, "LIMITS", Limits(spend_entries=3))
+    change_limits(spend_entries=3)
     home = await opened(tmp_path)
     entries = [SpendEntry("ann", f"m{number}", "up", "2026-11-22", "USD", 1) for number in range(20)]
     await home.exchange(1, entries, [])

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.ports import free_port
@@ -86,3 +87,17 @@ class RedisServer:
     def _signal(self, number: int) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
+
+
+FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer], object]]] = {
+    "is gone": (RedisServer.kill, RedisServer.start),
+    "is a replica": (
+        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
+        lambda server: server.command("REPLICAOF", "NO", "ONE"),
+    ),
+    "is full": (
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "1mb"),
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
+    ),
+}
+"""How a server comes to answer no more, or not as it should, and how it answers again."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 
@@ -24,6 +23,7 @@ from gai_fast.stores.backend import (
     read_ending,
     read_header,
 )
+from tests.conftest import ChangeLimits
 from tests.integration.stores.conftest import MakeBackend
 from tests.waiting import SECONDS, until_answered
 
@@ -250,10 +250,9 @@ async def test_a_follower_gets_what_another_process_writes(backend: Backend, mak
 
 
 async def test_a_worker_has_its_lease_until_it_gives_it_up(
-    backend: Backend, make_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, make_backend: MakeBackend, change_limits: ChangeLimits
 ) -> None:
-    for kind in ("redis", "sqlite"):
-        monkeypatch.setattr(f"gai_fast.stores.{kind}.LIMITS", replace(LIMITS, lease=SECONDS))
+    change_limits(lease=SECONDS)
     other = make_backend()
     await other.open()
     assert await other.leased(["worker", "gone"]) == set()
@@ -373,13 +372,11 @@ async def test_a_worker_hears_once_of_each_stream_that_it_is_asked_to_cancel(
 
 
 async def test_a_worker_that_is_gone_is_asked_in_vain_and_nothing_stays(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, change_limits: ChangeLimits
 ) -> None:
-    short = replace(LIMITS, lease=0.05, cancels=3)
-    for module in ("sqlite", "redis"):
-        monkeypatch.setattr(f"gai_fast.stores.{module}.LIMITS", short)
+    change_limits(lease=0.05, cancels=3)
     await backend.ask_to_cancel("gone", "s")
-    await asyncio.sleep(2 * short.lease)
+    await asyncio.sleep(2 * LIMITS.lease)
     await backend.sweep()
     assert [*await backend.asked_to_cancel("gone", 0.01)] == []
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Backend, Change, Gap, News, Record, ending_text
 from gai_fast.stores.redis import RedisBackend, Script
+from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
@@ -183,9 +183,9 @@ async def test_every_refusal_has_its_meaning(make: Make, reply: bytes, kind: str
 
 
 async def test_a_server_that_does_not_answer_is_told(
-    make: Make, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+    make: Make, make_server: MakeServer, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, store_timeout=2.0))
+    change_limits(store_timeout=2.0)
     server = make_server()
     backend = await opened(make, server.url)
     server.pause()
@@ -198,10 +198,9 @@ async def test_a_server_that_does_not_answer_is_told(
 
 
 async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_one_after_the_other(
-    make: Make, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+    make: Make, make_server: MakeServer, change_limits: ChangeLimits
 ) -> None:
-    short = replace(LIMITS, store_timeout=2.0, store_connections=2)
-    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", short)
+    change_limits(store_timeout=2.0, store_connections=2)
     server = make_server()
     backend = await opened(make, server.url)
     server.pause()
@@ -308,10 +307,10 @@ async def test_a_missing_copy_that_is_to_live_longer_is_reported(make: Make, red
 
 @pytest.mark.parametrize("is_renewed", [False, True])
 async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
-    make: Make, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, is_renewed: bool
+    make: Make, redis_server: RedisServer, change_limits: ChangeLimits, is_renewed: bool
 ) -> None:
     """Followers of streams that went on were told that their worker was gone, and asked again in vain."""
-    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, lease=0.5))
+    change_limits(lease=0.5)
     backend = await opened(make, redis_server.url)
     await backend.renew("own")
     assert await backend.leased(["other"]) == set()

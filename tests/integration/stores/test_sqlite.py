@@ -11,7 +11,6 @@ import sqlite3
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from gai_fast.limits import KIB, LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Change, Gap, News, Record
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal
+from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
 from tests.waiting import SECONDS
 
@@ -249,10 +249,8 @@ async def test_a_damaged_end_is_no_end(file: Path, make: Make) -> None:
     assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1)], is_damaged=True)}
 
 
-async def test_a_locked_file_is_waited_for_and_then_told(
-    file: Path, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gai_fast.stores.sqlite.LIMITS", replace(LIMITS, store_busy=0.2))
+async def test_a_locked_file_is_waited_for_and_then_told(file: Path, make: Make, change_limits: ChangeLimits) -> None:
+    change_limits(store_busy=0.2)
     backend = await opened(make)
     await backend.write([BEGIN])
     other = sqlite3.connect(file, isolation_level=None)
@@ -266,9 +264,9 @@ async def test_a_locked_file_is_waited_for_and_then_told(
 
 
 async def test_those_who_wait_for_a_locked_file_do_not_wait_one_after_the_other(
-    file: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+    file: Path, make: Make, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.sqlite.LIMITS", replace(LIMITS, store_busy=0.2))
+    change_limits(store_busy=0.2)
     backend = await opened(make)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,11 @@ from gai_fast.settings import StoreSettings
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
 from gai_fast.stores._base import frames_after
 from gai_fast.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
-from tests.integration.stores.servers import RedisServer
+from tests.integration.stores.servers import FAULTS, RedisServer
 from tests.waiting import SECONDS, until, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
@@ -231,10 +231,10 @@ def go_on(owner: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("lease", [SECONDS])
 async def test_a_worker_that_stands_still_for_a_moment_is_not_gone(
-    url: str, open_at: Open, owner: subprocess.Popen[str], lease: float, monkeypatch: pytest.MonkeyPatch
+    url: str, open_at: Open, owner: subprocess.Popen[str], lease: float, change_limits: ChangeLimits
 ) -> None:
-    for kind in ("redis", "sqlite"):
-        monkeypatch.setattr(f"gai_fast.stores.{kind}.LIMITS", replace(LIMITS, lease=lease))
+    pause = LIMITS.lease
+    change_limits(lease=lease)
     store = await open_at(url)
     log = await found(store)
     follower = Following()
@@ -242,7 +242,7 @@ async def test_a_worker_that_stands_still_for_a_moment_is_not_gone(
     go_on(owner)
     await until(lambda: follower.position > 5)
     os.kill(owner.pid, signal.SIGSTOP)
-    await asyncio.sleep(LIMITS.lease)
+    await asyncio.sleep(pause)
     os.kill(owner.pid, signal.SIGCONT)
     position = follower.position
     await until(lambda: follower.position > position + 50)
@@ -273,9 +273,9 @@ async def test_of_many_who_come_with_a_key_one_runs_the_stream_and_all_others_fi
 
 
 async def test_streams_outlive_a_server_that_is_killed(
-    make_server: MakeServer, open_at: Open, monkeypatch: pytest.MonkeyPatch
+    make_server: MakeServer, open_at: Open, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.journal.LIMITS", replace(LIMITS, store_retry=0.2))
+    change_limits(store_retry=0.2)
     server = make_server()
     here, there = await open_at(server.url), await open_at(server.url)
     log = begin(here)
@@ -303,25 +303,11 @@ async def test_streams_outlive_a_server_that_is_killed(
     assert await there.claim("key", Claim("s", "body")) is None
 
 
-FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer], object]]] = {
-    "is gone": (lambda server: server.kill(), lambda server: server.start()),
-    "is a replica": (
-        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
-        lambda server: server.command("REPLICAOF", "NO", "ONE"),
-    ),
-    "is full": (
-        lambda server: server.command("CONFIG", "SET", "maxmemory", "1mb"),
-        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
-    ),
-}
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_after_a_server_has_failed_nothing_stays_failed(
-    make_server: MakeServer, open_at: Open, monkeypatch: pytest.MonkeyPatch, fault: str
+    make_server: MakeServer, open_at: Open, change_limits: ChangeLimits, fault: str
 ) -> None:
-    for module in ("journal", "mirror", "cancellations", "health"):
-        monkeypatch.setattr(f"gai_fast.stores.{module}.LIMITS", replace(LIMITS, store_retry=0.2))
+    change_limits(store_retry=0.2)
     server = make_server()
     stores = [await open_at(server.url), await open_at(server.url)]
     cancelled: list[str] = []
@@ -360,9 +346,9 @@ async def is_whole(store: Store, log: StreamLog) -> bool:
 
 
 async def test_a_server_that_hangs_delays_nothing(
-    make_server: MakeServer, open_at: Open, monkeypatch: pytest.MonkeyPatch
+    make_server: MakeServer, open_at: Open, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.redis.LIMITS", replace(LIMITS, store_timeout=2.0))
+    change_limits(store_timeout=2.0)
     server = make_server()
     store = await open_at(server.url)
     log = begin(store)

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from gai_fast.cli.admin_client import AdminClient, AdminError, Sample
 from gai_fast.limits import LIMITS
 from gai_fast.settings import Secret
+from tests.conftest import ChangeLimits
 from tests.ports import free_port
 
 SAMPLE: dict[str, Any] = {
@@ -116,8 +116,8 @@ async def test_a_key_that_is_not_known_is_not_repeated() -> None:
     assert "sk-secret" not in str(refused.value) + repr(vars(client))
 
 
-async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.cli.admin_client.LIMITS", replace(LIMITS, admin_wait=0.05))
+async def test_a_server_that_says_nothing_is_given_up(change_limits: ChangeLimits) -> None:
+    change_limits(admin_wait=0.05)
     for ask in (first, lambda client: client.cancel("s")):
         async with answering("", ends=False) as (client, _):
             with pytest.raises(AdminError, match=r"no answer within 0\.05 s"):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.doctor import Check, check_clock, check_descriptors, worst
-from gai_fast.limits import LIMITS
+from tests.conftest import ChangeLimits
 
 from .conftest import Run
 
@@ -124,15 +124,11 @@ def test_an_upstream_without_a_list_of_models_is_skipped_with_the_reason(run: Ru
     assert "perplexity has no request that costs nothing" in check["detail"]
 
 
-def test_one_that_hangs_is_waited_for_as_long_as_the_limit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    former = LIMITS.doctor
-    object.__setattr__(LIMITS, "doctor", 0.2)
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts, nobody answers
-            configure(f"https://127.0.0.1:{server.getsockname()[1]}")
-            found = checks(run, code=1)
-    finally:
-        object.__setattr__(LIMITS, "doctor", former)
+def test_one_that_hangs_is_waited_for_as_long_as_the_limit(run: Run, change_limits: ChangeLimits) -> None:
+    change_limits(doctor=0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts, nobody answers
+        configure(f"https://127.0.0.1:{server.getsockname()[1]}")
+        found = checks(run, code=1)
     assert found["upstream.it"]["detail"] == "no answer within 0.2 s"
     assert found["tls"]["detail"] == "127.0.0.1: no handshake within 0.2 s"
 

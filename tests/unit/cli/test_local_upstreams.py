@@ -11,8 +11,8 @@ import pytest
 from gai_fast.cli import local_upstreams
 from gai_fast.cli.local_upstreams import Place, find_local_upstreams, usual_places
 from gai_fast.config import load
-from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
+from tests.conftest import ChangeLimits
 from tests.ports import free_port
 from tests.unit.cli.test_doctor import upstream
 
@@ -65,13 +65,9 @@ def test_another_program_on_the_port_is_none(
         assert len(find()) == found
 
 
-def test_a_port_that_is_closed_or_silent_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    former = LIMITS.local_server
-    object.__setattr__(LIMITS, "local_server", 0.1)
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, nobody answers
-            hangs = f"http://127.0.0.1:{silent.getsockname()[1]}"
-            place(monkeypatch, hangs=hangs, closed=f"http://127.0.0.1:{free_port()}")
-            assert find() == []
-    finally:
-        object.__setattr__(LIMITS, "local_server", former)
+def test_a_port_that_is_closed_or_silent_is_none(monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits) -> None:
+    change_limits(local_server=0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, nobody answers
+        hangs = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        place(monkeypatch, hangs=hangs, closed=f"http://127.0.0.1:{free_port()}")
+        assert find() == []

@@ -8,17 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 import gai_fast
-from gai_fast import cli
 from gai_fast._version import __version__
 from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, announce, main, print_json
-from gai_fast.limits import LIMITS
+from tests.conftest import ChangeLimits
 
 from .conftest import Run
 
@@ -183,10 +181,10 @@ def test_an_output_that_takes_nothing_is_one_line_and_no_traceback(tmp_path: Pat
 
 
 def test_a_full_pipe_that_nobody_reads_holds_nobody_up(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader, writer = os.pipe()
-    monkeypatch.setattr(cli, "LIMITS", replace(LIMITS, stdout_blocked=0.01))
+    change_limits(stdout_blocked=0.01)
     with os.fdopen(writer, "w", encoding="ascii") as output:
         monkeypatch.setattr(sys, "stdout", output)
         os.set_blocking(writer, False)

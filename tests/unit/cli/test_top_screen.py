@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +14,7 @@ from textual.widgets import DataTable, Static
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
 from gai_fast.cli.top_screen import Question, Top, show
-from gai_fast.limits import LIMITS
+from tests.conftest import ChangeLimits
 from tests.unit.cli.test_top_lines import HOSTILE, sample, stream
 from tests.waiting import until
 
@@ -149,8 +148,8 @@ async def test_a_stream_is_cancelled_after_a_question_only() -> None:
         assert server.cancelled == ["old", "mid"]
 
 
-async def test_a_server_that_is_gone_is_told_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.cli.top_screen.LIMITS", replace(LIMITS, admin_again=0.001))
+async def test_a_server_that_is_gone_is_told_and_asked_again(change_limits: ChangeLimits) -> None:
+    change_limits(admin_again=0.001)
     server = Server()
     async with shown(server, ROWS) as (app, _):
         line = app.query_one("#status")

@@ -6,9 +6,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from gai_fast.ledger import SpendEntry, SpendRow, book
+from gai_fast.ledger import SpendEntry, SpendRow
 from gai_fast.ledger.book import SpendBook
 from gai_fast.limits import OTHER, Limits
+from tests.conftest import ChangeLimits
 
 DAY = "2026-11-22"
 
@@ -47,8 +48,8 @@ def test_entries_are_taken_once() -> None:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "LIMITS", Limits(spend_entries=3))
+def small(change_limits: ChangeLimits) -> None:
+    change_limits(spend_entries=3)
 
 
 @pytest.mark.usefixtures("small")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.ledger import SpendEntry, home
+from gai_fast.ledger import SpendEntry
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Ask, Home, Report
 from gai_fast.ledger.state import GRANTED, UNCLEAR
-from gai_fast.limits import Limits
+from tests.conftest import ChangeLimits
 
 NO = (0, 0, 0, 0)
 ENTRY = SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 5)
@@ -52,8 +52,8 @@ def test_the_workers_that_must_be_heard_are_named_and_one_that_is_gone_has_nothi
     assert answers[0].verdicts == [(GRANTED, 0.0)]
 
 
-def test_keys_of_which_nothing_is_in_use_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "LIMITS", Limits(ledger_keys=2))
+def test_keys_of_which_nothing_is_in_use_make_room(change_limits: ChangeLimits) -> None:
+    change_limits(ledger_keys=2)
     here = Home(lambda: 0.0)
     used = here.state("ann")
     here.charge(ENTRY)

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter, _Refusal, _Resolver
 from gai_fast.settings import OTelSettings
+from tests.conftest import ChangeLimits
 from tests.otlp import Receiver
 from tests.waiting import SECONDS, until
 
@@ -125,7 +125,9 @@ async def test_without_a_thread_nothing_is_exported_and_nothing_fails(
     assert time.monotonic() - began < 5
 
 
-async def test_a_thread_that_has_just_ended_fails_no_stream_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_that_has_just_ended_fails_no_stream_and_no_end(
+    monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
+) -> None:
     """Its loop was closed and still woken: `put`, in the midst of a stream, raised a `RuntimeError`."""
     ended, go_on = threading.Event(), threading.Event()
     run = asyncio.run
@@ -140,7 +142,7 @@ async def test_a_thread_that_has_just_ended_fails_no_stream_and_no_end(monkeypat
         raise ValueError("a bug of the metrics")
 
     monkeypatch.setattr("gai_fast.otel.exporter.asyncio.run", run_and_pause)
-    monkeypatch.setattr("gai_fast.otel.exporter.LIMITS", replace(LIMITS, otel_end=0.0))
+    change_limits(otel_end=0.0)
     settings = OTelSettings("http://127.0.0.1:1", span_delay=3600.0, metric_interval=0.001)
     sending = Exporter(settings, protobuf.resource({}), fail)
     try:

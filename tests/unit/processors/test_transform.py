@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
@@ -10,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.transform import ReplaceProcessor, TransformProcessor
+from tests.conftest import ChangeLimits
 
 from .streams import DONE, FINISH, START, delta, pieces, stream, text_of, through, types_of
 
@@ -91,8 +90,8 @@ def test_the_configuration_makes_one() -> None:
     assert text_of(through(made, stream("a c", "at"))) == "a dog"
 
 
-def test_no_more_than_so_many_events_wait_beside_held_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.processors.transform.LIMITS", dataclasses.replace(LIMITS, held_beside=3))
+def test_no_more_than_so_many_events_wait_beside_held_text(change_limits: ChangeLimits) -> None:
+    change_limits(held_beside=3)
     processor = ReplaceProcessor({"cat": "dog"})
     out = list(processor.process(delta("ca")))
     for _ in range(10):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn, cast
 
@@ -14,6 +13,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.processors import StreamInfo, read_processor, usage
 from gai_fast.processors.usage import UsageAggregator, UsageProcessor, load_counter
 from gai_fast.result import Result
+from tests.conftest import ChangeLimits
 
 from .streams import FINISH, START, delta, through
 
@@ -83,8 +83,8 @@ def test_results_and_figures_are_added_too() -> None:
     assert told["models"][0] == {"provider": "p", "model": "m", **told["total"]}
 
 
-def test_however_many_models_upstreams_name_so_many_are_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "LIMITS", dataclasses.replace(LIMITS, usage_models=3))
+def test_however_many_models_upstreams_name_so_many_are_counted_one_by_one(change_limits: ChangeLimits) -> None:
+    change_limits(usage_models=3)
     totals = UsageAggregator()
     for n in range(10):
         totals.add(USAGE, provider="p", model=f"m{n}")
@@ -173,8 +173,8 @@ def test_sound_and_images_are_output_and_what_a_reset_made_void_is_not() -> None
     assert finish["usage"]["output_tokens"] == 3 + LIMITS.image_tokens
 
 
-def test_text_beyond_the_limit_is_counted_in_blocks_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.processors.usage.LIMITS", dataclasses.replace(LIMITS, counted_text=100))
+def test_text_beyond_the_limit_is_counted_in_blocks_and_not_kept(change_limits: ChangeLimits) -> None:
+    change_limits(counted_text=100)
     processor = UsageProcessor(len)
     for _ in range(30):
         list(processor.process({"type": "text.delta", "text": "x" * 10}))

@@ -7,14 +7,13 @@ import errno
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
+from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 
 
@@ -152,10 +151,8 @@ async def test_a_worker_that_cannot_be_asked_for_want_of_a_descriptor_is_not_gon
         assert await one.ask(2, "double", 1) == 2
 
 
-async def test_a_worker_that_reads_no_questions_is_asked_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gai_fast.server.bus.LIMITS", replace(LIMITS, link_unsent=100_000))
+async def test_a_worker_that_reads_no_questions_is_asked_no_more(tmp_path: Path, change_limits: ChangeLimits) -> None:
+    change_limits(link_unsent=100_000)
     hung: list[asyncio.StreamWriter] = []
 
     async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

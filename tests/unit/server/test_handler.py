@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import json
 import logging
@@ -11,7 +10,6 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +24,7 @@ from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
 from gai_fast.server.replies import Reply, error_reply
 from gai_fast.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 
 GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -363,10 +362,10 @@ async def test_an_idle_connection_is_not_taken_for_a_slow_head() -> None:
 
 
 async def test_a_last_answer_is_sent_to_its_end_however_slowly_the_client_takes_it(
-    monkeypatch: pytest.MonkeyPatch,
+    change_limits: ChangeLimits,
 ) -> None:
     """It was cut off once the client had been lingered for."""
-    monkeypatch.setattr(handler, "LIMITS", replace(LIMITS, lingering=0.05))
+    change_limits(lingering=0.05)
     site, loop, taken = Site(), asyncio.get_running_loop(), 0
     async with running(site):
         with socket.socket() as client:
@@ -384,8 +383,8 @@ async def test_a_last_answer_is_sent_to_its_end_however_slowly_the_client_takes_
     assert taken == 60_000
 
 
-async def test_a_refusal_behind_an_answer_leaves_that_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler, "LIMITS", replace(LIMITS, lingering=0.05))
+async def test_a_refusal_behind_an_answer_leaves_that_its_time(change_limits: ChangeLimits) -> None:
+    change_limits(lingering=0.05)
     site = Site(header=0.1)
     async with running(site):
         client = await site.connect()
@@ -561,9 +560,9 @@ async def test_a_draining_server_answers_all_that_a_connection_has_sent() -> Non
 
 
 async def test_a_draining_server_closes_idle_connections_and_waits_for_an_answer(
-    monkeypatch: pytest.MonkeyPatch,
+    change_limits: ChangeLimits,
 ) -> None:
-    monkeypatch.setattr(handler, "LIMITS", dataclasses.replace(LIMITS, drain_idle=0.02))
+    change_limits(drain_idle=0.02)
     site = Site()
     answered = asyncio.Event()
 

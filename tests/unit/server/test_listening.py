@@ -10,7 +10,6 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +30,7 @@ from gai_fast.server.listening import (
     set_options,
 )
 from gai_fast.settings import ServerSettings
+from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 
 WRITE = 40.0
@@ -496,10 +496,10 @@ def test_a_socket_whose_clients_cannot_be_accepted_is_not_empty(loop: Any, caplo
 
 @pytest.mark.parametrize(("backlog", "room", "accepted"), [(3, 100, 3), (100, 2, 2)])
 async def test_a_look_of_a_drain_accepts_no_more_than_could_wait_and_have_room(
-    backlog: int, room: int, accepted: int, monkeypatch: pytest.MonkeyPatch
+    backlog: int, room: int, accepted: int, change_limits: ChangeLimits
 ) -> None:
     """Clients that come faster than they are accepted would hold up the end of the server for ever."""
-    monkeypatch.setattr(listening, "LIMITS", replace(LIMITS, backlog=backlog))
+    change_limits(backlog=backlog)
     (sock,) = listen(ServerSettings(port=0), WRITE)
     listener, entrance = SocketListener([sock]), Open(Greeting, room)
     await listener.start(entrance)

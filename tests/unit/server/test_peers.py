@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,9 +14,7 @@ import pytest
 
 from gai_fast import ids
 from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
 from gai_fast.net.engine import Engine
-from gai_fast.server import peers
 from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
@@ -27,9 +24,9 @@ from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
 from gai_fast.server.supervisor import WORKERS
 from gai_fast.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
-from gai_fast.stores import mirror as mirrors
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.store import _digest
+from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 
 SERVER = "AbC-"
@@ -277,9 +274,9 @@ async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: py
 
 
 async def test_followers_of_a_busy_worker_are_not_told_that_it_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr(mirrors, "LIMITS", replace(LIMITS, lease_renewal=0.0))
+    change_limits(lease_renewal=0.0)
     async with pair(tmp_path) as both:
         log = both.log()
         log.append(frame(log, 1), 1)
@@ -303,11 +300,10 @@ async def test_followers_of_a_busy_worker_are_not_told_that_it_is_gone(
 
 
 async def test_a_worker_that_hangs_keeps_no_other_from_knowing_that_its_streams_are_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
 ) -> None:
     """A stream that is not known to be followed is ended."""
-    for module in (mirrors, peers):
-        monkeypatch.setattr(module, "LIMITS", replace(LIMITS, lease_renewal=0.01))
+    change_limits(lease_renewal=0.01)
     async with pair(tmp_path) as both:
         both.supervisor.made = 3
         bus, does_hang = both.buses[0].ask, False
@@ -360,9 +356,9 @@ async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Pat
         assert await store.claim("key", claim._replace(stream_id="b" * 22)) is None
 
 
-async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, change_limits: ChangeLimits) -> None:
     """Each worker counts its own alone, and those of the ones that are gone are still taken."""
-    monkeypatch.setattr("gai_fast.stores.claims.LIMITS", replace(LIMITS, claims=4))
+    change_limits(claims=4)
     async with pair(tmp_path) as both:
         for key in "ab":
             assert await both.backend.claim(key, Claim(key, "f"), 60.0) is None
@@ -380,9 +376,9 @@ async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, monkeypatch: py
 # ---- what one answer tells ---------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, change_limits: ChangeLimits) -> None:
     """A worker that follows many streams of another one asks for all of them together."""
-    monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=1000))
+    change_limits(store_reply=1000)
     async with pair(tmp_path) as both:
         tail = Answers(both.two, Watches(both.two)).tail
         logs = [both.log(letter) for letter in "abcdefgh"]
@@ -400,7 +396,7 @@ async def test_an_answer_is_bounded_and_every_log_has_its_turn(tmp_path: Path, m
 
 
 async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, change_limits: ChangeLimits
 ) -> None:
     async with pair(tmp_path) as both:
         log = both.log()
@@ -410,7 +406,7 @@ async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
         load = Answers(both.two, Watches(both.two)).load
         _, lost, text, _ = await load(log.header.stream_id)
         assert text == log.read(0, 0).text
-        monkeypatch.setattr(peers, "LIMITS", replace(LIMITS, store_reply=len(text) - 1))
+        change_limits(store_reply=len(text) - 1)
         assert (await load(log.header.stream_id))[1:3] == [lost, None]
 
 
@@ -571,9 +567,9 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_t
 
 
 async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.claims.LIMITS", replace(LIMITS, claims=4))
+    change_limits(claims=4)
     async with pair(tmp_path) as both:
         answers = both.backend.beside()
         for number in range(2):

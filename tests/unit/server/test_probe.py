@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.server.probe import EVENTS, Probes
 from gai_fast.settings import StreamSettings
+from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.test_feed import Client
 from tests.waiting import until
@@ -18,11 +17,8 @@ STREAM = StreamSettings()
 
 
 @pytest.fixture(autouse=True)
-def quick() -> Iterator[None]:
-    former = LIMITS.stream_probe_interval
-    object.__setattr__(LIMITS, "stream_probe_interval", 0.005)
-    yield
-    object.__setattr__(LIMITS, "stream_probe_interval", former)
+def quick(change_limits: ChangeLimits) -> None:
+    change_limits(stream_probe_interval=0.005)
 
 
 def begin(probes: Probes, query: str = "") -> Client:

@@ -9,7 +9,6 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,6 +25,7 @@ from gai_fast.server.memory import high_water
 from gai_fast.server.reload import to_bytes
 from gai_fast.server.worker import HandedListener, SupervisorLink, Worker, drain_as_others
 from gai_fast.settings import LimitSettings, ServerSettings, Settings
+from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 
 
@@ -149,9 +149,9 @@ async def test_a_worker_without_room_leaves_connections_where_they_are(monkeypat
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_connections_are_taken_a_few_in_a_turn(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_taken_a_few_in_a_turn(loop: Any, change_limits: ChangeLimits) -> None:
     """The streams that the worker has must not wait for all of them."""
-    monkeypatch.setattr(worker, "LIMITS", replace(LIMITS, accepted=3))
+    change_limits(accepted=3)
 
     async def scenario() -> None:
         async with linked() as (supervisor, link):
@@ -191,8 +191,10 @@ async def test_a_worker_without_a_descriptor_leaves_connections_where_they_are(
     assert caplog.records[0].getMessage() == f"no connection can be accepted for now: {os.strerror(errno.EMFILE)}"
 
 
-async def test_a_supervisor_that_reads_nothing_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "LIMITS", replace(LIMITS, link_unsent=100_000))
+async def test_a_supervisor_that_reads_nothing_is_asked_no_more(
+    monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
+) -> None:
+    change_limits(link_unsent=100_000)
     monkeypatch.setattr(worker, "PATIENCE", 0.01)
     async with linked() as (_, link):
         for _ in range(100):

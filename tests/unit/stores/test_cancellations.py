@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.cancellations import Cancellations
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
 from gai_fast.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
 
@@ -53,8 +52,8 @@ async def test_the_owner_is_asked_and_the_end_is_waited_for(world: World, timers
     serving.cancel()
 
 
-async def test_an_owner_that_does_not_answer_is_told_of(here: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.stores.cancellations.LIMITS", replace(LIMITS, bus_wait=0.01))
+async def test_an_owner_that_does_not_answer_is_told_of(here: Process, change_limits: ChangeLimits) -> None:
+    change_limits(bus_wait=0.01)
     with pytest.raises(Error, match="has not done so") as caught:
         await here.cancellations.cancel(here.log, "there")
     assert (caught.value.code, caught.value.reason) == ("overloaded", "worker")
@@ -69,9 +68,9 @@ async def test_a_worker_that_dies_meanwhile_ends_the_wait(world: World, here: Pr
 
 
 async def test_a_store_that_fails_is_told_of_and_asked_again(
-    world: World, timers: TimerWheel, here: Process, monkeypatch: pytest.MonkeyPatch
+    world: World, timers: TimerWheel, here: Process, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.cancellations.LIMITS", replace(LIMITS, store_retry=0.01, cancel_wait=0.01))
+    change_limits(store_retry=0.01, cancel_wait=0.01)
     there = Process(world, timers, "there")
     heard: list[str] = []
     serving = asyncio.ensure_future(there.cancellations.serve(heard.append))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.stores import Claim
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
+from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeTime
 
 MINE, THEIRS = Claim("s", "body"), Claim("t", "body")
@@ -90,8 +90,8 @@ def _fill(budget: ClaimBudget, caller: str) -> int:
     return taken
 
 
-def test_a_caller_leaves_room_for_the_others(time: FakeTime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.stores.claims.LIMITS", replace(LIMITS, claims=1200))
+def test_a_caller_leaves_room_for_the_others(time: FakeTime, change_limits: ChangeLimits) -> None:
+    change_limits(claims=1200)
     budget = ClaimBudget(100, time.clock)
     assert [_fill(budget, caller) for caller in ("anna", "bert", "carl")] == [600, 300, 150]
     time.advance(50)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.limits import KIB, LIMITS, Limits
+from gai_fast.limits import KIB, LIMITS
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
@@ -20,6 +19,7 @@ from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
 from gai_fast.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeTime
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
@@ -63,8 +63,8 @@ def world() -> World:
 
 
 @pytest.fixture
-async def make(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
-    monkeypatch.setattr("gai_fast.stores.journal.LIMITS", changed())
+async def make(world: World, timers: TimerWheel, change_limits: ChangeLimits) -> AsyncIterator[Make]:
+    change_limits(journal_interval=0.001, store_retry_first=0.001, store_retry=0.01, store_close=0.5)
     made: list[Process] = []
 
     def make(**options: Any) -> Process:
@@ -77,12 +77,6 @@ async def make(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch
     for process in made:
         await process.journal.close()
         assert process.journal.size == 0
-
-
-def changed(**limits: float) -> Limits:
-    """The limits, with short times."""
-    short = {"journal_interval": 0.001, "store_retry_first": 0.001, "store_retry": 0.01, "store_close": 0.5, **limits}
-    return replace(LIMITS, **short)  # type: ignore[arg-type]  # sizes are whole numbers
 
 
 def frame(seq: int, stream_id: str = "s", text: str = "x") -> bytes:
@@ -265,8 +259,8 @@ async def test_of_a_stream_that_waits_too_long_nothing_is_kept_for_the_store_and
     assert process.copied() == (0, "", said, FINISHED)
 
 
-async def test_what_waits_of_all_streams_is_bounded(make: Make, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.stores.journal.LIMITS", changed(journal=64 * KIB))
+async def test_what_waits_of_all_streams_is_bounded(make: Make, world: World, change_limits: ChangeLimits) -> None:
+    change_limits(journal=64 * KIB)
     process = make()
     world.gate.clear()
     logs = [process.begin(f"s{number}") for number in range(50)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.limits import KIB, LIMITS
+from gai_fast.limits import KIB
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Gap, News, Record, StoreError
@@ -18,6 +17,7 @@ from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, Stored, World
 from tests.unit.stores.test_journal import Watching, frame
 from tests.waiting import SECONDS, until
@@ -47,24 +47,13 @@ def world() -> World:
 
 
 @pytest.fixture
-async def process(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
-    shorten(monkeypatch)
+async def process(world: World, timers: TimerWheel, change_limits: ChangeLimits) -> AsyncIterator[Process]:
+    change_limits(mirror_wait=0.01, mirror_pause=0.001, lease_renewal=0.02, store_retry=0.01)
     process = Process(world, timers)
     yield process
     world.gate.set()
     world.mend()
     await process.mirrors.close()
-
-
-def shorten(monkeypatch: pytest.MonkeyPatch, **more: float) -> None:
-    short: dict[str, Any] = {
-        "mirror_wait": 0.01,
-        "mirror_pause": 0.001,
-        "lease_renewal": 0.02,
-        "store_retry": 0.01,
-        **more,
-    }
-    monkeypatch.setattr("gai_fast.stores.mirror.LIMITS", replace(LIMITS, **short))
 
 
 def store(world: World, stream_id: str = "s", worker: str = "there", **header: Any) -> Stored:
@@ -178,9 +167,9 @@ async def test_several_streams_fill_side_by_side(process: Process, world: World)
 
 
 async def test_a_log_that_nobody_watches_is_dropped_and_had_again(
-    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+    process: Process, world: World, change_limits: ChangeLimits
 ) -> None:
-    shorten(monkeypatch, mirror_idle=0.02)
+    change_limits(mirror_idle=0.02)
     store(world)
     write(world, 1, 3)
     first = await process.found()
@@ -195,9 +184,9 @@ async def test_a_log_that_nobody_watches_is_dropped_and_had_again(
 
 
 async def test_of_many_streams_some_are_asked_for_at_a_time(
-    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+    process: Process, world: World, monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
 ) -> None:
-    shorten(monkeypatch, mirror_streams=3)
+    change_limits(mirror_streams=3)
     asked: list[int] = []
     tail = FakeBackend.tail
 
@@ -221,9 +210,9 @@ async def test_of_many_streams_some_are_asked_for_at_a_time(
 
 
 async def test_a_copy_that_cannot_be_read_at_once_is_followed_to_its_end(
-    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+    process: Process, world: World, change_limits: ChangeLimits
 ) -> None:
-    shorten(monkeypatch, mirror_reads=2)
+    change_limits(mirror_reads=2)
     stored = store(world)
     said = write(world, 1, 60)
     log = await process.found()
@@ -234,9 +223,9 @@ async def test_a_copy_that_cannot_be_read_at_once_is_followed_to_its_end(
 
 
 async def test_a_long_copy_of_a_worker_that_is_gone_is_read_to_its_end(
-    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+    process: Process, world: World, change_limits: ChangeLimits
 ) -> None:
-    shorten(monkeypatch, mirror_reads=2)
+    change_limits(mirror_reads=2)
     store(world, worker="dead")
     said = write(world, 1, 60)
     log = await process.found()
@@ -532,9 +521,9 @@ async def test_followers_wait_for_a_store_that_fails_for_a_moment(process: Proce
 
 
 async def test_followers_are_told_of_a_store_that_keeps_failing(
-    process: Process, world: World, monkeypatch: pytest.MonkeyPatch
+    process: Process, world: World, change_limits: ChangeLimits
 ) -> None:
-    shorten(monkeypatch, mirror_patience=0.05)
+    change_limits(mirror_patience=0.05)
     store(world)
     write(world, 1, 3)
     follower = Watching(log := await process.found())

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError
 from gai_fast.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeTime
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.unit.stores.test_journal import fill
@@ -31,16 +29,8 @@ def world() -> World:
 
 
 @pytest.fixture
-async def make(world: World, timers: TimerWheel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
-    short: dict[str, Any] = {
-        "journal_interval": 0.001,
-        "lease_renewal": 0.01,
-        "store_retry_first": 0.001,
-        "store_sweep_interval": 0.02,
-    }
-    limits = replace(LIMITS, **short)
-    for module in ("journal", "mirror", "store"):
-        monkeypatch.setattr(f"gai_fast.stores.{module}.LIMITS", limits)
+async def make(world: World, timers: TimerWheel, change_limits: ChangeLimits) -> AsyncIterator[Make]:
+    change_limits(journal_interval=0.001, lease_renewal=0.01, store_retry_first=0.001, store_sweep_interval=0.02)
     made: list[Store] = []
 
     def make(*, is_shared: bool = True) -> Store:
@@ -286,9 +276,9 @@ async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: Wor
 
 
 async def test_keys_that_cannot_be_freed_are_kept_in_mind_within_a_bound(
-    make: Make, world: World, monkeypatch: pytest.MonkeyPatch
+    make: Make, world: World, change_limits: ChangeLimits
 ) -> None:
-    monkeypatch.setattr("gai_fast.stores.store.LIMITS", replace(LIMITS, claims=3))
+    change_limits(claims=3)
     store = make()
     await store.open()
     world.fail()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.incoming import Incoming
 from gai_fast.settings import StreamSettings
+from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.pushing import Client
 from tests.waiting import until
@@ -39,11 +39,8 @@ def request(client: Client) -> Incoming:
 
 
 @pytest.fixture(autouse=True)
-def quick() -> Iterator[None]:
-    former = LIMITS.sample_interval
-    object.__setattr__(LIMITS, "sample_interval", 0.005)
-    yield
-    object.__setattr__(LIMITS, "sample_interval", former)
+def quick(change_limits: ChangeLimits) -> None:
+    change_limits(sample_interval=0.005)
 
 
 async def test_every_dashboard_gets_each_sample_and_it_is_taken_once() -> None:

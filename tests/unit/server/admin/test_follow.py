@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +12,7 @@ from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.watch import News
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.settings import StreamSettings
+from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.pushing import Client
 from tests.waiting import until
@@ -43,11 +43,8 @@ def begin(follows: Follows, client: Client, source: Source, first: News = FIRST)
 
 
 @pytest.fixture(autouse=True)
-def quick() -> Iterator[None]:
-    former = LIMITS.follow_interval
-    object.__setattr__(LIMITS, "follow_interval", 0.005)
-    yield
-    object.__setattr__(LIMITS, "follow_interval", former)
+def quick(change_limits: ChangeLimits) -> None:
+    change_limits(follow_interval=0.005)
 
 
 async def test_what_is_new_is_asked_for_and_sent_until_the_stream_is_over() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -13,6 +12,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.money import UNIT
 from gai_fast.server.admin.today import Today
 from gai_fast.stores.backend import StoreError
+from tests.conftest import ChangeLimits
 
 
 class Book:
@@ -88,11 +88,8 @@ async def test_many_keys_are_the_largest_of_them(today: Today, book: Book) -> No
 
 
 @pytest.fixture
-def hurried() -> Iterator[None]:
-    former = LIMITS.sample_interval
-    object.__setattr__(LIMITS, "sample_interval", 0.01)
-    yield
-    object.__setattr__(LIMITS, "sample_interval", former)
+def hurried(change_limits: ChangeLimits) -> None:
+    change_limits(sample_interval=0.01)
 
 
 @pytest.mark.usefixtures("hurried")
