@@ -273,7 +273,7 @@ def test_an_error_needs_a_failure_of_the_upstream() -> None:
 RESET: Any = "reset"
 STATUS: Any = "status"
 ONCE_MORE = (Call(True, RESET, at=1), Call(False, at=1.1))
-AFTER_A_HANDSHAKE = Call(False, at=1.9, accepted=1.1)
+AFTER_A_HANDSHAKE = (Call(True, RESET, at=1), Call(False, RESET, at=4, accepted=1.1))
 
 
 @pytest.mark.parametrize(
@@ -286,20 +286,21 @@ AFTER_A_HANDSHAKE = Call(False, at=1.9, accepted=1.1)
         ([Call(False, STATUS, at=time) for time in (1, 2, 3, 4)], False),
         ([*ONCE_MORE], True),
         ([Call(False, RESET, at=1), Call(False, at=1.1)], True),
-        ([Call(True, RESET, at=1), AFTER_A_HANDSHAKE], True),
-        ([Call(True, STATUS, at=1), AFTER_A_HANDSHAKE], False),
+        ([*AFTER_A_HANDSHAKE], True),
+        ([*AFTER_A_HANDSHAKE, *(Call(False, STATUS, at=time) for time in (5, 6))], True),
+        ([*AFTER_A_HANDSHAKE, *(Call(False, STATUS, at=time) for time in (5, 6, 7))], False),
         ([Call(True, RESET, at=1), Call(True, at=1.1)], False),
         ([Call(True, RESET, at=1), Call(True, RESET, at=1.1), Call(False, at=1.2)], False),
         ([Call(True, RESET, at=1), Call(False, RESET, at=1.1), Call(False, at=1.2)], False),
         ([Call(True, STATUS, at=1), Call(False, at=1.1)], False),
-        ([Call(each.is_reused, RESET, at=3 * time + each.at) for time in (0, 1, 2) for each in ONCE_MORE], True),
-        ([Call(each.is_reused, RESET, at=3 * time + each.at) for time in (0, 1, 2, 3) for each in ONCE_MORE], False),
+        ([Call(each.is_reused, RESET, at=5 * time + each.at) for time in (0, 1, 2) for each in ONCE_MORE], True),
+        ([Call(each.is_reused, RESET, at=5 * time + each.at) for time in (0, 1, 2, 3) for each in ONCE_MORE], False),
     ],
     ids=[
         *("a retry", "after content", "without a failure", "two retries", "three retries"),
-        *("a dead connection", "one that was ready and dead", "sent again after a handshake"),
-        *("a retry at once, after a handshake", "one dead connection in place of another"),
-        *("two dead connections", "sent again twice", "a retry at once"),
+        *("a dead connection", "one that was ready and dead", "sent again behind a handshake"),
+        *("with two retries after it", "with three"),
+        *("one dead connection in place of another", "two dead connections", "sent again twice", "a retry at once"),
         *("dead connections before each retry", "before one retry too many"),
     ],
 )
@@ -311,7 +312,7 @@ def test_an_upstream_is_called_again_only_as_documented(calls: list[Call], expla
 
 
 def test_on_a_machine_that_is_too_busy_a_request_that_is_sent_at_once_may_come_late() -> None:
-    late = [Call(time % 2 == 0, RESET, at=time) for time in range(6)]
+    late = [Call(time % 2 == 0, RESET, at=3 * time) for time in range(6)]
     for starved_until, calls, explained in ((5.0, late, True), (5.0, [*late, *ONCE_MORE], False), (-50.0, late, False)):
         court = Judge(Upstream(), lambda until=starved_until: until)  # type: ignore[misc]  # it has a default
         court._upstream.calls[7] = calls

@@ -8,6 +8,7 @@ everything that was stored. Everything else is unexplained.
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections import Counter
@@ -24,8 +25,9 @@ from tests.soak.upstream import Call, Upstream
 RETRIES: Final = 2
 """Of the gateway's upstreams: the documented default."""
 RETRY_AFTER: Final = LIMITS.retry_first * (1 - LIMITS.retry_jitter) - 0.05
-"""Seconds that pass before a retry, but for those by which a timer may fire early. A request in place of one on a dead
-connection is sent at once."""
+"""Seconds that pass before a retry, but for those by which a timer may fire early."""
+MADE_WITHIN: Final = 2.0
+"""Seconds within which a connection is made in place of a dead one, at the second address of an upstream that moved."""
 BREAKER_MARGIN: Final = 30.0
 """Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
 
@@ -318,21 +320,12 @@ class Judge:
         """Whether these calls of one stream's upstream are documented.
 
         Each but the last failed before its first content. Retries come after a while. A request whose pooled connection
-        ended without a byte is sent once more at once, on a fresh one; its handshake may last as long as a retry waits.
-        The first of these two may be on one that has carried none, too: the gateway keeps those that are made when
-        another has come free.
+        ended without a byte is sent once more, as soon as a fresh one is made. The first of these may be on one that
+        has carried none, too: the gateway keeps those that are made when another has come free.
         """
         if not all(call.allows_retry for call in calls[:-1]):
             return False
-        attempts: list[list[Call]] = []
-        last = float("-inf")
-        for call in calls:
-            is_new = not call.is_reused and last < call.accepted  # the connection was made for this call
-            if (call.accepted if is_new else call.at) - last >= RETRY_AFTER:
-                attempts.append([])
-            attempts[-1].append(call)
-            last = call.at
-        if len(attempts) <= 1 + RETRIES and all(len(each) == 1 or _is_sent_again(*each) for each in attempts):
+        if _fewest_attempts(calls) <= 1 + RETRIES:
             return True
         # On a machine that is too busy one that is sent at once may come late.
         return len(calls) <= 2 * (1 + RETRIES) and self._was_starved_since(calls[0].at)
@@ -369,6 +362,25 @@ class Judge:
         return self._upstream.was_failing(reading.first, BREAKER_MARGIN)
 
 
-def _is_sent_again(first: Call, second: Call, *others: Call) -> bool:
-    """Whether these calls of one attempt are a request on a dead connection, and the one in its place."""
-    return first.failure == "reset" and not second.is_reused and not others
+def _fewest_attempts(calls: Sequence[Call]) -> float:
+    """Returns the least number of attempts that may have made these calls, of one or two each; infinite: none may.
+
+    A retry that was reset looks like a request that is sent again where its connection is new: of these only more than
+    six are found.
+    """
+    fewest = [0.0] + [math.inf] * len(calls)
+    for at, call in enumerate(calls):
+        if at and call.at - calls[at - 1].at < RETRY_AFTER:
+            continue  # it is no retry
+        fewest[at + 1] = min(fewest[at + 1], fewest[at] + 1)
+        if at + 1 < len(calls) and _is_sent_again(call, calls[at + 1]):
+            fewest[at + 2] = min(fewest[at + 2], fewest[at] + 1)
+    return fewest[-1]
+
+
+def _is_sent_again(first: Call, second: Call) -> bool:
+    """Whether these calls are a request on a dead connection, and the one in its place."""
+    made = max(first.at, second.accepted)
+    if made == first.at:  # it was there before
+        made = second.at
+    return first.failure == "reset" and not second.is_reused and made - first.at < MADE_WITHIN
