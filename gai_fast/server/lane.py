@@ -240,6 +240,9 @@ class LaneConnection:
         reader = self._reader
         if reader is None or self._state not in _READING or self._is_paused or self._is_closing():
             return
+        if self._input is _PAUSED:  # no answer is under way: also the rest of a request is read
+            self._input = _OPEN
+            self.transport.resume_reading()
         request = reader.next_request()
         if isinstance(request, HTTPRequest):
             self._answer(request)
@@ -266,9 +269,6 @@ class LaneConnection:
             self._set_due(_IDLE, now + self._lane.client_idle)
 
     def _answer(self, request: HTTPRequest) -> None:
-        if self._input is _PAUSED:
-            self._input = _OPEN
-            self.transport.resume_reading()
         now = self._loop.time()
         request.began = now
         if self._lane.is_draining and (self._reader is None or not self._reader.size):
@@ -301,7 +301,7 @@ class LaneConnection:
 
     def _hand_over(self, data: bytes) -> None:
         """Gives the connection to the general server, which begins with these bytes."""
-        transport, is_paused, ended = self.transport, self._is_paused, self._input
+        transport, is_paused, has_ended = self.transport, self._is_paused, self._input is _ENDED
         high_water, write_timeout = self._high_water, self.write_timeout
         head_since = self._due - self._lane.header_timeout if self._state is _HEAD else None
         self._leave()
@@ -315,10 +315,8 @@ class LaneConnection:
             transport.set_write_buffer_limits()
         if write_timeout != self._lane.write_timeout:
             limit_silence(transport.get_extra_info("socket"), self._lane.write_timeout)
-        if ended is _PAUSED:
-            transport.resume_reading()
         handler.data_received(data)
-        if ended is _ENDED and not handler.eof_received():
+        if has_ended and not handler.eof_received():
             transport.close()
 
     # -- answers: ClientTransport --

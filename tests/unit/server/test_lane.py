@@ -298,6 +298,19 @@ def test_a_stream_is_waited_for_and_no_more_is_read_ahead_than_allowed() -> None
     fixture.lose()
 
 
+def test_the_rest_of_a_large_request_is_read_once_the_answer_before_it_has_ended() -> None:
+    fixture = Fixture(max_body=2 * LIMITS.read_ahead)
+    begin_stream(fixture)
+    large = post(b"x" * fixture.lane.max_body)
+    fixture.feed(large[:-1])
+    assert not fixture.transport.reading
+    fixture.connection.answered(200)
+    fixture.loop.advance(0)
+    fixture.feed(large[-1:])
+    assert [request.target for request in fixture.handled] == ["/s", "/a"]
+    fixture.lose()
+
+
 def test_a_client_that_takes_nothing_gets_no_further_answer() -> None:
     fixture = Fixture()
     fixture.connection.pause_writing()
