@@ -48,6 +48,9 @@ class Routes(Protocol):
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
         """The response for an error, in the shape of the request's route."""
 
+    def refuse_unreadable(self, remote: str, error: Error) -> Reply:
+        """The refusal of a request whose head is not whole, counted and logged; the address is the client's."""
+
     def ended(self, http: HTTPRequest, status: int) -> None:
         """Counts and logs a request whose answer has ended."""
 
@@ -457,7 +460,7 @@ class LaneConnection:
         error = Error("timeout", f"the request's {part} did not arrive in time", reason=reason, status=408)
         request = self._reader.request if self._reader is not None else None
         if request is None:
-            reply = error_reply(error, new_request_id(), close=True)
+            reply = self._lane.routes.refuse_unreadable(self.remote, error)
         else:
             reply = self._lane.routes.refusal(request, error)
             reply.close = True

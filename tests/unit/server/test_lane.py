@@ -185,6 +185,10 @@ class Fixture:
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
         return error_reply(error, http.headers.get("x-request-id", "own"))
 
+    def refuse_unreadable(self, remote: str, error: Error) -> Reply:
+        self.logged.append((remote, error.status))
+        return error_reply(error, "own", close=True)
+
     def ended(self, http: HTTPRequest, status: int) -> None:
         self.logged.append((http.target, status))
 
@@ -712,6 +716,7 @@ def test_a_head_that_is_late_is_a_408(sent: bytes) -> None:
     fixture.loop.advance(1)
     status, _, error = fixture.refusal_sent()
     assert (status, error["reason"]) == (408, "header_timeout")
+    assert fixture.logged[-1] == ("192.0.2.1", 408)
     fixture.lose()
 
 

@@ -47,6 +47,9 @@ class Routes:
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
         raise AssertionError("no request here is refused")
 
+    def refuse_unreadable(self, remote: str, error: Error) -> Reply:
+        raise AssertionError("no request here is refused")
+
     def ended(self, http: HTTPRequest, status: int) -> None: ...
 
 
