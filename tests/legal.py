@@ -80,7 +80,7 @@ def check_legal(events: Sequence[Event], *, numbered: bool = False) -> None:
     assert events[-1] == {"type": "done", "finished": kinds[-2] == "finish"}
     for event in events:
         key = _DELTA_KEYS.get(event["type"])
-        assert key is None or event[key], event  # type: ignore[literal-required]  # the key depends on the type
+        assert key is None or event[key], event
     _check_calls(events)
     if numbered:
         _check_envelope(events)
@@ -117,8 +117,6 @@ def _check_envelope(events: Sequence[Event]) -> None:
 def texts(events: Iterable[Event], kind: str = "text.delta", choice: int = 0) -> str:
     """All texts of one kind and choice, joined."""
     said: list[Any] = [
-        event[_DELTA_KEYS[kind]]  # type: ignore[literal-required]  # as above
-        for event in events
-        if event["type"] == kind and event.get("choice", 0) == choice
+        event[_DELTA_KEYS[kind]] for event in events if event["type"] == kind and event.get("choice", 0) == choice
     ]
     return "".join(said)

@@ -14,7 +14,7 @@ STEP = 0.005
 """The most seconds that pass in one turn of the loop, besides those for which it waits for a timer."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # the class depends on the system
+class _Selector(selectors.DefaultSelector):
     """The system's selector, with a clock: where nothing happens, time passes until the next timer and no further."""
 
     def __init__(self) -> None:

@@ -325,7 +325,7 @@ def json_parsed_anew() -> Run:
         text = ""
         for event in json_deltas(n, 4):
             text += event["text"]
-            with suppress(ValueError):
+            with suppress(ValueError):  # not whole yet
                 json.loads(text)
 
     return run

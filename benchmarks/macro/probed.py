@@ -78,7 +78,7 @@ def _main(file: Path, arguments: list[str]) -> None:
 
         run(both())
 
-    uvloop.run = probed  # type: ignore[assignment]  # the command calls it with nothing else
+    uvloop.run = probed
     sys.argv = ["gai-fast", *arguments]
     main()
 

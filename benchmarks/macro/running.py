@@ -47,7 +47,7 @@ PORTS: Final = itertools.cycle(random.sample(range(10_000, 30_000), 10_000))
 def free_port() -> int:
     """A free port on loopback, given only once."""
     for port in PORTS:
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        with socket.socket() as probe, contextlib.suppress(OSError):  # in use: the next one
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("a cycle does not end")
@@ -142,5 +142,5 @@ class Process:
         self._process.wait()
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # the group has ended
             os.killpg(self._process.pid, number)

@@ -24,7 +24,7 @@ NOT_DONE: dict[str, Any] = {"type": "done", "finished": False}
 
 def response(*events: dict[str, Any], ended: bool = True, behind: bytes = b"") -> Response:
     made = Response(Reader(loop=asyncio.new_event_loop()), 200, {"content-type": "text/event-stream"}, "HTTP/1.1")
-    made._reader._loop.close()  # type: ignore[attr-defined]  # it is not read
+    made._reader._loop.close()
     made.body += b"".join(b"event: x\ndata: %b\n\n" % json.dumps(event).encode() for event in events) + behind
     made.ended = ended
     return made

@@ -226,11 +226,11 @@ class Client:
 
     def pause(self) -> None:
         """Reads nothing more."""
-        self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        self.writer.transport.pause_reading()
 
     def resume(self) -> None:
         """Reads again."""
-        self.writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+        self.writer.transport.resume_reading()
 
     def close(self) -> None:
         self.writer.close()
@@ -567,12 +567,10 @@ def _test(scenario: Callable[..., Awaitable[None]], loops: pytest.MarkDecorator)
 
     signature = inspect.signature(scenario)
     factory = inspect.Parameter("factory", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    test.__signature__ = signature.replace(  # type: ignore[attr-defined]  # pytest reads it
-        parameters=[factory, *list(signature.parameters.values())[1:]]
-    )
+    test.__signature__ = signature.replace(parameters=[factory, *list(signature.parameters.values())[1:]])
     test.__name__ = scenario.__name__
     test.__doc__ = scenario.__doc__
-    test.pytestmark = [*getattr(scenario, "pytestmark", ()), loops.mark]  # type: ignore[attr-defined]  # as pytest does
+    test.pytestmark = [*getattr(scenario, "pytestmark", ()), loops.mark]
     return test
 
 

@@ -125,7 +125,7 @@ async def test_errors_are_the_sdks(net: Net) -> None:
     with pytest.raises(openai.NotFoundError):
         await client.completions.create(model="nobody", prompt="Hi")
     with pytest.raises(openai.BadRequestError, match=r"`\$\.temperature`"):
-        await client.completions.create(model="m", prompt="Hi", temperature="hot")  # type: ignore[call-overload]  # wrong
+        await client.completions.create(model="m", prompt="Hi", temperature="hot")
 
 
 @on_uvloop

@@ -531,7 +531,7 @@ async def test_misuse_is_told() -> None:
         with pytest.raises(RuntimeError, match="async with"):
             await anext(client.stream(QUERY))
         with pytest.raises(TypeError, match="this is list"):
-            client.stream([])  # type: ignore[arg-type]  # what is tested
+            client.stream([])
         with pytest.raises(ValueError, match="after"):
             client.follow(ID, after=-1)
         stream = client.stream(QUERY)

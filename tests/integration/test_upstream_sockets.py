@@ -557,7 +557,7 @@ async def test_a_peer_that_speaks_or_ends_before_it_is_asked_gets_no_request(net
             return connected
 
         pool = net.pool("http://localhost:9")
-        pool._host.dial = dial  # type: ignore[method-assign]  # so that what is said has come
+        pool._host.dial = dial
         with peer:
             _, receiver = open_(pool)
             assert await receiver.failure() == ("network", "reset", "connect")

@@ -266,7 +266,7 @@ async def test_renegotiation_is_refused(net: Net) -> None:
     heard: list[bytes] = []
     assert server.stdout is not None
     assert server.stdin is not None
-    listener = threading.Thread(target=lambda: heard.extend(iter(server.stdout.readline, b"")))  # type: ignore[union-attr]  # as asserted
+    listener = threading.Thread(target=lambda: heard.extend(iter(server.stdout.readline, b"")))
     listener.start()
     try:
         await until(lambda: any(b"ACCEPT" in line for line in heard))

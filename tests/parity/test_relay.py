@@ -201,7 +201,7 @@ def copied_of(native: ModuleType, provider: str, body: bytes, how: tuple[str, An
         ArrayFramer, LineFramer, SSEFramer = native.ArrayFramer, native.LineFramer, native.SSEFramer
         DeltaCopier = Counting
 
-    relayed(Kernels, provider, [body], how)  # type: ignore[arg-type]  # it has what is used
+    relayed(Kernels, provider, [body], how)
     return copied
 
 

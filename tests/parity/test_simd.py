@@ -167,7 +167,7 @@ def rewritten(pure: ModuleType, text: bytes) -> bytes | None:
         told.encode()
     except ValueError:
         return None
-    return pure.escape(told)[1:-1]  # type: ignore[no-any-return]  # of a module
+    return pure.escape(told)[1:-1]
 
 
 def is_utf8(octets: bytes) -> bool:

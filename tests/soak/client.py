@@ -155,12 +155,12 @@ class Connection:
 
     def pause(self) -> None:
         """Reads nothing more."""
-        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket has it
+        self._writer.transport.pause_reading()
 
     def resume(self) -> None:
         """Reads again."""
         with suppress(RuntimeError):  # the server has closed meanwhile
-            self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+            self._writer.transport.resume_reading()
 
     def close(self) -> None:
         """Closes."""

@@ -50,7 +50,7 @@ def main_of(folder: Path, arguments: list[str]) -> None:
     signal.signal(COUNT, lambda *_: _count(folder))
     signal.signal(COLLECT_AND_COUNT, lambda *_: _collect_and_count(folder))
     _note_retries(folder)
-    uvloop.run = functools.partial(uvloop.run, loop_factory=functools.partial(_Loop, folder / HOSTS))  # type: ignore[assignment]  # takes the same
+    uvloop.run = functools.partial(uvloop.run, loop_factory=functools.partial(_Loop, folder / HOSTS))
     sys.argv = ["gai-fast", *arguments]
     main()
 
@@ -78,7 +78,7 @@ def _note_retries(folder: Path) -> None:
         with (folder / f"{RETRIES}{os.getpid()}").open("a") as file:
             file.write(f"{metrics.request_id} {metrics.retries}\n")
 
-    PrometheusSink.stream_ended = stream_ended  # type: ignore[method-assign]  # for all that this process makes
+    PrometheusSink.stream_ended = stream_ended
 
 
 def _collect_and_count(folder: Path) -> None:

@@ -264,7 +264,7 @@ def test_a_slow_reader_is_cut_off_only_on_a_machine_that_is_too_busy(
 def test_an_error_needs_a_failure_of_the_upstream() -> None:
     for failure, explained in (("cut", True), ("", False)):
         court, told = judge(), reading()
-        court._upstream.calls[7] = [Call(is_reused=False, failure=failure, deltas=1)]  # type: ignore[arg-type]  # one of a literal
+        court._upstream.calls[7] = [Call(is_reused=False, failure=failure, deltas=1)]
         told.ledger.feed(frames(FORMS[0])[0] + error(2, "truncated"))
         court.ended(told)
         assert (told.outcome, not court.tally.unexplained) == ("error told", explained)
@@ -314,7 +314,7 @@ def test_an_upstream_is_called_again_only_as_documented(calls: list[Call], expla
 def test_on_a_machine_that_is_too_busy_a_request_that_is_sent_at_once_may_come_late() -> None:
     late = [Call(time % 2 == 0, RESET, at=3 * time) for time in range(6)]
     for starved_until, calls, explained in ((5.0, late, True), (5.0, [*late, *ONCE_MORE], False), (-50.0, late, False)):
-        court = Judge(Upstream(), lambda until=starved_until: until)  # type: ignore[misc]  # it has a default
+        court = Judge(Upstream(), lambda until=starved_until: until)
         court._upstream.calls[7] = calls
         court.stream_ended(7)
         assert (not court.tally.unexplained) is explained
@@ -427,8 +427,8 @@ def test_what_the_changes_of_an_upstream_must_not_bring_about() -> None:
 
 def test_a_run_in_which_nothing_was_compared_has_not_passed() -> None:
     court, gateway = judge(), SimpleNamespace(bad_lines=())
-    note_remains(court, court._upstream, gateway, 0, 0)  # type: ignore[arg-type]  # what is used of it
+    note_remains(court, court._upstream, gateway, 0, 0)
     assert court.tally.unexplained == ["no delta was checked"]
     court.tally.events = 1
-    note_remains(court, court._upstream, gateway, 0, 0)  # type: ignore[arg-type]  # as above
+    note_remains(court, court._upstream, gateway, 0, 0)
     assert len(court.tally.unexplained) == 1

@@ -57,7 +57,7 @@ def test_a_prompt_is_a_request() -> None:
     assert asked("Hi", {"model": "m"}) == {"query": "Hi", "model": "m"}
     assert asked({"query": "Hi", "seed": 1}, {"seed": 2}) == {"query": "Hi", "seed": 2}
     with pytest.raises(TypeError, match="this is int"):
-        asked(3, {})  # type: ignore[arg-type]  # what is tested
+        asked(3, {})
 
 
 @pytest.mark.parametrize(("after", "seq"), [(None, 0), (0, 0), (7, 7), ("s.7", 7)])

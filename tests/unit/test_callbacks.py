@@ -62,4 +62,4 @@ def test_functions_may_be_assigned_later() -> None:
 
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(ValueError, match="on_delta must be a function of one event"):
-        EventManager(on_delta="print")  # type: ignore[arg-type]  # that it is refused is the point
+        EventManager(on_delta="print")

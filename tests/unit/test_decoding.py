@@ -106,7 +106,7 @@ def test_events_keep_the_numbers_that_they_have() -> None:
     sink = OrderedEvents("compact")
     delta: Event = {"type": "text.delta", "text": "ab"}
     for event in ({"type": "start"}, {**delta, "from_seq": 2, "seq": 3}, delta, {"type": "done", "finished": True}):
-        sink.event(event)  # type: ignore[arg-type]  # they are
+        sink.event(event)
     assert [(event.get("from_seq"), event.get("seq")) for event in sink.take()] == [
         (None, 1), (2, 3), (None, 4), (None, None)
     ]  # fmt: skip
@@ -228,7 +228,7 @@ def test_the_message_of_an_answer_can_be_sent_back() -> None:
     result = gai_fast.collect(decode("deepseek", [body])).raise_for_error()
     assert result.finish_reason == "tool_calls"
     request = parse_request(json.dumps({"messages": [result.message], "query": "?"}).encode())
-    assert b"12345678901234567890" in bytes(request.messages[0].content[2].input)  # type: ignore[union-attr]  # a call
+    assert b"12345678901234567890" in bytes(request.messages[0].content[2].input)
 
 
 def test_a_failed_answer_raises_only_when_asked_to() -> None:
@@ -241,7 +241,7 @@ def test_a_failed_answer_raises_only_when_asked_to() -> None:
 def test_an_unfinished_generator_can_be_left() -> None:
     events = decode("openai", [ANSWER])
     next(events)
-    events.close()  # type: ignore[attr-defined]  # it is a generator
+    events.close()
     assert list(events) == []
 
 
@@ -381,7 +381,7 @@ class Pieces:
 
 
 class Whole(Pieces):
-    async def read(self) -> bytes:  # type: ignore[override]  # an object whose `read` has no size
+    async def read(self) -> bytes:
         return await super().read(7)
 
 
@@ -421,9 +421,9 @@ async def test_a_line_of_a_stream_reader_may_be_longer_than_its_buffer() -> None
 
 def test_what_is_no_source_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="this is list"):
-        read_events([BODY])  # type: ignore[arg-type]  # what is tested
+        read_events([BODY])
 
 
 async def test_a_source_of_text_is_refused() -> None:
     with pytest.raises(TypeError, match=r"opened with 'rb'.*gave str"):
-        await anext(read_events(io.StringIO(BODY.decode())))  # type: ignore[arg-type]  # what is tested
+        await anext(read_events(io.StringIO(BODY.decode())))

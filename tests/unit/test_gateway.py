@@ -230,7 +230,7 @@ class TestCallbacks:
             def fail(event: Event) -> None:
                 raise ZeroDivisionError
 
-            stream._sink.event = fail  # type: ignore[method-assign]  # a bug
+            stream._sink.event = fail
             events = [event async for event in stream]
             with pytest.raises(Internal):
                 await stream.result()

@@ -38,7 +38,7 @@ class FakeAPI(API):
     provider = "fake"
 
     def __init__(self, framing: Literal["sse", "ndjson"] = "sse") -> None:
-        self.framing = framing  # type: ignore[misc]  # of one API here, of all elsewhere
+        self.framing = framing
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         raise NotImplementedError

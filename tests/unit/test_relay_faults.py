@@ -292,7 +292,7 @@ def test_rule_7_a_sink_that_is_full_says_so_also_where_a_call_is_complete() -> N
         raise Error("provider_unavailable", "too large", reason="answer_too_large")
 
     sink = Particular()
-    sink.text_delta = sink.tool_call = refuse  # type: ignore[attr-defined]  # found by the name of the event
+    sink.text_delta = sink.tool_call = refuse
     relay = Relay(FakeAdapter(FakeAPI()), sink)
     relay.receive_data(CALLING + sse(HELLO, STOP))
     assert (relay.fault, relay.is_cut) == (None, False)

@@ -279,10 +279,10 @@ def test_the_message_can_be_sent_back_as_it_is() -> None:
     reasoning, redacted, said, first, second, third = sent.content
     assert reasoning == ReasoningPart(text="Hm", signature="s", provider="anthropic")
     assert redacted == ReasoningPart(signature="blob", redacted=True, provider="anthropic")
-    assert said.text == "ano"  # type: ignore[union-attr]  # a TextPart
+    assert said.text == "ano"
     assert isinstance(first, ToolCallPart)
     assert (json.loads(bytes(first.input)), first.signature) == (big, "t")
-    assert [json.loads(bytes(one.input)) for one in (second, third)] == ["{oops", None]  # type: ignore[union-attr]  # calls
+    assert [json.loads(bytes(one.input)) for one in (second, third)] == ["{oops", None]
 
 
 def test_so_can_one_whose_input_is_json_text() -> None:

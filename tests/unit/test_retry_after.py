@@ -31,7 +31,7 @@ def test_the_order_is_milliseconds_seconds_body_message_reset() -> None:
         ("x_ratelimit_reset_requests", "5s", 5000),
     ]
     for first, (_, _, expected) in enumerate(sources):
-        assert wait(**{name: value for name, value, _ in sources[first:]}) == expected  # type: ignore[arg-type]  # as named
+        assert wait(**{name: value for name, value, _ in sources[first:]}) == expected
     assert wait() is None
 
 

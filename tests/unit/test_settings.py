@@ -33,7 +33,7 @@ def configured(**changes: object) -> Settings:
         "upstreams": {"openrouter": OPENROUTER, "demo": DEMO},
         "models": {"fast": FAST, "backup": BACKUP},
     }
-    return Settings(**{**given, **changes})  # type: ignore[arg-type]  # a test's shorthand
+    return Settings(**{**given, **changes})
 
 
 def test_a_server_with_a_certificate_speaks_tls() -> None:
@@ -56,7 +56,7 @@ def test_no_representation_of_the_settings_shows_a_key_or_a_header() -> None:
 
 @pytest.mark.parametrize("kind", [Settings, ServerSettings, StreamSettings, UpstreamSettings, ModelSettings])
 def test_a_snapshot_cannot_be_changed(kind: type) -> None:
-    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]  # dataclasses have no public accessor
+    assert kind.__dataclass_params__.frozen
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ class TestLegality:
         with pytest.raises(ValueError, match="finish_reason"):
             await stream.finish("because")
         with pytest.raises(TypeError, match="exception"):
-            await stream.fail("boom")  # type: ignore[arg-type]  # what is tested
+            await stream.fail("boom")
 
 
 class TestRoom:
@@ -424,7 +424,7 @@ class TestThreads:
         stream = loop.run_until_complete(fill())
         with ThreadPoolExecutor() as pool:
             pushing = pool.submit(stream.send_threadsafe, "c")
-            while not loop._ready:  # type: ignore[attr-defined]  # the call of the thread waits there
+            while not loop._ready:
                 time.sleep(0.001)
             loop.close()
             with pytest.raises(Network):

@@ -21,7 +21,7 @@ def loop() -> FakeLoop:
 
 @pytest.fixture
 def wheel(loop: FakeLoop) -> TimerWheel:
-    return TimerWheel(loop)  # type: ignore[arg-type]  # it uses the clock and the timers of a loop only
+    return TimerWheel(loop)
 
 
 def test_a_timer_never_fires_early_and_at_most_one_tick_late(loop: FakeLoop, wheel: TimerWheel) -> None:

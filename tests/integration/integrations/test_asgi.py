@@ -184,7 +184,7 @@ async def test_headers_cookies_and_background_tasks_are_the_programs(net: Net) -
         response.set_cookie("seen", "yes")
         return response
 
-    host = await net.stack.enter_async_context(on_uvicorn(lambda site: app)(None))  # type: ignore[arg-type]  # no site
+    host = await net.stack.enter_async_context(on_uvicorn(lambda site: app)(None))
     client = await net.connect(host)
     response = await client.ask("GET", "/")
     assert bytes(response.body) == b"data: Hello\n\n"

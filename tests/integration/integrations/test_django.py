@@ -36,7 +36,7 @@ def test_what_a_response_cannot_do_is_refused(name: str) -> None:
 
 def test_a_source_must_be_async() -> None:
     with pytest.raises(TypeError, match="this is list"):
-        integration.ndjson_response([])  # type: ignore[arg-type]  # what is tested
+        integration.ndjson_response([])
 
 
 @on_both_loops
@@ -73,7 +73,7 @@ def test_wsgi_is_refused() -> None:
         b"".join(integration.sse_response(texts()))
     view = integration.sse_handler(gai_fast.Gateway(), lambda request: {"query": "Hi"})
     with pytest.raises(ImproperlyConfigured, match="needs ASGI"):
-        asyncio.run(view(RequestFactory().get("/")))  # type: ignore[arg-type]  # a coroutine
+        asyncio.run(view(RequestFactory().get("/")))
 
 
 async def test_a_stream_whose_response_is_never_sent_is_closed() -> None:
@@ -105,7 +105,7 @@ async def test_a_response_that_is_not_sent_ends_its_source(is_closed: bool) -> N
 
     from django.test import AsyncRequestFactory
 
-    view = integration.sse_handler(Gateway(), lambda request: {})  # type: ignore[arg-type]  # enough of a gateway
+    view = integration.sse_handler(Gateway(), lambda request: {})
     response = await view(AsyncRequestFactory().get("/"))
     if is_closed:
         await asyncio.to_thread(response.close)

@@ -62,7 +62,7 @@ def pushed() -> Any:
         await stream.send("Hello")
         await stream.finish()
 
-    pushed.task = asyncio.create_task(push())  # type: ignore[attr-defined]  # so that it is not collected
+    pushed.task = asyncio.create_task(push())
     return stream
 
 

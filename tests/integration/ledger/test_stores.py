@@ -89,7 +89,7 @@ async def test_a_store_decides_as_the_model_does(homes: list[SharedHome]) -> Non
             assert got[0].more == pytest.approx(expected[0].more, rel=0.01, abs=40)
             # Both go on with the same: the model is given what the store has granted.
             more = got[0].more
-            kept[me] = tuple(a + b for a, b in zip(sent.kept, more, strict=True))  # type: ignore[assignment]  # four
+            kept[me] = tuple(a + b for a, b in zip(sent.kept, more, strict=True))
             holder = model.state(key).holders.get(names[me])
             if holder is not None:
                 holder.kept = kept[me]
@@ -145,7 +145,7 @@ async def test_a_limit_that_changes_leaves_what_was_used(homes: list[SharedHome]
 
 
 def key(**limits: object) -> KeySettings:
-    return KeySettings("ann", (), limits=KeyLimits(**limits))  # type: ignore[arg-type]  # each has its own
+    return KeySettings("ann", (), limits=KeyLimits(**limits))
 
 
 async def taken(ledger: SharedLedger, caller: KeySettings, stream_id: str) -> str:

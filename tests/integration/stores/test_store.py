@@ -34,7 +34,7 @@ async def open_at() -> AsyncIterator[Callable[..., object]]:
     made: list[Store] = []
 
     async def open_at(url: str, **options: object) -> Store:
-        settings = StoreSettings(check_url(url, Path()), **options)  # type: ignore[arg-type]  # a test's shorthand
+        settings = StoreSettings(check_url(url, Path()), **options)
         timers = TimerWheel(asyncio.get_running_loop())
         made.append(open_store(settings, timers, claim_ttl=60))
         await made[-1].open()
@@ -326,10 +326,10 @@ async def test_after_a_server_has_failed_nothing_stays_failed(
         fill(log, 1)
         copy = await found(there, f"s{number}")
         cancelling = asyncio.ensure_future(there.cancel(copy))
-        await until(lambda: f"s{number}" in cancelled)  # noqa: B023  # this one's
+        await until(lambda: f"s{number}" in cancelled)  # noqa: B023  # called within this round
         log.end(FINISHED)
         await cancelling
-        await until(lambda: copy.ending == FINISHED)  # noqa: B023  # this one's
+        await until(lambda: copy.ending == FINISHED)  # noqa: B023  # called within this round
         assert (await found(there, f"before{number}")).last_seq == 1
     for task in serving:
         task.cancel()
@@ -421,7 +421,7 @@ async def test_somebody_elses_value_under_one_key_keeps_no_other_stream_from_its
     elsewhere = await open_at(redis_server.url)
     for stream_id in ("first", "last"):
         copy = await found(elsewhere, stream_id)
-        await until(lambda: copy.ending == FINISHED)  # noqa: B023  # this one's
+        await until(lambda: copy.ending == FINISHED)  # noqa: B023  # called within this round
         assert rest(copy) == rest(logs[stream_id])
     assert logs["s"].is_degraded
 
@@ -441,7 +441,7 @@ async def test_followers_of_a_stream_whose_key_holds_another_value_are_told_and_
     for stream_id in ("first", "last"):
         fill(logs[stream_id], 3)
         logs[stream_id].end(FINISHED)
-        await until(lambda: followed[stream_id].ending == FINISHED)  # noqa: B023  # this one's
+        await until(lambda: followed[stream_id].ending == FINISHED)  # noqa: B023  # called within this round
         assert rest(followed[stream_id]) == rest(logs[stream_id])
 
 

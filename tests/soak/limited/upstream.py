@@ -113,7 +113,7 @@ class Upstream:
         with suppress(OSError, EOFError):  # the gateway has closed
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(re.search(rb"content-length: (\d+)", head, re.I)[1])  # type: ignore[index]  # it has one
+                length = int(re.search(rb"content-length: (\d+)", head, re.I)[1])
                 body = await reader.readexactly(length)
                 found = _PLAN.search(body)
                 assert found is not None, body

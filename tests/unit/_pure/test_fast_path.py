@@ -290,7 +290,7 @@ def test_a_connection_that_lends_nothing_is_rarely_asked(kernels: ModuleType, co
         asked += 1
         return -1
 
-    connection.lend = lend  # type: ignore[method-assign]  # a fake
+    connection.lend = lend
     writer = kernels.ChunkWriter(connection)
     for _ in range(200):
         writer.write(b"x")

@@ -76,7 +76,7 @@ def test_any_bytes_like_object_is_taken(kernels: ModuleType, kind: str) -> None:
     assert len(data) % 5 in (0, 4)
     expected = fed(getattr(kernels, kind)(), [data])
     for chunk in (bytearray(data), memoryview(data), memoryview(bytearray(data)), array.array("B", data)):
-        assert fed(getattr(kernels, kind)(), [chunk]) == expected  # type: ignore[list-item]  # bytes-like is the point
+        assert fed(getattr(kernels, kind)(), [chunk]) == expected
     for wrong in ("data", None, 5, [100]):
         with pytest.raises(TypeError, match=f"a contiguous bytes-like object is needed, not {type(wrong).__name__}"):
             getattr(kernels, kind)().feed(wrong)
@@ -111,7 +111,7 @@ def test_one_line_and_one_event_are_bounded_however_cut(kernels: ModuleType, kin
         seen: list[Any] = []
         with pytest.raises(ValueError, match=r"longer than 20 bytes \(limits\.event\)") as raised:
             feed_all(parser, chunks, seen)
-        seen += raised.value.before  # type: ignore[attr-defined]  # a FeedError
+        seen += raised.value.before
         assert [item.data for item in seen] == (["1"] if stream.startswith(b"data: 1\r") else [])
         with pytest.raises(ValueError, match=r"limits\.event"):
             parser.feed(b"\n\n")
@@ -249,7 +249,7 @@ def test_a_bad_line_is_named_and_left_out(kernels: ModuleType, line: bytes, prob
                 seen += parser.close() if chunk is None else parser.feed(chunk)
             except ValueError as error:
                 faults.append(str(error))
-                seen += error.before  # type: ignore[attr-defined]  # a FeedError
+                seen += error.before
                 seen += parser.feed(b"")
         assert seen == [1, 2]
         assert len(faults) == 2

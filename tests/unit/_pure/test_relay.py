@@ -144,7 +144,7 @@ WORDS = ["Hello", ",", " world", "!", ' "quoted"\\', "\n\t", "é豆😀", "/", "
 
 
 def text_of(chunk: Any) -> str | None:
-    return chunk["text"]  # type: ignore[no-any-return]  # whatever it is
+    return chunk["text"]
 
 
 # ---- what holds for both ---------------------------------------------------------------------------------------------
@@ -465,7 +465,7 @@ def test_numbers_that_are_no_json_or_that_readers_differ_on_are_not_copied(nativ
 def test_a_frame_whose_text_is_not_clear_is_not_learned(native: ModuleType, frame: bytes, why: str) -> None:
     def text(chunk: Any) -> str:
         found = find(chunk, "text") if isinstance(chunk, dict) else chunk[1]
-        return found[0] if isinstance(found, list) else found  # type: ignore[no-any-return]  # whatever it is
+        return found[0] if isinstance(found, list) else found
 
     reader = Reader(native, text, kept=("usage",))
     for _ in range(3):

@@ -53,6 +53,6 @@ def run() -> Run:
     """Runs a command: `run("check", "--json", env={…}, input="…")`."""
 
     def run(*arguments: str, **options: object) -> Result:
-        return CliRunner().invoke(main, list(arguments), **options)  # type: ignore[arg-type]  # invoke's own names
+        return CliRunner().invoke(main, list(arguments), **options)
 
     return run

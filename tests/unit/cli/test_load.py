@@ -49,7 +49,7 @@ class TestHistogram:
             counted.add(value)
         assert (counted.count, counted.mean, counted.most) == (3, pytest.approx(0.003), 0.006)
         assert counted.percentile(100) == pytest.approx(0.006, rel=0.0051)
-        assert counted.percentile(100) <= counted.most  # type: ignore[operator]  # it is known here
+        assert counted.percentile(100) <= counted.most
 
     def test_what_is_shorter_than_a_microsecond_is_nought(self) -> None:
         counted = Histogram()

@@ -436,10 +436,10 @@ def test_our_own_answer_can_be_sent_back() -> None:
         {**finish("tool_calls"), "provider": "anthropic"},
         DONE,
     ]
-    answer = json.loads(encoded(get_format("openai").whole(context()), events))  # type: ignore[arg-type]  # events
+    answer = json.loads(encoded(get_format("openai").whole(context()), events))
     collector = Collector()
     for event in events:
-        collector.event(event)  # type: ignore[arg-type]  # as above
+        collector.event(event)
     native, _ = read_chat_request({"messages": [USER, answer["choices"][0]["message"]]})
     said = native.messages[1]
     assert isinstance(said, AssistantMessage)

@@ -21,7 +21,7 @@ def items(*events: Event, **changes: Any) -> list[Any]:
     """The items of a finished answer; the stream and the whole answer have the same."""
     last = told(*events, finish(), DONE, **changes)[-1]["response"]["output"]
     assert last == whole(*events, finish(), **changes)["output"]
-    return last  # type: ignore[no-any-return]  # JSON
+    return last
 
 
 def test_each_item_ends_before_the_next_one_begins() -> None:

@@ -69,7 +69,7 @@ def test_a_schema_and_a_tool() -> None:
     assert lost == []
     assert request.response_format
     assert request.response_format.name == "n"
-    assert msgspec.json.decode(bytes(request.response_format.schema)) == {"description": "d", "type": "object"}  # type: ignore[arg-type]  # it is set
+    assert msgspec.json.decode(bytes(request.response_format.schema)) == {"description": "d", "type": "object"}
     (tool,) = request.tools
     assert (tool.name, tool.description, bytes(tool.parameters), tool.strict) == ("f", "d", b'{"type":"object"}', False)
 

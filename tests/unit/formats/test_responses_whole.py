@@ -74,4 +74,4 @@ def test_warnings_stand_beside() -> None:
 
 
 def test_it_is_one_piece() -> None:
-    assert RESPONSES.whole(context()).seq == 1  # type: ignore[attr-defined]  # an encoder of a whole answer has it
+    assert RESPONSES.whole(context()).seq == 1

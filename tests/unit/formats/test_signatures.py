@@ -11,7 +11,7 @@ from gai_fast.formats._signatures import is_encrypted, is_ours, opened, seal
 @pytest.mark.parametrize("signature", ["", "sig==", 'a"b', "gai:x::", "\u00fc"])
 @pytest.mark.parametrize("about", [{}, {"call_id": "a:b"}, {"redacted": True}])
 def test_a_signature_survives_the_way_to_the_client_and_back(signature: str, about: dict[str, object]) -> None:
-    sealed = seal(signature, "gemini", **about)  # type: ignore[arg-type]  # each has its type
+    sealed = seal(signature, "gemini", **about)
     assert is_ours(sealed)
     assert opened(sealed, "$", "openai") == {"provider": "gemini", "signature": signature, **about}
 

@@ -247,7 +247,7 @@ class TestTime:
             yield ""
 
         for framing, ping in (("sse", b": ping\n"), ("ndjson", b"\n")):
-            body = body_of(silent(), framing, heartbeat=0.01, commit_after=0)  # type: ignore[arg-type]  # a framing
+            body = body_of(silent(), framing, heartbeat=0.01, commit_after=0)
             await body.begin()
             async for chunk in body:
                 assert chunk == ping
@@ -309,7 +309,7 @@ class TestSource:
         assert len(await anext(chunks)) > 1000
         await until(lambda: made > 15)
         assert made <= 22
-        await chunks.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await chunks.aclose()
 
     async def test_it_is_entered_and_left_in_one_task(self) -> None:
         tasks: list[Any] = []

@@ -34,7 +34,7 @@ def ledger(time: Time) -> LocalLedger:
 
 
 def key(**limits: object) -> KeySettings:
-    return KeySettings("ann", (), limits=KeyLimits(**limits))  # type: ignore[arg-type]  # each has its own
+    return KeySettings("ann", (), limits=KeyLimits(**limits))
 
 
 def refused(ledger: LocalLedger, caller: KeySettings, tokens: int = 0) -> Error:

@@ -117,7 +117,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def key(**limits: object) -> KeySettings:
-    return KeySettings("ann", (), limits=KeyLimits(**limits))  # type: ignore[arg-type]  # each has its own
+    return KeySettings("ann", (), limits=KeyLimits(**limits))
 
 
 async def taken(ledger: SharedLedger, caller: KeySettings, stream_id: str, tokens: int = 0) -> str:
@@ -337,7 +337,7 @@ async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: py
         elif how == "fails":
             way.fails = True
         elif how == "breaks":
-            way.home = None  # type: ignore[assignment]  # any bug
+            way.home = None
         charge(on[0], 16_001)
         reported = on[0].reported("ann")
         assert reported is not None
@@ -489,7 +489,7 @@ async def test_a_stream_that_only_a_lost_answer_admitted_is_given_back() -> None
 
 async def test_a_bug_of_ours_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
     async with site(1) as on:
-        broken, on.ways[0].home = on.ways[0].home, None  # type: ignore[assignment]  # any bug
+        broken, on.ways[0].home = on.ways[0].home, None
         assert await taken(on[0], key(requests_per_minute=1), "a") == ""
         on.ways[0].home = broken
         await until(lambda: on[0].problem is None)
@@ -506,7 +506,7 @@ async def test_a_bug_of_ours_in_an_answer_leaves_nobody_waiting(
         exchange = on.ways[0].exchange
 
         async def without_answers(*sent: object) -> Sequence[Answer] | None:
-            await exchange(*sent)  # type: ignore[arg-type]  # as it was called
+            await exchange(*sent)
             return []
 
         monkeypatch.setattr(on.ways[0], "exchange", without_answers)
@@ -530,7 +530,7 @@ async def test_a_bug_of_ours_while_others_are_listened_to_ends_that_only_for_a_m
         caller = key(requests_per_minute=320)
         assert await taken(on[0], caller, "first") == ""
         on.home.state("ann").tight_until = 2000.0
-        on.ways[0].wanted.put_nowait(None)  # type: ignore[arg-type]  # any bug
+        on.ways[0].wanted.put_nowait(None)
         on.ways[0].wanted.put_nowait(["ann"])
         await until(lambda: not on.home.state("ann").holders["0"].kept[0])
     assert "a bug" in caplog.text

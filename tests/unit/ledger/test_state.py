@@ -353,7 +353,7 @@ def test_others_may_keep_as_much_as_is_left_and_no_more(limits: Caps, place: int
     state = KeyState()
     state.use(limits, 0.0)
     kept = tuple(40 if each == place else 0 for each in range(4))
-    state.report("other", kept, 0, 0, 0.0, 0, 0.0)  # type: ignore[arg-type]  # four
+    state.report("other", kept, 0, 0, 0.0, 0, 0.0)
 
     def use(count: int) -> None:
         if place == TOKENS:

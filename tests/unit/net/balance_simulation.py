@@ -77,7 +77,7 @@ class Simulation:
             arrival += self.chance.expovariate(self.rate)
             self.at(
                 arrival, lambda number=number, came=arrival: self._come(number, beginning(number), before, came, places)
-            )  # type: ignore[misc]  # a default
+            )
         while self._due:
             self.now, _, act = heapq.heappop(self._due)
             act()

@@ -69,7 +69,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
 
 @pytest.fixture
 def timers(loop: FakeLoop) -> TimerWheel:
-    return TimerWheel(loop)  # type: ignore[arg-type]  # only what it uses is there
+    return TimerWheel(loop)
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
             raise Error("unsupported", "no prefill", reason="field")
         return ask(spec, *rest)
 
-    stream.runner.open = refuse  # type: ignore[method-assign]  # for this test
+    stream.runner.open = refuse
     stream.session.exchange_ended(Error("network", "cut"))
     stream.time.advance(1)
     assert (len(refused), len(stream.runner.asked)) == (1, 2)

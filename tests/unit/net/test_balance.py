@@ -617,7 +617,7 @@ def test_a_slow_start_is_five_seconds_at_most() -> None:
 
 def test_targets_without_streams_get_their_shares() -> None:
     for balance in ("least_busy", "fastest"):
-        assert Choices(balance, a=1, b=3).many(400)["b"] == pytest.approx(300, abs=30)  # type: ignore[arg-type]  # a Balance
+        assert Choices(balance, a=1, b=3).many(400)["b"] == pytest.approx(300, abs=30)
 
 
 def test_a_reload_keeps_what_is_known_of_targets_that_stay() -> None:

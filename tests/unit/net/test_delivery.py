@@ -27,7 +27,7 @@ class Way:
             self.output,
             StreamSettings(**stream),
             self.counters,
-            self.time,  # type: ignore[arg-type]  # what is used of a loop
+            self.time,
             whole=whole,
         )
         self.sent: list[bool] = []

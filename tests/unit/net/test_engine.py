@@ -192,7 +192,7 @@ async def test_the_start_tells_the_id_and_the_upstreams_name(engine: Engine) -> 
     session, _ = start(engine, what, "some-id")
     session.head_received(200, SSE)
     session.body_received(b'data: {"id":"c","model":"x","choices":[]}\n\n')
-    (event,) = what.output.events  # type: ignore[attr-defined]  # a FakeOutput
+    (event,) = what.output.events
     assert event["stream_id"] == "some-id"
     assert event["provider_metadata"] == {"id": "c", "upstream": "up"}
 
@@ -221,7 +221,7 @@ async def test_an_upstream_that_quotes_our_key_tells_it_to_nobody(engine: Engine
     session, _ = start(engine, what)
     session.head_received(200, SSE)
     session.body_received(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: %b\n\n' % quoted)
-    told = what.output.events[-2]["error"]  # type: ignore[attr-defined]  # a FakeOutput
+    told = what.output.events[-2]["error"]
     assert told["message"] == "cannot read `Bearer ***`"
 
 

@@ -315,12 +315,12 @@ class Stream:
         self.exchange: Exchange
         self.connection: UpstreamConnection
         self.session = Session(
-            self,  # type: ignore[arg-type]  # what is used of the engine
+            self,
             spec,
             self.client_of(spec),
             stream_id="strm_1",
             clock=clock,
-            loop=self.time,  # type: ignore[arg-type]  # what is used of it
+            loop=self.time,
         )
 
     is_durable = False
@@ -342,7 +342,7 @@ class Stream:
         self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends is True else Wire()
         self.connection = UpstreamConnection(wire, self.batch)
-        self.connection.connection_made(wire)  # type: ignore[arg-type]  # what is used of a transport
+        self.connection.connection_made(wire)
         self.exchange.begin(self.connection, reused=False)
         return get_provider(self.provider).adapter("m"), lambda error, _: error, self.exchange
 
@@ -375,7 +375,7 @@ class Stream:
             self.batch = None
         for each in (self.leg, self.wire):
             if isinstance(each, SocketWire) or (isinstance(each, Leg) and each.socket is not None):
-                each.socket.close()  # type: ignore[union-attr]  # it has one
+                each.socket.close()
                 each.other.close()
 
     @property
@@ -676,7 +676,7 @@ def test_the_reads_of_a_turn_are_handled_together_in_the_order_they_came() -> No
     first = under_way()
     other = under_way(first.batch)
     first.time.advance(0)
-    first.leg.pieces = other.leg.pieces = pieces = []  # type: ignore[var-annotated]  # of bytes
+    first.leg.pieces = other.leg.pieces = pieces = []
     for stream, said in [(first, "1"), (other, "2"), (first, "3")]:
         stream.connection.data_received(chunked([text(said)])[0])
     assert not pieces
@@ -871,7 +871,7 @@ def test_what_breaks_while_it_is_read_is_told() -> None:
         stream.time.advance(0)
     assert stream.is_lent
     told: list[Exception | None] = []
-    wire.connection_lost = lambda connection, exchange, exc: told.append(exc)  # type: ignore[method-assign]  # it notes
+    wire.connection_lost = lambda connection, exchange, exc: told.append(exc)
     (callback,) = stream.time.watched.values()
     with connected, socket.create_connection(wire.socket.getsockname()):
         callback()
@@ -950,7 +950,7 @@ def test_one_that_another_gives_back_in_the_same_turn_is_left_to_its_connection(
         stream.wire.other.sendall(chunked([text(said)])[0])
     assert isinstance(first.wire, SocketWire)
     first.wire.other.shutdown(socket.SHUT_WR)
-    first.wire.resume_reading = last.connection.take_back  # type: ignore[method-assign]  # for this test
+    first.wire.resume_reading = last.connection.take_back
     (callback,) = first.time.watched.values()
     callback()
     assert isinstance(last.wire, SocketWire)
@@ -1075,10 +1075,10 @@ class DurableStream(Stream):
 
     def client_of(self, spec: StreamSpec) -> Any:
         assert spec.log_header is not None
-        self.log = LogMemory(StoreSettings(), self.time).create(spec.log_header)  # type: ignore[arg-type]  # what is used
+        self.log = LogMemory(StoreSettings(), self.time).create(spec.log_header)
         self.heard = Heard(self.log, self.fails_at)
         encoder: Any = spec.output
-        self.publication = Publication(self, self.log, encoder, spec.model.stream)  # type: ignore[arg-type]  # likewise
+        self.publication = Publication(self, self.log, encoder, spec.model.stream)
         return self.publication if self.shortens else LongWay(self.publication)
 
     def receive(self, *reads: bytes) -> Any:

@@ -156,7 +156,7 @@ def test_a_bug_is_no_failure_of_the_upstream() -> None:
     stream = Fixture(retries=2)
     stream.runner.breakers["up"] = breaker
     stream.start()
-    stream.relay._adapter.receive = fail  # type: ignore[method-assign]  # a bug
+    stream.relay._adapter.receive = fail
     stream.session.head_received(200, SSE)
     stream.session.body_received(frame())
     (error,) = stream.client.taken()
@@ -191,7 +191,7 @@ def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(wher
     stream = Fixture(retries=1, model={"fallback": ("other",)} if where == "fallback" else {})
     stream.runner.settings = Settings(models={"other": stream.model}) if where == "fallback" else Settings()
     stream.start()
-    stream.runner.open = fail  # type: ignore[method-assign]  # a bug
+    stream.runner.open = fail
     stream.session.exchange_ended(Error("network", "reset", reason="reset"))
     stream.time.advance(30)
     (error,) = [told for told in stream.client.calls if told not in ("commit", "flush")]
@@ -203,7 +203,7 @@ def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(wher
 
 def test_a_stream_whose_end_cannot_be_written_is_cut_off() -> None:
     stream = Fixture().streaming()
-    stream.output.event = fail  # type: ignore[method-assign]  # a bug
+    stream.output.event = fail
     stream.session.body_received(frame())
     ((kind, error),) = stream.client.taken()
     assert (kind, error.code) == ("abort", "internal")
@@ -213,7 +213,7 @@ def test_a_stream_whose_end_cannot_be_written_is_cut_off() -> None:
 
 def test_a_stream_whose_end_cannot_be_written_before_its_head_is_an_error_response() -> None:
     stream = Fixture().start()
-    stream.output.event = fail  # type: ignore[method-assign]  # a bug
+    stream.output.event = fail
     stream.session.head_received(200, SSE)
     stream.session.body_received(frame())
     (error,) = stream.client.taken()
@@ -222,7 +222,7 @@ def test_a_stream_whose_end_cannot_be_written_before_its_head_is_an_error_respon
 
 def test_a_bug_while_a_lost_client_is_left_closes_the_upstream_all_the_same() -> None:
     stream = Fixture().streaming()
-    stream.runner.ended = fail  # type: ignore[method-assign]  # a bug
+    stream.runner.ended = fail
     with pytest.raises(Bug):
         stream.session.client_lost()
     assert stream.exchange.calls == ["close"]
@@ -234,7 +234,7 @@ def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() ->
     breaker = stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(-20.0, None)
     opened = stream.runner.open
-    stream.runner.open = lambda *each: (None, *opened(*each)[1:])  # type: ignore[method-assign]  # no adapter
+    stream.runner.open = lambda *each: (None, *opened(*each)[1:])
     with pytest.raises(AttributeError):
         stream.start()
     assert stream.exchange.calls == ["close"]
@@ -264,7 +264,7 @@ def answered_by_a_page(stream: Fixture) -> None:
 
 def broken_at_a_frame(stream: Fixture) -> None:
     beginning(stream)
-    stream.output.event = fail  # type: ignore[method-assign]  # a bug
+    stream.output.event = fail
     stream.session.body_received(frame())
 
 

@@ -30,7 +30,7 @@ class Stream(Fixture):
         monkeypatch.setattr("gai_fast.net.attempts.perf_counter", self.time.time)
         self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
         self.told: StreamMetrics | None = None
-        self.runner.ended = self.ended  # type: ignore[method-assign]  # as the engine does
+        self.runner.ended = self.ended
 
     def ended(self, session: Session, outcome: Any) -> None:
         self.told = session.measured(outcome)

@@ -538,7 +538,7 @@ def test_a_bug_while_it_catches_up_ends_it(caplog: pytest.LogCaptureFixture) -> 
     follower, client = stream.follow()
     follower.pause()
     stream.say()
-    client.write = Broken("write").write  # type: ignore[method-assign]  # a fake
+    client.write = Broken("write").write
     follower.resume()
     assert client.calls[-1][0] == "abort"
     assert stream.log.watchers == 0

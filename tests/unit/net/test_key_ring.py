@@ -48,7 +48,7 @@ def test_a_failure_without_a_time_has_one_of_ours(error: Error, seconds: float) 
 @pytest.mark.parametrize("code", ["network", "internal", "invalid_request", "overloaded"])
 def test_other_failures_are_not_the_keys(code: str) -> None:
     ring = KeyRing(upstream("a", "b"))
-    error = Error(code, "no", retry_after_ms=9000)  # type: ignore[arg-type]  # a code
+    error = Error(code, "no", retry_after_ms=9000)
     assert ring.failed(Secret("a"), error, 0.0) is None
     assert taken(ring, 2) == ["a", "b"]
 

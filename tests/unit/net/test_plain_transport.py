@@ -56,6 +56,6 @@ async def test_a_socket_that_cannot_be_watched_is_closed() -> None:
     ours, peer = socket.socketpair()
     receiver = Receiver()
     with peer, pytest.raises(OSError, match="full"):
-        PlainTransport(Full(), ours, receiver)  # type: ignore[arg-type]  # only what it uses is there
+        PlainTransport(Full(), ours, receiver)
     assert ours.fileno() == -1
     await until(lambda: receiver.calls == ["made", "lost"])

@@ -95,7 +95,7 @@ def test_what_was_recorded_can_be_replayed(tmp_path: Path) -> None:
     assert (recording.status, recording.broke, recording.about["model"]) == (200, False, "m")
     assert recording.chunks == [(0.5, b"\xc3"), (0.75, b"\xa9 key *** \n")]
     session, time = Session(), FakeTime()
-    ReplayExchange(recording, session, time)  # type: ignore[arg-type]  # what is used of a loop
+    ReplayExchange(recording, session, time)
     time.advance(1)
     assert session.calls == [(200, dict(recording.headers)), b"\xc3", b"\xa9 key *** \n", None]
 
@@ -106,7 +106,7 @@ def test_an_answer_that_broke_says_so(tmp_path: Path) -> None:
     recording = read_recording((tmp_path / "r").read_bytes())
     assert recording.broke
     session, time = Session(), FakeTime()
-    ReplayExchange(recording, session, time)  # type: ignore[arg-type]  # what is used of a loop
+    ReplayExchange(recording, session, time)
     time.advance(1)
     assert session.calls[-1].reason == "truncated"
 

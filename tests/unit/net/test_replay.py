@@ -35,7 +35,7 @@ class Receiver:
 def play() -> tuple[FakeTime, Receiver, ReplayExchange]:
     time = FakeTime()
     receiver = Receiver(time)
-    receiver.exchange = ReplayExchange(RECORDING, receiver, time)  # type: ignore[arg-type]  # what is used of a loop
+    receiver.exchange = ReplayExchange(RECORDING, receiver, time)
     return time, receiver, receiver.exchange
 
 

@@ -153,12 +153,12 @@ class Fixture:
 
     def start(self) -> Fixture:
         self.session = Session(
-            self.runner,  # type: ignore[arg-type]  # what is used of it
+            self.runner,
             self.spec,
             self.client,
             stream_id="s1",
             clock=Clock(lambda: int(self.time.now * 1000)),
-            loop=self.time,  # type: ignore[arg-type]  # as above
+            loop=self.time,
         )
         return self
 

@@ -16,7 +16,7 @@ from tests.waiting import SECONDS
 
 class Transport(asyncio.BaseTransport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._extra.get(name, default)  # type: ignore[attr-defined]  # asyncio's own keep it there, too
+        return self._extra.get(name, default)
 
 
 def test_a_socket_is_known_by_its_descriptor() -> None:

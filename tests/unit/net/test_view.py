@@ -49,7 +49,7 @@ def pieces(form: Form, retry_ms: int | None = None) -> list[bytes]:
     encoder = form.format.encoder(form.framing, context)
     made = []
     for event in EVENTS:
-        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+        encoder.event(event)
         made.append(encoder.take())
     made[-2:] = [made[-2] + made[-1]]
     return made
@@ -108,8 +108,8 @@ def test_a_delta_that_a_processor_joined_of_several_keeps_its_number_in_every_fo
 
 def test_the_default_envelope_is_the_framings_own() -> None:
     for framing, envelope in (("sse", "compact"), ("ndjson", "full")):
-        made = header(Form(get_format("gai"), framing))  # type: ignore[arg-type]  # one of both
-        assert Form(get_format("gai"), framing, envelope).is_of(made)  # type: ignore[arg-type]  # as above
+        made = header(Form(get_format("gai"), framing))
+        assert Form(get_format("gai"), framing, envelope).is_of(made)
 
 
 @pytest.mark.parametrize("wanted", FORMS)
@@ -354,7 +354,7 @@ def test_every_event_that_a_view_writes_has_its_time_where_the_stream_has(made: 
     context = StreamContext(ID, "req", None, "m", lambda: 4000, made.envelope, ids=True, timestamps=True)
     encoder = made.format.encoder(made.framing, context)
     for event in EVENTS:
-        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+        encoder.event(event)
     view = view_of(header(made), form, 0, lambda: 5000)
     assert view.go_on_after(1, "so far")
     view.feed_joined([encoder.take()])

@@ -115,7 +115,7 @@ def test_a_bug_while_one_client_is_answered_ends_that_one_and_the_others_hear_of
     def commit() -> None:
         raise ZeroDivisionError
 
-    one.commit = commit  # type: ignore[method-assign]  # the fake of a client that fails
+    one.commit = commit
     stream.log.end(Ending("finished", "stop"))
     (error,) = one.taken()
     assert error.code == "internal"

@@ -57,7 +57,7 @@ def test_snapshots_need_no_configuration() -> None:
     alone = make_chain([], stream)
     assert alone is not None
     events = [{"type": "start"}, {"type": "text.delta", "text": '{"a":1}'}, {"type": "finish", "finish_reason": "stop"}]
-    out = [made["type"] for event in events for made in alone.process(event)]  # type: ignore[arg-type]  # as dicts
+    out = [made["type"] for event in events for made in alone.process(event)]
     assert out == ["start", "text.delta", "json.snapshot", "finish"]
 
 

@@ -101,7 +101,7 @@ class TestText:
             [],
             "5",
             event("content-delta", 0, content=5),
-            say(5),  # type: ignore[arg-type]  # what is tried
+            say(5),
             event("tool-call-delta", 0, tool_calls={"function": {"arguments": "x"}}),
             event("tool-call-start", 0),
             event("citation-start", 0),

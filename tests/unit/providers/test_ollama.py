@@ -149,7 +149,7 @@ class TestCalls:
     def test_a_chunk_that_cannot_be_read_leaves_no_call(self) -> None:
         adapter = get_provider("ollama").adapter()
         with pytest.raises(Malformed):
-            adapter.receive("", json.dumps(chunk(tool_calls=[tool({}), tool({}, name=5)])))  # type: ignore[arg-type]  # what is tried
+            adapter.receive("", json.dumps(chunk(tool_calls=[tool({}), tool({}, name=5)])))
         adapter.receive("", json.dumps(end()))
         assert adapter.finish()[-1]["finish_reason"] == "stop"
 

@@ -120,6 +120,6 @@ def test_a_stream_that_was_only_started_has_one_line_also_where_it_ends_first(ca
         for running in ({"s1"}, set[str]()):
             log = AccessLog(running)
             log.request_ended(asked, 202, NOBODY)
-            log.stream_ended(asked.started())  # type: ignore[arg-type]  # there is one
+            log.stream_ended(asked.started())
     lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
     assert [each["msg"] for each in lines] == ["request", "stream", "stream"]

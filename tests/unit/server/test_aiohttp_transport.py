@@ -114,7 +114,7 @@ def test_aiohttp_has_the_parts_that_are_used() -> None:
     for method in ("_prepare_headers", "prepare", "write", "write_eof"):
         assert inspect.iscoroutinefunction(getattr(StreamResponse, method)), method
     assert StreamResponse._send_headers_immediately is True
-    made = StreamWriter(asyncio.Protocol(), None)  # type: ignore[arg-type]  # nothing is written
+    made = StreamWriter(asyncio.Protocol(), None)
     assert (made.chunked, made.length, made._compress, made._on_chunk_sent) == (False, None, None, None)
     assert (made._headers_buf, made._headers_written, made._eof, made.output_size) == (None, False, False, 0)
 
@@ -133,7 +133,7 @@ async def test_aiohttps_writer_keeps_its_head_until_it_is_sent_and_ends_nothing_
         transport = Transport()
         _paused = False
 
-    writer = StreamWriter(Protocol(), asyncio.get_running_loop())  # type: ignore[arg-type]  # a fake
+    writer = StreamWriter(Protocol(), asyncio.get_running_loop())
     await writer.write_headers("HTTP/1.1 200 OK", CIMultiDict({"a": "b"}))
     assert written == []
     assert writer._headers_buf == b"HTTP/1.1 200 OK\r\na: b\r\n\r\n"
@@ -145,7 +145,7 @@ async def test_aiohttps_writer_keeps_its_head_until_it_is_sent_and_ends_nothing_
 
 def test_a_writer_is_plain_only_where_it_does_nothing_but_frame() -> None:
     def made(**changed: Any) -> StreamWriter:
-        writer = StreamWriter(asyncio.Protocol(), None)  # type: ignore[arg-type]  # as above
+        writer = StreamWriter(asyncio.Protocol(), None)
         writer._headers_buf = b"head"
         for name, value in changed.items():
             setattr(writer, name, value)
@@ -161,7 +161,7 @@ def test_a_writer_is_plain_only_where_it_does_nothing_but_frame() -> None:
     class Other(StreamWriter):
         pass
 
-    other = Other(asyncio.Protocol(), None)  # type: ignore[arg-type]  # as above
+    other = Other(asyncio.Protocol(), None)
     other.chunked, other._headers_buf = True, b"head"
     assert not is_plain(other, chunked=True)
 
@@ -297,7 +297,7 @@ async def test_a_client_that_is_gone_when_the_stream_begins_is_noticed() -> None
         remote = None
         version = HttpVersion11
 
-    client = AiohttpTransport(Gone(), TimerWheel(asyncio.get_running_loop()))  # type: ignore[arg-type]  # what is used
+    client = AiohttpTransport(Gone(), TimerWheel(asyncio.get_running_loop()))
     client.begin_stream(stream, high_water=1, write_timeout=1)
     assert stream.calls == []
     response = await asyncio.wait_for(client.finish(), SECONDS)

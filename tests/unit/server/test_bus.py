@@ -157,7 +157,7 @@ async def test_a_worker_that_reads_no_questions_is_asked_no_more(tmp_path: Path,
 
     async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hung.append(writer)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's can be read
+        writer.transport.pause_reading()
 
     async with asyncio.timeout(SECONDS):
         server = await asyncio.start_unix_server(hang, tmp_path / "2", limit=1)

@@ -198,5 +198,5 @@ async def test_a_chat_that_others_take_again_and_again_is_refused() -> None:
             return None
 
     with pytest.raises(Error, match="begin at the same time") as refused:
-        await on.routes._take(Contended(), "k", Claim("one", ""), "anna")  # type: ignore[arg-type]  # the two that are called
+        await on.routes._take(Contended(), "k", Claim("one", ""), "anna")
     assert refused.value.code == "overloaded"

@@ -227,7 +227,7 @@ class Elsewhere:
 
 async def searched(found: StreamLog | Exception | None, stream: Fixture, asked: Incoming) -> Elsewhere:
     store = Elsewhere(found)
-    stream.engine.store = store  # type: ignore[assignment]  # what is used of it
+    stream.engine.store = store
     assert stream.routes.follow(asked) is None
     await asyncio.sleep(0)
     return store
@@ -291,7 +291,7 @@ async def test_a_stream_of_another_process_is_cancelled_there_before_the_answer(
     stream, connection = Fixture(), FakeConnection()
     store = Elsewhere(stream.log)
     store.ending = Ending(state)
-    stream.engine.store = store  # type: ignore[assignment]  # what is used of it
+    stream.engine.store = store
     assert stream.routes.cancel(ask(connection=connection)) is None
     await finished(stream, store)
     (reply,) = connection.ends
@@ -301,7 +301,7 @@ async def test_a_stream_of_another_process_is_cancelled_there_before_the_answer(
 
 async def test_another_callers_stream_of_another_process_is_unknown_and_goes_on() -> None:
     stream, connection = Fixture(caller="alice"), FakeConnection()
-    stream.engine.store = store = Elsewhere(stream.log)  # type: ignore[assignment]  # what is used of it
+    stream.engine.store = store = Elsewhere(stream.log)
     assert stream.routes.cancel(ask(connection=connection, caller="bob")) is None
     await finished(stream, store)
     (reply,) = connection.ends
@@ -356,7 +356,7 @@ async def test_of_a_stream_that_ended_before_its_worker_was_gone_the_end_is_told
     """The store has it, as a GET shows; to cancel such a stream again is no error."""
     stream, connection = Fixture(), FakeConnection()
     stream.routes.others = GoneWorker(None)
-    stream.engine.store = store = Elsewhere(stream.log)  # type: ignore[assignment]  # what is used of it
+    stream.engine.store = store = Elsewhere(stream.log)
     if ending is not None:
         stream.log.end(ending)
     request = ask(connection=connection, caller=caller) if caller else ask(connection=connection)

@@ -30,7 +30,7 @@ def test_a_function_in_the_working_directory_is_found(modules: Path) -> None:
     (modules / "my_shop" / "web.py").write_text(
         "class Shop:\n  def extend(app): return 'extended'\ndef other(app): ..."
     )
-    assert load("my_shop.web:Shop.extend")("…") == "extended"  # type: ignore[arg-type]  # no application
+    assert load("my_shop.web:Shop.extend")("…") == "extended"
     assert load("my_shop.web:other").__name__ == "other"
 
 
@@ -74,7 +74,7 @@ async def test_the_function_is_called_with_the_application_and_awaited(is_async:
         plain(app)
 
     app: dict[str, bool] = {}
-    await extend(app, coroutine if is_async else plain)  # type: ignore[arg-type]  # no application
+    await extend(app, coroutine if is_async else plain)
     assert app == {"extended": True}
 
 

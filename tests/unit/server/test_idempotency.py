@@ -178,7 +178,7 @@ async def test_a_stream_that_is_over_at_once_frees_its_key_too() -> None:
         made.end(NOTHING)
         return made
 
-    fixture.log = over  # type: ignore[method-assign]  # a fake
+    fixture.log = over
     for name in ("a", "b"):
         assert (await fixture.answer(name)).body == f"{name} True".encode()
 

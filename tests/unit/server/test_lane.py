@@ -783,7 +783,7 @@ def test_a_bug_in_the_refusal_of_a_late_request_leaves_no_client_waiting() -> No
     def refusal(http: HTTPRequest, error: Error) -> Reply:
         raise RuntimeError("a bug")
 
-    fixture.refusal = refusal  # type: ignore[method-assign]  # a bug
+    fixture.refusal = refusal
     fixture.feed(post(b"x", length=2))
     with pytest.raises(RuntimeError):
         fixture.loop.advance(BODY)

@@ -324,7 +324,7 @@ async def test_a_worker_that_hangs_keeps_no_other_from_knowing_that_its_streams_
         does_hang = True
         for _ in range(3):
             last = log.followed_at
-            await until(lambda: log.followed_at > last)  # noqa: B023  # this one
+            await until(lambda: log.followed_at > last)  # noqa: B023  # called within this round
 
 
 async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:

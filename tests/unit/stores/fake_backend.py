@@ -50,7 +50,7 @@ class World:
         self.changed = asyncio.Event()
 
     def fail(self, fault: str = "unreachable") -> None:
-        self.problem = StoreError(fault, "the store is gone")  # type: ignore[arg-type]  # one of them
+        self.problem = StoreError(fault, "the store is gone")
 
     def mend(self) -> None:
         self.problem = None

@@ -37,7 +37,7 @@ def written(framing: Framing, name: str = "gai", envelope: str = "compact") -> t
         {"type": "finish", "finish_reason": "stop"},
         {"type": "done", "finished": True},
     ]:
-        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+        encoder.event(event)
         pieces.append(encoder.take())
     pieces[-2:] = [pieces[-2] + pieces[-1]]  # the end is said in one turn
     return LogHeader(ID, "", "m", name, framing, "full" if envelope == "full" else "compact"), pieces
@@ -104,7 +104,7 @@ def test_only_events_that_are_text_are_read_for_it(framing: Framing, envelope: s
         {"type": "text.delta", "text": "said"},
         {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": JSONText(arguments, {})}},
     ]:
-        encoder.event(event)  # type: ignore[arg-type]  # a plain dict
+        encoder.event(event)
     block, text = encoder.take(), bytearray(b"before, ")
     assert arguments.encode() in block
     assert add_text(text, block)

@@ -668,7 +668,7 @@ async def test_a_stream_that_can_never_be_written_costs_its_copy_alone(
         log.end(FINISHED)
     first, lost, last = logs
     for log, before in ((first, said[0]), (last, said[2])):
-        await until(lambda: log.ending is not None)  # noqa: B023  # this one's
+        await until(lambda: log.ending is not None)  # noqa: B023  # called within this round
         await written(process, log)
         stream_id = log.header.stream_id
         assert process.copied(stream_id) == (0, "", before + frame(4, stream_id), FINISHED)

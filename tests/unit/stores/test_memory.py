@@ -31,7 +31,7 @@ def make(timers: TimerWheel) -> Iterator[Make]:
     made: list[LogMemory] = []
 
     def make(**options: float) -> LogMemory:
-        made.append(LogMemory(StoreSettings(**options), timers))  # type: ignore[arg-type]  # a test's shorthand
+        made.append(LogMemory(StoreSettings(**options), timers))
         return made[-1]
 
     yield make
@@ -467,7 +467,7 @@ def test_watchers_are_given_the_object_that_the_log_was_given(make: Make) -> Non
     piece = frame(1)
     log.append(piece, 1)
     assert watcher.calls == [(piece, 1)]
-    assert watcher.calls[0][0] is piece  # type: ignore[index]  # a tuple
+    assert watcher.calls[0][0] is piece
 
 
 def test_a_log_whose_writer_is_gone_says_so_once_and_expires(make: Make, time: FakeTime) -> None:

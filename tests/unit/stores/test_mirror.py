@@ -479,7 +479,7 @@ async def test_a_copy_that_the_store_cannot_read_holds_no_other_back(
     assert log.broken.reason == "log_damaged"
     for stream_id in ("first", "last"):
         write(world, 4, 9, stream_id=stream_id)
-        await until(lambda: followers[stream_id].heard == [*range(4, 10)])  # noqa: B023  # this one's
+        await until(lambda: followers[stream_id].heard == [*range(4, 10)])  # noqa: B023  # called within this round
     assert process.health.problem is None, "it is one stream's matter"
 
 

@@ -268,7 +268,7 @@ async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: Wor
         await claim(key, mine, ttl)
         raise StoreError("unreachable", "it does not answer")
 
-    backend.claim = take_and_fail  # type: ignore[method-assign]  # a fake
+    backend.claim = take_and_fail
     with pytest.raises(Error):
         await store.claim("key", MINE)
     del backend.claim
@@ -305,8 +305,8 @@ async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, worl
         time.advance(1.0)
         return True
 
-    backend.renew = noted  # type: ignore[method-assign]  # a fake
-    backend.release = slow  # type: ignore[method-assign]  # a fake
+    backend.renew = noted
+    backend.release = slow
     for number in range(3):
         store._note_unfreed(f"{number}", "s", "anna")
     await until(lambda: calls.count("release") == 3)
@@ -327,7 +327,7 @@ async def test_a_damaged_key_keeps_no_other_one_taken_and_degrades_nothing(make:
             raise StoreError("damaged", "another kind of value")
         return await release(key, stream_id)
 
-    backend.release = damaged  # type: ignore[method-assign]  # a fake
+    backend.release = damaged
     store._note_unfreed("foreign", "s", "anna")
     store._note_unfreed(next(iter(world.claims)), "s", "anna")
     await until(lambda: not world.claims)
@@ -377,7 +377,7 @@ async def test_a_store_that_can_be_read_but_not_written_stays_degraded(make: Mak
     async def write(changes: object) -> set[str]:
         raise full
 
-    backend.write = write  # type: ignore[assignment, method-assign]  # renewing goes on
+    backend.write = write
     fill(store.create(header()), 1, 3)
     await until(lambda: store.is_degraded)
     for _ in range(10):

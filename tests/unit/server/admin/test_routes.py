@@ -251,7 +251,7 @@ async def test_samples_have_the_spend_of_the_day(admin: AdminRoutes) -> None:
 async def test_samples_say_what_the_last_configuration_has_changed(admin: AdminRoutes) -> None:
     assert (await admin.sample())["configuration"] is None
     ended: list[bool] = []
-    admin.feed.end_all = lambda: ended.append(True)  # type: ignore[method-assign]  # clients must come back
+    admin.feed.end_all = lambda: ended.append(True)
     admin.use(Settings())
     assert ended == [True]
     configuration = (await admin.sample())["configuration"]
@@ -302,5 +302,5 @@ async def test_an_error_of_another_worker_is_the_answer(admin: AdminRoutes) -> N
     async def fail() -> list[Any]:
         raise Error("overloaded", "gone", reason="workers")
 
-    admin.others = SimpleNamespace(all_streams=fail)  # type: ignore[assignment]  # only what is asked
+    admin.others = SimpleNamespace(all_streams=fail)
     assert (await answer(admin.streams))[0] == 503
