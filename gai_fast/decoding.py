@@ -203,7 +203,7 @@ def read_events(source: AsyncIterable[bytes] | Readable) -> AsyncIterator[Event]
 def _chunks_of(source: Any) -> AsyncIterable[bytes]:
     """The bytes of a source as they come."""
     if hasattr(source, "aiter_bytes"):  # a response of httpx
-        return source.aiter_bytes()  # type: ignore[no-any-return]  # by httpx's documentation
+        return source.aiter_bytes()  # type: ignore[no-any-return]  # bytes, as httpx documents
     if hasattr(source, "content") and hasattr(source.content, "read"):  # a response of aiohttp
         source = source.content
     # Before its iterator: that of a `StreamReader` gives lines, and raises for one that is longer than 64 KiB.
@@ -212,7 +212,7 @@ def _chunks_of(source: Any) -> AsyncIterable[bytes]:
     if not hasattr(source, "__aiter__"):
         text = "read_events takes an async iterable of bytes, or an object with `read`"
         raise TypeError(f"{text}; this is {type(source).__name__}")
-    return source  # type: ignore[no-any-return]  # checked by what it has
+    return source  # type: ignore[no-any-return]  # it has `__aiter__`
 
 
 async def _read_chunks(source: Any) -> AsyncIterator[bytes]:

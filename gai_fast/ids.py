@@ -88,7 +88,7 @@ def name_worker(server: str, number: int) -> None:
 
     Args:
         server: From `new_server_name`.
-        number: That of the worker, from 1.
+        number: The number of the worker, from 1.
     """
     _worker[0] = f"{server}{number:x}"
     _stream_ids.clear()

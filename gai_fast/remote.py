@@ -331,7 +331,7 @@ class RemoteStream:
     async def _cancel_own(self) -> None:
         """Cancels a stream that nobody will follow again, unless its end is known."""
         if self._end is None and self._is_own and self.id and self._gateway.is_open:
-            with contextlib.suppress(Error):
+            with contextlib.suppress(Error):  # nobody waits for it; the server goes on as `on_disconnect` says
                 await self._delete()
 
     # -- reading --

@@ -60,7 +60,7 @@ class _Snapshot:
     __slots__ = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]  # one is
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]  # a dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +185,13 @@ class PriceSettings(_Snapshot):
     """The prices of models: those of `[[model]]`, and the price list that `[prices] file` names."""
 
     listed: Mapping[tuple[str, str], Price] = field(default_factory=dict)
-    """The list's, by provider, without `:api`, and the id that the upstream is asked for."""
+    """The prices of the list, by provider, without `:api`, and the id that the upstream is asked for."""
     own: Mapping[tuple[str, str], Price] = field(default_factory=dict)
-    """Those of `[[model]]`, by upstream and the id that it is asked for: so `<upstream>/<id>` costs the same."""
+    """The prices of `[[model]]`, by upstream and the id that it is asked for: so `<upstream>/<id>` costs the same."""
     date: str | None = None
-    """The day that the list says it is of, as `2026-11-20`."""
+    """The date in the list, as `2026-11-20`."""
     currency: str = "USD"
-    """That of the list, and of the prices of `[[model]]`."""
+    """The currency of both."""
 
 
 @dataclass(frozen=True, slots=True)

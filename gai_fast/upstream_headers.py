@@ -21,7 +21,7 @@ def passed_headers(headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
     """Returns the headers that are passed on, at most `limits.passed_headers`; others are left out.
 
     Args:
-        headers: Those of the upstream's response, which is not trusted; lower-case names.
+        headers: The headers of the upstream's response, which is not trusted; lower-case names.
     """
     passed = [item for item in headers.items() if item[0].startswith(_PASSED) and _is_writable(*item)]
     return passed[: LIMITS.passed_headers]

@@ -176,7 +176,7 @@ async def _execute(block: Block, url: str, place: Environment, folder: Path) -> 
         return "", f"took more than {SECONDS} s"
     finally:
         # Also what the program has started and left behind.
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # nothing is left
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
     if process.returncode:

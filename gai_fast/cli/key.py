@@ -243,7 +243,7 @@ def _edit(path: Path, change: Callable[[str, list[Table]], str]) -> None:
         Failure: It cannot be written.
     """
     real = path.resolve()
-    _keys_of(path)  # whatever is wrong with the file is told with the name that was given
+    _keys_of(path)  # an error about the file has the path that was given
     try:
         with _locked(real) as file:
             keys = _keys_of(path)
@@ -273,8 +273,8 @@ def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]
 
     Args:
         path: The file.
-        status: That of the old one, whose mode and owner the new one gets.
-        content: What the new one holds.
+        status: The status of the old file, whose mode and owner the new one gets.
+        content: The new file's content.
         known: The mistakes of the old one.
 
     Raises:

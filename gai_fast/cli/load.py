@@ -238,8 +238,8 @@ class Endpoint:
         url: The URL for the report, without a key.
         base: Scheme, host and port.
         path: The rest.
-        headers: Of every request.
-        body: Of every request.
+        headers: The headers of every request.
+        body: The body of every request.
         format: `gai`, or the provider whose API this is.
         model: The model in the request; empty: the endpoint's default.
     """

@@ -20,7 +20,7 @@ class Column(NamedTuple):
     Attributes:
         title: Its head.
         width: Cells, of a number; 0: the column is a name, and shares what is left with the others, by `share`.
-        share: Of the names.
+        share: Its part of that width, relative to the other names'.
         text: Returns what stands there.
         order: Returns what it is sorted by.
     """

@@ -271,7 +271,7 @@ def _from_text(text: str, key: Key) -> Any:
         case "number" if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
             return float(text)
         case "object":
-            with contextlib.suppress(tomllib.TOMLDecodeError):
+            with contextlib.suppress(tomllib.TOMLDecodeError):  # it stays text, which the key refuses
                 return tomllib.loads(f"value = {text}").get("value")
         case "array":
             return [item.strip() for item in text.split(",") if item.strip()]

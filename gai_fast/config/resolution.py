@@ -440,7 +440,7 @@ class _Resolution:
         Args:
             upstreams: The usable ones.
             named: All that have a name; a mistake in one of them has been noted.
-            currency: That of their prices.
+            currency: The currency of their prices.
         """
         models: dict[str, ModelSettings] = {}
         for name, table in self._by_name("model", self._given.models).items():

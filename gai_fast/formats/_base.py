@@ -429,7 +429,7 @@ class DataEncoder(ABC):
     def keep(self, event: Event) -> None:  # noqa: B027  # the ends of most formats repeat nothing
         """Takes an event whose frames are an upstream's own, if `collects_text`."""
 
-    def keep_text(self, event: Event, text: str) -> None:  # noqa: B027  # likewise
+    def keep_text(self, event: Event, text: str) -> None:  # noqa: B027  # the ends of most formats repeat nothing
         """Takes the text of deltas whose frames are an upstream's own, if `collects_text`."""
 
     def note_copied(self, count: int) -> None:  # noqa: B027  # frames of most formats have no numbers

@@ -1,4 +1,4 @@
-"""Those members of a Messages request that matter to every route and upstream. The request is not translated for them.
+"""The members of a Messages request that matter to every route and upstream, read without translating the request.
 
 Every request of the dialect passes here, also one that is passed through. Knows no provider and no route.
 """

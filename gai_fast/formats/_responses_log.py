@@ -37,7 +37,7 @@ def last_response(pieces: Sequence[bytes], *, whole: bool = False) -> dict[str, 
 
 def _parsed(response: bytes) -> dict[str, Any]:
     # As the relay read an upstream's: with a byte order mark, broken UTF-8 or halves of surrogate pairs.
-    return parse_exact(response.decode("utf-8", "replace").removeprefix("\ufeff"))  # type: ignore[no-any-return]  # a response
+    return parse_exact(response.decode("utf-8", "replace").removeprefix("\ufeff"))  # type: ignore[no-any-return]  # JSON of an object
 
 
 def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:

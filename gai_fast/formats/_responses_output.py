@@ -34,7 +34,7 @@ class Place:
     Args:
         delta: The type of the delta's event.
         members: The members of the delta's event before `delta`.
-        after: Likewise, behind it.
+        after: The members behind `delta`.
 
     Attributes:
         around: The frame of a delta without number and text, once one has been written.
@@ -241,7 +241,7 @@ class Output:
         """Ends the open message or reasoning item, if there is one.
 
         Args:
-            status: Of a message.
+            status: The status of a message.
         """
         item = self._item
         if item is None:

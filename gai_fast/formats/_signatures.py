@@ -42,7 +42,7 @@ def opened(text: str, path: str, native: str) -> dict[str, Any]:
     """Reads a signature that a client sends back.
 
     Args:
-        text: It.
+        text: The signature.
         path: Where it stands.
         native: The provider of one that `seal` has not made.
 

@@ -60,7 +60,7 @@ class GaiFormat(Format):
         )
         if ids is not None and kind is FirstRetry:
             encoder.first_retry = context.retry_ms
-        return encoder  # type: ignore[no-any-return]  # as above
+        return encoder  # type: ignore[no-any-return]  # an `Any` for mypy, as above
 
     def whole(self, context: StreamContext) -> Encoder:
         """The whole answer: every key, `null` or `[]` where empty."""

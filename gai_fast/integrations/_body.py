@@ -100,7 +100,7 @@ class Source(NamedTuple):
         """The body of the response to one request.
 
         Args:
-            headers: Those of the request, by their names in lower case.
+            headers: The headers of the request, by their names in lower case.
         """
         return Body(self.items, self.framing, self.stream, headers, is_resumed=self.is_resumed)
 
@@ -227,7 +227,7 @@ class Body:
         source: The items of a `Source`.
         framing: As in `Source`.
         stream: As in `Source`.
-        headers: Those of the request, by their names in lower case.
+        headers: The headers of the request, by their names in lower case.
         is_resumed: As in `Source`.
 
     Attributes:

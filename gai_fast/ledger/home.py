@@ -59,7 +59,7 @@ class Answer(NamedTuple):
     """The answer to a report.
 
     Attributes:
-        verdicts: Those on the requests, in order; each as `KeyState.decide` returns it.
+        verdicts: The verdicts on the requests, in order; each as `KeyState.decide` returns it.
         more: What the worker may keep more, of each limit.
         used: The requests and tokens that count now.
         holders: The other workers that must be heard, where a verdict is `UNCLEAR`, or they keep too much
@@ -109,9 +109,9 @@ class Home:
 
         Args:
             worker: Its name.
-            number: That of the exchange, one more than the one before.
-            entries: Of spend.
-            reports: Of keys.
+            number: The number of the exchange, one more than the one before.
+            entries: New spend.
+            reports: One report for each key.
 
         Returns:
             An answer to each report; `None`: this exchange was taken before, and its answer was lost.
@@ -140,7 +140,7 @@ def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
     """Takes a report, and answers.
 
     Args:
-        state: That of the key.
+        state: The state of the key.
         worker: The worker that reports.
         report: Its report.
         now: Seconds of the state's clock.

@@ -49,7 +49,7 @@ class Ticket(NamedTuple):
 
     Attributes:
         key: The key's name.
-        tokens: Those that were counted.
+        tokens: The tokens that were counted for it.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Ledger(ABC):
         wall: Seconds since the epoch, for the periods of spend.
 
     Attributes:
-        currency: That of limits of spend. What is spent in another one is told, and counts for no limit.
+        currency: The currency of limits of spend. Spend in another one is reported, and counts for no limit.
         refused: How many requests of this process each limit has refused.
     """
 
@@ -92,10 +92,10 @@ class Ledger(ABC):
             StoreError: The shared state cannot be used.
         """
 
-    async def close(self) -> None:  # noqa: B027  # as above
+    async def close(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
         """Ends, after all that is to be kept has been handed over."""
 
-    async def recall(self, names: Sequence[str]) -> None:  # noqa: B027  # as above
+    async def recall(self, names: Sequence[str]) -> None:  # noqa: B027  # nothing to do for a ledger in this process
         """Gives back what this worker keeps of keys for itself, and tells others what it has used of them.
 
         Args:
@@ -107,7 +107,7 @@ class Ledger(ABC):
 
         Args:
             keys: `[[key]]`.
-            currency: That of the prices.
+            currency: The currency of the prices.
         """
         if currency != self.currency:
             self.currency = currency
@@ -196,7 +196,7 @@ class Ledger(ABC):
 
         Args:
             stream_id: The stream's id.
-            tokens: Those that it has used.
+            tokens: The tokens that it has used.
         """
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:

@@ -163,7 +163,7 @@ def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
 
 
 def _plain(report: Report) -> Report:
-    return report._replace(caps=_as_text(report.caps, SPEND))  # type: ignore[arg-type]  # it is written, and not used
+    return report._replace(caps=_as_text(report.caps, SPEND))  # type: ignore[arg-type]  # only sent, never read as `Caps`
 
 
 def _answer(verdicts: Any, more: Any, used: Any, holders: Any) -> Answer:

@@ -133,8 +133,8 @@ class _Key:
         caps: Its limits.
         spare: What the worker may use at once of each limit.
         most: The most that it was allowed to keep of each limit at a time, lately.
-        requests: Those that are not reported yet.
-        tokens: Likewise.
+        requests: Requests that are not reported yet.
+        tokens: Tokens that are not reported yet.
         used_at: When the last of these requests came.
         live: The worker's streams.
         is_dirty: There is something to report.
@@ -727,7 +727,7 @@ def _left(limit: int, used: float, passed: float, new: int) -> RateLeft:
 
     Args:
         limit: Uses a minute.
-        used: Those that counted when the shared state was heard last.
+        used: Uses that counted when the shared state was heard last.
         passed: Minutes since then.
         new: Uses since then; below zero: they were given back.
     """

@@ -58,7 +58,7 @@ class SQLiteHome(SharedHome):
     """The state of keys in a file.
 
     Args:
-        path: That of the store.
+        path: The file of the store.
     """
 
     def __init__(self, path: Path) -> None:

@@ -187,7 +187,7 @@ class KeyState:
         Args:
             worker: The worker.
             requests: -1, where the request is given back; else 0.
-            tokens: Those that it has used beyond the estimate; perhaps below zero.
+            tokens: The tokens that it has used beyond the estimate; perhaps below zero.
             now: Seconds of the state's clock.
         """
         if requests:
@@ -208,8 +208,8 @@ class KeyState:
         Args:
             worker: The worker.
             kept: What it keeps from now on.
-            requests: Those that it has admitted by what it kept.
-            tokens: Those of these requests, and what was settled; perhaps below zero.
+            requests: The requests that it has admitted by what it kept.
+            tokens: The tokens of these requests, and what was settled; perhaps below zero.
             at: When the last of these requests came.
             live: Its streams.
             now: Seconds of the state's clock.

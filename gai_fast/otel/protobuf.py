@@ -136,7 +136,7 @@ def span(
     Args:
         trace_id: 32 hex digits.
         span_id: 16 hex digits.
-        parent_id: Likewise; empty: it is the root.
+        parent_id: 16 hex digits; empty: it is the root.
         state: `tracestate`.
         name: Its name.
         kind: `SERVER` or `CLIENT`.
@@ -144,7 +144,7 @@ def span(
         ended_ns: Its end.
         given: Its attributes.
         known: More of them, encoded already, with `ATTRIBUTE`.
-        events: Of `event`.
+        events: Results of `event`.
         error: Why it failed; `None`: it did not.
     """
     parts = [
@@ -206,7 +206,7 @@ def histogram(name: str, about: str, unit: str, points: Iterable[bytes]) -> byte
         name: Its name.
         about: Its description.
         unit: Its unit (UCUM).
-        points: Of `point`.
+        points: Results of `point`.
     """
     data = b"".join(points) + b"\x10" + varint(_CUMULATIVE)
     return field(b"\x12", text(b"\x0a", name) + text(b"\x12", about) + text(b"\x1a", unit) + field(b"\x4a", data))
@@ -224,7 +224,7 @@ def request(origin: bytes, scope: str, version: str, items: bytes) -> bytes:
     """An `ExportTraceServiceRequest` or `ExportMetricsServiceRequest`: their fields have the same numbers.
 
     Args:
-        origin: Of `resource`.
+        origin: The result of `resource`.
         scope: The name of the software that has measured.
         version: Its version.
         items: Fields of type `Span` or `Metric`.

@@ -126,7 +126,7 @@ class Answered(NamedTuple):
         status: The status of the answer.
         scheme: `http` or `https`.
         client: The client's address.
-        user_agent: Of the client; `None`: it names none.
+        user_agent: The client's `user-agent`; `None`: it sends none.
         request_id: The request's id.
         key: The name of the caller's key.
         code: The code of the error that it was refused with.
@@ -170,7 +170,7 @@ class Trace:
         parent_id: The span of the caller; empty: there is none.
         state: `tracestate`, passed on unchanged.
         is_sampled: Whether there are spans; figures are counted in any case.
-        route: That of the request, with placeholders; `None`: there is no request, and so no SERVER span.
+        route: The route of the request, with placeholders; `None`: there is no request, and so no SERVER span.
         with_content: Whether spans hold prompts.
 
     Attributes:

@@ -108,7 +108,7 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
         ValueError: The output has more levels than can be written.
     """
     value: Any = arguments
-    with suppress(ValueError):
+    with suppress(ValueError):  # not JSON: it stays text
         value = parse_arguments(arguments)
     if not _has_at_most(_TOOL_LEVELS, value):
         value = arguments

@@ -235,7 +235,7 @@ class ToolCalls:
         call.closed = True
         value: Any = text
         if compact is not None:
-            with suppress(ValueError):
+            with suppress(ValueError):  # not JSON: it stays text
                 value = JSONText(compact, parse_arguments(compact))
         complete: Event = {
             "type": "tool.call",

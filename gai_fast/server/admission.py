@@ -278,8 +278,8 @@ def is_for_operators(path: str) -> bool:
 
 
 def asks_for_key(path: str) -> bool:
-    """Whether a browser that sends no key, or a wrong one, is told to ask its user: for a page, and not for what a
-    page asks for by itself, again and again.
+    """Whether a browser without a valid key is to ask its user for one: for a page, and not for what a page fetches by
+    itself, again and again.
 
     Args:
         path: Below the prefix.

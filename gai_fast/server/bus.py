@@ -38,8 +38,8 @@ class Bus:
     """The questions of one worker, and its answers to others.
 
     Args:
-        folder: That of the server.
-        number: That of the worker.
+        folder: The folder of the server's sockets.
+        number: The number of the worker.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -151,7 +151,7 @@ class _Peer(asyncio.Protocol):
             del self._asked[number]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # one of a socket can be written
+        self._transport = transport  # type: ignore[assignment]  # a socket's transport
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -195,7 +195,7 @@ class _Answering(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # as above
+        self._transport = transport  # type: ignore[assignment]  # a socket's transport
         self._all.add(self)
 
     def data_received(self, data: bytes) -> None:

@@ -4,8 +4,8 @@ Owns its name, its end, and the folders that servers have left which were killed
 
 1. A lock on a file in the folder says that it is in use. All processes of the server share it, since the workers are
    forked with it: it lasts until the last of them has ended, however that comes.
-2. Who makes a folder removes those of the same user beside it whose lock nobody has. One without the file stays: its
-   server may be about to make it.
+2. A server that makes its folder removes those of the same user beside it whose lock nobody holds. One without the
+   file stays: its server may be about to make it.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def tell(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> Non
     Args:
         engine: Counts.
         client: The response; its head has not gone out.
-        sharing: That of its stream, which has been started; `None`: it shares nothing.
+        sharing: How its stream, which has been started, shares its answer; `None`: it does not.
     """
     client.headers = _told(engine, "miss" if sharing is None else sharing.role)
 

@@ -16,7 +16,8 @@ from gai_fast.settings import ServerSettings
 _log: Final = logging.getLogger("gai_fast.server")
 
 _CIPHERS: Final = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Those of TLS 1.2: forward secret and authenticated. Level 2 refuses keys of less than 112 bits (RSA: 2,048)."""
+"""The cipher suites of TLS 1.2: forward secret and authenticated. Security level 2 refuses keys of less than 112 bits
+(RSA: 2,048)."""
 _PARTS: Final = (("tls_cert", b"-----BEGIN CERTIFICATE-----", "certificate"), ("tls_key", b"PRIVATE KEY-----", "key"))
 _MISMATCHES: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _REASONS: Final = {
@@ -40,7 +41,7 @@ class Certificate:
         CertificateError: They cannot be used.
 
     Attributes:
-        context: What new connections are made with.
+        context: The context of new connections.
     """
 
     def __init__(self, cert: str, key: str) -> None:

@@ -48,7 +48,7 @@ class WriteProgress:
 
         Args:
             written: All bytes written so far.
-            unsent: Those of them that the client has not taken.
+            unsent: The bytes of them that the client has not taken.
             now: Seconds of a monotonic clock.
             timeout: Seconds, the `write_timeout` of the configuration.
         """

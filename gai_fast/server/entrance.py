@@ -34,8 +34,8 @@ class Places(NamedTuple):
     """The numbers of connections that there may be at a time.
 
     Attributes:
-        served: Of clients that are served.
-        refused: Of clients that are being refused, besides.
+        served: Connections that are served.
+        refused: Connections that are being refused, besides.
     """
 
     served: int
@@ -65,9 +65,9 @@ class Entrance:
     """Makes the protocol of each new connection.
 
     Args:
-        protocols: Makes that of a connection that is served.
-        connections: Those that are served.
-        places: How many they may be.
+        protocols: Makes the protocol of a connection that is served.
+        connections: The connections that are served.
+        places: How many connections there may be.
         refuse: Makes the reply to a refused client, whose address it gets; counts and logs it.
         timers: The timers of the loop.
         before: What stands in front of each protocol, the outermost last.

@@ -39,7 +39,7 @@ class Guards:
 
         Args:
             streams: Streams under way.
-            of_caller: Those of them that belong to the caller.
+            of_caller: The streams of them that belong to the caller.
 
         Raises:
             Overloaded: There are too many streams, or there is too little memory.

@@ -200,7 +200,7 @@ class Handler(RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the result; aiohttp returns none
         """The client has ended its side; the requests that it has sent are answered."""
         self.has_ended_input = True
         if self._end is not None and not self._end.done():

@@ -62,7 +62,7 @@ class KeyedRequest(NamedTuple):
     """A request that came with a key.
 
     Args:
-        key: Of this caller and route alone.
+        key: The key, made unique to this caller and route.
         caller: The name of the caller's key.
         claim: The stream that the request starts where it gets the key.
         admit: Counts the request where it starts the stream.
@@ -82,7 +82,7 @@ def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
     """Returns the idempotency key of a request; `None` where it has none.
 
     Args:
-        headers: Of the request, by lower-case name; repeated ones joined with ", ", which no key is.
+        headers: The headers of the request, by lower-case name; repeated ones joined with ", ", which no key has.
         member: `idempotency_key` of a native request; a header wins over it.
 
     Raises:

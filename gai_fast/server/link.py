@@ -152,7 +152,7 @@ def send_connection(channel: socket.socket, connection: socket.socket) -> bool:
     """Hands a connection over; the sender's own descriptor stays open.
 
     Args:
-        channel: That of the worker; it does not block.
+        channel: The worker's socket; it does not block.
         connection: The accepted socket.
 
     Returns:

@@ -438,7 +438,7 @@ class SocketListener:
 
     Args:
         sockets: They belong to the listener from now on.
-        path: That of a unix socket which is to be removed at the end; `None`: there is none.
+        path: The path of a unix socket, which is removed at the end; `None`: there is none.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], path: str | None = None) -> None:
@@ -558,7 +558,7 @@ class SocketListener:
         self._sockets.clear()
         place, self._place = self._place, None
         if self._path is not None and place is not None and _place_of(self._path) == place:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # removed meanwhile; a file that stays is replaced at the next start
                 Path(self._path).unlink()
 
 

@@ -45,7 +45,7 @@ class Entry:
     """A message of a log record that has fields: as text it is a line for people.
 
     Args:
-        fields: Those of the JSON line, `msg` first; values that JSON has.
+        fields: The members of the JSON line, `msg` first; values that JSON has.
         text: Makes the line for people.
     """
 
@@ -134,7 +134,7 @@ class HeldLog(logging.Handler):
         """Configures logging where the configuration cannot be used.
 
         Args:
-            log_format: That of the command line, where it names one.
+            log_format: The one of the command line, if any.
         """
         self.use(ServerSettings(log_format=log_format or "auto"))  # type: ignore[arg-type]  # one of the three
 

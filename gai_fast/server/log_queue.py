@@ -40,7 +40,7 @@ class QueuedStream(io.TextIOBase):
 
     Args:
         descriptor: The file that is written to. It stays open.
-        encoding: That of the text; characters without a code are written as escapes.
+        encoding: The encoding of the text; characters that it lacks are written as escapes.
 
     Attributes:
         dropped: Lines that were not written and will not be.
@@ -63,7 +63,7 @@ class QueuedStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # the one of the base is always None
-        """That of the text."""
+        """The encoding of the text."""
         return self._encoding
 
     @property

@@ -292,11 +292,11 @@ PROCESS: Final = {
 }
 """The description of each figure of a process, by the name that every client of Prometheus gives it."""
 COUNTED: Final = frozenset({"limited", "hedges", "cache_requests", "log_lines_dropped", "process_cpu_seconds"})
-"""Those of both that are counters: they never fall."""
+"""The gauges and process figures that are counters: they never fall."""
 LARGEST: Final = frozenset({"breaker_state", "store_degraded"})
-"""Those that read, of several workers, as the largest."""
+"""The gauges that show the largest value of several workers."""
 SMALLEST: Final = frozenset({"process_start_time_seconds"})
-"""Those that read, of several processes, as the smallest; all others read as the sum."""
+"""The figures that show the smallest value of several processes; all others show the sum."""
 _COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")

@@ -59,7 +59,7 @@ class Peers:
         bus: Carries the questions.
         supervisor: Knows which workers there have been.
         server: The name of the server, as in stream ids.
-        number: That of this worker.
+        number: The number of this worker.
     """
 
     def __init__(self, bus: Bus, supervisor: SupervisorQuestions, server: str, number: int) -> None:
@@ -82,7 +82,7 @@ class Peers:
 
         Args:
             stream_id: The stream's id.
-            caller: Who asks; to others the stream is unknown.
+            caller: The caller; to others the stream is unknown.
 
         Returns:
             Its state, if it has ended already; `{"id", "state"}` alone, if it is cancelled now; `None`: there is none.
@@ -253,10 +253,10 @@ class Answers:
 
     Args:
         engine: Its streams.
-        watches: Those of them that are followed.
+        watches: The streams that are followed.
 
     Attributes:
-        drained_targets: Those that an admin has taken out.
+        drained_targets: The targets that an admin has taken out.
     """
 
     def __init__(self, engine: Engine, watches: Watches) -> None:

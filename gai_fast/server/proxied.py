@@ -112,7 +112,7 @@ class ProxiedConnection(asyncio.Protocol):
             self._protocol.data_received(rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has ended before its header did; one without any byte was a look whether somebody listens."""
+        """The connection has ended before its PROXY header; one without any byte was a health check."""
         if self._data:
             self._refusals.note(peer_address(self._wire), "its PROXY header was not whole in time")
         self._protocol.connection_lost(exc)

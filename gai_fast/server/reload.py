@@ -92,7 +92,7 @@ class Reload:
         return reloaded
 
     def signalled(self) -> Reloaded:
-        """As a call, for SIGHUP, and with a line in the audit log. That of a request is the router's."""
+        """Reloads for SIGHUP, and writes the line of the audit log; for a request the router writes it."""
         reloaded = self()
         audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
         return reloaded

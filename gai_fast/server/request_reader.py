@@ -32,7 +32,7 @@ class HTTPRequest:
         headers: By lower-case name; repeated ones joined with ", ".
         body: All of it.
         keep_alive: Another request may follow on the connection.
-        transport: That of its answer.
+        transport: The transport of its answer.
         request_id: Set by the router.
         key: The caller's, set by the router; `None` where none is needed.
         began: Monotonic seconds at its last byte.
@@ -141,7 +141,7 @@ def read_head(transport: ClientTransport, head: bytes, hot: frozenset[str]) -> H
     """Reads the head of an ordinary request to a hot route.
 
     Args:
-        transport: That of its answer.
+        transport: The transport of its answer.
         head: The bytes before the empty line.
         hot: The paths of the hot routes.
 
@@ -209,7 +209,7 @@ class KnownHead:
         """The request that these bytes are, where they are exactly one with this head.
 
         Args:
-            transport: That of its answer.
+            transport: The transport of its answer.
             data: The bytes.
             max_body: Bytes of a body.
         """
@@ -255,7 +255,7 @@ class RequestReader:
     """Reads the requests of one connection.
 
     Args:
-        transport: That of their answers.
+        transport: The transport of their answers.
         hot: The paths of the hot routes.
         is_welcome: Whether a request is not refused by its head alone; asked where its body is still to come.
         max_body: Bytes of a body.

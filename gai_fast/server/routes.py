@@ -324,7 +324,7 @@ class Router:
             http: The request.
             path: Its path below the mount.
             parent: The caller's span.
-            headers: Those that have `tracestate`.
+            headers: The headers of the request, for `tracestate`.
         """
         if http.trace is None:
             http.trace = telemetry.begin(parent, headers.get("tracestate"), route=self._endpoint(path))

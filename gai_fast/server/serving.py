@@ -120,8 +120,8 @@ class Bound(NamedTuple):
 
     Attributes:
         sockets: The listening sockets.
-        path: That of a unix socket which is to be removed at the end.
-        certificate: What clients see; `None`: they come without TLS.
+        path: The path of a unix socket, which is removed at the end.
+        certificate: The certificate for clients; `None`: they come without TLS.
         url: The URL, or `unix:` and a path.
         on_loopback: As `listening.is_on_loopback`.
         is_open: As `listening.is_open`.
@@ -166,13 +166,13 @@ class Running:
     Args:
         service: Its routes and streams.
         runner: aiohttp's application, set up.
-        servers: Those that hold its connections.
+        servers: The servers that hold its connections.
         entrance: Where they come in.
         listener: Where its connections come from.
         url: Where it is reached, as `Bound.url`.
 
     Attributes:
-        service: Likewise.
+        service: Its routes and streams.
         engine: Its streams.
         url: Where it is reached, as `Bound.url`.
         connections: The open connections, by kind.

@@ -42,7 +42,7 @@ class SupervisorHome(SharedHome):
     Args:
         supervisor: Has the state.
         bus: Carries questions to other workers.
-        number: That of this worker.
+        number: The number of this worker.
     """
 
     def __init__(self, supervisor: SupervisorQuestions, bus: Bus, number: int) -> None:

@@ -56,8 +56,8 @@ class StreamResponse(ResponseWriter):
         whole: The answer is one JSON object.
 
     Attributes:
-        stream_id: Likewise; it may be set until the head is committed, as the other two.
-        media_type: Likewise.
+        stream_id: The stream's id; it may be set until the head is committed, as the other two.
+        media_type: The `content-type`.
         headers: More headers.
         format_headers: Headers of a stream in its format, which a refusal has not.
         whole_media_type: The `content-type` of a whole answer with this body, in place of `media_type`.
@@ -100,7 +100,7 @@ class StreamResponse(ResponseWriter):
         """Answers by these settings; they may change until the head is committed.
 
         Args:
-            stream: Those of the stream's model, which is not known where the stream is looked for.
+            stream: The settings of the stream's model, which is unknown until the stream has been found.
         """
         self._codings = stream.compression
         self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)

@@ -53,7 +53,7 @@ class StreamRoutes:
     Attributes:
         durable: The handlers of streams that run.
         chats: The handlers of chats.
-        responses: Those of responses that are kept.
+        responses: The handlers of responses that are kept.
         quotas: Counts the requests that start streams.
     """
 

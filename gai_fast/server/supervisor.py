@@ -16,8 +16,8 @@ any time. It answers no request.
    messages or sends what cannot be handled, at any time.
 4. SIGHUP loads the configuration anew, and the workers get it. So does the question of a worker.
 5. The workers notice by their links that the supervisor is gone, and drain.
-6. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` is that
-   of the worker that asked, as in rule 3.
+6. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` ends the
+   worker that asked, as in rule 3.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Loader(Protocol):
     """Loads the configuration anew."""
 
     def __call__(self, *, by_signal: bool) -> tuple[bytes | None, Any]:
-        """Returns the configuration for the workers, or `None`: nothing changes; and a report for who has asked.
+        """Returns the configuration for the workers, or `None`: nothing changes; and a report for the asker.
 
         Args:
             by_signal: SIGHUP asks for it, and no worker.
@@ -94,7 +94,7 @@ class WorkerError(Exception):
 
 
 class _State(enum.Enum):
-    """Of the server."""
+    """The state of the server."""
 
     STARTING = "not all workers have started once"
     UP = "workers answer"
@@ -447,7 +447,7 @@ class Supervisor:
     def _leave_sockets(self, seconds: float) -> None:
         """Accepts nothing for some seconds."""
         for listening in self._sockets:
-            with suppress(KeyError):
+            with suppress(KeyError):  # it is not watched
                 self._selector.unregister(listening)
         self._accept_at = time.monotonic() + seconds
 
@@ -493,7 +493,7 @@ class Supervisor:
 
     def _close_sockets(self) -> None:
         for listening in self._sockets:
-            with suppress(KeyError):
+            with suppress(KeyError):  # it is not watched
                 self._selector.unregister(listening)
             listening.close()
         self._sockets.clear()
@@ -653,6 +653,6 @@ def _how_it_ended(code: int) -> str:
 
 def _empty(wake: socket.socket) -> None:
     """Reads the numbers of signals, which wake the selector; the handlers note them."""
-    with suppress(BlockingIOError):
+    with suppress(BlockingIOError):  # all are read
         while wake.recv(LIMITS.accepted):
             pass

@@ -78,7 +78,7 @@ class TLSConnection(TransportLayer):
     Args:
         context: The certificate, for this connection to its end.
         protocol: The server's protocol.
-        handshakes: Those of the server.
+        handshakes: The handshakes of the server.
     """
 
     def __init__(self, context: ssl.SSLContext, protocol: asyncio.Protocol, handshakes: Handshakes) -> None:

@@ -56,7 +56,7 @@ def add(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of the counts of workers that are gone; of their gauges and figures, those that never fall.
 
     Args:
-        dumps: What each has told.
+        dumps: The last counts of each worker.
     """
     kinds = ("gauges", "process")
     return dump(total([{**each, **{kind: _counters(each[kind]) for kind in kinds}} for each in dumps], ()))
@@ -75,7 +75,7 @@ def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> Promet
     """The counts and gauges of a server with several workers, to be exposed.
 
     Args:
-        dumps: Those of its workers, and of the ones that are gone.
+        dumps: The counts of its workers, those that are gone included.
         models: As for `PrometheusSink`.
     """
     gauges: dict[str, dict[str, float]] = {}

@@ -17,7 +17,7 @@ class TransportLayer(asyncio.Transport):
         wire: The transport below.
 
     Attributes:
-        wire: Likewise.
+        wire: The transport below.
     """
 
     def __init__(self, wire: asyncio.Transport) -> None:

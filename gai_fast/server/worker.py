@@ -143,7 +143,7 @@ class SupervisorLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The link is there."""
-        self._transport = transport  # type: ignore[assignment]  # one of a socket can be written
+        self._transport = transport  # type: ignore[assignment]  # a socket's transport
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the supervisor. A bug in what one of its messages asks for does not end the link."""
@@ -289,7 +289,7 @@ class Worker:
         self._running = running
         self._link = link
         self._certificate = certificate
-        self._wrong_keys: dict[str, int] = {}  # those that the supervisor has not been told of
+        self._wrong_keys: dict[str, int] = {}  # not reported to the supervisor yet
         running.service.guesses.report = self._note_wrong_key
         running.service.operations.scrapes.gather = self.gather
         running.service.admin.reload = self.reload
@@ -348,7 +348,7 @@ class Group(NamedTuple):
 
     Attributes:
         name: Its name in stream ids.
-        folder: That of the bus; nobody else may enter it.
+        folder: The folder of the bus; nobody else may enter it.
     """
 
     name: str

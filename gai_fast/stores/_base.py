@@ -109,7 +109,7 @@ class Claim(NamedTuple):
 
     Args:
         stream_id: The stream that answers its requests.
-        fingerprint: Of the request that took it: the same key with another request is refused.
+        fingerprint: The fingerprint of the request that took it: the same key with another request is refused.
         at_ms: When it was taken, in milliseconds since the epoch: the stream of a young claim may not be known yet.
     """
 

@@ -172,7 +172,7 @@ class Backend(ABC):
 
     @property
     def has_lost(self) -> bool:
-        """Whether the store has lost its data so lately that those who live may not have told it all again."""
+        """Whether the store has lost its data so lately that living workers may not have written theirs again."""
         return False
 
     @abstractmethod
@@ -235,7 +235,7 @@ class Backend(ABC):
 
         Args:
             key: A digest.
-            claim: Who takes it.
+            claim: The stream that takes it.
             ttl: Seconds for which it is taken.
             caller: The name by which it counts, for a backend that holds the keys of several processes in its memory.
 

@@ -49,7 +49,7 @@ class ClaimBudget:
         """Counts one more key.
 
         Args:
-            caller: Who holds it.
+            caller: The caller that holds it.
 
         Raises:
             Overloaded: The caller holds as many as are free.
@@ -72,7 +72,7 @@ class ClaimBudget:
         """Counts one key less, as if it were the one that was taken last.
 
         Args:
-            caller: Who held it.
+            caller: The caller that held it.
         """
         for _, taken in reversed(self._taken):
             if taken[caller]:
@@ -107,7 +107,7 @@ class MemoryClaims:
 
         Args:
             key: A digest.
-            claim: Who takes it.
+            claim: The stream that takes it.
             ttl: Seconds for which it is taken.
 
         Returns:

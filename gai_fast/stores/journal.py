@@ -127,7 +127,7 @@ class Journal:
         """Prolongs the lives of copies whose streams are silent; called every few seconds or more often.
 
         Args:
-            at_once: Of all of them now: the store has lost its data, and tells which are to be written anew.
+            at_once: For all of them now: the store has lost its data, and answers which are to be written anew.
         """
         now = self.clock()
         if at_once or now - self._touched > self._life / _TOUCHES:
@@ -242,7 +242,7 @@ class Journal:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Drops copies of ended streams, of those callers who have most: as rules 2 and 3 of `memory.py`."""
+        """Drops copies of ended streams of the callers with the most bytes, as rules 2 and 3 of `memory.py`."""
         sizes: dict[str, int] = {}
         for each in self._ended:
             sizes[each.caller] = sizes.get(each.caller, 0) + each.size

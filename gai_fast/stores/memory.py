@@ -207,7 +207,7 @@ class StreamLog:
 
         Args:
             after: The event's number; 0: from the beginning.
-            limit: Of the pieces after it only so many are returned that they reach this size in bytes; at least one.
+            limit: Bytes: no more pieces are returned once they have reached this size; at least one is.
         """
         lost = self._lost if after < self._lost else 0
         start = max(after, lost)

@@ -221,9 +221,9 @@ class Store:
         """Returns the log of a stream of which nothing is left, for those who ask for it.
 
         Args:
-            header: What is known of it.
+            header: Describes it.
             position: The number of the last event that is known.
-            error: What became of it.
+            error: How it has failed.
         """
         log = StreamLog(self.memory, header)
         log.skip(position, None)
@@ -258,7 +258,7 @@ class Store:
 
         Args:
             key: The key, with all that makes it the caller's own: its name, the route.
-            claim: Who takes it.
+            claim: The stream that takes it.
             caller: The name by which it counts (`ClaimBudget`).
 
         Returns:

@@ -144,7 +144,7 @@ class _Follow:
         self._takes_more.clear()
 
     def resume(self) -> None:
-        """It has caught up."""
+        """The admin's connection takes more."""
         self._takes_more.set()
 
 

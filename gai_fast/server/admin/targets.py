@@ -15,7 +15,8 @@ from gai_fast.net.engine import Engine
 from gai_fast.reading import decoded
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")
-"""Of several workers the last one in this order counts: a target is drained once no worker has a stream of it."""
+"""The conditions of a target. Of several workers the later one counts: a target is drained once no worker has a stream
+of it."""
 
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

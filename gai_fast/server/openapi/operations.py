@@ -92,12 +92,12 @@ def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: 
 IDS: Final = ("x-request-id", "request-id")
 """The headers of every response."""
 RATES: Final = ("ratelimit", "ratelimit-policy")
-"""Those to a key that has limits, whether it is refused or not; the `x-ratelimit-…` of dialects are not described."""
+"""The headers of responses to a key with limits, refused or not; the `x-ratelimit-…` of dialects are not described."""
 OF_ANSWERS: Final = (
     *("x-gai-stream-id", "x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
     *RATES,
 )
-"""Those of answers of models."""
+"""The headers of answers of models."""
 OF_ERRORS: Final = ("x-should-retry", "retry-after", "retry-after-ms", *RATES)
 OF_STATUS: Final[Mapping[int, Sequence[str]]] = {401: ("www-authenticate",), 405: ("allow",)}
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
