@@ -149,6 +149,10 @@ class Limits:
     tool_calls: int = 1024
     """Tool calls of one choice: each has a state of its own."""
 
+    call_id: int = 32 * KIB
+    """Characters of the id of a call, which is repeated with each piece of its arguments: gateways put signatures into
+    ids, which are some thousands long, and a read holds thousands of pieces."""
+
     choices: int = 128
     """Choices of one answer, which is what OpenAI lets a request ask for; each has a state of its own."""
 

@@ -19,6 +19,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.events import Event
+from gai_fast.limits import LIMITS
 from gai_fast.money import Amount, amount_of
 from gai_fast.providers._chunks import parse_chunk
 from gai_fast.providers._failures import error_object, failure_of
@@ -468,7 +469,8 @@ class Adapter(ABC):
             model: The model as the provider reports it.
         """
         if model and not self.named:
-            self.model, self.named = model, True
+            # Formats repeat it in every frame: a long one would make many megabytes of one read of short deltas.
+            self.model, self.named = model[: LIMITS.model_name], True
         if self.started:
             return []
         self.started = True

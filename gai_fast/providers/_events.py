@@ -114,6 +114,8 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
         value = arguments
     if not _has_at_most(_TOOL_LEVELS, output):
         output = encode_json(output).decode()
+    # An adapter may repeat the name of a run with each of its results.
+    name = name[: LIMITS.kept_word]
     members = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
     return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}
 

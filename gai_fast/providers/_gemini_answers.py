@@ -15,7 +15,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, Adapter
-from gai_fast.providers._chunks import count, members, number, parse_chunk, text_of
+from gai_fast.providers._chunks import WRONG_SHAPE, count, members, number, parse_chunk, text_of
 from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
@@ -156,14 +156,24 @@ class GeminiAdapter(Adapter):
         word = refusal = ""
         events: list[Event] = []
         if feedback:
-            prompt, word = _ratings(feedback.get("safetyRatings")), str(feedback.get("blockReason") or "")
+            prompt, word = (
+                _ratings(feedback.get("safetyRatings")),
+                str(feedback.get("blockReason") or "")[: LIMITS.kept_word],
+            )
             refusal = text_of(feedback.get("blockReasonMessage"))
             events = self._safety(prompt)
         for _, parts, beside in read:
             candidate = beside.candidate
             added: list[Event] = []
             for part in parts:
-                added += self._part(candidate, part)
+                try:
+                    added += self._part(candidate, part)
+                except WRONG_SHAPE:
+                    if not (events or added):
+                        raise
+                    # The parts before it have changed the state: their events must not be lost with the chunk.
+                    added.append({"type": "warning", "reason": "malformed_chunk"})
+                    break
             added += self._safety(beside.ratings)
             added += candidate.citations.tell(beside.cited)
             if beside.reason:
@@ -256,12 +266,12 @@ class GeminiAdapter(Adapter):
 
     def _tool_event(self, candidate: _Candidate, member: str, raw: dict[str, Any]) -> Event:
         """Reads a step of a tool; a result without an id belongs to the last run without a result."""
-        identifier = text_of(raw.pop("id", None))
+        # A result without an id repeats that of its run: many short results must not become many long events.
+        identifier = text_of(raw.pop("id", None))[: LIMITS.kept_word]
         if member in ("executableCode", "toolCall"):
-            name = text_of(raw.pop("toolType", None)).lower() or "code_execution"
+            name = text_of(raw.pop("toolType", None))[: LIMITS.kept_word].lower() or "code_execution"
             identifier = identifier or f"{name}_{candidate.started}"
             candidate.started += 1
-            self.room.take(len(identifier) + len(name), 3)
             candidate.latest = identifier, name
             candidate.runs = [*candidate.runs[-LIMITS.tool_calls :], candidate.latest]
             value = raw.get("args") if member == "toolCall" else raw

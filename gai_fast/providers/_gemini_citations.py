@@ -126,7 +126,7 @@ class Citations:
         used: set[int] = set()
         for support in metadata.get("groundingSupports") or ():
             segment = support.get("segment") or {}
-            for index in support.get("groundingChunkIndices") or ():
+            for index in dict.fromkeys(support.get("groundingChunkIndices") or ()):
                 if 0 <= index < len(sources):
                     used.add(index)
                     yield (*sources[index], segment.get("startIndex", 0), segment.get("endIndex"))

@@ -460,9 +460,19 @@ class ResponsesAdapter(Adapter):
         return events
 
     def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
-        """Reads a whole part: its text unless deltas carried it, and the annotations that no event carried."""
-        events = [] if part.is_delivered else self._say(part, kind, raw.get(_PARTS[kind][1]))
-        return events + self._cite(part, (raw.get("annotations") or ())[part.cited :])
+        """Reads a whole part: its text unless deltas carried it, and the annotations that no event carried.
+
+        What cannot be read of it is a warning: the other parts of its item, and its own text, count as delivered by
+        then, and would be lost with the chunk.
+        """
+        events: list[Event] = []
+        try:
+            if not part.is_delivered:
+                events += self._say(part, kind, raw.get(_PARTS[kind][1]))
+            events += self._cite(part, (raw.get("annotations") or ())[part.cited :])
+        except WRONG_SHAPE:
+            events.append({"type": "warning", "reason": "malformed_chunk"})
+        return events
 
     def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
         """Reads annotations. Their offsets count within the part, ours within the whole text."""

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from gai_fast._impl import compact_json
+from gai_fast.errors import Error
 from gai_fast.events import Event, JSONText, join_surrogates
 from gai_fast.limits import LIMITS
 from gai_fast.providers._events import parse_arguments
@@ -145,10 +146,13 @@ class ToolCalls:
                 unique in the whole conversation, which Anthropic insists on.
 
         Raises:
-            Error: More calls than `limits.tool_calls`, or no room is left.
+            Error: More calls than `limits.tool_calls`, an id longer than `limits.call_id`, or no room is left.
         """
         if len(self.calls) >= LIMITS.tool_calls:
             raise too_many("tool_calls", LIMITS.tool_calls)
+        if call_id and len(call_id) > LIMITS.call_id:
+            what = f"the id of a call is longer than {LIMITS.call_id} characters"
+            raise Error("provider_unavailable", what, reason="answer_too_large")
         number = len(self.calls)
         identifier = call_id or _made_id(number, seed)
         while identifier in self._taken:

@@ -110,7 +110,8 @@ class MistralAdapter(ChatAdapter):
         if part.get("type") == "reference":
             at = choice.characters
             return self.citations(
-                {"uri": str(reference), "start": at, "end": at} for reference in part.get("reference_ids") or ()
+                {"uri": str(reference), "start": at, "end": at}
+                for reference in dict.fromkeys(part.get("reference_ids") or ())
             )
         return super().read_part(choice, part)
 

@@ -226,14 +226,14 @@ class OllamaAdapter(Adapter):
             piece = text_of(message.get(member))
             if piece:
                 events.append({"type": kind, "text": piece})
+        drawn, reason = text_of(chunk.get("image")), text_of(chunk.get("done_reason"))
         events += self._tool_calls(message.get("tool_calls") or (), text, path)
-        drawn = text_of(chunk.get("image"))
         if drawn:
             events.append({"type": "image", "image": {"data": drawn, "media_type": "image/png"}})
         self.copyable = not chunk.get("done")
         if chunk.get("done"):
             self.ended = True
-            self._reason = text_of(chunk.get("done_reason"))[: LIMITS.kept_word]
+            self._reason = reason[: LIMITS.kept_word]
             self.usage = counted_usage(count(chunk.get("prompt_eval_count")), count(chunk.get("eval_count")))
         return self.start(None, model) + events if model or events else []
 

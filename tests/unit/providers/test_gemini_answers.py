@@ -256,6 +256,27 @@ class TestCalls:
         assert (start["tool_call"]["name"], start["index"]) == ("g", 0)
 
 
+class TestPartsThatCannotBeRead:
+    BAD: tuple[Any, ...] = (
+        {"codeExecutionResult": {"id": 5}},
+        {"toolCall": {"toolType": 5}},
+        call(partialArgs=[piece("$.a", stringValue="x")]),
+    )
+
+    @pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+    def test_the_parts_before_one_are_told_and_calls_stay_dense(self, bad: Any) -> None:
+        events = read(chunk(text("a"), call("f", args={}), bad), chunk(call("g", args={}), finish="STOP"))
+        assert text_of(events) == "a"
+        assert calls_of(events) == [("call_0", "f", "{}"), ("call_1", "g", "{}")]
+        assert [event["index"] for event in of_type(events, "tool.call.start")] == [0, 1]
+        assert len(of_type(events, "warning")) == 1
+
+    @pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+    def test_a_chunk_of_which_nothing_is_told_is_malformed(self, bad: Any) -> None:
+        with pytest.raises(Malformed):
+            get_provider("gemini").adapter().receive("", json.dumps(chunk(bad, text("a"))))
+
+
 class TestServerTools:
     def test_code_and_its_result_belong_together(self) -> None:
         code = {"executableCode": {"language": "PYTHON", "code": "1/0"}}
@@ -315,6 +336,7 @@ class TestSafety:
         error = failed({"promptFeedback": {"blockReason": "JAILBREAK"}})
         assert (error.code, error.reason, error.temporary) == ("content_filtered", "jailbreak", False)
         assert "JAILBREAK" in error.message
+        assert failed({"promptFeedback": {"blockReason": "X" * 10_000}}).reason == "x" * LIMITS.kept_word
         feedback = {"blockReason": "OTHER", "blockReasonMessage": "No."}
         assert failed(chunk(text("a"), finish="STOP") | {"promptFeedback": feedback}).message == "No."
 

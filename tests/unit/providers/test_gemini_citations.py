@@ -9,6 +9,8 @@ import pytest
 
 from gai_fast.limits import LIMITS
 from gai_fast.providers import get_provider
+from gai_fast.providers._gemini_citations import Citations
+from gai_fast.providers._room import Room
 from tests.unit.providers.answers import of_type
 from tests.unit.providers.gemini import STOP, chunk, grounding, read, text
 
@@ -31,6 +33,11 @@ class TestCitations:
         sources = [{"uri": "a"}, {"uri": "b", "title": "B"}]
         said = chunk(text("x"), groundingMetadata=grounding((0, 1, 1), sources=sources))
         assert cited(said, said, STOP) == [{"uri": "b", "title": "B", "start": 0, "end": 1}, {"uri": "a"}]
+
+    def test_a_source_that_one_support_names_often_is_looked_up_once(self) -> None:
+        grounded = grounding((0, 1, 0))
+        grounded["groundingSupports"][0]["groundingChunkIndices"] *= 1000
+        assert len(Citations(Room(), Room()).read({"groundingMetadata": grounded})) == 1
 
     def test_supports_may_come_after_their_sources(self) -> None:
         early, late = grounding(), grounding((0, 1, 0))

@@ -21,7 +21,7 @@ def test_content_may_be_typed_parts() -> None:
             "closed": True,
         },
         {"type": "text", "text": "Blue"},
-        {"type": "reference", "reference_ids": [1, "b"]},
+        {"type": "reference", "reference_ids": [1, "b", 1]},
     ]
     assert between(read("mistral", chunk({"content": parts}))) == [
         {"type": "reasoning.delta", "text": "hm"},

@@ -104,6 +104,14 @@ class TestAnswer:
         with pytest.raises((Malformed, KeyError, TypeError, AttributeError)):
             read(line)
 
+    @pytest.mark.parametrize("keys", [{"done_reason": 5}, {"image": 5}], ids=str)
+    def test_a_line_that_is_malformed_begins_no_call(self, keys: Any) -> None:
+        adapter = get_provider("ollama").adapter()
+        with pytest.raises(Malformed):
+            adapter.receive("", json.dumps(chunk("Hi", tool_calls=[tool({})]) | {"done": True} | keys))
+        assert adapter.receive("", json.dumps(end()))
+        assert adapter.finish()[-1]["finish_reason"] == "stop"
+
     def test_a_whole_answer_is_the_last_object_alone(self) -> None:
         events = read_whole("ollama", chunk("Hi", tool_calls=[tool({"n": 1})]) | {"done": True, "done_reason": "stop"})
         assert (text_of(events), calls_of(events)) == ("Hi", [("call_0", "f", '{"n":1}')])

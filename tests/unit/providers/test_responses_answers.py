@@ -43,7 +43,6 @@ BAD_ITEMS: list[Any] = [
     {"type": 5},
     {"type": "message", "id": [1], "content": []},
     {"type": "message", "content": 5},
-    {"type": "message", "content": [said("No", annotations=5)]},
     {"type": "function_call", "call_id": "c2", "name": 5, "arguments": "{}"},
 ]
 
@@ -533,6 +532,22 @@ class TestEnd:
             "tool.call",
             "warning",
         ]
+
+    @pytest.mark.parametrize("bad", [said("b", annotations=5), said("b", annotations=[5])], ids=["all", "one"])
+    @pytest.mark.parametrize("way", ["part", "item", "end", "whole"])
+    def test_annotations_that_cannot_be_read_lose_no_text(self, way: str, bad: Any) -> None:
+        item = message(said("a"), bad)
+        if way == "part":
+            part = event("content_part.done", output_index=0, content_index=1, part=bad)
+            events = read(BEGIN, text("a"), part, end(output=[item]))
+        elif way == "item":
+            events = read(BEGIN, done(0, "message", content=item["content"]), end(output=[item]))
+        elif way == "end":
+            events = read(BEGIN, end(output=[item]))
+        else:
+            events = read_whole(OPENAI, response("completed", output=[item]))
+        assert text_of(events) == "ab"
+        assert of_type(events, "warning")[0] == {"type": "warning", "reason": "malformed_chunk"}
 
     @pytest.mark.parametrize("keys", [{"output": 5}, {"output": [5]}, {"moderation": 5}], ids=str)
     def test_the_terminal_event_counts_though_it_cannot_be_read(self, keys: dict[str, Any]) -> None:

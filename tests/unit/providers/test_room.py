@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+import gai_fast
 from gai_fast.errors import Error
+from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.limits import LIMITS
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.providers._room import Room, too_many
+from gai_fast.relay import Relay
+from tests.legal import sse
 
 LONG = "x" * 1024 * 1024
 Chunks = Callable[[int], Any]
@@ -82,7 +86,11 @@ COHERE_CALL = {
 GROWING: dict[str, tuple[str, list[Any], Chunks]] = {
     "arguments": ("openai", [call(id="c", function={"name": "f"})], lambda n: call(function={"arguments": LONG})),
     "arguments of a call without a name": ("openai", [], lambda n: call(function={"arguments": LONG})),
-    "ids of one call": ("openai", [], lambda n: call(id=f"{n}{LONG}", function={"arguments": "x"})),
+    "ids of one call": (
+        "openai",
+        [call(id="c", function={"arguments": "x"})],
+        lambda n: call(id=f"{n}{LONG}", function={"arguments": "x"}),
+    ),
     "signatures of calls without a name": (
         "openai",
         [],
@@ -155,7 +163,6 @@ GROWING: dict[str, tuple[str, list[Any], Chunks]] = {
         [],
         lambda n: candidate(safetyRatings=[{"category": f"{n}{LONG}", "probability": "HIGH"}]),
     ),
-    "runs of Google's tools": ("gemini", [], lambda n: candidate({"executableCode": {"id": f"{n}{LONG}"}})),
 }
 
 
@@ -211,6 +218,47 @@ def test_sources_that_are_listed_anew_take_no_more_room() -> None:
     for _ in range(1000):
         adapter.receive("", json.dumps(chunk))
     assert adapter.room.left > LIMITS.kept_answer // 2
+
+
+MODEL = LONG[: 100 * 1024]
+REPEATED: dict[str, tuple[str, list[Any], Any]] = {
+    "model": ("anthropic", [{"type": "message_start", "message": {"id": "m", "model": MODEL}}, block(0, type="text")],
+              block_delta(type="text_delta", text="a")),
+    "id of a call": ("openai", [call(id=LONG[: LIMITS.call_id + 1], function={"name": "f"})],
+                     call(function={"arguments": "1"})),
+    "name of a tool of Anthropic's": (
+        "anthropic", [block(0, type="server_tool_use", id="s", name=MODEL)],
+        block(1, type="web_search_tool_result", tool_use_id="s", content=1),
+    ),
+    "name of a tool of OpenAI's": (
+        "openai:responses", [item(0, "mcp_call", id="i", name=MODEL)], item(1, "mcp_call", "done", id="i"),
+    ),
+    "id of a run of Google's": (
+        "gemini", [candidate({"executableCode": {"id": MODEL}})], candidate({"codeExecutionResult": {}}),
+    ),
+    "kind of a run of Google's": (
+        "gemini", [candidate({"toolCall": {"id": "a", "toolType": MODEL}})], candidate({"toolResponse": {"id": "a"}}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "raw"])
+@pytest.mark.parametrize("what", REPEATED)
+def test_what_an_upstream_says_once_makes_no_later_event_long(what: str, name: str) -> None:
+    provider, before, short = REPEATED[what]
+    encoder = get_format(name).encoder("sse", StreamContext("s" * 22, "r", None, "m", lambda: 1))
+    relay = Relay(get_provider(provider).adapter(), encoder)
+    relay.receive_data(sse(*before))
+    encoder.take()
+    relay.receive_data(sse(short, short))
+    assert len(encoder.take()) < len(MODEL) // 8
+
+
+def test_the_id_of_a_call_may_be_as_long_as_the_limit_says() -> None:
+    for size, is_taken in ((LIMITS.call_id, True), (LIMITS.call_id + 1, False)):
+        relay_events = gai_fast.decode("openai", [sse(call(id=LONG[:size], function={"name": "f", "arguments": "{}"}))])
+        error = next(event["error"] for event in relay_events if event["type"] == "error")
+        assert error["reason"] == ("truncated" if is_taken else "answer_too_large")
 
 
 def words_of(provider: str) -> tuple[Adapter, list[Any]]:
