@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -18,7 +18,10 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.request import (
     AssistantMessage,
+    AssistantPart,
+    Effort,
     FilePart,
+    FormatType,
     ImagePart,
     Message,
     Reasoning,
@@ -29,8 +32,10 @@ from gai_fast.request import (
     TextPart,
     Tool,
     ToolCallPart,
+    ToolChoice,
     ToolMessage,
     UserMessage,
+    UserPart,
 )
 
 _UNSET: Final = UNSET  # a constant, because to look a name up costs 30 ns
@@ -211,7 +216,7 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = LIMITS.
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
     except msgspec.ValidationError as problem:
-        raise _invalid(_unquoted(str(problem)) + _nearest(str(problem))) from None
+        raise _invalid(_unquoted(str(problem)) + _hint(str(problem))) from None
     except msgspec.DecodeError as problem:
         if str(problem) != "Input data was truncated":
             raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None
@@ -265,11 +270,13 @@ _OPEN: Final = ord("[")
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
 
 
-def _nearest(problem: str) -> str:
-    """Returns a hint at the known field that is most like an unknown one."""
+def _hint(problem: str) -> str:
+    """Returns a hint at the known field that is most like an unknown one, or at the values that a field may have."""
     found = _UNKNOWN.search(problem)
     if found is None:
-        return ""
+        refused = _REFUSED.search(problem)
+        known = _CHOICES.get(_INDEX.sub("[]", refused[1])) if refused else None
+        return f"; known: {known}" if known else ""
     close = get_close_matches(found[1], [name for name in _FIELDS if name != found[1]], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -295,6 +302,17 @@ _FIELDS: Final = sorted(
         for name in kind.__struct_fields__
     }
 )
+_PARTS: Final = dict.fromkeys([*get_args(UserPart), *get_args(AssistantPart)])
+_CHOICES: Final[dict[str, str]] = {
+    "messages[].role": ", ".join(kind.__struct_config__.tag for kind in get_args(Message)),
+    "messages[].content[].type": ", ".join(kind.__struct_config__.tag for kind in _PARTS) + ", as the role allows",
+    "response_format.type": ", ".join(get_args(FormatType)),
+    "reasoning.effort": ", ".join(get_args(Effort)),
+    "tool_choice": ", ".join(get_args(ToolChoice)),
+}
+"""The values of fields that have a choice of them, by path."""
+_REFUSED: Final = re.compile(r"^Invalid (?:enum )?value .* - at `\$\.([^`]*)`$", re.S)
+_INDEX: Final = re.compile(r"\[[^\]]*\]")
 _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
 """Values of a request that msgspec quotes; names of fields stay, as they are its path."""
 

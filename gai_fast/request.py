@@ -14,6 +14,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from gai_fast.limits import LIMITS
 
 Effort = Literal["minimal", "low", "medium", "high"]
+FormatType = Literal["text", "json", "json_schema"]
+ToolChoice = Literal["auto", "none", "required"]
 
 _JSONObject: TypeAlias = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 """The text of a JSON object; `reading` checks that it is one."""
@@ -123,7 +125,7 @@ class NamedTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Plain text, any JSON, or JSON by a schema."""
 
-    type: Literal["text", "json", "json_schema"]
+    type: FormatType
     name: str | UnsetType = UNSET
     schema: _JSONObject | UnsetType = UNSET
     strict: bool | UnsetType = UNSET
@@ -147,7 +149,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     system: str | UnsetType = UNSET
     messages: list[Message] = []
     tools: list[Tool] = []
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | UnsetType = UNSET
+    tool_choice: ToolChoice | NamedTool | UnsetType = UNSET
     response_format: ResponseFormat | UnsetType = UNSET
     reasoning: Reasoning | UnsetType = UNSET
     temperature: Annotated[float, Meta(ge=0, le=2)] | UnsetType = UNSET

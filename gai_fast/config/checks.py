@@ -224,13 +224,12 @@ def spend(value: Any) -> Mapping[str, Any]:
 
 def price(value: Any) -> Mapping[str, Any]:
     """The price of a model's tokens: units of currency for a million of them."""
-    kinds = ", ".join(PRICES)
     if isinstance(value, dict):
         known_keys(value, PRICES)
     if not isinstance(value, dict) or not {"input", "output"} <= value.keys():
         raise ValueError(
-            f"must be a table with input and output, and of {kinds}, such as {{input = 3, output = 15}}: what a "
-            "million tokens cost"
+            "must be a table with input and output, and those of cached_input, cache_write and reasoning that cost "
+            "otherwise, such as {input = 3, output = 15}: what a million tokens cost"
         )
     for name, figure in value.items():
         if amount_of(figure, LIMITS.price) is None:

@@ -135,8 +135,9 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
         values.update(variables(section, environ, problems))
     for name, value in (flags or {}).items():
         section, key = FLAGS[name]
-        if value is not None and (value := read_value(problems, section, key, value, f"--{name}")) is not None:
-            given.tables[section][key] = Value(value, f"--{name}")
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and (value := read_value(problems, section, key, value, flag)) is not None:
+            given.tables[section][key] = Value(value, flag)
     if path is None:
         given.upstreams = usual_upstreams(environ, problems)
     folder = Path() if path is None else path.parent

@@ -338,7 +338,8 @@ def check_json(headers: dict[str, str]) -> None:
     """
     content_type = headers.get("content-type", "")
     if content_type != "application/json" and not _is_json(content_type):
-        raise Error("invalid_request", "the body must be application/json in UTF-8", reason="content_type", status=415)
+        message = "the body must be JSON in UTF-8, sent with the header `content-type: application/json`"
+        raise Error("invalid_request", message, reason="content_type", status=415)
     coding = headers.get("content-encoding")
     if coding is not None and coding.strip().lower() != "identity":
         raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)

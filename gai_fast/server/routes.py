@@ -450,7 +450,8 @@ def _tail(path: str, prefix: str, ending: str) -> str | None:
 
 
 def _not_allowed(allow: str) -> Error:
-    error = Error("invalid_request", "this route does not accept this method", reason="method", status=405)
+    message = f"this route does not accept this method; it accepts {allow}"
+    error = Error("invalid_request", message, reason="method", status=405)
     error.details = {"allow": allow}
     return error
 

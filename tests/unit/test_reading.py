@@ -502,6 +502,25 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
     assert str(refused.value).endswith(nearest)
 
 
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ('"messages":[{"role":"developer","content":"x"}]', "messages[0].role`; known: system, user, assistant, tool"),
+        (
+            '"messages":[{"role":"user","content":[{"type":"image_url"}]}]',
+            "messages[0].content[0].type`; known: text, image, audio, file, reasoning, tool_call, as the role allows",
+        ),
+        ('"response_format":{"type":"json_object"}', "response_format.type`; known: text, json, json_schema"),
+        ('"reasoning":{"effort":"max"}', "reasoning.effort`; known: minimal, low, medium, high"),
+        ('"tool_choice":"any"', "tool_choice`; known: auto, none, required"),
+    ],
+)
+def test_a_value_that_a_field_does_not_have_is_told_with_those_that_it_has(member: str, told: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(f'{{"query":"x",{member}}}'.encode())
+    assert str(refused.value).endswith(f"value - at `$.{told}")
+
+
 def test_every_turn_has_its_path() -> None:
     request = parse_request(b'{"system":"s","query":"q","messages":[{"role":"user","content":"a"}]}')
     assert [(path, message.content) for path, message in turns(request)] == [

@@ -283,6 +283,10 @@ class TestBindingOpenly:
 class TestFront:
     """TLS to clients, and proxies."""
 
+    def test_a_flag_is_named_as_it_is_written(self, folder: Folder) -> None:
+        [told] = folder.problems("", tls_cert="c")
+        assert told.startswith("--tls-cert: `tls_cert` in [server] needs `tls_key`")
+
     @pytest.mark.parametrize(
         ("text", "told"),
         [

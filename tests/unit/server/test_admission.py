@@ -286,6 +286,7 @@ def test_any_other_body_is_refused(headers: dict[str, str], reason: str) -> None
     with pytest.raises(Error) as caught:
         check_json(headers)
     assert (caught.value.status, caught.value.reason) == (415, reason)
+    assert reason != "content_type" or "`content-type: application/json`" in caught.value.message
 
 
 # ---- those who operate the server ------------------------------------------------------------------------------------

@@ -170,6 +170,7 @@ def test_a_method_that_is_not_there_is_told_which_are() -> None:
     ):
         reply = ask(router(), method, path)
         assert (reply.status, dict(reply.headers)["allow"]) == (405, allow)
+        assert f"; it accepts {allow}".encode() in reply.body
         reply = ask(router(), "OPTIONS", path)
         assert (reply.status, dict(reply.headers)["allow"]) == (204, allow)
     reply = ask(router(), "OPTIONS", "*")
