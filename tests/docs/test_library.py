@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import codeop
 import inspect
 import os
 import re
@@ -57,6 +58,24 @@ async def _run(examples: list[Block], capsys: pytest.CaptureFixture[str]) -> Non
             await waiting
         printed = capsys.readouterr().out
         assert matches(shown.text, printed), f"{PAGE}:{code.line} printed:\n{printed}"
+
+
+@pytest.mark.parametrize(
+    "code", [block for block in blocks(TEXT) if block.language == "python"], ids=lambda block: block.line
+)
+def test_an_example_can_be_pasted_at_the_prompt(code: Block) -> None:
+    """Line by line, as `python -m asyncio` reads it: an empty line ends a statement of several lines, and none else."""
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    lines: list[str] = []
+    for at, line in enumerate([*code.text.splitlines(), ""], code.line):
+        lines.append(line)
+        try:
+            if compiler("\n".join(lines), PAGE, "single") is not None:
+                lines = []
+        except SyntaxError as problem:
+            pytest.fail(f"{PAGE}:{at}: {problem.msg}")
+    assert not lines
 
 
 def test_serve_runs_the_function_that_the_page_gives_it(tmp_path: Path) -> None:
