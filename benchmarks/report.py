@@ -22,7 +22,7 @@ SUBJECT: Final = "gai-fast"
 MICRO: Final = 1e-6
 KIB: Final = 1024
 NOTHING: Final = "–"
-"""Of a contender that takes no part in a scenario."""
+"""Stands for a contender that takes no part in a scenario."""
 
 Results = dict[str, Any]
 Result = dict[str, Any]

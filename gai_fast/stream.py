@@ -142,7 +142,7 @@ class Stream:
             except TimeoutError:
                 is_late = due is not None and time.monotonic() >= due
                 if not (is_late or loop.is_closed()) or not push.result.cancel():
-                    continue  # where it cannot be cancelled it is being sent right now
+                    continue  # it cannot be cancelled: it is being sent right now
             if loop.is_closed():
                 raise _left()
             _call(loop, push.withdraw)

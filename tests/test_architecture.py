@@ -50,41 +50,33 @@ SWITCH = "_impl"
 """The one module of layer 1 that reads the environment, and the only way to the kernels."""
 
 ENVIRONMENT = {SWITCH, "config.environment"}
+# The modules in which a bug ends, so that it harms nothing else.
 CATCHES_ALL = {
-    "integrations._body",
-    "server.extension",
-    "server.lane",
-    "server.application",
-    "server.routes",
-    "server.websocket.session",
-    "server.pending",
-    "server.supervisor",
-    "server.worker",
-    "net.callbacks",
-    "net.metrics_sinks",
-    "relay",
-    "net.session",
-    "net.follower",
-    "net.whole_follower",
-    "net.engine",
-    "net.upstream",
-    "net.pool",
-    "net.connection_pool",
-    "net.taskless",
-    "stores.journal",
-    "stores.store",
-    "stores.cancellations",
-    "ledger.shared",
+    "relay",  # a part of a stream: one stream
+    "net.session",  # the code that drives a stream: one stream
+    "net.engine",  # an adapter that builds a request: one stream
+    "net.upstream",  # a read: one exchange
+    "net.pool",  # a connect: one exchange
+    "net.connection_pool",  # a request that is given a connection: one exchange
+    "net.taskless",  # a coroutine without a task: its caller gets the exception
+    "net.follower",  # one follower
+    "net.whole_follower",  # one follower
+    "net.callbacks",  # a user's callback: the stream goes on
+    "net.metrics_sinks",  # a user's sink: the stream goes on
+    "integrations._body",  # a user's source: its client gets an error
+    "server.extension",  # a user's module while it is imported: the server does not start
+    "server.application",  # a handler: 500
+    "server.lane",  # a handler: 500
+    "server.routes",  # a handler: 500
+    "server.pending",  # an answer that waits for another process: 500
+    "server.websocket.session",  # a message of a WebSocket: it is closed with 1011
+    "server.supervisor",  # one worker: the others go on
+    "server.worker",  # a message of the supervisor: the worker goes on
+    "stores.journal",  # copies of some streams: they are given up
+    "stores.store",  # the lease, the sweep: they are tried again
+    "stores.cancellations",  # a stream to be cancelled for another process: the others are
+    "ledger.shared",  # an exchange of limits: requests are treated as while the store fails
 }
-"""The modules in which a bug ends, so that it harms no other: a handler's (the client gets a 500), that of a message of
-a WebSocket (it is closed with 1011), a user callback's, a user's source's (its client gets an error), a user module's
-while it is imported, and a stream's: a part's in the relay, the driving code's in the session, an adapter's that builds
-a request in the engine, that of a connect, a write or a read in the exchange, that of a
-coroutine without a task with whoever has it run, one follower's in that follower, that of
-an answer that waits for another process, that of writing copies in the journal (those copies are given up), that of the
-lease and the sweep in the store, that of cancelling for other processes (these go on), that of
-sharing limits (requests are treated as while the store fails), one worker's in the supervisor
-(the others go on), and that of a message to a worker (it goes on)."""
 
 KINDS = ("providers", "formats", "processors")
 
@@ -265,7 +257,7 @@ def test_the_relay_and_the_result_are_given_their_parts() -> None:
 
 
 def test_the_parts_of_a_stream_do_not_know_the_relay() -> None:
-    """It knows none of them either: `sinks` and the bases of the kinds stand between."""
+    """Nor does the relay know them: `sinks` and the bases of the kinds stand between."""
     assert not violations(
         f"{module.at(node)}: imports {target}"
         for module in MODULES
@@ -404,7 +396,7 @@ def names_from(module: Module) -> dict[str, str]:
 
 
 def instance_attributes(node: ast.ClassDef) -> Iterator[str]:
-    """Those that its body declares and its `__init__` sets."""
+    """The attributes that a class declares in its body or sets in `__init__`."""
     for each in ast.walk(node):
         match each:
             case ast.AnnAssign(ast.Name(name), annotation) if each in node.body:

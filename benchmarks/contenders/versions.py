@@ -19,7 +19,7 @@ PIP: Final = {
     "uvicorn": "0.54.0",
     "uvloop": "0.23.0",
 }
-"""Of the packages in `Contender.requirements`."""
+"""The versions of the packages in `Contender.requirements`."""
 
 NPM: Final = {"@portkey-ai/gateway": "1.15.2"}
 NPM_OVERRIDES: Final = {"@hono/node-server": "1.14.0"}

@@ -41,6 +41,6 @@ def words_of(problem: Exception, wait: float) -> str:
 
 
 def _reason_of(problem: OSError) -> str:
-    if isinstance(problem, socket.gaierror):  # its numbers are no error numbers of the system
+    if isinstance(problem, socket.gaierror):  # its `errno` is none of the system's
         return problem.strerror or "the name is unknown"
     return os.strerror(problem.errno) if problem.errno else "at any of its addresses"  # where several were tried

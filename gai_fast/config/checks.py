@@ -139,7 +139,7 @@ def base_url(value: str) -> str:
     if address is not None and is_forbidden_address(str(address)):
         raise ValueError("must not be a link-local or metadata address")
     try:
-        Origin.parse(value)  # what else a request would be refused for
+        Origin.parse(value)  # everything else that a request would be refused for
     except ValueError:
         raise ValueError("must have a valid host, port and path") from None
     return url.scheme + value[len(url.scheme) :].rstrip("/")

@@ -96,10 +96,10 @@ def check_variables(environ: Environment, problems: Problems) -> None:
         meant = typed.get(variable)
         if variable in later or (separator and section.lower() in LATER[""]):
             problems.add(variable, "not supported yet")
-        elif meant is not None and not environ[variable].startswith("tcp://"):  # so are those that Kubernetes sets
+        elif meant is not None and not environ[variable].startswith("tcp://"):  # Kubernetes sets such ones to URLs
             problems.add(variable, f"no such setting: two underscores follow the section, as in {meant}")
         elif not separator:
-            continue  # of a command's flag, or none of ours
+            continue  # sets a command's flag, or is none of ours
         elif section.lower() in LISTS:
             problems.add(variable, f"[[{section.lower()}]] is set in the file only")
         else:

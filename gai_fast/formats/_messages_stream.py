@@ -114,9 +114,9 @@ class Messages(DataEncoder):
         self._request_id = context.request_id
         self._provider: str | None = None
         self._has_begun = False
-        self._count = 0  # of blocks
+        self._count = 0  # blocks so far
         self._block = ""  # the open one: text, thinking, or the id of a call behind a space
-        self._head = b""  # of each delta of the open block
+        self._head = b""  # the head of each delta of the open block
         self._delta_end = b"}}" + self._trail
         self._calls: dict[str, int] = {}  # the block of each
         self._with_arguments: set[str] = set()

@@ -115,7 +115,7 @@ class Output:
         self._custom_tools = custom_tools
         self._tell = tell
         self._item: dict[str, Any] | None = None  # the open message or reasoning item
-        self._at = 0  # its index
+        self._at = 0  # the index of the open item
         self._part: Place | None = None
         self._part_kind = _TEXT
         self._annotations: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ class Output:
         self._characters = 0
         self._calls: dict[str, _Call] = {}
         self._tools: dict[str, ToolItem] = {}
-        self._drawing: dict[str, ToolItem] = {}  # those of `_tools` that draw
+        self._drawing: dict[str, ToolItem] = {}  # the image tools among `_tools`
         self._requested: set[str] = set()
         self._room = LIMITS.collected
 

@@ -80,7 +80,7 @@ class RawBody:
             Untellable: The stream ends otherwise than its frames say.
         """
         kind = event["type"]
-        if kind == "stream.reset":  # of a whole answer, since nothing has been sent
+        if kind == "stream.reset":  # only in a whole answer, of which nothing has been sent yet
             self._out, self._has_begun = [], False
             return
         if not self._is_told and (kind == "error" or (is_own_cancel(event) and self._has_begun)):

@@ -86,7 +86,7 @@ class Home:
         self.book = SpendBook()
         self._clock = clock
         self._states: dict[str, KeyState] = {}
-        self._numbers: dict[str, int] = {}  # of the last exchange, by worker
+        self._numbers: dict[str, int] = {}  # the number of the last exchange, by worker
 
     def state(self, key: str) -> KeyState:
         """Returns the state of a key."""

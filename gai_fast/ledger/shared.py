@@ -230,15 +230,15 @@ class SharedLedger(Ledger):
         self._health = Health(clock)
         self._keys: dict[str, _Key] = {}
         self._unseen: list[str] = []  # the keys that `_look` comes to next, the first one last
-        self._book = SpendBook()  # what is not reported yet
+        self._book = SpendBook()  # spend that is not reported yet
         self._wake: asyncio.Event = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_closed = False
         self._number = 0
-        self._unsent: _Batch | None = None  # one whose answer was lost
+        self._unsent: _Batch | None = None  # a batch whose answer was lost
         self._flight: asyncio.Task[None] | None = None  # the exchange under way
-        self._after: list[asyncio.Future[None]] = []  # those who wait for the end of the next exchange
+        self._after: list[asyncio.Future[None]] = []  # set at the end of the next exchange
         self._kept_until = 0.0  # what is kept counts until then, if the shared state is not heard
         self._rest: asyncio.TimerHandle | None = None  # until the shared state is tried again
 
@@ -334,7 +334,7 @@ class SharedLedger(Ledger):
             key = self._keys[name] = _Key(name, caps)
         elif key.caps is not caps:
             if key.caps[:SPEND] != caps[:SPEND] or key.caps.spend != caps.spend or key.caps.label != caps.label:
-                key.give_back()  # it was part of other limits
+                key.give_back()  # what it keeps is part of the former limits
             key.caps = caps
         return key
 
@@ -573,7 +573,7 @@ class SharedLedger(Ledger):
             for key in self._keys.values():
                 key.give_back()
         self._unsent = None  # not before: where `_take` fails, `_fail` finds in it those that wait
-        if self._rest is not None:  # it was late
+        if self._rest is not None:  # the answer was late
             self._rest.cancel()
             self._try_again()
         elif any(key.asks for key in self._keys.values()):

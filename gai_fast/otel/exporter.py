@@ -90,7 +90,7 @@ class Exporter:
         """Spans that were dropped and will not be sent."""
         self._spans: deque[tuple[bytes, int]] = deque()  # with their numbers
         self._waiting = 0  # bytes of them
-        self._unsent: _Batch | None = None  # that is being sent
+        self._unsent: _Batch | None = None  # the batch that is being sent
         self._not_before = 0.0  # monotonic seconds: the receiver is left alone
         self._is_closed = False
         self._is_failing = False

@@ -34,8 +34,8 @@ _MOST: Final = (1 << 63) - 1
 _DOUBLE: Final = Struct("<d").pack
 _FIXED: Final = Struct("<Q").pack
 _SMALL: Final = tuple(bytes((value,)) for value in range(_BYTE))
-_ERROR: Final = 2  # of `StatusCode`
-_CUMULATIVE: Final = 2  # of `AggregationTemporality`
+_ERROR: Final = 2  # a value of `StatusCode`
+_CUMULATIVE: Final = 2  # a value of `AggregationTemporality`
 
 
 def varint(value: int) -> bytes:

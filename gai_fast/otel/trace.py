@@ -157,7 +157,7 @@ class Attempt:
         self.began = began
         self.ended: float | None = None
         self.error: str | None = None
-        self.is_told = False  # it had content before it failed
+        self.is_told = False  # whether it had content before it failed
         self.events: list[tuple[str, float, dict[str, Value]]] = []
 
 
@@ -220,7 +220,7 @@ class Trace:
         self._attempts: list[Attempt] = []
         self._current: Attempt | None = None
         self._hedge: Attempt | None = None
-        self._pending: Attempt | None = None  # it is not sent yet
+        self._pending: Attempt | None = None  # the attempt that is not sent yet
         self._planned: list[tuple[str, dict[str, Value]]] = []  # events of the attempt that comes next
         self._events: list[tuple[str, float, dict[str, Value]]] = []
 
@@ -518,7 +518,7 @@ def _asked_output(body: dict[str, Any]) -> str:
     kinds = body.get("modalities")
     if isinstance(kinds, list) and "audio" in kinds:
         return "audio"
-    text = body.get("text")  # of a Responses request
+    text = body.get("text")  # in a Responses request
     form = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
     return _member(form, "type")
 

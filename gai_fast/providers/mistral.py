@@ -101,7 +101,7 @@ def _thinking(part: ReasoningPart) -> dict[str, Any]:
 class MistralAdapter(ChatAdapter):
     """Reads references, and treats the id `"null"` as none."""
 
-    text_members = ChatAdapter.text_members | {"text"}  # of a thought
+    text_members = ChatAdapter.text_members | {"text"}  # the text of a thought
 
     def call_id(self, identifier: str) -> str:
         return "" if identifier == "null" else identifier

@@ -146,8 +146,8 @@ class Handler(RequestHandler):
         self._has_received = False
         self._has_failed = False  # the parser has met an error: it reads no more
         self.has_ended_input = False
-        self._last_body: StreamReader | None = None  # that of the request that was read last
-        self._end: asyncio.Future[None] | None = None  # that of the client's side, where it is waited for
+        self._last_body: StreamReader | None = None  # the body of the request that was read last
+        self._end: asyncio.Future[None] | None = None  # set when the client ends its side, where something waits for it
 
     # -- asyncio --
 

@@ -246,7 +246,7 @@ class _End:
 def _came_to_nothing(log: StreamLog) -> bool:
     """Whether a stream is over without content, and did not finish: rule 3."""
     if log.broken is not None:
-        # Its worker is gone. Where the store fails, or has a damaged copy, nobody knows.
+        # The stream's worker is gone. Where the store fails, or has a damaged copy, it is not known.
         before_content = 0 if log.header.framing == "json" else 1  # a stream begins with its `start`
         return log.last_seq <= before_content and log.broken.reason not in ("store", "log_damaged")
     return log.ending is not None and log.ending.state != "finished" and not log.ending.has_content

@@ -53,7 +53,7 @@ class QueuedStream(io.TextIOBase):
 
     def _begin(self) -> None:
         self.dropped = 0
-        self._told = 0  # of those that were dropped
+        self._told = 0  # dropped lines that have been logged
         self._waiting = 0  # bytes that are not written yet, with what it costs to keep them
         self._writer: threading.Thread | None = None
         self._queue: SimpleQueue[bytes] = SimpleQueue()

@@ -293,9 +293,9 @@ class RequestReader:
         self._is_welcome = is_welcome
         self._max_body = max_body
         self._data = b""  # from the first byte of the request that is being read
-        self._more = bytearray()  # what has come behind that, to be joined once
+        self._more = bytearray()  # bytes that came after `_data`, to be joined once
         self._request: HTTPRequest | None = None  # the request whose body is being read
-        self._start = 0  # of its body
+        self._start = 0  # the place of its body in `_data`
         self._known: KnownHead | None = None
         self.part = REQUEST
 

@@ -74,7 +74,7 @@ class ResponseRoutes:
                 await self._engine.store.cancel(log)
 
         def answer(log: StreamLog, _: StreamResponse | None) -> Reply:
-            # Its end may not have come from the process that runs it.
+            # The process that runs the stream may not have written its end yet.
             return self._object(incoming, log, otherwise="cancelled")
 
         return self._durable.with_log(incoming, stream_id, answer, end)

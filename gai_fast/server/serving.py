@@ -304,7 +304,7 @@ async def start(
         has_lane = settings.server.fast_lane == "auto" and may_be_passed_by(app, HOT_PATHS)
         service.operations.fast_lane = has_lane
         add_routes(app, settings.server, mount).service = service
-        # It waits so long twice: for handlers to end, and for those that it has cancelled.
+        # aiohttp waits so long twice: for handlers to end, and for those that it has cancelled.
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=LIMITS.closing / 2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -204,7 +204,7 @@ class Supervisor:
         self._made = 0
         self._turns = 0
         self._failed_starts = 0
-        self._deaths: list[float] = []  # of the last `worker_settled` seconds
+        self._deaths: list[float] = []  # those of the last `worker_settled` seconds
         self._settings: bytes | None = None
         self._signals: list[int] = []
         self._respawns: list[float] = []  # when workers are due
@@ -376,7 +376,7 @@ class Supervisor:
             self._replace(worker, code)
         elif code and self._failure is None:
             _log.error("worker %d %s", worker.number, _how_it_ended(code))
-        self._begin_if_all_are_ready()  # it may have left before it was
+        self._begin_if_all_are_ready()  # the others may have waited for this one alone
 
     def _begin_if_all_are_ready(self) -> None:
         """Begins to accept, once all workers of the start are ready."""

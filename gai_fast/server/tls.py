@@ -86,7 +86,7 @@ class TLSConnection(TransportLayer):
         self._context = context
         self._protocol = protocol
         self._handshakes = handshakes
-        self._is_queued = False  # for the next step of the handshake
+        self._is_queued = False  # waits for the next step of the handshake
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject  # from the first step on: it takes 9 KiB, and a silent client is not worth them

@@ -30,7 +30,7 @@ class Health:
         self.problem: StoreError | None = None
         """The failure since which nothing has succeeded; `None`: the store works."""
         self._clock = clock
-        self._is_told = False  # that problem, to the operator
+        self._is_told = False  # whether that problem has been logged
         self._failed_at = 0.0
         self._silent_until = clock()
 

@@ -82,9 +82,9 @@ class StreamLog:
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # never changed in place: a watcher may leave while all are called
         self._blocks: deque[tuple[bytes, int]] = deque()  # bytes, and the number of the last event in them
-        self._kept = LIMITS.log_stream_cost  # what the blocks and the log itself cost
+        self._kept = LIMITS.log_stream_cost  # bytes that the blocks and the log itself take
         self._tail: list[bytes] = []  # small pieces since the last block
-        self._gathered = 0  # what they cost
+        self._gathered = 0  # bytes that they take
         self._lost = 0
         has_text = header.format == "gai" and header.framing != "json"
         self._text = bytearray() if has_text else None  # grows in place: a new object per block would cost its square

@@ -69,7 +69,7 @@ class Mirrors:
         self._backend = backend
         self._memory = memory
         self._health = health
-        self._mirrors: dict[str, _Mirror] = {}  # whose streams have not ended
+        self._mirrors: dict[str, _Mirror] = {}  # mirrors of streams that have not ended
         self._loading: dict[str, asyncio.Task[StreamLog | None]] = {}
         self._leased: dict[str, bool] = {}  # by worker, since `_looked_at`
         self._looked_at = 0.0

@@ -187,7 +187,7 @@ class RedisBackend(Backend):
         self._holding = asyncio.Lock()
         self._turns = asyncio.Semaphore(LIMITS.store_connections)
         self._failed: tuple[float, StoreError] | None = None  # when the server was out of reach last
-        self._worker: str | None = None  # whose lease this process renews
+        self._worker: str | None = None  # the worker whose lease this process renews
         self._lost_at = -math.inf  # when the server was found without that lease last
 
     async def open(self) -> None:
@@ -488,7 +488,7 @@ class RedisBackend(Backend):
             "driver_info": None,
         }
         if self._is_cluster:
-            # It asks again where a node has moved.
+            # The client asks again where a node has moved.
             self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
             return self._made[-1]
         self._made.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))

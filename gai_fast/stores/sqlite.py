@@ -523,7 +523,7 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
         row = connection.execute("SELECT renewed FROM leases WHERE worker = ?", (worker,)).fetchone()
         if row is None or not isinstance(row[0], float):  # SQLite may find a value of any type in a damaged row
             continue
-        if 0 <= now - row[0] < LIMITS.lease:  # of another start of the machine it may be ahead
+        if 0 <= now - row[0] < LIMITS.lease:  # one from before a restart of the machine may lie ahead
             found.add(worker)
     return found
 
@@ -543,7 +543,7 @@ def _note_followers(connection: sqlite3.Connection, stream_ids: Collection[str])
 
 def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | None:
     row = connection.execute("SELECT followed FROM streams WHERE id = ?", (stream_id,)).fetchone()
-    if row is None or not isinstance(row[0], float) or row[0] > time.monotonic():  # of another start of the machine
+    if row is None or not isinstance(row[0], float) or row[0] > time.monotonic():  # from before a restart
         return None
     return time.monotonic() - row[0]
 

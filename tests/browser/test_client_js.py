@@ -15,8 +15,8 @@ from tests.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CUT = Faults(after=30_000, slice=6_000, pause=0.05)
-"""Of an answer of 200 KB; what a browser asks about origins is less. The pieces are paced: a page loses what it has
-not read when its connection fails, and gets nowhere if that is all of it."""
+"""Cuts an answer of 200 KB several times, but no preflight request, which is smaller. The pieces are paced: a page
+loses unread bytes when its connection fails, and would never get on if it lost all of them."""
 
 
 ONLY_EVENT_SOURCE = """(() => {

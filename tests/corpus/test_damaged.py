@@ -33,7 +33,7 @@ SEEDED_IN_HEAD, SEEDED_BEYOND = 24, 8
 APIS = [f"{name}:{api}".removesuffix(":") for name in RECORDED for api in import_module(PROVIDERS[name]).APIS]
 """Every name that an answer can be read as."""
 UNRECORDED = {"groq:responses", "openai-compatible:completions", "perplexity:responses"}
-"""Those of which there is no recording."""
+"""The names without a recording."""
 
 
 def check(name: str, body: bytes, recording: Any, dice: random.Random) -> list[Any]:

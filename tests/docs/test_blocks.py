@@ -204,7 +204,7 @@ cat {name}.log
 
 
 def steps(page: str) -> Iterator[Step]:
-    """What is run of a page."""
+    """The steps of a page that are run."""
     found = [
         block for block in blocks(read(page)) if (page, block.language) not in ELSEWHERE and not reasons(page, block)
     ]
@@ -279,7 +279,7 @@ def follow(page: str, folder: Path) -> Run:
 
 
 def _run(text: str, folder: Path, ports: dict[str, str]) -> tuple[str, str]:
-    """What the commands print, and the error of the one that failed."""
+    """Returns the output of the commands, and the error of the one that failed."""
     programs = folder / "programs"
     programs.mkdir()
     python = shlex.quote(sys.executable)

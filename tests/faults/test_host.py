@@ -87,7 +87,7 @@ async def test_a_clock_that_is_set_ends_no_stream(bench: Bench, monkeypatch: pyt
 
 @fault(44)
 async def test_a_loop_that_was_held_up_times_nothing_out_whose_bytes_had_come(bench: Bench) -> None:
-    """Also what a stopped and continued process sees (SIGSTOP)."""
+    """A process that is stopped and continued (SIGSTOP) sees the same."""
     upstream_is_blocked = asyncio.Event()
 
     async def handle(peer: Peer) -> None:

@@ -16,7 +16,7 @@ from tests.waiting import SECONDS
 
 @pytest.fixture
 async def net() -> AsyncIterator[Net]:
-    """What a test starts on its own loop; scenarios (`on_both_loops` and its like) are given theirs."""
+    """Starts gateways and upstreams on the test's own loop; scenarios (`on_both_loops` and its like) get their own."""
     async with AsyncExitStack() as stack:
         yield Net(stack)
 

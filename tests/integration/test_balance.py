@@ -279,7 +279,7 @@ async def asked(gateway: Gateway, count: int, path: str = NATIVE) -> list[Client
 @pytest.mark.parametrize("path", [NATIVE, CHAT])
 @on_both_loops
 async def test_a_request_that_waits_for_a_first_token_ends_with_its_client(net: Net, path: str) -> None:
-    """It has not been sent, so nothing is charged."""
+    """The request has not been sent, so nothing is charged."""
     targets = [Target(None), Target(None)]
     gateway = await balanced(net, *targets, model={"balance": "fastest", "price": Price(1, 1, 1, 1, 1)})
     figures = Figures()

@@ -124,7 +124,7 @@ def check_whole(loop: Loop) -> None:
 @pytest.mark.parametrize(("transport", "end"), [("sse", "\n"), ("sse", "\r\n"), ("sse", "\r"), ("ndjson", "\n")])
 @on_uvloop
 async def test_wherever_a_response_is_cut_each_event_comes_once(net: Net, transport: str, end: str) -> None:
-    """Also within a character, between CR and LF, and in the head."""
+    """Cuts fall within a character, between CR and LF, and in the head, too."""
     whole = head() + sse(EVENTS, end) if transport == "sse" else head("application/x-ndjson") + ndjson(EVENTS)
     places = range(0, len(whole) + 1, 7 if end == "\n" else 19)
     cuts = iter(places)
@@ -252,7 +252,7 @@ REFUSALS: Final = {
 
 @on_uvloop
 async def test_what_refuses_a_request_or_its_rest_is_one_error(net: Net) -> None:
-    """Of the server, or of something in between, whose body is anything."""
+    """The refusal is the server's, or that of a proxy, whose body may be anything."""
     commands = []
     for status, (body, _, _) in REFUSALS.items():
         first, _ = await serve(net, refuses(status, body))

@@ -59,7 +59,7 @@ async def described(gateway: Any) -> Any:
 COMMON = set("cache-control connection content-length content-type date keep-alive server vary".split())
 """Headers of responses that HTTP's own rules describe."""
 FOR_OTHERS = {"x-accel-buffering", "x-content-type-options"}
-"""Those for proxies and browsers."""
+"""Headers for proxies and browsers."""
 
 
 def check_headers(document: Any, method: str, path: str, response: Any) -> None:

@@ -13,7 +13,7 @@ MISTAKES = {"needs: [sdist, wheels]": "needs: [sdist, wheel]", "${{ matrix.machi
 
 
 NEWER = (": runner-label: ", 'unknown permission scope "attestations"')
-"""What this release of actionlint is too old to know: the machines' newer names, and a permission."""
+"""Problems of names that this release of actionlint does not know yet: of machines, and of a permission."""
 
 
 async def problems(run_node: Run, text: str) -> list[str]:

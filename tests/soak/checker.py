@@ -85,7 +85,7 @@ class Ledger:
 
     @property
     def is_whole(self) -> bool:
-        """It has the whole answer, and its end."""
+        """Whether the client has the whole answer, and its end."""
         return self.ending == ("finish", "stop", "") and self.pieces == self.answer.deltas and not self._text
 
     @property

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 _SHOWN = 20
 STORE_CONNECTIONS = 20
-"""Of one worker: eight requests and eight writes at a time, and some that wait for news."""
+"""Connections of one worker to the store: eight requests and eight writes at a time, and some that wait for news."""
 
 UPSTREAMS = 2
-"""Of the gateway's configuration."""
+"""The upstreams in the gateway's configuration."""
 
 
 def slope(samples: Sequence[tuple[float, int]]) -> float | None:

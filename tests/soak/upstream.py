@@ -50,7 +50,7 @@ class Call:
 
     @property
     def allows_retry(self) -> bool:
-        """It failed before its first content."""
+        """Whether the answer failed before its first content."""
         return bool(self.failure) and not self.deltas
 
 

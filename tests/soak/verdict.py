@@ -23,7 +23,7 @@ from tests.soak.gateway import BRIEF
 from tests.soak.upstream import Call, Upstream
 
 RETRIES: Final = 2
-"""Of the gateway's upstreams: the documented default."""
+"""The retries that the gateway's upstreams allow: the documented default."""
 RETRY_AFTER: Final = LIMITS.retry_first * (1 - LIMITS.retry_jitter) - 0.05
 """Seconds that pass before a retry, but for those by which a timer may fire early."""
 MADE_WITHIN: Final = 2.0
@@ -127,7 +127,7 @@ class Tally:
     """Retries by the gateway's metrics, those included that reached no upstream."""
     unexplained: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    """Of what is unexplained."""
+    """The kinds of what is unexplained, counted."""
 
 
 class Judge:

@@ -125,7 +125,7 @@ async def test_a_program_that_reads_slowly_slows_the_upstream_down(mock: Mock) -
 
 
 async def test_the_upstream_goes_on_before_a_slow_program_has_read_everything(mock: Mock) -> None:
-    """It waited until then, although there was room: a slow program could outlast its `total_timeout`."""
+    """The upstream once waited although there was room: a slow program could outlast its `total_timeout`."""
     mock.deltas = 200_000
     async with Gateway(settings_for(mock)) as gateway, gateway.stream(QUERY) as stream:
         session = engine_of(gateway).streams[stream.id]

@@ -1,4 +1,4 @@
-"""What the figures of a stream are."""
+"""The definition of each figure of a stream."""
 
 from __future__ import annotations
 

@@ -335,7 +335,7 @@ class AiohttpSocket(asyncio.Protocol):
     def _look(self) -> None:
         """Rule 4; what is unsent is looked after by `WriteWatch`."""
         self._timer = None
-        # What the server itself does not read, because it is behind, cannot come.
+        # Nothing can come while the server itself, because it is behind, does not read.
         is_reading = self._transport is not None and self._transport.is_reading()
         has_received, self._has_received = self._has_received or not is_reading, False
         last, self._message = self._message, self._guard.message if is_reading else 0

@@ -58,10 +58,10 @@ class FrameGuard:
     def __init__(self) -> None:
         self._head = b""  # the bytes of a head that is not whole
         self._left = 0  # bytes of the payload under way, its mask among them
-        self._is_last = False  # that payload is the end of a message
-        self._frames = 0  # of the message under way
-        self._bytes = 0  # of its payloads
-        self._messages = 0  # that are whole
+        self._is_last = False  # whether that payload ends a message
+        self._frames = 0  # frames of the message under way
+        self._bytes = 0  # bytes of its payloads
+        self._messages = 0  # whole messages so far
         self._controls = 0
         self._window_ends = 0.0
 

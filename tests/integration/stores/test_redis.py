@@ -271,7 +271,7 @@ async def test_a_field_that_is_not_ours_keeps_no_gap_from_being_written(make: Ma
 
 
 async def test_followers_are_noted_beside_a_copy_that_is_damaged(make: Make, redis_server: RedisServer) -> None:
-    """Those of all other workers' streams once got an error, as if the store were out of reach."""
+    """The followers of all other workers' streams once got an error, as if the store were out of reach."""
     backend = await opened(make, redis_server.url)
     await backend.write([BEGIN])
     redis_server.command("SET", "gai:{mine}:head", "mine")
@@ -309,7 +309,7 @@ async def test_a_missing_copy_that_is_to_live_longer_is_reported(make: Make, red
 async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
     make: Make, redis_server: RedisServer, change_limits: ChangeLimits, is_renewed: bool
 ) -> None:
-    """Followers of streams that went on were told that their worker was gone, and asked again in vain."""
+    """Followers of running streams once got `worker_lost`, and came back in vain."""
     change_limits(lease=0.5)
     backend = await opened(make, redis_server.url)
     await backend.renew("own")

@@ -26,7 +26,7 @@ UNIT: Final = 10**12
 """Amounts are in 10^-12 dollars, so that sums are exact."""
 _MILLION: Final = 10**6
 _EACH: Final = (60 * INPUT_PRICE + 40 * OUTPUT_PRICE) * UNIT // _MILLION
-"""What an answer costs, about."""
+"""The approximate cost of an answer."""
 _REASON: Final = re.compile(rf"\(({'|'.join(NAMES)})\b")
 _COST: Final = re.compile(rb'"cost": ?\{"amount": ?([\d.e-]+)')
 _LONG: Final = 60.0
@@ -170,7 +170,7 @@ class Load:
         return time.monotonic() < self._until
 
     async def _polite(self, caller: Caller) -> None:
-        """Asks until it is refused, and again after the time that it is told."""
+        """Asks until it is refused, and again after the `retry-after` of the refusal."""
         while self._goes_on:
             asked, wait = await self._ask(caller, self._plan(deltas=self._chance.randrange(20, 200)))
             if asked.reason:

@@ -51,7 +51,7 @@ def request_id(number: int) -> str:
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """What a line tells of a request of the load; `None`: it is another one, or was cut as the gateway ended."""
+    """The log entry of a request of the load; `None`: the line is another one, or was cut as the gateway ended."""
     try:
         entry = json.loads(line)
     except ValueError:

@@ -1,8 +1,8 @@
-"""What the limits of keys must have decided, by the times and figures that the callers and the upstream have noted.
+"""The decisions that limits of keys must have made, by the times and figures of the callers and the upstream.
 
-Knows nothing of the gateway but when an answer had ended by its clock. The gateway decides on a request at some moment
-between its sending and the head of its answer, before the upstream gets it. A limit of streams or of spend has been
-exceeded, or a request refused for nothing, only where that holds whichever moment it was; where it depends on the
+Of the gateway's own data only the times at which answers ended are used. The gateway decides on a request at some
+moment between its sending and the head of its answer, before the upstream gets it. A limit of streams or of spend has
+been exceeded, or a request refused for nothing, only where that holds whichever moment it was; where it depends on the
 moment, the request is *open*, and counted as such. So it is where the decision itself took longer than docs/limits.md
 promises anything for, or the store stood still. A limit a minute is simulated with the earliest and with the latest
 moments; what the gateway may have admitted without its store comes on top.

@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
 
 class Record:
-    """What became of one answer.
+    """The course of one answer.
 
     Attributes:
         reached: When the request had come.

@@ -81,7 +81,7 @@ class TestVariables:
         assert folder.read("", {variable: "x"}).settings.server == ServerSettings()
 
     def test_the_address_that_kubernetes_sets_for_a_service_is_left_alone(self, folder: Folder) -> None:
-        """It sets this one for a Service of the name `gai-fast-server`."""
+        """Kubernetes sets this variable for a Service of the name `gai-fast-server`."""
         read = folder.read("", {"GAI_FAST_SERVER_PORT": "tcp://10.0.0.1:80"})
         assert read.settings.server == ServerSettings()
 

@@ -616,7 +616,7 @@ async def test_an_orderly_end_reports_everything_and_keeps_nothing() -> None:
 
 
 def remaining(ledger: SharedLedger, caller: KeySettings) -> list[int]:
-    """What is left of the limits a minute, as answers tell it."""
+    """The rest of the limits a minute, as the headers of answers show it."""
     left = ledger.left(caller)
     assert left is not None
     return [each.remaining for each in left if each is not None]

@@ -1,4 +1,4 @@
-"""What waits for the receiver, and what is lost. `integration/test_otel.py` has receivers that fail."""
+"""The exporter's queue, and the spans that it drops. `integration/test_otel.py` has receivers that fail."""
 
 from __future__ import annotations
 

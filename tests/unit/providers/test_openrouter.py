@@ -126,7 +126,7 @@ def test_details_have_the_form_of_the_model_that_gave_them(model: str, details: 
 
 
 def test_encrypted_reasoning_comes_back_as_it_came() -> None:
-    """It is no redacted block: that is Anthropic's word for one whose text was taken away."""
+    """Encrypted reasoning is no redacted block: that is Anthropic's word for one whose text was taken away."""
     details = [{"type": "reasoning.encrypted", "data": "gAAA", "format": "openai-responses-v1", "index": 0}]
     came = collect(read("openrouter", chunk({"reasoning_details": details}), chunk({"content": "a"}, finish="stop")))
     assert came.message["content"][0] == {

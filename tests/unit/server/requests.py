@@ -39,7 +39,7 @@ def post(body: bytes = b"", *headers: str, target: str = "/a", length: int | str
 
 
 def incoming(request: HTTPRequest, tail: str = "", format: str = "gai", **server: Any) -> Incoming:
-    """That request as the guards of a server with these settings let it pass; its id is `req-1` where it has none."""
+    """Admits a request by the guards of a server with these settings; its id is `req-1` where it has none."""
     headers = {"x-request-id": "req-1", "host": "127.0.0.1", **request.headers}
     admission = Admission(ServerSettings(**server), only_demo=False)
     admitted = admission.admit(request.method, request.target, headers)

@@ -38,7 +38,7 @@ def admit(
 
 
 def _placed(place: dict[str, Any]) -> dict[str, Any]:
-    """What a test says of the place of a request: `remote` is an address."""
+    """The keyword arguments for the place of a request; `remote` is an address."""
     rest = {name: value for name, value in place.items() if name != "remote"}
     return {**rest, "peer": SimpleNamespace(remote=place["remote"])} if "remote" in place else rest
 

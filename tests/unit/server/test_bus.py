@@ -67,7 +67,7 @@ async def test_a_worker_that_was_never_there_or_is_gone_is_told_at_once(tmp_path
 
 
 async def test_nothing_is_kept_of_a_worker_that_is_gone(tmp_path: Path) -> None:
-    """Of each worker that had died a connection, and the part of an answer that had come, stayed for ever."""
+    """A connection to each dead worker, and its part of an answer, once stayed for ever."""
     async with asyncio.timeout(SECONDS), buses(tmp_path, {}, {"double": double}) as (one, two):
         assert await one.ask(2, "double", 1) == 2
         two.close()

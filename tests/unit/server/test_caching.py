@@ -1,4 +1,4 @@
-"""`gai_fast/server/caching.py`: which requests ask for shared answers, and what they are told."""
+"""`gai_fast/server/caching.py`: which requests ask for shared answers, and the header of their answers."""
 
 from __future__ import annotations
 

@@ -364,7 +364,7 @@ async def test_an_idle_connection_is_not_taken_for_a_slow_head() -> None:
 async def test_a_last_answer_is_sent_to_its_end_however_slowly_the_client_takes_it(
     change_limits: ChangeLimits,
 ) -> None:
-    """It was cut off once the client had been lingered for."""
+    """It was once cut off when `limits.lingering` was over."""
     change_limits(lingering=0.05)
     site, loop, taken = Site(), asyncio.get_running_loop(), 0
     async with running(site):

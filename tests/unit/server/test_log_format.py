@@ -106,7 +106,7 @@ raise SystemError("at the end")
 
 
 def run(log_format: str, folder: Path) -> list[str]:
-    """What a program says that logs in several ways."""
+    """Returns the output of a program that logs in several ways."""
     command = [sys.executable, "-W", "always", "-c", PROGRAM, log_format]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=environment(), timeout=60, check=False

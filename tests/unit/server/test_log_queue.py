@@ -281,7 +281,7 @@ raise ValueError("a bug")
 
 
 def test_a_process_begins_anew_when_it_has_forked(pipe: Pipe) -> None:
-    """Also where the thread of the other one waits for the pipe; the lines of that are written once."""
+    """The parent's thread may wait for the pipe meanwhile; the parent's lines are written once."""
     script = """
 log_queue._stream._waiting = log_queue.LIMITS.stderr_waiting - 100
 logging.warning("of the parent")

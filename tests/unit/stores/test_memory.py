@@ -280,7 +280,7 @@ def test_making_room_is_rare(make: Make, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.interpreted
 def test_making_room_looks_through_the_logs_once_however_many_callers_have_too_much(make: Make) -> None:
-    """It looked through all of them for each caller: a second for some thousand callers of some streams each."""
+    """All logs were once searched for each caller: a second for some thousand callers of some streams each."""
     compared = 0
 
     class Caller(str):

@@ -1,4 +1,4 @@
-"""What is kept of a stream that admins follow."""
+"""The events that are kept of a stream which admins follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of each route."""
+"""The description of each route."""
 
 from __future__ import annotations
 
