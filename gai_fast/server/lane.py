@@ -133,7 +133,7 @@ class LaneConnection:
         self._lane = lane
         self._loop = lane.loop
         self._reader: RequestReader | None = RequestReader(
-            self, lane.hot, lane.is_welcome, lane.max_body, lane.known_heads
+            self, lane.hot, lane.routes.refuse, lane.max_body, lane.known_heads
         )
         self._remote: str | None = None
         self.transport: asyncio.Transport
@@ -249,6 +249,8 @@ class LaneConnection:
         request = reader.next_request()
         if isinstance(request, HTTPRequest):
             self._answer(request)
+        elif isinstance(request, Reply):
+            self._refuse(reader.request, request)
         elif request is HAND_OVER:
             self._hand_over(reader.unread())
         elif self._input is not _ENDED:
@@ -463,8 +465,13 @@ class LaneConnection:
             reply = self._lane.routes.refuse_unreadable(self.remote, error)
         else:
             reply = self._lane.routes.refusal(request, error)
-            reply.close = True
+        self._refuse(request, reply)
+
+    def _refuse(self, request: HTTPRequest | None, reply: Reply) -> None:
+        """Answers a request of which not all has come, as the last one."""
+        if request is not None:
             request.began = self._loop.time()
+        reply.close = True
         self.answering = request
         self._send_reply(reply)
 
@@ -532,7 +539,3 @@ class FastLane:
         self.client_idle = LIMITS.drain_idle
         for connection in self.connections:
             cast(LaneConnection, connection).begin_drain()
-
-    def is_welcome(self, request: HTTPRequest) -> bool:
-        """Whether a request whose body is still to come is not refused by its head alone."""
-        return self.routes.refuse(request) is None

@@ -18,6 +18,7 @@ from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.otel.trace import Trace
 from gai_fast.server.callers import has_key
+from gai_fast.server.replies import Reply
 from gai_fast.server.transport import ClientTransport
 from gai_fast.settings import ANONYMOUS, KeySettings
 
@@ -257,7 +258,7 @@ class RequestReader:
     Args:
         transport: The transport of their answers.
         hot: The paths of the hot routes.
-        is_welcome: Whether a request is not refused by its head alone; asked where its body is still to come.
+        refuse: The refusal of a request by its head alone, or `None`; asked where its body is still to come.
         max_body: Bytes of a body.
         recent: The heads of all connections, to which this one's are added unless they hold a secret.
 
@@ -268,11 +269,11 @@ class RequestReader:
     __slots__ = (
         "_data",
         "_hot",
-        "_is_welcome",
         "_known",
         "_max_body",
         "_more",
         "_recent",
+        "_refuse",
         "_request",
         "_start",
         "_transport",
@@ -283,14 +284,14 @@ class RequestReader:
         self,
         transport: ClientTransport,
         hot: frozenset[str],
-        is_welcome: Callable[[HTTPRequest], bool],
+        refuse: Callable[[HTTPRequest], Reply | None],
         max_body: int,
         recent: KnownHeads,
     ) -> None:
         self._transport = transport
         self._recent = recent
         self._hot = hot
-        self._is_welcome = is_welcome
+        self._refuse = refuse
         self._max_body = max_body
         self._data = b""  # from the first byte of the request that is being read
         self._more = bytearray()  # bytes that came after `_data`, to be joined once
@@ -325,11 +326,12 @@ class RequestReader:
         """The bytes of no request that was returned, in order."""
         return self._joined()
 
-    def next_request(self) -> HTTPRequest | Outcome:
+    def next_request(self) -> HTTPRequest | Reply | Outcome:
         """Reads the next request.
 
         Returns:
-            The request; `NEED_DATA`; or `HAND_OVER`: `unread` has all bytes from the first that is not ordinary.
+            The request; the refusal of one whose body is still to come (`request`); `NEED_DATA`; or `HAND_OVER`:
+            `unread` has all bytes from the first that is not ordinary.
         """
         request = self._request
         if request is None:
@@ -353,11 +355,10 @@ class RequestReader:
         if length > self._max_body:
             return HAND_OVER
         if self.body_size < length:
-            if self._request is None and not self._is_welcome(request):
-                return HAND_OVER
-            self._request = request
+            is_new, self._request = self._request is None, request
+            refusal = self._refuse(request) if is_new else None  # once, as it counts wrong keys
             self.part = BODY
-            return NEED_DATA
+            return refusal or NEED_DATA
         head = self._data[: self._start]
         request.body = self._take_body(length)
         if not self._data:

@@ -22,7 +22,7 @@ from gai_fast.cli import main
 from gai_fast.cli.mock import Mock
 from gai_fast.limits import LIMITS
 from gai_fast.settings import KeySettings, key_digest
-from tests.integration.gateway import MESSAGES, QUERY, Net, on_both_loops, on_uvloop
+from tests.integration.gateway import MESSAGES, NATIVE, QUERY, Net, on_both_loops, on_uvloop, request_bytes
 from tests.integration.processes import configure, hold, release, serving
 
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
@@ -180,6 +180,20 @@ async def test_so_many_wrong_keys_are_401_and_the_next_is_429_on_both_servers(ne
     assert await ask("GET", "/healthz", WRONG) == 200
     assert net.logged == ["gai_fast.server: 192.0.2.1 has sent 100 wrong keys within a minute: it is blocked"]
     net.logged.clear()
+
+
+@pytest.mark.parametrize("fast_lane", ["auto", "off"])
+@on_uvloop
+async def test_a_wrong_key_counts_once_although_its_body_has_not_come(net: Net, fast_lane: str) -> None:
+    gateway = await net.gateway(await net.mock(deltas=2), keys=KEYS, fast_lane=fast_lane)
+    head = request_bytes(gateway.host, "POST", NATIVE, QUERY, {"x-api-key": WRONG}).removesuffix(b"}")
+    for _ in range(LIMITS.wrong_keys):
+        client = await gateway.connect()
+        client.send(head)
+        assert (await client.response()).status == 401
+        client.close()
+    assert (await gateway.ask("GET", "/v1/models", headers={"x-api-key": WRONG})).status == 429
+    assert net.warned("is blocked") == 1
 
 
 @on_uvloop

@@ -142,12 +142,12 @@ class General(asyncio.Protocol):
 class Fixture:
     """A connection whose routes answer with the request's target and body; `/s` is a stream."""
 
-    def __init__(self, *, max_body: int = 100, welcome: bool = True) -> None:
+    def __init__(self, *, max_body: int = 100, refusal: Reply | None = None) -> None:
         self.loop = FakeLoop()
         self.handled: list[HTTPRequest] = []
         self.logged: list[tuple[str, int]] = []
         self.stream = FakeStream()
-        self.welcome = welcome
+        self.refusal_of_head = refusal
         self.answer: Callable[[HTTPRequest], Reply | None] = self.echo
         self.lane = FastLane(
             self,
@@ -176,7 +176,7 @@ class Fixture:
     # -- Routes --
 
     def refuse(self, http: HTTPRequest) -> Reply | None:
-        return None if self.welcome else Reply(404)
+        return self.refusal_of_head
 
     def handle(self, http: HTTPRequest) -> Reply | None:
         self.handled.append(http)
@@ -302,6 +302,15 @@ def test_a_stream_is_waited_for_and_no_more_is_read_ahead_than_allowed() -> None
     fixture.lose()
 
 
+def test_a_request_that_its_head_refuses_is_answered_without_its_body() -> None:
+    fixture = Fixture(refusal=error_reply(Error("unauthorized", "no"), "own"))
+    fixture.feed(post(b"x", length=2))
+    status, _, error = fixture.refusal_sent()
+    assert (status, error["code"]) == (401, "unauthorized")
+    assert fixture.logged == [("/a", 401)]
+    fixture.lose()
+
+
 def test_the_rest_of_a_large_request_is_read_once_the_answer_before_it_has_ended() -> None:
     fixture = Fixture(max_body=2 * LIMITS.read_ahead)
     begin_stream(fixture)
@@ -364,15 +373,6 @@ def test_a_connection_whose_reading_was_paused_reads_again_when_it_is_handed_ove
     fixture.connection.answered(200)
     fixture.loop.advance(0)
     assert handed_over(fixture).data == data
-
-
-def test_a_request_that_its_head_refuses_is_handed_over_without_its_body() -> None:
-    fixture = Fixture(welcome=False)
-    head = post(b"x", length=2)
-    fixture.feed(head)
-    assert handed_over(fixture).data == head
-    fixture.feed(b"y")
-    assert handed_over(fixture).data == head + b"y"
 
 
 def test_what_a_stream_has_set_on_the_connection_is_set_back() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from collections.abc import Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gai_fast.limits import LIMITS
+from gai_fast.server.replies import Reply
 from gai_fast.server.request_reader import (
     BODY,
     HAND_OVER,
@@ -31,9 +34,13 @@ MAX_BODY = 100
 post = partial(requests.post, target=HOT)
 
 
-def reader(*, welcome: bool = True, max_body: int = MAX_BODY, recent: KnownHeads | None = None) -> RequestReader:
+def reader(
+    *, refusals: Sequence[Reply | None] | None = None, max_body: int = MAX_BODY, recent: KnownHeads | None = None
+) -> RequestReader:
+    """A reader that refuses nothing, or whose requests have these refusals."""
+    answers = repeat(None) if refusals is None else iter(refusals)
     return RequestReader(
-        cast(Any, object()), frozenset((HOT,)), lambda request: welcome, max_body, recent or KnownHeads()
+        cast(Any, object()), frozenset((HOT,)), lambda request: next(answers), max_body, recent or KnownHeads()
     )
 
 
@@ -198,10 +205,17 @@ def test_the_reader_tells_which_part_comes_next(data: bytes, part: Any) -> None:
     assert (made.request is not None) is (part is BODY)
 
 
-def test_a_request_that_its_head_alone_refuses_is_handed_over_before_its_body_has_come() -> None:
-    data = post(b"hello")[:-1]
-    assert read(data, [], reader(welcome=False))[1:] == (HAND_OVER, data)
-    assert read(post(b"hello"), [], reader(welcome=False))[1] is NEED_DATA
+def test_a_request_may_be_refused_by_its_head_alone_before_its_body_has_come() -> None:
+    refusal = Reply(401)
+    made = reader(refusals=[refusal])
+    assert read(post(b"hello")[:-1], [], made)[1] is refusal
+    assert made.request is not None
+    assert len(read(post(b"hello"), [], reader(refusals=[]))[0]) == 1, "one that is whole is the routes' alone"
+
+
+def test_whether_a_head_is_refused_is_asked_once() -> None:
+    data = post(b"hello")
+    assert len(read(data, [len(data) - 3, len(data) - 1], reader(refusals=[None]))[0]) == 1
 
 
 def test_a_body_that_comes_by_bytes_holds_little_more_than_its_size() -> None:
