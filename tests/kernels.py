@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("repeated", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("exhaustive", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+for name, examples in (("quick", 200), ("repeated", 50), ("exhaustive", 10_000)):
+    # Nothing fails because a machine is slow or busy.
+    settings.register_profile(name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def is_set(name: str) -> bool:

@@ -683,7 +683,7 @@ async def test_a_socket_is_lent_only_where_its_bytes_can_be_read(net: Net) -> No
 async def test_every_other_certificate_is_refused_and_nothing_is_sent(net: Net) -> None:
     old = net.authority.server("good")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # these versions are
         old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     old.set_ciphers("ALL:@SECLEVEL=0")
     for certificate in ("own", "elsewhere", "expired", old):

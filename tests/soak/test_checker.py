@@ -261,6 +261,13 @@ def test_a_slow_reader_is_cut_off_only_on_a_machine_that_is_too_busy(
     assert bool(court.tally.unexplained) is not explained
 
 
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"error": "busy"}'])
+def test_a_refusal_that_is_no_error_of_the_gateways_is_unexplained(body: bytes) -> None:
+    court = judge()
+    court.refused(reading(), 503, body)
+    assert court.tally.unexplained
+
+
 def test_an_error_needs_a_failure_of_the_upstream() -> None:
     for failure, explained in (("cut", True), ("", False)):
         court, told = judge(), reading()

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -191,14 +190,15 @@ class Judge:
 
     def refused(self, reading: Reading, status: int, body: bytes) -> None:
         """A request was refused."""
-        with suppress(ValueError, KeyError, TypeError):
+        try:
             error = json.loads(body)["error"]
             told = f"{status} {error.get('code')} {error.get('reason') or ''}".strip()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            told, explained = f"{status} {body[:200]!r}", False
+        else:
             # A stream that has begun is followed, whatever its upstream does.
             explained = not reading.stream_id and status >= 500 and self._has_failed(reading)
-            self._close(reading, "refused", explained=explained, detail=told)
-            return
-        self._close(reading, "refused", explained=False, detail=f"{status} {body[:200]!r}")
+        self._close(reading, "refused", explained=explained, detail=told)
 
     def cut_before_head(self, reading: Reading, why: str) -> None:
         """The request that starts the stream got no answer."""

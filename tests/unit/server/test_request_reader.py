@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.limits import LIMITS
@@ -397,7 +397,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000)
 @given(requests())
 def test_no_request_is_read_otherwise_than_by_the_general_server(data: bytes) -> None:
     found, _, left = read(data, [])
