@@ -451,7 +451,8 @@ class Limits:
     six seconds a hundredth goes to a slow target."""
 
     failure_memory: float = 10.0
-    """The same for a target whose last request failed: as long as a breaker stays open by default."""
+    """Seconds after which the average of a target whose last request failed is forgotten: as long as a breaker stays
+    open by default."""
 
     failed_first_token: float = 10.0
     """Seconds to first token that a failure counts as where the target has no average yet."""
@@ -844,8 +845,8 @@ class Limits:
     """Records of one stream that are asked of a server at a time: 4 MiB, as long as no single piece is larger."""
 
     store_entries_least: int = 4
-    """The same of each of several streams at least: 64 MiB of `mirror_streams`, and a record of what has just been said
-    is a thousandth of that."""
+    """Records that are asked of each of several streams at a time, at least: 64 MiB of `mirror_streams`, and a record
+    of what has just been said is a thousandth of that."""
 
     store_poll: float = 0.02
     """Seconds between two looks at a store's file for what other processes have written."""
@@ -997,7 +998,7 @@ class Limits:
     while the server waits for its acknowledgement."""
 
     ack_steps: int = 16
-    """Likewise."""
+    """The `ack_step`s that a `client_buffer` must hold for its stream to borrow."""
 
     shortest_key: int = 8
     """Characters of a caller's key at least, as NIST SP 800-63B has it for any secret: shorter ones are guessed."""

@@ -78,7 +78,7 @@ class StreamEventProcessor:
         return self.then(lambda: BatchProcessor(characters=characters, milliseconds=milliseconds))
 
     def then(self, make: Callable[[], Processor]) -> StreamEventProcessor:
-        """Any processor.
+        """Adds any processor.
 
         Args:
             make: Makes a fresh one for each stream, as processors remember what they saw.

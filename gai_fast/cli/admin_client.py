@@ -179,7 +179,7 @@ def _read_sample(text: str) -> tuple[dict[str, Any], Sample]:
 
 
 def _error_of(body: bytes) -> str | None:
-    """The message of an error of ours; `None`: it is none."""
+    """The message of an error body of the gateway's; `None`: the body is another one."""
     try:
         error = msgspec.json.decode(body)["error"]
         return str(error["message"])

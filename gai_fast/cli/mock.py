@@ -43,7 +43,7 @@ class MockRequest:
     """Names in lower case; of repeated ones the last."""
     raw: bytes
     body: Any
-    """The JSON, or `None` where it is none."""
+    """The parsed body; `None`: it is not JSON."""
     at: float
     deltas: int = 0
     """Text deltas written so far."""

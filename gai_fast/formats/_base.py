@@ -108,7 +108,7 @@ class Encoder(Protocol):
         """The bytes written since the last call."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """The same bytes in pieces, so that a writer that frames them copies them only once."""
+        """The bytes written since the last call, in pieces, so that a writer that frames them copies them only once."""
 
 
 class StreamEncoder(Encoder, DeltaSink, Protocol):
@@ -444,7 +444,7 @@ class DataEncoder(ABC):
         return b"".join(self.take_pieces())
 
     def take_pieces(self) -> list[Piece]:
-        """The same bytes in pieces."""
+        """The bytes written since the last call, in pieces."""
         taken, self._out = self._out, []
         return taken
 

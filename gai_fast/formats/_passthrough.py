@@ -243,7 +243,7 @@ class Passthrough:
         return b"".join(self.take_pieces())
 
     def take_pieces(self) -> list[Piece]:
-        """The same bytes in pieces."""
+        """The bytes written since the last call, in pieces."""
         taken, self._out = self._out, []
         return taken
 

@@ -51,7 +51,7 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> web.StreamRespon
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
-    """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
+    """As `sse_response`, but NDJSON, one object a line; arguments and errors are the same."""
     return EventResponse(checked_source(events, "ndjson", options))
 
 
@@ -73,7 +73,7 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handl
 
 
 def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
-    """The same as NDJSON; arguments and errors as `sse_handler`."""
+    """As `sse_handler`, but NDJSON, one object a line; arguments and errors are the same."""
     return _handler(gateway, prepare, "ndjson", options)
 
 

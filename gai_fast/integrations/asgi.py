@@ -51,7 +51,7 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> Any:
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> Any:
-    """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
+    """As `sse_response`, but NDJSON, one object a line; arguments and errors are the same."""
     return _response(EventApp(checked_source(events, "ndjson", options)))
 
 
@@ -73,7 +73,7 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
 
 
 def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
-    """The same as NDJSON; arguments and errors as `sse_handler`."""
+    """As `sse_handler`, but NDJSON, one object a line; arguments and errors are the same."""
     return _handler(gateway, prepare, "ndjson", options)
 
 
@@ -91,9 +91,9 @@ class EventApp:
         """Answers a request.
 
         Args:
-            scope: ASGI's.
-            receive: ASGI's.
-            send: ASGI's.
+            scope: The scope of ASGI.
+            receive: ASGI's callable for the messages of the client.
+            send: ASGI's callable for messages to the client.
             own: Headers of the program, which replace the usual ones of their names.
 
         Raises:
@@ -153,11 +153,11 @@ class Request:
     """A request, where Starlette is not installed.
 
     Args:
-        scope: ASGI's.
-        receive: ASGI's.
+        scope: The scope of ASGI.
+        receive: ASGI's callable for the messages of the client.
 
     Attributes:
-        scope: ASGI's.
+        scope: The scope of ASGI.
         method: GET, POST, …
         path: The path.
         headers: By name in lower case.
@@ -268,7 +268,7 @@ class _Foreign:
 
 
 def _response(app: EventApp | _Whole | _Foreign) -> Any:
-    """The same as a response of Starlette, where that is installed."""
+    """The application as a response of Starlette, where that is installed."""
     return app if StarletteResponse is None else EventResponse(app)
 
 
@@ -278,7 +278,7 @@ if StarletteResponse is not None:
         """A response of Starlette that sends a stream when it is called; its headers and cookies are the program's.
 
         Args:
-            app: What sends it.
+            app: Sends it.
         """
 
         def __init__(self, app: EventApp | _Whole | _Foreign) -> None:

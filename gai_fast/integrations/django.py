@@ -48,7 +48,7 @@ def sse_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpRes
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
-    """The same as NDJSON, one object a line; arguments and errors as `sse_response`."""
+    """As `sse_response`, but NDJSON, one object a line; arguments and errors are the same."""
     return _response(events, "ndjson", options)
 
 
@@ -71,7 +71,7 @@ def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
 
 
 def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
-    """The same as NDJSON; arguments and errors as `sse_handler`."""
+    """As `sse_handler`, but NDJSON, one object a line; arguments and errors are the same."""
     return _handler(gateway, prepare, "ndjson", options)
 
 

@@ -55,7 +55,7 @@ def test_the_input_of_a_server_tool_is_its_value_or_its_text() -> None:
 
 @pytest.mark.parametrize("levels", range(LIMITS.arguments_depth - 9, LIMITS.arguments_depth + 3))
 def test_arguments_of_any_depth_make_an_event_that_can_be_written_and_read(levels: int) -> None:
-    """Those that just fitted the parser were in events that did not: followers in another form got `internal`."""
+    """Inputs that just fitted the parser made events that did not: followers in another form got `internal`."""
     text = "[" * levels + "]" * levels
     calls = ToolCalls(Room())
     call, _ = calls.open("c", "f")

@@ -117,7 +117,7 @@ def test_the_lateness_of_all_loops_is_one_histogram() -> None:
 
 
 def test_the_dropped_log_lines_of_all_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the supervisor too, and of workers that are gone."""
+    """The lines of the supervisor count, and those of workers that are gone."""
     workers = [sent(counted(0, log_lines_dropped={"": 2})) for _ in range(2)]
     monkeypatch.setattr(log_queue, "dropped", lambda: 3)
     total = totals.total([totals.dump_process(), totals.add(workers)], MODELS)
