@@ -12,7 +12,7 @@ import logging
 import math
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random, randrange
@@ -129,6 +129,7 @@ class Engine:
         self._breakers: dict[str, Breaker] = {}
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}
+        self._use_upstreams(_upstreams(settings), {})
         self._chance = Random()  # spreads requests
         self._balancers = {name: Balancer(each, self._chance) for name, each in settings.models.items() if each.targets}
         self._alone: dict[str, ModelSettings] = {}  # models without targets that are taken out, as `as_target` has them
@@ -188,18 +189,13 @@ class Engine:
         return any(each.processor(stream) is not None for each in self._processors)
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
-        """Returns the upstream's breaker, where it has one."""
-        breaker = self._breakers.get(upstream.name)
-        if breaker is None and upstream.breaker is not None:
-            breaker = self._breakers[upstream.name] = Breaker(upstream.breaker)
-        return breaker
+        """Returns the upstream's breaker, where it has one by the configuration of now."""
+        return self._breakers.get(upstream.name)
 
     def breaker_states(self) -> dict[str, str]:
-        """Returns the states of the breakers by upstream; one that was never asked is closed."""
+        """Returns the states of the breakers by upstream."""
         now = self._loop.time()
-        states = {name: "closed" for name, each in _upstreams(self.settings).items() if each.breaker is not None}
-        states.update({name: breaker.state(now) for name, breaker in self._breakers.items()})
-        return states
+        return {name: breaker.state(now) for name, breaker in self._breakers.items()}
 
     # -- targets --
 
@@ -302,11 +298,8 @@ class Engine:
         return balancer is not None and balancer.restore(place, self._loop.time())
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
-        """Returns the keys of an upstream that has several."""
-        ring = self._key_rings.get(upstream.name)
-        if ring is None:
-            ring = self._key_rings[upstream.name] = KeyRing(upstream)
-        return ring
+        """Returns the keys of an upstream that has several, perhaps by a former configuration only."""
+        return self._key_rings.get(upstream.name) or KeyRing(upstream)
 
     def _upstream_wait(self, upstream: UpstreamSettings) -> float:
         """Seconds until its breaker admits a request and one of its keys can be used; 0: now."""
@@ -347,17 +340,27 @@ class Engine:
                 del self._pools[key]
                 pool.close_empty()
         self._pool_of.clear()
-        for name in list(self._breakers):
-            new, former = upstreams.get(name), formers.get(name)
-            if new is None or former is None or (new.breaker, new.base_url) != (former.breaker, former.base_url):
-                del self._breakers[name]
-        for name in list(self._key_rings):
-            if name in upstreams and upstreams[name].more_api_keys:
-                self._key_rings[name].use(upstreams[name])
-            else:
-                del self._key_rings[name]
+        self._use_upstreams(upstreams, formers)
         self._use_targets(settings)
         self._keep_ready()
+
+    def _use_upstreams(
+        self, upstreams: Mapping[str, UpstreamSettings], formers: Mapping[str, UpstreamSettings]
+    ) -> None:
+        """Takes over upstreams; breakers and keys that stay keep their state.
+
+        They are made here and not for the first request: that of an older stream would bring former ones back.
+        """
+        breakers, rings = self._breakers, self._key_rings
+        self._breakers, self._key_rings = {}, {}
+        for name, new in upstreams.items():
+            former = formers.get(name)
+            if new.breaker is not None:
+                is_same = former is not None and (new.breaker, new.base_url) == (former.breaker, former.base_url)
+                self._breakers[name] = breakers[name] if is_same else Breaker(new.breaker)
+            if new.more_api_keys:
+                ring = self._key_rings[name] = rings.get(name) or KeyRing(new)
+                ring.use(new)
 
     def _use_targets(self, settings: Settings) -> None:
         now = self._loop.time()

@@ -480,3 +480,17 @@ async def test_upstreams_keep_their_breakers_where_a_new_configuration_has_not_c
     assert engine.breaker(UPSTREAM) is kept[0]
     assert engine.breaker(other) is not kept[1]
     await engine.close()
+
+
+async def test_a_stream_of_a_former_configuration_brings_no_breaker_and_no_keys_of_it_back(engine: Engine) -> None:
+    former = dataclasses.replace(UPSTREAM, more_api_keys=(Secret("sk-canary-2"),))
+    engine.use(Settings(upstreams={"up": former}))
+    assert engine.breaker(former) is not None
+    single = dataclasses.replace(UPSTREAM, breaker=None)
+    engine.use(Settings(upstreams={"up": single}))
+    assert engine.key_ring(former).next(0.0) == UPSTREAM.api_key
+    assert engine.key_ring(former) is not engine.key_ring(former)
+    for each in (former, single):
+        assert engine.breaker(each) is None
+    assert engine.breaker_states() == {}
+    await engine.close()
