@@ -71,8 +71,8 @@ class _Printer:
 class _JSONPrinter:
     """Prints the events as NDJSON."""
 
-    def __init__(self, model: str) -> None:
-        context = StreamContext("", new_request_id(), None, model, now_ms, envelope="full")
+    def __init__(self, model: str, request_id: str) -> None:
+        context = StreamContext("", request_id, None, model, now_ms, envelope="full")
         self._encoder = get_format("gai").encoder("ndjson", context)
 
     def event(self, event: Event) -> None:
@@ -97,7 +97,9 @@ class Conversation:
         """
         question = {"role": "user", "content": prompt.encode("utf-8", "replace").decode()}
         collector = Collector()
-        run_async(self._ask({"model": self._model.name, "messages": [*self._messages, question]}, collector))
+        messages = [*self._messages, question]
+        request = {"model": self._model.name, "messages": messages, "request_id": new_request_id()}
+        run_async(self._ask(request, collector))
         result = collector.result().raise_for_error()
         if result.message["content"]:
             self._messages += [question, result.message]
@@ -106,7 +108,7 @@ class Conversation:
     async def _ask(self, request: dict[str, Any], collector: Collector) -> None:
         loop = asyncio.get_running_loop()
         cancelling: list[asyncio.Task[None]] = []
-        printer = _JSONPrinter(self._model.name) if self._as_json else _Printer()
+        printer = _JSONPrinter(self._model.name, request["request_id"]) if self._as_json else _Printer()
         try:
             async with Gateway(self._settings) as gateway, gateway.stream(request) as stream:
                 loop.add_signal_handler(signal.SIGINT, lambda: cancelling.append(loop.create_task(stream.cancel())))

@@ -284,6 +284,8 @@ def endpoint(
     """
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
+    if not parts.netloc:
+        raise ValueError("the URL must begin with http:// or https://, and name a host")
     if not _is_text(model) or not _is_text(prompt):
         raise ValueError("the model and the prompt must be UTF-8")
     if format == NATIVE:

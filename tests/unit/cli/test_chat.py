@@ -131,6 +131,12 @@ def test_json_prints_full_events(run: Run, asked: Asked) -> None:
     assert lines[-1] == '{"type":"done","finished":true}'
 
 
+def test_json_has_the_request_id_of_the_request_in_all_events(run: Run, asked: Asked) -> None:
+    asked[1].append(text("Hel", "lo"))
+    *events, _ = map(json.loads, run("chat", "--json", "hi").output.splitlines())
+    assert {event["request_id"] for event in events} == {asked[0][0].request_id}
+
+
 def test_without_a_prompt_each_line_is_a_turn_of_one_conversation(run: Run, asked: Asked) -> None:
     asked[1].extend([text("one"), [START, ERROR, {"type": "done", "finished": False}], text("three")])
     result = run("chat", input="first\n\nsecond\nthird\n")

@@ -187,6 +187,7 @@ class TestEndpoint:
         ("url", "given", "why"),
         [
             ("h:1", {}, "the URL must begin with http"),
+            ("localhost", {}, "the URL must begin with http"),
             ("http://u:secret@h", {}, "must not hold credentials"),
             ("http://h/?q=1", {}, "must not hold a query"),
             ("http://h", {"format": "nope", "model": "m"}, "unknown provider 'nope'"),
