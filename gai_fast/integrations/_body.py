@@ -89,12 +89,14 @@ class Source(NamedTuple):
         stream: The settings of the response.
         is_resumed: The items go on with a stream that has begun: every failure is an event of it, and where nothing is
             left the response is 204.
+        request_id: The id that the items have, where it is known before them; else the response has the request's.
     """
 
     items: AsyncIterable[Any]
     framing: Framing
     stream: StreamSettings
     is_resumed: bool = False
+    request_id: str | None = None
 
     def body(self, headers: Mapping[str, str] = _NONE) -> Body:
         """The body of the response to one request.
@@ -102,7 +104,9 @@ class Source(NamedTuple):
         Args:
             headers: The headers of the request, by their names in lower case.
         """
-        return Body(self.items, self.framing, self.stream, headers, is_resumed=self.is_resumed)
+        body = Body(self.items, self.framing, self.stream, headers, is_resumed=self.is_resumed)
+        body.request_id = self.request_id or body.request_id
+        return body
 
 
 def checked_source(items: AsyncIterable[Any], framing: Framing, options: Mapping[str, Any]) -> Source:

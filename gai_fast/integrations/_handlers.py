@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gai_fast._impl import encode_json
 from gai_fast.errors import Error
 from gai_fast.formats._base import Framing
-from gai_fast.ids import EVENT_ID
+from gai_fast.ids import EVENT_ID, request_id
 from gai_fast.integrations._body import Source
 from gai_fast.settings import Settings, StreamSettings
 
@@ -78,7 +78,11 @@ def source_of(
             encode_json(dict(request))
         except ValueError as problem:
             raise Error("invalid_request", f"the request is not JSON: {problem}", reason="json") from None
-        return Source(gateway.stream(request), framing, stream)
+        given = request.get("request_id", headers.get("x-request-id"))
+        if "request_id" in request and not isinstance(given, str):
+            return Source(gateway.stream(request), framing, stream)  # the gateway refuses it
+        named = request_id(given)
+        return Source(gateway.stream({**request, "request_id": named}), framing, stream, request_id=named)
     place = EVENT_ID.fullmatch(last_event_id)
     if place is None:
         text = "the id of the last event is not valid: it must be the `id:` of an event, <stream id>.<number>"

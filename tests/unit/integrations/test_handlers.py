@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.config import read
 from gai_fast.errors import InvalidRequest
 from gai_fast.gateway import Gateway
 from gai_fast.integrations._handlers import call, source_of
@@ -40,10 +41,38 @@ async def test_prepare_may_be_sync_or_async() -> None:
 
 
 def test_a_request_starts_a_stream_and_one_with_a_place_follows_it() -> None:
-    request = {"query": "Hi"}
-    assert source_of(Asked(), request, {}, "sse", {}) == (("stream", request), "sse", StreamSettings(), False)
+    request = {"query": "Hi", "request_id": "r"}
+    assert source_of(Asked(), request, {}, "sse", {}) == (("stream", request), "sse", StreamSettings(), False, "r")
     source = source_of(Asked(), request, {"last-event-id": f"{ID}.7"}, "ndjson", {"retry": 7})
-    assert source == (("follow", ID, 7), "ndjson", StreamSettings(retry=7), True)
+    assert source == (("follow", ID, 7), "ndjson", StreamSettings(retry=7), True, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent", "named"),
+    [
+        ({}, {"x-request-id": "sent"}, "sent"),
+        ({"request_id": "given"}, {"x-request-id": "sent"}, "given"),
+        ({}, {"x-request-id": "not one\x7f"}, None),
+        ({"request_id": "not\r\none: either"}, {"x-request-id": "sent"}, None),
+        ({}, {}, None),
+        ({"request_id": 7}, {}, None),
+    ],
+)
+async def test_the_head_and_the_events_have_one_request_id(
+    given: dict[str, Any], sent: dict[str, str], named: str | None
+) -> None:
+    async with Gateway(read(None, environ={}).settings) as gateway:
+        source = source_of(gateway, {"query": "Hi", "model": "demo", **given}, sent, "ndjson", {})
+        body = source.body(sent)
+        refused = await body.begin()
+        assert (refused is not None) == (given == {"request_id": 7})
+        told = refused.headers if refused else body.headers
+        first = json.loads(refused.body if refused else await anext(aiter(body)))
+        await body.close()
+    told_id = dict(told)["x-request-id"]
+    assert told_id == (named or told_id)
+    assert told_id.isprintable()
+    assert told_id == (first["error"] if refused else first)["request_id"]
 
 
 @pytest.mark.parametrize("place", ["", ID, f"{ID}.", f"{ID}.-1", f"{ID}.1 ", "short.1", f"{ID}.{'9' * 16}"])
