@@ -298,8 +298,9 @@ class Engine:
         return balancer is not None and balancer.restore(place, self._loop.time())
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
-        """Returns the keys of an upstream that has several, perhaps by a former configuration only."""
-        return self._key_rings.get(upstream.name) or KeyRing(upstream)
+        """Returns the keys of an upstream that has several: where it is a former configuration's, those of that one."""
+        ring = self._key_rings.get(upstream.name)
+        return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
 
     def _upstream_wait(self, upstream: UpstreamSettings) -> float:
         """Seconds until its breaker admits a request and one of its keys can be used; 0: now."""

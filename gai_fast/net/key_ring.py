@@ -22,6 +22,9 @@ class KeyRing:
 
     Args:
         upstream: An upstream with several keys.
+
+    Attributes:
+        upstream: The same, by the last configuration.
     """
 
     def __init__(self, upstream: UpstreamSettings) -> None:
@@ -33,6 +36,7 @@ class KeyRing:
 
     def use(self, upstream: UpstreamSettings) -> None:
         """Takes over the keys of a configuration; those that stay keep their state."""
+        self.upstream = upstream
         former = {key.reveal(): at for at, key in enumerate(self._keys)}
         keys = [key for key in (upstream.api_key, *upstream.more_api_keys) if key is not None]
         places = [former.get(key.reveal(), -1) for key in keys]

@@ -494,3 +494,15 @@ async def test_a_stream_of_a_former_configuration_brings_no_breaker_and_no_keys_
         assert engine.breaker(each) is None
     assert engine.breaker_states() == {}
     await engine.close()
+
+
+async def test_the_keys_of_another_configuration_are_not_sent_to_an_upstream_of_a_former_one(engine: Engine) -> None:
+    former = dataclasses.replace(UPSTREAM, more_api_keys=(Secret("sk-canary-2"),))
+    moved = dataclasses.replace(former, base_url="http://127.0.0.2:9/v1", api_key=Secret("sk-canary-3"))
+    engine.use(Settings(upstreams={"up": former}))
+    engine.use(Settings(upstreams={"up": moved}))
+    assert engine.key_ring(former).next(0.0) == UPSTREAM.api_key
+    ring = engine.key_ring(moved)
+    engine.use(Settings(upstreams={"up": dataclasses.replace(moved)}))
+    assert engine.key_ring(moved) is ring, "nothing has changed"
+    await engine.close()
