@@ -15,7 +15,6 @@ import math
 import os
 import re
 import select
-import socket
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -111,7 +110,7 @@ def cannot_listen(place: str, problem: OSError) -> StartupFailure:
         reason += ": --fd is for a socket that another program hands over, 3 with a socket unit of systemd"
     elif problem.errno == errno.EACCES:
         reason += ": a port below 1024 needs a privilege, choose one with --port" if has_port else ": check its folder"
-    elif problem.errno == errno.EADDRNOTAVAIL or isinstance(problem, socket.gaierror):
+    elif problem.errno == errno.EADDRNOTAVAIL:
         reason += ": --host must be an address of this machine"
     return StartupFailure(f"cannot listen on {place}: {reason}")
 

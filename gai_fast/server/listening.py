@@ -76,6 +76,8 @@ def listen(settings: ServerSettings, write_timeout: float, activated: int = 0) -
             sockets = [_bind_path(settings.uds)]
         else:
             sockets = _bind_host(settings)
+    except socket.gaierror as problem:  # its number is no `errno`
+        raise CannotListen(errno.EADDRNOTAVAIL, problem.strerror) from None
     except OSError as problem:
         raise CannotListen(*problem.args) from None
     for listening in sockets:

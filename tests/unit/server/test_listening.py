@@ -141,6 +141,16 @@ def test_an_address_that_cannot_be_had_is_an_os_error_and_leaks_no_socket(monkey
     assert open_files() == before
 
 
+def test_a_name_that_is_not_known_is_an_address_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(CannotListen, match="not known") as caught:
+        listen(ServerSettings(host="nowhere.example"), WRITE)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
 def test_a_host_that_can_be_no_name_is_an_os_error() -> None:
     with pytest.raises(CannotListen, match="the host is not a valid name"):
         listen(ServerSettings(host="a" * 64 + ".example"), WRITE)
