@@ -87,12 +87,13 @@ class OwnEvents(ResponseEvents):
 
         Later numbers are counted, since copied frames are not read.
         """
-        if _LINE.search(raw) is None:
+        # By its first byte where that tells: a search takes 1,000 instructions.
+        if (not raw or raw[0] in _NO_FIELD) and _LINE.search(raw) is None:
             return  # comments alone
         self._begun = self._begun or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
-        found = _NUMBER.findall(raw) if self._is_first else ()
+        found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
         self._is_first = False
-        self._number = int(found[-1]) if found else self._number + 1
+        self._number = self._number + 1 if found is None else int(found[1])
         self._take_room(len(raw))
         if self._room > 0 and _may_begin_item(raw) and _ADDED.search(raw) is not None:
             self._kept.append(raw)
@@ -137,6 +138,7 @@ _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snaps
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
+_NO_FIELD: Final = b":\r\n"
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')
