@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -537,12 +538,12 @@ def test_a_draining_listener_accepts_what_waits_and_closes_when_nothing_does(
         assert await greeting(sockets[0]) == b"hello"
         listener.begin_drain()
         waiting = asyncio.create_task(greeting(sockets[0]))
-        await asyncio.sleep(0.01)
+        await until(lambda: select.select(sockets, [], [], 0)[0])  # its connection waits
         assert not waiting.done()
         await listener.accept_waiting()
         assert await waiting == b"hello"
         waiting = asyncio.create_task(greeting(sockets[0]))
-        await asyncio.sleep(0.01)
+        await until(lambda: select.select(sockets, [], [], 0)[0])  # its connection waits
         assert not await listener.close_if_empty()
         assert await waiting == b"hello"
         assert await listener.close_if_empty()
