@@ -479,7 +479,10 @@ class Settings(_Snapshot):
         close = get_close_matches(name[: LIMITS.identifier], known, 1)
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
-        raise NotFound(message=f"there is no model of this name; {hint}", reason="model")
+        upstream, slash, _ = name.partition("/")
+        nor = ", nor an upstream of the name before its `/` (is its key set?)"
+        what = nor if slash and upstream not in self.upstreams else ""
+        raise NotFound(message=f"there is no model of this name{what}; {hint}", reason="model")
 
     def model_names(self) -> list[str]:
         """The valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""

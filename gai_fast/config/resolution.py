@@ -220,7 +220,7 @@ def _table(
         api = get_provider(values["provider"].value)
         if not api.base_url and not api.recording:
             what = f"`base_url` is missing in [[upstream]]: {api.provider} has no usual address"
-            problems.add(file.where(*at), f'{what}; write that of your server, such as base_url = "https://HOST/v1"')
+            problems.add(file.where(*at), f'{what}; write its own, such as base_url = "{api.base_url_form}"')
     return values
 
 

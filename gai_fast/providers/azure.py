@@ -44,6 +44,7 @@ class Azure(ChatAPI):
     provider = "azure"
     telemetry_name = "azure.ai.openai"
     key_variable = "AZURE_OPENAI_API_KEY"
+    base_url_form = "https://NAME.openai.azure.com"
     models_path = "/openai/v1/models"
     max_tokens_field = "max_completion_tokens"
     options: ClassVar = _OPTIONS
@@ -79,6 +80,7 @@ class AzureResponses(ResponsesAPI):
     provider = "azure"
     telemetry_name = "azure.ai.openai"
     key_variable = Azure.key_variable
+    base_url_form = Azure.base_url_form
     path = "/openai/v1/responses"
     models_path = "/openai/v1/models"
     options: ClassVar = _OPTIONS

@@ -112,6 +112,10 @@ def test_a_model_that_is_not_there_is_refused_with_the_nearest_name_or_those_the
     assert caught.value.reason == "model"
     with pytest.raises(NotFound, match=r"known: .*fast"):
         settings.chosen("x" * 100_000)
+    with pytest.raises(
+        NotFound, match=r"no model of this name, nor an upstream of the name before its `/` \(is its key set\?\); "
+    ):
+        settings.chosen("openai/gpt-x")
     with pytest.raises(NotFound, match="no model is configured"):
         Settings().chosen(None)
     with pytest.raises(NotFound, match="known: none"):

@@ -68,6 +68,8 @@ class TestMistakes:
             ('[[upstream]]\nname = "a/b"\nprovider = "openai"', "must be 1 to 64 characters"),
             ('[[upstream]]\nname = "x"\nprovider = "opnai"', "unknown provider 'opnai'; did you mean 'openai'?"),
             ('[[upstream]]\nname = "x"\nprovider = "azure"', "`base_url` is missing in [[upstream]]: azure has no"),
+            ('[[upstream]]\nname = "x"\nprovider = "azure"', 'base_url = "https://NAME.openai.azure.com"'),
+            ('[[upstream]]\nname = "x"\nprovider = "openai-compatible"', 'base_url = "https://HOST/v1"'),
             ('[[upstream]]\nname = "x"\nprovider = "azure"\nbase_ulr = "https://a"', "toml:4: unknown key 'base_ulr'"),
             ('[[upstream]]\nname = "x"\nprovider = "azure"\nurl = "https://a.b"', "did you mean base_url?"),
             (UPSTREAM + UPSTREAM, "gai-fast.toml:5: a second [[upstream]] is named 'main', as at"),
