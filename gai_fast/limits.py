@@ -59,6 +59,11 @@ class Limits:
     """Objects and arrays among them: 100,000 messages, as Anthropic takes, and the schemas of a thousand tools. To read
     so many messages takes a third of a second; 10 MiB hold three times as many, or thirty times as many objects."""
 
+    chunk_containers: int = 500_000
+    """Objects and arrays of one event of an upstream's, brackets in its texts included: an event of 8 MiB holds half as
+    many where each token has the logarithms of twenty, and five times as many empty ones, which hold the loop for
+    seconds."""
+
     arguments_depth: int = 256
     """Nesting of JSON that is still parsed. Tool arguments may have two levels less, as the event around them has two;
     deeper text is passed on as text."""

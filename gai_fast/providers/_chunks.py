@@ -14,8 +14,10 @@ import orjson
 
 from gai_fast._impl import parse_exact
 from gai_fast.errors import Malformed
+from gai_fast.limits import LIMITS
 
 _loads: Final = orjson.loads
+_CONTAINERS: Final = LIMITS.chunk_containers
 
 WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
     AttributeError,
@@ -34,8 +36,11 @@ def parse_chunk(data: str) -> Any:
     First with orjson. It refuses halves of surrogate pairs, which providers send and the standard library accepts.
 
     Raises:
-        Malformed: Not JSON.
+        Malformed: Not JSON, or more objects and arrays than `limits.chunk_containers`.
     """
+    # Each takes a bracket of its own: few chunks are long enough to be looked at.
+    if len(data) > _CONTAINERS and data.count("[") + data.count("{") > _CONTAINERS:
+        raise Malformed(f"a chunk of {len(data)} characters has more than {_CONTAINERS} objects and arrays")
     try:
         return _loads(data)
     except orjson.JSONDecodeError as problem:

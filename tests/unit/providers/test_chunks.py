@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.errors import Malformed
+from gai_fast.limits import LIMITS
 from gai_fast.providers._chunks import count, members, number, parse_chunk, text_of
 
 
@@ -50,6 +51,13 @@ class TestChunks:
     def test_what_is_not_json_is_malformed(self, data: str) -> None:
         with pytest.raises(Malformed, match="not JSON"):
             parse_chunk(data)
+
+    def test_a_chunk_of_countless_values_is_malformed(self) -> None:
+        """Millions of empty lists hold the loop for seconds."""
+        most = LIMITS.chunk_containers - 1
+        assert parse_chunk("[" + "[],{}," * (most // 2) + "[]]")
+        with pytest.raises(Malformed, match="more than 500000 objects and arrays"):
+            parse_chunk("[" + "[],{}," * (most // 2) + "[],[]]")
 
     def test_a_text_is_text_or_absent(self) -> None:
         assert (text_of(None), text_of("a")) == ("", "a")
