@@ -603,7 +603,7 @@ class Relay:
             if not self.is_over:
                 self._fail(_fault_error())
                 return
-        except Exception:  # noqa: BLE001  # the same
+        except Exception:  # noqa: BLE001  # as above: `_end_bare` does without it
             pass
         self._end_bare()
 

@@ -238,7 +238,7 @@ class RecordedExchange:
         with contextlib.suppress(OSError):  # the rest cannot be written, yet the file is closed
             if file is not None:
                 file.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # an empty file does no harm
             if not self._path.stat().st_size:
                 self._path.unlink()
 

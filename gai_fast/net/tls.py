@@ -128,7 +128,7 @@ class TLSFiles:
         """Numbers that change when one of the files does."""
         numbers: list[int] = []
         for path in filter(None, (self.ca_file, self.client_cert, self.client_key)):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # one that is not there changes the numbers, too
                 stat = Path(path).stat()
                 numbers += stat.st_mtime_ns, stat.st_size, stat.st_ino
         return tuple(numbers)

@@ -265,7 +265,7 @@ class TLSTransport(SocketTransport):
             self._flush()
             return
         except OSError as problem:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the peer may have gone; `problem` is what is told
                 self._sock.send(self._outgoing.read())  # the alert
             self._close(problem)
             return
