@@ -140,7 +140,8 @@ class Limits:
     """Seconds for which a TLS session is resumed, so that a certificate is checked again after an hour."""
 
     tls_handshake: int = 256 * KIB
-    """Bytes of a TLS handshake that wait for their turn: OpenSSL takes certificates of 100 KiB at most."""
+    """Bytes of a TLS handshake that wait for their turn: OpenSSL takes certificates of 100 KiB at most. An upstream
+    with more is given up; of a client, which may send a request behind, no more is read until then."""
 
     tls_unsent: int = 16 * KIB
     """Bytes of TLS's own answers that an upstream may provoke and not take: an answer to new keys has some 30."""

@@ -87,6 +87,7 @@ class TLSConnection(TransportLayer):
         self._protocol = protocol
         self._handshakes = handshakes
         self._is_queued = False  # waits for the next step of the handshake
+        self._is_held = False  # so much has come that no more is read until that step
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject  # from the first step on: it takes 9 KiB, and a silent client is not worth them
@@ -112,9 +113,10 @@ class TLSConnection(TransportLayer):
             return
         if not self._is_ready:
             self._incoming.write(data)
-            if self._incoming.pending > LIMITS.tls_handshake:
-                self.abort()
-            elif not self._is_queued:
+            if self._incoming.pending > LIMITS.tls_handshake:  # a request comes with the end of the handshake
+                self._is_held = True
+                self.wire.pause_reading()
+            if not self._is_queued:
                 self._is_queued = True
                 self._handshakes.queue(self)
         elif len(data) <= LIMITS.tls_record:
@@ -136,6 +138,9 @@ class TLSConnection(TransportLayer):
         self._is_queued = False
         if self._is_deaf:
             return
+        if self._is_held:
+            self._is_held = False
+            self.wire.resume_reading()
         if not self._has_begun:
             self._has_begun = True
             self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
