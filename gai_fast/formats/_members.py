@@ -108,7 +108,8 @@ def read_native(native: Mapping[str, Any], moved: Mapping[str, str]) -> Request:
         raise InvalidRequest(message=problem.message[: place.start(1)] + own + "`", reason=problem.reason) from None
 
 
-_PLACE: Final = re.compile(r"at `(\$[^`]*)`\Z")
+# The values that a native request may have there are left out: other dialects have their own.
+_PLACE: Final = re.compile(r"at `(\$[^`]*)`(?:; known: .*)?\Z")
 
 
 def _own_path(path: str, moved: Mapping[str, str]) -> str:
