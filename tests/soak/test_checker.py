@@ -300,8 +300,8 @@ AFTER_A_HANDSHAKE = (Call(True, RESET, at=1), Call(False, RESET, at=4, accepted=
         ([Call(True, RESET, at=1), Call(True, RESET, at=1.1), Call(False, at=1.2)], False),
         ([Call(True, RESET, at=1), Call(False, RESET, at=1.1), Call(False, at=1.2)], False),
         ([Call(True, STATUS, at=1), Call(False, at=1.1)], False),
-        ([Call(each.is_reused, RESET, at=5 * time + each.at) for time in (0, 1, 2) for each in ONCE_MORE], True),
-        ([Call(each.is_reused, RESET, at=5 * time + each.at) for time in (0, 1, 2, 3) for each in ONCE_MORE], False),
+        ([Call(each.is_reused, RESET, at=7 * time + each.at) for time in (0, 1, 2) for each in ONCE_MORE], True),
+        ([Call(each.is_reused, RESET, at=7 * time + each.at) for time in (0, 1, 2, 3) for each in ONCE_MORE], False),
     ],
     ids=[
         *("a retry", "after content", "without a failure", "two retries", "three retries"),
@@ -319,7 +319,7 @@ def test_an_upstream_is_called_again_only_as_documented(calls: list[Call], expla
 
 
 def test_on_a_machine_that_is_too_busy_a_request_that_is_sent_at_once_may_come_late() -> None:
-    late = [Call(time % 2 == 0, RESET, at=3 * time) for time in range(6)]
+    late = [Call(time % 2 == 0, RESET, at=6 * time) for time in range(6)]
     for starved_until, calls, explained in ((5.0, late, True), (5.0, [*late, *ONCE_MORE], False), (-50.0, late, False)):
         court = Judge(Upstream(), lambda until=starved_until: until)
         court._upstream.calls[7] = calls

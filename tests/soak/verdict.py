@@ -25,8 +25,8 @@ RETRIES: Final = 2
 """The retries that the gateway's upstreams allow: the documented default."""
 RETRY_AFTER: Final = LIMITS.retry_first * (1 - LIMITS.retry_jitter) - 0.05
 """Seconds that pass before a retry, but for those by which a timer may fire early."""
-MADE_WITHIN: Final = 2.0
-"""Seconds within which a connection is made in place of a dead one, at the second address of an upstream that moved."""
+MADE_WITHIN: Final = 5.0
+"""Seconds within which a connection is made in place of a dead one: the documented default of `connect_timeout`."""
 BREAKER_MARGIN: Final = 30.0
 """Seconds after an outage in which a breaker may still be open; each probe that fails opens it anew."""
 
