@@ -567,7 +567,7 @@ class Session:
 
     @property
     def earlier_charges(self) -> tuple[Charge, ...]:
-        """What all its attempts but the last have cost."""
+        """The cost of all its attempts but the last."""
         return self._bill.earlier
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:

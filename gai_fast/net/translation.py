@@ -1,4 +1,4 @@
-"""What clients see of an upstream's errors: nothing of the secrets that it was sent, which it may repeat."""
+"""Translation of an upstream's errors for clients: secrets that it was sent, and may repeat, are cut out."""
 
 from __future__ import annotations
 

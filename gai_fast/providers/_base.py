@@ -93,7 +93,7 @@ class API(ABC):
     base_url: ClassVar[str] = ""
     """The default, in the form that the provider's SDK uses; empty: the configuration must set one."""
     base_url_form: ClassVar[str] = "https://HOST/v1"
-    """What one looks like that the configuration must set, for messages."""
+    """The form of a `base_url` that the configuration must set, for messages."""
     key_variable: ClassVar[str] = ""
     """The usual environment variable of the credential; empty: none."""
     host_variable: ClassVar[str] = ""

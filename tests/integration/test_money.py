@@ -1,4 +1,4 @@
-"""What streams cost, over sockets: who pays, and how much; in the answer, in its headers and in the report."""
+"""The cost of streams, over sockets: who pays, and how much; in the answer, in its headers and in the report."""
 
 from __future__ import annotations
 

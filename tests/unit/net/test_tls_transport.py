@@ -300,7 +300,7 @@ async def test_a_bug_while_the_socket_is_written_ends_the_connection(authority: 
 
 @on_both_loops
 async def test_a_receiver_that_fails_at_its_first_call_ends_the_handshake(authority: Authority) -> None:
-    """Whoever waited for the handshake did so until `connect_timeout`."""
+    """Requests that waited for the handshake did so until `connect_timeout`."""
     problems: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
     _, receiver, server, shaken = Net(authority).begin()

@@ -134,28 +134,29 @@ class Both:
             self.context.set_alpn_protocols(alpn)
         if version is not None:
             self.context.maximum_version = version
-        self.client = self.context.wrap_bio(self._from_server, self._to_server, server_hostname="localhost")
-        while True:
-            try:
-                self.client.do_handshake()
-            except ssl.SSLWantReadError:
-                self.send()
-            else:
-                break
+        self._begin()
+        while not self._has_shaken():
+            self.send()
         self.send()
 
     async def shake_in_turns(self) -> None:
         """As `shake`, where the server makes its steps in turns of the loop; the client's last bytes are not sent."""
+        self._begin()
+        while not self._has_shaken():
+            self.send()
+            await asyncio.sleep(0)
+            self.take()
+
+    def _begin(self) -> None:
         self.client = self.context.wrap_bio(self._from_server, self._to_server, server_hostname="localhost")
-        while True:
-            try:
-                self.client.do_handshake()
-            except ssl.SSLWantReadError:
-                self.send()
-                await asyncio.sleep(0)
-                self.take()
-            else:
-                return
+
+    def _has_shaken(self) -> bool:
+        """Makes the client's next step of the handshake; returns whether it was the last."""
+        try:
+            self.client.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
 
     def from_client(self) -> bytes:
         """The bytes that the client would send now."""
