@@ -149,7 +149,9 @@ class Peers:
         return await self._ask_all("targets")
 
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
-        """Takes a target out, or back in, in all other workers, and in those that start later.
+        """Takes a target out, or back in, in all workers, and in those that start later.
+
+        This worker takes the list, too: another admin's later change may have come here while the supervisor was asked.
 
         Args:
             target: The target.
@@ -159,7 +161,7 @@ class Peers:
             Error: The supervisor or a worker does not answer in time.
         """
         number, listed = await self._supervisor.ask(DRAINED, target.model, target.upstream, target.id, is_drained)
-        await self._ask_all("drained", number, listed, must_answer=True)
+        await self._ask_all("drained", number, listed, is_for_all=True)
 
     async def drained(self) -> tuple[int, list[list[str]]]:
         """Returns the number of the supervisor's list of drained targets, and the list, as for `Drained.take`.
@@ -170,13 +172,19 @@ class Peers:
         number, listed = await self._supervisor.ask(DRAINED)
         return number, listed
 
-    async def _ask_all(self, kind: str, *items: Any, must_answer: bool = False) -> list[Any]:
-        """Asks all other workers at once; returns the answers of those that answer."""
+    async def _ask_all(self, kind: str, *items: Any, is_for_all: bool = False) -> list[Any]:
+        """Asks all other workers at once; returns the answers of those that answer.
+
+        Args:
+            kind: The kind of question.
+            items: As for `Bus.ask`.
+            is_for_all: It is for this worker, too, and each must answer.
+        """
         numbers = await self._supervisor.ask(WORKERS)
-        asked = [self.bus.ask(each, kind, *items) for each in numbers if each != self._number]
+        asked = [self.bus.ask(each, kind, *items) for each in numbers if is_for_all or each != self._number]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for each in answers:
-            if isinstance(each, WorkerBusy) and must_answer:
+            if isinstance(each, WorkerBusy) and is_for_all:
                 raise Error("overloaded", "a worker does not answer in time: ask again", reason="worker")
             if isinstance(each, BaseException) and not isinstance(each, (WorkerBusy, WorkerGone)):
                 raise each

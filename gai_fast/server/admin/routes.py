@@ -63,7 +63,7 @@ class OtherWorkers(Protocol):
         """Returns the targets of each of them that answers, as `targets.all_targets`."""
 
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
-        """Takes a target out, or back in, in all of them."""
+        """Takes a target out, or back in, in all of them and in this worker, as the last change of all admins says."""
 
 
 class AdminRoutes:

@@ -54,7 +54,7 @@ class Supervisor:
 
 
 class Pair:
-    """Two workers: `one` asks, `two` has the streams."""
+    """Two workers: `one` asks for `peers`, `two` has the streams."""
 
     def __init__(self, folder: Path) -> None:
         loop = asyncio.get_running_loop()
@@ -74,7 +74,8 @@ class Pair:
 @asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[Pair]:
     both = Pair(folder)
-    await both.buses[1].open(Answers(both.two, Watches(both.two)).handlers)
+    for bus, engine in zip(both.buses, (both.one, both.two), strict=True):
+        await bus.open(Answers(engine, Watches(engine)).handlers)
     await both.one.store.open()
     try:
         async with asyncio.timeout(SECONDS):
@@ -564,6 +565,26 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_t
             assert (busy.value.code, busy.value.reason) == ("overloaded", "worker")
         await both.peers.set_drained(WEST, is_drained=False)
         assert "drained" not in conditions(both.two)
+
+
+async def test_of_two_admins_who_change_a_target_at_once_the_later_one_counts_in_all_workers(tmp_path: Path) -> None:
+    """The worker of the later admin had put the target back, then got the former list, and never its own."""
+    async with pair(tmp_path) as both:
+        for engine in (both.one, both.two):
+            engine.use(BALANCED)
+        former = await both.supervisor.ask(DRAINED, WEST.model, WEST.upstream, WEST.id, True)
+        ask = both.supervisor.ask
+
+        async def ask_and_hear_of_the_former_change(kind: str, *items: Any) -> Any:
+            answer = await ask(kind, *items)
+            if kind == DRAINED:
+                await both.buses[1].ask(1, "drained", *former)
+            return answer
+
+        both.supervisor.ask = ask_and_hear_of_the_former_change
+        await both.peers.set_drained(WEST, is_drained=False)
+        for engine in (both.one, both.two):
+            assert "drained" not in [condition for _, _, condition, _ in engine.targets()]
 
 
 async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(
