@@ -190,17 +190,17 @@ class Peers:
                 raise each
         return [each for each in answers if not isinstance(each, BaseException)]
 
-    async def is_gone(self, stream_id: str) -> bool:
-        """Returns whether a stream is of a worker of this server that is gone.
+    async def is_gone(self, stream_id: str) -> bool | None:
+        """Returns whether a stream is of a worker of this server that is gone; `None`: it is not known.
 
         Args:
             stream_id: The stream's id.
         """
         owner = self.owner_of(stream_id)
-        return owner is not None and await self.has_ended(owner)
+        return None if owner is None else await self.has_ended(owner)
 
-    async def has_ended(self, worker: int) -> bool:
-        """Returns whether a worker of this server is gone: rule 2.
+    async def has_ended(self, worker: int) -> bool | None:
+        """Returns whether a worker of this server is gone: rule 2; `None`: it does not answer now.
 
         Args:
             worker: Its number.
@@ -208,7 +208,7 @@ class Peers:
         try:
             await self.bus.ask(worker, "ping")
         except WorkerBusy:
-            return False
+            return None
         except WorkerGone:
             return True
         return False

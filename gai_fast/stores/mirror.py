@@ -10,7 +10,8 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
 3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
    get a new one, with an explicit gap.
 4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
-   the same server is known to be gone at once.
+   the same server is asked: one that is gone is known at once, and one that answers lives, even if it was too busy to
+   renew its lease.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
    by the task.
@@ -37,8 +38,8 @@ _DAMAGED: Final = News([], is_damaged=True)
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
 
-IsGone = Callable[[str], Awaitable[bool]]
-"""Returns whether the worker of a stream is gone, by the stream's id; false also where it cannot be known."""
+IsGone = Callable[[str], Awaitable[bool | None]]
+"""Returns whether the worker of a stream is gone, by the stream's id; `None`: only its lease can tell."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +62,7 @@ class Mirrors:
         own: The name of this process as a worker.
 
     Attributes:
-        is_gone: Knows of a worker's end before its lease does; `None`: nobody does.
+        is_gone: Knows more of a worker than its lease does; `None`: nobody does.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str) -> None:
@@ -178,9 +179,8 @@ class Mirrors:
             mirror.log.break_off(_worker_lost())
 
     async def _is_lost(self, mirror: _Mirror) -> bool:
-        if not await self._is_leased(mirror.worker):
-            return True
-        return self.is_gone is not None and await self.is_gone(mirror.log.header.stream_id)
+        is_gone = None if self.is_gone is None else await self.is_gone(mirror.log.header.stream_id)
+        return not await self._is_leased(mirror.worker) if is_gone is None else is_gone
 
     async def _is_leased(self, worker: str) -> bool:
         """Whether a worker had its lease a moment ago: followers of a killed one all ask at once."""
@@ -286,15 +286,24 @@ class Mirrors:
         """Breaks off the mirrors whose worker is gone, or whose copy is."""
         mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
         one_of = {mirror.worker: stream_id for stream_id, mirror in mirrors}
-        leased = {*await self._backend.leased(one_of)}
-        if self.is_gone is not None:
-            asked = [*leased]
-            are_gone = await asyncio.gather(*(self.is_gone(one_of[worker]) for worker in asked))
-            leased -= {worker for worker, is_gone in zip(asked, are_gone, strict=True) if is_gone}
+        lost, unknown = await self._ask_workers(one_of)
+        lost |= unknown - {*await self._backend.leased(unknown)}
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
         for stream_id, mirror in mirrors:
-            if mirror.worker not in leased or (stream_id not in kept and not self._backend.has_lost):
+            if mirror.worker in lost or (stream_id not in kept and not self._backend.has_lost):
                 await self._part(mirror)
+
+    async def _ask_workers(self, one_of: Mapping[str, str]) -> tuple[set[str], set[str]]:
+        """Returns the workers that are gone, and those of which only their leases tell.
+
+        Args:
+            one_of: A stream of each.
+        """
+        if self.is_gone is None:
+            return set(), {*one_of}
+        are_gone = await asyncio.gather(*(self.is_gone(stream_id) for stream_id in one_of.values()))
+        told = dict(zip(one_of, are_gone, strict=True))
+        return {worker for worker in told if told[worker]}, {worker for worker in told if told[worker] is None}
 
     async def _tell_workers(self) -> None:
         """Rule 5."""

@@ -133,7 +133,7 @@ class Store:
         self.memory.clear()
 
     def know_workers(self, is_gone: IsGone) -> None:
-        """Has a faster way than leases to know that a worker is gone; called after `open`.
+        """Has a better way than leases to know whether a worker is gone; called after `open`.
 
         Args:
             is_gone: The way.
@@ -386,7 +386,7 @@ class Store:
         if self.memory.find(stream_id) is not None or await backend.kept([stream_id]):
             return True
         is_gone = None if self._mirrors is None else self._mirrors.is_gone
-        return is_gone is not None and await is_gone(stream_id)
+        return is_gone is not None and bool(await is_gone(stream_id))
 
     # -- upkeep --
 

@@ -290,6 +290,32 @@ async def test_a_worker_may_be_known_to_be_gone_before_its_lease_is(process: Pro
     assert late.broken.reason == "worker_lost"
 
 
+async def test_a_worker_that_answers_lives_though_it_was_too_busy_to_renew_its_lease(
+    process: Process, world: World
+) -> None:
+    """Its followers were told that it was gone, while it went on with their streams."""
+    answers: dict[str, bool | None] = {"s": False, "t": None}
+    asked: list[str] = []
+
+    async def is_gone(stream_id: str) -> bool | None:
+        asked.append(stream_id)
+        return answers[stream_id]
+
+    process.mirrors.is_gone = is_gone
+    world.leases.add("silent")
+    store(world)
+    store(world, "t", worker="silent")
+    said = write(world, 1, 3)
+    log, other = await process.found(), await process.found("t")
+    followers = Watching(log), Watching(other)
+    world.leases.clear()
+    await until(lambda: followers[1].has_ended)
+    assert other.broken is not None, "it neither has its lease nor answers"
+    await until(lambda: asked.count("s") > 3)
+    late = await process.found()
+    assert (late, read(log), log.broken) == (log, said, None)
+
+
 async def test_a_worker_that_answers_late_delays_no_other_workers_streams(process: Process, world: World) -> None:
     world.leases.add("slow")
     store(world, "late", worker="slow")
