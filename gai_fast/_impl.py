@@ -23,6 +23,7 @@ __all__ = [
     "FastPath",
     "Frame",
     "FrameLog",
+    "Histogram",
     "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",
@@ -42,11 +43,13 @@ __all__ = [
     "encode_ndjson",
     "encode_sse",
     "escape",
+    "frame_chunk",
     "frame_messages",
     "head_of",
     "last_seq",
     "make_tls_records",
     "parse_exact",
+    "size_of",
     "unmasked",
 ]
 
@@ -106,6 +109,7 @@ ChunkedBody = _kernels.ChunkedBody
 DeltaCopier = _kernels.DeltaCopier
 Frame = _kernels.Frame
 FrameLog = _kernels.FrameLog
+Histogram = _kernels.Histogram
 LendingTransport = _kernels.LendingTransport
 LineFramer = _kernels.LineFramer
 NDJSONEncoder = _kernels.NDJSONEncoder
@@ -126,9 +130,11 @@ encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson
 encode_sse = _kernels.encode_sse
 escape = _kernels.escape
+frame_chunk = _kernels.frame_chunk
 frame_messages = _kernels.frame_messages
 head_of = _kernels.head_of
 last_seq = _kernels.last_seq
 parse_exact = _kernels.parse_exact
+size_of = _kernels.size_of
 make_tls_records = _kernels.make_tls_records
 unmasked = _kernels.unmasked

@@ -101,21 +101,20 @@ class StreamMeter:
         """
         total = None if bill is None else bill.total()
         asked = self._began if self._asked is None else self._asked
-        counters = self.counters
-        deltas = counters.deltas
-        first, upstream_first = self._first, counters.first_at
+        counters, first = self.counters, self._first
+        upstream_first, worked, received, sent, deltas, gap_sum = counters.figures()
         return StreamMetrics(
             duration=now - self._began,
             time_to_first_token=None if first is None else first - self._began,
             upstream_time_to_first_token=None if upstream_first is None else upstream_first - asked,
-            gateway_overhead=self._worked + counters.worked,
+            gateway_overhead=self._worked + worked,
             gaps=NO_GAPS if deltas <= 1 else counters.gaps,
-            gap_sum=counters.gap_sum,
+            gap_sum=gap_sum,
             backpressure=self._paused_for + (0.0 if self._paused_at is None else now - self._paused_at),
             deltas=deltas,
             events=events,
-            bytes_in=counters.received,
-            bytes_out=counters.sent,
+            bytes_in=received,
+            bytes_out=sent,
             outcome=outcome,
             code=code,
             finish_reason=finish_reason,

@@ -139,6 +139,13 @@ cdef class Bounds:
 
 
 @cython.final
+cdef class Histogram:
+    cdef long long[MOST + 1] _counts
+    cdef readonly Bounds bounds
+    cdef readonly double sum
+
+
+@cython.final
 cdef class StreamCounters:
     cdef Bounds _bounds
     cdef unsigned int[MOST + 1] _gaps

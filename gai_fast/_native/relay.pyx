@@ -5,11 +5,12 @@ connection to the other, in one call; `ReadBatch` does it for all reads of a tur
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.time cimport perf_counter
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
@@ -273,6 +274,66 @@ cdef bytes as_chunk(const uint8_t *data, size_t size):
     cdef PyObject *made = new_bytes(NULL, digits + size + 4)
     cdef uint8_t *to = <uint8_t *>bytes_memory(made)
     return finished_bytes(made, put_chunk(to, data, size, digits) - to)
+
+
+def size_of(pieces not None):
+    """See `gai_fast._pure.pieces.size_of`."""
+    return count_bytes(pieces)
+
+
+def frame_chunk(bytes head not None, pieces not None, bytes tail not None):
+    """See `gai_fast._pure.pieces.frame_chunk`."""
+    cdef size_t size = count_bytes(pieces)
+    cdef size_t left = size
+    cdef int digits = digits_of(size)
+    cdef Py_ssize_t ends = PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(tail)
+    cdef PyObject *made = new_bytes(NULL, ends + size + digits + 4 if size else ends)
+    cdef uint8_t *to = <uint8_t *>bytes_memory(made)
+    result = <bytes>made
+    Py_DECREF(result)
+    to = put_bytes(to, head)
+    if size:
+        to = put_size(to, size, digits)
+        for piece in pieces:
+            to = put_piece(to, piece, &left)
+        if left:
+            raise ValueError("the pieces have shrunk")
+        to = put_line_end(to)
+    put_bytes(to, tail)
+    return result
+
+
+cdef size_t count_bytes(pieces) except? -1:
+    cdef size_t size = 0
+    for piece in pieces:
+        size += PyBytes_GET_SIZE(piece) if PyBytes_CheckExact(piece) else len(piece)
+    return size
+
+
+cdef inline uint8_t *put_bytes(uint8_t *to, bytes data) noexcept:
+    memcpy(to, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return to + PyBytes_GET_SIZE(data)
+
+
+cdef inline uint8_t *put_piece(uint8_t *to, piece, size_t *left) except NULL:
+    """Writes a piece, which has at most `left` bytes; returns its end."""
+    cdef Py_buffer view
+    cdef size_t size
+    if PyBytes_CheckExact(piece):
+        size = PyBytes_GET_SIZE(piece)
+        if size > left[0]:
+            raise ValueError("the pieces have grown")
+        memcpy(to, PyBytes_AS_STRING(piece), size)
+    else:
+        PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
+        size = view.len
+        if size <= left[0]:
+            memcpy(to, view.buf, size)
+        PyBuffer_Release(&view)
+        if size > left[0]:
+            raise ValueError("the pieces have grown")
+    left[0] -= size
+    return to + size
 
 
 # ---- WebSocket messages ----------------------------------------------------------------------------------------------
@@ -949,6 +1010,42 @@ cdef class Bounds:
         return at
 
 
+cdef class Histogram:
+    """See `gai_fast._pure.counters.Histogram`."""
+
+    def __cinit__(self, tuple bounds not None):
+        self.bounds = Bounds(bounds)
+
+    @property
+    def counts(self):
+        """The number of values up to each bound, and above all bounds."""
+        cdef int at
+        return [self._counts[at] for at in range(self.bounds._count + 1)]
+
+    def observe(self, value):
+        """Counts a value; `None` is not counted."""
+        cdef double number
+        if value is not None:
+            number = value
+            self._counts[self.bounds.place(number)] += 1
+            self.sum += number
+
+    def merge(self, tuple counts not None, double total):
+        """Adds the counts of another histogram with the same bounds."""
+        cdef long long[MOST + 1] others
+        cdef int at
+        if len(counts) != self.bounds._count + 1:
+            raise ValueError("the histograms have different bounds")
+        for at in range(self.bounds._count + 1):
+            others[at] = <object>PyTuple_GET_ITEM(counts, at)
+        for at in range(self.bounds._count + 1):
+            self._counts[at] += others[at]
+        self.sum += total
+
+
+cdef object ZERO = 0
+
+
 cdef class StreamCounters:
     """See `gai_fast._pure.counters.StreamCounters`."""
 
@@ -968,7 +1065,7 @@ cdef class StreamCounters:
         cdef object count  # declared: as a C number each use below would make an object of its own
         made = PyTuple_New(self._bounds._count + 1)
         for at in range(self._bounds._count + 1):
-            count = self._gaps[at]
+            count = self._gaps[at] if self._gaps[at] else ZERO  # most are
             Py_INCREF(count)  # `PyTuple_SET_ITEM` takes a reference over
             PyTuple_SET_ITEM(made, at, count)
         return made
@@ -976,6 +1073,10 @@ cdef class StreamCounters:
     def read(self, double began, double ended, Py_ssize_t size, long long deltas):
         """Counts a read that has been handled."""
         self.note(began, ended, size, deltas)
+
+    def figures(self):
+        """Returns `first_at`, `worked`, `received`, `sent`, `deltas` and `gap_sum`: one call where all are needed."""
+        return self.first_at, self.worked, self.received, self.sent, self.deltas, self.gap_sum
 
     def wrote(self, Py_ssize_t size):
         """Counts bytes given to the client's connection."""

@@ -5,12 +5,13 @@ Layer 1: no module here uses asyncio, logging, a clock or the environment. Impor
 
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.chunked import ChunkedBody
-from gai_fast._pure.counters import Bounds, StreamCounters
+from gai_fast._pure.counters import Bounds, Histogram, StreamCounters
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
 from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
 from gai_fast._pure.messages import frame_messages, head_of, last_seq, unmasked
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
+from gai_fast._pure.pieces import frame_chunk, size_of
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.shapes import Shape
 from gai_fast._pure.tls_records import TLSRecords, make_tls_records
@@ -25,6 +26,7 @@ __all__ = [
     "FastPath",
     "Frame",
     "FrameLog",
+    "Histogram",
     "LendingTransport",
     "LineFramer",
     "NDJSONEncoder",
@@ -44,10 +46,12 @@ __all__ = [
     "encode_ndjson",
     "encode_sse",
     "escape",
+    "frame_chunk",
     "frame_messages",
     "head_of",
     "last_seq",
     "make_tls_records",
     "parse_exact",
+    "size_of",
     "unmasked",
 ]

@@ -1,4 +1,4 @@
-"""The figures of one stream: sums over its reads and writes. The caller passes all times in.
+"""The figures of one stream: sums over its reads and writes; and of many: histograms. The caller passes all times in.
 
 This module is the definition; `gai_fast.metrics` explains the figures.
 """
@@ -36,6 +36,47 @@ class Bounds:
 
 
 _MOST = 32
+
+
+class Histogram:
+    """Counts values up to each bound, and their sum.
+
+    Args:
+        bounds: As for `Bounds`.
+
+    Attributes:
+        bounds: The same.
+        sum: The sum of the values.
+    """
+
+    __slots__ = ("_counts", "bounds", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = Bounds(bounds)
+        self.sum = 0.0
+        self._counts = [0] * (len(bounds) + 1)
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of values up to each bound, and above all bounds."""
+        return self._counts.copy()
+
+    def observe(self, value: float | None) -> None:
+        """Counts a value; `None` is not counted."""
+        if value is not None:
+            self._counts[self.bounds.place_of(value)] += 1
+            self.sum += value
+
+    def merge(self, counts: tuple[int, ...], total: float) -> None:
+        """Adds the counts of another histogram with the same bounds.
+
+        Raises:
+            ValueError: It has other bounds.
+        """
+        if len(counts) != len(self._counts):
+            raise ValueError("the histograms have different bounds")
+        self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
+        self.sum += total
 
 
 class StreamCounters:
@@ -98,6 +139,10 @@ class StreamCounters:
             self.gap_sum += gap
         self._gaps[0] += new - 1
         self._last = ended
+
+    def figures(self) -> tuple[float | None, float, int, int, int, float]:
+        """Returns `first_at`, `worked`, `received`, `sent`, `deltas` and `gap_sum`: one call where all are needed."""
+        return self.first_at, self.worked, self.received, self.sent, self.deltas, self.gap_sum
 
     def wrote(self, size: int) -> None:
         """Counts bytes given to the client's connection."""

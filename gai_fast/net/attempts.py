@@ -50,6 +50,7 @@ _OPEN: Final = "breaker_open"
 _LEFT_ALONE: Final = frozenset({_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials"})
 """Reasons why nothing is sent to an upstream for a while: before the first attempt, others are tried."""
 _IDLE: Final[State] = State.IDLE
+_NO_REQUEST: Final[dict[str, Any]] = {}
 perf_counter: Final = time.perf_counter  # a constant, because to look a name up costs 30 ns
 
 
@@ -296,8 +297,8 @@ class Attempts:
         self._bill = bill
         self._loop = loop
         self._mends = wish == "continue" or (wish == "restart" and spec.announces)
-        self._fallbacks = list(spec.model.fallback)
-        self._tried = [spec.model.name]
+        self._fallbacks: tuple[str, ...] = spec.model.fallback  # tuples, because most streams leave these as they are
+        self._tried: tuple[str, ...] = (spec.model.name,)
         self._asked_at = now  # infinite while no request is under way
         self._commit_by = now + stream.commit_after
         self._wait_until = now + LIMITS.unmeasured_wait
@@ -305,7 +306,7 @@ class Attempts:
         self._at_model = 0  # attempts at this model
         self._at_target = 0  # attempts at this target of it
         self._others: ModelSettings | None = None  # the model whose other targets may still be asked
-        self._places: list[Place] = []  # its targets that have been asked
+        self._places: tuple[Place, ...] = ()  # its targets that have been asked
         self._hedged: _Hedged | None = None
         self._won: _Hedged | None = None  # the hedge that is to become the attempt
         self.hedges = 0
@@ -665,10 +666,10 @@ class Attempts:
         if again is not None:
             return again, self._way(again, goes_on=goes_on), verdict.delay
         if verdict.action == "end":
-            self._fallbacks.clear()
+            self._fallbacks = ()
             self._others = None
         if error.code in spec.model.fallback_on:
-            self._fallbacks.insert(0, spec.model.fallback_on[error.code])
+            self._fallbacks = (spec.model.fallback_on[error.code], *self._fallbacks)
         other = self._following(has_begun=relay.state is not _IDLE)
         return None if other is None else (other, self._way(other, goes_on=goes_on), 0.0)
 
@@ -698,7 +699,7 @@ class Attempts:
     def _note_model(self, model: ModelSettings) -> None:
         """Notes the model, and the target of it, that is asked next."""
         self._others = model if model.targets else None
-        self._places = [place_of(model)] if model.targets else []
+        self._places = (place_of(model),) if model.targets else ()
 
     def _other_target(self, *, has_begun: bool) -> StreamSpec | None:
         """The spec for another target of the model that is ready and has not been asked; `None`: there is none left.
@@ -713,7 +714,7 @@ class Attempts:
             placed = self._runner.place(model, self.spec.request, self._places)
             if placed is None:
                 return None
-            self._places.append(place_of(placed))
+            self._places = (*self._places, place_of(placed))
             try:
                 return self.spec.to(replace(placed, stream=self._stream), has_begun=has_begun)
             except Error:
@@ -730,10 +731,11 @@ class Attempts:
             self._at_target = 0
             return other
         while self._fallbacks:
-            model = self._settings.model(self._fallbacks.pop(0))
+            name, self._fallbacks = self._fallbacks[0], self._fallbacks[1:]
+            model = self._settings.model(name)
             if model is None or model.name in self._tried:
                 continue
-            self._tried.append(model.name)
+            self._tried = (*self._tried, model.name)
             model = self._runner.placed(model, self.spec.request)
             self._note_model(model)
             try:
@@ -762,4 +764,4 @@ class Attempts:
     def _forget_request(self) -> None:
         """Drops a request that is not sent again."""
         if not self._mends:
-            self.spec.request, self.spec.other = {}, None
+            self.spec.request, self.spec.other = _NO_REQUEST, None

@@ -15,10 +15,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from gai_fast._impl import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters
+from gai_fast._impl import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters, size_of
 from gai_fast.errors import Error
 from gai_fast.net.spec import Output
-from gai_fast.net.writer import size_of
 from gai_fast.settings import StreamSettings
 
 
@@ -63,6 +62,7 @@ class _State(enum.Enum):
 _HELD: Final[_State] = _State.HELD
 _COMMITTED: Final[_State] = _State.COMMITTED
 _ENDED: Final[_State] = _State.ENDED
+_size_of: Final = size_of  # likewise: to look a name up costs 30 ns
 
 
 class Delivery:
@@ -163,7 +163,7 @@ class Delivery:
             self._handle = None
         self.gathered = 0
         pieces = self.output.take_pieces()
-        size = size_of(pieces)
+        size = _size_of(pieces)
         if not size:
             return False
         self.last_write = self._loop.time()
@@ -222,7 +222,7 @@ class Delivery:
     def take_last(self) -> Sequence[Piece]:
         """Returns the last bytes, for `end`."""
         pieces = self.output.take_pieces()
-        self._counters.wrote(size_of(pieces))
+        self._counters.wrote(_size_of(pieces))
         return pieces
 
     def end(self, pieces: Sequence[Piece], error: Error | None, *, delivered: bool) -> None:

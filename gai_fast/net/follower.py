@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol
 
-from gai_fast._impl import Piece
+from gai_fast._impl import Piece, size_of
 from gai_fast.errors import Error
 from gai_fast.events import Event, done
 from gai_fast.limits import LIMITS
@@ -34,7 +34,7 @@ from gai_fast.meter import StreamMeter
 from gai_fast.metrics import StreamMetrics
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.view import OwnFrames, View, with_retry
-from gai_fast.net.writer import Headers, size_of
+from gai_fast.net.writer import Headers
 from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after

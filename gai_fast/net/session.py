@@ -367,9 +367,9 @@ class Session:
         self._delivery.gathered += size
         self.relay.receive_data(data, self._clock.tick())
         self._advance()
-        self._note_read()
         if self._is_over:
             return None
+        self._note_read(perf_counter())
         if self._tick_handle is None:
             self._await_tick()
         return self._shorten()
@@ -548,18 +548,18 @@ class Session:
 
     # -- metrics --
 
-    def _note_read(self) -> None:
+    def _note_read(self, now: float) -> None:
         """Counts a read that has been handled, at the latest when the figures are asked for."""
         size = self._read_bytes
         if size:
             self._read_bytes = 0
-            self._meter.counters.read(self._read_at, perf_counter(), size, self.relay.deltas)
+            self._meter.counters.read(self._read_at, now, size, self.relay.deltas)
 
-    def _note_told(self) -> None:
+    def _note_told(self, now: float) -> None:
         """Notes the first token once it has been handed to the client."""
         if self.relay.has_told:
             self._has_told = True
-            self._meter.token_delivered(perf_counter())
+            self._meter.token_delivered(now)
 
     def progress(self) -> tuple[float, float | None, int]:
         """Returns the seconds since the request, those until its first token where it has come, and the deltas."""
@@ -573,7 +573,8 @@ class Session:
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the figures so far, for a stream that ends in this turn: all events count as handed over."""
         self._settle()
-        self._note_read()
+        now = perf_counter()
+        self._note_read(now)
         relay, attempts = self.relay, self.attempts
         spec, upstream, end = attempts.spec, attempts.upstream, relay.end
         usage = end.get("usage")
@@ -581,9 +582,9 @@ class Session:
             self._note_unasked()
             usage = relay.left()
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
-            self._note_told()
+            self._note_told(now)
         return self._meter.end(
-            perf_counter(),
+            now,
             outcome=outcome,
             events=relay.deltas + relay.others,
             code=None if relay.error is None else relay.error.code,
@@ -641,7 +642,7 @@ class Session:
     def _note_sent(self, is_written: bool) -> None:
         # A format may have no bytes for an event. A program in this process takes events, not bytes.
         if not self._has_told and (is_written or self.attempts.spec.transport == LIBRARY):
-            self._note_told()
+            self._note_told(perf_counter())
 
     # -- the end --
 

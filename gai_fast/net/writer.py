@@ -11,18 +11,12 @@ from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import LendingTransport, Piece
+from gai_fast._impl import LendingTransport, Piece, frame_chunk
 from gai_fast.compression import Compressor
 
 Headers = Sequence[tuple[str, str]]
 
-
-def size_of(pieces: Sequence[Piece]) -> int:
-    """The bytes in all of them."""
-    size = 0
-    for piece in pieces:
-        size += len(piece)
-    return size
+_frame_chunk: Final = frame_chunk  # a constant, because to look a name up costs 30 ns
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -63,17 +57,11 @@ class HTTPChunks(BodyFraming):
 
     def frame(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
         """As `BodyFraming.frame`; an empty chunk would be the last."""
-        return _as_chunk(head, size_of(pieces), pieces, b"\r\n")
+        return _frame_chunk(head, pieces, b"")
 
     def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
         """As `BodyFraming.last`."""
-        size = size_of(pieces)
-        return _as_chunk(head, size, pieces, b"\r\n0\r\n\r\n") if size else head + b"0\r\n\r\n"
-
-
-def _as_chunk(head: bytes, size: int, pieces: Sequence[Piece], tail: bytes) -> bytes:
-    """Bytes in one HTTP chunk, between others: the only copy of them that is made."""
-    return b"".join([head, b"%x\r\n" % size, *pieces, tail])
+        return _frame_chunk(head, pieces, b"0\r\n\r\n")
 
 
 PLAIN: Final = BodyFraming()

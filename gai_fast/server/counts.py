@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Bounds
+from gai_fast._impl import Histogram
 from gai_fast.limits import LIMITS, OTHER
 from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 from gai_fast.money import Amount
@@ -55,30 +55,6 @@ _TOKENS: Final = {
     "cache_write_input_tokens": "cache_write_input",
     "reasoning_tokens": "reasoning",
 }
-
-
-class Histogram:
-    """Counts values up to each bound, and their sum."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = Bounds(bounds)
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float | None) -> None:
-        """Counts a value; `None` is not counted."""
-        if value is not None:
-            self.counts[self.bounds.place_of(value)] += 1
-            self.sum += value
-
-    def merge(self, counts: tuple[int, ...], total: float) -> None:
-        """Adds the counts of another histogram with the same bounds."""
-        for at, count in enumerate(counts):
-            if count:
-                self.counts[at] += count
-        self.sum += total
 
 
 class ModelCounts:
@@ -141,6 +117,15 @@ class ModelCounts:
         self.bytes_in += metrics.bytes_in
 
 
+class _Number:
+    """A number of requests: another one in its place would cost a second look-up of its six labels."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StreamCounts:
     """Counts requests and streams.
@@ -150,7 +135,6 @@ class StreamCounts:
 
     Attributes:
         models: The streams' figures, by provider and model.
-        requests: The number of requests that ended, by their labels.
         errors: The number of those that failed or were refused, by their labels.
         costs: The cost of streams, by their labels.
         loop_lag: Seconds by which the event loop was late.
@@ -159,7 +143,7 @@ class StreamCounts:
     def __init__(self, models: Collection[str]) -> None:
         self._known = frozenset(models)
         self.models: dict[tuple[str, str], ModelCounts] = {}
-        self.requests: dict[RequestLabels, int] = {}
+        self._requests: dict[RequestLabels, _Number] = {}
         self.errors: dict[ErrorLabels, int] = {}
         self.costs: dict[CostLabels, Amount] = {}
         self.loop_lag = Histogram(LAG_BOUNDS)
@@ -178,7 +162,16 @@ class StreamCounts:
         for provider, name in models:
             self.models.setdefault((provider, name), ModelCounts())
             for endpoint in endpoints:
-                self.requests.setdefault((endpoint, provider, name, 200, "finished", ""), 0)
+                self.add_requests((endpoint, provider, name, 200, "finished", ""), 0)
+
+    @property
+    def requests(self) -> dict[RequestLabels, int]:
+        """The number of requests that ended, by their labels."""
+        return {labels: count.number for labels, count in self._requests.items()}
+
+    def add_requests(self, labels: RequestLabels, number: int) -> None:
+        """Adds to the number of requests that ended."""
+        _add(self._requests, labels, number)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """Counts the figures of one stream; one that was refused has none."""
@@ -211,7 +204,7 @@ class StreamCounts:
         """
         code, provider = stream.code or "", stream.provider
         labels = (endpoint, provider, _label(stream.model, self._known), status, _OUTCOMES[stream.outcome], code)
-        self.requests[labels] = self.requests.get(labels, 0) + 1
+        _add(self._requests, labels, 1)
         if code:
             self._count_error((code, provider, stream.upstream))
 
@@ -224,11 +217,18 @@ class StreamCounts:
             code: The error's code.
         """
         labels: RequestLabels = (endpoint, "", "", status, "failed" if code == "internal" else "refused", code)
-        self.requests[labels] = self.requests.get(labels, 0) + 1
+        _add(self._requests, labels, 1)
         self._count_error((code, "", ""))
 
     def _count_error(self, labels: ErrorLabels) -> None:
         self.errors[labels] = self.errors.get(labels, 0) + 1
+
+
+def _add(counts: dict[RequestLabels, _Number], labels: RequestLabels, number: int) -> None:
+    count = counts.get(labels)
+    if count is None:
+        count = counts[labels] = _Number()
+    count.number += number
 
 
 def _label(model: str, known: frozenset[str]) -> str:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gai_fast._impl import IMPLEMENTATION, MODULES, encode_json
+from gai_fast._impl import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast._version import __version__
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.money import Amount, units
 from gai_fast.net.engine import Engine
 from gai_fast.server import log_queue
-from gai_fast.server.counts import CostLabels, Histogram, ModelCounts, RequestLabels, StreamCounts
+from gai_fast.server.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

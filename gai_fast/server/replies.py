@@ -6,7 +6,7 @@ Owns the response head and the headers that every answer has. Knows no route and
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -80,6 +80,27 @@ def header_lines(headers: Headers) -> str:
 
 
 _STREAM_LINES: Final = header_lines(_STREAM_HEADERS)
+_time: Final[Callable[[], float]] = time.time  # a constant, because to look a name up costs 30 ns
+
+
+class _Opening:
+    """The lines with which the heads of streams begin: the same for a second."""
+
+    __slots__ = ("lines", "media_type", "second")
+
+    def __init__(self) -> None:
+        self.second = 0
+        self.media_type = ""
+        self.lines = ""
+
+    def write(self, second: int, media_type: str) -> None:
+        """Writes them anew."""
+        self.second = second
+        self.media_type = media_type
+        self.lines = f"{_first_lines(200, second)}content-type: {media_type}\r\n{_STREAM_LINES}x-request-id: "
+
+
+_OPENING: Final = _Opening()
 
 
 class StreamHead:
@@ -109,7 +130,7 @@ class StreamHead:
     def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
         """The head as it goes on the wire.
 
-        The lines that streams have in common are joined once: line by line costs a request 0.9 us more.
+        The lines that streams have in common are joined once a second: line by line costs a request 0.9 us more.
 
         Args:
             framing: The headers of the body's framing, from `header_lines`.
@@ -118,11 +139,12 @@ class StreamHead:
         Raises:
             ValueError: As `head_bytes`.
         """
-        request_id = self._request_id
+        request_id, second = self._request_id, int(_time())
+        if second != _OPENING.second or self._media_type != _OPENING.media_type:
+            _OPENING.write(second, self._media_type)
         more = "" if keep_alive and not self._more else _lines(self._more, keep_alive)
         return (
-            f"{_first_lines(200, int(time.time()))}content-type: {self._media_type}\r\n{_STREAM_LINES}"
-            f"x-request-id: {request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
+            f"{_OPENING.lines}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
             f"{more}{framing}\r\n"
         ).encode("ascii")
 

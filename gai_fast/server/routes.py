@@ -204,6 +204,7 @@ class Router:
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
+        self._count = counts.request_ended  # looked up once: the class of `counts` may be derived
         self._mount = mount
         exact: dict[str, list[Route]] = {}
         prefixes: dict[tuple[str, str], list[Route]] = {}
@@ -302,7 +303,7 @@ class Router:
             status: As for `AccessLog.request_ended`.
         """
         if http.metrics is not None:
-            self._counts.request_ended(http.metrics.endpoint, status, http.metrics)
+            self._count(http.metrics.endpoint, status, http.metrics)
         elif http.refused is not None:
             path, code = http.refused
             self._counts.request_refused(self._endpoint(path), status, code)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast.server.counts import Histogram, ModelCounts, StreamCounts
+from gai_fast._impl import Histogram
+from gai_fast.server.counts import ModelCounts, StreamCounts
 from gai_fast.server.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, process_gauges
 from gai_fast.server.process import process_figures
 
@@ -98,8 +99,7 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
     counts.loop_lag.merge(tuple(late), seconds)
     for given, number in dumped["requests"]:
         endpoint, provider, model, status, outcome, code = given
-        labels = (endpoint, provider, model, status, outcome, code)
-        counts.requests[labels] = counts.requests.get(labels, 0) + number
+        counts.add_requests((endpoint, provider, model, status, outcome, code), number)
     for (code, provider, upstream), number in dumped["errors"]:
         error = (code, provider, upstream)
         counts.errors[error] = counts.errors.get(error, 0) + number

@@ -30,6 +30,7 @@ dice = random.Random(1)
 made = {
     "Bounds": lambda: native.Bounds((1.0,)),
     "ChunkedBody": native.ChunkedBody,
+    "Histogram": lambda: native.Histogram((1.0,)),
     "StreamCounters": lambda: native.StreamCounters(native.Bounds((1.0,)), 0.0),
     "DeltaCopier": lambda: native.DeltaCopier(native.SSEFramer(), False, frozenset({"text"})),
     "Shape": lambda: native.Shape({"a": "text"}),
@@ -88,7 +89,7 @@ for name, make in made.items():
                 except Exception:
                     raised += 1
     print(name)
-for name in ("encode_sse", "encode_ndjson", "encode_json", "escape", "compact_json", "parse_exact"):
+for name in ("encode_sse", "encode_ndjson", "encode_json", "escape", "compact_json", "parse_exact", "size_of"):
     for value in VALUES:
         try:
             getattr(native, name)(value)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from gai_fast._impl import Histogram
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import GAP_BOUNDS
 from gai_fast.server.admin.streams import timestamp
-from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, Histogram, StreamCounts
+from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, StreamCounts
 from gai_fast.server.metrics import PrometheusSink
 
 Gather = Callable[[], Awaitable[PrometheusSink]]
@@ -84,7 +85,8 @@ def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
 
 def _histogram(bounds: Sequence[float], histograms: Sequence[Histogram]) -> list[dict[str, float | None]]:
     """The number of values up to each bound and above the one before; the last bound is `None`."""
-    sums = [sum(each.counts[place] for each in histograms) for place in range(len(bounds) + 1)]
+    counts = [each.counts for each in histograms]
+    sums = [sum(each[place] for each in counts) for place in range(len(bounds) + 1)]
     return [{"le": bound, "count": count} for bound, count in zip([*bounds, None], sums, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""`Bounds` and `StreamCounters`, on both implementations."""
+"""`Bounds`, `Histogram` and `StreamCounters`, on both implementations."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def test_there_are_only_so_many_bounds(kernels: ModuleType) -> None:
     assert kernels.Bounds(values).place_of(40.0) == 32
     with pytest.raises(ValueError, match="at most 32 bounds"):
         kernels.Bounds((*values, 32.0))
+
+
+def test_a_value_is_counted_below_the_first_bound_that_it_does_not_exceed(kernels: ModuleType) -> None:
+    histogram = kernels.Histogram((1.0, 2.0))
+    assert histogram.bounds.values == (1.0, 2.0)
+    for value in (0.5, 1.0, 1.5, 9, None):
+        histogram.observe(value)
+    assert (histogram.counts, histogram.sum) == ([2, 1, 1], 12.0)
+    histogram.merge((1, 0, 3), 4.0)
+    assert (histogram.counts, histogram.sum) == ([3, 1, 4], 16.0)
+
+
+@pytest.mark.parametrize("counts", [(), (1, 2), (1, 2, 3, 4)])
+def test_a_histogram_with_other_bounds_is_not_added(kernels: ModuleType, counts: tuple[int, ...]) -> None:
+    histogram = kernels.Histogram((1.0, 2.0))
+    with pytest.raises(ValueError, match="different bounds"):
+        histogram.merge(counts, 1.0)
+    assert (histogram.counts, histogram.sum) == ([0, 0, 0], 0.0)
 
 
 def test_a_read_adds_its_time_and_its_bytes(kernels: ModuleType) -> None:
@@ -68,5 +86,7 @@ def test_native_equals_pure(reads: list[tuple[float, float, int, int]]) -> None:
             deltas += new
             counters.read(began, ended, size, deltas)
             counters.wrote(max(size, 0))
-        told.append([getattr(counters, name) for name in "worked received sent deltas first_at gaps gap_sum".split()])
+        figures = [getattr(counters, name) for name in "first_at worked received sent deltas gap_sum".split()]
+        assert counters.figures() == tuple(figures)
+        told.append((figures, counters.gaps))
     assert told[0] == told[1]

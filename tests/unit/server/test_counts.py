@@ -5,7 +5,7 @@ from __future__ import annotations
 from gai_fast.limits import LIMITS, OTHER
 from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.money import Charge
-from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, Histogram, StreamCounts
+from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, StreamCounts
 
 
 def stream(**about: object) -> StreamMetrics:
@@ -37,15 +37,6 @@ def test_the_cost_of_a_stream_is_counted_by_who_asked_and_who_was_asked() -> Non
         ("alice", "m", "q", "EUR"): 4,
         ("bob", OTHER, "p", "USD"): 3,
     }
-
-
-def test_a_value_is_counted_below_the_first_bound_that_it_does_not_exceed() -> None:
-    histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 9.0, None):
-        histogram.observe(value)
-    assert (histogram.counts, histogram.sum) == ([2, 1, 1], 12.0)
-    histogram.merge((1, 0, 3), 4.0)
-    assert (histogram.counts, histogram.sum) == ([3, 1, 4], 16.0)
 
 
 def test_streams_are_told_apart_by_provider_and_model() -> None:
