@@ -51,13 +51,13 @@ class TimerHandle:
 
     def __init__(self, wheel: TimerWheel, home: dict[TimerHandle, None], callback: Callable[[], object]) -> None:
         self._wheel = wheel
-        self._home = home
+        self._home: dict[TimerHandle, None] | None = home  # until it has run, or been cancelled
         self._callback = callback
 
     def cancel(self) -> None:
         """Cancels the callback; does nothing after it has run, or a second time."""
-        home = self._home
-        if self in home:
+        home, self._home = self._home, None
+        if home is not None:
             del home[self]
             if not home:
                 home.clear()  # frees its memory: 7 MiB at 17,000 streams a second, until the tick of the last one
@@ -148,6 +148,7 @@ class TimerWheel:
                     del self._slots[heapq.heappop(self._numbers)]
                     continue
                 timer = home.popitem()[0]
+                timer._home = None
                 self._count -= 1
                 timer._callback()
         finally:

@@ -1033,12 +1033,12 @@ cdef class Histogram:
     def merge(self, tuple counts not None, double total):
         """Adds the counts of another histogram with the same bounds."""
         cdef long long[MOST + 1] others
-        cdef int at
-        if len(counts) != self.bounds._count + 1:
-            raise ValueError("the histograms have different bounds")
-        for at in range(self.bounds._count + 1):
+        cdef Py_ssize_t at, size = len(counts)
+        if size > self.bounds._count + 1:
+            raise ValueError("the other histogram has more bounds")
+        for at in range(size):
             others[at] = <object>PyTuple_GET_ITEM(counts, at)
-        for at in range(self.bounds._count + 1):
+        for at in range(size):
             self._counts[at] += others[at]
         self.sum += total
 

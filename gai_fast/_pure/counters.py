@@ -5,6 +5,8 @@ This module is the definition; `gai_fast.metrics` explains the figures.
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 
 class Bounds:
     """The upper bounds of a histogram.
@@ -68,14 +70,14 @@ class Histogram:
             self.sum += value
 
     def merge(self, counts: tuple[int, ...], total: float) -> None:
-        """Adds the counts of another histogram with the same bounds.
+        """Adds the counts of another histogram with the same bounds; those at the end may be missing, if they are 0.
 
         Raises:
-            ValueError: It has other bounds.
+            ValueError: It has more bounds.
         """
-        if len(counts) != len(self._counts):
-            raise ValueError("the histograms have different bounds")
-        self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
+        if len(counts) > len(self._counts):
+            raise ValueError("the other histogram has more bounds")
+        self._counts = [mine + other for mine, other in zip_longest(self._counts, counts, fillvalue=0)]
         self.sum += total
 
 

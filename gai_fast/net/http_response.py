@@ -115,7 +115,7 @@ class ResponseReader:
         self._keep_alive = False
         self.chunks: ChunkedBody | None = None
         self._left: int | None = None  # bytes of a body whose length the head tells
-        self._headers: dict[str, str] = {}
+        self._headers: dict[str, str]  # while a head is parsed
         self._head_bytes = 0
         self._tail = b""  # the last bytes of a head that goes on
         self._parser: HttpResponseParser | None = None
@@ -195,7 +195,7 @@ class ResponseReader:
             self._tail = seen[-len(_HEAD_END) + 1 :] if end < 0 else b""
             self._head_bytes += size
             if self._parser is None:
-                self._parser = HttpResponseParser(self)
+                self._parser, self._headers = HttpResponseParser(self), {}
             try:
                 self._parser.feed_data(data[:size])
             except (HttpParserError, HttpParserUpgrade) as exc:

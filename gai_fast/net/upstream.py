@@ -383,15 +383,18 @@ class Exchange:
         return min(self._total_by, read_at + self._timeouts.idle)
 
     def _arm(self) -> None:
-        """Makes sure that the timer fires no later than the deadline; where it fires earlier, `_look` sets it again."""
+        """Makes sure that a timer fires no later than the deadline; where it fires earlier, `look` sets it again."""
         deadline = self._deadline()
-        if self._timer is None or deadline < self._armed:
+        if self._timer is None and self._connection is not None:
+            self._connection.watch(deadline, self._timers)
+        elif self._timer is None or deadline < self._armed:
             if self._timer is not None:
                 self._timer.cancel()
             self._armed = deadline
-            self._timer = self._timers.schedule(deadline, self._look)
+            self._timer = self._timers.schedule(deadline, self.look)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Ends the exchange if its time is over; a timer calls this."""
         self._timer = None
         now = self._clock()
         if now < self._deadline():
@@ -459,7 +462,19 @@ class UpstreamConnection:
         idle_timeout: Seconds after which the peer closes it where it is idle, as far as the peer said so.
     """
 
-    __slots__ = ("_batch", "_borrower", "_broken", "_callbacks", "_exchange", "_transport", "idle_timeout", "known")
+    __slots__ = (
+        "_batch",
+        "_borrower",
+        "_broken",
+        "_callbacks",
+        "_exchange",
+        "_is_paused",
+        "_timer",
+        "_transport",
+        "_watched",
+        "idle_timeout",
+        "known",
+    )
 
     def __init__(
         self,
@@ -474,6 +489,9 @@ class UpstreamConnection:
         self._exchange: Exchange | None = None
         self._borrower: FastPath | None = None  # reads the socket in place of the transport
         self._broken: OSError | None = None
+        self._is_paused = False
+        self._timer: Timer | None = None  # stays when an exchange ends: the next one seldom needs an earlier one
+        self._watched = 0.0
         self._transport: Transport
 
     def connection_made(self, transport: Transport) -> None:
@@ -557,6 +575,7 @@ class UpstreamConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.take_back()
+        self._unwatch()
         exchange, self._exchange = self._exchange, None
         self._callbacks.connection_lost(self, exchange, exc or self._broken)
 
@@ -581,18 +600,39 @@ class UpstreamConnection:
         self._exchange = None
         # A peer that answers before it has the whole request cannot tell the rest of it from the next one.
         if is_reusable and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
-            self._transport.resume_reading()
+            if self._is_paused:
+                self.resume_reading()
             self._callbacks.connection_free(self)
         else:
+            self._unwatch()
             self._transport.abort()
+
+    def watch(self, due: float, timers: Timers) -> None:
+        """Has the exchange look at its deadline no later than then."""
+        if self._timer is None or due < self._watched:
+            self._unwatch()
+            self._watched = due
+            self._timer = timers.schedule(due, self._look)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._exchange is not None:
+            self._exchange.look()
 
     def pause_reading(self) -> None:
         """Stops reading the socket."""
         self.take_back()
+        self._is_paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Reads again."""
+        self._is_paused = False
         self._transport.resume_reading()
 
     def fail(self, error: Error) -> None:
@@ -605,5 +645,6 @@ class UpstreamConnection:
     def abort(self) -> None:
         """Aborts without a call to the running exchange."""
         self.take_back()
+        self._unwatch()
         self._exchange = None
         self._transport.abort()

@@ -48,14 +48,6 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
 _MOST_TOKENS: Final = LIMITS.priced_tokens
 _NO_GAPS: Final = NO_GAPS
 
-_TOKENS: Final = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "cached_input_tokens": "cached_input",
-    "cache_write_input_tokens": "cache_write_input",
-    "reasoning_tokens": "reasoning",
-}
-
 
 class ModelCounts:
     """The figures of all streams of one provider and model."""
@@ -67,7 +59,11 @@ class ModelCounts:
         self.duration = Histogram(DURATION_BOUNDS)
         self.overhead = Histogram(OVERHEAD_BOUNDS)
         self.backpressure = Histogram(DURATION_BOUNDS)
-        self.tokens: dict[str, int] = dict.fromkeys(_TOKENS.values(), 0)
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cached_input_tokens = 0
+        self.cache_write_input_tokens = 0
+        self.reasoning_tokens = 0
         self.deltas = 0
         self.others = 0
         self.bytes_in = 0
@@ -75,6 +71,17 @@ class ModelCounts:
         self.disconnects = 0
         self.retries = 0
         self.fallbacks = 0
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Tokens by their kind."""
+        return {
+            "input": self.input_tokens,
+            "output": self.output_tokens,
+            "cached_input": self.cached_input_tokens,
+            "cache_write_input": self.cache_write_input_tokens,
+            "reasoning": self.reasoning_tokens,
+        }
 
     @property
     def events(self) -> dict[str, int]:
@@ -110,10 +117,11 @@ class ModelCounts:
             self.backpressure.observe(paused)
         if usage:
             counted: dict[str, Any] = usage if isinstance(usage, dict) else dict(usage)
-            for key, count in counted.items():
-                kind = _TOKENS.get(key)
-                if count and kind is not None:  # an upstream may say any number
-                    self.tokens[kind] += min(count, _MOST_TOKENS)
+            self.input_tokens += _tokens(counted, "input_tokens")
+            self.output_tokens += _tokens(counted, "output_tokens")
+            self.cached_input_tokens += _tokens(counted, "cached_input_tokens")
+            self.cache_write_input_tokens += _tokens(counted, "cache_write_input_tokens")
+            self.reasoning_tokens += _tokens(counted, "reasoning_tokens")
         self.bytes_in += metrics.bytes_in
 
 
@@ -229,6 +237,12 @@ def _add(counts: dict[RequestLabels, _Number], labels: RequestLabels, number: in
     if count is None:
         count = counts[labels] = _Number()
     count.number += number
+
+
+def _tokens(usage: dict[str, Any], name: str) -> int:
+    """Returns a count of usage; an upstream, or a processor, may say anything."""
+    count = usage.get(name)
+    return min(count, _MOST_TOKENS) if isinstance(count, int) else 0
 
 
 def _label(model: str, known: frozenset[str]) -> str:

@@ -218,8 +218,7 @@ def _counter_rows(models: _Models, attribute: str, label: str) -> Iterator[_Row]
     for labels, model in models:
         counted = getattr(model, attribute)
         if label:
-            # A copy: a stream that ends between two slices may add a key.
-            yield from (((*labels, key), count) for key, count in list(counted.items()))
+            yield from (((*labels, key), count) for key, count in counted.items())
         else:
             yield labels, counted
 

@@ -18,7 +18,20 @@ from gai_fast.server.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, 
 from gai_fast.server.process import process_figures
 
 _HISTOGRAMS: Final = ("first_token", "upstream_first_token", "gaps", "duration", "overhead", "backpressure")
-_NUMBERS: Final = ("deltas", "others", "bytes_in", "bytes_out", "disconnects", "retries", "fallbacks")
+_NUMBERS: Final = (
+    "deltas",
+    "others",
+    "bytes_in",
+    "bytes_out",
+    "disconnects",
+    "retries",
+    "fallbacks",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_tokens",
+)
 
 
 def dump(sink: PrometheusSink) -> dict[str, Any]:
@@ -49,7 +62,6 @@ def _dump_model(model: ModelCounts) -> dict[str, Any]:
     return {
         "histograms": [[each.counts, each.sum] for each in histograms],
         "numbers": [getattr(model, name) for name in _NUMBERS],
-        "tokens": model.tokens,
     }
 
 
@@ -112,5 +124,3 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
             getattr(kept, attribute).merge(tuple(seen), sum_)
         for attribute, number in zip(_NUMBERS, figures["numbers"], strict=True):
             setattr(kept, attribute, getattr(kept, attribute) + number)
-        for kind, number in figures["tokens"].items():
-            kept.tokens[kind] = kept.tokens.get(kind, 0) + number

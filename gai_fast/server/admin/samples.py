@@ -77,8 +77,8 @@ def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
         "requests": sum(sink.requests.values()),
         "errors": sum(sink.errors.values()),
         "deltas": running + sum(each.deltas for each in sink.models.values()),
-        "input_tokens": sum(each.tokens["input"] for each in sink.models.values()),
-        "output_tokens": sum(each.tokens["output"] for each in sink.models.values()),
+        "input_tokens": sum(each.input_tokens for each in sink.models.values()),
+        "output_tokens": sum(each.output_tokens for each in sink.models.values()),
         "bytes": sum(each.bytes_out for each in sink.models.values()),
     }
 

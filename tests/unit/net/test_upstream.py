@@ -303,6 +303,66 @@ async def test_silence_is_a_timeout_and_any_byte_begins_it_anew(bench: Bench) ->
     assert bench.transport.aborted
 
 
+async def test_the_timer_of_a_connection_serves_all_its_exchanges(
+    make_bench: Callable[..., Bench], timers: TimerWheel, make_recorder: Any
+) -> None:
+    bench = make_bench()
+    bench.exchange.begin(bench.connection, reused=True)
+    bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+    assert bench.receiver.ends == [None]
+    for _ in range(3):
+        bench.loop.advance(40)
+        receiver = make_recorder()
+        exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(connect=5, idle=60, total=600), timers)
+        exchange.begin(bench.connection, reused=True)
+        assert len(timers) == 1
+        bench.loop.advance(59)
+        assert not receiver.ends
+        bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+        assert receiver.ends == [None]
+    exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(connect=5, idle=60, total=600), timers)
+    exchange.begin(bench.connection, reused=True)
+    bench.loop.advance(60.1)
+    error = receiver.ends[-1]
+    assert (error.code, error.reason) == ("timeout", "idle")
+    assert not len(timers)
+
+
+async def test_an_idle_connection_has_no_timer_that_is_set_again(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    bench.exchange.begin(bench.connection, reused=True)
+    bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+    bench.loop.advance(61)
+    assert not bench.loop.handles
+    assert not bench.transport.aborted
+
+
+@pytest.mark.parametrize("end", ["closed", "lost", "not reusable", "aborted while idle"])
+async def test_a_connection_that_is_gone_has_no_timer(make_bench: Callable[..., Bench], end: str) -> None:
+    bench = make_bench()
+    bench.exchange.begin(bench.connection, reused=False)
+    assert bench.loop.handles
+    if end == "closed":
+        bench.exchange.close()
+    elif end == "lost":
+        bench.connection.connection_lost(None)
+    elif end == "not reusable":
+        bench.transport.feed(OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+    else:
+        bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+        bench.connection.abort()
+    assert not bench.loop.handles
+
+
+async def test_a_connection_that_was_paused_at_the_end_is_read_again(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench().begin()
+    bench.exchange.pause_reading()
+    assert not bench.transport.is_reading()
+    bench.connection.data_received(CHUNKED + b"0\r\n\r\n")  # a read that had waited for the others of its turn
+    assert bench.receiver.ends == [None]
+    assert bench.transport.is_reading()
+
+
 async def test_no_idle_time_passes_while_reading_is_paused(bench: Bench) -> None:
     bench.transport.feed(CHUNKED + chunk(b"a"))
     bench.exchange.pause_reading()

@@ -110,6 +110,15 @@ def test_a_shared_answer_is_no_work_of_the_upstream() -> None:
     assert (sum(counted.upstream_first_token.counts), sum(counted.first_token.counts)) == (2, 4)
 
 
+def test_a_number_of_tokens_that_is_none_is_not_counted() -> None:
+    """A processor may write anything into the usage."""
+    counts = StreamCounts(["m"])
+    counts.stream_ended(stream(usage={"input_tokens": 2.5, "output_tokens": "3", "reasoning_tokens": None, "x": 1}))
+    counts.stream_ended(stream(usage={"input_tokens": 1, "cached_input_tokens": 2, "cache_write_input_tokens": 3}))
+    tokens = counts.models["p", "m"].tokens
+    assert tokens == {"input": 1, "output": 0, "cached_input": 2, "cache_write_input": 3, "reasoning": 0}
+
+
 def test_an_absurd_number_of_tokens_leaves_counts_that_workers_can_tell() -> None:
     counts = StreamCounts(["m"])
     counts.stream_ended(stream(usage={"input_tokens": 2**80, "output_tokens": 3}))
