@@ -38,7 +38,9 @@ __all__ = [
     "Shape",
     "StreamCounters",
     "TLSRecords",
+    "body_start",
     "compact_json",
+    "count_opening",
     "encode_json",
     "encode_ndjson",
     "encode_sse",
@@ -50,6 +52,7 @@ __all__ = [
     "make_tls_records",
     "parse_exact",
     "size_of",
+    "timed_id",
     "unmasked",
 ]
 
@@ -125,7 +128,9 @@ FastPath = _kernels.FastPath
 StreamCounters = _kernels.StreamCounters
 ReadBatch = _kernels.ReadBatch
 TLSRecords = _kernels.TLSRecords
+body_start = _kernels.body_start
 compact_json = _kernels.compact_json
+count_opening = _kernels.count_opening
 encode_json = _kernels.encode_json
 encode_ndjson = _kernels.encode_ndjson
 encode_sse = _kernels.encode_sse
@@ -136,5 +141,6 @@ head_of = _kernels.head_of
 last_seq = _kernels.last_seq
 parse_exact = _kernels.parse_exact
 size_of = _kernels.size_of
+timed_id = _kernels.timed_id
 make_tls_records = _kernels.make_tls_records
 unmasked = _kernels.unmasked

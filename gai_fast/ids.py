@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from base64 import urlsafe_b64encode
 from typing import Final
 
+from gai_fast._impl import timed_id
+from gai_fast.clock import now_ms
 from gai_fast.limits import LIMITS
 
 _BATCH: Final = 64
@@ -26,9 +27,6 @@ _RANDOM: Final = 22
 _NUMBER: Final = re.compile(r"[1-9a-f][0-9a-f]{0,7}")
 _worker: Final = [""]  # the end of the stream ids of this process
 
-_hex: Final = hex  # constants cost nothing to look up
-_DIGITS: Final = 1 << 48
-"""Added to milliseconds it makes their hexadecimal digits twelve."""
 _ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
 
 EVENT_NUMBERS: Final = 10**15
@@ -56,8 +54,7 @@ def new_request_id() -> str:
         ]
         rest = drawn.pop()
         _request_ids.extend(drawn)
-    began = _hex(_DIGITS + time.time_ns() // 1_000_000)  # "0x1" and its twelve digits: `format` takes a µs
-    return f"{began[3:11]}-{began[11:]}{rest}"
+    return timed_id(now_ms(), rest)
 
 
 def request_id(given: str | None) -> str:

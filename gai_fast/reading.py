@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
+from gai_fast._impl import count_opening
 from gai_fast.errors import InvalidRequest
 from gai_fast.events import Event
 from gai_fast.limits import LIMITS
@@ -128,9 +129,9 @@ def parse_request(body: bytes) -> Request:
         if _FRACTION not in problem.message:
             raise
         request = decoded(_DECODER, _with_integers(body))
-    if request.messages or request.tools or request.response_format:
-        _check_parts(request)
-    if not request.messages and request.query is UNSET:
+    messages: list[Message] = request.messages
+    _check_parts(request, messages)
+    if not messages and request.query is UNSET:
         raise _invalid("it is empty: give `query` or `messages`")
     return request
 
@@ -208,7 +209,7 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = LIMITS.
     try:
         if not body.isascii():
             body.decode()
-        opened = body.count(b"[") + body.count(b"{")
+        opened = count_opening(body)
         # A short body is not searched for commas, which takes 500 instructions.
         if opened > depth or (len(body) > _VALUES and opened + body.count(b",") > _VALUES):
             _check_structure(body, depth)
@@ -317,16 +318,20 @@ _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
 """Values of a request that msgspec quotes; names of fields stay, as they are its path."""
 
 
-def _check_parts(request: Request) -> None:
+def _check_parts(request: Request, messages: list[Message]) -> None:
     """Checks the rules that the types cannot express."""
-    for index, message in enumerate(request.messages):
-        for at, part in enumerate(() if isinstance(message.content, str) else message.content):
+    for index, message in enumerate(messages):
+        content = message.content
+        if isinstance(content, str):
+            continue
+        for at, part in enumerate(content):
             if isinstance(part, ImagePart) and (part.url is UNSET) == (part.data is UNSET):
                 raise _invalid(f"an image needs either `url` or `data` - at `$.messages[{index}].content[{at}]`")
     for index, tool in enumerate(request.tools):
         _check_object(tool.parameters, f"tools[{index}].parameters")
-    if request.response_format and request.response_format.schema:
-        _check_object(request.response_format.schema, "response_format.schema")
+    form = request.response_format
+    if form and form.schema:
+        _check_object(form.schema, "response_format.schema")
 
 
 def _check_object(schema: Raw, path: str) -> None:

@@ -29,12 +29,12 @@ PACKAGE = ROOT / "gai_fast"
 
 # The longest prefix of a module's name decides; whatever is not named here fails the first test.
 LAYERS = {
-    "events": 0, "reading": 0, "request": 0, "errors": 0, "limits": 0, "settings": 0, "metrics": 0, "money": 0,
-    "figures": 0, "_version": 0, "addresses": 0, "beginning": 0, "upstream_errors": 0, "retry_after": 0,
+    "events": 0, "request": 0, "errors": 0, "limits": 0, "settings": 0, "metrics": 0, "money": 0,
+    "figures": 0, "_version": 0, "addresses": 0, "upstream_errors": 0, "retry_after": 0,
     "upstream_headers": 0,
     "_impl": 1, "_native": 1, "_pure": 1,
     "providers": 2, "formats": 2, "transcript": 2, "processors": 2, "callbacks": 2, "meter": 2,
-    "body": 2, "sinks": 2, "learning": 2, "relay": 2, "result": 2, "compression": 2,
+    "reading": 2, "beginning": 2, "body": 2, "sinks": 2, "learning": 2, "relay": 2, "result": 2, "compression": 2,
     "net": 3, "stores": 3, "otel": 3, "ledger": 3, "timers": 3, "files": 3,
     "": 4, "config": 4, "gateway": 4, "asking": 4, "remote": 4, "following": 4, "stream": 4, "decoding": 4,
     "pipeline": 4, "ids": 4, "clock": 4,

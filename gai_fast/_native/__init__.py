@@ -15,7 +15,17 @@ from gai_fast._native.encoders import (
     escape,
     parse_exact,
 )
-from gai_fast._native.parsers import ChunkedBody, LineFramer, NDJSONParser, Shape, SSEFramer, SSEParser
+from gai_fast._native.parsers import (
+    ChunkedBody,
+    LineFramer,
+    NDJSONParser,
+    Shape,
+    SSEFramer,
+    SSEParser,
+    body_start,
+    count_opening,
+    timed_id,
+)
 from gai_fast._native.relay import (
     Bounds,
     ChunkWriter,
@@ -62,7 +72,9 @@ __all__ = [
     "Shape",
     "StreamCounters",
     "TLSRecords",
+    "body_start",
     "compact_json",
+    "count_opening",
     "encode_json",
     "encode_ndjson",
     "encode_sse",
@@ -74,5 +86,6 @@ __all__ = [
     "make_tls_records",
     "parse_exact",
     "size_of",
+    "timed_id",
     "unmasked",
 ]

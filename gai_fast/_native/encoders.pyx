@@ -760,7 +760,12 @@ cdef class _Encoder:
         self._pieces = None
         self._ahead = 0
         self.drop_heads()
-        self._buffer = WriteBuffer(capacity if capacity is CAPACITY else pure.checked_capacity(capacity))
+        cdef size_t keep = capacity if capacity is CAPACITY else pure.checked_capacity(capacity)
+        if self._buffer.keep or self._buffer.bytes.size:  # it is prepared again
+            self._buffer = WriteBuffer(keep)
+        else:
+            self._buffer.keep = keep
+            reserve(&self._buffer.bytes, keep)
         return 0
 
     cdef bytes member(self, str key):
@@ -1157,6 +1162,9 @@ cdef int place(gai_buffer *out, object buffer, object offset) except -1:
 cdef class SSEEncoder(_Encoder):
     """Encodes `gai.events.v1` as SSE into one reusable buffer. See `gai_fast._pure.encoders.SSEEncoder`."""
 
+    has_blocks = False
+    collects_text = False
+
     def __init__(
         self, envelope="compact", stream_id=None, request_id=None, trace_id=None, clock=None, capacity=CAPACITY, *,
         timestamps=False
@@ -1183,9 +1191,19 @@ cdef class SSEEncoder(_Encoder):
         finally:
             gai_release(&out)
 
+    def heartbeat(self):
+        """Appends a keep-alive."""
+        self.comment("ping")
+
+    def copied(self, event, text):
+        """Does nothing: this encoder keeps no text."""
+
 
 cdef class NDJSONEncoder(_Encoder):
     """Encodes `gai.events.v1` as NDJSON into one reusable buffer. See `gai_fast._pure.encoders.NDJSONEncoder`."""
+
+    has_blocks = False
+    collects_text = False
 
     def __init__(
         self, envelope="full", stream_id=None, request_id=None, trace_id=None, clock=None, capacity=CAPACITY, *,
@@ -1203,3 +1221,10 @@ cdef class NDJSONEncoder(_Encoder):
             raise faults.not_text("comment", text)
         self.make_writable()
         append(&self._buffer.bytes, b"\n", 1)
+
+    def heartbeat(self):
+        """Appends a keep-alive."""
+        self.comment("")
+
+    def copied(self, event, text):
+        """Does nothing: this encoder keeps no text."""

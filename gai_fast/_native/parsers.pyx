@@ -1,6 +1,6 @@
 """Bytes → SSE events, SSE blocks, NDJSON lines, decoded chunked bodies, and JSON objects of a known shape.
 
-`_pure/parsers.py`, `_pure/chunked.py` and `_pure/shapes.py` define them.
+`_pure/parsers.py`, `_pure/chunked.py`, `_pure/shapes.py` and `_pure/requests.py` define them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
@@ -9,8 +9,8 @@ from cpython.long cimport PyLong_FromLongLong
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
-from libc.stdint cimport uint8_t
+from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8, PyUnicode_New
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
@@ -61,6 +61,11 @@ cdef size_t KEPT = LIMITS.encoder_capacity  # a parser between two events holds 
 cdef size_t DEPTH = LIMITS.arguments_depth
 cdef size_t DIGITS = LONG_DIGITS
 cdef size_t RETRY_DIGITS = LIMITS.retry_digits
+cdef Py_ssize_t LENGTH_DIGITS = LIMITS.max_body_digits
+cdef enum:
+    ID_TIME = 13  # the digits of 48 bits, and a dash behind the eighth
+    ID_DASH = 8
+cdef const char *HEX_DIGITS = b"0123456789abcdef"
 
 
 cdef inline str decode(const uint8_t *data, size_t size):
@@ -873,4 +878,51 @@ cdef tuple as_tuple(Reading *reading, int places):
         value = None if reading.values[i] is NULL else <object>reading.values[i]
         Py_INCREF(value)
         PyTuple_SET_ITEM(made, i, value)
+    return made
+
+
+# ---- requests of clients -------------------------------------------------------------------------------------------
+
+
+def body_start(bytes data not None, bytes before not None, bytes after not None):
+    """See `gai_fast._pure.requests.body_start`."""
+    cdef const char *at = PyBytes_AS_STRING(data)
+    cdef const char *stop = at + PyBytes_GET_SIZE(data)
+    cdef const char *digits = at + PyBytes_GET_SIZE(before)
+    cdef Py_ssize_t tail = PyBytes_GET_SIZE(after)
+    cdef Py_ssize_t length = 0
+    if PyBytes_GET_SIZE(data) <= PyBytes_GET_SIZE(before):
+        return -1
+    if memcmp(at, PyBytes_AS_STRING(before), PyBytes_GET_SIZE(before)):
+        return -1
+    at = digits
+    while at < stop and at - digits < LENGTH_DIGITS and c"0" <= at[0] <= c"9" and (length or at == digits):
+        length = length * 10 + (at[0] - c"0")
+        at += 1
+    if at == digits or stop - at < tail or memcmp(at, PyBytes_AS_STRING(after), tail):
+        return -1
+    at += tail
+    return at - PyBytes_AS_STRING(data) if stop - at == length else -1
+
+
+def count_opening(bytes text not None):
+    """See `gai_fast._pure.requests.count_opening`."""
+    return gai_count_opening(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+
+
+def timed_id(uint64_t ms, str rest not None):
+    """See `gai_fast._pure.requests.timed_id`."""
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(rest)
+    cdef str made = PyUnicode_New(ID_TIME + size, 127)
+    cdef uint8_t *at = <uint8_t *>PyUnicode_DATA(made)
+    cdef int digit
+    if not PyUnicode_IS_ASCII(rest):
+        raise ValueError("an id is ASCII")
+    memcpy(at + ID_TIME, PyUnicode_DATA(rest), size)
+    for digit in range(ID_TIME - 1, -1, -1):
+        if digit == ID_DASH:
+            at[digit] = c"-"
+        else:
+            at[digit] = HEX_DIGITS[ms & 15]
+            ms >>= 4
     return made

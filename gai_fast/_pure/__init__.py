@@ -13,6 +13,7 @@ from gai_fast._pure.messages import frame_messages, head_of, last_seq, unmasked
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.pieces import frame_chunk, size_of
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
+from gai_fast._pure.requests import body_start, count_opening, timed_id
 from gai_fast._pure.shapes import Shape
 from gai_fast._pure.tls_records import TLSRecords, make_tls_records
 
@@ -41,7 +42,9 @@ __all__ = [
     "Shape",
     "StreamCounters",
     "TLSRecords",
+    "body_start",
     "compact_json",
+    "count_opening",
     "encode_json",
     "encode_ndjson",
     "encode_sse",
@@ -53,5 +56,6 @@ __all__ = [
     "make_tls_records",
     "parse_exact",
     "size_of",
+    "timed_id",
     "unmasked",
 ]

@@ -466,6 +466,8 @@ class SSEEncoder(_Encoder):
 
     __slots__ = ()
     __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
+    has_blocks = False
+    collects_text = False
     _sse = True
 
     def __init__(
@@ -506,6 +508,13 @@ class SSEEncoder(_Encoder):
         self._refuse_while_viewed()
         self._buffer += _prefixed(": ", text)
 
+    def heartbeat(self) -> None:
+        """Appends a keep-alive."""
+        self.comment("ping")
+
+    def copied(self, event: dict[str, Any], text: str) -> None:
+        """Does nothing: this encoder keeps no text."""
+
     def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
         event_id = None if self._stream_id is None or seq is None else f"{self._stream_id}.{seq}"
         head = f"event: {name}\n"
@@ -521,6 +530,8 @@ class NDJSONEncoder(_Encoder):
 
     __slots__ = ()
     __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
+    has_blocks = False
+    collects_text = False
     _sse = False
 
     def __init__(
@@ -559,6 +570,13 @@ class NDJSONEncoder(_Encoder):
             raise faults.not_text("comment", text)
         self._refuse_while_viewed()
         self._buffer += b"\n"
+
+    def heartbeat(self) -> None:
+        """Appends a keep-alive."""
+        self.comment("")
+
+    def copied(self, event: dict[str, Any], text: str) -> None:
+        """Does nothing: this encoder keeps no text."""
 
     def _frame(self, name: str, seq: int | None, written: bytes, retry: int | None) -> bytes:
         return written + b"\n"

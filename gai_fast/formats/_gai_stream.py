@@ -1,4 +1,4 @@
-"""The encoders of a `gai.events.v1` stream: the kernels, which write the events, and the keep-alives of this format.
+"""The encoder of a durable `gai.events.v1` stream; the kernels write all others as they are.
 
 Apart from `gai.py`, because mypyc cannot compile a class whose base is a kernel's.
 
@@ -17,27 +17,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast._impl import NDJSONEncoder, SSEEncoder
-from gai_fast.events import Event
+from gai_fast._impl import SSEEncoder
 
 
-class SSE(SSEEncoder):
-    """SSE."""
-
-    __slots__ = ()
-
-    has_blocks = False
-    collects_text = False
-
-    def copied(self, event: Event, text: str) -> None:
-        """Is not called."""
-
-    def heartbeat(self) -> None:
-        """Writes a keep-alive."""
-        self.comment("ping")
-
-
-class FirstRetry(SSE):
+class FirstRetry(SSEEncoder):
     """SSE with `retry:` in the first frame."""
 
     __slots__ = ("first_retry",)
@@ -48,19 +31,3 @@ class FirstRetry(SSE):
         """Writes an event."""
         super().event(event, self.first_retry if retry is None else retry)
         self.first_retry = None
-
-
-class NDJSON(NDJSONEncoder):
-    """NDJSON."""
-
-    __slots__ = ()
-
-    has_blocks = False
-    collects_text = False
-
-    def copied(self, event: Event, text: str) -> None:
-        """Is not called."""
-
-    def heartbeat(self) -> None:
-        """Writes a keep-alive."""
-        self.comment("")

@@ -1,6 +1,6 @@
 """The format `gai.events.v1`: events as they are.
 
-Owns the shape of this format's whole answer; `_gai_stream.py` has the encoders of a stream.
+Owns the shape of this format's whole answer; the kernels and `_gai_stream.py` have the encoders of a stream.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import encode_json
+from gai_fast._impl import NDJSONEncoder, SSEEncoder, encode_json
 from gai_fast.formats._base import OTHERS, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
-from gai_fast.formats._gai_stream import NDJSON, SSE, FirstRetry
+from gai_fast.formats._gai_stream import FirstRetry
 from gai_fast.result import Result
 
 
@@ -53,7 +53,7 @@ class GaiFormat(Format):
         """Creates an encoder; by default SSE is compact and NDJSON full."""
         envelope = context.envelope or ("compact" if framing == "sse" else "full")
         ids = context.stream_id if context.ids and framing == "sse" else None
-        kind = NDJSON if framing == "ndjson" else FirstRetry if ids else SSE
+        kind = NDJSONEncoder if framing == "ndjson" else FirstRetry if ids else SSEEncoder
         # The kernels take any dict; to mypy an `Event` is a `Mapping` but never a `dict`.
         encoder: Any = kind(
             envelope, ids, context.request_id, context.trace_id, context.clock, timestamps=context.timestamps

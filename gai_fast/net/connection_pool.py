@@ -26,7 +26,7 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
-from gai_fast.net.http_request import Origin, encode_request
+from gai_fast.net.http_request import Origin, RequestEncoder
 from gai_fast.net.http_response import KnownResponseHeads
 from gai_fast.net.idle_time import IdleTime
 from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
@@ -101,6 +101,7 @@ class ConnectionPool(ABC):
     ) -> None:
         self.origin = origin
         self._peer = origin.peer
+        self._encoder = RequestEncoder(origin)
         self._timers = timers
         self._clock: Callable[[], float] = timers.clock
         self._timeouts = timeouts
@@ -136,11 +137,11 @@ class ConnectionPool(ABC):
         Raises:
             ValueError: Something would break the request's framing; see `encode_request`.
         """
-        request = encode_request(self.origin, method, path, headers, body)
+        request = self._encoder.encode(method, path, headers, body)
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
         if self._closed:
             self._loop.call_soon(exchange.fail, self._gone())
-        elif self._serve(exchange):
+        elif _serve(self, exchange):
             pass
         elif len(self._waiting) < LIMITS.pool_waiting:
             self._waiting[exchange] = None
@@ -195,33 +196,6 @@ class ConnectionPool(ABC):
 
     # ---- which exchange gets which connection
 
-    def _serve(self, exchange: Exchange) -> bool:
-        """Gives an exchange an idle connection, or has one made for it; returns whether that was possible."""
-        while self._idle:
-            connection, since = self._idle.popitem()  # the last one used is the least likely to have been closed
-            is_young = self._clock() < since + _LOOK
-            if not connection.is_closing and (is_young or connection.is_quiet):
-                self._reused += 1
-                _begin(exchange, connection, self._loop, reused=True)
-                if self._keeps_ready:
-                    self._fill()
-                return True
-            self._idle_time.ended(self._clock() - since)
-            connection.abort()
-        if not self._has_room():
-            return False
-        try:
-            made = self._make_at_once()
-        except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
-            self._loop.call_soon(exchange.broke, problem)
-            return True
-        if made is None:
-            self._connect(exchange)
-        else:
-            self._opened += 1
-            _begin(exchange, made, self._loop, reused=False)
-        return True
-
     def _has_room(self) -> bool:
         return len(self._open) + len(self._attempts) < self._max_connections
 
@@ -274,7 +248,7 @@ class ConnectionPool(ABC):
     def _serve_waiting(self) -> None:
         while self._waiting and not self._closed:
             exchange = next(iter(self._waiting))
-            if not self._serve(exchange):
+            if not _serve(self, exchange):
                 return
             del self._waiting[exchange]
 
@@ -427,10 +401,38 @@ class ConnectionPool(ABC):
             self._refill_wait = LIMITS.ready_retry_first
 
 
+def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:
+    """Gives an exchange an idle connection, or has one made for it; returns whether that was possible."""
+    # Functions, because a method of a class with an interpreted subclass is called through the interpreter.
+    while pool._idle:
+        connection, since = pool._idle.popitem()  # the last one used is the least likely to have been closed
+        is_young = pool._clock() < since + _LOOK
+        if not connection.is_closing and (is_young or connection.is_quiet):
+            pool._reused += 1
+            _begin(exchange, connection, pool._loop, reused=True)
+            if pool._keeps_ready:
+                pool._fill()
+            return True
+        pool._idle_time.ended(pool._clock() - since)
+        connection.abort()
+    if not pool._has_room():
+        return False
+    try:
+        made = pool._make_at_once()
+    except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end
+        pool._loop.call_soon(exchange.broke, problem)
+        return True
+    if made is None:
+        pool._connect(exchange)
+    else:
+        pool._opened += 1
+        _begin(exchange, made, pool._loop, reused=False)
+    return True
+
+
 def _begin(
     exchange: Exchange, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop, *, reused: bool
 ) -> None:
-    # A function, because a method of a class with an interpreted subclass is called through the interpreter.
     try:
         exchange.begin(connection, reused=reused)
     except Exception as problem:  # noqa: BLE001  # a bug of ours must not leave the exchange without an end

@@ -136,7 +136,34 @@ def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tup
     Raises:
         ValueError: Something would break the framing. The text shows no value and no path, whose query may hold a key.
     """
-    head = _encode_head(origin, method, path, tuple(headers))
+    return _with_body(_encode_head(origin, method, path, tuple(headers)), method, body)
+
+
+class RequestEncoder:
+    """Encodes the requests to one upstream, most of which have the head of the one before.
+
+    Args:
+        origin: The upstream.
+    """
+
+    __slots__ = ("_head", "_headers", "_method", "_origin", "_path")
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._head = b""
+        self._method = ""
+        self._path = ""
+        self._headers: Sequence[tuple[str, str]] = ()
+
+    def encode(self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+        """Returns the bytes of a request; as `encode_request`."""
+        if headers != self._headers or path != self._path or method != self._method:
+            self._head = _encode_head(self._origin, method, path, tuple(headers))
+            self._method, self._path, self._headers = method, path, [*headers]
+        return _with_body(self._head, method, body)
+
+
+def _with_body(head: bytes, method: str, body: bytes) -> bytes:
     if body or method not in ("GET", "HEAD"):
         return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
     return head + b"\r\n"

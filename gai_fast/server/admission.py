@@ -128,7 +128,8 @@ class Admission:
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
-        self._host_verdict = lru_cache(LIMITS.known_values)(self._look_at_host)
+        self._served: set[str] = set()  # hosts that requests were served for, where the whole network may ask
+        self._served_here: set[str] = set()  # likewise, where only this machine may
 
     def admit(
         self,
@@ -229,11 +230,19 @@ class Admission:
         return query
 
     def _check_host(self, host: str, headers: dict[str, str], is_http_1_1: bool, on_loopback: bool) -> None:
-        code = self._host_verdict(host, is_http_1_1 or "host" in headers, on_loopback)
+        is_needed = is_http_1_1 or "host" in headers
+        served = self._served_here if on_loopback else self._served
+        if is_needed and host in served:
+            return
+        code = self._look_at_host(host, is_needed, on_loopback)
         if code == "invalid_request":
             raise Error(code, "the request must have one valid Host header", reason="host")
         if code is not None:
             raise Error(code, "this Host is not served here (see allowed_hosts)", reason="host")
+        if is_needed:
+            if len(served) >= LIMITS.known_values:
+                served.clear()
+            served.add(host)
 
     def _look_at_host(self, host: str, is_needed: bool, on_loopback: bool) -> Code | None:
         """The code of the refusal, or `None`."""

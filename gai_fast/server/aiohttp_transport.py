@@ -186,7 +186,7 @@ class AiohttpTransport(asyncio.Protocol):
         """The address of the client, for the log; empty where the connection has none."""
         return self._request.remote or ""
 
-    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """Registers the stream that answers the request; as `ClientTransport.begin_stream`."""
         transport = self._request.transport
         # aiohttp's own protocol closes at the end of the client's side; ours notes it, to answer what came before.

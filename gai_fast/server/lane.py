@@ -338,7 +338,7 @@ class LaneConnection:
             self._remote = peer_address(self.transport)  # a system call
         return self._remote
 
-    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """As `ClientTransport.begin_stream`."""
         if self._input is _ENDED:  # as in `eof_received`, but what was answered before is still sent
             self.transport.close()

@@ -67,9 +67,21 @@ def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: s
         Unsupported: An unknown format, framing or envelope; the text has those that there are.
     """
     if not query:  # at once: each name that is looked for costs 0.1 us
-        return _negotiate(default_format, None, None, accept, None)
+        known = _KNOWN.get(default_format)
+        if known is None:
+            known = _KNOWN[default_format] = {}
+        negotiated = known.get(accept)
+        if negotiated is None:
+            if len(known) >= LIMITS.known_values:
+                known.clear()
+            negotiated = known[accept] = _negotiate(default_format, None, None, accept, None)
+        return negotiated
     name = query.get("format", default_format)
     return _negotiate(name, query.get("envelope"), query.get("framing"), accept, query.get("ui"))
+
+
+_KNOWN: Final[dict[str, dict[str | None, Negotiated]]] = {}
+"""The answers to requests without a query, by route's format and `Accept`: a `lru_cache` costs four times as much."""
 
 
 @lru_cache(LIMITS.known_values)

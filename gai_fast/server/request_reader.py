@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+from gai_fast._impl import body_start
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
 from gai_fast.otel.trace import Trace
@@ -30,7 +31,8 @@ class HTTPRequest:
         method: As it was sent.
         target: The request target as it was sent; nothing is decoded.
         is_http_1_1: HTTP/1.1, otherwise 1.0.
-        headers: By lower-case name; repeated ones joined with ", ".
+        headers: By lower-case name; repeated ones joined with ", ". That of the body's length may be missing. Several
+            requests may share them: they are not changed.
         body: All of it.
         keep_alive: Another request may follow on the connection.
         transport: The transport of its answer.
@@ -204,7 +206,9 @@ class KnownHead:
         if len(lengths) != 1:
             return None
         start, stop = lengths[0].span(1)
-        return cls(head[:start], head[stop:], request.target, request.headers)
+        headers = request.headers.copy()
+        del headers["content-length"]
+        return cls(head[:start], head[stop:], request.target, headers)
 
     def repeated(self, transport: ClientTransport, data: bytes, max_body: int) -> HTTPRequest | None:
         """The request that these bytes are, where they are exactly one with this head.
@@ -214,18 +218,11 @@ class KnownHead:
             data: The bytes.
             max_body: Bytes of a body.
         """
-        if not data.startswith(self._before):
+        start = body_start(data, self._before, self._after)
+        if start < 0 or len(data) - start > max_body:
             return None
-        before, after = len(self._before), self._after
-        end = data.find(after, before, before + _MOST_DIGITS + len(after))
-        if end < 0:
-            return None
-        length, body = data[before:end], data[end + len(after) :]
-        if length != b"%d" % len(body) or len(body) > max_body:
-            return None
-        headers = {**self._headers, "content-length": length.decode()}
-        request = HTTPRequest(transport, "POST", self._target, headers, is_http_1_1=True, keep_alive=True)
-        request.body = body
+        request = HTTPRequest(transport, "POST", self._target, self._headers, is_http_1_1=True, keep_alive=True)
+        request.body = data[start:]
         return request
 
 

@@ -67,8 +67,9 @@ class SpecBuilder:
             is_durable: Whether the request makes the stream durable.
             left_out: Paths of the client's members that have no place in `request`.
         """
-        model = self.settings.chosen(request.model if isinstance(request.model, str) else None, incoming.key)
-        if request.provider_options:
+        name = request.model
+        model = self.settings.chosen(name if isinstance(name, str) else None, incoming.key)
+        if incoming.key is not None:
             for options in request.provider_options.values():
                 _check_further_models(options, incoming.key)
         model = self._engine.placed(model, request)
@@ -199,7 +200,7 @@ class SpecBuilder:
             request_id=incoming.request_id,
             trace_id=incoming.trace_id,
             model=model.name,
-            clock=Clock(now_ms),
+            clock=_DayClock(),
             envelope=envelope or model.stream.envelope,
             timestamps=model.stream.timestamps,
             ids=ids,
@@ -208,6 +209,21 @@ class SpecBuilder:
             hides_usage=hides_usage,
             echo=echo,
         )
+
+
+class _DayClock(Clock):
+    """Tells the time of day, without the way through an object that reads it: 350 instructions each time."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._read = now_ms
+        self.now_ms = now_ms()
+
+    def tick(self) -> int:
+        """Reads the time."""
+        self.now_ms = now_ms()
+        return self.now_ms
 
 
 class _DialectSpecs:

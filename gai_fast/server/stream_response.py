@@ -103,7 +103,7 @@ class StreamResponse(ResponseWriter):
             stream: The settings of the stream's model, which is unknown until the stream has been found.
         """
         self._codings = stream.compression
-        self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
+        self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
 
     def attach(self, session: SessionCallbacks) -> None:
         """Connects what writes the response, in place of what did before; it may have ended already."""

@@ -46,7 +46,7 @@ class ClientTransport(LendingTransport, Protocol):
     def remote(self) -> str:
         """The address of the client, for the log; empty where the connection has none."""
 
-    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """Registers the stream that answers the request.
 
         Until `commit` the same one may call it again, with other limits.

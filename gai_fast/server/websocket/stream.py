@@ -161,7 +161,7 @@ class SocketStream:
         """The address of the client."""
         return self._socket.remote
 
-    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """Registers the stream; as `ClientTransport.begin_stream`."""
         self._response = stream
         self._window.size = high_water
@@ -343,7 +343,7 @@ class Canceller:
         self._stream = stream
         self.remote = stream.remote
 
-    def begin_stream(self, stream: StreamCallbacks, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """The answer is not there yet."""
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:

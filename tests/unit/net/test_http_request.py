@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast._version import __version__
-from gai_fast.net.http_request import Origin, encode_headers, encode_request
+from gai_fast.net.http_request import Origin, RequestEncoder, encode_headers, encode_request
 
 # ---- where to --------------------------------------------------------------------------------------------------------
 
@@ -92,6 +92,29 @@ def test_a_request_is_one_piece_of_bytes() -> None:
         b"Content-Length: 2\r\n"
         b"\r\n{}"
     ) % (__version__.encode(),)
+
+
+def test_a_request_after_another_has_its_own_head_all_the_same() -> None:
+    encoder, key = RequestEncoder(ORIGIN), [("Authorization", "Bearer k")]
+    for method, path, headers, body in (
+        ("POST", "/chat", key, b"{}"),
+        ("POST", "/chat", [*key], b"[1]"),
+        ("POST", "/chat", [("Authorization", "Bearer l")], b"{}"),
+        ("POST", "/other", [("Authorization", "Bearer l")], b"{}"),
+        ("GET", "/other", [("Authorization", "Bearer l")], b""),
+        ("GET", "/other", [], b""),
+    ):
+        assert encoder.encode(method, path, headers, body) == encode_request(ORIGIN, method, path, headers, body)
+    with pytest.raises(ValueError, match="path"):
+        encoder.encode("GET", "/ ", [], b"")
+    assert encoder.encode("GET", "/other", [], b"") == encode_request(ORIGIN, "GET", "/other", [], b"")
+
+
+def test_headers_that_their_owner_changes_are_read_again() -> None:
+    encoder, headers = RequestEncoder(ORIGIN), [("A", "1")]
+    assert b"A: 1\r\n" in encoder.encode("POST", "/", headers, b"")
+    headers[0] = "A", "2"
+    assert b"A: 2\r\n" in encoder.encode("POST", "/", headers, b"")
 
 
 def test_content_length_stands_wherever_a_body_is_expected() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
-from gai_fast.errors import Unsupported
-from gai_fast.providers import Target, get_provider
+from gai_fast.errors import Error, Unsupported
+from gai_fast.limits import LIMITS
+from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider
+from gai_fast.providers._chat import ChatAPI
 from gai_fast.reading import parse_request
+from gai_fast.request import AssistantMessage, Request, SystemMessage, ToolMessage, UserMessage
 from tests.unit.providers.answers import (
     body,
     body_without,
@@ -43,6 +46,9 @@ FULL: dict[str, Any] = {
     "reasoning": {"effort": "high"},
     "temperature": 0.5, "top_p": 0.5, "max_tokens": 5, "stop": ["x"], "seed": 1,
 }  # fmt: skip
+
+
+FULL_REQUEST = parse_request(json.dumps(FULL).encode())
 
 
 class TestRequest:
@@ -244,3 +250,58 @@ class TestRequest:
         assert json.loads(sent.body) == {**asked, "model": "m1"}
         assert asked["model"] == "fast"
         assert dict(sent.headers)["authorization"] == "Bearer k"
+
+
+APIS = [api for name in PROVIDERS for api in (get_provider(name),) if isinstance(api, ChatAPI)]
+APIS += [get_provider(f"{name}:completions") for name in ("openai", "openai-compatible")]
+TEXTS = (
+    Request(query="Hi"),
+    Request(system="Be brief.", messages=[UserMessage(content="a"), UserMessage(content="b")], query="c"),
+    Request(messages=[SystemMessage(content="a"), UserMessage(content="b"), AssistantMessage(content="c")]),
+    Request(messages=[UserMessage(content='"messages":[]'), AssistantMessage(content="-")], query="\\"),
+    Request(query="\ud83d\ude00 \ud800 \x00\n\u2028 \U0001f600"),
+    Request(query=""),
+    Request(system="", messages=[AssistantMessage(content="")], query="a"),
+    Request(messages=[ToolMessage(call_id="c", content="a")], query="b"),
+    Request(query="a", stream=False, resumable=True, model="m", request_id="r", idempotency_key="k", json_snapshots=1),
+)
+MORE = [
+    Request(query="a", **given)
+    for given in (
+        {"tools": FULL_REQUEST.tools},
+        {"tools": FULL_REQUEST.tools, "tool_choice": "none"},
+        {"response_format": FULL_REQUEST.response_format},
+        {"reasoning": FULL_REQUEST.reasoning},
+        {"temperature": 0.0},
+        {"top_p": 0.0},
+        {"max_tokens": 1},
+        {"stop": ["x"]},
+        {"seed": 0},
+        {"metadata": {"a": "b"}},
+        {"provider_options": {api.provider: {"x": 1} for api in APIS}},
+    )
+]
+
+
+def _built(build: Any, api: API, asked: Request, model: str) -> Any:
+    target = Target(model, "key", "drop")
+    try:
+        sent: UpstreamRequest = build(api, asked, target)
+    except Error as problem:
+        return problem.code, problem.message
+    return sent.method, sent.path, sent.headers, sent.body, target.dropped
+
+
+@pytest.mark.parametrize("api", APIS, ids=lambda api: type(api).__name__)
+def test_a_request_of_texts_is_written_as_any_other(api: API) -> None:
+    made = type(api)()
+    for model in ("m", "a/b:c", '[{"role":"user","content":"-"}]', "-", ""):
+        for asked in (*TEXTS, *MORE, *TEXTS):
+            assert _built(ChatAPI.build_request, made, asked, model) == _built(API.build_request, made, asked, model)
+
+
+def test_few_models_are_known_whatever_callers_name() -> None:
+    api = type(get_provider("openai-compatible"))()
+    for number in range(2 * LIMITS.known_values):
+        assert _built(ChatAPI.build_request, api, TEXTS[0], f"m{number}")[3].startswith(b'{"model":"m%d",' % number)
+    assert len(api._frames) <= LIMITS.known_values

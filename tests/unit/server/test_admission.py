@@ -67,6 +67,24 @@ def test_on_loopback_only_known_hosts_are_served(host: str, status: int) -> None
     assert verdict(admit(settings=ALLOWED, host=host)) == (status, None if status == 200 else "host")
 
 
+def test_each_host_is_looked_at_however_many_there_were_before() -> None:
+    admission = Admission(ServerSettings(allowed_hosts=("gai.example",)), only_demo=False)
+
+    def asked(host: str, **place: Any) -> int:
+        return verdict(admission.admit("GET", "/", {"host": host} if host else {}, **place))[0]
+
+    for number in range(2 * LIMITS.known_values):
+        for _ in range(2):
+            assert asked(f"127.0.0.1:{number}") == 200
+            assert asked(f"127.0.0.1:{number}", on_loopback=False) == 403
+            assert asked(f"GAI.example:{number}", on_loopback=False) == 200
+            assert asked(f"evil.example:{number}") == 403
+            assert asked("") == 400
+            assert asked("", is_http_1_1=False) == 403
+    assert len(admission._served) <= LIMITS.known_values
+    assert len(admission._served_here) <= LIMITS.known_values
+
+
 def test_elsewhere_any_valid_host_is_served() -> None:
     for host, status in (("evil.example", 200), ("10.0.0.1:99", 200), ("a@b", 400), ("", 400)):
         assert verdict(admit(place={"on_loopback": False}, host=host))[0] == status

@@ -7,7 +7,9 @@ import re
 import pytest
 
 from gai_fast.errors import Error
+from gai_fast.limits import LIMITS
 from gai_fast.otel.trace import Parent
+from gai_fast.server import negotiation
 from gai_fast.server.negotiation import content_coding, negotiate, trace_parent
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -38,6 +40,16 @@ def test_an_accept_header_without_a_stream_type_is_406(accept: str) -> None:
     with pytest.raises(Error) as refused:
         negotiate({}, accept, default_format="gai")
     assert (refused.value.code, refused.value.status) == ("invalid_request", 406)
+
+
+def test_however_many_headers_clients_send_each_is_read_and_few_are_kept() -> None:
+    for quality in range(2 * LIMITS.known_values):
+        accept = f"text/event-stream;q=0.{quality:03}, application/x-ndjson;q=0.0{quality + 1:03}"
+        wanted = "ndjson" if quality < 1 else "sse"
+        for name in ("gai", "openai"):
+            negotiated = negotiate({}, accept, default_format=name)
+            assert (negotiated.format.name, negotiated.framing) == (name, wanted), accept
+    assert all(len(known) <= LIMITS.known_values for known in negotiation._KNOWN.values())
 
 
 def test_the_framing_parameter_wins_over_the_accept_header() -> None:

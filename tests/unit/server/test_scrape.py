@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 from gai_fast.errors import Error
 from gai_fast.server.metrics import PrometheusSink
@@ -38,10 +38,10 @@ class Client:
     def __init__(self) -> None:
         self.replies: list[Reply] = []
         self.stream: StreamCallbacks | None = None
-        self.about: dict[str, Any] = {}
+        self.about: dict[str, float] = {}
 
-    def begin_stream(self, stream: StreamCallbacks, **about: Any) -> None:
-        self.stream, self.about = stream, about
+    def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
+        self.stream, self.about = stream, {"high_water": high_water, "write_timeout": write_timeout}
 
     def send(self, reply: Reply) -> None:
         self.replies.append(reply)

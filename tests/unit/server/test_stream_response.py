@@ -32,9 +32,9 @@ class FakeConnection:
     def lend(self, borrower: FastPath) -> int:
         return -1
 
-    def begin_stream(self, stream: Any, **limits: float) -> None:
+    def begin_stream(self, stream: Any, high_water: int, write_timeout: float) -> None:
         self.stream = stream
-        self.limits = limits
+        self.limits = {"high_water": high_water, "write_timeout": write_timeout}
 
     def write(self, data: bytes) -> None:
         self.bytes += data

@@ -19,7 +19,7 @@ class Client:
         self.status = 0
         self.stream: Any = None
 
-    def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: Any, high_water: int, write_timeout: float) -> None:
         self.stream = stream
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:

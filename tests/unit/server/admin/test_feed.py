@@ -113,7 +113,7 @@ async def test_a_bug_ends_the_answers_and_the_next_dashboard_is_tried_again(capl
 
 async def test_a_client_that_is_gone_already_is_not_kept() -> None:
     class Gone(Client):
-        def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
+        def begin_stream(self, stream: Any, high_water: int, write_timeout: float) -> None:
             stream.connection_lost()
 
     feed = Feed(Samples())

@@ -53,7 +53,7 @@ class Client:
     def __init__(self) -> None:
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
-    def begin_stream(self, stream: Any, *, high_water: int, write_timeout: float) -> None:
+    def begin_stream(self, stream: Any, high_water: int, write_timeout: float) -> None:
         """Nothing is called back."""
 
     def write(self, data: bytes) -> None:

@@ -1,0 +1,44 @@
+"""What a client's request takes before its stream begins: a head that comes again, the depth of its body, and its
+id.
+
+Knows no header and no route.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gai_fast.limits import LIMITS
+
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,%d}" % (LIMITS.max_body_digits - 1))
+
+
+def body_start(data: bytes, before: bytes, after: bytes) -> int:
+    """Returns where the body begins of bytes that are exactly one request with a known head; -1: they are not.
+
+    Args:
+        data: The bytes.
+        before: The head up to the digits of the body's length.
+        after: The head behind them, with its empty line.
+    """
+    length = _LENGTH.match(data, len(before)) if data.startswith(before) else None
+    if length is None or not data.startswith(after, length.end()):
+        return -1
+    start = length.end() + len(after)
+    return start if int(length[0]) == len(data) - start else -1
+
+
+def count_opening(text: bytes) -> int:
+    """Returns the number of opening brackets and braces, those in strings included: JSON has no more levels."""
+    return text.count(b"[") + text.count(b"{")
+
+
+def timed_id(ms: int, rest: str) -> str:
+    """Returns an id that begins with its time: 48 bits in hexadecimal, with a dash behind the eighth digit.
+
+    Args:
+        ms: Milliseconds since the epoch.
+        rest: What follows; ASCII.
+    """
+    return (ms % (1 << 48)).to_bytes(6, "big").hex("-", -4) + rest
