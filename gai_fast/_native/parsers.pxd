@@ -99,10 +99,10 @@ cdef enum State:
 
 cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, size_t *size) noexcept:
     """Returns the data of a chunk that is complete, as nearly all are; NULL: decode it byte by byte."""
-    cdef const uint8_t *begin = at
+    cdef const uint8_t *last = at + PLAIN_DIGITS if end - at > PLAIN_DIGITS else end
     cdef size_t value = 0
     cdef uint8_t digit
-    while at < end and at - begin < PLAIN_DIGITS:
+    while at < last:
         digit = GAI_HEX_DIGITS[at[0]]
         if not digit:
             break

@@ -6,7 +6,7 @@ the end of the body with the last. Knows no HTTP head and no connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
@@ -76,11 +76,10 @@ class ResponseWriter:
         transport: Where the bytes go.
     """
 
-    __slots__ = ("_compressor", "_framing", "_head", "_send", "_transport")
+    __slots__ = ("_compressor", "_framing", "_head", "_transport")
 
     def __init__(self, transport: LendingTransport) -> None:
         self._transport = transport
-        self._send: Callable[[bytes], None] = transport.write
         self._framing: BodyFraming = PLAIN
         self._compressor: Compressor | None = None
         self._head = b""
@@ -111,14 +110,14 @@ class ResponseWriter:
         """Writes the head alone, where it has not gone out yet."""
         if self._head:
             head, self._head = self._head, b""
-            self._send(head)
+            self._transport.write(head)
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Writes bytes of the body, never none."""
         if self._compressor is not None:
             pieces = (self._compressor.write(pieces),)
         head, self._head = self._head, b""
-        self._send(self._framing.frame(head, pieces))
+        self._transport.write(self._framing.frame(head, pieces))
 
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes of the body, perhaps none, and its proper end."""
@@ -127,4 +126,4 @@ class ResponseWriter:
         head, self._head = self._head, b""
         last = self._framing.last(head, pieces)
         if last:
-            self._send(last)
+            self._transport.write(last)

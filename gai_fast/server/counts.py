@@ -59,6 +59,10 @@ class ModelCounts:
         self.duration = Histogram(DURATION_BOUNDS)
         self.overhead = Histogram(OVERHEAD_BOUNDS)
         self.backpressure = Histogram(DURATION_BOUNDS)
+        self._observe_first_token = self.first_token.observe  # looked up once, because every stream is counted
+        self._observe_upstream = self.upstream_first_token.observe
+        self._observe_duration = self.duration.observe
+        self._observe_overhead = self.overhead.observe
         self.input_tokens = 0
         self.output_tokens = 0
         self.cached_input_tokens = 0
@@ -95,9 +99,9 @@ class ModelCounts:
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's part of a shared answer was counted with the stream that asked for it."""
-        self.first_token.observe(metrics.time_to_first_token)
-        self.duration.observe(metrics.duration)
-        self.overhead.observe(metrics.gateway_overhead)
+        self._observe_first_token(metrics.time_to_first_token)
+        self._observe_duration(metrics.duration)
+        self._observe_overhead(metrics.gateway_overhead)
         if metrics.cache is None or not metrics.is_shared:
             self._add_upstream(metrics)
         deltas: int = metrics.deltas
@@ -109,7 +113,7 @@ class ModelCounts:
         self.fallbacks += metrics.fallbacks
 
     def _add_upstream(self, metrics: StreamMetrics) -> None:
-        self.upstream_first_token.observe(metrics.upstream_time_to_first_token)
+        self._observe_upstream(metrics.upstream_time_to_first_token)
         gaps, paused, usage = metrics.gaps, metrics.backpressure, metrics.usage
         if gaps is not _NO_GAPS:
             self.gaps.merge(gaps, metrics.gap_sum)

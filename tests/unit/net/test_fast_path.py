@@ -707,14 +707,14 @@ def test_what_comes_behind_the_end_in_the_same_turn_is_nobodys() -> None:
 
 
 @only_with_a_fast_path
-def test_a_read_whose_stream_fails_harms_no_other() -> None:
+def test_a_read_whose_stream_fails_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = under_way()
     other = under_way(stream.batch)
 
     def fail(data: bytes) -> None:
         raise ZeroDivisionError
 
-    stream.leg._send = fail
+    monkeypatch.setattr(stream.leg._transport, "write", fail)
     stream.connection.data_received(chunked([STOP])[0])
     other.connection.data_received(chunked([text("well")])[0])
     stream.receive(*chunked([DONE]))
@@ -893,14 +893,16 @@ def test_a_long_read_is_taken_whole(start: Start) -> None:
 
 
 @only_with_a_fast_path
-def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(start: Start) -> None:
+def test_one_that_fails_takes_its_connection_with_it_and_no_other_of_the_turn(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = start()
     others = [start(stream), start(stream)]
 
     def fail(data: bytes) -> None:
         raise ZeroDivisionError
 
-    stream.leg._send = fail
+    monkeypatch.setattr(stream.leg._transport, "write", fail)
     wires = [each.wire for each in (stream, *others) if isinstance(each.wire, SocketWire)]
     for wire in wires:
         wire.other.sendall(chunked([text("d") + STOP])[0])
