@@ -48,6 +48,7 @@ __all__ = [
     "frame_chunk",
     "frame_messages",
     "head_of",
+    "join_json",
     "last_seq",
     "make_tls_records",
     "parse_exact",
@@ -138,6 +139,7 @@ escape = _kernels.escape
 frame_chunk = _kernels.frame_chunk
 frame_messages = _kernels.frame_messages
 head_of = _kernels.head_of
+join_json = _kernels.join_json
 last_seq = _kernels.last_seq
 parse_exact = _kernels.parse_exact
 size_of = _kernels.size_of

@@ -435,8 +435,10 @@ class Settings(_Snapshot):
             name = self.default_model or next(iter(self.models), None)
         if name is None:
             return None
-        if name in self.models:
+        try:
             return self.models[name]
+        except KeyError:
+            pass
         upstream, slash, identifier = name.partition("/")
         if slash and identifier and upstream in self.upstreams and len(name) <= LIMITS.model_name:
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)

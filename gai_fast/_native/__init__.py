@@ -13,6 +13,7 @@ from gai_fast._native.encoders import (
     encode_ndjson,
     encode_sse,
     escape,
+    join_json,
     parse_exact,
 )
 from gai_fast._native.parsers import (
@@ -82,6 +83,7 @@ __all__ = [
     "frame_chunk",
     "frame_messages",
     "head_of",
+    "join_json",
     "last_seq",
     "make_tls_records",
     "parse_exact",

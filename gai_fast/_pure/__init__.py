@@ -8,7 +8,7 @@ from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.counters import Bounds, Histogram, StreamCounters
 from gai_fast._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
 from gai_fast._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
-from gai_fast._pure.jsontext import compact_json, encode_json, escape, parse_exact
+from gai_fast._pure.jsontext import compact_json, encode_json, escape, join_json, parse_exact
 from gai_fast._pure.messages import frame_messages, head_of, last_seq, unmasked
 from gai_fast._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast._pure.pieces import frame_chunk, size_of
@@ -52,6 +52,7 @@ __all__ = [
     "frame_chunk",
     "frame_messages",
     "head_of",
+    "join_json",
     "last_seq",
     "make_tls_records",
     "parse_exact",

@@ -44,6 +44,15 @@ def escape(text: str) -> bytes:
         return orjson.dumps(well_formed(text))
 
 
+def join_json(pieces: list[bytes | str]) -> bytes:
+    """Returns JSON from pieces of it, and from texts that are its strings: as `escape`.
+
+    Raises:
+        ValueError: One of them is neither `bytes` nor a `str` (also a `TypeError`).
+    """
+    return b"".join([piece if isinstance(piece, bytes) else escape(piece) for piece in pieces])
+
+
 def encode_json(value: Any) -> bytes:
     """Returns the value as canonical JSON: UTF-8, no white space, keys in their own order.
 

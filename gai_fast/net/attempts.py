@@ -23,7 +23,9 @@ import math
 import time
 from collections.abc import Callable, Container
 from dataclasses import replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
@@ -54,8 +56,9 @@ _NO_REQUEST: Final[dict[str, Any]] = {}
 perf_counter: Final = time.perf_counter  # a constant, because to look a name up costs 30 ns
 
 
-class AttemptRunner(Protocol):
-    """The part of the engine that attempts use."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class AttemptRunner:
+    """The part of the engine that attempts use: no protocol, as `Timers` is none."""
 
     settings: Settings
     policy: RetryPolicy
@@ -63,9 +66,11 @@ class AttemptRunner(Protocol):
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
         """Returns the upstream's breaker, where it has one."""
+        raise NotImplementedError
 
     def visit(self, model: ModelSettings, now: float) -> Visit | None:
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
+        raise NotImplementedError
 
     def place(
         self, model: ModelSettings, request: Request | dict[str, Any], without: Container[Place]
@@ -80,6 +85,7 @@ class AttemptRunner(Protocol):
         Returns:
             The model with the target's upstream and id; `None`: no target is ready.
         """
+        raise NotImplementedError
 
     def is_premature(self, model: ModelSettings, now: float) -> bool:
         """Returns whether a request should wait before it is sent to a target of a model.
@@ -88,6 +94,7 @@ class AttemptRunner(Protocol):
             model: The model with the target's upstream and id.
             now: Monotonic seconds.
         """
+        raise NotImplementedError
 
     def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
         """Returns a model with the target for a request, ready or not; one without targets as it is.
@@ -96,18 +103,23 @@ class AttemptRunner(Protocol):
             model: The model.
             request: As for `StreamSpec`.
         """
+        raise NotImplementedError
 
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
+        raise NotImplementedError
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
         """Returns the keys of an upstream that has several."""
+        raise NotImplementedError
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
         """Notes a failed attempt."""
+        raise NotImplementedError
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
         """Notes that nothing is sent to an upstream for a while."""
+        raise NotImplementedError
 
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
@@ -124,6 +136,7 @@ class AttemptRunner(Protocol):
         Raises:
             Error: It cannot be asked for this; nothing was sent.
         """
+        raise NotImplementedError
 
 
 class _Asked:

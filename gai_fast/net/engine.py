@@ -39,7 +39,7 @@ from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.remainder import Nobody
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
-from gai_fast.net.session import Session
+from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.tls import TLSFileError, TLSFiles
@@ -87,7 +87,7 @@ class StreamGuards(Protocol):
         """Raises an `Error` where there are too many streams already, in all or of the caller."""
 
 
-class Engine:
+class Engine(EngineCallbacks):
     """The streams of one process, on one loop.
 
     Args:

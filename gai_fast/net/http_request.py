@@ -159,7 +159,8 @@ class RequestEncoder:
         """Returns the bytes of a request; as `encode_request`."""
         if headers != self._headers or path != self._path or method != self._method:
             self._head = _encode_head(self._origin, method, path, tuple(headers))
-            self._method, self._path, self._headers = method, path, [*headers]
+            self._method, self._path = method, path
+            self._headers = headers if isinstance(headers, tuple) else [*headers]
         return _with_body(self._head, method, body)
 
 

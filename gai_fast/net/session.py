@@ -19,7 +19,9 @@ import math
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Final, cast
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import FastPath, Piece
 from gai_fast.errors import Error
@@ -44,12 +46,15 @@ _STREAMING: Final[State] = State.STREAMING
 perf_counter: Final = time.perf_counter  # likewise: to look a name up costs 30 ns
 
 
-class EngineCallbacks(AttemptRunner, Protocol):
-    """The part of the engine that a session uses."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class EngineCallbacks(AttemptRunner):
+    """The part of the engine that a session uses.
 
-    @property
-    def timers(self) -> Timers:
-        """The loop's timers."""
+    Attributes:
+        timers: The loop's timers.
+    """
+
+    timers: Timers
 
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
         """The stream has ended: nothing of it is counted any more.
@@ -57,9 +62,11 @@ class EngineCallbacks(AttemptRunner, Protocol):
         Returns:
             The end of the response waits for it; `None`: it waits for nothing.
         """
+        raise NotImplementedError
 
     def broke(self, session: Session, fault: Exception) -> None:
         """A stream failed because of a bug."""
+        raise NotImplementedError
 
 
 class Session:

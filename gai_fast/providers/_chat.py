@@ -7,7 +7,7 @@ read in `_chat_answers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, Struct
@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
-from gai_fast._impl import encode_json, escape
+from gai_fast._impl import encode_json, escape, join_json
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.providers._base import API, Target, UpstreamRequest
@@ -91,7 +91,9 @@ class ChatAPI(API):
         body = frame.around(request)
         if body is None:
             return super().build_request(request, target)
-        return UpstreamRequest(frame.path, body, self.headers(target))
+        if frame.api_key != target.api_key or not frame.headers:
+            frame.api_key, frame.headers = target.api_key, tuple(self.headers(target))
+        return UpstreamRequest(frame.path, body, frame.headers)
 
     def _learn_frame(self, model: str) -> _Frame:
         """Makes the frame of a model's requests from some that are built as any other."""
@@ -107,12 +109,11 @@ class ChatAPI(API):
                 one = super().build_request(Request(messages=[kind(content=_PROBE)]), target)
                 frame.path = one.path
                 frame.before, _, frame.after = one.body.partition(message)
-            several = super().build_request(_SEVERAL, target)
+            for request in (_SEVERAL, _LAST):
+                if frame.around(request) != super().build_request(request, target).body:
+                    frame.ends.clear()
         except Error:
             frame.ends.clear()  # this provider does not take all of it
-        else:
-            if frame.around(_SEVERAL) != several.body:
-                frame.ends.clear()
         return frame
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
@@ -286,37 +287,60 @@ class ChatAPI(API):
 
 
 class _Frame:
-    """A request that has nothing but texts, without them: to write it takes a sixth of building it from objects.
+    """A request that has nothing but texts, without them: to write it takes a fifth of building it from objects.
 
     Attributes:
         path: The path.
+        headers: The headers of the last one.
+        api_key: The credential in them.
         before: The body before the messages.
         after: The body behind them.
         ends: What stands before and behind the text of a message, by its kind; empty: such requests have no frame.
     """
 
-    __slots__ = ("after", "before", "ends", "path")
+    __slots__ = ("after", "api_key", "before", "ends", "headers", "path")
 
     def __init__(self) -> None:
         self.path = ""
+        self.headers: Sequence[tuple[str, str]] = ()
+        self.api_key: str | None = None
         self.before = b""
         self.after = b""
         self.ends: dict[type[Struct], tuple[bytes, bytes]] = {}
 
     def around(self, request: Request) -> bytes | None:
         """Returns the body of a request; `None`: it has more than texts."""
-        if not self.ends or astuple(request)[_FIRST_OTHER:_LAST_OTHER] != _NO_OTHERS:
+        if not self.ends:
             return None
-        parts = [self.before]
-        for _, message in turns(request):
-            ends, text = self.ends.get(type(message)), message.content
-            if ends is None or not text or not isinstance(text, str):
+        members = astuple(request)  # at once: each member by its name costs 160 instructions
+        for at in _OTHERS:
+            given, other = members[at], _UNGIVEN[at]
+            if given is not other and given != other:
                 return None
-            if len(parts) > 1:
-                parts.append(b",")
-            parts += [ends[0], escape(text), ends[1]]
-        parts.append(self.after)
-        return b"".join(parts)
+        pieces: list[bytes | str] = []
+        system, query = members[_SYSTEM], members[_QUERY]
+        messages: list[Message] = members[_MESSAGES]
+        is_framed = system is _UNSET or self._add(pieces, SystemMessage, system)
+        for message in messages:
+            is_framed = is_framed and self._add(pieces, type(message), message.content)
+        is_framed = is_framed and (query is _UNSET or self._add(pieces, UserMessage, query))
+        if not is_framed or not pieces:
+            return None
+        pieces[0] = self.before
+        pieces.append(self.after)
+        return join_json(pieces)
+
+    def _add(self, pieces: list[bytes | str], kind: type[Struct], text: Any) -> bool:
+        """Adds a comma and a message; returns whether it is such a text."""
+        ends = self.ends.get(kind)
+        if ends is None or not isinstance(text, str) or not text:
+            return False
+        head, tail = ends
+        pieces.append(b",")
+        pieces.append(head)
+        pieces.append(text)
+        pieces.append(tail)
+        return True
 
 
 _PROBE: Final = "-"
@@ -328,17 +352,18 @@ _SEVERAL: Final = Request(
         UserMessage(content="d"),
         AssistantMessage(content="e"),
         AssistantMessage(content="f"),
-        UserMessage(content="g"),
-        AssistantMessage(content="h"),
     ],
+    query="g",
 )
-_TEXTS: Final = frozenset(("query", "system", "messages"))
+_LAST: Final = Request(messages=[UserMessage(content="a"), AssistantMessage(content="b")])
 _NOT_SENT: Final = frozenset(("model", "json_snapshots", "stream", "resumable", "request_id", "idempotency_key"))
 """Members of a native request that no upstream reads: the model of the body is the target's."""
-_OTHERS: Final = [at for at, name in enumerate(Request.__struct_fields__) if name not in _TEXTS | _NOT_SENT]
-_FIRST_OTHER: Final[int] = _OTHERS[0]
-_LAST_OTHER: Final[int] = _OTHERS[-1] + 1
-_NO_OTHERS: Final[tuple[Any, ...]] = astuple(Request())[_FIRST_OTHER:_LAST_OTHER]
+_MEMBERS: Final = Request.__struct_fields__
+_SYSTEM: Final = _MEMBERS.index("system")
+_MESSAGES: Final = _MEMBERS.index("messages")
+_QUERY: Final = _MEMBERS.index("query")
+_OTHERS: Final = [at for at, name in enumerate(_MEMBERS) if name not in {"system", "messages", "query"} | _NOT_SENT]
+_UNGIVEN: Final[tuple[Any, ...]] = astuple(Request())
 
 _TEXT: Final[frozenset[type[Struct]]] = frozenset({TextPart})
 _AUDIO_FORMATS: Final = {

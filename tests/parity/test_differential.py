@@ -77,6 +77,7 @@ def cut(data: bytes, edges: list[int]) -> list[bytes]:
 def test_escape(both: Both, text: str) -> None:
     native, pure = both
     assert native.escape(text) == pure.escape(text)
+    assert native.join_json([b"[", text, b"]"]) == pure.join_json([b"[", text, b"]"])
     assert json.loads(pure.escape(text)) == text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

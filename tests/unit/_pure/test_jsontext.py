@@ -89,6 +89,23 @@ def test_escape_refuses_what_is_not_text(kernels: ModuleType, value: object) -> 
         kernels.escape(value)
 
 
+# ---- join_json -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pieces", [[], [b""], [b"[", "", b"]"], ["a", "\ud800\n"], [b'{"a":', "é\U0001f600" * 2000, b"," + b"x" * 5000]]
+)
+def test_pieces_of_json_are_joined_with_texts_as_its_strings(kernels: ModuleType, pieces: list[bytes | str]) -> None:
+    joined = b"".join(piece if isinstance(piece, bytes) else kernels.escape(piece) for piece in pieces)
+    assert kernels.join_json(pieces) == joined
+
+
+@pytest.mark.parametrize("piece", [None, 1, bytearray(b"a"), ["a"]])
+def test_a_piece_that_is_neither_json_nor_text_is_refused(kernels: ModuleType, piece: object) -> None:
+    with pytest.raises(ValueError, match="text must be str"):
+        kernels.join_json([b"[", "a", piece])
+
+
 # ---- encode_json ---------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gai_fast.errors import Error
 from gai_fast.events import Event
+from gai_fast.timers import Timer, Timers
 
 
 class FakeTransport:
@@ -31,7 +32,7 @@ class FakeTransport:
         self.aborted = True
 
 
-class FakeTimer:
+class FakeTimer(Timer):
     def __init__(self, callback: Callable[[], object]) -> None:
         self.callback: Callable[[], object] | None = callback
 
@@ -39,7 +40,7 @@ class FakeTimer:
         self.callback = None
 
 
-class FakeTime:
+class FakeTime(Timers):
     """A timer wheel, and of a loop its timers and what it watches.
 
     What is due runs, each at its own time, when the test advances.
@@ -49,11 +50,10 @@ class FakeTime:
         self.now = 0.0
         self.waiting: list[tuple[float, FakeTimer]] = []
         self.watched: dict[int, Callable[[], None]] = {}
+        self.clock = self.time
 
     def time(self) -> float:
         return self.now
-
-    clock = time
 
     def schedule(self, deadline: float, callback: Callable[[], object]) -> FakeTimer:
         timer = FakeTimer(callback)

@@ -25,7 +25,7 @@ from gai_fast.net.delivery import Client as Response
 from gai_fast.net.follower import Follower
 from gai_fast.net.publication import Publication
 from gai_fast.net.retry import RetryPolicy
-from gai_fast.net.session import Session
+from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.view import Form, view_of
@@ -257,7 +257,7 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-class Stream:
+class Stream(EngineCallbacks):
     """An upstream's bytes in, a client's bytes out; both legs are the real ones, without sockets.
 
     Args:

@@ -18,7 +18,7 @@ from gai_fast.net.balance import Balancer, Place, Visit, place_of
 from gai_fast.net.hedge import Hedge
 from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.retry import Breaker, RetryPolicy
-from gai_fast.net.session import Session
+from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
@@ -38,7 +38,7 @@ ERROR = b'data: {"error":{"message":"Overloaded","type":"overloaded_error"}}\n\n
 DONE = b"data: [DONE]\n\n"
 
 
-class FakeRunner:
+class FakeRunner(EngineCallbacks):
     """An engine that opens one exchange after the other."""
 
     def __init__(self, time: FakeTime) -> None:

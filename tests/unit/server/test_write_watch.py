@@ -11,6 +11,7 @@ import pytest
 
 from gai_fast.net.sockets import untaken
 from gai_fast.server.write_watch import WriteWatch
+from gai_fast.timers import Timer, Timers
 from tests.waiting import SECONDS
 
 
@@ -30,18 +31,16 @@ class FakeTransport:
         self.aborted = True
 
 
-class FakeTimers:
+class FakeTimers(Timers):
     def __init__(self) -> None:
         self.now = 100.0
         self.due: dict[object, tuple[float, Callable[[], object]]] = {}
-
-    def clock(self) -> float:
-        return self.now
+        self.clock = lambda: self.now
 
     def schedule(self, deadline: float, callback: Callable[[], object]) -> Any:
         timers = self
 
-        class Handle:
+        class Handle(Timer):
             def cancel(self) -> None:
                 timers.due.pop(self, None)
 
