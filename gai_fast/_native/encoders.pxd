@@ -32,7 +32,8 @@ cdef class _Encoder:
     cdef WriteBuffer _buffer
     cdef object _clock
     cdef str _stream_id        # ASCII
-    cdef dict _envelope        # the keys that the envelope adds
+    cdef str _trace_id         # of the envelope; None: it has none
+    cdef str _request_id       # likewise
     cdef gai_head _heads[2]    # of deltas, [TEXT] and [REASONING], as they are now
     cdef long long _seq        # the last number given
     cdef bint _sse
@@ -49,8 +50,7 @@ cdef class _Encoder:
         self, object envelope, object stream_id, object request_id, object trace_id, object clock, object capacity,
         object timestamps
     ) except -1
-    cdef bytes member(self, str key)        # a member of the envelope as JSON, or nothing
-    cdef int write_own(self, gai_buffer *out, int rank, str key) except -1  # likewise
+    cdef dict envelope(self)   # the keys that the envelope adds
     cdef inline int make_writable(self) except -1  # raises while a view is exported
     cdef list parts_of(self, event, str key)       # see `delta_parts`
     cdef bint write_parts(self, gai_buffer *out, dict event, str key, bint is_timed) except -1

@@ -607,7 +607,6 @@ cdef class _Encoder:
 
     def __cinit__(self):
         self._buffer = WriteBuffer(0)  # `prepare` brings the real one; a subclass may forget to call it
-        self._envelope = {}
         self._first = True
         self._text_rank = -1
 
@@ -672,7 +671,7 @@ cdef class _Encoder:
                 gai_release(&out)
         if not done:
             parts = pure.delta_parts(
-                event, key, sse=self._sse, stream_id=self._stream_id, envelope=self._envelope if self._full else {},
+                event, key, sse=self._sse, stream_id=self._stream_id, envelope=self.envelope() if self._full else {},
                 is_timed=is_timed,
             )
         return parts
@@ -762,13 +761,11 @@ cdef class _Encoder:
     ) except -1:
         if envelope in ("compact", "full") and is_text_or_none(request_id) and is_text_or_none(trace_id):
             self._full = envelope == "full"
-            self._envelope = {"schema": SCHEMA}
-            if trace_id:
-                self._envelope["trace_id"] = trace_id
-            if request_id:
-                self._envelope["request_id"] = request_id
         else:
-            self._full, self._envelope = pure.checked_envelope(envelope, request_id, trace_id)
+            self._full, written = pure.checked_envelope(envelope, request_id, trace_id)
+            trace_id, request_id = (<dict>written).get("trace_id"), (<dict>written).get("request_id")
+        self._trace_id = trace_id or None
+        self._request_id = request_id or None
         self._stream_id = None if stream_id is None else pure.checked_stream_id(stream_id)
         self._clock = clock
         self._timestamps = timestamps
@@ -786,13 +783,13 @@ cdef class _Encoder:
             reserve(&self._buffer.bytes, keep)
         return 0
 
-    cdef bytes member(self, str key):
-        value = self._envelope.get(key)
-        return b"" if value is None else b',"%b":%b' % (key.encode(), escape(value))
-
-    cdef int write_own(self, gai_buffer *out, int rank, str key) except -1:
-        value = self._envelope.get(key)
-        return 0 if value is None else write_member(out, rank, value)
+    cdef dict envelope(self):
+        cdef dict written = {"schema": SCHEMA}
+        if self._trace_id is not None:
+            written["trace_id"] = self._trace_id
+        if self._request_id is not None:
+            written["request_id"] = self._request_id
+        return written
 
     @cython.final
     cdef inline int make_writable(self) except -1:
@@ -914,8 +911,10 @@ cdef class _Encoder:
             cuts[numbers], stamps[numbers] = text.size, False
             numbers += 1
             if told:
-                append_bytes(&text, self.member("trace_id"))
-                append_bytes(&text, self.member("request_id"))
+                if self._trace_id is not None:
+                    write_member(&text, RANK_TRACE_ID, self._trace_id)
+                if self._request_id is not None:
+                    write_member(&text, RANK_REQUEST_ID, self._request_id)
             if gai_make_head(head, text.data, text.size, cuts, stamps, numbers, NULL, 0) < 0:
                 raise MemoryError
         finally:
@@ -1024,7 +1023,7 @@ cdef class _Encoder:
     cdef bytes encode_slowly(self, dict event, long long seq, long long ts, bint told):
         cdef dict envelope = {"seq": seq}
         if told:
-            envelope.update(self._envelope)
+            envelope.update(self.envelope())
         if ts >= 0:
             envelope["ts"] = ts
         return pure_text.encode_json(pure.ordered(event, envelope))
@@ -1074,13 +1073,13 @@ cdef class _Encoder:
             if held >> RANK_TRACE_ID & 1:
                 if not write_member(out, RANK_TRACE_ID, <object>values[RANK_TRACE_ID]):
                     return 0
-            elif told:
-                self.write_own(out, RANK_TRACE_ID, "trace_id")
+            elif told and self._trace_id is not None:
+                write_member(out, RANK_TRACE_ID, self._trace_id)
             if held >> RANK_REQUEST_ID & 1:
                 if not write_member(out, RANK_REQUEST_ID, <object>values[RANK_REQUEST_ID]):
                     return 0
-            elif told:
-                self.write_own(out, RANK_REQUEST_ID, "request_id")
+            elif told and self._request_id is not None:
+                write_member(out, RANK_REQUEST_ID, self._request_id)
             left = held >> RANK_OTHERS << RANK_OTHERS
             while left:
                 rank = gai_lowest(left)
