@@ -269,7 +269,7 @@ class ConnectionPool(ABC):
         elif exchange is not None:
             _begin(exchange, connection, self._loop, reused=False)
         elif not self._hand_over(connection, reused=False):
-            self._keep(connection)
+            _keep(self, connection)
 
     def _failed(self, attempt: Attempt, error: Error) -> None:
         """Fails the exchange that the connection was to be for."""
@@ -348,15 +348,7 @@ class ConnectionPool(ABC):
             self._expire()
         is_wanted = bool(self._seeking or self._waiting)
         if not (is_wanted and self._hand_over(connection, reused=True)):
-            self._keep(connection)
-
-    def _keep(self, connection: UpstreamConnection) -> None:
-        if not self._keeps_idle or self._closed:
-            connection.abort()
-            return
-        self._idle[connection] = self._clock()
-        if self._expiry is None:
-            self._expire()
+            _keep(self, connection)
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
         """Forgets a connection; a request on a pooled one that was dead gets a fresh one before those that wait."""
@@ -428,6 +420,16 @@ def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:
         pool._opened += 1
         _begin(exchange, made, pool._loop, reused=False)
     return True
+
+
+def _keep(pool: ConnectionPool, connection: UpstreamConnection) -> None:
+    """Keeps a connection for requests to come."""
+    if not pool._keeps_idle or pool._closed:
+        connection.abort()
+        return
+    pool._idle[connection] = pool._clock()
+    if pool._expiry is None:
+        pool._expire()
 
 
 def _begin(
