@@ -31,7 +31,7 @@ from gai_fast.events import Event
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.pool import UpstreamPool
-from gai_fast.net.upstream import Exchange
+from gai_fast.net.upstream import Exchange, Receiver
 from gai_fast.providers import Target, get_provider
 from gai_fast.relay import Relay
 from gai_fast.request import Request
@@ -325,7 +325,7 @@ def _is_text(given: str) -> bool:
 # ---- the load --------------------------------------------------------------------------------------------------------
 
 
-class _Answer:
+class _Answer(Receiver):
     """One running answer: the receiver of its exchange.
 
     Args:

@@ -43,7 +43,7 @@ class _Nowhere:
         """Takes no note of an event."""
 
 
-class Hedge:
+class Hedge(Receiver):
     """The receiver of the second answer.
 
     Args:

@@ -102,7 +102,7 @@ class _Censor:
         return len(data) - longest
 
 
-class RecordedExchange:
+class RecordedExchange(Receiver):
     """An exchange that is recorded: the receiver of the real one, and the exchange that the session holds.
 
     Args:

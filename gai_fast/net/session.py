@@ -33,6 +33,7 @@ from gai_fast.money import Bill, Charge
 from gai_fast.net.attempts import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
+from gai_fast.net.upstream import Receiver
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.relay import Relay, State
@@ -69,7 +70,7 @@ class EngineCallbacks(AttemptRunner):
         raise NotImplementedError
 
 
-class Session:
+class Session(Receiver):
     """Drives one stream. Made by `Engine.start`.
 
     Args:

@@ -169,7 +169,7 @@ def read_lines(data: bytes, after: int) -> list[Line]:
     return lines
 
 
-class SharedCall:
+class SharedCall(Receiver):
     """A call under way: the receiver of its exchange, which logs what comes. Made by `answers.py`.
 
     Args:

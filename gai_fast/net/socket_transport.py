@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from socket import socket
 from typing import Any, Protocol
 
+from mypy_extensions import mypyc_attr
+
 
 class Receiver(Protocol):
     """The part of an asyncio protocol that a transport calls."""
@@ -32,8 +34,47 @@ class Receiver(Protocol):
         """The socket is closed."""
 
 
-class SocketTransport(ABC):
-    """The methods of an asyncio transport that an upstream's connection uses.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Transport(ABC):
+    """The methods of an asyncio transport that an upstream's connection uses. No protocol, as `Timers` is none."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Returns the `socket`."""
+
+    @abstractmethod
+    def is_closing(self) -> bool:
+        """Whether the socket is closed."""
+
+    @abstractmethod
+    def is_reading(self) -> bool:
+        """Whether the socket is read."""
+
+    @abstractmethod
+    def pause_reading(self) -> None:
+        """Stops reading the socket; idempotent."""
+
+    @abstractmethod
+    def resume_reading(self) -> None:
+        """Reads the socket again; idempotent."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Sends bytes, as fast as the socket takes them."""
+
+    @abstractmethod
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the socket has not taken."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Closes the socket at once; what is unsent is lost. The receiver's `connection_lost` follows."""
+
+
+class SocketTransport(Transport):
+    """A transport over a socket of ours.
 
     Args:
         loop: The loop.
@@ -62,39 +103,35 @@ class SocketTransport(ABC):
         self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns the `socket`."""
+        """As `Transport.get_extra_info`."""
         return self._sock if name == "socket" else default
 
     def is_closing(self) -> bool:
-        """Whether the socket is closed."""
+        """As `Transport.is_closing`."""
         return self._is_closed
 
     def is_reading(self) -> bool:
-        """Whether the socket is read."""
+        """As `Transport.is_reading`."""
         return self._is_reading
 
     def pause_reading(self) -> None:
-        """Stops reading the socket; idempotent."""
+        """As `Transport.pause_reading`."""
         if self._is_reading:
             self._is_reading = False
             self._loop.remove_reader(self._descriptor)
 
     def resume_reading(self) -> None:
-        """Reads the socket again; idempotent."""
+        """As `Transport.resume_reading`."""
         if not self._is_reading and not self._is_closed:
             self._loop.add_reader(self._descriptor, self._readable)
             self._is_reading = True
 
-    @abstractmethod
-    def write(self, data: bytes) -> None:
-        """Sends bytes, as fast as the socket takes them."""
-
     def get_write_buffer_size(self) -> int:
-        """Bytes that the socket has not taken."""
+        """As `Transport.get_write_buffer_size`."""
         return len(self._unsent)
 
     def abort(self) -> None:
-        """Closes the socket at once; what is unsent is lost. The receiver's `connection_lost` follows."""
+        """As `Transport.abort`."""
         self._close(None)
 
     def _readable(self) -> None:

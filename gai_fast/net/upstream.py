@@ -21,21 +21,31 @@ import enum
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import FastPath, ReadBatch, TLSRecords
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHeads, ResponseReader
+from gai_fast.net.socket_transport import Transport
 from gai_fast.net.sockets import descriptor_of, has_arrived
 from gai_fast.timers import Timer, Timers
 
 
-class Receiver(Protocol):
-    """Receives a response. Called synchronously from the loop, never from within `UpstreamPool.open`."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Receiver:
+    """Receives a response. Called synchronously from the loop, never from within `UpstreamPool.open`.
+
+    No protocol, as `Timers` is none.
+    """
+
+    __slots__ = ()
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """Receives the head of the final response: lower-case names, the values of duplicates joined by `", "`."""
+        raise NotImplementedError
 
     def body_received(self, data: bytes) -> FastPath | None:
         """Receives the bytes of the body that one read brought, without their framing.
@@ -43,6 +53,7 @@ class Receiver(Protocol):
         Returns:
             The fast path for the next reads, or `None`. The bytes that a fast path leaves come here, perhaps none.
         """
+        raise NotImplementedError
 
     def exchange_ended(self, error: Error | None) -> None:
         """Called exactly once, last, unless the exchange was closed.
@@ -53,6 +64,7 @@ class Receiver(Protocol):
                 else not set. `internal`, without a phase, is a bug of the gateway (its cause), and never a failure of
                 the upstream.
         """
+        raise NotImplementedError
 
 
 class OpenExchange(Protocol):
@@ -115,7 +127,7 @@ _BODY: Final[_State] = _State.BODY
 _ENDED: Final[_State] = _State.ENDED
 
 
-class _NullReceiver:
+class _NullReceiver(Receiver):
     """Null receiver, installed once an exchange has ended, so that nothing refers to the former one."""
 
     def head_received(self, status: int, headers: dict[str, str]) -> None: ...
@@ -424,26 +436,6 @@ class ConnectionCallbacks(Protocol):
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
         """The socket is gone. `exchange` is the one that the connection carried; it has not ended yet."""
-
-
-class Transport(Protocol):
-    """The part of an asyncio transport that a connection uses: a `PlainTransport`, or a `TLSTransport`."""
-
-    def get_extra_info(self, name: str, /) -> Any: ...
-
-    def is_closing(self) -> bool: ...
-
-    def is_reading(self) -> bool: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def write(self, data: bytes, /) -> None: ...
-
-    def get_write_buffer_size(self) -> int: ...
-
-    def abort(self) -> None: ...
 
 
 class UpstreamConnection:

@@ -20,6 +20,7 @@ import uvloop
 from gai_fast._impl import IMPLEMENTATION
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
+from gai_fast.net import upstream
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.upstream import Exchange
@@ -70,7 +71,7 @@ class Peer:
             pass
 
 
-class Receiver:
+class Receiver(upstream.Receiver):
     def __init__(self) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}

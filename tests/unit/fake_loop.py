@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gai_fast.net.socket_transport import Transport
+
 
 class FakeHandle:
     def __init__(self, when: float, callback: Callable[[], object], forget: Callable[[FakeHandle], object]) -> None:
@@ -18,7 +20,7 @@ class FakeHandle:
         self.forget(self)
 
 
-class FakeTransport:
+class FakeTransport(Transport):
     """The transport of a connection; the test plays the peer."""
 
     def __init__(self, protocol: Any, buffered: int = 0) -> None:
@@ -39,7 +41,7 @@ class FakeTransport:
     def is_closing(self) -> bool:
         return self.closing
 
-    def get_extra_info(self, name: str) -> socket.socket | None:
+    def get_extra_info(self, name: str, default: Any = None) -> socket.socket | None:
         return self.socket if name == "socket" else None
 
     def is_reading(self) -> bool:

@@ -11,13 +11,14 @@ import uvloop
 
 from gai_fast.errors import Error
 from gai_fast.net import dialing, pool
+from gai_fast.net.upstream import Receiver
 from gai_fast.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop, FakeTransport
 from tests.unit.net.socket_pair import Pair
 from tests.waiting import SECONDS, until
 
 
-class Recorder:
+class Recorder(Receiver):
     """A receiver; `on_head` and `on_body` are called after the note was taken, with itself."""
 
     def __init__(self) -> None:

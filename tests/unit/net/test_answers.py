@@ -13,6 +13,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.metrics import StreamMetrics
+from gai_fast.net import upstream
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
 from gai_fast.reading import parse_request
@@ -151,7 +152,7 @@ class Exchange:
     def close(self) -> None: ...
 
 
-class Receiver:
+class Receiver(upstream.Receiver):
     """A stream that finishes with whatever it is given."""
 
     def __init__(self, way: SharedAnswer) -> None:

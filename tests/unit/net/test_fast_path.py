@@ -26,6 +26,7 @@ from gai_fast.net.follower import Follower
 from gai_fast.net.publication import Publication
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import EngineCallbacks, Session
+from gai_fast.net.socket_transport import Transport
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.view import Form, view_of
@@ -171,7 +172,7 @@ class SocketLeg(Leg):
         return self.stream._window._marks[-1]
 
 
-class Wire:
+class Wire(Transport):
     """The transport of an upstream's connection, and its pool."""
 
     def __init__(self) -> None:
@@ -189,7 +190,7 @@ class Wire:
     def is_closing(self) -> bool:
         return self.aborted
 
-    def get_extra_info(self, name: str) -> socket.socket | None:
+    def get_extra_info(self, name: str, default: Any = None) -> socket.socket | None:
         return None
 
     def is_reading(self) -> bool:
@@ -220,7 +221,7 @@ class SocketWire(Wire):
         self.reads = True
         self.lent = 0
 
-    def get_extra_info(self, name: str) -> socket.socket | None:
+    def get_extra_info(self, name: str, default: Any = None) -> socket.socket | None:
         return self.socket if name == "socket" else None
 
     def take(self, connection: UpstreamConnection, data: bytes, time: FakeTime) -> None:

@@ -20,13 +20,14 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, read_recording
+from gai_fast.net.upstream import Receiver
 from tests.unit.net.fakes import FakeTime
 
 ABOUT = {"provider": "openai", "model": "m", "upstream": "u", "stream_id": "s"}
 HEADERS = {"content-type": "text/event-stream", "set-cookie": "secret", "x-api-key": "secret", "retry-after": "3"}
 
 
-class Session:
+class Session(Receiver):
     def __init__(self) -> None:
         self.calls: list[Any] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.errors import Error
+from gai_fast.net import upstream
 from gai_fast.net.replay import Recording, ReplayExchange, load_recording
 from gai_fast.providers import get_provider
 from tests.unit.net.fakes import FakeTime
@@ -12,7 +13,7 @@ from tests.unit.net.fakes import FakeTime
 RECORDING = Recording([(1.0, b"a"), (1.0, b"b"), (3.0, b"c")])
 
 
-class Receiver:
+class Receiver(upstream.Receiver):
     def __init__(self, time: FakeTime) -> None:
         self.time = time
         self.calls: list[tuple[float, Any]] = []

@@ -9,6 +9,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
+from gai_fast.net.upstream import Receiver
 from gai_fast.settings import StoreSettings
 from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
@@ -64,7 +65,7 @@ class Runner:
         self.told.append("ended")
 
 
-class Stream:
+class Stream(Receiver):
     """A receiver that notes what it is given."""
 
     def __init__(self) -> None:
