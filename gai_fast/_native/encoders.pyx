@@ -71,6 +71,10 @@ from gai_fast.limits import LIMITS
 # ---- the vector loops ----------------------------------------------------------------------------------------------
 
 
+cdef extern from "Python.h":
+    object PyObject_CallNoArgs(object called)  # 45 instructions less than the way that Cython calls an object
+
+
 cdef extern from *:
     """
     #if defined(__clang__)
@@ -813,7 +817,7 @@ cdef class _Encoder:
             return -1
         cdef long long seq = self._seq
         cdef bint first = self._first
-        now = self._clock()
+        now = PyObject_CallNoArgs(self._clock)
         ts = exact(now)
         if ts < 0:
             ts = pure.checked_ts(now)
