@@ -40,5 +40,10 @@ def timed_id(ms: int, rest: str) -> str:
     Args:
         ms: Milliseconds since the epoch.
         rest: What follows; ASCII.
+
+    Raises:
+        ValueError: It is not.
     """
+    if not rest.isascii():
+        raise ValueError("an id is ASCII")
     return (ms % (1 << 48)).to_bytes(6, "big").hex("-", -4) + rest

@@ -57,3 +57,9 @@ def test_an_id_begins_with_its_time(kernels: ModuleType, ms: int, began: str) ->
     assert uuid.UUID(made).version == 7
     assert hash(made) == hash(str(made.encode(), "ascii"))
     assert kernels.timed_id(ms, "") == began
+
+
+@pytest.mark.parametrize("rest", ["é", "豆", "-7fff\U0001f600"])
+def test_an_id_is_ascii(kernels: ModuleType, rest: str) -> None:
+    with pytest.raises(ValueError, match="ASCII"):
+        kernels.timed_id(0, rest)
