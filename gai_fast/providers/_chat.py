@@ -87,21 +87,23 @@ class ChatAPI(API):
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
         frame = self._frames.get(target.model)
         if frame is None:
-            frame = self._learn_frame(target.model)
+            frame = self._learn_frame(target)
         body = frame.around(request)
         if body is None:
             return super().build_request(request, target)
-        if frame.api_key != target.api_key or not frame.headers:
-            frame.api_key, frame.headers = target.api_key, tuple(self.headers(target))
-        return UpstreamRequest(frame.path, body, frame.headers)
+        api_key, headers = frame.known
+        if api_key != target.api_key:
+            headers = tuple(self.headers(target))
+            frame.known = target.api_key, headers
+        return UpstreamRequest(frame.path, body, headers)
 
-    def _learn_frame(self, model: str) -> _Frame:
+    def _learn_frame(self, asked: Target) -> _Frame:
         """Makes the frame of a model's requests from some that are built as any other."""
-        if len(self._frames) >= LIMITS.known_values:
-            self._frames.clear()
-        frame = self._frames[model] = _Frame()
-        target = Target(model)
+        frame = _Frame()
+        target = Target(asked.model, asked.api_key)
         try:
+            headers = tuple(self.headers(target))
+            frame.known = target.api_key, headers
             for kind in (UserMessage, AssistantMessage, SystemMessage):
                 message = encode_json(self.message(kind(content=_PROBE), "", target))
                 head, _, tail = message.partition(escape(_PROBE))
@@ -110,10 +112,14 @@ class ChatAPI(API):
                 frame.path = one.path
                 frame.before, _, frame.after = one.body.partition(message)
             for request in (_SEVERAL, _LAST):
-                if frame.around(request) != super().build_request(request, target).body:
+                one = super().build_request(request, target)
+                if frame.around(request) != one.body or one.path != frame.path or tuple(one.headers) != headers:
                     frame.ends.clear()
         except Error:
             frame.ends.clear()  # this provider does not take all of it
+        if len(self._frames) >= LIMITS.known_values:
+            self._frames.clear()
+        self._frames[target.model] = frame  # only now: engines of several threads share a provider
         return frame
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
@@ -291,19 +297,17 @@ class _Frame:
 
     Attributes:
         path: The path.
-        headers: The headers of the last one.
-        api_key: The credential in them.
+        known: The credential of the last one, and its headers: together, because another thread may replace them.
         before: The body before the messages.
         after: The body behind them.
         ends: What stands before and behind the text of a message, by its kind; empty: such requests have no frame.
     """
 
-    __slots__ = ("after", "api_key", "before", "ends", "headers", "path")
+    __slots__ = ("after", "before", "ends", "known", "path")
 
     def __init__(self) -> None:
         self.path = ""
-        self.headers: Sequence[tuple[str, str]] = ()
-        self.api_key: str | None = None
+        self.known: tuple[str | None, Sequence[tuple[str, str]]] = (None, ())
         self.before = b""
         self.after = b""
         self.ends: dict[type[Struct], tuple[bytes, bytes]] = {}
@@ -348,12 +352,13 @@ _SEVERAL: Final = Request(
     system="a",
     messages=[
         SystemMessage(content="b"),
-        UserMessage(content="c"),
+        UserMessage(content=" c\n"),
         UserMessage(content="d"),
-        AssistantMessage(content="e"),
-        AssistantMessage(content="f"),
+        SystemMessage(content="e"),
+        AssistantMessage(content=" f\n"),
+        AssistantMessage(content="g"),
     ],
-    query="g",
+    query="h",
 )
 _LAST: Final = Request(messages=[UserMessage(content="a"), AssistantMessage(content="b")])
 _NOT_SENT: Final = frozenset(("model", "json_snapshots", "stream", "resumable", "request_id", "idempotency_key"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
@@ -12,6 +12,7 @@ from gai_fast.errors import Error, Unsupported
 from gai_fast.limits import LIMITS
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider
 from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers.openai_compatible import Compatible
 from gai_fast.reading import parse_request
 from gai_fast.request import AssistantMessage, Request, SystemMessage, ToolMessage, UserMessage
 from tests.unit.providers.answers import (
@@ -298,6 +299,108 @@ def test_a_request_of_texts_is_written_as_any_other(api: API) -> None:
     for model in ("m", "a/b:c", '[{"role":"user","content":"-"}]', "-", ""):
         for asked in (*TEXTS, *MORE, *TEXTS):
             assert _built(ChatAPI.build_request, made, asked, model) == _built(API.build_request, made, asked, model)
+
+
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if isinstance(get_provider(name), ChatAPI)])
+def test_every_provider_of_chats_has_frames(name: str) -> None:
+    made: Any = type(get_provider(name))()
+    made.build_request(Request(query="a"), Target("m"))
+    assert made._frames["m"].ends
+
+
+class _Signed(Compatible):
+    """Headers that depend on the body."""
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        made = super().post(body, target)
+        return UpstreamRequest(made.path, made.body, [*made.headers, ("x-size", str(len(made.body)))])
+
+
+class _Counting(Compatible):
+    """Another path for each body."""
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        made = super().post(body, target)
+        return UpstreamRequest(f"{made.path}?messages={len(body['messages'])}", made.body, made.headers)
+
+
+class _SystemFirst(Compatible):
+    def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
+        return sorted(super().messages(request, target), key=lambda message: message["role"] != "system")
+
+
+class _Trimmed(Compatible):
+    def message(self, message: Any, path: str, target: Target) -> dict[str, Any] | None:
+        written = super().message(message, path, target)
+        return written and written | {"content": written["content"].strip()}
+
+
+class _Numbered(Compatible):
+    """A header that differs each time."""
+
+    number = 0
+
+    def headers(self, target: Target) -> list[tuple[str, str]]:
+        self.number += 1
+        return [*super().headers(target), ("x-number", str(self.number))]
+
+
+@pytest.mark.parametrize("kind", [_Signed, _Counting, _SystemFirst, _Trimmed])
+def test_what_a_provider_overrides_is_in_every_request(kind: Any) -> None:
+    made = kind()
+    for asked in (
+        Request(query="Hi"),
+        Request(messages=[UserMessage(content=" a "), SystemMessage(content="b")], query="c"),
+        Request(query="Hi there"),
+    ):
+        assert _built(ChatAPI.build_request, made, asked, "m") == _built(API.build_request, made, asked, "m")
+
+
+def test_headers_that_differ_each_time_are_made_for_each_request() -> None:
+    made = _Numbered()
+    sent = [dict(made.build_request(Request(query="a"), Target("m")).headers)["x-number"] for _ in range(3)]
+    assert len({*sent}) == 3
+
+
+class _Interrupted(str):
+    """A credential during whose comparison another thread asks with its own."""
+
+    api: ClassVar[Any] = None
+    __hash__ = str.__hash__
+
+    def __ne__(self, other: object) -> bool:
+        differs = str.__ne__(self, other)
+        self.api.build_request(Request(query="a"), Target("m", "theirs"))
+        return differs
+
+
+def test_a_request_has_its_own_credential_whatever_other_threads_ask() -> None:
+    api = _Interrupted.api = Compatible()
+    api.build_request(Request(query="a"), Target("m", "mine"))
+    sent = api.build_request(Request(query="a"), Target("m", _Interrupted("mine")))
+    assert dict(sent.headers)["authorization"] == "Bearer mine"
+
+
+class _Asked(Compatible):
+    """Another thread asks at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_inside = False
+        self.bodies: list[bytes] = []
+
+    def message(self, message: Any, path: str, target: Target) -> dict[str, Any] | None:
+        if not self.is_inside:
+            self.is_inside = True
+            self.bodies.append(self.build_request(Request(query="a"), Target("m")).body)
+            self.is_inside = False
+        return super().message(message, path, target)
+
+
+def test_a_frame_that_is_not_learned_yet_is_used_by_nobody() -> None:
+    api = _Asked()
+    api.build_request(Request(query="a"), Target("m"))
+    assert {*api.bodies} == {API.build_request(Compatible(), Request(query="a"), Target("m")).body}
 
 
 def test_few_models_are_known_whatever_callers_name() -> None:
