@@ -406,8 +406,10 @@ class Exchange:
             self._timer = self._timers.schedule(deadline, self.look)
 
     def look(self) -> None:
-        """Ends the exchange if its time is over; a timer calls this."""
-        self._timer = None
+        """Ends the exchange if its time is over; a timer calls this: its own, or that of its connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         now = self._clock()
         if now < self._deadline():
             self._arm()

@@ -328,6 +328,24 @@ async def test_the_timer_of_a_connection_serves_all_its_exchanges(
     assert not len(timers)
 
 
+async def test_an_exchange_that_has_waited_leaves_no_timer(
+    make_bench: Callable[..., Bench], timers: TimerWheel, make_recorder: Any
+) -> None:
+    bench = make_bench()
+    bench.exchange.begin(bench.connection, reused=True)
+    bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+    receiver = make_recorder()
+    exchange = Exchange("up", "POST", REQUEST, receiver, Timeouts(connect=5, idle=60, total=600), timers)
+    exchange.begin_waiting(lambda: None)
+    bench.loop.advance(40)
+    exchange.begin(bench.connection, reused=True)
+    bench.loop.advance(30)  # the time of the connection's timer comes
+    bench.transport.feed(CHUNKED + b"0\r\n\r\n")
+    assert receiver.ends == [None]
+    bench.connection.abort()
+    assert not len(timers)
+
+
 async def test_an_idle_connection_has_no_timer_that_is_set_again(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     bench.exchange.begin(bench.connection, reused=True)
