@@ -84,20 +84,25 @@ _time: Final[Callable[[], float]] = time.time  # a constant, because to look a n
 
 
 class _Opening:
-    """The lines with which the heads of streams begin: the same for a second."""
+    """The lines with which the heads of streams begin: the same for a second.
 
-    __slots__ = ("lines", "media_type", "second")
+    Attributes:
+        known: The second, the media type, and their lines: together, because another thread may replace them.
+    """
+
+    __slots__ = ("known",)
 
     def __init__(self) -> None:
-        self.second = 0
-        self.media_type = ""
-        self.lines = ""
+        self.known = (0, "", "")
 
-    def write(self, second: int, media_type: str) -> None:
-        """Writes them anew."""
-        self.second = second
-        self.media_type = media_type
-        self.lines = f"{_first_lines(200, second)}content-type: {media_type}\r\n{_STREAM_LINES}x-request-id: "
+    def lines(self, second: int, media_type: str) -> str:
+        """Returns them."""
+        known = self.known
+        if known[0] == second and known[1] == media_type:
+            return known[2]
+        lines = f"{_first_lines(200, second)}content-type: {media_type}\r\n{_STREAM_LINES}x-request-id: "
+        self.known = (second, media_type, lines)
+        return lines
 
 
 _OPENING: Final = _Opening()
@@ -139,12 +144,11 @@ class StreamHead:
         Raises:
             ValueError: As `head_bytes`.
         """
-        request_id, second = self._request_id, int(_time())
-        if second != _OPENING.second or self._media_type != _OPENING.media_type:
-            _OPENING.write(second, self._media_type)
+        request_id = self._request_id
+        opening = _OPENING.lines(int(_time()), self._media_type)
         more = "" if keep_alive and not self._more else _lines(self._more, keep_alive)
         return (
-            f"{_OPENING.lines}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
+            f"{opening}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
             f"{more}{framing}\r\n"
         ).encode("ascii")
 

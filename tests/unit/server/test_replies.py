@@ -37,6 +37,27 @@ def test_a_head_has_a_date_and_says_when_the_connection_ends() -> None:
     assert headers["connection"] == "close"
 
 
+class _Interrupted(str):
+    """A media type during whose comparison another thread writes a head with its own."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        is_same = str.__eq__(self, other)
+        StreamHead("application/x-ndjson", "r", "s").to_bytes("", keep_alive=True)
+        return is_same
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def test_a_stream_has_its_own_media_type_whatever_other_threads_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.server.replies._time", lambda: 1.0, raising=True)
+    StreamHead("text/event-stream", "r", "s").to_bytes("", keep_alive=True)
+    head = StreamHead(_Interrupted("text/event-stream"), "r", "s").to_bytes("", keep_alive=True)
+    assert parsed(head)[1]["content-type"] == "text/event-stream"
+
+
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00", "é", "a\x7f", "\u2028"])
 def test_a_header_that_would_break_out_of_its_line_is_an_error(value: str) -> None:
     with pytest.raises(ValueError, match="header 'x-a' cannot be written"):
