@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8, PyUnicode_New
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
@@ -910,7 +910,7 @@ def count_opening(bytes text not None):
     return gai_count_opening(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
-def timed_id(uint64_t ms, str rest not None):
+def timed_id(int64_t ms, str rest not None):
     """See `gai_fast._pure.requests.timed_id`."""
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(rest)
     cdef str made = PyUnicode_New(ID_TIME + size, 127)

@@ -49,7 +49,13 @@ def test_opening_brackets_are_counted_wherever_they_stand(kernels: ModuleType, t
 
 @pytest.mark.parametrize(
     ("ms", "began"),
-    [(0, "00000000-0000"), (0x0123456789AB, "01234567-89ab"), (2**48 - 1, "ffffffff-ffff"), (2**48, "00000000-0000")],
+    [
+        (0, "00000000-0000"),
+        (0x0123456789AB, "01234567-89ab"),
+        (2**48 - 1, "ffffffff-ffff"),
+        (2**48, "00000000-0000"),
+        (-1, "ffffffff-ffff"),
+    ],
 )
 def test_an_id_begins_with_its_time(kernels: ModuleType, ms: int, began: str) -> None:
     made = kernels.timed_id(ms, "-7fff-bfff-ffffffffffff")
