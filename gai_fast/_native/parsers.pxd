@@ -22,6 +22,7 @@ cdef class _Feed:
     cdef object _broken         # the text of the error that ended the input, or None
     cdef bint _feeding
 
+    cdef list take(self, const uint8_t *chunk, size_t size)     # as `feed`, which is not under way
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1
     cdef int keep_rest(self) except -1
     cdef int take_lines(self, list items) except -1  # overridden by each grammar

@@ -48,9 +48,20 @@ gai_use_loops(loops_in_use())
 # ---- SSE and NDJSON ------------------------------------------------------------------------------------------------
 
 
-cdef extern from "Python.h":
-    ctypedef struct PyTypeObject:
-        object (*tp_new)(type kind, object positional, PyObject *named)
+cdef extern from *:
+    """
+    /* A named tuple with room for so many values, which the caller sets. Newer Pythons keep the hash of a tuple in it. */
+    static PyObject *gai_new_named(PyObject *kind, Py_ssize_t size) {
+        PyObject *made = ((PyTypeObject *)kind)->tp_alloc((PyTypeObject *)kind, size);
+    #if PY_VERSION_HEX >= 0x030E0000
+        if (made != NULL) {
+            ((PyTupleObject *)made)->ob_hash = -1;
+        }
+    #endif
+        return made;
+    }
+    """
+    tuple gai_new_named(object kind, Py_ssize_t size)
 
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -72,12 +83,29 @@ cdef inline str decode(const uint8_t *data, size_t size):
     return PyUnicode_DecodeUTF8(<const char *>data, size, "replace")
 
 
-cdef inline object new_named(object kind, tuple values):
-    """Makes a named tuple of the pure module's class, as `kind._make` does.
+cdef inline int put(tuple made, Py_ssize_t at, object value) except -1:
+    Py_INCREF(value)  # `PyTuple_SET_ITEM` takes a reference over
+    PyTuple_SET_ITEM(made, at, value)
+    return 0
 
-    Not by `tp_alloc`: that would leave a hash of 0 in it, which Python 3.14 keeps in each tuple.
-    """
-    return (<PyTypeObject *>tuple).tp_new(<type>kind, (values,), NULL)
+
+cdef inline object new_frame(bytes raw, str name, data, stray):
+    """Makes a named tuple of the pure module's class without the tuples that its own constructor takes."""
+    made = gai_new_named(Frame, 4)
+    put(made, 0, raw)
+    put(made, 1, name)
+    put(made, 2, data)
+    put(made, 3, stray)
+    return made
+
+
+cdef inline object new_event(str name, data, str identifier):
+    """Likewise."""
+    made = gai_new_named(SSEEvent, 3)
+    put(made, 0, name)
+    put(made, 1, data)
+    put(made, 2, identifier)
+    return made
 
 
 cdef class _Feed:
@@ -99,8 +127,6 @@ cdef class _Feed:
     def feed(self, data):
         """Adds the next bytes; returns the items that are complete now."""
         cdef Py_buffer view
-        cdef list items = []
-        cdef bint is_well = False
         if self._feeding:
             raise faults.fed_within_feed()
         if not PyObject_CheckBuffer(data):
@@ -109,11 +135,19 @@ cdef class _Feed:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         except BufferError:
             raise faults.not_bytes(data) from None
+        try:
+            return self.take(<const uint8_t *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef list take(self, const uint8_t *chunk, size_t size):
+        cdef list items = []
+        cdef bint is_well = False
         self._feeding = True
         try:
             if self._broken is not None:
                 raise faults.FeedError(self._broken)
-            self.look_at(<const uint8_t *>view.buf, view.len)
+            self.look_at(chunk, size)
             try:
                 self.take_lines(items)
             except faults.FeedError as error:
@@ -128,7 +162,6 @@ cdef class _Feed:
                 # There was no memory for some bytes. The next ones do not follow on, so refuse them.
                 self.refuse(faults.feed_failed())
             self._feeding = False
-            PyBuffer_Release(&view)
         return items
 
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1:
@@ -379,7 +412,7 @@ cdef class SSEParser(_SSEFeed):
         self._last_event_id = self._id
         if self._has_data:
             name = self._name if PyUnicode_GET_LENGTH(self._name) else "message"
-            items.append(new_named(SSEEvent, (name, self.joined_data(), self._id)))
+            items.append(new_event(name, self.joined_data(), self._id))
         return 0
 
 
@@ -409,7 +442,7 @@ cdef class SSEFramer(_SSEFeed):
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._mark, self._start - self._mark)
         self._mark = self._start
         stray = decode(self._strays.data, self._strays.size) if self._has_stray else None
-        items.append(new_named(Frame, (raw, self._name, self.joined_data(), stray)))
+        items.append(new_frame(raw, self._name, self.joined_data(), stray))
         return 0
 
 
@@ -498,7 +531,7 @@ cdef class LineFramer(_LineFeed):
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._line_begin, self._start - self._line_begin)
-        items.append(new_named(Frame, (raw, "", decode(line, size) if size else None, None)))
+        items.append(new_frame(raw, "", decode(line, size) if size else None, None))
         return 0
 
 
@@ -639,14 +672,27 @@ cdef class ChunkedBody:
 # ---- JSON objects of a known shape ---------------------------------------------------------------------------------
 
 
+cdef extern from *:
+    """
+    /* Sets an item of a new tuple to a value, None for NULL. */
+    static inline void gai_share(PyObject *made, Py_ssize_t at, PyObject *value) {
+        value = value == NULL ? Py_None : value;
+        Py_INCREF(value);
+        PyTuple_SET_ITEM(made, at, value);
+    }
+    """
+    void gai_share(tuple made, Py_ssize_t at, PyObject *value)
+
 cdef enum:
     PLACES = 32     # the most members, as `count_members` checks
+    BEGINNING = 256 # bytes of a text's beginning that are known again
+    FLAT = 3        # levels of an object that is read without a parser
 
 cdef enum Kind:
     TEXT
     COUNT
-    PARSED
     ANY
+    PARSED  # from here on they differ from text to text
     OBJECT
     LIST
 
@@ -664,6 +710,7 @@ cdef struct Reading:
     const uint8_t *at
     const uint8_t *end
     PyObject *values[PLACES]
+    const uint8_t *begin    # NULL: the beginning has been noted, or was known
 
 
 cdef class Shape:
@@ -674,6 +721,12 @@ cdef class Shape:
     cdef int _filled
     cdef int _own
     cdef int _places
+    # The beginning of the last text, up to its first list or object: the chunks of an answer begin alike.
+    cdef uint8_t _known[BEGINNING]
+    cdef size_t _known_size
+    cdef Member *_known_next    # the member that comes next
+    cdef int _known_expected
+    cdef tuple _known_values    # up to the last one that is there
 
     def __cinit__(self, members):
         cdef int number = count_members(members)
@@ -724,27 +777,63 @@ cdef class Shape:
         reading.end = reading.at + PyUnicode_GET_LENGTH(text)
         for i in range(self._places):
             reading.values[i] = NULL
+        reading.begin = reading.at
         try:
-            is_read = self.read_object(&reading, 0, self._own) and not is_left(&reading)
-            return as_tuple(&reading, self._places) if is_read else None
+            if self._known_size and self.knows(&reading):
+                is_read = self.read_members(&reading, 0, self._own, self._known_expected, self._known_next)
+            else:
+                is_read = self.read_object(&reading, 0, self._own)
+            return as_tuple(&reading, self._places) if is_read and not is_left(&reading) else None
         finally:
             forget(&reading, 0, self._places)
 
+    cdef bint knows(self, Reading *reading) noexcept:
+        """Whether the text begins as the last one did; then its first values are known, too."""
+        cdef int i
+        if <size_t>(reading.end - reading.at) <= self._known_size or memcmp(reading.at, self._known, self._known_size):
+            return False
+        reading.at += self._known_size
+        reading.begin = NULL
+        for i in range(len(self._known_values)):
+            value = self._known_values[i]
+            if value is not None:
+                keep(reading, i, value)
+        gai_skip_blanks(&reading.at, reading.end)
+        return True
+
+    cdef int note(self, Reading *reading, Member *member, int expected) except -1:
+        """Notes the beginning of a text, up to the value of its first list or object."""
+        cdef size_t size = reading.at - reading.begin
+        cdef int places = self._places
+        while places and reading.values[places - 1] is NULL:
+            places -= 1
+        if size <= BEGINNING:
+            self._known_values = as_tuple(reading, places)
+            memcpy(self._known, reading.begin, size)
+            self._known_size, self._known_next, self._known_expected = size, member, expected
+        reading.begin = NULL
+        return 0
+
     cdef bint read_object(self, Reading *reading, int first, int count) except -1:
         """Reads an object; False if it has another shape."""
-        cdef int expected = 0
-        cdef Member *member
         if not took(reading, c"{"):
             return False
-        if took(reading, c"}"):
-            return True
+        return took(reading, c"}") or self.read_members(reading, first, count, 0, NULL)
+
+    cdef bint read_members(self, Reading *reading, int first, int count, int expected, Member *named) except -1:
+        """Reads the members of an object and its end; `named`: the first one, if its name has been read."""
+        cdef Member *member = named
         while True:
-            if not took(reading, c'"'):
-                return False
-            if not self.read_name(reading, first, count, &expected, &member) or not took(reading, c":"):
-                return False
-            if gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE:
-                return False
+            if named is NULL:
+                if not took(reading, c'"'):
+                    return False
+                if not self.read_name(reading, first, count, &expected, &member) or not took(reading, c":"):
+                    return False
+                if gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE:
+                    return False
+                if reading.begin is not NULL and member is not NULL and member.kind >= PARSED:
+                    self.note(reading, member, expected)
+            named = NULL
             if member is NULL:
                 if gai_skip_word(&reading.at, reading.end, "null", 4) != GAI_COPY_DONE:
                     return False
@@ -820,9 +909,47 @@ cdef class Shape:
         if is_null:
             keep(reading, place, {})
             return True
+        found = read_counts(reading, FLAT)
+        if found is not None:
+            keep(reading, place, found)
+            return True
+        reading.at = begin
         if begin[0] != c"{" or gai_skip_value(&reading.at, reading.end) != GAI_COPY_DONE:
             return False
         return keep_parsed(reading, place, begin)
+
+
+cdef dict read_counts(Reading *reading, int levels):
+    """Reads an object of counts, and of such objects, as usage is; None: it holds anything else, and `at` is void."""
+    cdef dict made
+    cdef const uint8_t *begin
+    if not levels or not took(reading, c"{"):
+        return None
+    made = {}
+    if took(reading, c"}"):
+        return made
+    while took(reading, c'"'):
+        begin = reading.at
+        if gai_skip_string(&reading.at, reading.end) != GAI_COPY_DONE:
+            return None
+        name = name_of(begin, reading.at - begin)
+        reading.at += 1
+        if not took(reading, c":") or gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE:
+            return None
+        begin = reading.at
+        value = None
+        if begin[0] == c"{":
+            value = read_counts(reading, levels - 1)
+            if value is None:
+                return None
+        elif gai_skip_count(&reading.at, reading.end) == GAI_COPY_DONE:
+            value = PyLong_FromLongLong(whole_number(begin, reading.at))
+        elif gai_skip_word(&reading.at, reading.end, "null", 4) != GAI_COPY_DONE:
+            return None
+        made[name] = value
+        if not took(reading, c","):
+            return made if took(reading, c"}") else None
+    return None
 
 
 cdef bint took(Reading *reading, uint8_t c) noexcept:
@@ -872,13 +999,30 @@ cdef int forget(Reading *reading, int begin, int end) noexcept:
 
 cdef tuple as_tuple(Reading *reading, int places):
     cdef int i
-    cdef object value
     made = PyTuple_New(places)
     for i in range(places):
-        value = None if reading.values[i] is NULL else <object>reading.values[i]
-        Py_INCREF(value)
-        PyTuple_SET_ITEM(made, i, value)
+        gai_share(made, i, reading.values[i])
     return made
+
+
+# The names of counts, which the answers of all streams repeat. What is here is of a bounded size.
+cdef enum:
+    NAMES = 64
+    NAME = 40   # bytes of a name
+
+cdef list KNOWN_NAMES = [""] * NAMES
+
+
+cdef str name_of(const uint8_t *name, size_t size):
+    """Returns a name of ASCII, made only where another one has its place."""
+    cdef size_t at
+    if not size or size > NAME:
+        return PyUnicode_DecodeASCII(<const char *>name, size, NULL)
+    at = (size + name[0] + 5 * name[size // 2]) % NAMES
+    known = <str>KNOWN_NAMES[at]
+    if <size_t>PyUnicode_GET_LENGTH(known) != size or memcmp(PyUnicode_DATA(known), name, size):
+        known = KNOWN_NAMES[at] = PyUnicode_DecodeASCII(<const char *>name, size, NULL)
+    return known
 
 
 # ---- requests of clients -------------------------------------------------------------------------------------------

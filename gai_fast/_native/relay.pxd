@@ -113,6 +113,9 @@ cdef class DeltaCopier:
     cdef int copy_next(self, long long seq, long long ts) except -1
     # Copies all adjacent frames of one template. Returns as `copy_next`.
     cdef int copy(self, _Template template, long long seq, long long ts) except -1
+    cdef size_t copy_run(
+        self, _Template template, const uint8_t **frame, long long seq, long long ts, size_t *characters
+    ) noexcept
     cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1
     cdef int cut_run(self) except -1
     cdef bint recall(self) except -1    # whether the next frame is like one that another stream has learned

@@ -43,6 +43,7 @@ from gai_fast._native.c cimport (
     gai_borrow,
     gai_buffer,
     gai_close_set,
+    gai_copy_run,
     gai_copy_string,
     gai_drop_head,
     gai_forget,
@@ -51,6 +52,7 @@ from gai_fast._native.c cimport (
     gai_make_head,
     gai_match_lead,
     gai_match_tail,
+    gai_may_run,
     gai_move,
     gai_name,
     gai_open_set,
@@ -84,6 +86,7 @@ gai_use_loops(loops_in_use())
 cdef enum:
     FRUITLESS = 2 * TEMPLATES   # templates without a match after which a stream's frames count as not repeating
     RETRY = 16                  # one of so many frames of such a stream is learned
+    LAST_FRAMES = 1024          # bytes of the frames that end most answers: finish reason, usage, mark
     VIEWED = 4096               # bytes: from here on a view is cheaper than a copy
     DIGITS = 5                  # of most numbers
     HEX_DIGITS = 16             # of any chunk size
@@ -528,8 +531,9 @@ cdef class DeltaCopier:
 
     def next(self, long long seq, long long ts):
         """Returns the next frames to parse; `None` if the fed bytes hold no more."""
-        cdef size_t end
+        cdef size_t begin, end
         cdef int status
+        cdef list frames
         while self._at < self._size:
             if (self._templates or self._expected is not None) and self.holds_nothing() and (
                 self._templates or self.recall()
@@ -540,12 +544,16 @@ cdef class DeltaCopier:
                 if status == GAI_COPY_MORE and self._size - self._at <= HELD:
                     self._held = self.unload()
                     return None
-            end = self.frame_end()
-            piece = part(self._chunk, self._at, end)
+            # What follows copied frames and is no copy is mostly the end of an answer.
+            end = self._size if self.copied and self._size - self._at <= LAST_FRAMES else self.frame_end()
+            begin = self._at
             self._at = end
             frames = None
             try:
-                frames = self._cutter.feed(piece)
+                if self._framer is not None:
+                    frames = self._framer.take(self._data + begin, end - begin)
+                else:
+                    frames = self._cutter.feed(part(self._chunk, begin, end))
             finally:
                 if frames is None:
                     self._at = self._size = 0  # it has raised: read nothing more
@@ -626,10 +634,13 @@ cdef class DeltaCopier:
         cdef const uint8_t *stop
         cdef size_t text, frames = 0, characters = 0, more, limit = self._framer._limit
         cdef size_t room = template.around.room + GAI_COPY_ROOM, span = HELD
+        cdef bint runs = <size_t>(end - frame) > 2 * <size_t>PyBytes_GET_SIZE(template.frame)
         cdef gai_kept *kept
         cdef uint8_t *to
         cdef int i, status
         try:
+            if runs and out.capacity:
+                frames = self.copy_run(template, &frame, seq, ts, &characters)
             while True:
                 at = gai_match_lead(learned, frame, end, places, &status)
                 if status != GAI_COPY_DONE:
@@ -640,6 +651,11 @@ cdef class DeltaCopier:
                 stop = at + span
                 if out.capacity - out.size < room + span:
                     self.grow(room + span, template.expected(end - frame))
+                    if runs:
+                        more = self.copy_run(template, &frame, seq + frames, ts, &characters)
+                        if more:
+                            frames += more
+                            continue
                 to = out.data + out.size
                 if not self._passes:
                     to = gai_put_head(to, &template.around, seq + frames, ts)
@@ -681,6 +697,23 @@ cdef class DeltaCopier:
             if frames:
                 self.note(template, frames, characters, frame - self._data)
         return GAI_COPY_DONE if frames else status
+
+    cdef size_t copy_run(
+        self, _Template template, const uint8_t **frame, long long seq, long long ts, size_t *characters
+    ) noexcept:
+        """Copies the frames that are the learned one but for their text, as far as there is room; returns their number."""
+        cdef gai_buffer *out = &self._out
+        cdef uint8_t *to = out.data + out.size
+        cdef size_t frames
+        if template.ends_with_cr or template.kind.collects or not gai_may_run(&template.learned):
+            return 0
+        frames = gai_copy_run(
+            &template.learned, NULL if self._passes else &template.around, frame, self._data + self._size, &to,
+            out.data + out.capacity, HELD, self._framer._limit, seq, ts, characters,
+        )
+        if not self._passes:
+            out.size = to - out.data
+        return frames
 
     cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1:
         """Notes copied frames for the adapter, and updates the framer as if it had cut them."""
@@ -843,9 +876,10 @@ cdef class DeltaCopier:
     def forget(self):
         """Forgets the learned frames, because later frames may have another meaning."""
         self._expected = None
-        for template in self._templates:
-            self.give_up(template)
-        self._templates.clear()
+        if self._templates:
+            for template in self._templates:
+                self.give_up(template)
+            self._templates = []  # `list.clear` would be a call of a method
 
     def take_copied(self):
         """Returns the output since the last call: bytes, frames, and for each kind of delta the adapter's notes."""
@@ -921,9 +955,8 @@ cdef class DeltaCopier:
 
     cdef list take_kinds(self):
         cdef _Kind kind
-        kinds = [kind.take() for kind in self._touched]
-        self._touched.clear()
-        return kinds
+        touched, self._touched = self._touched, []
+        return [kind.take() for kind in touched]
 
     cdef int grow(self, size_t needed, size_t expected) except -1:
         cdef size_t least = self._out.capacity + self._out.capacity // 4

@@ -92,6 +92,44 @@ def test_what_is_said_is_what_a_parser_says(
     assert said is None or said == expected(text)
 
 
+@given(base=LIKELY, others=st.lists(LIKELY, max_size=4), blanks=st.booleans(), damage=DAMAGE)
+def test_what_was_read_before_changes_nothing(
+    native: ModuleType,
+    base: dict[str, Any],
+    others: list[dict[str, Any]],
+    blanks: bool,
+    damage: list[tuple[float, str]],
+) -> None:
+    """A reader knows the beginning of the last text again."""
+    shape = native.Shape(SHAPE)
+    for value in [base, *({**base, **other} for other in others), base]:
+        text = json.dumps(value, separators=None if blanks else (",", ":"))
+        damaged = text
+        for place, character in damage:
+            at = int(place * len(text))
+            damaged = damaged[:at] + character + damaged[at + 1 :]
+        for one in (text, damaged, text):
+            assert shape.read(one) == native.Shape(SHAPE).read(one)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{}", "{ }", '{"n":1}', '{ "n" : 1 , "m" : 0 }', '{"n":null}', '{"n":{"m":{"o":3}},"p":2}', '{"n":1,"n":2}'),
+        *('{"n":{"m":{"o":{"p":4}}}}', '{"n":1.5}', '{"n":-1}', '{"n":1e3}', '{"n":"x"}', '{"n":[1]}', '{"n":true}'),
+        *('{"n":123456789012345}', '{"n":1234567890123456}', '{"a\\u0062":1}', '{"' + "n" * 99 + '":1}', '{"":0}'),
+        *('{"n":01}', '{"n":1,}', '{"n":1', '{"n"}', '{"n":}', "{,}", '{"n":1 "m":2}', '{"n":{}', "[]", "1"),
+    ],
+)
+def test_an_object_is_what_a_parser_makes_of_it(native: ModuleType, text: str) -> None:
+    try:
+        whole: Any = orjson.loads(text)
+    except ValueError:
+        whole = None
+    said = native.Shape({"c": "object"}).read(f'{{"c":{text}}}')
+    assert said == ((whole,) if isinstance(whole, dict) else None)
+
+
 @given(value=LIKELY)
 def test_what_is_plain_is_read(native: ModuleType, value: dict[str, Any]) -> None:
     value["c"] = value["d"] = {"n": [1, "x", None, {"m": 1.5}]}

@@ -184,6 +184,28 @@ def test_any_bytes_like_object_is_taken_and_nothing_else(kernels: ModuleType) ->
             copier.feed(wrong)
 
 
+@pytest.mark.parametrize("before", [0, 6, 95, 9_993, 99_999_990, 2**40])
+def test_frames_are_numbered_on_however_many_digits_that_takes(kernels: ModuleType, before: int) -> None:
+    reader = Reader(kernels, text_of)
+    reader.seq = before
+    reader.feed(plain(["x"] * 25))
+    assert reader.out == b"".join(b"<%d@%d:x>" % (number, NOW) for number in range(before + 1, before + 26))
+
+
+@pytest.mark.parametrize("odd", ["", '"', "\ud83d", "é" * 9, "x" * 40, "x" * (2 * LIMITS.held_frame)])
+@pytest.mark.parametrize("passes", [False, True])
+def test_a_text_of_another_kind_amid_the_others_changes_nothing_for_them(
+    kernels: ModuleType, passes: bool, odd: str
+) -> None:
+    texts = ["one", "two", odd, "three", "x" * 15, "x" * 16, odd, "four"]
+    body = plain(texts)
+    whole, pure = Reader(kernels, text_of, passes=passes), Reader(load("pure"), text_of, passes=passes)
+    for reader in (whole, pure):
+        for _ in range(2):
+            reader.feed(body)
+    assert (whole.out, whole.seq, whole.characters) == (pure.out, pure.seq, pure.characters)
+
+
 def test_nothing_copied_is_nothing_to_take(kernels: ModuleType) -> None:
     copier = kernels.DeltaCopier(kernels.SSEFramer(), False)
     assert copier.take_copied() == (b"", 0, [])
@@ -409,6 +431,17 @@ def test_one_byte_that_differs_changes_what_it_would_have_changed(native: Module
                     reader.close()
                     results.append((reader.out, reader.seq, reader.characters, reader.kept))
                 assert results[0] == results[1], (at, octet)
+
+
+def test_the_frames_behind_the_last_copied_one_come_together(native: ModuleType) -> None:
+    reader = Reader(native, text_of)
+    reader.feed(plain(["Hello"]))
+    ends = ['{"end": "stop"}', '{"usage": {}}', "[DONE]"]
+    reader.copier.feed(plain([" world", "!"]) + b"".join(map(sse, ends)))
+    frames = reader.copier.next(reader.seq, NOW)
+    assert [frame.data for frame in frames] == ends
+    assert reader.copier.take_copied()[1] == 2
+    assert reader.copier.next(reader.seq, NOW) is None
 
 
 def test_the_last_kept_object_is_given_once(native: ModuleType) -> None:

@@ -1,0 +1,106 @@
+/* A run of frames that are the learned one but for their text, byte for byte, as nearly all frames of most streams.
+ *
+ * Out of line, so that what such frames need stays in registers: a frame takes half of the instructions of one that may
+ * have values of its own.
+ */
+#ifndef GAI_RUN_H
+#define GAI_RUN_H
+
+#include "head.h"
+#include "match.h"
+
+enum {
+    GAI_BRIEF = 16, /* bytes of most pieces behind a number or a text, copied at once */
+    GAI_RUN_DIGITS = 8, /* of the numbers of a run: they are counted up as text, in a register */
+    GAI_RUN_END = 99999999,
+};
+
+/* As gai_put_piece, for a piece that is mostly brief. */
+static inline uint8_t *gai_put_brief(uint8_t *to, const uint8_t *from, size_t size) {
+    if (size > GAI_BRIEF) {
+        return gai_put_piece(to, from, size);
+    }
+    memcpy(to, from, GAI_BRIEF);
+    return to + size;
+}
+
+/* Whether frames may be the learned one, byte for byte: nothing else has come yet. */
+static inline int gai_may_run(const gai_template *learned) {
+    return learned->lead_size != SIZE_MAX && learned->tail_size != SIZE_MAX;
+}
+
+/* Copies frames as long as they are the learned one, of which it may be asked; returns their number. `*out` moves behind their output, `*in` behind
+ * the frames, and `*characters` grows by the code points of their texts. The rest is the caller's: an empty text, a frame
+ * of more than `limit` bytes, one that may not fit the room before `stop`, one that is not complete.
+ *
+ * head: how each is written; NULL: nothing is, and `out` is room for one text.
+ * span: the bytes of a text for which there must be room, if so many are left.
+ * number: that of the first frame's event. */
+__attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
+                                                             const uint8_t **in, const uint8_t *end, uint8_t **out,
+                                                             const uint8_t *stop, size_t span, size_t limit,
+                                                             uint64_t number, uint64_t time, size_t *characters) {
+    const size_t lead = learned->lead_size, tail = learned->tail_size;
+    if (number > GAI_RUN_END) {
+        return 0;
+    }
+    const uint8_t *const ahead = learned->frame, *const behind = ahead + learned->begins[learned->text + 1];
+    const size_t room = (head == NULL ? 0 : head->room) + GAI_COPY_ROOM;
+    const uint8_t *frame = *in;
+    uint8_t *to = *out;
+    size_t frames = 0, count = 0;
+    uint8_t clock[GAI_INTEGER_ROOM], told[GAI_INTEGER_ROOM] = {0};
+    size_t clock_size = (size_t)(gai_put_unsigned(clock, time) - clock);
+    size_t digits = (size_t)(gai_put_unsigned(told, number) - told);
+    int until_carry = 10 - (int)(number % 10);
+    uint64_t text_of_number;
+    memcpy(&text_of_number, told, GAI_RUN_DIGITS);
+    while ((size_t)(end - frame) > lead && memcmp(frame, ahead, lead) == 0) {
+        const uint8_t *at = frame + lead;
+        const size_t left = (size_t)(end - at), most = span < left ? span : left;
+        size_t more = 0;
+        uint8_t *text = to;
+        if ((size_t)(stop - to) < room + most) {
+            break;
+        }
+        if (head != NULL) {
+            text = gai_put_piece(text, head->bytes, head->sizes[0]);
+            for (int i = 0; i < head->numbers; i++) {
+                if (head->is_time[i]) {
+                    memcpy(text, clock, GAI_INTEGER_ROOM);
+                    text += clock_size;
+                } else {
+                    memcpy(text, &text_of_number, GAI_RUN_DIGITS);
+                    text += digits;
+                }
+                text = gai_put_brief(text, head->bytes + head->begins[i + 1], head->sizes[i + 1]);
+            }
+        }
+        if (gai_copy_string(&at, at + most, &text, &more) != GAI_COPY_DONE || !more ||
+            (size_t)(end - at) < tail || memcmp(at, behind, tail) != 0 || (size_t)(at + tail - frame) > limit) {
+            break;
+        }
+        frame = at + tail;
+        if (head != NULL) {
+            to = gai_put_brief(text, head->tail, head->tail_size);
+        }
+        count += more;
+        frames++;
+        number++;
+        if (GAI_LITTLE_ENDIAN && --until_carry) {
+            text_of_number += (uint64_t)1 << (8 * (digits - 1));
+        } else if (number > GAI_RUN_END) {
+            break;
+        } else {
+            digits = (size_t)(gai_put_unsigned(told, number) - told);
+            until_carry = 10;
+            memcpy(&text_of_number, told, GAI_RUN_DIGITS);
+        }
+    }
+    *in = frame;
+    *out = to;
+    *characters += count;
+    return frames;
+}
+
+#endif
