@@ -430,6 +430,33 @@ cdef tuple TYPE_MEMBERS = (b'"type":"text.delta"', b'"type":"reasoning.delta"')
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
 cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
 cdef dict RANK_OF = dict(KEY_RANK)
+
+cdef enum:
+    SLOTS = 256 # many more than keys, so that nearly each has the first slot for its own
+
+cdef struct Slot:
+    PyObject *key   # `RANK_OF` keeps it
+    int rank
+
+# The keys by their address: Python has each name that stands in a program once.
+cdef Slot KEY_SLOTS[SLOTS]
+
+cdef inline Slot *slot_of(object key) noexcept:
+    """Returns the slot of a key, or the empty one where it would be."""
+    cdef size_t at = (<size_t><void *>key >> 4) % SLOTS
+    while KEY_SLOTS[at].key is not NULL and KEY_SLOTS[at].key is not <PyObject *>key:
+        at = (at + 1) % SLOTS
+    return &KEY_SLOTS[at]
+
+
+cdef int fill_slots() except -1:
+    cdef Slot *slot
+    for key, rank in RANK_OF.items():
+        slot = slot_of(key)
+        slot.key, slot.rank = <PyObject *>key, rank
+    return 0
+
+fill_slots()
 # The parts of a compact `text.delta` that holds nothing else, in NDJSON and in SSE, once they are known.
 cdef list PLAIN_PARTS = [None, None]
 cdef size_t NAME_LIMIT = LIMITS.event_name
@@ -1038,6 +1065,7 @@ cdef class _Encoder:
         cdef uint64_t held = 0, left
         cdef bint unknown = False
         cdef PyObject *found
+        cdef Slot *slot
         cdef int rank
         try:
             for key, value in event.items():
@@ -1045,11 +1073,15 @@ cdef class _Encoder:
                     return 0
                 if is_empty(value):
                     continue
-                found = PyDict_GetItemWithError(RANK_OF, key)
-                if found is NULL:
-                    unknown = True
-                    continue
-                rank = <object>found
+                slot = slot_of(key)
+                if slot.key is not NULL:
+                    rank = slot.rank
+                else:
+                    found = PyDict_GetItemWithError(RANK_OF, key)
+                    if found is NULL:
+                        unknown = True
+                        continue
+                    rank = <object>found
                 Py_INCREF(value)
                 values[rank] = <PyObject *>value
                 held |= <uint64_t>1 << rank
