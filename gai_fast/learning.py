@@ -44,10 +44,11 @@ class Learning:
             has_content: Whether the attempt has brought content.
         """
         adapter, copier, deltas = self._adapter, self._copier, self._deltas
-        key = _TEXT_KEYS.get(events[0]["type"]) if len(events) == 1 else None
+        count = len(events)
+        key = _TEXT_KEYS.get(events[0]["type"]) if count == 1 else None
         if key is not None and deltas.has_blocks:
             self._enter_block(events[0])
-        if not adapter.copyable or (events and key is None):
+        if not adapter.copyable or (count and key is None):
             copier.forget()
         elif key is not None and copier.learns and not joins:
             parts = deltas.delta_parts(events[0], key)
@@ -58,7 +59,7 @@ class Learning:
                 ):
                     event, key = _collected(event)
                 copier.learn(frame, event, key, parts, adapter.is_plain)
-        if not joins and (not has_content or _is_first_text(events)):
+        if not joins and (not has_content or (count == 2 and _is_first_text(events))):
             self._expect()
 
     def _enter_block(self, event: Event) -> None:
@@ -81,8 +82,8 @@ class Learning:
 
 
 def _is_first_text(events: list[Event]) -> bool:
-    """Whether a frame began the answer with `start` and a text: the deltas that follow are like this one."""
-    if len(events) != 2 or events[0]["type"] != "start":
+    """Whether the two events of a frame are `start` and a text: the deltas that follow are like this one."""
+    if events[0]["type"] != "start":
         return False
     delta = events[1]
     return delta["type"] == "text.delta" and "choice" not in delta

@@ -77,6 +77,30 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
 """`TRANSITIONS[state][event type]` is the next state; an event that is not here is illegal."""
 
 
+class _Step:
+    """What the relay does with an event of one type in one state: `TRANSITIONS` and the tables of `events`, together.
+
+    One look-up finds all of it.
+    """
+
+    __slots__ = ("is_around", "is_aside", "is_content", "is_end", "is_media", "key", "state")
+
+    def __init__(self, kind: str, state: State) -> None:
+        self.state = state
+        self.key = DELTAS.get(kind)
+        """Of a delta, the key that holds its text."""
+        self.is_aside = kind in ASIDES
+        self.is_around = kind in AROUND
+        self.is_content = kind not in NO_CONTENT
+        self.is_media = kind in MEDIA
+        self.is_end = kind in ("finish", "error")
+
+
+_STEPS: Final[dict[State, dict[str, _Step]]] = {
+    state: {kind: _Step(kind, following) for kind, following in steps.items()} for state, steps in TRANSITIONS.items()
+}
+
+
 class IllegalTransition(GaiFastError):
     """A bug of ours: an event that the state of its stream does not allow."""
 
@@ -94,12 +118,6 @@ class _Unwritable(Exception):
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
 _STREAM: Final[BodyKind] = BodyKind.STREAM
 _IGNORED: Final[BodyKind] = BodyKind.IGNORED
-# Copies of the tables in `events`, which compiled code reads without a look-up.
-_TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
-_ASIDES: Final = ASIDES
-_AROUND: Final = AROUND
-_NO_CONTENT: Final = NO_CONTENT
-_MEDIA: Final = MEDIA
 
 
 class _Watched:
@@ -689,11 +707,12 @@ class Relay:
             if deltas is not None and copier.copied:
                 self._take_copied(deltas)
             if frames is not None:
-                for at, frame in enumerate(frames):
+                batch: list[Frame] = frames  # compiled code looks over a plain list without an iterator
+                for at, frame in enumerate(batch):
                     self._receive_frame(frame)
                     if self._is_done_with:
                         if self._frames is not None:
-                            self._begin_tail(self._frames, frames[at + 1 :])
+                            self._begin_tail(self._frames, batch[at + 1 :])
                         return
             if oversized is not None:
                 what = f"sent an event that is too large: {oversized}"
@@ -910,12 +929,12 @@ class Relay:
     def _emit(self, event: Event) -> None:
         kind = event["type"]
         self.awaits_first_event = False
-        state = TRANSITIONS[self.state].get(kind)
-        if state is None:
+        step = _STEPS[self.state].get(kind)
+        if step is None:
             if kind == "start" and self._continued is not None:
                 return  # the client has the start of the answer that goes on
             raise IllegalTransition(self.state, kind)
-        key = _TEXT_KEYS.get(kind)
+        key = step.key
         if key is not None:
             text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
             if self._halves or not text.isascii():
@@ -935,13 +954,13 @@ class Relay:
             self._characters += len(text)
         elif kind == "start":
             event = self._completed_start(event)
-        elif kind not in _ASIDES and self._halves:
+        elif self._halves and not step.is_aside:
             self._flush_halves()
         if key is None:
-            is_content = kind not in _NO_CONTENT
+            is_content = step.is_content
             self.has_content = self.has_content or is_content
-            media = characters_of_media(event) if kind in _MEDIA else 0
-            if self._transcript is not None and kind not in _AROUND:
+            media = characters_of_media(event) if step.is_media else 0
+            if self._transcript is not None and not step.is_around:
                 self._generated += media
                 new = self._transcript.take(event)
                 if new is None:
@@ -951,7 +970,7 @@ class Relay:
             self._characters += media
             self.delivered = self.delivered or is_content
             self.others += 1
-            if kind in ("finish", "error"):
+            if step.is_end:
                 self.end = event = self._billed(event)
                 if kind == "finish" and self._continued is not None:
                     event["continued"] = self._continued
@@ -964,7 +983,7 @@ class Relay:
                     if "usage" in made:
                         self.end["usage"] = made["usage"]
                 self._tell(made)
-        self.state = state
+        self.state = step.state
         if kind == "start" and self._early_warnings:
             early, self._early_warnings = self._early_warnings, []
             self._emit_all(early)
@@ -984,7 +1003,11 @@ class Relay:
         if self._stream_id:
             event["stream_id"] = self._stream_id
         if self._upstream:
-            event["provider_metadata"] = {**event.get("provider_metadata", {}), "upstream": self._upstream}
+            told = event.get("provider_metadata")
+            if told is None:
+                event["provider_metadata"] = {"upstream": self._upstream}
+            else:
+                told["upstream"] = self._upstream
         return event
 
     # Halves of a surrogate pair in two neighbouring deltas are one character; neighbours have the same

@@ -30,6 +30,7 @@ from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.upstream_errors import UpstreamFailure
 
+_EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _FOREIGN_END: Final = "[DONE]"
 """The end mark of proxies for other dialects; it does not mean that the message is complete."""
 
@@ -144,7 +145,7 @@ class AnthropicAdapter(Adapter):
         return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
 
     def expected(self) -> Event | None:
-        return {"type": "text.delta", "text": ""} if self.started and self._spoke else None
+        return _EXPECTED if self.started and self._spoke else None
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":

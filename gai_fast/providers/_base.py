@@ -429,7 +429,7 @@ class Adapter(ABC):
     def expected(self) -> Event | None:
         """Returns the delta that a plain chunk would become now, or `None` where that is not known beforehand.
 
-        Not for adapters with `collects_text`.
+        It is one for all answers: nobody may change it. Not for adapters with `collects_text`.
         """
         return None
 
@@ -486,6 +486,15 @@ class Adapter(ABC):
 
     def end(self, finish_reason: str, raw: str | None) -> Event:
         """The `finish` event."""
+        if self.model and self.usage and raw:  # of nearly all answers; built at once, it takes half of the time
+            return {
+                "type": "finish",
+                "provider": self.api.provider,
+                "model": self.model,
+                "usage": self.usage,
+                "finish_reason": finish_reason,
+                "finish_reason_raw": raw,
+            }
         event: Event = {"type": "finish", "provider": self.api.provider}
         if self.model:
             event["model"] = self.model

@@ -20,9 +20,11 @@ from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_argument
 from gai_fast.providers._chunks import count, inside, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage
 from gai_fast.providers._room import Room, too_many
+from gai_fast.providers._tool_calls import outcome
 from gai_fast.upstream_errors import UpstreamFailure
 
 _END: Final = "[DONE]"
+_EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _FUNCTION_CALL: Final = -1
 """The index of the deprecated `function_call`, beside those of `tool_calls`."""
 _STREAMED_AUDIO: Final = "pcm16"
@@ -32,16 +34,28 @@ _STREAMED_AUDIO: Final = "pcm16"
 class Choice:  # no dataclass: mypyc leaves its `__init__` to the interpreter, which takes three times as long
     """One choice of an answer."""
 
-    __slots__ = ("calls", "characters", "number", "reason", "spoke")
+    __slots__ = ("_calls", "_room", "characters", "number", "reason", "spoke")
 
     def __init__(self, number: int, room: Room) -> None:
         self.number = number
-        self.calls = ChatCalls(room)
+        self._room = room
+        self._calls: ChatCalls | None = None  # made for those few choices that have calls
         self.characters = 0
         """Code points of text so far."""
         self.spoke = False
         self.reason = ""
         """The provider's finish reason."""
+
+    @property
+    def calls(self) -> ChatCalls:
+        """Its tool calls, from their first fragment on."""
+        if self._calls is None:
+            self._calls = ChatCalls(self._room)
+        return self._calls
+
+    @property
+    def has_calls(self) -> bool:
+        return self._calls is not None and bool(self._calls.calls)
 
 
 def _mark(events: list[Event], choice: Choice) -> None:
@@ -112,10 +126,16 @@ class ChatAdapter(Adapter):
         values = self.plain.read(text)
         if values is None:
             return None
-        # One by one: mypyc unpacks a tuple with an iterator, which costs 400 instructions.
-        identifier, model, choices, index, content = values[0], values[1], values[2], values[3], values[4]
-        reason, usage = values[-2], values[-1]
-        calls = values[5] if len(values) > _WITHOUT_CALLS else None
+        # One by one: mypyc unpacks a tuple with an iterator, which costs 400 instructions. With their types, so that it
+        # need not ask the interpreter whether they are empty.
+        identifier: str | None = values[0]
+        model: str | None = values[1]
+        choices: int | None = values[2]
+        index: int | None = values[3]
+        content: str | None = values[4]
+        reason: str | None = values[-2]
+        usage: dict[str, Any] | None = values[-1]
+        calls: int | None = values[5] if len(values) > _WITHOUT_CALLS else None
         if choices is None:
             return None
         counted = self.count_usage(usage) if usage else None
@@ -338,7 +358,7 @@ class ChatAdapter(Adapter):
             self._count(counted, usage)
 
     def expected(self) -> Event | None:
-        return {"type": "text.delta", "text": ""} if self.started and self.named and 0 in self.choices else None
+        return _EXPECTED if self.started and self.named and 0 in self.choices else None
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         choice = self.choices[event.get("choice", 0)]
@@ -358,8 +378,10 @@ class ChatAdapter(Adapter):
             raise self.error(UpstreamFailure(words=(first.reason,)))
         events = self.start(None, None)
         for choice in self.choices.values():
-            events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
-        return [*events, self.end(self._outcome(first), first.reason)]
+            if choice.has_calls:
+                events += self._close(choice, cut_off=self._outcome(choice) not in ("stop", "tool_calls"))
+        events.append(self.end(self._outcome(first), first.reason))
+        return events
 
     def word(self) -> str:
         first = self.choices.get(0)
@@ -374,7 +396,7 @@ class ChatAdapter(Adapter):
         return events
 
     def _outcome(self, choice: Choice) -> str:
-        return choice.calls.outcome(self.api.finish_words, choice.reason)
+        return outcome(self.api.finish_words, choice.reason, has_calls=choice.has_calls)
 
     # -- what providers do differently --
 

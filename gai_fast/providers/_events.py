@@ -56,12 +56,12 @@ def counted_usage(
     if into is not None and out is not None and reasoning and total not in (None, into + out):
         out += reasoning if total == into + out + reasoning else 0
     usage: dict[str, int] = {}
-    if into is not None:
-        usage["input_tokens"] = into
-    if out is not None:
-        usage["output_tokens"] = out
     if into is not None and out is not None:
-        usage["total_tokens"] = into + out
+        usage = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+    elif into is not None:
+        usage["input_tokens"] = into
+    elif out is not None:
+        usage["output_tokens"] = out
     if cached:
         usage["cached_input_tokens"] = cached
     if written:

@@ -113,6 +113,18 @@ def _made_id(number: int, seed: str) -> str:
     return f"call_{sha256(f'{number} {seed}'.encode(errors='surrogatepass')).hexdigest()[:24] if seed else number}"
 
 
+def outcome(words: Mapping[str, str], word: str, *, has_calls: bool) -> str:
+    """The `finish_reason` of an answer: `tool_calls` also where the provider's word for them is `stop`, or missing.
+
+    Args:
+        words: The finish reason for each of the provider's words.
+        word: The provider's word, empty where there was none.
+        has_calls: Whether the answer has tool calls.
+    """
+    reason = words.get(word, "other")
+    return "tool_calls" if has_calls and (reason == "stop" or not word) else reason
+
+
 class ToolCalls:
     """The calls of one choice: dense indices, unique ids, `tool.call` once per call, last."""
 
@@ -127,14 +139,8 @@ class ToolCalls:
         return bool(self.calls)
 
     def outcome(self, words: Mapping[str, str], word: str) -> str:
-        """The `finish_reason` of an answer: `tool_calls` also where the provider's word for them is `stop`, or missing.
-
-        Args:
-            words: The finish reason for each of the provider's words.
-            word: The provider's word, empty where there was none.
-        """
-        reason = words.get(word, "other")
-        return "tool_calls" if self.calls and (reason == "stop" or not word) else reason
+        """As the function `outcome`, for these calls."""
+        return outcome(words, word, has_calls=bool(self.calls))
 
     def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
         """Begins a call.
