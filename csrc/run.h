@@ -29,9 +29,9 @@ static inline int gai_may_run(const gai_template *learned) {
     return learned->lead_size != SIZE_MAX && learned->tail_size != SIZE_MAX;
 }
 
-/* Copies frames as long as they are the learned one, of which it may be asked; returns their number. `*out` moves behind their output, `*in` behind
- * the frames, and `*characters` grows by the code points of their texts. The rest is the caller's: an empty text, a frame
- * of more than `limit` bytes, one that may not fit the room before `stop`, one that is not complete.
+/* Copies frames as long as they are the learned one, where `gai_may_run`; returns their number. `*out` moves behind their
+ * output, `*in` behind the frames, and `*characters` grows by the code points of their texts. The rest is the caller's: an
+ * empty text, a frame of more than `limit` bytes, one that may not fit the room before `stop`, one that is not complete.
  *
  * head: how each is written; NULL: nothing is, and `out` is room for one text.
  * span: the bytes of a text for which there must be room, if so many are left.
