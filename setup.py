@@ -28,7 +28,13 @@ HIDDEN = "-fvisibility=hidden"
 # Code for failures stands behind the code of requests (csrc/cold.h), which then takes fewer lines of the caches.
 COLD = ("-include", "csrc/cold.h", "-freorder-blocks-and-partition")
 LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx2", "simd_avx512")
-KERNELS = {"encoders": ("loops", *LOOPS), "parsers": ("loops",), "relay": ("loops", "learn"), "tls": ("openssl",)}
+KERNELS = {
+    "encoders": ("loops", *LOOPS),
+    "parsers": ("loops",),
+    "relay": ("loops", "learn"),
+    "sockets": (),
+    "tls": ("openssl",),
+}
 """The Cython modules, and the C files in csrc/ that each is linked with."""
 # Only modules whose share of a request was measured, and which can be compiled: mypyc checks annotations at run time,
 # loses the `from` of a `raise`, and does not allow to replace a method of an instance, or an attribute of instances by
@@ -90,7 +96,6 @@ COMPILED = (
     "net/socket_transport",
     "net/sockets",
     "net/spec",
-    "net/taskless",
     "net/tls_transport",
     "net/translation",
     "net/upstream",
@@ -118,6 +123,7 @@ COMPILED = (
     "providers/openai_compatible",
     "reading",
     "relay",
+    "server/accepted_transport",
     "server/access_log",
     "server/admission",
     "server/callers",

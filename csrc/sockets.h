@@ -3,13 +3,15 @@
  *
  * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
  * no more, or give the socket back. A level-triggered set costs 3 % more for a lone token, as the system checks the
- * socket twice for each read.
+ * socket twice for each read. Sockets that are read far less often than a token comes have a set of their own, which
+ * reports what their reader leaves again.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 typedef struct {
@@ -21,10 +23,19 @@ enum {
     GAI_READY = 64, /* sockets that are reported at once; the others follow next time */
 };
 
+/* Returns the bytes read, fewer than `size` if there are no more; 0 if the peer has ended; otherwise the negative error,
+ * which is -EAGAIN if there are none. */
+static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
+    ptrdiff_t got;
+    do {
+        got = recv(socket, to, size, MSG_DONTWAIT);
+    } while (got < 0 && errno == EINTR);
+    return got >= 0 ? got : -errno;
+}
+
 #ifdef __linux__
 
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { GAI_CAN_WATCH = 1 };
@@ -52,14 +63,20 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) {
     return count < 0 ? 0 : count;
 }
 
-/* Returns the bytes read, fewer than `size` if there are no more; 0 if the peer has ended; otherwise the negative error,
- * which is -EAGAIN if there are none. */
-static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
-    ptrdiff_t got;
-    do {
-        got = recv(socket, to, size, MSG_DONTWAIT);
-    } while (got < 0 && errno == EINTR);
-    return got >= 0 ? got : -errno;
+/* Watches a socket level-triggered, for `gai_take_readable`. -1: the system watches no more. */
+static inline int gai_watch_reader(int set, int socket) {
+    struct epoll_event event = {.events = EPOLLIN, .data = {.fd = socket}};
+    return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
+}
+
+/* Returns the sockets that can be read, without waiting. */
+static inline int gai_take_readable(int set, int readable[GAI_READY]) {
+    struct epoll_event events[GAI_READY];
+    int count = epoll_wait(set, events, GAI_READY, 0);
+    for (int i = 0; i < count; i++) {
+        readable[i] = events[i].data.fd;
+    }
+    return count < 0 ? 0 : count;
 }
 
 /* Returns the bytes sent; 0 if the socket is full or broken. */
@@ -90,7 +107,8 @@ static inline void gai_close_set(int set) { (void)set; }
 static inline int gai_watch(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) { return (void)set, (void)ready, 0; }
-static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) { return (void)socket, (void)to, (void)size, 0; }
+static inline int gai_watch_reader(int set, int socket) { return (void)set, (void)socket, -1; }
+static inline int gai_take_readable(int set, int readable[GAI_READY]) { return (void)set, (void)readable, 0; }
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     return (void)socket, (void)data, (void)size, 0;
 }

@@ -36,6 +36,7 @@ __all__ = [
     "SSEFramer",
     "SSEParser",
     "Shape",
+    "SocketSet",
     "StreamCounters",
     "TLSRecords",
     "body_start",
@@ -52,6 +53,7 @@ __all__ = [
     "last_seq",
     "make_tls_records",
     "parse_exact",
+    "receive",
     "size_of",
     "timed_id",
     "unmasked",
@@ -125,6 +127,7 @@ SSEEvent = _kernels.SSEEvent
 SSEFramer = _kernels.SSEFramer
 SSEParser = _kernels.SSEParser
 Shape = _kernels.Shape
+SocketSet = _kernels.SocketSet
 FastPath = _kernels.FastPath
 StreamCounters = _kernels.StreamCounters
 ReadBatch = _kernels.ReadBatch
@@ -145,4 +148,5 @@ parse_exact = _kernels.parse_exact
 size_of = _kernels.size_of
 timed_id = _kernels.timed_id
 make_tls_records = _kernels.make_tls_records
+receive = _kernels.receive
 unmasked = _kernels.unmasked

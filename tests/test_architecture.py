@@ -58,12 +58,12 @@ CATCHES_ALL = {
     "net.upstream",  # a read: one exchange
     "net.pool",  # a connect: one exchange
     "net.connection_pool",  # a request that is given a connection: one exchange
-    "net.taskless",  # a coroutine without a task: its caller gets the exception
     "net.follower",  # one follower
     "net.whole_follower",  # one follower
     "net.callbacks",  # a user's callback: the stream goes on
     "net.metrics_sinks",  # a user's sink: the stream goes on
     "integrations._body",  # a user's source: its client gets an error
+    "server.accepted_transport",  # the making of a client's connection: that connection
     "server.extension",  # a user's module while it is imported: the server does not start
     "server.application",  # a handler: 500
     "server.lane",  # a handler: 500

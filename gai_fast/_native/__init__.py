@@ -41,6 +41,7 @@ from gai_fast._native.relay import (
     size_of,
     unmasked,
 )
+from gai_fast._native.sockets import SocketSet, receive
 from gai_fast._native.tls import TLSRecords, make_tls_records
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
@@ -71,6 +72,7 @@ __all__ = [
     "SSEFramer",
     "SSEParser",
     "Shape",
+    "SocketSet",
     "StreamCounters",
     "TLSRecords",
     "body_start",
@@ -87,6 +89,7 @@ __all__ = [
     "last_seq",
     "make_tls_records",
     "parse_exact",
+    "receive",
     "size_of",
     "timed_id",
     "unmasked",

@@ -192,6 +192,8 @@ cdef extern from "sockets.h" nogil:
     int gai_watch(int set, int socket, void *whose)
     void gai_forget(int set, int socket)
     int gai_take_ready(int set, gai_ready *ready)
+    int gai_watch_reader(int set, int socket)
+    int gai_take_readable(int set, int *readable)
     Py_ssize_t gai_receive(int socket, void *to, size_t size)
     Py_ssize_t gai_send(int socket, const void *data, size_t size)
     Py_ssize_t gai_send_parts(int socket, iovec *parts, int count)

@@ -15,6 +15,7 @@ from gai_fast._pure.pieces import frame_chunk, size_of
 from gai_fast._pure.relay import DeltaCopier, Part, Piece
 from gai_fast._pure.requests import body_start, count_opening, timed_id
 from gai_fast._pure.shapes import Shape
+from gai_fast._pure.socket_set import SocketSet, receive
 from gai_fast._pure.tls_records import TLSRecords, make_tls_records
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "SSEFramer",
     "SSEParser",
     "Shape",
+    "SocketSet",
     "StreamCounters",
     "TLSRecords",
     "body_start",
@@ -56,6 +58,7 @@ __all__ = [
     "last_seq",
     "make_tls_records",
     "parse_exact",
+    "receive",
     "size_of",
     "timed_id",
     "unmasked",

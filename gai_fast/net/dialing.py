@@ -22,7 +22,7 @@ from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.http_request import is_ip_address
 from gai_fast.net.sockets import no_descriptors
-from gai_fast.net.stream_socket import StreamSocket
+from gai_fast.net.stream_socket import NOT_BLOCKING, StreamSocket
 
 _Address = tuple[socket.AddressFamily, Any]
 """A family and a socket address of it, resolved."""
@@ -219,8 +219,9 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
     Raises:
         OSError: The process has no descriptor left.
     """
-    sock = StreamSocket(family, socket.SOCK_STREAM)
-    sock.setblocking(False)
+    sock = StreamSocket(family, NOT_BLOCKING)
+    if NOT_BLOCKING == socket.SOCK_STREAM:
+        sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

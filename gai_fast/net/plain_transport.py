@@ -10,10 +10,11 @@ import asyncio
 from socket import socket
 from typing import Final
 
+from gai_fast._impl import SocketSet, receive
 from gai_fast.limits import LIMITS
 from gai_fast.net.socket_transport import Receiver, SocketTransport
 
-_READ: Final = LIMITS.plain_read
+_READ: Final[int] = LIMITS.plain_read
 
 
 class PlainTransport(SocketTransport):
@@ -25,15 +26,25 @@ class PlainTransport(SocketTransport):
         loop: As for `SocketTransport`, like the others.
         sock: The socket.
         receiver: The receiver.
+        readers: As for `SocketTransport`.
+        most: Bytes of one read at most.
 
     Raises:
         OSError: The loop cannot watch the socket; the receiver's `connection_lost` follows.
     """
 
-    __slots__ = ()
+    __slots__ = ("_most",)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: Receiver) -> None:
-        super().__init__(loop, sock, receiver)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket,
+        receiver: Receiver,
+        readers: SocketSet,
+        most: int = _READ,
+    ) -> None:
+        super().__init__(loop, sock, receiver, readers)
+        self._most = most
         is_watched = False
         try:
             receiver.connection_made(self)
@@ -57,17 +68,18 @@ class PlainTransport(SocketTransport):
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(_READ)
-        except (BlockingIOError, InterruptedError):
-            return
+            data = receive(self._sock, self._most)
         except OSError as problem:
             self._close(problem)
             return
         receiver = self._receiver
-        if receiver is None:
+        if data is None or receiver is None:
             return
         if data:
             receiver.data_received(data)
         else:
-            receiver.eof_received()
-            self.abort()
+            self._input_ended(receiver)
+
+    def _input_ended(self, receiver: Receiver) -> None:
+        receiver.eof_received()
+        self.abort()

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from gai_fast._impl import ReadBatch
+from gai_fast._impl import ReadBatch, SocketSet
 from gai_fast.errors import Error
 from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.dialing import Host, Role, reason_of
@@ -71,9 +71,10 @@ class UpstreamPool(ConnectionPool):
         way = self.origin if proxy is None else proxy.origin
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(way.host, way.port, role, self._loop, timers.clock)
+        self._readers = SocketSet(self._loop)
         self._tls: TLS | None = None
         if self.origin.scheme == "https":
-            self._tls = TLS(self.origin, self._loop, timers.clock, ssl_context)
+            self._tls = TLS(self.origin, self._loop, timers.clock, self._readers, ssl_context)
         self._batch = ReadBatch(self._loop, timers.clock)
 
     async def close(self) -> None:
@@ -98,7 +99,8 @@ class UpstreamPool(ConnectionPool):
             self._expiry.cancel()
         if self._refill is not None:
             self._refill.cancel()
-        self._batch.close()  # the loop refers to it once it has borrowed a socket
+        self._batch.close()  # the loop refers to it once it has borrowed a socket, and to the next one likewise
+        self._readers.close()
 
     def _make_at_once(self) -> UpstreamConnection | None:
         if self._tls is not None or self._proxy is not None:
@@ -194,7 +196,7 @@ class UpstreamPool(ConnectionPool):
             OSError: It cannot be used, and is closed.
         """
         connection = self._new_connection()
-        PlainTransport(self._loop, sock, connection)
+        PlainTransport(self._loop, sock, connection, self._readers)
         return connection
 
     def _new_connection(self) -> UpstreamConnection:

@@ -13,7 +13,11 @@ import asyncio
 import errno
 from abc import ABC, abstractmethod
 from socket import socket
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from gai_fast._impl import SocketSet
+
+_NOTHING: Final = memoryview(b"")
 
 from mypy_extensions import mypyc_attr
 
@@ -27,7 +31,7 @@ class Receiver(Protocol):
     def data_received(self, data: bytes) -> None:
         """Receives plain text."""
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> object:
         """The peer has ended the connection properly."""
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -80,6 +84,7 @@ class SocketTransport(Transport):
         loop: The loop.
         sock: Connected, not blocking; belongs to the transport from now on.
         receiver: Called until its `connection_lost`, which comes in a later turn of the loop than the end.
+        readers: Watches the socket while it is read.
     """
 
     __slots__ = (
@@ -88,17 +93,19 @@ class SocketTransport(Transport):
         "_is_reading",
         "_is_writing",
         "_loop",
+        "_readers",
         "_receiver",
         "_sock",
         "_unsent",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: Receiver) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: Receiver, readers: SocketSet) -> None:
         self._loop = loop
+        self._readers = readers
         self._sock = sock
         self._descriptor = sock.fileno()
         self._receiver: Receiver | None = receiver
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         self._is_closed = False
         self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
 
@@ -118,12 +125,12 @@ class SocketTransport(Transport):
         """As `Transport.pause_reading`."""
         if self._is_reading:
             self._is_reading = False
-            self._loop.remove_reader(self._descriptor)
+            self._readers.remove_reader(self._descriptor)
 
     def resume_reading(self) -> None:
         """As `Transport.resume_reading`."""
         if not self._is_reading and not self._is_closed:
-            self._loop.add_reader(self._descriptor, self._readable)
+            self._readers.add_reader(self._descriptor, self._readable)
             self._is_reading = True
 
     def get_write_buffer_size(self) -> int:
@@ -197,7 +204,7 @@ class SocketTransport(Transport):
         if self._is_writing:
             self._is_writing = False
             self._loop.remove_writer(self._descriptor)
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         self._sock.close()
         self._loop.call_soon(self._lost, problem)
 

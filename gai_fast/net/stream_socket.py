@@ -1,17 +1,26 @@
-"""A stream socket that event loops handle faster: its family and its type are plain numbers.
+"""Stream sockets that cost less to make: the class of the interpreter, without what the standard library adds to it.
 
-The standard library makes an enum of a socket's family and of its type whenever it is asked. Accepting a connection,
-making one and giving both to the loop asks eight times, which took a tenth of all instructions of a new client.
+That is an interpreted `__init__`, and an enum of the family and of the type whenever it is asked for them. Both took a
+tenth of all instructions of a new client.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+NOT_BLOCKING: Final[int] = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+"""The type of a socket that does not block from the first, where the system can make one (Linux)."""
+
+if TYPE_CHECKING:
+    StreamSocket = socket.socket
+else:
+    StreamSocket = socket.SocketType
+"""A socket whose `family` and `type` are the numbers of the constants; it has no `accept`, `dup` and `with`."""
 
 
-class StreamSocket(socket.socket):
-    """A socket of `SOCK_STREAM`; its `family` and `type` are the numbers of the constants."""
+class ListeningSocket(socket.socket):
+    """A listening socket that accepts such sockets."""
 
     __slots__ = ()
 
@@ -19,11 +28,11 @@ class StreamSocket(socket.socket):
         family = socket.SocketType.family
         type = socket.SocketType.type
 
-    def accept(self) -> tuple[StreamSocket, Any]:
-        """Accepts a connection; as the standard library's, which makes sockets of its own class.
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accepts a connection; as the standard library's.
 
         Raises:
             OSError: As that.
         """
         descriptor, address = self._accept()  # type: ignore[attr-defined]  # all that the standard library adds is below
-        return StreamSocket(self.family, self.type, self.proto, fileno=descriptor), address
+        return StreamSocket(self.family, self.type, self.proto, descriptor), address

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 
+from gai_fast._impl import SocketSet
 from gai_fast.errors import Error
 from gai_fast.files import open_file
 from gai_fast.limits import LIMITS
@@ -30,6 +31,7 @@ class TLS:
         origin: Where the upstream is; its host is the name that the certificate must have.
         loop: The loop of the connections.
         clock: Monotonic seconds.
+        readers: Watches the sockets.
         context: Verifies the upstream; `default_ssl_context` where not given.
     """
 
@@ -38,10 +40,12 @@ class TLS:
         origin: Origin,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
+        readers: SocketSet,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._peer = origin.peer
         self._loop = loop
+        self._readers = readers
         self._handshakes = Handshakes(loop, context or default_ssl_context(), origin.host, clock)
 
     async def connect(self, sock: socket, receiver: Receiver) -> None:
@@ -58,7 +62,8 @@ class TLS:
             Error: `network`, with the reason `tls`.
         """
         shaken: asyncio.Future[None] = self._loop.create_future()
-        transport = TLSTransport(self._handshakes, self._loop, sock, receiver, functools.partial(_settle, shaken))
+        settle = functools.partial(_settle, shaken)
+        transport = TLSTransport(self._handshakes, self._loop, sock, receiver, self._readers, settle)
         is_made = False
         try:
             await shaken

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any, Final
 
-from gai_fast._impl import TLSRecords, make_tls_records
+from gai_fast._impl import SocketSet, TLSRecords, make_tls_records
 from gai_fast.limits import LIMITS
 from gai_fast.net.socket_transport import Receiver, SocketTransport, failed_to
 
@@ -160,6 +160,7 @@ class TLSTransport(SocketTransport):
         loop: As for `SocketTransport`.
         sock: Likewise.
         receiver: Likewise, from `connection_made` on; where the handshake fails, never.
+        readers: Likewise.
         shaken: Called once, when the handshake has succeeded (`None`) or failed.
     """
 
@@ -183,9 +184,10 @@ class TLSTransport(SocketTransport):
         loop: asyncio.AbstractEventLoop,
         sock: socket,
         receiver: Receiver,
+        readers: SocketSet,
         shaken: Callable[[Exception | None], None],
     ) -> None:
-        super().__init__(loop, sock, receiver)
+        super().__init__(loop, sock, receiver, readers)
         self._handshakes = handshakes
         self._shaken = shaken
         self._incoming = ssl.MemoryBIO()

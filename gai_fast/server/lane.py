@@ -161,7 +161,10 @@ class LaneConnection:
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
         self._lane.connections.add(self, self.transport)
-        self._set_due(_HEAD, self._loop.time() + min(self._lane.header_timeout, self._lane.client_idle))
+        now = self._loop.time()
+        self._state, self._due = _HEAD, now + min(self._lane.header_timeout, self._lane.client_idle)
+        # The request that follows need not set the timer again, which costs as much as setting it.
+        self._arm(min(self._due, now + self.write_timeout / LOOKS))
 
     def begin_drain(self) -> None:
         """A connection without a request is closed soon."""

@@ -7,8 +7,7 @@ are accepted.
    has found it empty. A client that the process has no descriptor for waits, too.
 3. Connections are accepted here and not by the loop. Where the process has no descriptor left, uvloop closes all that
    wait, without a word; where the kernel has no memory, it stops listening for ever. asyncio (before 3.14) logs a line
-   for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`,
-   which costs some 10 us more a connection than uvloop's own accepting, where many come at a time.
+   for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`.
 """
 
 from __future__ import annotations
@@ -22,15 +21,14 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gai_fast.addresses import is_local
 from gai_fast.limits import LIMITS
-from gai_fast.net import taskless
-from gai_fast.net.stream_socket import StreamSocket
+from gai_fast.net.stream_socket import ListeningSocket
+from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.settings import ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -96,7 +94,7 @@ def _inherited(descriptor: int) -> socket.socket:
     Raises:
         OSError: It is none, or none that can listen.
     """
-    listening = StreamSocket(fileno=descriptor)
+    listening = ListeningSocket(fileno=descriptor)
     is_stream = listening.type == socket.SOCK_STREAM and listening.family in _FAMILIES
     address = listening.getsockname()
     if not is_stream or not (address[1] if listening.family in _INTERNET else address):
@@ -132,7 +130,7 @@ def _bind_path(path: str) -> socket.socket:
     Raises:
         OSError: The path cannot be had.
     """
-    listening = StreamSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = ListeningSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_left_behind(path):
             Path(path).unlink()
@@ -204,7 +202,7 @@ def _bind_all(found: Sequence[tuple[Any, ...]]) -> list[socket.socket]:
 
 
 def _bind(family: int, kind: int, protocol: int, address: tuple[Any, ...], is_only: bool) -> socket.socket:
-    listening = StreamSocket(family, kind, protocol)
+    listening = ListeningSocket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -323,55 +321,6 @@ class Listener(Protocol):
         """Accepts no more; idempotent."""
 
 
-class Newcomers:
-    """Makes connections of sockets that were not accepted by the loop, and counts those that have no protocol yet.
-
-    Args:
-        settled: Called whenever none is left.
-    """
-
-    def __init__(self, settled: Callable[[], None] | None = None) -> None:
-        self._count = 0
-        self._settled = settled
-        self._waiting: asyncio.Future[None] | None = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> None:
-        """Makes a connection of a socket; none, where the client has gone already.
-
-        Args:
-            accepted: The socket; the connection's from now on.
-            protocols: Makes its protocol.
-        """
-        loop = asyncio.get_running_loop()
-        accepted.setblocking(False)
-        self._count += 1
-        taskless.run(loop, loop.connect_accepted_socket(protocols, accepted), partial(self._adopted, accepted))
-
-    async def wait(self) -> None:
-        """Returns when the protocols of all that were adopted so far have been told, or their clients are gone."""
-        if not self._count:
-            return
-        if self._waiting is None:
-            self._waiting = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._waiting])  # whoever leaves does not end it for others
-
-    def _adopted(self, accepted: socket.socket, problem: Exception | None) -> None:
-        self._count -= 1
-        if problem is not None:
-            accepted.close()
-        if not self._count:
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                waiting.set_result(None)
-            if self._settled is not None:
-                self._settled()
-        if problem is not None and not isinstance(problem, OSError):
-            raise problem  # a bug, which the loop logs
-
-
 _LOST: Final = frozenset(
     (
         *(errno.EINTR, errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.ENETDOWN),
@@ -450,8 +399,7 @@ class SocketListener:
         self._is_open = False  # connections are accepted as they come
         self._pause: asyncio.TimerHandle | None = None
         self._lacks = LackLog()
-        self._newcomers = Newcomers(self._came)
-        self._is_counting = False  # nothing is accepted until they have one, and are counted
+        self._newcomers = Newcomers()
         self._path = path
         self._place = None if path is None else _place_of(path)
 
@@ -489,13 +437,9 @@ class SocketListener:
 
     def _accept_some(self, listening: socket.socket, more: select.poll) -> None:
         """Connections wait."""
-        room = self._protocols.room - len(self._newcomers)
+        room = self._protocols.room
         if room <= 0:
-            if self._newcomers:
-                self._unwatch()
-                self._is_counting = True
-            else:
-                self._wait()
+            self._wait()
             return
         for _ in range(min(room, LIMITS.accepted)):
             try:
@@ -510,19 +454,11 @@ class SocketListener:
             if not more.poll(0):
                 return  # asking costs 9 us less than an `accept` that finds nothing, and its exception
 
-    def _came(self) -> None:
-        """All that were accepted are counted by the server."""
-        if self._is_counting:
-            self._is_counting = False
-            if self._is_open:
-                self._watch()
-
     async def accept_waiting(self) -> None:
         """Accepts what waits; as `Listener.accept_waiting`."""
-        await self._newcomers.wait()  # no server counts these yet
         try:
             for _ in range(LIMITS.backlog):  # what comes meanwhile must not hold up the end
-                if self._protocols.room <= 0 or not await self._accept_one():
+                if self._protocols.room <= 0 or not self._accept_one():
                     return
         except OSError as problem:
             self._lacks.note(problem)
@@ -530,7 +466,7 @@ class SocketListener:
     async def close_if_empty(self) -> bool:
         """Closes where nothing waits; as `Listener.close_if_empty`."""
         try:
-            if await self._accept_one():
+            if self._accept_one():
                 return False
         except OSError as problem:
             self._lacks.note(problem)
@@ -538,7 +474,7 @@ class SocketListener:
         self.close()
         return True
 
-    async def _accept_one(self) -> bool:
+    def _accept_one(self) -> bool:
         """Accepts the first connection that waits; returns whether there was one.
 
         Raises:
@@ -548,7 +484,6 @@ class SocketListener:
             accepted = accept(each)
             if accepted is not None:
                 self._newcomers.adopt(accepted, self._protocols)
-                await self._newcomers.wait()
                 return True
         return False
 
@@ -557,6 +492,7 @@ class SocketListener:
         self.begin_drain()
         for each in self._sockets:
             each.close()
+        self._newcomers.close()
         self._sockets.clear()
         place, self._place = self._place, None
         if self._path is not None and place is not None and _place_of(self._path) == place:

@@ -19,11 +19,12 @@ from gai_fast.errors import Error
 from gai_fast.ids import name_worker
 from gai_fast.limits import LIMITS
 from gai_fast.server import totals
+from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.server.admin.drained import Drained
 from gai_fast.server.bus import Bus
 from gai_fast.server.certificate import Certificate
 from gai_fast.server.link import Messages, pack, receive_connections
-from gai_fast.server.listening import LackLog, Newcomers, Protocols
+from gai_fast.server.listening import LackLog, Protocols
 from gai_fast.server.memory import high_water
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import Answers, PeerBackend, Peers
@@ -227,8 +228,6 @@ class HandedListener:
 
     async def close_if_empty(self) -> bool:
         """Closes once the supervisor has said that no connection follows; as `Listener.close_if_empty`."""
-        if self._newcomers:
-            return False
         if self._has_last:
             self.close()
             return True
@@ -244,13 +243,14 @@ class HandedListener:
         if self._channel.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._channel)
             self._channel.close()
+            self._newcomers.close()
 
     def _take(self) -> None:
         """Connections wait."""
         loop = asyncio.get_running_loop()
         handed = receive_connections(self._channel)
         for _ in range(LIMITS.accepted):
-            if self._protocols.room <= len(self._newcomers) or not self._has_descriptor():
+            if self._protocols.room <= 0 or not self._has_descriptor():
                 loop.remove_reader(self._channel)  # the supervisor notices where the channel is full
                 self._pause = loop.call_later(LIMITS.accept_pause, self._watch)
                 return

@@ -148,7 +148,7 @@ class FakeLoop:
             else:
                 raise failure
 
-    def make_transport(self, sock: socket.socket, protocol: Any) -> FakeTransport:
+    def make_transport(self, sock: socket.socket, protocol: Any, readers: object) -> FakeTransport:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
         if self.failure is not None:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 
@@ -49,7 +50,7 @@ class Pair:
         self.bugs: list[Any] = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.bugs.append(context["exception"]))
-        self.transport = PlainTransport(loop, sock, self.receiver)
+        self.transport = PlainTransport(loop, sock, self.receiver, SocketSet(loop))
 
     async def come(self, size: int) -> bytes:
         """Returns that many bytes, as the peer reads them."""

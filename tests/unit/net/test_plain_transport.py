@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 from tests.unit.net.socket_pair import Pair, Receiver
@@ -56,6 +57,6 @@ async def test_a_socket_that_cannot_be_watched_is_closed() -> None:
     ours, peer = socket.socketpair()
     receiver = Receiver()
     with peer, pytest.raises(OSError, match="full"):
-        PlainTransport(Full(), ours, receiver)
+        PlainTransport(Full(), ours, receiver, SocketSet(Full()))
     assert ours.fileno() == -1
     await until(lambda: receiver.calls == ["made", "lost"])

@@ -436,7 +436,7 @@ async def test_tls_is_with_the_host_that_was_configured(
     made: list[Any] = []
 
     class FakeTLS:
-        def __init__(self, origin: Any, loop: Any, clock: Any, context: Any) -> None:
+        def __init__(self, origin: Any, loop: Any, clock: Any, readers: Any, context: Any) -> None:
             self.host = origin.host
 
         async def connect(self, sock: socket.socket, receiver: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 from tests.unit.net.socket_pair import Pair, Receiver
@@ -104,7 +105,7 @@ async def test_a_bug_while_the_socket_is_written_ends_the_connection() -> None:
     loop.set_exception_handler(lambda _, context: bugs.append(context["exception"]))
     end, peer = socket.socketpair()
     receiver = Receiver()
-    transport = PlainTransport(loop, BrokenSocket(fileno=end.detach()), receiver)
+    transport = PlainTransport(loop, BrokenSocket(fileno=end.detach()), receiver, SocketSet(loop))
     transport.write(b"x")
     await until(lambda: bool(receiver.lost))
     peer.close()
@@ -116,7 +117,8 @@ async def test_nothing_waits_for_the_garbage_collector_after_the_end() -> None:
     receiver = Receiver()
     ours, peer = socket.socketpair()
     lost = receiver.lost
-    receiver.on_data = PlainTransport(asyncio.get_running_loop(), ours, receiver).abort  # refers to its transport
+    loop = asyncio.get_running_loop()
+    receiver.on_data = PlainTransport(loop, ours, receiver, SocketSet(loop)).abort  # refers to its transport
     gone = weakref.ref(receiver)
     peer.close()
     await until(lambda: bool(lost))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast._impl import SocketSet
 from gai_fast.errors import Error
 from gai_fast.net.http_request import Origin
 from gai_fast.net.tls import TLS, TLSFileError, TLSFiles, default_ssl_context, said
@@ -32,7 +33,7 @@ class Receiver:
 
 def make(authority: Authority) -> TLS:
     loop = asyncio.get_running_loop()
-    return TLS(Origin.parse("https://localhost:443"), loop, loop.time, authority.client())
+    return TLS(Origin.parse("https://localhost:443"), loop, loop.time, SocketSet(loop), authority.client())
 
 
 async def socket_to(server: asyncio.Server) -> socket.socket:

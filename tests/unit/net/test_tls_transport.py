@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import uvloop
 
+from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
 from gai_fast.net.tls import said
 from gai_fast.net.tls_transport import Handshakes, TLSTransport
@@ -130,7 +131,7 @@ class Net:
         self.pairs.append((ours, theirs))
         receiver = Receiver()
         shaken: list[Exception | None] = []
-        transport = TLSTransport(self.handshakes, self.loop, ours, receiver, shaken.append)
+        transport = TLSTransport(self.handshakes, self.loop, ours, receiver, SocketSet(self.loop), shaken.append)
         return transport, receiver, Server(self.server_context, theirs), shaken
 
     async def connect(self, kind: type[socket.socket] = socket.socket) -> tuple[TLSTransport, Receiver, Server]:

@@ -1,0 +1,130 @@
+"""The sockets that transports read, and reading them; `_pure/socket_set.py` defines it.
+
+uvloop makes a handle for each socket that it watches, and asks the system three times whether it can be watched. An
+epoll set of ours takes one call of the system, and 8,000 instructions less for a connection.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.errno cimport EAGAIN
+from libc.string cimport strerror
+
+from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
+
+from gai_fast._native.c cimport (
+    GAI_CAN_WATCH,
+    GAI_READY,
+    gai_close_set,
+    gai_forget,
+    gai_open_set,
+    gai_receive,
+    gai_take_readable,
+    gai_watch_reader,
+)
+
+cdef extern from "Python.h":
+    int PyObject_AsFileDescriptor(object) except -1
+
+cdef enum:
+    ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
+
+cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
+
+
+def receive(sock, Py_ssize_t most):
+    """See `gai_fast._pure.socket_set.receive`."""
+    cdef int descriptor = PyObject_AsFileDescriptor(sock)
+    cdef PyObject *made
+    cdef Py_ssize_t size
+    if most <= ROOM:
+        size = gai_receive(descriptor, INPUT, most)
+        if size >= 0:
+            return PyBytes_FromStringAndSize(INPUT, size)
+    else:
+        made = new_bytes(NULL, most)
+        size = gai_receive(descriptor, bytes_memory(made), most)
+        if size >= 0:
+            return finished_bytes(made, size)
+        Py_DECREF(<object>made)
+    if size == -EAGAIN:
+        return None
+    raise OSError(-size, strerror(-size).decode())
+
+
+cdef class SocketSet:
+    """See `gai_fast._pure.socket_set.SocketSet`."""
+
+    cdef object _loop
+    cdef dict _callbacks    # by descriptor
+    cdef int _set           # the epoll set, or -1
+    cdef bint _is_closed
+
+    def __cinit__(self, loop):
+        self._set = -1
+        self._loop = loop
+        self._callbacks = {}
+
+    def __dealloc__(self):
+        if self._set >= 0:
+            gai_close_set(self._set)
+
+    def add_reader(self, int descriptor, callback):
+        """Calls back whenever a socket can be read."""
+        if not self.can_watch():
+            self._loop.add_reader(descriptor, callback)
+            return
+        self._callbacks[descriptor] = callback
+        if gai_watch_reader(self._set, descriptor) < 0:
+            try:
+                PyErr_SetFromErrno(OSError)
+            finally:
+                del self._callbacks[descriptor]
+
+    def remove_reader(self, int descriptor):
+        """Does not call back any more. The socket must still be open."""
+        if self._callbacks.pop(descriptor, None) is None:
+            self._loop.remove_reader(descriptor)
+        else:
+            gai_forget(self._set, descriptor)
+            if self._is_closed:
+                self.close()
+
+    def close(self):
+        """Gives up the set as soon as no socket is watched."""
+        cdef int opened = self._set
+        self._is_closed = True
+        if opened >= 0 and not self._callbacks:
+            self._set = -1
+            try:
+                self._loop.remove_reader(opened)
+            finally:
+                gai_close_set(opened)
+
+    def _read(self):
+        """Calls back for the sockets that can be read. If one raises, the set reports the others again."""
+        cdef int[GAI_READY] readable
+        cdef int i, count = gai_take_readable(self._set, readable)
+        for i in range(count):
+            callback = self._callbacks.get(readable[i])
+            if callback is not None:  # not removed in the meantime
+                callback()
+
+    cdef bint can_watch(self) except -1:
+        """Whether there is a set; opens it at the first call."""
+        cdef int opened
+        cdef bint is_well = False
+        if self._set >= 0 or not GAI_CAN_WATCH:
+            return self._set >= 0
+        opened = gai_open_set()
+        if opened < 0:
+            return False
+        try:
+            self._loop.add_reader(opened, self._read)
+            is_well = True
+        finally:
+            if not is_well:
+                gai_close_set(opened)  # the loop would not report its sockets
+        self._set = opened
+        return True

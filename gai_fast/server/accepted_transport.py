@@ -1,0 +1,206 @@
+"""One connection of a client: `AcceptedTransport`, in place of the event loop's own transport.
+
+The loop's own is made in a coroutine, which waits for a turn of the loop. With it accepting a client took a quarter of
+the instructions until the first token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+from gai_fast._impl import SocketSet
+from gai_fast.limits import LIMITS
+from gai_fast.net.plain_transport import PlainTransport
+from gai_fast.net.socket_transport import Receiver
+
+_READ: Final[int] = LIMITS.client_read
+_HIGH: Final = 64 * 1024
+"""Unsent bytes above which a protocol is paused, unless it sets another limit: as asyncio's transports."""
+
+
+class AcceptedTransport(PlainTransport):
+    """A client's connection, with the methods of `asyncio.Transport`; it must not wait for a turn of the loop to begin.
+
+    Args:
+        loop: The loop.
+        sock: The accepted socket, not blocking; belongs to the transport from now on.
+        protocol: Is told of the connection at once.
+        readers: Watches the socket while it is read.
+
+    Raises:
+        OSError: The loop cannot watch the socket; the protocol's `connection_lost` follows.
+    """
+
+    __slots__ = (
+        "_has_ended_input",
+        "_has_ended_output",
+        "_high",
+        "_is_blocked",
+        "_is_ending",
+        "_later",
+        "_later_size",
+        "_low",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol, readers: SocketSet
+    ) -> None:
+        self._high, self._low = _HIGH, _HIGH // 4
+        self._later: list[bytes] = []  # behind what is unsent
+        self._later_size = 0
+        self._is_blocked = False  # the protocol knows that more than `_high` is unsent
+        self._is_ending = False  # the socket is closed once all is sent
+        self._has_ended_input = False  # the client sends no more
+        self._has_ended_output = False  # nothing is sent behind what is unsent
+        super().__init__(loop, sock, protocol, readers, _READ)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As `asyncio.BaseTransport.get_extra_info`: `socket`, `peername`, `sockname`."""
+        if name == "socket":
+            return self._sock
+        with contextlib.suppress(OSError):  # the client is gone
+            if name == "peername":
+                return self._sock.getpeername()
+            if name == "sockname":
+                return self._sock.getsockname()
+        return default
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """As `asyncio.BaseTransport.set_protocol`."""
+        self._receiver = cast(asyncio.Protocol, protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """As `asyncio.BaseTransport.get_protocol`."""
+        return self._protocol
+
+    @property
+    def _protocol(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, self._receiver)
+
+    def is_closing(self) -> bool:
+        """As `asyncio.BaseTransport.is_closing`."""
+        return self._is_closed or self._is_ending
+
+    def resume_reading(self) -> None:
+        """As `asyncio.ReadTransport.resume_reading`; nothing where the client sends no more."""
+        if not self._is_ending and not self._has_ended_input:
+            super().resume_reading()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """As `asyncio.WriteTransport.write`; nothing once the transport is closed, or its side has ended."""
+        if self._is_closed or self._is_ending or self._has_ended_output or not data:
+            return
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        if self._is_writing:
+            self._later.append(data)
+            self._later_size += len(data)
+        else:
+            super().write(data)
+        if self._is_writing:
+            self._block()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """As `asyncio.WriteTransport.writelines`."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """As `asyncio.WriteTransport.can_write_eof`."""
+        return True
+
+    def write_eof(self) -> None:
+        """As `asyncio.WriteTransport.write_eof`; idempotent."""
+        if not self._has_ended_output and not self.is_closing():
+            self._has_ended_output = True
+            if not self._is_writing:
+                self._end_output()
+
+    def close(self) -> None:
+        """As `asyncio.BaseTransport.close`."""
+        if not self.is_closing():
+            self._is_ending = True
+            self.pause_reading()
+            if not self._is_writing:
+                self.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """As `asyncio.WriteTransport.get_write_buffer_size`."""
+        return len(self._unsent) + self._later_size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """As `asyncio.WriteTransport.get_write_buffer_limits`."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """As `asyncio.WriteTransport.set_write_buffer_limits`."""
+        if high is None:
+            high = _HIGH if low is None else 4 * low
+        self._high, self._low = high, high // 4 if low is None else low
+        self._block()
+
+    def _block(self) -> None:
+        """Pauses the protocol, where too much is unsent."""
+        if not self._is_blocked and self.get_write_buffer_size() > self._high and not self._is_closed:
+            self._is_blocked = True
+            self._protocol.pause_writing()
+
+    def _input_ended(self, receiver: Receiver) -> None:
+        self._has_ended_input = True
+        self.pause_reading()
+        if not receiver.eof_received():
+            self.close()
+
+    def _has_more(self) -> bool:
+        self._unsent = memoryview(b"".join(self._later))
+        self._later, self._later_size = [], 0
+        return bool(self._unsent)
+
+    def _flush(self) -> None:
+        super()._flush()
+        if self._is_blocked and self.get_write_buffer_size() <= self._low and not self._is_closed:
+            self._is_blocked = False
+            self._protocol.resume_writing()
+        if self._is_writing or self._is_closed:
+            return
+        if self._is_ending:
+            self.abort()
+        elif self._has_ended_output:
+            self._end_output()
+
+    def _end_output(self) -> None:
+        with contextlib.suppress(OSError):  # the client is gone, which the next read tells
+            self._sock.shutdown(socket.SHUT_WR)
+
+
+class Newcomers:
+    """Makes connections of sockets that were not accepted by the loop."""
+
+    def __init__(self) -> None:
+        self._readers: SocketSet | None = None
+
+    def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> None:
+        """Makes a connection of a socket, whose protocol is told at once; none, where that cannot be.
+
+        Args:
+            accepted: The socket; the connection's from now on.
+            protocols: Makes its protocol.
+        """
+        loop = asyncio.get_running_loop()
+        if self._readers is None:
+            self._readers = SocketSet(loop)
+        try:
+            accepted.setblocking(False)
+            AcceptedTransport(loop, accepted, protocols(), self._readers)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours ends this connection, and no other
+            accepted.close()
+            if not isinstance(problem, OSError):
+                loop.call_exception_handler({"message": "a connection could not be made", "exception": problem})
+
+    def close(self) -> None:
+        """No connection is made any more; those that were go on."""
+        if self._readers is not None:
+            self._readers.close()

@@ -1,0 +1,153 @@
+"""`SocketSet` and `receive`: both implementations, under both loops."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import uvloop
+
+from tests.waiting import until
+
+Run = Callable[[Callable[[Any, list[Any]], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop])
+def run(request: pytest.FixtureRequest, kernels: ModuleType) -> Run:
+    """Runs a scenario with a set, and with what the loop was told of bugs."""
+
+    async def with_set(scenario: Callable[[Any, list[Any]], Coroutine[Any, Any, None]]) -> None:
+        loop, bugs = asyncio.get_running_loop(), list[Any]()
+        loop.set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+        sockets = kernels.SocketSet(loop)
+        await scenario(sockets, bugs)
+        sockets.close()
+
+    def run(scenario: Callable[[Any, list[Any]], Coroutine[Any, Any, None]]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(with_set(scenario))
+
+    return run
+
+
+def test_it_calls_back_as_long_as_something_is_left_and_at_the_end(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        ours, peer = socket.socketpair()
+        read: list[bytes] = []
+        sockets.add_reader(ours.fileno(), lambda: read.append(ours.recv(2)))
+        peer.send(b"abcd")
+        await until(lambda: read == [b"ab", b"cd"])
+        peer.close()
+        await until(lambda: b"" in read)
+        sockets.remove_reader(ours.fileno())
+        seen = len(read)
+        await asyncio.sleep(0.01)
+        assert len(read) == seen
+        ours.close()
+
+    run(scenario)
+
+
+def test_a_callback_that_raises_keeps_no_other_waiting(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        pairs = [socket.socketpair() for _ in range(3)]
+        read: set[int] = set()
+
+        def take(number: int) -> None:
+            pairs[number][0].recv(1)
+            read.add(number)
+            raise LookupError(number)
+
+        for number, (ours, peer) in enumerate(pairs):
+            sockets.add_reader(ours.fileno(), lambda number=number: take(number))
+            peer.send(b"x")
+        await until(lambda: read == {0, 1, 2} and len(bugs) == 3)
+        for ours, peer in pairs:
+            sockets.remove_reader(ours.fileno())
+            ours.close()
+            peer.close()
+
+    run(scenario)
+
+
+def test_a_socket_that_another_callback_removes_is_not_called_back(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        pairs = [socket.socketpair() for _ in range(2)]
+        called: list[int] = []
+
+        def take(number: int) -> None:
+            called.append(number)
+            for ours, _ in pairs:
+                sockets.remove_reader(ours.fileno())
+                ours.close()
+
+        for number, (ours, peer) in enumerate(pairs):
+            sockets.add_reader(ours.fileno(), lambda number=number: take(number))
+            peer.send(b"x")
+        await until(lambda: called)
+        await asyncio.sleep(0.01)
+        assert len(called) == 1
+        assert not bugs
+        for _, peer in pairs:
+            peer.close()
+
+    run(scenario)
+
+
+def test_a_closed_set_serves_what_is_watched_and_then_leaves_no_descriptor(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        ours, peer = socket.socketpair()
+        before = len(list(Path("/dev/fd").iterdir()))
+        read: list[bytes] = []
+        for _ in range(2):  # also one that is watched again later
+            sockets.add_reader(ours.fileno(), lambda: read.append(ours.recv(9)))
+            sockets.close()
+            peer.send(b"x")
+            await until(lambda: read)
+            read.clear()
+            sockets.remove_reader(ours.fileno())
+            assert len(list(Path("/dev/fd").iterdir())) == before
+        ours.close()
+        peer.close()
+
+    run(scenario)
+
+
+def test_what_cannot_be_watched_is_an_error(run: Run, tmp_path: Any) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="not permitted"):
+            sockets.add_reader(file.fileno(), print)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("most", [9, 64 * 1024, 256 * 1024])
+def test_a_socket_is_received_from(kernels: ModuleType, most: int) -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        assert kernels.receive(ours, most) is None
+        peer.send(b"0123456789")
+        assert kernels.receive(ours, most) == b"0123456789"[:most]
+        if most < 10:
+            assert kernels.receive(ours, most) == b"9"
+        peer.close()
+        assert kernels.receive(ours, most) == b""
+
+
+@pytest.mark.parametrize("most", [9, 256 * 1024])
+def test_a_broken_connection_is_an_error(kernels: ModuleType, most: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        peer, _ = listening.accept()
+    with ours:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(ConnectionResetError, match="reset"):
+            kernels.receive(ours, most)

@@ -1,0 +1,257 @@
+"""`AcceptedTransport`: what it adds to its base, as asyncio's transports do it, on a pair of sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from gai_fast.limits import LIMITS
+from gai_fast.server.accepted_transport import Newcomers
+from tests.waiting import until
+
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+LARGE = b"x" * 4_000_000
+"""More than the system takes at once."""
+
+
+class Recorder(asyncio.Protocol):
+    """Records its calls."""
+
+    def __init__(self, keeps_open: bool = False) -> None:
+        self.keeps_open = keeps_open
+        self.calls: list[str] = []
+        self.read = b""
+        self.problem: Exception | None = None
+        self.transport: Any = None
+        self.on_data: Callable[[], object] = lambda: None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.calls.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        assert len(data) <= LIMITS.client_read
+        self.read += data
+        self.on_data()
+
+    def eof_received(self) -> bool:
+        self.calls.append("eof")
+        return self.keeps_open
+
+    def pause_writing(self) -> None:
+        self.calls.append("pause")
+
+    def resume_writing(self) -> None:
+        self.calls.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.calls.append("lost")
+        self.problem = exc
+
+
+class Pair:
+    """A protocol on its transport, and the client's socket."""
+
+    def __init__(self, keeps_open: bool = False) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.client = socket.create_connection(listening.getsockname())
+            accepted, self.address = listening.accept()
+        self.client.setblocking(False)
+        self.loop = asyncio.get_running_loop()
+        self.bugs: list[Any] = []
+        self.loop.set_exception_handler(lambda _, context: self.bugs.append(context["exception"]))
+        self.protocol = Recorder(keeps_open)
+        self.newcomers = Newcomers()
+        self.newcomers.adopt(accepted, lambda: self.protocol)
+        self.calls = self.protocol.calls
+        self.transport = self.protocol.transport
+
+    async def rest(self) -> bytes:
+        """Returns what comes to the client until the end."""
+        data = b""
+        while read := await self.loop.sock_recv(self.client, 1 << 20):
+            data += read
+        return data
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Runs a scenario with a pair."""
+
+    async def with_pair(scenario: Callable[[Pair], Coroutine[Any, Any, None]], keeps_open: bool) -> None:
+        pair = Pair(keeps_open)
+        assert pair.calls == ["made"], "at once"
+        await scenario(pair)
+        pair.client.close()
+        pair.transport.abort()
+        await until(lambda: pair.calls[-1] == "lost")
+        assert pair.calls.count("lost") == 1
+        pair.newcomers.close()
+
+    def run(scenario: Callable[[Pair], Coroutine[Any, Any, None]], keeps_open: bool = False) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(with_pair(scenario, keeps_open))
+
+    return run
+
+
+def test_bytes_go_both_ways_and_the_address_is_known(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        assert pair.transport.get_extra_info("peername") == pair.address
+        assert pair.transport.get_extra_info("sockname") == pair.client.getpeername()
+        assert pair.transport.get_extra_info("sslcontext", "none") == "none"
+        pair.client.send(b"request")
+        await until(lambda: pair.protocol.read == b"request")
+        for part in (b"an", bytearray(b"sw"), memoryview(b"er"), b""):
+            pair.transport.write(part)
+        pair.transport.writelines([b"!", bytearray(b"!")])
+        pair.transport.close()
+        assert await pair.rest() == b"answer!!"
+
+    run(scenario)
+
+
+def test_the_protocol_is_paused_above_the_limit_and_resumed_below_it(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.set_write_buffer_limits(high=1000)
+        assert pair.transport.get_write_buffer_limits() == (250, 1000)
+        pair.transport.write(LARGE)
+        assert pair.calls == ["made", "pause"]
+        piece = bytearray(b"y")
+        pair.transport.write(piece)
+        piece[:] = b"z"  # it has been copied
+        pair.transport.write(b"end")
+        assert pair.transport.get_write_buffer_size() > 1000
+        pair.transport.close()
+        assert pair.transport.is_closing()
+        pair.transport.write(b"too late")
+        assert await pair.rest() == LARGE + b"yend"
+        await until(lambda: pair.calls == ["made", "pause", "resume", "lost"])
+        assert pair.protocol.problem is None
+
+    run(scenario)
+
+
+def test_a_lower_limit_pauses_at_once(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.set_write_buffer_limits(high=2 * len(LARGE))
+        pair.transport.write(LARGE)
+        assert pair.calls == ["made"]
+        pair.transport.set_write_buffer_limits()
+        assert pair.calls == ["made", "pause"]
+        pair.transport.set_write_buffer_limits()
+        assert pair.calls == ["made", "pause"]
+
+    run(scenario)
+
+
+def test_our_side_ends_behind_what_was_written(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(LARGE)
+        assert pair.transport.can_write_eof()
+        pair.transport.write_eof()
+        pair.transport.write_eof()
+        pair.transport.write(b"too late")
+        assert await pair.rest() == LARGE
+        pair.client.send(b"more")
+        await until(lambda: pair.protocol.read == b"more")
+
+    run(scenario)
+
+
+def test_a_client_that_ends_its_side_is_closed_after_what_was_written(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(LARGE)
+        pair.client.shutdown(socket.SHUT_WR)
+        await until(lambda: "eof" in pair.calls)
+        assert pair.transport.is_closing()
+        assert await pair.rest() == LARGE
+
+    run(scenario)
+
+
+def test_a_client_that_ends_its_side_may_be_answered(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.client.shutdown(socket.SHUT_WR)
+        await until(lambda: "eof" in pair.calls)
+        pair.transport.pause_reading()
+        pair.transport.resume_reading()  # the end is not told again and again
+        await asyncio.sleep(0.01)
+        assert pair.calls.count("eof") == 1
+        pair.transport.write(b"answer")
+        pair.transport.close()
+        assert await pair.rest() == b"answer"
+
+    run(scenario, keeps_open=True)
+
+
+def test_reading_pauses_and_goes_on(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.pause_reading()
+        pair.transport.pause_reading()
+        assert not pair.transport.is_reading()
+        pair.client.send(b"x")
+        await asyncio.sleep(0.01)
+        assert not pair.protocol.read
+        pair.transport.resume_reading()
+        pair.transport.resume_reading()
+        assert pair.transport.is_reading()
+        await until(lambda: pair.protocol.read == b"x")
+        pair.transport.close()
+        pair.transport.resume_reading()
+        assert not pair.transport.is_reading()
+
+    run(scenario)
+
+
+def test_another_protocol_takes_over(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        other = Recorder()
+        pair.transport.set_protocol(other)
+        assert pair.transport.get_protocol() is other
+        pair.client.send(b"x")
+        await until(lambda: other.read == b"x")
+        pair.transport.set_protocol(pair.protocol)
+
+    run(scenario)
+
+
+def test_a_reset_is_told(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(b"never read")
+        pair.client.close()  # with bytes that were not read, which is a reset
+        await until(lambda: pair.calls[-1] == "lost")
+        assert isinstance(pair.protocol.problem, ConnectionError)
+        assert not pair.bugs
+
+    run(scenario)
+
+
+def test_a_bug_of_the_protocol_ends_its_connection_and_is_logged(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.protocol.on_data = lambda: 1 / 0
+        pair.client.send(b"x")
+        assert await pair.rest() == b""
+        await until(lambda: pair.calls == ["made", "lost"])
+        assert [type(bug) for bug in pair.bugs] == [ZeroDivisionError]
+
+    run(scenario)
+
+
+def test_a_protocol_may_abort_while_it_is_called(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(LARGE)
+        pair.protocol.on_data = pair.transport.abort
+        pair.client.send(b"x")
+        await until(lambda: pair.calls[-1] == "lost")
+        assert pair.protocol.problem is None
+        assert pair.transport.is_closing()
+        assert pair.transport.get_write_buffer_size() == 0
+        assert pair.transport.get_extra_info("peername") is None
+
+    run(scenario)
