@@ -15,11 +15,11 @@ from abc import ABC, abstractmethod
 from socket import socket
 from typing import Any, Final, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from gai_fast._impl import SocketSet
 
 _NOTHING: Final = memoryview(b"")
-
-from mypy_extensions import mypyc_attr
 
 
 class Receiver(Protocol):
