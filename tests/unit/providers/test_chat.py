@@ -12,7 +12,6 @@ from gai_fast.errors import Error, Unsupported
 from gai_fast.limits import LIMITS
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider
 from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers.openai_compatible import Compatible
 from gai_fast.reading import parse_request
 from gai_fast.request import AssistantMessage, Request, SystemMessage, ToolMessage, UserMessage
 from tests.unit.providers.answers import (
@@ -308,7 +307,13 @@ def test_every_provider_of_chats_has_frames(name: str) -> None:
     assert made._frames["m"].ends
 
 
-class _Signed(Compatible):
+class _Own(ChatAPI):
+    """A provider of somebody else's: compiled ones cannot be derived from."""
+
+    provider = "own"
+
+
+class _Signed(_Own):
     """Headers that depend on the body."""
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
@@ -316,7 +321,7 @@ class _Signed(Compatible):
         return UpstreamRequest(made.path, made.body, [*made.headers, ("x-size", str(len(made.body)))])
 
 
-class _Counting(Compatible):
+class _Counting(_Own):
     """Another path for each body."""
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
@@ -324,18 +329,18 @@ class _Counting(Compatible):
         return UpstreamRequest(f"{made.path}?messages={len(body['messages'])}", made.body, made.headers)
 
 
-class _SystemFirst(Compatible):
+class _SystemFirst(_Own):
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
         return sorted(super().messages(request, target), key=lambda message: message["role"] != "system")
 
 
-class _Trimmed(Compatible):
+class _Trimmed(_Own):
     def message(self, message: Any, path: str, target: Target) -> dict[str, Any] | None:
         written = super().message(message, path, target)
         return written and written | {"content": written["content"].strip()}
 
 
-class _Numbered(Compatible):
+class _Numbered(_Own):
     """A header that differs each time."""
 
     number = 0
@@ -375,13 +380,13 @@ class _Interrupted(str):
 
 
 def test_a_request_has_its_own_credential_whatever_other_threads_ask() -> None:
-    api = _Interrupted.api = Compatible()
+    api = _Interrupted.api = _Own()
     api.build_request(Request(query="a"), Target("m", "mine"))
     sent = api.build_request(Request(query="a"), Target("m", _Interrupted("mine")))
     assert dict(sent.headers)["authorization"] == "Bearer mine"
 
 
-class _Asked(Compatible):
+class _Asked(_Own):
     """Another thread asks at each step."""
 
     def __init__(self) -> None:
@@ -400,7 +405,7 @@ class _Asked(Compatible):
 def test_a_frame_that_is_not_learned_yet_is_used_by_nobody() -> None:
     api = _Asked()
     api.build_request(Request(query="a"), Target("m"))
-    assert {*api.bodies} == {API.build_request(Compatible(), Request(query="a"), Target("m")).body}
+    assert {*api.bodies} == {API.build_request(_Own(), Request(query="a"), Target("m")).body}
 
 
 def test_few_models_are_known_whatever_callers_name() -> None:
