@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from typing import Any
@@ -187,7 +188,7 @@ async def test_this_machine_is_connected_to_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         sock = host("127.0.0.1", listening.getsockname()[1]).connect_at_once()
         assert sock is not None
-        with sock, listening.accept()[0] as accepted:
+        with contextlib.closing(sock), listening.accept()[0] as accepted:
             assert accepted.getpeername() == sock.getsockname()
             assert not sock.getblocking()
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 
 import pytest
@@ -33,7 +34,7 @@ def test_what_is_accepted_has_plain_numbers_too() -> None:
         stack.enter_context(contextlib.closing(accepted))
         assert (accepted.family, accepted.type) == (socket.AF_INET, socket.SOCK_STREAM)
         assert type(accepted.family) is int
-        assert not accepted.get_inheritable()
+        assert not os.get_inheritable(accepted.fileno())
         assert accepted.getpeername() == client.getsockname() == address
         client.sendall(b"hello")
         assert accepted.recv(5) == b"hello"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -90,7 +91,7 @@ def test_connections_keep_their_order_and_their_client(pair: tuple[socket.socket
     assert taken.pop() is None
     for number, connection in enumerate(taken):
         assert connection is not None
-        with connection:
+        with contextlib.closing(connection):
             assert connection.recv(10) == b"%d" % number
     for client in clients:
         client.close()
