@@ -205,13 +205,16 @@ class SocketTransport(Transport):
             self._is_writing = False
             self._loop.remove_writer(self._descriptor)
         self._unsent = _NOTHING
-        self._sock.close()
+        self._give_up_socket()
         self._loop.call_soon(self._lost, problem)
 
     def _lost(self, problem: Exception | None) -> None:
         receiver, self._receiver = self._receiver, None  # breaks a reference cycle, as that refers to this
         if receiver is not None:
             receiver.connection_lost(problem)
+
+    def _give_up_socket(self) -> None:
+        self._sock.close()
 
 
 def failed_to(what: str) -> OSError:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
@@ -30,9 +30,6 @@ class AcceptedTransport(PlainTransport):
         sock: The accepted socket, not blocking; belongs to the transport from now on.
         protocol: Is told of the connection at once.
         readers: Watches the socket while it is read.
-
-    Raises:
-        OSError: The loop cannot watch the socket; the protocol's `connection_lost` follows.
     """
 
     __slots__ = (
@@ -69,6 +66,11 @@ class AcceptedTransport(PlainTransport):
                 return self._sock.getsockname()
         return default
 
+    @property
+    def _sendfile_compatible(self) -> NoReturn:
+        """asyncio's `loop.sendfile` looks here, and aiohttp reads a file itself where that is not implemented."""
+        raise NotImplementedError
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """As `asyncio.BaseTransport.set_protocol`."""
         self._receiver = cast(asyncio.Protocol, protocol)
@@ -88,7 +90,10 @@ class AcceptedTransport(PlainTransport):
     def resume_reading(self) -> None:
         """As `asyncio.ReadTransport.resume_reading`; nothing where the client sends no more."""
         if not self._is_ending and not self._has_ended_input:
-            super().resume_reading()
+            try:
+                super().resume_reading()
+            except OSError as problem:  # the system watches no more
+                self._close(problem)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """As `asyncio.WriteTransport.write`; nothing once the transport is closed, or its side has ended."""
@@ -170,6 +175,19 @@ class AcceptedTransport(PlainTransport):
             self.abort()
         elif self._has_ended_output:
             self._end_output()
+
+    def _close(self, problem: Exception | None) -> None:
+        self._later, self._later_size = [], 0
+        super()._close(problem)
+
+    def _give_up_socket(self) -> None:
+        """Not yet: who writes to a lent socket hears of the end in `_lost`, and the next client gets the descriptor."""
+
+    def _lost(self, problem: Exception | None) -> None:
+        try:
+            super()._lost(problem)
+        finally:
+            self._sock.close()
 
     def _end_output(self) -> None:
         with contextlib.suppress(OSError):  # the client is gone, which the next read tells

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class TransportLayer(asyncio.Transport):
@@ -27,6 +27,11 @@ class TransportLayer(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As `asyncio.BaseTransport.get_extra_info`."""
         return self.wire.get_extra_info(name, default)
+
+    @property
+    def _sendfile_compatible(self) -> NoReturn:
+        """asyncio's `loop.sendfile` looks here, and aiohttp reads a file itself where that is not implemented."""
+        raise NotImplementedError
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """As `asyncio.BaseTransport.set_protocol`."""

@@ -6,9 +6,11 @@ Over HTTP, and as messages of a WebSocket that carries one stream.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,29 @@ async def test_a_client_that_goes_ends_the_upstream_at_once(net: Net) -> None:
     await paced.peer.until_gone()
     await until(lambda: gateway.streams == 0)
     assert lent(gateway) == 0
+
+
+@on_both_loops
+async def test_a_token_behind_a_client_that_goes_does_not_reach_the_one_that_comes(net: Net) -> None:
+    """All in one turn of the loop: the end, a connection that would get the same descriptor, and a token."""
+    paced, gateway, client, _ = await begin(net)
+    assert paced.peer is not None
+    address, upstream = client.writer.get_extra_info("peername"), paced.peer.writer.get_extra_info("socket")
+    with ExitStack() as stack:
+        own = stack.enter_context(socket.socket(fileno=os.dup(client.writer.get_extra_info("socket").fileno())))
+        free = os.dup(0)
+        while free <= own.fileno():  # no lower one is free
+            stack.callback(os.close, free)
+            free = os.dup(0)
+        stack.callback(os.close, free)
+        newcomer = stack.enter_context(socket.socket())
+        own.shutdown(socket.SHUT_WR)
+        newcomer.connect(address)
+        os.write(upstream.fileno(), chunk(delta("secret")))
+        await until(lambda: gateway.streams == 0)
+        newcomer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            newcomer.recv(1)
 
 
 @on_both_loops

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from aiohttp import web
 
 from gai_fast.limits import LIMITS
 from gai_fast.server.accepted_transport import Newcomers
+from gai_fast.server.transport_layer import TransportLayer
 from tests.waiting import until
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -29,6 +33,7 @@ class Recorder(asyncio.Protocol):
         self.problem: Exception | None = None
         self.transport: Any = None
         self.on_data: Callable[[], object] = lambda: None
+        self.on_lost: Callable[[], object] = lambda: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -52,6 +57,24 @@ class Recorder(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.calls.append("lost")
         self.problem = exc
+        self.on_lost()
+
+
+class Layered(asyncio.Protocol):
+    """A protocol behind a layer."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self.protocol = protocol
+
+    def connection_made(self, transport: Any) -> None:
+        transport.set_protocol(self.protocol)
+        self.protocol.connection_made(TransportLayer(transport))
+
+
+def reset(sock: socket.socket) -> None:
+    """Ends a connection with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 class Pair:
@@ -246,6 +269,7 @@ def test_a_bug_of_the_protocol_ends_its_connection_and_is_logged(run: Any) -> No
 def test_a_protocol_may_abort_while_it_is_called(run: Any) -> None:
     async def scenario(pair: Pair) -> None:
         pair.transport.write(LARGE)
+        pair.transport.write(LARGE)
         pair.protocol.on_data = pair.transport.abort
         pair.client.send(b"x")
         await until(lambda: pair.calls[-1] == "lost")
@@ -255,3 +279,77 @@ def test_a_protocol_may_abort_while_it_is_called(run: Any) -> None:
         assert pair.transport.get_extra_info("peername") is None
 
     run(scenario)
+
+
+@pytest.mark.parametrize("by_client", [False, True])
+def test_the_descriptor_is_nobody_elses_until_the_protocol_knows_the_end(run: Any, by_client: bool) -> None:
+    """Until then a kernel may write to it."""
+
+    async def scenario(pair: Pair) -> None:
+        sock = pair.transport.get_extra_info("socket")
+        seen: list[int] = []
+        pair.protocol.on_lost = lambda: seen.append(sock.fileno())
+        if by_client:
+            reset(pair.client)
+        else:
+            pair.transport.abort()
+            assert sock.fileno() >= 0
+        await until(lambda: seen and sock.fileno() < 0)
+        assert seen[0] >= 0
+
+    run(scenario)
+
+
+def test_a_bug_at_the_end_closes_the_socket_too(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.protocol.on_lost = lambda: 1 / 0
+        pair.transport.abort()
+        assert await pair.rest() == b""
+        await until(lambda: [type(bug) for bug in pair.bugs] == [ZeroDivisionError])
+
+    run(scenario)
+
+
+def test_a_socket_that_cannot_be_watched_again_is_lost(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.pause_reading()
+        pair.transport.get_extra_info("socket").close()
+        pair.transport.resume_reading()
+        await until(lambda: pair.calls[-1] == "lost")
+        assert isinstance(pair.protocol.problem, OSError)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_aiohttp_sends_a_file_over_it(loop: Any, tmp_path: Path) -> None:
+    """Over a layer as well, as TLS is one."""
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.FileResponse(file)
+
+    async def scenario() -> None:
+        app = web.Application()
+        app.router.add_get("/", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        assert runner.server is not None
+        newcomers = Newcomers()
+        for protocols in (runner.server, lambda: Layered(runner.server())):
+            client, accepted = socket.socketpair()
+            with client:
+                client.setblocking(False)
+                newcomers.adopt(accepted, protocols)
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                answered = b""
+                while read := await asyncio.get_running_loop().sock_recv(client, 1 << 16):
+                    answered += read
+            assert answered.startswith(b"HTTP/1.1 200 "), answered
+            assert answered.endswith(b"\r\n\r\ncontent")
+        await runner.cleanup()
+        newcomers.close()
+
+    with asyncio.Runner(loop_factory=loop) as ran:
+        ran.run(asyncio.wait_for(scenario(), 10))
