@@ -30,6 +30,7 @@ class AcceptedTransport(PlainTransport):
         sock: The accepted socket, not blocking; belongs to the transport from now on.
         protocol: Is told of the connection at once.
         readers: Watches the socket while it is read.
+        peer: The client's address, which is known as long as the transport; `None`: it has left too soon.
     """
 
     __slots__ = (
@@ -41,11 +42,18 @@ class AcceptedTransport(PlainTransport):
         "_later",
         "_later_size",
         "_low",
+        "_peer",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol, readers: SocketSet
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.Protocol,
+        readers: SocketSet,
+        peer: Any,
     ) -> None:
+        self._peer = peer
         self._high, self._low = _HIGH, _HIGH // 4
         self._later: list[bytes] = []  # behind what is unsent
         self._later_size = 0
@@ -59,10 +67,10 @@ class AcceptedTransport(PlainTransport):
         """As `asyncio.BaseTransport.get_extra_info`: `socket`, `peername`, `sockname`."""
         if name == "socket":
             return self._sock
-        with contextlib.suppress(OSError):  # the client is gone
-            if name == "peername":
-                return self._sock.getpeername()
-            if name == "sockname":
+        if name == "peername" and self._peer is not None:
+            return self._peer  # the system forgets it with a reset, behind which a request may still be read
+        if name == "sockname":
+            with contextlib.suppress(OSError):  # the socket is closed
                 return self._sock.getsockname()
         return default
 
@@ -200,19 +208,23 @@ class Newcomers:
     def __init__(self) -> None:
         self._readers: SocketSet | None = None
 
-    def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol]) -> None:
+    def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol], address: Any = None) -> None:
         """Makes a connection of a socket, whose protocol is told at once; none, where that cannot be.
 
         Args:
             accepted: The socket; the connection's from now on.
             protocols: Makes its protocol.
+            address: The client's; `None`: the socket is asked.
         """
         loop = asyncio.get_running_loop()
         if self._readers is None:
             self._readers = SocketSet(loop)
         try:
             accepted.setblocking(False)
-            AcceptedTransport(loop, accepted, protocols(), self._readers)
+            if address is None:
+                with contextlib.suppress(OSError):  # the client is gone
+                    address = accepted.getpeername()
+            AcceptedTransport(loop, accepted, protocols(), self._readers, address)
         except Exception as problem:  # noqa: BLE001  # a bug of ours ends this connection, and no other
             accepted.close()
             if not isinstance(problem, OSError):

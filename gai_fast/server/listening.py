@@ -343,21 +343,21 @@ def begin(sockets: Sequence[socket.socket]) -> None:
             raise CannotListen(*problem.args) from None
 
 
-def accept(listening: socket.socket) -> socket.socket | None:
+def accept(listening: socket.socket) -> tuple[socket.socket, Any] | None:
     """Accepts a connection.
 
     Args:
         listening: A socket that does not block.
 
     Returns:
-        The connection; `None`: none waits.
+        The connection and its client's address; `None`: none waits.
 
     Raises:
         OSError: The process has no room for another one now, such as no descriptor: connections may wait.
     """
     for _ in range(LIMITS.accepted):
         try:
-            return listening.accept()[0]
+            return listening.accept()
         except BlockingIOError:
             return None
         except OSError as problem:
@@ -450,7 +450,8 @@ class SocketListener:
                 return
             if accepted is None:
                 return
-            self._newcomers.adopt(accepted, self._protocols)
+            connection, address = accepted
+            self._newcomers.adopt(connection, self._protocols, address)
             if not more.poll(0):
                 return  # asking costs 9 us less than an `accept` that finds nothing, and its exception
 
@@ -483,7 +484,8 @@ class SocketListener:
         for each in self._sockets:
             accepted = accept(each)
             if accepted is not None:
-                self._newcomers.adopt(accepted, self._protocols)
+                connection, address = accepted
+                self._newcomers.adopt(connection, self._protocols, address)
                 return True
         return False
 

@@ -459,15 +459,15 @@ class Supervisor:
                 if not self._hand_over():
                     return False
                 try:
-                    connection = accept(listening)
+                    accepted = accept(listening)
                 except OSError as problem:  # it still waits: watching it would be a busy loop
                     self._lacks.note(problem)
                     self._leave_sockets(LIMITS.accept_pause)
                     return False
-                if connection is None:
+                if accepted is None:
                     break
                 was_empty = False
-                self._held.append(connection)
+                self._held.append(accepted[0])
         return self._hand_over() and was_empty
 
     def _hand_over(self) -> bool:

@@ -276,7 +276,8 @@ def test_a_protocol_may_abort_while_it_is_called(run: Any) -> None:
         assert pair.protocol.problem is None
         assert pair.transport.is_closing()
         assert pair.transport.get_write_buffer_size() == 0
-        assert pair.transport.get_extra_info("peername") is None
+        assert pair.transport.get_extra_info("peername") == pair.address
+        await until(lambda: pair.transport.get_extra_info("sockname") is None)
 
     run(scenario)
 
@@ -296,6 +297,31 @@ def test_the_descriptor_is_nobody_elses_until_the_protocol_knows_the_end(run: An
             assert sock.fileno() >= 0
         await until(lambda: seen and sock.fileno() < 0)
         assert seen[0] >= 0
+
+    run(scenario)
+
+
+def test_the_address_of_a_client_that_leaves_behind_its_request_is_known(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        seen: list[Any] = []
+        pair.protocol.on_data = lambda: seen.append(pair.transport.get_extra_info("peername"))
+        pair.client.send(b"request")
+        reset(pair.client)
+        await until(lambda: pair.calls[-1] == "lost")
+        assert seen == [pair.address]
+
+    run(scenario)
+
+
+def test_the_address_that_came_with_a_client_counts(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        protocol = Recorder()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            reset(socket.create_connection(listening.getsockname()))
+            accepted, address = listening.accept()
+        pair.newcomers.adopt(accepted, lambda: protocol, address)
+        assert protocol.transport.get_extra_info("peername") == address
+        await until(lambda: protocol.calls == ["made", "lost"])
 
     run(scenario)
 
