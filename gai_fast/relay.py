@@ -1003,11 +1003,7 @@ class Relay:
         if self._stream_id:
             event["stream_id"] = self._stream_id
         if self._upstream:
-            told = event.get("provider_metadata")
-            if told is None:
-                event["provider_metadata"] = {"upstream": self._upstream}
-            else:
-                told["upstream"] = self._upstream
+            event["provider_metadata"] = {**event.get("provider_metadata", {}), "upstream": self._upstream}
         return event
 
     # Halves of a surrogate pair in two neighbouring deltas are one character; neighbours have the same

@@ -238,6 +238,14 @@ def test_an_answer_is_a_start_its_deltas_one_finish_and_done() -> None:
         {"type": "finish", "provider": "fake", "model": "big", "finish_reason": "stop", "finish_reason_raw": "stop"},
         {"type": "done", "finished": True},
     ]
+
+
+def test_an_adapter_may_tell_the_same_metadata_of_all_its_answers() -> None:
+    told = {"region": "eu"}
+    stream = Stream(upstream="main")
+    stream.relay._emit({"type": "start", "provider": "fake", "provider_metadata": told})
+    assert stream.events[0]["provider_metadata"] == {"region": "eu", "upstream": "main"}
+    assert told == {"region": "eu"}
     assert stream.relay.error is None
 
 
