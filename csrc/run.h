@@ -1,7 +1,6 @@
 /* A run of frames that are the learned one but for their text, byte for byte, as nearly all frames of most streams.
  *
- * Out of line, so that what such frames need stays in registers: a frame takes half of the instructions of one that may
- * have values of its own.
+ * Out of line, so that what such frames need stays in registers.
  */
 #ifndef GAI_RUN_H
 #define GAI_RUN_H

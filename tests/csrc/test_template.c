@@ -1,8 +1,10 @@
-/* learn.c and match.h: which holes a frame has, and which frames match it, however they are cut. */
+/* learn.c and match.h: which holes a frame has, and which frames match it, however they are cut. run.h: a run of frames
+ * becomes what each of them becomes by itself. */
 #include "check.h"
 #include "copy.h"
 #include "learn.h"
 #include "match.h"
+#include "run.h"
 
 static const gai_name NAMES[] = {
     {(const uint8_t *)"content", 7, GAI_NAME_TEXT},
@@ -156,6 +158,55 @@ static void spoilt_frames(void) {
     }
 }
 
+/* Frames beginning at these numbers, so that their digits become more on the way, in rooms of many sizes. */
+static const uint64_t NUMBERS[] = {0, 7, 95, 9995, 99999, 99999990, 99999999, 100000000, UINT64_MAX - 40};
+static const size_t TAILS[] = {0, 3, 16, 17, 64, 65};
+enum { FRAMES = 12, TIME = 1700000 };
+
+static void each_run(int numbers, size_t tail_size, uint64_t number) {
+    static const char *texts[] = {"a", "Hello", "x\\n\xc3\xa9", "seventeen letters", "[16 characters.]"};
+    const char *lead = "data: {\"content\":\"", *tail = "\"}\n\n";
+    char made[1024] = "", *to = made;
+    uint8_t filler[GAI_STEP * 2];
+    size_t cuts[] = {2, 4, 30}, expected_size[FRAMES + 1] = {0};
+    const uint8_t is_time[] = {0, 1, 0};
+    uint8_t expected[FRAMES * 512], *out_of_one = expected;
+    gai_template learned;
+    gai_head head = {0};
+    memset(filler, '.', sizeof filler);
+    CHECK(gai_make_head(&head, filler, 60, cuts, is_time, numbers, filler, tail_size) == 0, "no memory");
+    for (int i = 0; i < FRAMES; i++) {
+        size_t characters = 0;
+        to += sprintf(to, "%s", lead);
+        const uint8_t *text = (const uint8_t *)to;
+        to += sprintf(to, "%s%s", texts[i % LENGTH(texts)], tail);
+        out_of_one = gai_put_head(out_of_one, &head, number + (uint64_t)i, TIME);
+        CHECK(gai_copy_string(&text, (const uint8_t *)to, &out_of_one, &characters) == GAI_COPY_DONE, "%s", made);
+        out_of_one = gai_put_tail(out_of_one, &head);
+        expected_size[i + 1] = (size_t)(out_of_one - expected);
+    }
+    size_t size = (size_t)(to - made), one = strlen(lead) + strlen(tail) + 2;
+    size_t enough = expected_size[FRAMES] + head.room + GAI_COPY_ROOM + size;
+    uint8_t *frame = exactly("data: {\"content\":\"Hi\"}\n\n", one), *in = exactly(made, size);
+    CHECK(learns(&learned, frame, one, 0, "Hi") && gai_may_run(&learned), "%s", (const char *)frame);
+    for (size_t less = 0; less <= enough; less += 29) {
+        size_t room = enough - less;
+        uint8_t *out = (uint8_t *)malloc(room ? room : 1), *end = out;
+        const uint8_t *at = in;
+        size_t characters = 0;
+        CHECK(out != NULL, "no memory");
+        size_t frames =
+            gai_copy_run(&learned, &head, &at, in + size, &end, out + room, size, size, number, TIME, &characters);
+        CHECK(frames <= FRAMES && (size_t)(end - out) == expected_size[frames], "%zu in %zu", frames, room);
+        CHECK(memcmp(out, expected, expected_size[frames]) == 0, "%.*s", (int)(end - out), (const char *)out);
+        CHECK(less || frames == FRAMES || number + frames > GAI_RUN_END, "%zu", frames);
+        free(out);
+    }
+    free(frame);
+    free(in);
+    gai_drop_head(&head);
+}
+
 int main(void) {
     gai_use_loops(gai_scalar_loops());
     for (size_t i = 0; i < LENGTH(LEARNED); i++) {
@@ -174,5 +225,10 @@ int main(void) {
     each_beside(0);
     each_beside(1);
     spoilt_frames();
+    for (size_t i = 0; i < LENGTH(NUMBERS) * LENGTH(TAILS); i++) {
+        for (int numbers = 0; numbers <= 3; numbers++) {
+            each_run(numbers, TAILS[i / LENGTH(NUMBERS)], NUMBERS[i % LENGTH(NUMBERS)]);
+        }
+    }
     return 0;
 }
