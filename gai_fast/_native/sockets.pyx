@@ -11,6 +11,8 @@ from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN
 from libc.string cimport strerror
 
+from gai_fast._pure import socket_set as pure
+
 from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 
 from gai_fast._native.c cimport (
@@ -57,6 +59,7 @@ cdef class SocketSet:
     """See `gai_fast._pure.socket_set.SocketSet`."""
 
     cdef object _loop
+    cdef object _others     # the pure set, for sockets where there is no epoll set
     cdef dict _callbacks    # by descriptor
     cdef int _set           # the epoll set, or -1
     cdef bint _is_closed
@@ -64,6 +67,7 @@ cdef class SocketSet:
     def __cinit__(self, loop):
         self._set = -1
         self._loop = loop
+        self._others = pure.SocketSet(loop)
         self._callbacks = {}
 
     def __dealloc__(self):
@@ -73,7 +77,7 @@ cdef class SocketSet:
     def add_reader(self, int descriptor, callback):
         """Calls back whenever a socket can be read."""
         if not self.can_watch():
-            self._loop.add_reader(descriptor, callback)
+            self._others.add_reader(descriptor, callback)
             return
         self._callbacks[descriptor] = callback
         if gai_watch_reader(self._set, descriptor) < 0:
@@ -85,7 +89,7 @@ cdef class SocketSet:
     def remove_reader(self, int descriptor):
         """Does not call back any more. The socket must still be open."""
         if self._callbacks.pop(descriptor, None) is None:
-            self._loop.remove_reader(descriptor)
+            self._others.remove_reader(descriptor)
         else:
             gai_forget(self._set, descriptor)
             if self._is_closed:

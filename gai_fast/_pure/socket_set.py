@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,9 +10,11 @@ from typing import Protocol
 class Loop(Protocol):
     """The part of an event loop that watches sockets."""
 
-    def add_reader(self, descriptor: int, callback: Callable[[], object], /) -> object: ...
+    def add_reader(self, descriptor: int, callback: Callable[[int], object], argument: int, /) -> object: ...
 
     def remove_reader(self, descriptor: int, /) -> object: ...
+
+    def call_soon(self, callback: Callable[[int], object], argument: int, /) -> object: ...
 
 
 class Socket(Protocol):
@@ -44,14 +47,19 @@ def receive(sock: Socket, most: int) -> bytes | None:
 class SocketSet:
     """Calls back whenever sockets can be read. This one, the definition, leaves that to the loop.
 
+    It looks once more behind each call: uvloop forgets a socket for good if bytes and a reset come in one turn, and its
+    end would be seen by nobody.
+
     Args:
         loop: The loop.
     """
 
-    __slots__ = ("_loop",)
+    __slots__ = ("_callbacks", "_due", "_loop")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
+        self._callbacks: dict[int, Callable[[], object]] = {}  # by descriptor
+        self._due: set[int] = set()  # that are looked at in the next turn
 
     def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
         """Calls back whenever a socket can be read, its end included; what is left of it is reported again.
@@ -63,7 +71,8 @@ class SocketSet:
         Raises:
             OSError: The system watches no more.
         """
-        self._loop.add_reader(descriptor, callback)
+        self._loop.add_reader(descriptor, self._read, descriptor)
+        self._callbacks[descriptor] = callback
 
     def remove_reader(self, descriptor: int) -> None:
         """Does not call back any more. The socket must still be open.
@@ -71,7 +80,29 @@ class SocketSet:
         Args:
             descriptor: A watched socket's.
         """
+        del self._callbacks[descriptor]
         self._loop.remove_reader(descriptor)
 
     def close(self) -> None:
         """Gives up what the set itself has, as soon as no socket is watched."""
+
+    def _read(self, descriptor: int) -> None:
+        callback = self._callbacks.get(descriptor)
+        if callback is None or not _can_be_read(descriptor):  # a look in the same turn has left nothing
+            return
+        try:
+            callback()
+        finally:
+            if descriptor in self._callbacks and descriptor not in self._due and _can_be_read(descriptor):
+                self._due.add(descriptor)
+                self._loop.call_soon(self._look, descriptor)
+
+    def _look(self, descriptor: int) -> None:
+        self._due.discard(descriptor)
+        self._read(descriptor)
+
+
+def _can_be_read(descriptor: int) -> bool:
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)  # errors and the end are told in any case
+    return bool(look.poll(0))

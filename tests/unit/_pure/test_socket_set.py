@@ -54,6 +54,30 @@ def test_it_calls_back_as_long_as_something_is_left_and_at_the_end(run: Run) -> 
     run(scenario)
 
 
+def test_a_reset_behind_bytes_is_told(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            peer = socket.create_connection(listening.getsockname())
+            ours = listening.accept()[0]
+        told: list[object] = []
+
+        def read() -> None:
+            try:
+                told.append(ours.recv(100))
+            except OSError as problem:
+                told.append(type(problem))
+                sockets.remove_reader(ours.fileno())
+
+        sockets.add_reader(ours.fileno(), read)
+        peer.send(b"abc")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        await until(lambda: ConnectionResetError in told)
+        ours.close()
+
+    run(scenario)
+
+
 def test_a_callback_that_raises_keeps_no_other_waiting(run: Run) -> None:
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         pairs = [socket.socketpair() for _ in range(3)]
