@@ -1,6 +1,16 @@
 """The format `gai.events.v1`: events as they are.
 
 Owns the shape of this format's whole answer; the kernels and `_gai_stream.py` have the encoders of a stream.
+
+| event | frame |
+|---|---|
+| `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | the event |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | the event |
+| `citations` `image` `audio.delta` `json.snapshot` `safety` `warning` `usage` `step.end` | the event |
+| `stream.reset` | the event; a second `start` or an `error` follows |
+| `stream.gap` | the event, written for one follower and kept in no log |
+| `finish` `error` | the event |
+| `done` | the event, without a number |
 """
 
 from __future__ import annotations
