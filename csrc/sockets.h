@@ -3,8 +3,9 @@
  *
  * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
  * no more, or give the socket back. A level-triggered set costs 3 % more for a lone token, as the system checks the
- * socket twice for each read. Sockets that are read far less often than a token comes have a set of their own, which
- * reports what their reader leaves again.
+ * socket twice for each read. A socket may rest: the set does not report its bytes until it is woken, and reports it then
+ * if any have come; a timer of the set tells when that is due. Sockets that are read far less often than a token comes
+ * have a set of their own, which reports what their reader leaves again.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
@@ -36,6 +37,7 @@ static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
 #ifdef __linux__
 
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 enum { GAI_CAN_WATCH = 1 };
@@ -45,22 +47,55 @@ static inline int gai_open_set(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
 static inline void gai_close_set(int set) { close(set); }
 
+enum {
+    GAI_BYTES = EPOLLIN | EPOLLRDHUP | EPOLLET,
+    GAI_ENDS = EPOLLRDHUP | EPOLLET,
+};
+
 /* -1: the system watches no more. */
 static inline int gai_watch(int set, int socket, void *whose) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data = {.ptr = whose}};
+    struct epoll_event event = {.events = GAI_BYTES, .data = {.ptr = whose}};
     return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
+}
+
+/* A watched socket rests or is woken. -1: it does as before. */
+static inline int gai_rest(int set, int socket, void *whose, int rests) {
+    struct epoll_event event = {.events = rests ? GAI_ENDS : GAI_BYTES, .data = {.ptr = whose}};
+    return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
+}
+
+/* A timer that the set reports once it is due. -1: the process or the system has no descriptor left. */
+static inline int gai_open_timer(int set) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = NULL}};
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (timer >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, timer, &event) < 0) {
+        close(timer);
+        return -1;
+    }
+    return timer;
+}
+
+/* It is due so many nanoseconds from now, less than a second; 0: at once. */
+static inline void gai_set_timer(int timer, long nanoseconds) {
+    struct itimerspec due = {.it_value = {.tv_nsec = nanoseconds > 0 ? nanoseconds : 1}};
+    timerfd_settime(timer, 0, &due, NULL);
 }
 
 static inline void gai_forget(int set, int socket) { epoll_ctl(set, EPOLL_CTL_DEL, socket, NULL); }
 
-/* Returns the sockets that are ready to be read, without waiting. */
-static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) {
+/* Returns the sockets that are ready to be read, without waiting, and whether the set's timer is due. */
+static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_due) {
     struct epoll_event events[GAI_READY];
-    int count = epoll_wait(set, events, GAI_READY, 0);
+    int count = epoll_wait(set, events, GAI_READY, 0), sockets = 0;
+    *is_due = 0;
     for (int i = 0; i < count; i++) {
-        ready[i] = (gai_ready){events[i].data.ptr, (events[i].events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0};
+        if (events[i].data.ptr == NULL) {
+            *is_due = 1;
+            continue;
+        }
+        ready[sockets++] = (gai_ready){events[i].data.ptr, (events[i].events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0};
     }
-    return count < 0 ? 0 : count;
+    return sockets;
 }
 
 /* Watches a socket level-triggered, for `gai_take_readable`. -1: the system watches no more. */
@@ -105,8 +140,15 @@ enum { GAI_CAN_WATCH = 0 };
 static inline int gai_open_set(void) { return -1; }
 static inline void gai_close_set(int set) { (void)set; }
 static inline int gai_watch(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
+static inline int gai_rest(int set, int socket, void *whose, int rests) {
+    return (void)set, (void)socket, (void)whose, (void)rests, -1;
+}
+static inline int gai_open_timer(int set) { return (void)set, -1; }
+static inline void gai_set_timer(int timer, long nanoseconds) { (void)timer, (void)nanoseconds; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }
-static inline int gai_take_ready(int set, gai_ready ready[GAI_READY]) { return (void)set, (void)ready, 0; }
+static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_due) {
+    return (void)set, (void)ready, *is_due = 0;
+}
 static inline int gai_watch_reader(int set, int socket) { return (void)set, (void)socket, -1; }
 static inline int gai_take_readable(int set, int readable[GAI_READY]) { return (void)set, (void)readable, 0; }
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {

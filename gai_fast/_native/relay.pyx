@@ -56,6 +56,7 @@ from gai_fast._native.c cimport (
     gai_move,
     gai_name,
     gai_open_set,
+    gai_open_timer,
     gai_put_head,
     gai_put_tail,
     gai_ready,
@@ -63,8 +64,10 @@ from gai_fast._native.c cimport (
     gai_receive,
     gai_release,
     gai_reserve,
+    gai_rest,
     gai_send,
     gai_send_parts,
+    gai_set_timer,
     gai_take_ready,
     gai_template,
     gai_use_loops,
@@ -97,6 +100,8 @@ cdef size_t HELD = LIMITS.held_frame
 cdef size_t COLLECTED = LIMITS.collected_text
 cdef Py_ssize_t BATCHED = LIMITS.batched_read
 cdef Py_ssize_t ACK_STEP = LIMITS.ack_step
+cdef Py_ssize_t BULK = LIMITS.bulk_read
+cdef long REST = <long>(LIMITS.bulk_rest * 1e9)
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
 
 
@@ -1140,7 +1145,7 @@ cdef enum:
     BRIEF = 4096        # bytes of output on the stack: most reads need less, others an allocation
     PLAIN_OVERHEAD = 32  # bytes between two chunks: line ends, a size of 15 digits
     READ = 4            # list items for one read
-    STEADY = 4          # fully copied reads in a row after which a socket is borrowed, which saves 1 us a read
+    STEADY = 4          # fully copied reads in a row, or a bulk one, after which a socket is borrowed: saves 1 us a read
     REFUSED = 64        # further reads after which a connection that lent nothing is asked again
     ROOM = 65536        # bytes of one read, as with the loops
 
@@ -1167,7 +1172,8 @@ cdef class FastPath:
     cdef int _in            # the upstream's socket, or -1
     cdef TLSRecords _records    # reads it where it speaks TLS; or None
     cdef int _out           # the client's socket if it is lent, or -1
-    cdef int _steady        # fully copied reads in a row
+    cdef int _steady        # fully copied reads in a row; a bulk read counts as four
+    cdef bint _rests        # its socket is not reported until it is woken
     cdef bint _writes       # it may borrow the client's socket without the upstream's, whose connection decrypts
     cdef int _unasked       # reads for which a log that lent nothing is not asked again
     cdef Py_ssize_t _unnoted    # bytes of messages of which the log has not learned
@@ -1399,18 +1405,21 @@ cdef class ReadBatch:
     cdef object _clock
     cdef list _reads    # for each read: reader, exchange, fast path, data
     cdef int _set       # the epoll set of the lent sockets, or -1
+    cdef int _timer     # in that set: the resting sockets are read when it is due; -1: none rests
+    cdef bint _is_timed # it has been set
     cdef set _lent      # their fast paths: epoll refers to them and does not keep them alive
+    cdef dict _resting  # the fast paths whose sockets rest, as keys, the next to be read first
 
     def __cinit__(self, loop, clock):
-        self._set = -1
+        self._set = self._timer = -1
         self._loop = loop
         self._clock = clock
         self._reads = []
         self._lent = set()
+        self._resting = {}
 
     def __dealloc__(self):
-        if self._set >= 0:
-            gai_close_set(self._set)
+        self.close_set()
 
     def add(self, reader, exchange, FastPath fast_path not None, bytes data not None):
         """Adds a read."""
@@ -1423,16 +1432,22 @@ cdef class ReadBatch:
 
     def close(self):
         """Gives back all borrowed sockets and closes the set."""
-        cdef int opened = self._set
         try:
             self.give_all_back(list(self._lent), 0)
         finally:
-            self._set = -1
-            if opened >= 0:
+            if self._set >= 0:
                 try:
-                    self._loop.remove_reader(opened)
+                    self._loop.remove_reader(self._set)
                 finally:
-                    gai_close_set(opened)
+                    self.close_set()
+
+    cdef int close_set(self) noexcept:
+        if self._timer >= 0:
+            gai_close_set(self._timer)
+        if self._set >= 0:
+            gai_close_set(self._set)
+        self._set = self._timer = -1
+        return 0
 
     cdef int give_all_back(self, list lent, Py_ssize_t at) except -1:
         """Gives them back from a place on. If one raises, the others are still given back."""
@@ -1455,7 +1470,7 @@ cdef class ReadBatch:
         cdef double now, ended
         cdef FastPath fast_path
         cdef bytes rest
-        cdef bint is_well
+        cdef bint is_well, is_bulk
         self._reads = []
         try:
             now = self._clock()
@@ -1480,9 +1495,10 @@ cdef class ReadBatch:
                     reads[at - 4].handle_rest(reads[at - 3], rest, now)
                     ended = perf_counter()
                 elif fast_path._batch is None:
-                    fast_path._steady += 1
-                    if fast_path._steady == STEADY:
-                        self.borrow(reads[at - 4], reads[at - 3], fast_path)
+                    is_bulk = PyBytes_GET_SIZE(<bytes>reads[at - 1]) >= BULK
+                    fast_path._steady += STEADY if is_bulk else 1
+                    if fast_path._steady >= STEADY:
+                        self.borrow(reads[at - 4], reads[at - 3], fast_path, is_bulk)
         finally:
             if at < end:
                 self._reads = reads[at:] + self._reads
@@ -1491,8 +1507,62 @@ cdef class ReadBatch:
     def _read(self):
         """Reads all borrowed sockets that are ready, and then handles the reads."""
         cdef gai_ready[GAI_READY] ready
-        cdef int i, count = gai_take_ready(self._set, ready)
-        # A callback of one may give others back and drop the last reference to them.
+        cdef int is_due
+        cdef int count = gai_take_ready(self._set, ready, &is_due)
+        try:
+            self.receive_each(ready, count)
+        finally:
+            if is_due:
+                self.end_rest()
+            else:
+                self._handle()
+
+    cdef int end_rest(self) except -1:
+        """Reads those that have rested, as many as a turn reads, and then handles all reads. The next turn reads others."""
+        cdef gai_ready[GAI_READY] rested
+        cdef FastPath fast_path
+        cdef int count = 0
+        self._is_timed = False
+        try:
+            for fast_path in self._resting:
+                if count == GAI_READY:
+                    self.set_timer(0)
+                    break
+                rested[count].whose = <void *>fast_path
+                rested[count].ends = False
+                count += 1
+            self.receive_each(rested, count)
+        finally:
+            if self._resting and not self._is_timed:
+                self.set_timer(REST)
+            self._handle()
+        return 0
+
+    cdef int rest(self, FastPath fast_path) except -1:
+        """Has a socket rest, behind those that do so already."""
+        self._resting.pop(fast_path, None)
+        self._resting[fast_path] = None
+        if not fast_path._rests:
+            fast_path._rests = True
+            gai_rest(self._set, fast_path._in, <void *>fast_path, True)
+        if not self._is_timed:
+            self.set_timer(REST)
+        return 0
+
+    cdef int wake(self, FastPath fast_path) except -1:
+        del self._resting[fast_path]
+        fast_path._rests = False
+        gai_rest(self._set, fast_path._in, <void *>fast_path, False)
+        return 0
+
+    cdef int set_timer(self, long nanoseconds) noexcept:
+        self._is_timed = True
+        gai_set_timer(self._timer, nanoseconds)
+        return 0
+
+    cdef int receive_each(self, gai_ready *ready, int count) except -1:
+        """As `receive_all`, each with a reference: a callback may give others back and drop the last one."""
+        cdef int i
         for i in range(count):
             Py_INCREF(<FastPath>ready[i].whose)
         try:
@@ -1500,7 +1570,7 @@ cdef class ReadBatch:
         finally:
             for i in range(count):
                 Py_DECREF(<FastPath>ready[i].whose)
-            self._handle()
+        return 0
 
     cdef int receive_all(self, gai_ready *ready, int count) except -1:
         """Reads each of them. If one raises, the others are still read: epoll does not report them again."""
@@ -1531,22 +1601,40 @@ cdef class ReadBatch:
         return 0
 
     cdef int read(self, FastPath fast_path) except -1:
-        """Reads one of them once; returns whether its connection must go on with it."""
+        """Reads one of them once; returns whether its connection must go on with it.
+
+        A bulk read is the beginning of more, a record or a packet at a time, each of which would cost a turn of the
+        loop. So the socket rests, and what comes meanwhile is read at once.
+        """
         cdef TLSRecords records = fast_path._records
         cdef Py_ssize_t size
         cdef bytes data
+        cdef bint is_full
         if records is not None:
             data = records.take()
-            if PyBytes_GET_SIZE(data):
+            size = PyBytes_GET_SIZE(data)
+            if size:
                 append_read(self._reads, fast_path._reader, fast_path._exchange, fast_path, data)
-            return records._is_full or records.is_noteworthy()
-        size = gai_receive(fast_path._in, INPUT, ROOM)
-        if size > 0:
-            data = PyBytes_FromStringAndSize(INPUT, size)
-            append_read(self._reads, fast_path._reader, fast_path._exchange, fast_path, data)
-        elif size < 0 and size != -EAGAIN:
-            fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
-        return size == 0 or size == ROOM
+            if records.is_noteworthy():
+                return True
+            is_full = records._is_full
+        else:
+            size = gai_receive(fast_path._in, INPUT, ROOM)
+            if size > 0:
+                data = PyBytes_FromStringAndSize(INPUT, size)
+                append_read(self._reads, fast_path._reader, fast_path._exchange, fast_path, data)
+            elif size == 0:
+                return True
+            elif size != -EAGAIN:
+                fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
+                return False
+            is_full = size == ROOM
+        if size >= BULK and self._timer >= 0:
+            self.rest(fast_path)
+            return False
+        if fast_path._rests:
+            self.wake(fast_path)
+        return is_full
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set of sockets; opens it at the first call."""
@@ -1564,10 +1652,11 @@ cdef class ReadBatch:
             if not is_well:
                 gai_close_set(opened)  # the loop would not report its sockets
         self._set = opened
+        self._timer = gai_open_timer(opened)
         return True
 
-    cdef int borrow(self, reader, exchange, FastPath fast_path) except -1:
-        """Borrows the socket of a stream, if the system has epoll and the connection lends it."""
+    cdef int borrow(self, reader, exchange, FastPath fast_path, bint is_bulk) except -1:
+        """Borrows the socket of a stream, if the system has epoll and the connection lends it; behind a bulk read it rests."""
         cdef int socket
         cdef bint is_watched = False
         fast_path._steady = -REFUSED
@@ -1583,6 +1672,8 @@ cdef class ReadBatch:
         try:
             self._lent.add(fast_path)
             is_watched = gai_watch(self._set, socket, <void *>fast_path) == 0
+            if is_watched and is_bulk and self._timer >= 0:
+                self.rest(fast_path)
         finally:
             if not is_watched:
                 reader.take_back()
@@ -1590,6 +1681,9 @@ cdef class ReadBatch:
 
     cdef int give_back(self, FastPath fast_path) except -1:
         gai_forget(self._set, fast_path._in)
+        if fast_path._rests:
+            fast_path._rests = False
+            del self._resting[fast_path]
         fast_path._in = fast_path._out = -1
         fast_path._steady = 0
         fast_path._batch = fast_path._reader = fast_path._exchange = fast_path._records = None

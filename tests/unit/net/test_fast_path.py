@@ -6,6 +6,8 @@ import gc
 import json
 import random
 import re
+import resource
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -227,8 +229,10 @@ class SocketWire(Wire):
     def take(self, connection: UpstreamConnection, data: bytes, time: FakeTime) -> None:
         self.other.sendall(data)
         self.lent += not self.reads
-        for callback in tuple(time.watched.values()):
-            callback()
+        report(time)
+        while not self.reads and not self.aborted and can_be_read(self.socket):  # it rests behind a bulk read
+            assert any(can_be_read(descriptor, within=5) for descriptor in time.watched)
+            report(time)
         while self.reads and not self.aborted:
             try:
                 connection.data_received(self.socket.recv(1 << 16))
@@ -243,6 +247,17 @@ class SocketWire(Wire):
 
     def resume_reading(self) -> None:
         self.reads = True
+
+
+def report(time: FakeTime) -> None:
+    """A turn of the loop, for what is watched."""
+    for callback in tuple(time.watched.values()):
+        callback()
+
+
+def can_be_read(watched: socket.socket | int, within: float = 0) -> bool:
+    """Whether there is something to read, now or within some seconds."""
+    return bool(select.select([watched], [], [], within)[0])
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -891,6 +906,127 @@ def test_a_long_read_is_taken_whole(start: Start) -> None:
     assert stream.leg.body.count(b"text.delta") == 2 * (10 + 400)
     assert stream.figures is not None
     assert stream.figures.outcome == "finished"
+
+
+BULK = chunked([text("x" * 40)] * 40)
+"""Deltas that make a read of which more is to be expected."""
+assert sum(map(len, BULK)) >= LIMITS.bulk_read
+
+
+def send(stream: Stream, *pieces: bytes) -> None:
+    """Sends bytes that nobody reads yet."""
+    assert isinstance(stream.wire, SocketWire)
+    stream.wire.other.sendall(b"".join(pieces))
+
+
+def report_within(stream: Stream, seconds: float = 5) -> None:
+    """Waits until the loop would report the set of the borrowed sockets, and lets it."""
+    (descriptor,) = stream.time.watched
+    assert can_be_read(descriptor, seconds)
+    report(stream.time)
+    stream.leg.drain()
+
+
+@only_with_a_fast_path
+def test_what_comes_behind_a_bulk_read_is_read_together(start: Start) -> None:
+    """One of a hundred tries, at least, is not interrupted for as long as the socket rests."""
+    stream = start()
+    rested = 0
+    for _ in range(100):
+        send(stream, *BULK)
+        report_within(stream)
+        send(stream, *BULK[:20])
+        (descriptor,) = stream.time.watched
+        rested += not can_be_read(descriptor)
+        send(stream, *BULK[20:])
+        report_within(stream)
+        report_within(stream)  # it is calm, and wakes
+    assert rested
+    assert stream.is_lent
+    stream.receive(*chunked(END), LAST)
+    assert stream.leg.body.count(b"text.delta") == 2 * (10 + 100 * 80)
+
+
+@only_with_a_fast_path
+def test_a_token_behind_a_rest_is_read_as_soon_as_it_comes(start: Start) -> None:
+    stream = start()
+    send(stream, *BULK)
+    report_within(stream)
+    report_within(stream)  # the rest is over, and nothing has come
+    (descriptor,) = stream.time.watched
+    for said in ("lone", "token"):
+        assert not can_be_read(descriptor, 10 * LIMITS.bulk_rest)
+        send(stream, *chunked([text(said)]))
+        assert can_be_read(descriptor)
+        report_within(stream)
+        assert b'"text":"%b"' % said.encode() in stream.leg.body
+
+
+@only_with_a_fast_path
+def test_however_many_rest_each_is_read(start: Start) -> None:
+    """More than one turn reads."""
+    first = start()
+    streams = [first, *(start(first) for _ in range(150))]
+    for sent in (40, 80, 120):
+        for stream in streams:
+            send(stream, *BULK)
+        while {stream.leg.body.count(b"text.delta") for stream in streams} != {2 * (10 + sent)}:
+            report_within(first)
+            for stream in streams:
+                stream.leg.drain()
+    assert all(stream.is_lent for stream in streams)
+
+
+@only_with_a_fast_path
+@pytest.mark.parametrize("how", ["end", "pause", "client_lost", "close"])
+def test_one_that_is_given_back_while_it_rests_is_read_by_its_connection(start: Start, how: str) -> None:
+    stream = start()
+    other = start(stream)
+    send(stream, *BULK)
+    send(other, *BULK)
+    report_within(stream)
+    send(stream, *chunked([text("last")]))
+    assert isinstance(stream.wire, SocketWire)
+    if how == "end":
+        stream.wire.other.shutdown(socket.SHUT_WR)
+        report_within(stream)
+    elif how == "close":
+        assert stream.batch is not None
+        stream.batch.close()
+        assert not stream.time.watched
+    else:
+        getattr(stream.session, how)()
+    assert not stream.is_lent or how == "pause"
+    assert stream.wire.aborted == (how == "client_lost")
+    if how in ("end", "close"):
+        assert b"last" in stream.wire.socket.recv(65_536)
+    if how != "close":  # the timer that was set for both
+        report_within(other)
+        other.receive(*chunked(END), LAST)
+        assert other.leg.body.count(b"text.delta") == 2 * (10 + 40)
+
+
+@only_with_a_fast_path
+def test_where_no_descriptor_is_left_for_the_timer_no_socket_rests() -> None:
+    stream = Stream(turns=True, lends=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as free:  # the lowest descriptor, which the set will have
+        lowest = free.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
+    try:
+        stream.receive(*answer(*BEGINNING)[:-1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert stream.is_lent
+    (descriptor,) = stream.time.watched
+    for _ in range(2):
+        send(stream, *BULK)
+        assert can_be_read(descriptor)
+        report_within(stream)
+        assert not can_be_read(descriptor, 10 * LIMITS.bulk_rest)
+    stream.receive(*chunked(END), LAST)
+    assert stream.leg.body.count(b"text.delta") == 2 * (10 + 80)
+    stream.close()
 
 
 @only_with_a_fast_path
