@@ -104,10 +104,10 @@ static inline int gai_watch_reader(int set, int socket) {
     return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
 }
 
-/* Returns the sockets that can be read, without waiting. */
-static inline int gai_take_readable(int set, int readable[GAI_READY]) {
+/* Returns the sockets that can be read, `most` at most, without waiting. The set reports each in its turn. */
+static inline int gai_take_readable(int set, int readable[GAI_READY], int most) {
     struct epoll_event events[GAI_READY];
-    int count = epoll_wait(set, events, GAI_READY, 0);
+    int count = epoll_wait(set, events, most, 0);
     for (int i = 0; i < count; i++) {
         readable[i] = events[i].data.fd;
     }
@@ -150,7 +150,9 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_du
     return (void)set, (void)ready, *is_due = 0;
 }
 static inline int gai_watch_reader(int set, int socket) { return (void)set, (void)socket, -1; }
-static inline int gai_take_readable(int set, int readable[GAI_READY]) { return (void)set, (void)readable, 0; }
+static inline int gai_take_readable(int set, int readable[GAI_READY], int most) {
+    return (void)set, (void)readable, (void)most, 0;
+}
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     return (void)socket, (void)data, (void)size, 0;
 }

@@ -196,7 +196,7 @@ cdef extern from "sockets.h" nogil:
     void gai_forget(int set, int socket)
     int gai_take_ready(int set, gai_ready *ready, int *is_due)
     int gai_watch_reader(int set, int socket)
-    int gai_take_readable(int set, int *readable)
+    int gai_take_readable(int set, int *readable, int most)
     Py_ssize_t gai_receive(int socket, void *to, size_t size)
     Py_ssize_t gai_send(int socket, const void *data, size_t size)
     Py_ssize_t gai_send_parts(int socket, iovec *parts, int count)

@@ -8,10 +8,12 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
+from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN
 from libc.string cimport strerror
 
 from gai_fast._pure import socket_set as pure
+from gai_fast.limits import LIMITS
 
 from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 
@@ -33,6 +35,9 @@ cdef enum:
     ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
+cdef int DEFERRED = LIMITS.deferred_reads
+cdef double DEFERRED_BY = LIMITS.deferred_by
+cdef double DEFERRED_FOR = LIMITS.deferred_for
 
 
 def receive(sock, Py_ssize_t most):
@@ -63,6 +68,8 @@ cdef class SocketSet:
     cdef dict _callbacks    # by descriptor
     cdef int _set           # the epoll set, or -1
     cdef bint _is_closed
+    cdef double _deferred   # until then a turn reads a few sockets
+    cdef double _since      # some have waited from then on because of that; 0: none has
 
     def __cinit__(self, loop):
         self._set = -1
@@ -95,6 +102,10 @@ cdef class SocketSet:
             if self._is_closed:
                 self.close()
 
+    def defer(self):
+        """Has more urgent work done first."""
+        self._deferred = perf_counter() + DEFERRED_BY
+
     def close(self):
         """Gives up the set as soon as no socket is watched."""
         cdef int opened = self._set
@@ -109,7 +120,20 @@ cdef class SocketSet:
     def _read(self):
         """Calls back for the sockets that can be read. If one raises, the set reports the others again."""
         cdef int[GAI_READY] readable
-        cdef int i, count = gai_take_readable(self._set, readable)
+        cdef int i, count, most = GAI_READY
+        cdef double now
+        if self._deferred:
+            now = perf_counter()
+            if now >= self._deferred:
+                self._deferred = 0
+            else:
+                if not self._since:
+                    self._since = now
+                if now - self._since < DEFERRED_FOR:
+                    most = DEFERRED
+        count = gai_take_readable(self._set, readable, most)
+        if count < most:
+            self._since = 0
         for i in range(count):
             callback = self._callbacks.get(readable[i])
             if callback is not None:  # not removed in the meantime

@@ -210,9 +210,9 @@ class ReadBatch:
     Handled one by one, each would find the CPU's caches full of the system's data for the read before. In a batch a
     lone token costs about a tenth less.
 
-    A batch may borrow the sockets of streams that have used it for a while, and read them itself. It may wait for
-    `limits.bulk_rest` behind a read of `limits.bulk_read` bytes, so that what comes meanwhile is one read. This one, the
-    definition, borrows none. Borrowing must not be visible except in its cost.
+    A batch may borrow the sockets of streams that have used it for a while, and read them itself. After a read of
+    `limits.bulk_read` bytes it may leave a socket alone for `limits.bulk_rest`, so that what comes meanwhile is one
+    read. This one, the definition, borrows none. Borrowing must not be visible except in its cost.
 
     Args:
         loop: The event loop.

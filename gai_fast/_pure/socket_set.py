@@ -83,6 +83,13 @@ class SocketSet:
         del self._callbacks[descriptor]
         self._loop.remove_reader(descriptor)
 
+    def defer(self) -> None:
+        """Has more urgent work done first: for `limits.deferred_by`, a turn calls back for a few sockets.
+
+        It does so for `limits.deferred_reads` of them. Once some have waited for `limits.deferred_for`, turns call back
+        for all until none is left. This one, the definition, leaves that to the loop, which calls back for all.
+        """
+
     def close(self) -> None:
         """Gives up what the set itself has, as soon as no socket is watched."""
 

@@ -108,6 +108,7 @@ class UpstreamPool(ConnectionPool):
         sock = self._host.connect_at_once()
         if sock is None:
             return None
+        self._readers.defer()  # the next newcomer's request does not wait for the answers to the former ones
         try:
             return self._connection(sock)
         except OSError:

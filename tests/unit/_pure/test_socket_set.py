@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from gai_fast.limits import LIMITS
 from tests.waiting import until
 
 Run = Callable[[Callable[[Any, list[Any]], Coroutine[Any, Any, None]]], None]
@@ -120,6 +121,56 @@ def test_a_socket_that_another_callback_removes_is_not_called_back(run: Run) -> 
         assert not bugs
         for _, peer in pairs:
             peer.close()
+
+    run(scenario)
+
+
+class Turns:
+    """Sockets that can be read in each turn of the loop, which has more urgent work all the while."""
+
+    def __init__(self, sockets: Any, count: int) -> None:
+        self.pairs = [socket.socketpair() for _ in range(count)]
+        self.called = [0]
+        self.sockets = sockets
+        for ours, peer in self.pairs:
+            peer.send(b"x")
+            sockets.add_reader(ours.fileno(), self.note)
+        self.turn()
+
+    def turn(self) -> None:
+        self.sockets.defer()
+        self.called.append(0)
+        self.next = asyncio.get_running_loop().call_soon(self.turn)
+
+    def note(self) -> None:
+        self.called[-1] += 1
+
+    def close(self) -> None:
+        self.next.cancel()
+        for ours, peer in self.pairs:
+            self.sockets.remove_reader(ours.fileno())
+            ours.close()
+            peer.close()
+
+
+def test_a_turn_with_more_urgent_work_reads_a_few_sockets(run: Run, kernels: ModuleType) -> None:
+    """The definition leaves it to the loop, which reads all."""
+
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        turns = Turns(sockets, 10)
+        await until(lambda: sum(turns.called) >= LIMITS.deferred_reads)
+        first = next(filter(None, turns.called))
+        assert first == (LIMITS.deferred_reads if kernels.__name__.endswith("native") else 10)
+        turns.close()
+
+    run(scenario)
+
+
+def test_sockets_that_have_waited_for_a_while_are_read_whatever_is_more_urgent(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        turns = Turns(sockets, 10)
+        await until(lambda: max(turns.called) >= 10)
+        turns.close()
 
     run(scenario)
 
