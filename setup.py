@@ -273,7 +273,7 @@ def compiled_modules():
     for extension in extensions:
         extension.include_dirs.append("build/mypyc/gai_fast")  # mypyc includes its header without the group's folder
         # A warning of a later compiler is no reason to be slow.
-        extension.extra_compile_args += [HIDDEN, *COLD, "-Wno-error"]
+        extension.extra_compile_args = [*extension.extra_compile_args, HIDDEN, *COLD, "-Wno-error"]
         extension.depends.append("csrc/cold.h")
     return extensions
 

@@ -128,6 +128,10 @@ class Limits:
     deferred_for: float = 0.02
     """Seconds for which answers wait so at most: under a steady overload streams would be begun and not served."""
 
+    deferred_write: int = 64 * KIB
+    """Bytes that a turn of the loop writes to a connection before they are sent: a slow client must stop an upstream
+    before its second read."""
+
     bulk_read: int = 2 * KIB
     """Bytes of a read that is the beginning of more, ten deltas at once: its socket rests. The reads of a stream whose
     tokens come one by one are a tenth of that."""

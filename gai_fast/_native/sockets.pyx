@@ -66,6 +66,7 @@ cdef class SocketSet:
     cdef object _loop
     cdef object _others     # the pure set, for sockets where there is no epoll set
     cdef dict _callbacks    # by descriptor
+    cdef list _unflushed    # transports that wait for the end of the turn
     cdef int _set           # the epoll set, or -1
     cdef bint _is_closed
     cdef double _deferred   # until then a turn reads a few sockets
@@ -76,6 +77,7 @@ cdef class SocketSet:
         self._loop = loop
         self._others = pure.SocketSet(loop)
         self._callbacks = {}
+        self._unflushed = []
 
     def __dealloc__(self):
         if self._set >= 0:
@@ -101,6 +103,26 @@ cdef class SocketSet:
             gai_forget(self._set, descriptor)
             if self._is_closed:
                 self.close()
+
+    def flush_later(self, transport):
+        """Flushes a transport at the end of the loop's turn."""
+        if not self._unflushed:
+            self._loop.call_soon(self._flush)
+        self._unflushed.append(transport)
+
+    def _flush(self):
+        """Flushes what waits for the end of the turn. If one raises, the others are flushed next."""
+        cdef list transports = self._unflushed
+        cdef Py_ssize_t flushed = 0
+        self._unflushed = []
+        try:
+            for transport in transports:
+                flushed += 1
+                transport.flush()
+        finally:
+            if flushed < len(transports):
+                self._unflushed = transports[flushed:] + self._unflushed
+                self._loop.call_soon(self._flush)
 
     def defer(self):
         """Has more urgent work done first."""

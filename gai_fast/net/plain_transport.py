@@ -54,10 +54,7 @@ class PlainTransport(SocketTransport):
             if not is_watched:
                 self.abort()
 
-    def write(self, data: bytes) -> None:
-        """Sends bytes, as fast as the socket takes them."""
-        if self._is_closed:
-            return
+    def _write(self, data: bytes) -> None:
         if self._is_writing:
             self._unsent = memoryview(bytes(self._unsent) + data)
             return

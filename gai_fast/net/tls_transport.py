@@ -226,9 +226,11 @@ class TLSTransport(SocketTransport):
             self._loop.call_soon(self._look)
 
     def write(self, data: bytes) -> None:
-        """Encrypts and sends bytes, as fast as the socket takes them."""
-        if not self._is_open():
-            return
+        """Encrypts and sends bytes, as `Transport.write`."""
+        if self._is_open():
+            super().write(data)
+
+    def _write(self, data: bytes) -> None:
         if not self._is_writing and len(data) <= _RECORD and not self._outgoing.pending:
             self._send_record(data)
             return

@@ -65,14 +65,12 @@ class AcceptedTransport(PlainTransport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As `asyncio.BaseTransport.get_extra_info`: `socket`, `peername`, `sockname`."""
-        if name == "socket":
-            return self._sock
         if name == "peername" and self._peer is not None:
             return self._peer  # the system forgets it with a reset, behind which a request may still be read
         if name == "sockname":
             with contextlib.suppress(OSError):  # the socket is closed
                 return self._sock.getsockname()
-        return default
+        return super().get_extra_info(name, default)
 
     @property
     def _sendfile_compatible(self) -> NoReturn:
@@ -109,11 +107,14 @@ class AcceptedTransport(PlainTransport):
             return
         if not isinstance(data, bytes):
             data = bytes(data)
+        super().write(data)
+
+    def _write(self, data: bytes) -> None:
         if self._is_writing:
             self._later.append(data)
             self._later_size += len(data)
         else:
-            super().write(data)
+            super()._write(data)
         if self._is_writing:
             self._block()
 
@@ -128,6 +129,7 @@ class AcceptedTransport(PlainTransport):
     def write_eof(self) -> None:
         """As `asyncio.WriteTransport.write_eof`; idempotent."""
         if not self._has_ended_output and not self.is_closing():
+            self.flush()
             self._has_ended_output = True
             if not self._is_writing:
                 self._end_output()
@@ -135,6 +137,7 @@ class AcceptedTransport(PlainTransport):
     def close(self) -> None:
         """As `asyncio.BaseTransport.close`."""
         if not self.is_closing():
+            self.flush()
             self._is_ending = True
             self.pause_reading()
             if not self._is_writing:

@@ -94,9 +94,9 @@ class SocketLender:
     def lend(self, transport: asyncio.Transport, borrower: Borrower) -> int:
         """As `LendingTransport.lend`, for the socket of `transport`."""
         self.end()
+        descriptor = descriptor_of(transport)  # first: it flushes what this turn has written
         if transport.get_write_buffer_size() or transport.is_closing():
             return -1
-        descriptor = descriptor_of(transport)
         if descriptor >= 0:
             self.borrower = borrower
         return descriptor

@@ -125,6 +125,30 @@ def test_a_socket_that_another_callback_removes_is_not_called_back(run: Run) -> 
     run(scenario)
 
 
+def test_transports_are_flushed_at_the_end_of_the_turn_whichever_of_them_raise(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        flushed: list[int] = []
+
+        class Transport:
+            def __init__(self, number: int) -> None:
+                self.number = number
+
+            def flush(self) -> None:
+                flushed.append(self.number)
+                if self.number < 2:
+                    sockets.flush_later(Transport(9))
+                    raise LookupError(self.number)
+
+        for number in range(4):
+            sockets.flush_later(Transport(number))
+        assert flushed == []
+        await until(lambda: len(flushed) == 6)
+        assert flushed == [0, 1, 2, 3, 9, 9]
+        assert [type(bug) for bug in bugs] == [LookupError] * 2
+
+    run(scenario)
+
+
 class Turns:
     """Sockets that can be read in each turn of the loop, which has more urgent work all the while."""
 

@@ -244,9 +244,53 @@ def test_another_protocol_takes_over(run: Any) -> None:
     run(scenario)
 
 
+def test_what_a_turn_writes_is_sent_at_its_end_as_one(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(b"one ")
+        pair.transport.write(bytearray(b"two"))
+        with pytest.raises(BlockingIOError):
+            pair.client.recv(100)
+        assert pair.transport.get_write_buffer_size() == 0
+        await asyncio.sleep(0)
+        assert pair.client.recv(100) == b"one two"
+
+    run(scenario)
+
+
+def test_a_turn_that_writes_much_sends_it_at_once(run: Any) -> None:
+    """A slow client must pause what writes before the turn is over."""
+
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(b"x" * LIMITS.deferred_write)
+        with pytest.raises(BlockingIOError):
+            pair.client.recv(1)
+        pair.transport.write(b"x")
+        assert pair.client.recv(1) == b"x"
+        pair.transport.write(LARGE)
+        assert "pause" in pair.calls
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("how", ["close", "write_eof", "abort", "lend"])
+def test_what_a_turn_has_written_is_sent_before_anything_else_happens(run: Any, how: str) -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.transport.write(b"first")
+        if how == "lend":
+            pair.transport.get_extra_info("socket").send(b", and by its borrower")
+            assert pair.client.recv(100) == b"first, and by its borrower"
+        else:
+            getattr(pair.transport, how)()
+            assert await pair.rest() == b"first"
+        pair.transport.abort()
+
+    run(scenario)
+
+
 def test_a_reset_is_told(run: Any) -> None:
     async def scenario(pair: Pair) -> None:
         pair.transport.write(b"never read")
+        await asyncio.sleep(0)  # it is sent at the end of the turn
         pair.client.close()  # with bytes that were not read, which is a reset
         await until(lambda: pair.calls[-1] == "lost")
         assert isinstance(pair.protocol.problem, ConnectionError)
