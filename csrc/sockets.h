@@ -2,7 +2,7 @@
  * epoll GAI_CAN_WATCH is 0, and no other function is called.
  *
  * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
- * no more, or give the socket back. A level-triggered set costs 3 % more for a lone token, as the system checks the
+ * no more, let it rest, or give it back. A level-triggered set costs 3 % more for a lone token, as the system checks the
  * socket twice for each read. A socket may rest: the set does not report its bytes until it is woken, and reports it then
  * if any have come; a timer of the set tells when that is due. Sockets that are read far less often than a token comes
  * have a set of their own, which reports what their reader leaves again.

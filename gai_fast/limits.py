@@ -137,8 +137,8 @@ class Limits:
     tokens come one by one are a tenth of that."""
 
     bulk_rest: float = 0.0004
-    """Seconds until such a socket is read again, with what has come meanwhile, 64 KiB at most: 160 MB/s for a stream.
-    Upstreams over TLS, which send records of 4 KiB, then take a third less CPU; longer rests bring no more."""
+    """Seconds until such a socket is read again at the latest, with what has come meanwhile. Bursts of 1,000 deltas of
+    an upstream over TLS, which sends records of 4 KiB, take a quarter less CPU so; longer rests bring no more."""
 
     tls_read: int = 64 * KIB
     """Bytes of one read of a TLS connection, after which the other connections are read: four records of the largest

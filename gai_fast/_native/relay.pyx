@@ -1146,7 +1146,7 @@ cdef enum:
     PLAIN_OVERHEAD = 32  # bytes between two chunks: line ends, a size of 15 digits
     READ = 4            # list items for one read
     STEADY = 4          # fully copied reads in a row, or a bulk one, after which a socket is borrowed: saves 1 us a read
-    REFUSED = 64        # further reads after which a connection that lent nothing is asked again
+    REFUSED = 64        # further reads, or a quarter as many bulk ones, after which one that lent nothing is asked again
     ROOM = 65536        # bytes of one read, as with the loops
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
@@ -1447,6 +1447,7 @@ cdef class ReadBatch:
         if self._set >= 0:
             gai_close_set(self._set)
         self._set = self._timer = -1
+        self._is_timed = False
         return 0
 
     cdef int give_all_back(self, list lent, Py_ssize_t at) except -1:
@@ -1495,7 +1496,7 @@ cdef class ReadBatch:
                     reads[at - 4].handle_rest(reads[at - 3], rest, now)
                     ended = perf_counter()
                 elif fast_path._batch is None:
-                    is_bulk = PyBytes_GET_SIZE(<bytes>reads[at - 1]) >= BULK
+                    is_bulk = BULK <= PyBytes_GET_SIZE(<bytes>reads[at - 1]) < ROOM
                     fast_path._steady += STEADY if is_bulk else 1
                     if fast_path._steady >= STEADY:
                         self.borrow(reads[at - 4], reads[at - 3], fast_path, is_bulk)
@@ -1505,55 +1506,49 @@ cdef class ReadBatch:
                 self._loop.call_soon(self._handle)
 
     def _read(self):
-        """Reads all borrowed sockets that are ready, and then handles the reads."""
-        cdef gai_ready[GAI_READY] ready
+        """Reads all borrowed sockets that are ready or have rested, each once, and then handles the reads."""
+        cdef gai_ready[2 * GAI_READY] ready
         cdef int is_due
         cdef int count = gai_take_ready(self._set, ready, &is_due)
+        if is_due:
+            count += self.take_rested(ready + count)
         try:
             self.receive_each(ready, count)
         finally:
-            if is_due:
-                self.end_rest()
-            else:
-                self._handle()
+            if is_due and self._resting and not self._is_timed:
+                self.set_timer(REST)
+            self._handle()
 
-    cdef int end_rest(self) except -1:
-        """Reads those that have rested, as many as a turn reads, and then handles all reads. The next turn reads others."""
-        cdef gai_ready[GAI_READY] rested
+    cdef int take_rested(self, gai_ready *rested) except -1:
+        """Adds those that have rested, as many as may be ready; returns how many. The next turn reads others."""
         cdef FastPath fast_path
         cdef int count = 0
         self._is_timed = False
-        try:
-            for fast_path in self._resting:
-                if count == GAI_READY:
-                    self.set_timer(0)
-                    break
-                rested[count].whose = <void *>fast_path
-                rested[count].ends = False
-                count += 1
-            self.receive_each(rested, count)
-        finally:
-            if self._resting and not self._is_timed:
-                self.set_timer(REST)
-            self._handle()
-        return 0
+        for fast_path in self._resting:
+            if count == GAI_READY:
+                self.set_timer(0)
+                break
+            rested[count].whose = <void *>fast_path
+            rested[count].ends = False
+            count += 1
+        return count
 
-    cdef int rest(self, FastPath fast_path) except -1:
-        """Has a socket rest, behind those that do so already."""
+    cdef int rest(self, FastPath fast_path, long nanoseconds) except -1:
+        """Has a socket rest, behind those that do so already, for so long at most."""
         self._resting.pop(fast_path, None)
         self._resting[fast_path] = None
         if not fast_path._rests:
             fast_path._rests = True
             gai_rest(self._set, fast_path._in, <void *>fast_path, True)
-        if not self._is_timed:
-            self.set_timer(REST)
+        if not self._is_timed or not nanoseconds:
+            self.set_timer(nanoseconds)
         return 0
 
-    cdef int wake(self, FastPath fast_path) except -1:
-        del self._resting[fast_path]
+    cdef bint wake(self, FastPath fast_path) except -1:
+        """Has the set report a socket again; returns whether it does."""
+        self._resting.pop(fast_path, None)
         fast_path._rests = False
-        gai_rest(self._set, fast_path._in, <void *>fast_path, False)
-        return 0
+        return gai_rest(self._set, fast_path._in, <void *>fast_path, False) == 0
 
     cdef int set_timer(self, long nanoseconds) noexcept:
         self._is_timed = True
@@ -1585,7 +1580,7 @@ cdef class ReadBatch:
 
     cdef int receive(self, FastPath fast_path, bint ends) except -1:
         """Reads one of them, or gives it back."""
-        cdef bint is_done = True  # the end, a read that fills the buffer, or a closed fast path: the connection's
+        cdef bint is_done = True  # the end, a closed fast path, or a full buffer where none rests: the connection's
         cdef bint is_well = False
         if fast_path._batch is not self:
             return 0  # given back in the meantime
@@ -1604,7 +1599,8 @@ cdef class ReadBatch:
         """Reads one of them once; returns whether its connection must go on with it.
 
         A bulk read is the beginning of more, a record or a packet at a time, each of which would cost a turn of the
-        loop. So the socket rests, and what comes meanwhile is read at once.
+        loop. So the socket rests, and what comes meanwhile is one read. More than a read is there already, the next
+        turn reads.
         """
         cdef TLSRecords records = fast_path._records
         cdef Py_ssize_t size
@@ -1630,11 +1626,9 @@ cdef class ReadBatch:
                 return False
             is_full = size == ROOM
         if size >= BULK and self._timer >= 0:
-            self.rest(fast_path)
+            self.rest(fast_path, 0 if is_full else REST)
             return False
-        if fast_path._rests:
-            self.wake(fast_path)
-        return is_full
+        return (fast_path._rests and not self.wake(fast_path)) or is_full
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set of sockets; opens it at the first call."""
@@ -1673,7 +1667,7 @@ cdef class ReadBatch:
             self._lent.add(fast_path)
             is_watched = gai_watch(self._set, socket, <void *>fast_path) == 0
             if is_watched and is_bulk and self._timer >= 0:
-                self.rest(fast_path)
+                self.rest(fast_path, REST)
         finally:
             if not is_watched:
                 reader.take_back()
@@ -1683,7 +1677,7 @@ cdef class ReadBatch:
         gai_forget(self._set, fast_path._in)
         if fast_path._rests:
             fast_path._rests = False
-            del self._resting[fast_path]
+            self._resting.pop(fast_path, None)
         fast_path._in = fast_path._out = -1
         fast_path._steady = 0
         fast_path._batch = fast_path._reader = fast_path._exchange = fast_path._records = None

@@ -35,6 +35,7 @@ cdef enum:
     ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
+cdef int READING = 0    # sockets for which a set calls back now. A set of another thread's loop may change it: it is a hint
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
 cdef double DEFERRED_FOR = LIMITS.deferred_for
@@ -105,10 +106,13 @@ cdef class SocketSet:
                 self.close()
 
     def flush_later(self, transport):
-        """Flushes a transport at the end of the loop's turn."""
+        """Flushes a transport at the end of the loop's turn, if that reads several sockets; returns whether it will."""
+        if READING < 2:
+            return False
         if not self._unflushed:
             self._loop.call_soon(self._flush)
         self._unflushed.append(transport)
+        return True
 
     def _flush(self):
         """Flushes what waits for the end of the turn. If one raises, the others are flushed next."""
@@ -126,7 +130,10 @@ cdef class SocketSet:
 
     def defer(self):
         """Has more urgent work done first."""
-        self._deferred = perf_counter() + DEFERRED_BY
+        cdef double now = perf_counter()
+        if now >= self._deferred + DEFERRED_FOR:
+            self._since = 0  # nothing was deferred for as long as that
+        self._deferred = now + DEFERRED_BY
 
     def close(self):
         """Gives up the set as soon as no socket is watched."""
@@ -141,6 +148,7 @@ cdef class SocketSet:
 
     def _read(self):
         """Calls back for the sockets that can be read. If one raises, the set reports the others again."""
+        global READING
         cdef int[GAI_READY] readable
         cdef int i, count, most = GAI_READY
         cdef double now
@@ -156,10 +164,14 @@ cdef class SocketSet:
         count = gai_take_readable(self._set, readable, most)
         if count < most:
             self._since = 0
-        for i in range(count):
-            callback = self._callbacks.get(readable[i])
-            if callback is not None:  # not removed in the meantime
-                callback()
+        READING = count
+        try:
+            for i in range(count):
+                callback = self._callbacks.get(readable[i])
+                if callback is not None:  # not removed in the meantime
+                    callback()
+        finally:
+            READING = 0
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set; opens it at the first call."""

@@ -14,7 +14,7 @@ class Loop(Protocol):
 
     def remove_reader(self, descriptor: int, /) -> object: ...
 
-    def call_soon(self, callback: Callable[..., object], /, *arguments: int) -> object: ...
+    def call_soon(self, callback: Callable[[int], object], argument: int, /) -> object: ...
 
 
 class Flushable(Protocol):
@@ -60,13 +60,12 @@ class SocketSet:
         loop: The loop.
     """
 
-    __slots__ = ("_callbacks", "_due", "_loop", "_unflushed")
+    __slots__ = ("_callbacks", "_due", "_loop")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._callbacks: dict[int, Callable[[], object]] = {}  # by descriptor
         self._due: set[int] = set()  # that are looked at in the next turn
-        self._unflushed: list[Flushable] = []
 
     def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
         """Calls back whenever a socket can be read, its end included; what is left of it is reported again.
@@ -97,23 +96,16 @@ class SocketSet:
         for all until none is left. This one, the definition, leaves that to the loop, which calls back for all.
         """
 
-    def flush_later(self, transport: Flushable) -> None:
-        """Flushes a transport at the end of the loop's turn. What `flush` raises goes to the loop."""
-        if not self._unflushed:
-            self._loop.call_soon(self._flush)
-        self._unflushed.append(transport)
+    def flush_later(self, transport: Flushable) -> bool:
+        """Flushes a transport at the end of the loop's turn, if there is something to gain.
 
-    def _flush(self) -> None:
-        transports, self._unflushed = self._unflushed, []
-        flushed = 0
-        try:
-            for transport in transports:
-                flushed += 1
-                transport.flush()
-        finally:
-            if flushed < len(transports):  # the others are flushed next
-                self._unflushed = transports[flushed:] + self._unflushed
-                self._loop.call_soon(self._flush)
+        There is something where the turn reads several sockets, which this one, the definition, does not know. What
+        `flush` raises goes to the loop.
+
+        Returns:
+            Whether it will be flushed.
+        """
+        return False
 
     def close(self) -> None:
         """Gives up what the set itself has, as soon as no socket is watched."""

@@ -99,6 +99,7 @@ class AcceptedTransport(PlainTransport):
             try:
                 super().resume_reading()
             except OSError as problem:  # the system watches no more
+                self.flush()
                 self._close(problem)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -145,7 +146,7 @@ class AcceptedTransport(PlainTransport):
 
     def get_write_buffer_size(self) -> int:
         """As `asyncio.WriteTransport.get_write_buffer_size`."""
-        return len(self._unsent) + self._later_size
+        return len(self._unsent) + self._later_size + len(self._deferred)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """As `asyncio.WriteTransport.get_write_buffer_limits`."""
@@ -160,7 +161,8 @@ class AcceptedTransport(PlainTransport):
 
     def _block(self) -> None:
         """Pauses the protocol, where too much is unsent."""
-        if not self._is_blocked and self.get_write_buffer_size() > self._high and not self._is_closed:
+        unsent = len(self._unsent) + self._later_size  # the socket may take what it has not been given yet
+        if not self._is_blocked and unsent > self._high and not self._is_closed:
             self._is_blocked = True
             self._protocol.pause_writing()
 

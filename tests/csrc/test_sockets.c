@@ -1,4 +1,5 @@
 /* sockets.h: a call that a signal interrupted is made again; nothing else is. */
+#define _POSIX_C_SOURCE 200809L /* as Python.h, which the kernels include first */
 #include <errno.h>
 #include <sys/socket.h>
 

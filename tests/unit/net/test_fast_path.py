@@ -9,6 +9,7 @@ import re
 import resource
 import select
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -978,6 +979,43 @@ def test_however_many_rest_each_is_read(start: Start) -> None:
 
 
 @only_with_a_fast_path
+def test_a_socket_that_comes_to_rest_is_not_read_again_in_the_same_turn(start: Start) -> None:
+    """A slow client must stop its upstream before a second read."""
+    first = start()
+    second = start(first)
+    send(first, *BULK)
+    report_within(first)
+    time.sleep(10 * LIMITS.bulk_rest)  # the timer is due
+    long = chunked([text("x" * 300)])[0]
+    send(second, long * 250)
+    report_within(first)
+    second.leg.drain()
+    read = second.leg.body.count(b"text.delta") // 2 - 10
+    assert 0 < read * len(long) <= 65_536 < 250 * len(long)
+    for stream in (first, second):
+        stream.receive(*chunked(END), LAST)
+    assert second.leg.body.count(b"text.delta") == 2 * (10 + 250)
+
+
+@only_with_a_fast_path
+def test_a_batch_that_was_closed_while_sockets_rested_lets_others_rest(start: Start) -> None:
+    stream = start()
+    assert stream.batch is not None
+    for _ in range(2):
+        send(stream, *BULK)
+        report_within(stream)
+        stream.batch.close()
+        assert not stream.is_lent
+        stream.receive(*chunked([text("x")] * 4))
+        assert stream.is_lent
+    send(stream, *BULK)
+    report_within(stream)
+    send(stream, *chunked([text("last")]))
+    report_within(stream)
+    assert b'"text":"last"' in stream.leg.body
+
+
+@only_with_a_fast_path
 @pytest.mark.parametrize("how", ["end", "pause", "client_lost", "close"])
 def test_one_that_is_given_back_while_it_rests_is_read_by_its_connection(start: Start, how: str) -> None:
     stream = start()
@@ -1004,6 +1042,12 @@ def test_one_that_is_given_back_while_it_rests_is_read_by_its_connection(start: 
         report_within(other)
         other.receive(*chunked(END), LAST)
         assert other.leg.body.count(b"text.delta") == 2 * (10 + 40)
+    if how == "pause":
+        stream.leg.drain()
+        assert b"last" not in stream.leg.body
+        stream.session.resume()
+        assert not stream.is_lent
+        assert b"last" in stream.wire.socket.recv(65_536)
 
 
 @only_with_a_fast_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Callable, Coroutine
@@ -13,8 +14,10 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
 from gai_fast.server.accepted_transport import Newcomers
+from gai_fast.server.transport import SocketLender
 from gai_fast.server.transport_layer import TransportLayer
 from tests.waiting import until
 
@@ -77,6 +80,17 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+class Readers(SocketSet):
+    """A set of sockets whose turns may defer every write."""
+
+    defers = False
+
+    def flush_later(self, transport: Any) -> bool:
+        if self.defers:
+            asyncio.get_running_loop().call_soon(transport.flush)
+        return self.defers
+
+
 class Pair:
     """A protocol on its transport, and the client's socket."""
 
@@ -90,6 +104,7 @@ class Pair:
         self.loop.set_exception_handler(lambda _, context: self.bugs.append(context["exception"]))
         self.protocol = Recorder(keeps_open)
         self.newcomers = Newcomers()
+        self.newcomers._readers = self.readers = Readers(self.loop)
         self.newcomers.adopt(accepted, lambda: self.protocol)
         self.calls = self.protocol.calls
         self.transport = self.protocol.transport
@@ -244,15 +259,23 @@ def test_another_protocol_takes_over(run: Any) -> None:
     run(scenario)
 
 
+def defer(pair: Pair) -> None:
+    """Has the writes of this turn, and of later ones, wait for the turn's end; the socket takes little."""
+    pair.readers.defers = True
+    pair.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+
+
 def test_what_a_turn_writes_is_sent_at_its_end_as_one(run: Any) -> None:
     async def scenario(pair: Pair) -> None:
+        defer(pair)
         pair.transport.write(b"one ")
         pair.transport.write(bytearray(b"two"))
         with pytest.raises(BlockingIOError):
             pair.client.recv(100)
-        assert pair.transport.get_write_buffer_size() == 0
+        assert pair.transport.get_write_buffer_size() == len(b"one two")
         await asyncio.sleep(0)
         assert pair.client.recv(100) == b"one two"
+        assert pair.transport.get_write_buffer_size() == 0
 
     run(scenario)
 
@@ -261,6 +284,7 @@ def test_a_turn_that_writes_much_sends_it_at_once(run: Any) -> None:
     """A slow client must pause what writes before the turn is over."""
 
     async def scenario(pair: Pair) -> None:
+        defer(pair)
         pair.transport.write(b"x" * LIMITS.deferred_write)
         with pytest.raises(BlockingIOError):
             pair.client.recv(1)
@@ -272,17 +296,47 @@ def test_a_turn_that_writes_much_sends_it_at_once(run: Any) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("how", ["close", "write_eof", "abort", "lend"])
-def test_what_a_turn_has_written_is_sent_before_anything_else_happens(run: Any, how: str) -> None:
+@pytest.mark.parametrize("how", ["close", "write_eof", "bug"])
+def test_what_a_turn_has_written_is_sent_before_the_end(run: Any, how: str) -> None:
+    """All of it, where the socket takes a part at a time; after a bug what it takes at once."""
+
     async def scenario(pair: Pair) -> None:
-        pair.transport.write(b"first")
-        if how == "lend":
-            pair.transport.get_extra_info("socket").send(b", and by its borrower")
-            assert pair.client.recv(100) == b"first, and by its borrower"
+        defer(pair)
+        written = bytes(60_000)
+
+        def fail() -> None:
+            pair.transport.write(written)
+            raise ZeroDivisionError
+
+        if how == "bug":
+            pair.protocol.on_data = fail
+            pair.client.send(b"x")
+            assert (await pair.rest()) in (written[:size] for size in range(1, 60_001))
+            assert [type(bug) for bug in pair.bugs] == [ZeroDivisionError]
         else:
+            pair.transport.write(written)
             getattr(pair.transport, how)()
-            assert await pair.rest() == b"first"
+            assert await pair.rest() == written
         pair.transport.abort()
+
+    run(scenario)
+
+
+class Borrower:
+    """Whoever writes to a lent socket."""
+
+    def end_writing(self) -> None: ...
+
+
+def test_what_a_turn_has_written_is_sent_before_anything_a_borrower_sends(run: Any) -> None:
+    async def scenario(pair: Pair) -> None:
+        defer(pair)
+        lender = SocketLender()
+        pair.transport.write(b"first")
+        os.write(lender.lend(pair.transport, Borrower()), b", then its borrower's")
+        assert pair.client.recv(100) == b"first, then its borrower's"
+        pair.transport.write(bytes(60_000))
+        assert lender.lend(pair.transport, Borrower()) == -1  # not all of it is sent
 
     run(scenario)
 
