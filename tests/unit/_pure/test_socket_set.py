@@ -209,7 +209,7 @@ def test_a_turn_with_more_urgent_work_reads_a_few_sockets(run: Run, kernels: Mod
         for _ in range(20):  # a machine that stands still for 2 ms has no turn that is deferred
             turns = Turns(sockets, 10)
             called = turns.called
-            await until(lambda called=called: sum(called) >= LIMITS.deferred_reads)  # type: ignore[misc]
+            await until(lambda called=called: sum(called) >= LIMITS.deferred_reads)
             firsts.add(next(filter(None, called)))
             turns.close()
             await asyncio.sleep(0.03)  # nothing is deferred any more
