@@ -1533,15 +1533,15 @@ cdef class ReadBatch:
             count += 1
         return count
 
-    cdef int rest(self, FastPath fast_path, long nanoseconds) except -1:
-        """Has a socket rest, behind those that do so already, for so long at most."""
+    cdef int rest(self, FastPath fast_path) except -1:
+        """Has a socket rest, behind those that do so already."""
         self._resting.pop(fast_path, None)
         self._resting[fast_path] = None
         if not fast_path._rests:
             fast_path._rests = True
             gai_rest(self._set, fast_path._in, <void *>fast_path, True)
-        if not self._is_timed or not nanoseconds:
-            self.set_timer(nanoseconds)
+        if not self._is_timed:
+            self.set_timer(REST)
         return 0
 
     cdef bint wake(self, FastPath fast_path) except -1:
@@ -1580,7 +1580,7 @@ cdef class ReadBatch:
 
     cdef int receive(self, FastPath fast_path, bint ends) except -1:
         """Reads one of them, or gives it back."""
-        cdef bint is_done = True  # the end, a closed fast path, or a full buffer where none rests: the connection's
+        cdef bint is_done = True  # the end, a closed fast path, or a full buffer: the connection's
         cdef bint is_well = False
         if fast_path._batch is not self:
             return 0  # given back in the meantime
@@ -1599,13 +1599,13 @@ cdef class ReadBatch:
         """Reads one of them once; returns whether its connection must go on with it.
 
         A bulk read is the beginning of more, a record or a packet at a time, each of which would cost a turn of the
-        loop. So the socket rests, and what comes meanwhile is one read. More than a read is there already, the next
-        turn reads.
+        loop. So the socket rests, and what comes meanwhile is one read. It does not where a read without TLS has filled
+        the buffer, since its connection reads four times as much at once.
         """
         cdef TLSRecords records = fast_path._records
         cdef Py_ssize_t size
         cdef bytes data
-        cdef bint is_full
+        cdef bint is_full, rests
         if records is not None:
             data = records.take()
             size = PyBytes_GET_SIZE(data)
@@ -1614,6 +1614,7 @@ cdef class ReadBatch:
             if records.is_noteworthy():
                 return True
             is_full = records._is_full
+            rests = size >= BULK and self._timer >= 0
         else:
             size = gai_receive(fast_path._in, INPUT, ROOM)
             if size > 0:
@@ -1625,8 +1626,9 @@ cdef class ReadBatch:
                 fast_path._reader.broke(OSError(-size, strerror(-size).decode()))
                 return False
             is_full = size == ROOM
-        if size >= BULK and self._timer >= 0:
-            self.rest(fast_path, 0 if is_full else REST)
+            rests = BULK <= size < ROOM and self._timer >= 0
+        if rests:
+            self.rest(fast_path)
             return False
         return (fast_path._rests and not self.wake(fast_path)) or is_full
 
@@ -1667,7 +1669,7 @@ cdef class ReadBatch:
             self._lent.add(fast_path)
             is_watched = gai_watch(self._set, socket, <void *>fast_path) == 0
             if is_watched and is_bulk and self._timer >= 0:
-                self.rest(fast_path, REST)
+                self.rest(fast_path)
         finally:
             if not is_watched:
                 reader.take_back()
