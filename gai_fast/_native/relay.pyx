@@ -1173,7 +1173,7 @@ cdef class FastPath:
     cdef TLSRecords _records    # reads it where it speaks TLS; or None
     cdef int _out           # the client's socket if it is lent, or -1
     cdef int _steady        # fully copied reads in a row; a bulk read counts as four
-    cdef bint _rests        # its socket is not reported until it is woken
+    cdef bint _rests        # bytes of its socket are not reported until it is woken
     cdef bint _writes       # it may borrow the client's socket without the upstream's, whose connection decrypts
     cdef int _unasked       # reads for which a log that lent nothing is not asked again
     cdef Py_ssize_t _unnoted    # bytes of messages of which the log has not learned

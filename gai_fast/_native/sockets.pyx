@@ -154,16 +154,16 @@ cdef class SocketSet:
         cdef double now
         if self._deferred:
             now = perf_counter()
-            if now >= self._deferred:
-                self._deferred = 0
-            else:
+            if now < self._deferred:
                 if not self._since:
                     self._since = now
                 if now - self._since < DEFERRED_FOR:
                     most = DEFERRED
         count = gai_take_readable(self._set, readable, most)
-        if count < most:
+        if count < most:  # none waits any more
             self._since = 0
+            if most == GAI_READY:
+                self._deferred = 0
         READING = count
         try:
             for i in range(count):

@@ -79,9 +79,9 @@ def untaken(transport: asyncio.WriteTransport) -> int:
     The transport's buffer alone tells too little: the system takes more from it only once a third of its own buffer is
     free, so a peer that reads slowly would seem to take nothing for as long as that lasts.
     """
+    sock = transport.get_extra_info("socket")  # first, as it is given what has just been written
     unsent = transport.get_write_buffer_size()
-    sock = transport.get_extra_info("socket") if unsent else None
-    if sock is not None:
+    if sock is not None and unsent:
         with contextlib.suppress(OSError, ValueError):  # it may be closed already, or the system may not tell
             unsent += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return unsent

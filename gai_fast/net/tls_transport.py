@@ -239,7 +239,7 @@ class TLSTransport(SocketTransport):
             self._flush()
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the socket has not taken."""
+        """As `Transport.get_write_buffer_size`."""
         return len(self._plain) + super().get_write_buffer_size() + self._outgoing.pending
 
     def _is_open(self) -> bool:

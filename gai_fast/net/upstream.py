@@ -529,8 +529,8 @@ class UpstreamConnection:
         transport = self._transport
         records = self.records
         descriptor = descriptor_of(transport) if records is None else records.descriptor
-        if descriptor < 0 or not transport.is_reading():
-            return -1
+        if descriptor < 0 or not transport.is_reading() or transport.get_write_buffer_size():
+            return -1  # one that is still written to may be closed by that, and its descriptor given to another
         transport.pause_reading()
         self._borrower = borrower
         return descriptor

@@ -804,6 +804,21 @@ def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_e
 
 
 @only_with_a_fast_path
+def test_a_connection_whose_request_is_not_sent_yet_lends_no_socket() -> None:
+    """Sending may close it, and the next connection gets its descriptor before anybody is told."""
+    stream = Stream(turns=True, lends=True)
+    unsent = [1]
+    stream.wire.get_write_buffer_size = lambda: unsent[0]  # a request of megabytes
+    stream.receive(*answer(*BEGINNING)[:-1])
+    assert not stream.is_lent
+    unsent[0] = 0
+    stream.receive(*chunked([text("x")] * 100), *chunked(END), LAST)
+    assert isinstance(stream.wire, SocketWire)
+    assert stream.wire.lent
+    stream.close()
+
+
+@only_with_a_fast_path
 def test_a_clients_socket_is_borrowed_alone_where_the_upstreams_is_encrypted() -> None:
     stream = Stream(turns=True, lends="client").receive(*answer(*BEGINNING)[:-1])
     assert stream.leg.borrower is not None
