@@ -36,6 +36,7 @@ cdef enum:
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
 cdef int READING = 0    # sockets for which a set calls back now. A set of another thread's loop may change it: it is a hint
+cdef int FLUSHED = LIMITS.deferred_writes
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
 cdef double DEFERRED_FOR = LIMITS.deferred_for
@@ -109,10 +110,20 @@ cdef class SocketSet:
         """Flushes a transport at the end of the loop's turn, if that reads several sockets; returns whether it will."""
         if READING < 2:
             return False
+        if len(self._unflushed) >= FLUSHED:
+            self.flush_now()
         if not self._unflushed:
             self._loop.call_soon(self._flush)
         self._unflushed.append(transport)
         return True
+
+    cdef int flush_now(self) except -1:
+        """Flushes what waits, in the midst of a turn. A bug there is none of the caller's."""
+        try:
+            self._flush()
+        except Exception as problem:
+            self._loop.call_exception_handler({"message": "a connection could not be flushed", "exception": problem})
+        return 0
 
     def _flush(self):
         """Flushes what waits for the end of the turn. If one raises, the others are flushed next."""
