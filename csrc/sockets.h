@@ -3,8 +3,8 @@
  *
  * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
  * no more, let it rest, or give it back. A level-triggered set costs 3 % more for a lone token, as the system checks the
- * socket twice for each read. A socket may rest: the set does not report its bytes until it is woken, and reports it then
- * if any have come; a timer of the set tells when that is due. Sockets that are read far less often than a token comes
+ * socket twice for each read. A socket may rest: the set does not report its bytes until it is woken. A timer in the set
+ * ends the rests. Sockets that are read far less often than a token comes
  * have a set of their own, which reports what their reader leaves again.
  */
 #ifndef GAI_SOCKETS_H
@@ -58,9 +58,15 @@ static inline int gai_watch(int set, int socket, void *whose) {
     return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
 }
 
-/* A watched socket rests or is woken. -1: it does as before. */
-static inline int gai_rest(int set, int socket, void *whose, int rests) {
-    struct epoll_event event = {.events = rests ? GAI_ENDS : GAI_BYTES, .data = {.ptr = whose}};
+/* The set does not report a socket's bytes any more, but its end. -1: it reports both, as before. */
+static inline int gai_rest(int set, int socket, void *whose) {
+    struct epoll_event event = {.events = GAI_ENDS, .data = {.ptr = whose}};
+    return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
+}
+
+/* The set reports a resting socket again, at once if bytes have come. -1: it does not. */
+static inline int gai_wake(int set, int socket, void *whose) {
+    struct epoll_event event = {.events = GAI_BYTES, .data = {.ptr = whose}};
     return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
 }
 
@@ -140,9 +146,8 @@ enum { GAI_CAN_WATCH = 0 };
 static inline int gai_open_set(void) { return -1; }
 static inline void gai_close_set(int set) { (void)set; }
 static inline int gai_watch(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
-static inline int gai_rest(int set, int socket, void *whose, int rests) {
-    return (void)set, (void)socket, (void)whose, (void)rests, -1;
-}
+static inline int gai_rest(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
+static inline int gai_wake(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline int gai_open_timer(int set) { return (void)set, -1; }
 static inline void gai_set_timer(int timer, long nanoseconds) { (void)timer, (void)nanoseconds; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }

@@ -71,6 +71,7 @@ from gai_fast._native.c cimport (
     gai_take_ready,
     gai_template,
     gai_use_loops,
+    gai_wake,
     gai_watch,
     iovec,
 )
@@ -1173,7 +1174,6 @@ cdef class FastPath:
     cdef TLSRecords _records    # reads it where it speaks TLS; or None
     cdef int _out           # the client's socket if it is lent, or -1
     cdef int _steady        # fully copied reads in a row; a bulk read counts as four
-    cdef bint _rests        # bytes of its socket are not reported until it is woken
     cdef bint _writes       # it may borrow the client's socket without the upstream's, whose connection decrypts
     cdef int _unasked       # reads for which a log that lent nothing is not asked again
     cdef Py_ssize_t _unnoted    # bytes of messages of which the log has not learned
@@ -1405,7 +1405,7 @@ cdef class ReadBatch:
     cdef object _clock
     cdef list _reads    # for each read: reader, exchange, fast path, data
     cdef int _set       # the epoll set of the lent sockets, or -1
-    cdef int _timer     # in that set: the resting sockets are read when it is due; -1: none rests
+    cdef int _timer     # in that set: resting sockets are read when it is due; -1: there is none, and no socket rests
     cdef bint _is_timed # it has been set
     cdef set _lent      # their fast paths: epoll refers to them and does not keep them alive
     cdef dict _resting  # the fast paths whose sockets rest, as keys, the next to be read first
@@ -1508,13 +1508,18 @@ cdef class ReadBatch:
     def _read(self):
         """Reads all borrowed sockets that are ready or have rested, each once, and then handles the reads."""
         cdef gai_ready[2 * GAI_READY] ready
-        cdef int is_due
+        cdef int i, is_due
         cdef int count = gai_take_ready(self._set, ready, &is_due)
         if is_due:
             count += self.take_rested(ready + count)
+        # A callback of one may give others back and drop the last reference to them.
+        for i in range(count):
+            Py_INCREF(<FastPath>ready[i].whose)
         try:
-            self.receive_each(ready, count)
+            self.receive_all(ready, count)
         finally:
+            for i in range(count):
+                Py_DECREF(<FastPath>ready[i].whose)
             if is_due and self._resting and not self._is_timed:
                 self.set_timer(REST)
             self._handle()
@@ -1535,36 +1540,23 @@ cdef class ReadBatch:
 
     cdef int rest(self, FastPath fast_path) except -1:
         """Has a socket rest, behind those that do so already."""
-        self._resting.pop(fast_path, None)
+        if fast_path in self._resting:
+            del self._resting[fast_path]
+        else:
+            gai_rest(self._set, fast_path._in, <void *>fast_path)
         self._resting[fast_path] = None
-        if not fast_path._rests:
-            fast_path._rests = True
-            gai_rest(self._set, fast_path._in, <void *>fast_path, True)
         if not self._is_timed:
             self.set_timer(REST)
         return 0
 
     cdef bint wake(self, FastPath fast_path) except -1:
         """Has the set report a socket again; returns whether it does."""
-        self._resting.pop(fast_path, None)
-        fast_path._rests = False
-        return gai_rest(self._set, fast_path._in, <void *>fast_path, False) == 0
+        del self._resting[fast_path]
+        return gai_wake(self._set, fast_path._in, <void *>fast_path) == 0
 
     cdef int set_timer(self, long nanoseconds) noexcept:
         self._is_timed = True
         gai_set_timer(self._timer, nanoseconds)
-        return 0
-
-    cdef int receive_each(self, gai_ready *ready, int count) except -1:
-        """As `receive_all`, each with a reference: a callback may give others back and drop the last one."""
-        cdef int i
-        for i in range(count):
-            Py_INCREF(<FastPath>ready[i].whose)
-        try:
-            self.receive_all(ready, count)
-        finally:
-            for i in range(count):
-                Py_DECREF(<FastPath>ready[i].whose)
         return 0
 
     cdef int receive_all(self, gai_ready *ready, int count) except -1:
@@ -1630,7 +1622,9 @@ cdef class ReadBatch:
         if rests:
             self.rest(fast_path)
             return False
-        return (fast_path._rests and not self.wake(fast_path)) or is_full
+        if self._resting and fast_path in self._resting and not self.wake(fast_path):
+            return True
+        return is_full
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set of sockets; opens it at the first call."""
@@ -1677,8 +1671,7 @@ cdef class ReadBatch:
 
     cdef int give_back(self, FastPath fast_path) except -1:
         gai_forget(self._set, fast_path._in)
-        if fast_path._rests:
-            fast_path._rests = False
+        if self._resting:
             self._resting.pop(fast_path, None)
         fast_path._in = fast_path._out = -1
         fast_path._steady = 0

@@ -35,8 +35,8 @@ cdef enum:
     ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
-cdef int READING = 0    # sockets for which a set calls back now. A set of another thread's loop may change it: it is a hint
-cdef int FLUSHED = LIMITS.deferred_writes
+cdef int READING = 0    # sockets for which a set calls back now; a hint, since another thread's loop may change it
+cdef int UNFLUSHED = LIMITS.unflushed_transports
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
 cdef double DEFERRED_FOR = LIMITS.deferred_for
@@ -110,37 +110,25 @@ cdef class SocketSet:
         """Flushes a transport at the end of the loop's turn, if that reads several sockets; returns whether it will."""
         if READING < 2:
             return False
-        if len(self._unflushed) >= FLUSHED:
-            self.flush_now()
+        if len(self._unflushed) >= UNFLUSHED:
+            self._flush()
         if not self._unflushed:
             self._loop.call_soon(self._flush)
         self._unflushed.append(transport)
         return True
 
-    cdef int flush_now(self) except -1:
-        """Flushes what waits, in the midst of a turn. A bug there is none of the caller's."""
-        try:
-            self._flush()
-        except Exception as problem:
-            self._loop.call_exception_handler({"message": "a connection could not be flushed", "exception": problem})
-        return 0
-
     def _flush(self):
-        """Flushes what waits for the end of the turn. If one raises, the others are flushed next."""
+        """Flushes what waits. A bug of one transport goes to the loop: it is none of the others', nor of the caller's."""
         cdef list transports = self._unflushed
-        cdef Py_ssize_t flushed = 0
         self._unflushed = []
-        try:
-            for transport in transports:
-                flushed += 1
+        for transport in transports:
+            try:
                 transport.flush()
-        finally:
-            if flushed < len(transports):
-                self._unflushed = transports[flushed:] + self._unflushed
-                self._loop.call_soon(self._flush)
+            except Exception as problem:
+                self._loop.call_exception_handler({"message": "a connection cannot be flushed", "exception": problem})
 
     def defer(self):
-        """Has more urgent work done first."""
+        """Reads a few sockets a turn for a while."""
         cdef double now = perf_counter()
         if now >= self._deferred + DEFERRED_FOR:
             self._since = 0  # nothing was deferred for as long as that

@@ -90,20 +90,21 @@ class SocketSet:
         self._loop.remove_reader(descriptor)
 
     def defer(self) -> None:
-        """Has more urgent work done first: for `limits.deferred_by`, a turn calls back for a few sockets.
+        """Leaves time for more urgent work.
 
-        It does so for `limits.deferred_reads` of them. Once some have waited for `limits.deferred_for`, turns call back
-        for all until none is left. This one, the definition, leaves that to the loop, which calls back for all.
+        For `limits.deferred_by`, a turn calls back for `limits.deferred_reads` sockets. Once some have waited for
+        `limits.deferred_for`, turns call back for all until none is left. This one, the definition, leaves that to the
+        loop, which calls back for all.
         """
 
     def flush_later(self, transport: Flushable) -> bool:
-        """Flushes a transport at the end of the loop's turn, if there is something to gain.
+        """Flushes a transport at the end of the loop's turn, if the turn reads several sockets.
 
-        There is something where the turn reads several sockets, which this one, the definition, does not know. What
-        `flush` raises goes to the loop.
+        It is flushed earlier where `limits.unflushed_transports` wait. What `flush` raises goes to the loop. The
+        definition, this one, does not know how many sockets a turn reads, and flushes none.
 
         Returns:
-            Whether it will be flushed.
+            Whether the transport will be flushed.
         """
         return False
 

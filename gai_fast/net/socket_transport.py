@@ -24,7 +24,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast._impl import SocketSet
 from gai_fast.limits import LIMITS
 
-_MOST_DEFERRED: Final[int] = LIMITS.deferred_write
+_MOST_UNFLUSHED: Final[int] = LIMITS.unflushed
 _NOTHING: Final = memoryview(b"")
 
 
@@ -94,7 +94,6 @@ class SocketTransport(Transport):
     """
 
     __slots__ = (
-        "_deferred",
         "_descriptor",
         "_is_closed",
         "_is_reading",
@@ -103,6 +102,7 @@ class SocketTransport(Transport):
         "_readers",
         "_receiver",
         "_sock",
+        "_unflushed",
         "_unsent",
     )
 
@@ -112,7 +112,7 @@ class SocketTransport(Transport):
         self._sock = sock
         self._descriptor = sock.fileno()
         self._receiver: Receiver | None = receiver
-        self._deferred = b""  # written in this turn of the loop, and not sent yet
+        self._unflushed = b""  # written in this turn of the loop
         self._unsent = _NOTHING
         self._is_closed = False
         self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
@@ -121,8 +121,7 @@ class SocketTransport(Transport):
         """As `Transport.get_extra_info`. What has been written goes to the socket before anybody else gets that."""
         if name != "socket":
             return default
-        if self._deferred:
-            self.flush()
+        self.flush()
         return self._sock
 
     def is_closing(self) -> bool:
@@ -149,14 +148,14 @@ class SocketTransport(Transport):
         """As `Transport.write`."""
         if self._is_closed:
             return
-        is_deferred = bool(self._deferred) or (not self._is_writing and self._readers.flush_later(self))
-        self._deferred += data
-        if not is_deferred or len(self._deferred) > _MOST_DEFERRED:
+        waits = bool(self._unflushed) or (not self._is_writing and self._readers.flush_later(self))
+        self._unflushed += data
+        if not waits or len(self._unflushed) > _MOST_UNFLUSHED:
             self.flush()
 
     def flush(self) -> None:
         """Gives the socket what this turn has written."""
-        data, self._deferred = self._deferred, b""
+        data, self._unflushed = self._unflushed, b""
         if not data:
             return
         is_well = False
@@ -173,11 +172,10 @@ class SocketTransport(Transport):
 
     def get_write_buffer_size(self) -> int:
         """As `Transport.get_write_buffer_size`."""
-        return len(self._unsent) + len(self._deferred)
+        return len(self._unsent) + len(self._unflushed)
 
     def abort(self) -> None:
-        """As `Transport.abort`; the socket is given what this turn has written."""
-        self.flush()
+        """As `Transport.abort`."""
         self._close(None)
 
     def _readable(self) -> None:
@@ -187,7 +185,6 @@ class SocketTransport(Transport):
             is_well = True
         finally:
             if not is_well:
-                self.flush()
                 self._close(failed_to("read the connection"))
 
     def _writable(self) -> None:
@@ -244,7 +241,7 @@ class SocketTransport(Transport):
         if self._is_writing:
             self._is_writing = False
             self._loop.remove_writer(self._descriptor)
-        self._deferred = b""
+        self._unflushed = b""
         self._unsent = _NOTHING
         self._give_up_socket()
         self._loop.call_soon(self._lost, problem)

@@ -99,7 +99,6 @@ class AcceptedTransport(PlainTransport):
             try:
                 super().resume_reading()
             except OSError as problem:  # the system watches no more
-                self.flush()
                 self._close(problem)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -146,7 +145,7 @@ class AcceptedTransport(PlainTransport):
 
     def get_write_buffer_size(self) -> int:
         """As `asyncio.WriteTransport.get_write_buffer_size`."""
-        return len(self._unsent) + self._later_size + len(self._deferred)
+        return len(self._unsent) + self._later_size + len(self._unflushed)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """As `asyncio.WriteTransport.get_write_buffer_limits`."""
@@ -190,6 +189,9 @@ class AcceptedTransport(PlainTransport):
             self._end_output()
 
     def _close(self, problem: Exception | None) -> None:
+        if self._unflushed:  # an answer of this turn, behind which the connection fails
+            with contextlib.suppress(OSError):  # the client is gone
+                self._sock.send(self._unflushed)
         self._later, self._later_size = [], 0
         super()._close(problem)
 

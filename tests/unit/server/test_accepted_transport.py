@@ -285,7 +285,7 @@ def test_a_turn_that_writes_much_sends_it_at_once(run: Any) -> None:
 
     async def scenario(pair: Pair) -> None:
         defer(pair)
-        pair.transport.write(b"x" * LIMITS.deferred_write)
+        pair.transport.write(b"x" * LIMITS.unflushed)
         with pytest.raises(BlockingIOError):
             pair.client.recv(1)
         pair.transport.write(b"x")
