@@ -4,14 +4,17 @@
  * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
  * no more, let it rest, or give it back. A level-triggered set costs 3 % more for a lone token, as the system checks the
  * socket twice for each read. A socket may rest: the set does not report its bytes until it is woken. A timer in the set
- * ends the rests. Sockets that are read far less often than a token comes
- * have a set of their own, which reports what their reader leaves again.
+ * ends the rests.
+ *
+ * Sockets that are read far less often than a token comes have a set of their own, which reports what their reader leaves
+ * again. A loop may watch it through a door: a second set that holds it and a timer, of which one at a time is reported.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -23,6 +26,10 @@ typedef struct {
 enum {
     GAI_READY = 64, /* sockets that are reported at once; the others follow next time */
 };
+
+/* A bit of 64 for each socket that has been seen: a bit may be of several. */
+static inline uint64_t gai_see(uint64_t seen, int socket) { return seen | (uint64_t)1 << (socket & 63); }
+static inline int gai_count_seen(uint64_t seen) { return __builtin_popcountll(seen); }
 
 /* Returns the bytes read, fewer than `size` if there are no more; 0 if the peer has ended; otherwise the negative error,
  * which is -EAGAIN if there are none. */
@@ -85,6 +92,35 @@ static inline int gai_open_timer(int set) {
 static inline void gai_set_timer(int timer, long nanoseconds) {
     struct itimerspec due = {.it_value = {.tv_nsec = nanoseconds > 0 ? nanoseconds : 1}};
     timerfd_settime(timer, 0, &due, NULL);
+}
+
+/* It is due at every multiple of an interval, nanoseconds below a second; 0: it is not due any more. */
+static inline void gai_tick(int timer, long interval) {
+    struct itimerspec ticks = {.it_value = {.tv_nsec = interval}, .it_interval = {.tv_nsec = interval}};
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &ticks, NULL);
+}
+
+/* Returns whether it was due since the last call. It is due again at the next multiple. */
+static inline int gai_take_tick(int timer) {
+    uint64_t ticks;
+    return read(timer, &ticks, sizeof ticks) == sizeof ticks;
+}
+
+/* A set that is readable while another one is. -1: the process or the system has no descriptor left. */
+static inline int gai_open_door(int set) {
+    struct epoll_event event = {.events = EPOLLIN};
+    int door = gai_open_set();
+    if (door >= 0 && epoll_ctl(door, EPOLL_CTL_ADD, set, &event) < 0) {
+        close(door);
+        return -1;
+    }
+    return door;
+}
+
+/* Whether the door is readable while the other set is, from now on. -1: it is as before. */
+static inline int gai_move_door(int door, int set, int is_open) {
+    struct epoll_event event = {.events = is_open ? EPOLLIN : 0};
+    return epoll_ctl(door, EPOLL_CTL_MOD, set, &event);
 }
 
 static inline void gai_forget(int set, int socket) { epoll_ctl(set, EPOLL_CTL_DEL, socket, NULL); }
@@ -150,6 +186,10 @@ static inline int gai_rest(int set, int socket, void *whose) { return (void)set,
 static inline int gai_wake(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline int gai_open_timer(int set) { return (void)set, -1; }
 static inline void gai_set_timer(int timer, long nanoseconds) { (void)timer, (void)nanoseconds; }
+static inline void gai_tick(int timer, long interval) { (void)timer, (void)interval; }
+static inline int gai_take_tick(int timer) { return (void)timer, 0; }
+static inline int gai_open_door(int set) { return (void)set, -1; }
+static inline int gai_move_door(int door, int set, int is_open) { return (void)door, (void)set, (void)is_open, -1; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_due) {
     return (void)set, (void)ready, *is_due = 0;

@@ -10,6 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.time cimport perf_counter
 from libc.errno cimport EAGAIN
+from libc.stdint cimport uint64_t
 from libc.string cimport strerror
 
 from gai_fast._pure import socket_set as pure
@@ -21,10 +22,17 @@ from gai_fast._native.c cimport (
     GAI_CAN_WATCH,
     GAI_READY,
     gai_close_set,
+    gai_count_seen,
     gai_forget,
+    gai_move_door,
+    gai_open_door,
     gai_open_set,
+    gai_open_timer,
     gai_receive,
+    gai_see,
     gai_take_readable,
+    gai_take_tick,
+    gai_tick,
     gai_watch_reader,
 )
 
@@ -33,6 +41,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
+    COUNTED = 64    # calls after which a set's sockets are counted
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
 cdef int READING = 0    # sockets for which a set calls back now; a hint, since another thread's loop may change it
@@ -40,6 +49,9 @@ cdef int UNFLUSHED = LIMITS.unflushed_transports
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
 cdef double DEFERRED_FOR = LIMITS.deferred_for
+cdef int MODERATED_SOCKETS = LIMITS.moderated_sockets
+cdef double MODERATED_READS = LIMITS.moderated_reads
+cdef long MODERATION_INTERVAL = round(LIMITS.moderation_interval * 1e9)
 
 
 def receive(sock, Py_ssize_t most):
@@ -62,6 +74,53 @@ def receive(sock, Py_ssize_t most):
     raise OSError(-size, strerror(-size).decode())
 
 
+cdef class Moderation:
+    """Lets a timer call in place of many sockets that are read often, as network cards moderate their interrupts."""
+
+    cdef int set
+    cdef int door           # what the loop watches, or -1: a set that holds that one, and the timer
+    cdef int timer          # or -1
+    cdef bint is_on         # the timer calls
+    cdef int calls          # since the sockets were counted
+    cdef int reads          # sockets that were read since then
+    cdef uint64_t seen      # which
+    cdef double since
+
+    def __cinit__(self, int opened):
+        self.set = opened
+        self.door = gai_open_door(opened)
+        self.timer = -1 if self.door < 0 else gai_open_timer(self.door)
+
+    def __dealloc__(self):
+        for descriptor in (self.door, self.timer):
+            if descriptor >= 0:
+                gai_close_set(descriptor)
+
+    cdef int switch(self, bint on) noexcept:
+        if on != self.is_on and gai_move_door(self.door, self.set, not on) == 0:
+            self.is_on = on
+            gai_tick(self.timer, MODERATION_INTERVAL if on else 0)
+        return 0
+
+    cdef int note(self, const int *readable, int count) noexcept:
+        """Takes the sockets of a call."""
+        cdef double now
+        cdef int i
+        for i in range(count):
+            self.seen = gai_see(self.seen, readable[i])
+        self.calls += 1
+        self.reads += count
+        if self.calls == COUNTED:
+            now = perf_counter()
+            self.switch(
+                gai_count_seen(self.seen) >= MODERATED_SOCKETS and self.reads >= (now - self.since) * MODERATED_READS
+            )
+            self.calls = self.reads = 0
+            self.seen = 0
+            self.since = now
+        return 0
+
+
 cdef class SocketSet:
     """See `gai_fast._pure.socket_set.SocketSet`."""
 
@@ -70,12 +129,16 @@ cdef class SocketSet:
     cdef dict _callbacks    # by descriptor
     cdef list _unflushed    # transports that wait for the end of the turn
     cdef int _set           # the epoll set, or -1
+    cdef int _watched       # what the loop watches: the set, or the door to it
+    cdef bint _is_moderated
+    cdef Moderation _moderation     # of the set; `None`: there is none
     cdef bint _is_closed
     cdef double _deferred   # until then a turn reads a few sockets
     cdef double _since      # some have waited from then on because of that; 0: none has
 
-    def __cinit__(self, loop):
+    def __cinit__(self, loop, *, bint moderated=False):
         self._set = -1
+        self._is_moderated = moderated
         self._loop = loop
         self._others = pure.SocketSet(loop)
         self._callbacks = {}
@@ -141,8 +204,9 @@ cdef class SocketSet:
         if opened >= 0 and not self._callbacks:
             self._set = -1
             try:
-                self._loop.remove_reader(opened)
+                self._loop.remove_reader(self._watched)
             finally:
+                self._moderation = None
                 gai_close_set(opened)
 
     def _read(self):
@@ -151,6 +215,8 @@ cdef class SocketSet:
         cdef int[GAI_READY] readable
         cdef int i, count, most = GAI_READY
         cdef double now
+        if self._moderation is not None and self._moderation.is_on:
+            gai_take_tick(self._moderation.timer)
         if self._deferred:
             now = perf_counter()
             if now < self._deferred:
@@ -163,6 +229,10 @@ cdef class SocketSet:
             self._since = 0
             if most == GAI_READY:
                 self._deferred = 0
+        if self._moderation is not None:
+            self._moderation.note(readable, count)
+            if count == most:  # others wait
+                self._moderation.switch(False)
         READING = count
         try:
             for i in range(count):
@@ -175,17 +245,25 @@ cdef class SocketSet:
     cdef bint can_watch(self) except -1:
         """Whether there is a set; opens it at the first call."""
         cdef int opened
+        cdef Moderation moderation = None
         cdef bint is_well = False
         if self._set >= 0 or not GAI_CAN_WATCH:
             return self._set >= 0
         opened = gai_open_set()
         if opened < 0:
             return False
+        self._watched = opened
+        if self._is_moderated:
+            moderation = Moderation.__new__(Moderation, opened)
+            if moderation.timer >= 0:
+                self._moderation = moderation
+                self._watched = moderation.door
         try:
-            self._loop.add_reader(opened, self._read)
+            self._loop.add_reader(self._watched, self._read)
             is_well = True
         finally:
             if not is_well:
+                self._moderation = None
                 gai_close_set(opened)  # the loop would not report its sockets
         self._set = opened
         return True

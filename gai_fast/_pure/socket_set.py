@@ -58,11 +58,14 @@ class SocketSet:
 
     Args:
         loop: The loop.
+        moderated: It calls back once per `limits.moderation_interval` for all sockets that can be read then, while
+            `limits.moderated_sockets` or more are read in turn, and `limits.moderated_reads` or more a second. The
+            definition leaves that to the loop, which calls back at once.
     """
 
     __slots__ = ("_callbacks", "_due", "_loop")
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, moderated: bool = False) -> None:
         self._loop = loop
         self._callbacks: dict[int, Callable[[], object]] = {}  # by descriptor
         self._due: set[int] = set()  # that are looked at in the next turn
@@ -129,5 +132,5 @@ class SocketSet:
 
 def _can_be_read(descriptor: int) -> bool:
     look = select.poll()
-    look.register(descriptor, select.POLLIN)  # errors and the end are told in any case
+    look.register(descriptor, select.POLLIN)  # errors and the end are reported in any case
     return bool(look.poll(0))

@@ -71,7 +71,7 @@ class UpstreamPool(ConnectionPool):
         way = self.origin if proxy is None else proxy.origin
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(way.host, way.port, role, self._loop, timers.clock)
-        self._readers = SocketSet(self._loop)
+        self._readers = SocketSet(self._loop, moderated=self.origin.scheme == "https")
         self._tls: TLS | None = None
         if self.origin.scheme == "https":
             self._tls = TLS(self.origin, self._loop, timers.clock, self._readers, ssl_context)

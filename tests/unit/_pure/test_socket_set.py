@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import resource
 import socket
 import struct
 from collections.abc import Callable, Coroutine
@@ -19,19 +22,20 @@ from tests.waiting import until
 Run = Callable[[Callable[[Any, list[Any]], Coroutine[Any, Any, None]]], None]
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.fixture(params=itertools.product([asyncio.new_event_loop, uvloop.new_event_loop], [False, True]))
 def run(request: pytest.FixtureRequest, kernels: ModuleType) -> Run:
-    """Runs a scenario with a set, and with what the loop was told of bugs."""
+    """Runs a scenario with a set, moderated or not, and with the bugs that the loop has been given."""
+    new_loop, moderated = request.param
 
     async def with_set(scenario: Callable[[Any, list[Any]], Coroutine[Any, Any, None]]) -> None:
         loop, bugs = asyncio.get_running_loop(), list[Any]()
         loop.set_exception_handler(lambda _, context: bugs.append(context["exception"]))
-        sockets = kernels.SocketSet(loop)
+        sockets = kernels.SocketSet(loop, moderated=moderated)
         await scenario(sockets, bugs)
         sockets.close()
 
     def run(scenario: Callable[[Any, list[Any]], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(with_set(scenario))
 
     return run
@@ -174,25 +178,29 @@ def test_a_turn_that_reads_several_sockets_flushes_their_transports_at_its_end(
 
 
 class Turns:
-    """Sockets that can be read in each turn of the loop, which has more urgent work all the while."""
+    """Sockets that can be read in each turn of the loop, which may have more urgent work all the while."""
 
-    def __init__(self, sockets: Any, count: int) -> None:
+    def __init__(self, sockets: Any, count: int, *, defer: bool = True) -> None:
         self.pairs = [socket.socketpair() for _ in range(count)]
         self.called = [0]
+        self.first_called = asyncio.Event()
         self.all_called = asyncio.Event()  # in one turn
         self.sockets = sockets
+        self.defer = defer
         for ours, peer in self.pairs:
             peer.send(b"x")
             sockets.add_reader(ours.fileno(), self.note)
         self.turn()
 
     def turn(self) -> None:
-        self.sockets.defer()
+        if self.defer:
+            self.sockets.defer()
         self.called.append(0)
         self.next = asyncio.get_running_loop().call_soon(self.turn)
 
     def note(self) -> None:
         self.called[-1] += 1
+        self.first_called.set()
         if self.called[-1] >= len(self.pairs):
             self.all_called.set()
 
@@ -230,6 +238,71 @@ def test_sockets_that_have_waited_for_a_while_are_read_whatever_is_more_urgent(r
                 turns = Turns(sockets, 10)
                 await turns.all_called.wait()
                 turns.close()
+
+    run(scenario)
+
+
+MANY = LIMITS.moderated_sockets
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize(
+    ("moderated", "count", "defer", "waits"),
+    [
+        pytest.param(True, MANY, False, True, id="many"),
+        pytest.param(True, MANY - 1, False, False, id="few"),
+        pytest.param(True, 100, False, False, id="more than a turn reads"),
+        pytest.param(True, MANY, True, False, id="behind more urgent work"),
+        pytest.param(False, MANY, False, False, id="not moderated"),
+    ],
+)
+def test_many_sockets_that_are_read_often_wait_for_a_timer_in_a_moderated_set(
+    kernels: ModuleType,
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    moderated: bool,
+    count: int,
+    defer: bool,
+    waits: bool,
+) -> None:
+    """Some turns read none of them, though all can be read. The definition leaves that to the loop, which reads all."""
+
+    async def scenario() -> None:
+        sockets = kernels.SocketSet(asyncio.get_running_loop(), moderated=moderated)
+        turns = Turns(sockets, count, defer=defer)
+        await turns.first_called.wait()
+        first = len(turns.called)
+        if waits and kernels.__name__.endswith("native"):
+            await until(lambda: 0 in turns.called[first:-1])
+            since = len(turns.called)
+            await until(lambda: any(turns.called[since:]))
+        else:
+            await until(lambda: len(turns.called) > 1000)
+            assert 0 not in turns.called[first:-1]
+        turns.close()
+        sockets.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_without_a_descriptor_for_a_set_sockets_are_read_all_the_same(run: Run, spare: int) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        ours, peer = socket.socketpair()
+        read: list[bytes] = []
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
+        try:
+            sockets.add_reader(ours.fileno(), lambda: read.append(ours.recv(9)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        peer.send(b"x")
+        await until(lambda: read == [b"x"])
+        sockets.remove_reader(ours.fileno())
+        ours.close()
+        peer.close()
 
     run(scenario)
 
