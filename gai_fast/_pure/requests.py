@@ -1,5 +1,4 @@
-"""What a client's request takes before its stream begins: a head that comes again, the depth of its body, and its
-id.
+"""The parts of a client's request that cost most before its stream begins: its head, its id and its body's depth.
 
 Knows no header and no route.
 """

@@ -112,7 +112,7 @@ class _Waiting:
 
 
 class _End:
-    """The end of streams that the shared state must be told of: rule 4."""
+    """The end of streams, which the shared state must learn: rule 4."""
 
     __slots__ = ("future", "since")
 

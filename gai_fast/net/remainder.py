@@ -4,7 +4,7 @@ Owns who pays then: the caller of that first stream, for all of the call. The ot
 answer, and pay nothing; and nobody gets an answer for the price of its beginning by leaving it to a second request.
 
 A stream without a client reads the call's log from the beginning, for its figures alone. It keeps no call alive. The
-figures of the stream that left are told when it ends, with its usage and cost.
+figures of the stream that left are recorded when it ends, with its usage and cost.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Sharing(Protocol):
             earlier: What all its attempts but the last have cost.
 
         Returns:
-            The figures to be told; `None`: they are told when what it leaves behind has ended.
+            The figures to be recorded; `None`: they are recorded when what it leaves behind has ended.
         """
 
 

@@ -269,7 +269,7 @@ class TLSTransport(SocketTransport):
             self._flush()
             return
         except OSError as problem:
-            with contextlib.suppress(OSError):  # the peer may have gone; `problem` is what is told
+            with contextlib.suppress(OSError):  # the peer may have gone; `problem` is what is reported
                 self._sock.send(self._outgoing.read())  # the alert
             self._close(problem)
             return

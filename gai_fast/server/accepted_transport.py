@@ -216,7 +216,7 @@ class Newcomers:
         self._readers: SocketSet | None = None
 
     def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol], address: Any = None) -> None:
-        """Makes a connection of a socket, whose protocol is told at once; none, where that cannot be.
+        """Makes a connection of a socket, and calls `connection_made` at once. A socket that fails is closed.
 
         Args:
             accepted: The socket; the connection's from now on.

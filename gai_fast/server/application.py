@@ -522,7 +522,7 @@ def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
         target,
         headers,
         is_http_1_1=is_http_1_1,
-        # Clients of HTTP/1.0 would have to be told that a connection is kept.
+        # Clients of HTTP/1.0 expect a header where a connection is kept.
         keep_alive=is_http_1_1 and request.keep_alive,
     )
     http.began = time.monotonic()

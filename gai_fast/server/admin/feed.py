@@ -64,7 +64,7 @@ class Feed:
             text = f"{LIMITS.watchers} dashboards are open in this worker: close one"
             raise Error("overloaded", text, reason="watchers", retry_after_ms=LIMITS.overloaded_ms)
         watcher = _Watcher(self._watchers, incoming)
-        self._watchers[watcher] = None  # first: a client that is gone is told of at once, and removed
+        self._watchers[watcher] = None  # first: a client that is gone is reported at once, and removed
         watcher.begin(stream)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())

@@ -1,4 +1,4 @@
-"""What a client's request takes before its stream begins, on both implementations."""
+"""Heads, ids and depths of requests: both implementations."""
 
 from __future__ import annotations
 

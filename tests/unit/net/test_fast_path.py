@@ -805,7 +805,7 @@ def test_the_sockets_of_an_answer_under_way_are_borrowed_and_given_back_at_its_e
 
 @only_with_a_fast_path
 def test_a_connection_whose_request_is_not_sent_yet_lends_no_socket() -> None:
-    """Sending may close it, and the next connection gets its descriptor before anybody is told."""
+    """Sending may close it, and the next connection gets its descriptor before the end is reported."""
     stream = Stream(turns=True, lends=True)
     unsent = [1]
     stream.wire.get_write_buffer_size = lambda: unsent[0]  # a request of megabytes

@@ -323,7 +323,7 @@ def test_what_a_turn_has_written_is_sent_before_the_end(run: Any, how: str) -> N
 
 
 class Borrower:
-    """Whoever writes to a lent socket."""
+    """Writes to a lent socket."""
 
     def end_writing(self) -> None: ...
 
