@@ -132,7 +132,7 @@ class Limits:
     """Sockets of an upstream over TLS that are read in turn, from which on a timer calls for them. Of fewer each turn
     of the loop reads most anyway."""
 
-    moderated_reads: float = 2500
+    moderated_reads: float = 2500.0
     """Reads a second from which on it does, a quarter of what a core can serve: with less to do none needs to wait."""
 
     moderation_interval: float = 0.001
