@@ -7,7 +7,8 @@
  * ends the rests.
  *
  * Sockets that are read far less often than a token comes have a set of their own, which reports what their reader leaves
- * again. A loop may watch it through a door: a second set that holds it and a timer, of which one at a time is reported.
+ * again. The event loop may watch an outer epoll set instead, which contains this set and a periodic timer; only one of
+ * the two is enabled at a time.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
@@ -27,7 +28,7 @@ enum {
     GAI_READY = 64, /* sockets that are reported at once; the others follow next time */
 };
 
-/* A bit of 64 for each socket that has been seen: a bit may be of several. */
+/* A set of sockets in 64 bits, by descriptor modulo 64. Some share a bit, so the count is a lower bound. */
 static inline uint64_t gai_see(uint64_t seen, int socket) { return seen | (uint64_t)1 << (socket & 63); }
 static inline int gai_count_seen(uint64_t seen) { return __builtin_popcountll(seen); }
 
@@ -52,7 +53,7 @@ enum { GAI_CAN_WATCH = 1 };
 /* A set of sockets, readable while one of them is. -1: the process or the system has no descriptor left. */
 static inline int gai_open_set(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
-static inline void gai_close_set(int set) { close(set); }
+static inline void gai_close(int set_or_timer) { close(set_or_timer); }
 
 enum {
     GAI_BYTES = EPOLLIN | EPOLLRDHUP | EPOLLET,
@@ -77,7 +78,7 @@ static inline int gai_wake(int set, int socket, void *whose) {
     return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
 }
 
-/* A timer that the set reports once it is due. -1: the process or the system has no descriptor left. */
+/* A timer that the set reports once it is due, and an event loop that watches the set, while it is readable. -1: the process or the system has no descriptor left. */
 static inline int gai_open_timer(int set) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = NULL}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -94,33 +95,36 @@ static inline void gai_set_timer(int timer, long nanoseconds) {
     timerfd_settime(timer, 0, &due, NULL);
 }
 
-/* It is due at every multiple of an interval, nanoseconds below a second; 0: it is not due any more. */
-static inline void gai_tick(int timer, long interval) {
+/* Starts a periodic timer, due at multiples of an interval of nanoseconds below a second; 0 stops it. It cannot fail: its
+ * arguments are valid. */
+static inline void gai_set_periodic_timer(int timer, long interval) {
     struct itimerspec ticks = {.it_value = {.tv_nsec = interval}, .it_interval = {.tv_nsec = interval}};
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &ticks, NULL);
 }
 
-/* Returns whether it was due since the last call. It is due again at the next multiple. */
-static inline int gai_take_tick(int timer) {
-    uint64_t ticks;
-    return read(timer, &ticks, sizeof ticks) == sizeof ticks;
+/* Makes a timer unreadable until it is due again. */
+static inline void gai_read_timer(int timer) {
+    uint64_t expirations;
+    if (read(timer, &expirations, sizeof expirations) < 0) {
+        return; /* it was not due */
+    }
 }
 
-/* A set that is readable while another one is. -1: the process or the system has no descriptor left. */
-static inline int gai_open_door(int set) {
+/* An outer set, readable while the inner one is. -1: the process or the system has no descriptor left. */
+static inline int gai_open_outer(int inner) {
     struct epoll_event event = {.events = EPOLLIN};
-    int door = gai_open_set();
-    if (door >= 0 && epoll_ctl(door, EPOLL_CTL_ADD, set, &event) < 0) {
-        close(door);
+    int outer = gai_open_set();
+    if (outer >= 0 && epoll_ctl(outer, EPOLL_CTL_ADD, inner, &event) < 0) {
+        close(outer);
         return -1;
     }
-    return door;
+    return outer;
 }
 
-/* Whether the door is readable while the other set is, from now on. -1: it is as before. */
-static inline int gai_move_door(int door, int set, int is_open) {
-    struct epoll_event event = {.events = is_open ? EPOLLIN : 0};
-    return epoll_ctl(door, EPOLL_CTL_MOD, set, &event);
+/* Whether the outer set is readable while the inner one is, from now on. It cannot fail: the outer set contains it. */
+static inline void gai_enable_inner(int outer, int inner, int is_enabled) {
+    struct epoll_event event = {.events = is_enabled ? EPOLLIN : 0};
+    epoll_ctl(outer, EPOLL_CTL_MOD, inner, &event);
 }
 
 static inline void gai_forget(int set, int socket) { epoll_ctl(set, EPOLL_CTL_DEL, socket, NULL); }
@@ -180,16 +184,16 @@ static inline ptrdiff_t gai_send_parts(int socket, struct iovec *parts, int coun
 enum { GAI_CAN_WATCH = 0 };
 
 static inline int gai_open_set(void) { return -1; }
-static inline void gai_close_set(int set) { (void)set; }
+static inline void gai_close(int set_or_timer) { (void)set_or_timer; }
 static inline int gai_watch(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline int gai_rest(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline int gai_wake(int set, int socket, void *whose) { return (void)set, (void)socket, (void)whose, -1; }
 static inline int gai_open_timer(int set) { return (void)set, -1; }
 static inline void gai_set_timer(int timer, long nanoseconds) { (void)timer, (void)nanoseconds; }
-static inline void gai_tick(int timer, long interval) { (void)timer, (void)interval; }
-static inline int gai_take_tick(int timer) { return (void)timer, 0; }
-static inline int gai_open_door(int set) { return (void)set, -1; }
-static inline int gai_move_door(int door, int set, int is_open) { return (void)door, (void)set, (void)is_open, -1; }
+static inline void gai_set_periodic_timer(int timer, long interval) { (void)timer, (void)interval; }
+static inline void gai_read_timer(int timer) { (void)timer; }
+static inline int gai_open_outer(int inner) { return (void)inner, -1; }
+static inline void gai_enable_inner(int outer, int inner, int is_enabled) { (void)outer, (void)inner, (void)is_enabled; }
 static inline void gai_forget(int set, int socket) { (void)set, (void)socket; }
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_due) {
     return (void)set, (void)ready, *is_due = 0;

@@ -42,7 +42,7 @@ from gai_fast._native.c cimport (
     GAI_UNLOAD,
     gai_borrow,
     gai_buffer,
-    gai_close_set,
+    gai_close,
     gai_copy_run,
     gai_copy_string,
     gai_drop_head,
@@ -1443,9 +1443,9 @@ cdef class ReadBatch:
 
     cdef int close_set(self) noexcept:
         if self._timer >= 0:
-            gai_close_set(self._timer)
+            gai_close(self._timer)
         if self._set >= 0:
-            gai_close_set(self._set)
+            gai_close(self._set)
         self._set = self._timer = -1
         self._is_timed = False
         return 0
@@ -1605,7 +1605,7 @@ cdef class ReadBatch:
                 append_read(self._reads, fast_path._reader, fast_path._exchange, fast_path, data)
             if records.is_noteworthy():
                 return True
-            is_full = records._is_full
+            is_full = records.is_full
             rests = size >= BULK and self._timer >= 0
         else:
             size = gai_receive(fast_path._in, INPUT, ROOM)
@@ -1640,7 +1640,7 @@ cdef class ReadBatch:
             is_well = True
         finally:
             if not is_well:
-                gai_close_set(opened)  # the loop would not report its sockets
+                gai_close(opened)  # the loop would not report its sockets
         self._set = opened
         self._timer = gai_open_timer(opened)
         return True

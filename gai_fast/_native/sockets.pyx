@@ -21,18 +21,18 @@ from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 from gai_fast._native.c cimport (
     GAI_CAN_WATCH,
     GAI_READY,
-    gai_close_set,
+    gai_close,
     gai_count_seen,
+    gai_enable_inner,
     gai_forget,
-    gai_move_door,
-    gai_open_door,
+    gai_open_outer,
     gai_open_set,
     gai_open_timer,
+    gai_read_timer,
     gai_receive,
     gai_see,
+    gai_set_periodic_timer,
     gai_take_readable,
-    gai_take_tick,
-    gai_tick,
     gai_watch_reader,
 )
 
@@ -41,7 +41,6 @@ cdef extern from "Python.h":
 
 cdef enum:
     ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
-    COUNTED = 64    # calls after which a set's sockets are counted
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
 cdef int READING = 0    # sockets for which a set calls back now; a hint, since another thread's loop may change it
@@ -49,9 +48,10 @@ cdef int UNFLUSHED = LIMITS.unflushed_transports
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
 cdef double DEFERRED_FOR = LIMITS.deferred_for
-cdef int MODERATED_SOCKETS = LIMITS.moderated_sockets
-cdef double MODERATED_READS = LIMITS.moderated_reads
-cdef long MODERATION_INTERVAL = round(LIMITS.moderation_interval * 1e9)
+cdef int COALESCED_SOCKETS = LIMITS.coalesced_sockets
+cdef double COALESCED_READS = LIMITS.coalesced_reads
+cdef int COALESCING_CALLS = LIMITS.coalescing_calls
+cdef long COALESCING_INTERVAL = round(LIMITS.coalescing_interval * 1e9)
 
 
 def receive(sock, Py_ssize_t most):
@@ -74,47 +74,80 @@ def receive(sock, Py_ssize_t most):
     raise OSError(-size, strerror(-size).decode())
 
 
-cdef class Moderation:
-    """Lets a timer call in place of many sockets that are read often, as network cards moderate their interrupts."""
+cdef class Coalescing:
+    """Coalesces the reads of a set: while many sockets are read often, a periodic timer wakes the loop in their place.
 
-    cdef int set
-    cdef int door           # what the loop watches, or -1: a set that holds that one, and the timer
+    As the interrupt moderation of network cards.
+    """
+
+    cdef int inner          # the set
+    cdef int outer          # the epoll set that the loop watches, or -1: it contains the inner one and the timer
     cdef int timer          # or -1
-    cdef bint is_on         # the timer calls
-    cdef int calls          # since the sockets were counted
-    cdef int reads          # sockets that were read since then
+    cdef bint is_on         # the timer wakes the loop
+    cdef int calls          # since the last decision
+    cdef int reads          # sockets that were read in these calls
     cdef uint64_t seen      # which
-    cdef double since
+    cdef double since       # when that decision was
 
-    def __cinit__(self, int opened):
-        self.set = opened
-        self.door = gai_open_door(opened)
-        self.timer = -1 if self.door < 0 else gai_open_timer(self.door)
+    def __cinit__(self):
+        self.outer = self.timer = -1
 
     def __dealloc__(self):
-        for descriptor in (self.door, self.timer):
-            if descriptor >= 0:
-                gai_close_set(descriptor)
+        self.close()
 
-    cdef int switch(self, bint on) noexcept:
-        if on != self.is_on and gai_move_door(self.door, self.set, not on) == 0:
-            self.is_on = on
-            gai_tick(self.timer, MODERATION_INTERVAL if on else 0)
+    cdef int open(self, int inner) noexcept:
+        """Returns what the loop watches; -1: there is no descriptor left."""
+        self.inner = inner
+        self.calls = self.reads = 0
+        self.seen = 0
+        self.since = perf_counter()
+        self.outer = gai_open_outer(inner)
+        if self.outer >= 0:
+            self.timer = gai_open_timer(self.outer)
+            if self.timer < 0:
+                self.close()
+        return self.outer
+
+    cdef int close(self) noexcept:
+        if self.timer >= 0:
+            gai_close(self.timer)
+        if self.outer >= 0:
+            gai_close(self.outer)
+        self.outer = self.timer = -1
+        self.is_on = False
         return 0
 
-    cdef int note(self, const int *readable, int count) noexcept:
-        """Takes the sockets of a call."""
-        cdef double now
+    cdef int switch(self, bint on) noexcept:
+        if on != self.is_on:
+            self.is_on = on
+            gai_enable_inner(self.outer, self.inner, not on)
+            gai_set_periodic_timer(self.timer, COALESCING_INTERVAL if on else 0)
+        return 0
+
+    cdef int begin(self) noexcept:
+        """A call of the loop begins."""
+        if self.is_on:
+            gai_read_timer(self.timer)
+        return 0
+
+    cdef int end(self, const int *readable, int count, bint is_urgent) noexcept:
+        """It has read these sockets. If some of them, or others, should be read at once, reads are not coalesced."""
+        cdef double now, least
         cdef int i
+        if self.outer < 0:
+            return 0  # closed, or never open
         for i in range(count):
             self.seen = gai_see(self.seen, readable[i])
         self.calls += 1
         self.reads += count
-        if self.calls == COUNTED:
+        if is_urgent:
+            self.switch(False)
+        elif self.calls >= COALESCING_CALLS:
             now = perf_counter()
-            self.switch(
-                gai_count_seen(self.seen) >= MODERATED_SOCKETS and self.reads >= (now - self.since) * MODERATED_READS
-            )
+            least = (now - self.since) * COALESCED_READS
+            if self.is_on:
+                least /= 4  # what comes in pieces is fewer reads now
+            self.switch(self.reads >= least and gai_count_seen(self.seen) >= COALESCED_SOCKETS)
             self.calls = self.reads = 0
             self.seen = 0
             self.since = now
@@ -129,16 +162,17 @@ cdef class SocketSet:
     cdef dict _callbacks    # by descriptor
     cdef list _unflushed    # transports that wait for the end of the turn
     cdef int _set           # the epoll set, or -1
-    cdef int _watched       # what the loop watches: the set, or the door to it
-    cdef bint _is_moderated
-    cdef Moderation _moderation     # of the set; `None`: there is none
+    cdef int _watched       # what the loop watches: that set, or the one outside it
+    cdef Coalescing _coalescing     # `None`: reads are never coalesced
     cdef bint _is_closed
     cdef double _deferred   # until then a turn reads a few sockets
     cdef double _since      # some have waited from then on because of that; 0: none has
 
-    def __cinit__(self, loop, *, bint moderated=False):
+    def __cinit__(self):
         self._set = -1
-        self._is_moderated = moderated
+
+    def __init__(self, loop, *, bint coalesces=False):
+        self._coalescing = Coalescing() if coalesces else None
         self._loop = loop
         self._others = pure.SocketSet(loop)
         self._callbacks = {}
@@ -146,7 +180,7 @@ cdef class SocketSet:
 
     def __dealloc__(self):
         if self._set >= 0:
-            gai_close_set(self._set)
+            gai_close(self._set)
 
     def add_reader(self, int descriptor, callback):
         """Calls back whenever a socket can be read."""
@@ -159,6 +193,8 @@ cdef class SocketSet:
                 PyErr_SetFromErrno(OSError)
             finally:
                 del self._callbacks[descriptor]
+                if self._is_closed:
+                    self.close()
 
     def remove_reader(self, int descriptor):
         """Does not call back any more. The socket must still be open."""
@@ -206,17 +242,24 @@ cdef class SocketSet:
             try:
                 self._loop.remove_reader(self._watched)
             finally:
-                self._moderation = None
-                gai_close_set(opened)
+                if self._coalescing is not None:
+                    self._coalescing.close()
+                gai_close(opened)
+
+    @property
+    def is_coalescing(self):
+        """See `gai_fast._pure.socket_set.SocketSet.is_coalescing`."""
+        return self._coalescing is not None and self._coalescing.is_on
 
     def _read(self):
         """Calls back for the sockets that can be read. If one raises, the set reports the others again."""
         global READING
         cdef int[GAI_READY] readable
-        cdef int i, count, most = GAI_READY
+        cdef int i = 0, count, most = GAI_READY
+        cdef bint is_urgent
         cdef double now
-        if self._moderation is not None and self._moderation.is_on:
-            gai_take_tick(self._moderation.timer)
+        if self._coalescing is not None:
+            self._coalescing.begin()
         if self._deferred:
             now = perf_counter()
             if now < self._deferred:
@@ -225,45 +268,43 @@ cdef class SocketSet:
                 if now - self._since < DEFERRED_FOR:
                     most = DEFERRED
         count = gai_take_readable(self._set, readable, most)
+        # Others wait, or have waited.
+        is_urgent = count == most or self._deferred != 0
         if count < most:  # none waits any more
             self._since = 0
             if most == GAI_READY:
                 self._deferred = 0
-        if self._moderation is not None:
-            self._moderation.note(readable, count)
-            if count == most:  # others wait
-                self._moderation.switch(False)
         READING = count
         try:
-            for i in range(count):
+            while i < count:
                 callback = self._callbacks.get(readable[i])
-                if callback is not None:  # not removed in the meantime
-                    callback()
+                if callback is not None and callback():  # not removed in the meantime; more bytes wait
+                    is_urgent = True
+                i += 1
         finally:
             READING = 0
+            if self._coalescing is not None:
+                self._coalescing.end(readable, count, is_urgent or i < count)
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set; opens it at the first call."""
         cdef int opened
-        cdef Moderation moderation = None
         cdef bint is_well = False
         if self._set >= 0 or not GAI_CAN_WATCH:
             return self._set >= 0
         opened = gai_open_set()
         if opened < 0:
             return False
-        self._watched = opened
-        if self._is_moderated:
-            moderation = Moderation.__new__(Moderation, opened)
-            if moderation.timer >= 0:
-                self._moderation = moderation
-                self._watched = moderation.door
+        self._watched = -1 if self._coalescing is None else self._coalescing.open(opened)
+        if self._watched < 0:
+            self._watched = opened
         try:
             self._loop.add_reader(self._watched, self._read)
             is_well = True
         finally:
-            if not is_well:
-                self._moderation = None
-                gai_close_set(opened)  # the loop would not report its sockets
+            if not is_well:  # the loop would not report its sockets
+                if self._coalescing is not None:
+                    self._coalescing.close()
+                gai_close(opened)
         self._set = opened
         return True

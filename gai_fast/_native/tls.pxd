@@ -12,7 +12,7 @@ cdef class TLSRecords:
     cdef gai_source _source     # the bytes of the socket's read that OpenSSL has not taken yet
     cdef size_t _held           # bytes of a record that is not whole, which OpenSSL has
     cdef int _descriptor
-    cdef bint _is_full          # the last read of the socket filled the buffer: there may be more
+    cdef readonly bint is_full  # see `_pure/tls_records.py`
     cdef readonly bint has_ended
     cdef readonly object problem
 

@@ -147,10 +147,11 @@ cdef class TLSRecords:
 
     cdef bytes take(self):
         cdef Py_ssize_t size
+        self.is_full = False
         if self.has_ended or self.problem is not None:
             return b""
         size = gai_receive(self._descriptor, INPUT, ROOM)
-        self._is_full = size == ROOM
+        self.is_full = size == ROOM
         if size > 0:
             return self.text(INPUT, size)
         if size == 0:

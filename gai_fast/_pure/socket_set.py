@@ -58,14 +58,15 @@ class SocketSet:
 
     Args:
         loop: The loop.
-        moderated: It calls back once per `limits.moderation_interval` for all sockets that can be read then, while
-            `limits.moderated_sockets` or more are read in turn, and `limits.moderated_reads` or more a second. The
-            definition leaves that to the loop, which calls back at once.
+        coalesces: It coalesces reads under load: while `limits.coalesced_sockets` different sockets are read, at
+            `limits.coalesced_reads` a second or more, it calls back once per `limits.coalescing_interval`. Sockets that
+            are left to the next turn, or have more bytes than a read takes, are not kept waiting. The definition calls
+            back at once.
     """
 
     __slots__ = ("_callbacks", "_due", "_loop")
 
-    def __init__(self, loop: Loop, *, moderated: bool = False) -> None:
+    def __init__(self, loop: Loop, *, coalesces: bool = False) -> None:
         self._loop = loop
         self._callbacks: dict[int, Callable[[], object]] = {}  # by descriptor
         self._due: set[int] = set()  # that are looked at in the next turn
@@ -75,7 +76,8 @@ class SocketSet:
 
         Args:
             descriptor: The socket's; watched by nobody else.
-            callback: Is called without arguments. What it raises goes to the loop.
+            callback: Is called without arguments; returns whether more bytes may be there than it has read. What it
+                raises goes to the loop.
 
         Raises:
             OSError: The system watches no more.
@@ -109,6 +111,11 @@ class SocketSet:
         Returns:
             Whether the transport will be flushed.
         """
+        return False
+
+    @property
+    def is_coalescing(self) -> bool:
+        """Whether it coalesces reads at present."""
         return False
 
     def close(self) -> None:

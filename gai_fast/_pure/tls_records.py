@@ -46,11 +46,12 @@ class TLSRecords:
 
     Attributes:
         descriptor: The socket's descriptor, where a `ReadBatch` may borrow it and read these records; else -1.
+        is_full: The last read of the socket filled the buffer: more may be there.
         has_ended: The peer has ended the connection properly (`close_notify`).
         problem: The failure of the connection; the text that came before it has been returned.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_sock", "_ssl", "_tls", "descriptor", "has_ended", "problem")
+    __slots__ = ("_incoming", "_outgoing", "_sock", "_ssl", "_tls", "descriptor", "has_ended", "is_full", "problem")
 
     def __init__(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket) -> None:
         import ssl  # takes 8 ms, which those who import nothing but encoders need not wait for
@@ -62,6 +63,7 @@ class TLSRecords:
         self._sock = sock
         self.descriptor = -1
         self.has_ended = False
+        self.is_full = False
         self.problem: OSError | None = None
 
     @property
@@ -91,6 +93,7 @@ class TLSRecords:
             The text of the records that are whole by now, perhaps none. See `has_ended` and `problem` then; after
             either of them there is no more.
         """
+        self.is_full = False
         if self.has_ended or self.problem is not None:
             return b""
         try:
@@ -103,6 +106,7 @@ class TLSRecords:
         if not size:
             self.problem = self._ssl.SSLEOFError(self._ssl.SSL_ERROR_EOF, UNANNOUNCED)
             return b""
+        self.is_full = size == len(_BUFFER)
         return self._text(size)
 
     def _text(self, size: int) -> bytes:

@@ -63,19 +63,20 @@ class PlainTransport(SocketTransport):
             self._unsent = memoryview(data)[sent:]
             self._await_room()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         try:
             data = receive(self._sock, self._most)
         except OSError as problem:
             self._close(problem)
-            return
+            return False
         receiver = self._receiver
         if data is None or receiver is None:
-            return
+            return False
         if data:
             receiver.data_received(data)
         else:
             self._input_ended(receiver)
+        return len(data) == self._most
 
     def _input_ended(self, receiver: Receiver) -> None:
         receiver.eof_received()

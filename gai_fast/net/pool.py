@@ -71,9 +71,11 @@ class UpstreamPool(ConnectionPool):
         way = self.origin if proxy is None else proxy.origin
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(way.host, way.port, role, self._loop, timers.clock)
-        self._readers = SocketSet(self._loop, moderated=self.origin.scheme == "https")
+        is_tls = self.origin.scheme == "https"
+        # An answer without TLS comes whole: docs/performance.md.
+        self._readers = SocketSet(self._loop, coalesces=is_tls)
         self._tls: TLS | None = None
-        if self.origin.scheme == "https":
+        if is_tls:
             self._tls = TLS(self.origin, self._loop, timers.clock, self._readers, ssl_context)
         self._batch = ReadBatch(self._loop, timers.clock)
 

@@ -178,14 +178,15 @@ class SocketTransport(Transport):
         """As `Transport.abort`."""
         self._close(None)
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
         is_well = False
         try:
-            self._read()
+            is_full = self._read()
             is_well = True
         finally:
             if not is_well:
                 self._close(failed_to("read the connection"))
+        return is_full
 
     def _writable(self) -> None:
         is_well = False
@@ -197,8 +198,8 @@ class SocketTransport(Transport):
                 self._close(failed_to("write to the connection"))
 
     @abstractmethod
-    def _read(self) -> None:
-        """Reads the socket once, and calls the receiver."""
+    def _read(self) -> bool:
+        """Reads the socket once, and calls the receiver; returns whether it got as much as it takes at once."""
 
     def _send(self, data: bytes | memoryview) -> int:
         """Sends bytes once; returns how many the socket has taken, where it could be written to."""

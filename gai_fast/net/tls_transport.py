@@ -300,10 +300,15 @@ class TLSTransport(SocketTransport):
 
     # ---- reading
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         if self._state is _SHAKEN:
-            self._hand_on(self._records.receive())
-            return
+            records = self._records
+            self._hand_on(records.receive())
+            return records.is_full
+        self._read_handshake()
+        return False
+
+    def _read_handshake(self) -> None:
         buffer = self._handshakes.buffer
         try:
             size = self._sock.recv_into(buffer)

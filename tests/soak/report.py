@@ -80,8 +80,9 @@ def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
     """Whether there are more descriptors than there may be when everything has ended.
 
     A worker connects to another one when it first has a question, so that between none and two connections of each pair
-    are there; each has two descriptors. It keeps its connections to a store, up to a limit, once it needed them, and an
-    `epoll` of each upstream for the sockets that connections lend, once one has.
+    are there; each has two descriptors. It keeps its connections to a store, up to a limit, once it needed them. Each
+    upstream that it needed has two sets of sockets and a timer, and for the sockets that connections lend a set and a
+    timer.
 
     Args:
         first: Those of the beginning, by kind.
@@ -91,7 +92,7 @@ def has_leaked(first: Counter[str], last: Counter[str], workers: int) -> bool:
     most = {
         "unix": first["unix"] + 2 * workers * (workers - 1),
         "store": workers * STORE_CONNECTIONS,
-        "anon_inode": first["anon_inode"] + workers * UPSTREAMS,
+        "anon_inode": first["anon_inode"] + 5 * workers * UPSTREAMS,
     }
     others = [sum(count for kind, count in each.items() if kind not in most) for each in (first, last)]
     return others[0] < others[1] or any(last[kind] > count for kind, count in most.items())

@@ -393,12 +393,12 @@ def test_the_course_has_a_line_for_each_moment() -> None:
         ({"store": 38}, False),
         ({"store": 39}, True),
         ({"tcp": 1}, True),
-        ({"anon_inode": 4}, False),
-        ({"anon_inode": 5}, True),
+        ({"anon_inode": 20}, False),
+        ({"anon_inode": 21}, True),
     ],
     ids=[
         *("none", "workers that asked", "more than there are pairs", "a busy store", "a store's leak", "a connection"),
-        *("lent sockets", "more than there are pools"),
+        *("sets of upstreams", "more than there are pools"),
     ],
 )
 def test_descriptors_that_are_left(more: dict[str, int], is_leak: bool) -> None:

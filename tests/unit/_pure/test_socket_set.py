@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import os
 import resource
+import select
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,15 +25,28 @@ from tests.waiting import until
 Run = Callable[[Callable[[Any, list[Any]], Coroutine[Any, Any, None]]], None]
 
 
-@pytest.fixture(params=itertools.product([asyncio.new_event_loop, uvloop.new_event_loop], [False, True]))
-def run(request: pytest.FixtureRequest, kernels: ModuleType) -> Run:
-    """Runs a scenario with a set, moderated or not, and with the bugs that the loop has been given."""
-    new_loop, moderated = request.param
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+MANY = 2 * LIMITS.coalesced_sockets  # some of which are counted as one
+CALLS = LIMITS.coalescing_calls
+
+
+@pytest.fixture(params=list(LOOPS))
+def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """A loop's factory."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["", "coalesces"])
+def run(request: pytest.FixtureRequest, kernels: ModuleType, new_loop: Any) -> Run:
+    """Runs a scenario with a set, which may coalesce reads, and with the exceptions reported to the loop."""
 
     async def with_set(scenario: Callable[[Any, list[Any]], Coroutine[Any, Any, None]]) -> None:
         loop, bugs = asyncio.get_running_loop(), list[Any]()
         loop.set_exception_handler(lambda _, context: bugs.append(context["exception"]))
-        sockets = kernels.SocketSet(loop, moderated=moderated)
+        sockets = kernels.SocketSet(loop, coalesces=request.param)
         await scenario(sockets, bugs)
         sockets.close()
 
@@ -178,29 +194,25 @@ def test_a_turn_that_reads_several_sockets_flushes_their_transports_at_its_end(
 
 
 class Turns:
-    """Sockets that can be read in each turn of the loop, which may have more urgent work all the while."""
+    """Sockets that can be read in each turn of the loop, which has more urgent work all the while."""
 
-    def __init__(self, sockets: Any, count: int, *, defer: bool = True) -> None:
+    def __init__(self, sockets: Any, count: int) -> None:
         self.pairs = [socket.socketpair() for _ in range(count)]
         self.called = [0]
-        self.first_called = asyncio.Event()
         self.all_called = asyncio.Event()  # in one turn
         self.sockets = sockets
-        self.defer = defer
         for ours, peer in self.pairs:
             peer.send(b"x")
             sockets.add_reader(ours.fileno(), self.note)
         self.turn()
 
     def turn(self) -> None:
-        if self.defer:
-            self.sockets.defer()
+        self.sockets.defer()
         self.called.append(0)
         self.next = asyncio.get_running_loop().call_soon(self.turn)
 
     def note(self) -> None:
         self.called[-1] += 1
-        self.first_called.set()
         if self.called[-1] >= len(self.pairs):
             self.all_called.set()
 
@@ -242,43 +254,206 @@ def test_sockets_that_have_waited_for_a_while_are_read_whatever_is_more_urgent(r
     run(scenario)
 
 
-MANY = LIMITS.moderated_sockets
+class Calls:
+    """A loop that the test is: it calls back when the test says so, if what the set has it watch is readable."""
+
+    def __init__(self, kernels: ModuleType, *, coalesces: bool = True) -> None:
+        self.sockets = kernels.SocketSet(self, coalesces=coalesces)
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.read: list[int] = []
+        self.watched: int | None = None
+
+    def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
+        self.watched, self.callback = descriptor, callback
+
+    def remove_reader(self, descriptor: int) -> None:
+        assert descriptor == self.watched
+        self.watched = None
+
+    def add(self, count: int, read: Callable[[int], object] = lambda _: None) -> None:
+        """Adds sockets that can be read, until `drain`: `read`, called with their numbers, leaves their bytes."""
+        for number in range(len(self.pairs), len(self.pairs) + count):
+            ours, peer = socket.socketpair()
+            self.pairs.append((ours, peer))
+            peer.send(b"x")
+            self.sockets.add_reader(ours.fileno(), partial(self.called, number, read))
+
+    def called(self, number: int, read: Callable[[int], object]) -> object:
+        self.read.append(number)
+        return read(number)
+
+    def call(self, times: int = 1, *, wait_ms: int = 10_000) -> int:
+        """Returns how often it has called back."""
+        for called in range(times):
+            if not self.is_readable(wait_ms):
+                return called
+            self.callback()
+        return times
+
+    def is_readable(self, wait_ms: int) -> bool:
+        assert self.watched is not None
+        look = select.poll()
+        look.register(self.watched, select.POLLIN)
+        return bool(look.poll(wait_ms))
+
+    def drain(self) -> None:
+        for ours, _ in self.pairs:
+            ours.recv(9)
+
+    def close(self) -> None:
+        for ours, peer in self.pairs:
+            self.sockets.remove_reader(ours.fileno())
+            ours.close()
+            peer.close()
+        self.pairs.clear()
+        self.sockets.close()
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-@pytest.mark.parametrize(
-    ("moderated", "count", "defer", "waits"),
-    [
-        pytest.param(True, MANY, False, True, id="many"),
-        pytest.param(True, MANY - 1, False, False, id="few"),
-        pytest.param(True, 100, False, False, id="more than a turn reads"),
-        pytest.param(True, MANY, True, False, id="behind more urgent work"),
-        pytest.param(False, MANY, False, False, id="not moderated"),
-    ],
-)
-def test_many_sockets_that_are_read_often_wait_for_a_timer_in_a_moderated_set(
-    kernels: ModuleType,
-    new_loop: Callable[[], asyncio.AbstractEventLoop],
-    moderated: bool,
-    count: int,
-    defer: bool,
-    waits: bool,
+@pytest.fixture
+def calls(native: ModuleType) -> Iterator[Calls]:
+    """Calls of a set that coalesces."""
+    calls = Calls(native)
+    yield calls
+    calls.close()
+
+
+def test_reads_of_many_sockets_are_coalesced(calls: Calls) -> None:
+    calls.add(MANY)
+    assert calls.call(CALLS - 1) == CALLS - 1
+    assert not calls.sockets.is_coalescing
+    calls.call()
+    assert calls.sockets.is_coalescing
+    calls.read.clear()
+    assert calls.call() == 1, "the timer wakes the loop"
+    assert sorted(calls.read) == list(range(MANY))
+
+
+def test_reads_are_not_coalesced_any_more_once_they_are_few(calls: Calls) -> None:
+    """Then nothing wakes the loop but the sockets."""
+    calls.add(MANY)
+    calls.call(CALLS)
+    calls.drain()
+    assert calls.call(CALLS) == CALLS
+    assert not calls.sockets.is_coalescing
+    assert not calls.is_readable(20)
+    calls.pairs[3][1].send(b"y")
+    calls.read.clear()
+    assert calls.call() == 1
+    assert calls.read == [3]
+
+
+def test_reads_of_few_sockets_are_not_coalesced(calls: Calls) -> None:
+    calls.add(LIMITS.coalesced_sockets - 1)
+    calls.call(3 * CALLS)
+    assert not calls.sockets.is_coalescing
+
+
+def test_reads_that_are_seldom_are_not_coalesced(calls: Calls) -> None:
+    calls.add(MANY)
+    calls.drain()
+    calls.call(0)
+    for number in range(2 * CALLS):
+        ours, peer = calls.pairs[number % MANY]
+        peer.send(b"y")
+        assert calls.call() == 1
+        ours.recv(9)
+        time.sleep(1 / LIMITS.coalesced_reads)
+    assert not calls.sockets.is_coalescing
+
+
+def test_a_set_that_does_not_coalesce_does_not(native: ModuleType) -> None:
+    calls = Calls(native, coalesces=False)
+    calls.add(MANY)
+    calls.call(3 * CALLS)
+    assert not calls.sockets.is_coalescing
+    calls.close()
+
+
+def more_than_a_turn_reads(calls: Calls) -> None:
+    calls.add(100)
+
+
+def more_than_a_read_takes(calls: Calls) -> None:
+    calls.add(1, lambda _: True)
+
+
+def a_bug(calls: Calls) -> None:
+    def fail(number: int) -> None:
+        raise LookupError(number)
+
+    calls.add(1, fail)
+
+
+def more_urgent_work(calls: Calls) -> None:
+    calls.sockets.defer()
+
+
+@pytest.mark.parametrize("happens", [more_than_a_turn_reads, more_than_a_read_takes, a_bug, more_urgent_work])
+def test_what_keeps_sockets_from_being_read_makes_them_read_at_once(
+    calls: Calls, happens: Callable[[Calls], None]
 ) -> None:
-    """Some turns read none of them, though all can be read. The definition leaves that to the loop, which reads all."""
+    """Whether reads are coalesced when it happens, or would be from then on."""
+    calls.add(MANY)
+    calls.call(CALLS)
+    assert calls.sockets.is_coalescing
+    happens(calls)
+    for _ in range(CALLS):
+        with contextlib.suppress(LookupError):
+            calls.call()
+        assert not calls.sockets.is_coalescing
+        assert calls.is_readable(0)
 
+
+def test_a_set_may_be_closed_and_used_again_by_a_callback(calls: Calls) -> None:
+    before = descriptors()
+    calls.add(MANY, lambda _: calls.close())
+    for ours, _ in calls.pairs[1:]:
+        calls.sockets.remove_reader(ours.fileno())
+        calls.sockets.add_reader(ours.fileno(), lambda: None)
+    calls.drain()
+    for _ in range(CALLS - 1):
+        calls.pairs[1][1].send(b"y")
+        calls.call()
+    for _, peer in calls.pairs[1:]:
+        peer.send(b"y")
+    calls.call()
+    assert calls.sockets.is_coalescing
+    calls.pairs[0][1].send(b"y")
+    calls.call()
+    assert calls.watched is None
+    assert descriptors() == before
+    calls.add(1)
+    assert calls.call() == 1
+    assert calls.read[-1] == 0
+    assert not calls.sockets.is_coalescing
+
+
+def test_coalesced_sockets_are_read_under_a_loop(kernels: ModuleType, new_loop: Any) -> None:
     async def scenario() -> None:
-        sockets = kernels.SocketSet(asyncio.get_running_loop(), moderated=moderated)
-        turns = Turns(sockets, count, defer=defer)
-        await turns.first_called.wait()
-        first = len(turns.called)
-        if waits and kernels.__name__.endswith("native"):
-            await until(lambda: 0 in turns.called[first:-1])
-            since = len(turns.called)
-            await until(lambda: any(turns.called[since:]))
-        else:
-            await until(lambda: len(turns.called) > 1000)
-            assert 0 not in turns.called[first:-1]
-        turns.close()
+        sockets = kernels.SocketSet(asyncio.get_running_loop(), coalesces=True)
+        pairs = [socket.socketpair() for _ in range(MANY)]
+        called = [0] * MANY
+
+        def note(number: int) -> None:
+            called[number] += 1
+
+        for number, (ours, peer) in enumerate(pairs):
+            peer.send(b"x")
+            sockets.add_reader(ours.fileno(), lambda number=number: note(number))
+        is_native = kernels.__name__.endswith("native")
+        await until(lambda: sockets.is_coalescing == is_native and min(called))
+        before = list(called)
+        await until(lambda: all(now > then for now, then in zip(called, before, strict=True)))
+        for ours, _ in pairs:
+            ours.recv(9)
+        await until(lambda: not sockets.is_coalescing)
+        before = list(called)
+        pairs[5][1].send(b"y")
+        await until(lambda: called[5] > before[5])
+        for ours, peer in pairs:
+            sockets.remove_reader(ours.fileno())
+            ours.close()
+            peer.close()
         sockets.close()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -290,7 +465,7 @@ def test_without_a_descriptor_for_a_set_sockets_are_read_all_the_same(run: Run, 
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         ours, peer = socket.socketpair()
         read: list[bytes] = []
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before, limits = descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest = os.dup(0)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
@@ -301,8 +476,35 @@ def test_without_a_descriptor_for_a_set_sockets_are_read_all_the_same(run: Run, 
         peer.send(b"x")
         await until(lambda: read == [b"x"])
         sockets.remove_reader(ours.fileno())
+        sockets.close()
+        assert descriptors() == before
         ours.close()
         peer.close()
+
+    run(scenario)
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.parametrize("arguments", [(), (None, True)])
+def test_what_cannot_be_made_closes_no_descriptor_of_others(native: ModuleType, arguments: tuple[object, ...]) -> None:
+    before = descriptors()
+    with pytest.raises(TypeError):
+        native.SocketSet(*arguments)
+    assert descriptors() == before
+
+
+def test_a_closed_set_that_watches_nothing_in_the_end_leaves_no_descriptor(run: Run, tmp_path: Path) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        with (tmp_path / "file").open("w") as file:
+            before = descriptors()
+            sockets.close()
+            with pytest.raises(OSError, match="not permitted"):
+                sockets.add_reader(file.fileno(), print)
+            assert descriptors() == before
 
     run(scenario)
 
@@ -310,7 +512,7 @@ def test_without_a_descriptor_for_a_set_sockets_are_read_all_the_same(run: Run, 
 def test_a_closed_set_serves_what_is_watched_and_then_leaves_no_descriptor(run: Run) -> None:
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         ours, peer = socket.socketpair()
-        before = len(list(Path("/dev/fd").iterdir()))
+        before = descriptors()
         read: list[bytes] = []
         for _ in range(2):  # also one that is watched again later
             sockets.add_reader(ours.fileno(), lambda: read.append(ours.recv(9)))
@@ -319,7 +521,7 @@ def test_a_closed_set_serves_what_is_watched_and_then_leaves_no_descriptor(run: 
             await until(lambda: read)
             read.clear()
             sockets.remove_reader(ours.fileno())
-            assert len(list(Path("/dev/fd").iterdir())) == before
+            assert descriptors() == before
         ours.close()
         peer.close()
 

@@ -122,6 +122,15 @@ def test_text_comes_with_the_read_that_completes_its_record(connect: Any) -> Non
     assert not pair.records.has_news
 
 
+def test_a_read_that_fills_the_buffer_is_full(connect: Any) -> None:
+    pair = connect()
+    pair.records.open()
+    pair.feed(pair.sealed(b"x" * (5 * LIMITS.tls_record)))
+    assert pair.records.is_full
+    pair.records.receive()
+    assert not pair.records.is_full
+
+
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_records_that_are_cut_give_the_same_text(connect: Any, step: int) -> None:
     pair = connect()

@@ -60,3 +60,17 @@ async def test_a_socket_that_cannot_be_watched_is_closed() -> None:
         PlainTransport(Full(), ours, receiver, SocketSet(Full()))
     assert ours.fileno() == -1
     await until(lambda: receiver.calls == ["made", "lost"])
+
+
+async def test_a_read_returns_whether_it_got_as_much_as_it_takes_at_once() -> None:
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    receiver, loop = Receiver(), asyncio.get_running_loop()
+    transport = PlainTransport(loop, ours, receiver, SocketSet(loop), 9)
+    transport.pause_reading()
+    with peer:
+        peer.send(b"0123456789")
+        assert [transport._readable() for _ in range(3)] == [True, False, False]
+    assert receiver.reads == [b"012345678", b"9"]
+    transport.abort()
+    await until(lambda: receiver.lost)

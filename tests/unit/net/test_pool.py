@@ -6,6 +6,7 @@ import gc
 import socket
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,21 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
 
 
 # ---- who gets which connection ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(("scheme", "coalesces"), [("http", False), ("https", True)])
+async def test_reads_over_tls_may_be_coalesced(timers: TimerWheel, scheme: str, coalesces: bool) -> None:
+    """For which a set of sockets has another one around it, and a timer."""
+    seconds: dict[str, Any] = {"connect_timeout": 5, "idle_timeout": 60, "total_timeout": 600}
+    readers = UpstreamPool(f"{scheme}://192.0.2.1/v1", timers=timers, max_connections=10, **seconds)._readers
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        before = len(list(Path("/dev/fd").iterdir()))
+        readers.add_reader(ours.fileno(), lambda: None)
+        assert len(list(Path("/dev/fd").iterdir())) - before == (3 if coalesces else 1)
+        readers.remove_reader(ours.fileno())
+    readers.close()
 
 
 async def test_open_returns_at_once_and_calls_nothing(bench: Bench, settle: Any) -> None:
