@@ -78,7 +78,8 @@ static inline int gai_wake(int set, int socket, void *whose) {
     return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
 }
 
-/* A timer that the set reports once it is due, and an event loop that watches the set, while it is readable. -1: the process or the system has no descriptor left. */
+/* A timer in a set. `gai_take_ready` reports it once when it is due; an event loop that watches the set finds it readable
+ * until the timer is read or set again. -1: the process or the system has no descriptor left. */
 static inline int gai_open_timer(int set) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = NULL}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

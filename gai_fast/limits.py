@@ -130,13 +130,13 @@ class Limits:
 
     coalesced_sockets: int = 16
     """Different sockets of an upstream over TLS from which on their reads are coalesced. With fewer, a turn of the loop
-    reads most of them anyway. Some descriptors are counted as one, so that it takes 16 to 20."""
+    reads most of them anyway. They are told apart by their descriptors modulo 64, so that it usually takes 16 to 22."""
 
     coalesced_reads: float = 2500.0
     """Reads a second from which on that begins: a quarter of what a core can serve. It ends below a quarter of that."""
 
     coalescing_calls: int = 64
-    """Turns of the loop that are counted for both: some milliseconds under load, and 64 ms once there is none."""
+    """Turns of the loop after which it is decided anew: some milliseconds under load, and 64 ms once there is none."""
 
     coalescing_interval: float = 0.001
     """Seconds, below 1, between such reads. A turn of the loop then reads more sockets and more of each answer: answers

@@ -188,7 +188,7 @@ cdef extern from "sockets.h" nogil:
         size_t iov_len
 
     int gai_open_set()
-    void gai_close(int set)
+    void gai_close(int set_or_timer)
     int gai_watch(int set, int socket, void *whose)
     int gai_rest(int set, int socket, void *whose)
     int gai_wake(int set, int socket, void *whose)

@@ -77,7 +77,7 @@ def receive(sock, Py_ssize_t most):
 cdef class Coalescing:
     """Coalesces the reads of a set: while many sockets are read often, a periodic timer wakes the loop in their place.
 
-    As the interrupt moderation of network cards.
+    Network cards do the same with interrupts.
     """
 
     cdef int inner          # the set
@@ -98,9 +98,7 @@ cdef class Coalescing:
     cdef int open(self, int inner) noexcept:
         """Returns what the loop watches; -1: there is no descriptor left."""
         self.inner = inner
-        self.calls = self.reads = 0
-        self.seen = 0
-        self.since = perf_counter()
+        self.begin_count(perf_counter())
         self.outer = gai_open_outer(inner)
         if self.outer >= 0:
             self.timer = gai_open_timer(self.outer)
@@ -117,6 +115,12 @@ cdef class Coalescing:
         self.is_on = False
         return 0
 
+    cdef int begin_count(self, double now) noexcept:
+        self.calls = self.reads = 0
+        self.seen = 0
+        self.since = now
+        return 0
+
     cdef int switch(self, bint on) noexcept:
         if on != self.is_on:
             self.is_on = on
@@ -131,7 +135,10 @@ cdef class Coalescing:
         return 0
 
     cdef int end(self, const int *readable, int count, bint is_urgent) noexcept:
-        """It has read these sockets. If some of them, or others, should be read at once, reads are not coalesced."""
+        """Counts the sockets that this call has read, and decides anew after enough calls.
+
+        `is_urgent`: something is left for the next call, so it stops at once.
+        """
         cdef double now, least
         cdef int i
         if self.outer < 0:
@@ -142,15 +149,14 @@ cdef class Coalescing:
         self.reads += count
         if is_urgent:
             self.switch(False)
+            self.begin_count(perf_counter())
         elif self.calls >= COALESCING_CALLS:
             now = perf_counter()
             least = (now - self.since) * COALESCED_READS
             if self.is_on:
                 least /= 4  # what comes in pieces is fewer reads now
             self.switch(self.reads >= least and gai_count_seen(self.seen) >= COALESCED_SOCKETS)
-            self.calls = self.reads = 0
-            self.seen = 0
-            self.since = now
+            self.begin_count(now)
         return 0
 
 
@@ -172,6 +178,8 @@ cdef class SocketSet:
         self._set = -1
 
     def __init__(self, loop, *, bint coalesces=False):
+        if self._loop is not None:
+            raise TypeError("a SocketSet cannot be made anew")
         self._coalescing = Coalescing() if coalesces else None
         self._loop = loop
         self._others = pure.SocketSet(loop)
@@ -256,7 +264,7 @@ cdef class SocketSet:
         global READING
         cdef int[GAI_READY] readable
         cdef int i = 0, count, most = GAI_READY
-        cdef bint is_urgent
+        cdef bint leaves  # something for the next call
         cdef double now
         if self._coalescing is not None:
             self._coalescing.begin()
@@ -268,8 +276,7 @@ cdef class SocketSet:
                 if now - self._since < DEFERRED_FOR:
                     most = DEFERRED
         count = gai_take_readable(self._set, readable, most)
-        # Others wait, or have waited.
-        is_urgent = count == most or self._deferred != 0
+        leaves = count == most
         if count < most:  # none waits any more
             self._since = 0
             if most == GAI_READY:
@@ -279,12 +286,12 @@ cdef class SocketSet:
             while i < count:
                 callback = self._callbacks.get(readable[i])
                 if callback is not None and callback():  # not removed in the meantime; more bytes wait
-                    is_urgent = True
+                    leaves = True
                 i += 1
         finally:
             READING = 0
             if self._coalescing is not None:
-                self._coalescing.end(readable, count, is_urgent or i < count)
+                self._coalescing.end(readable, count, leaves or i < count)
 
     cdef bint can_watch(self) except -1:
         """Whether there is a set; opens it at the first call."""

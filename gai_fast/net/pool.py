@@ -72,7 +72,7 @@ class UpstreamPool(ConnectionPool):
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(way.host, way.port, role, self._loop, timers.clock)
         is_tls = self.origin.scheme == "https"
-        # An answer without TLS comes whole: docs/performance.md.
+        # Only an answer over TLS comes in pieces that are worth waiting for: docs/performance.md.
         self._readers = SocketSet(self._loop, coalesces=is_tls)
         self._tls: TLS | None = None
         if is_tls:

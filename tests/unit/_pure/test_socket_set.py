@@ -328,6 +328,55 @@ def test_reads_of_many_sockets_are_coalesced(calls: Calls) -> None:
     assert sorted(calls.read) == list(range(MANY))
 
 
+def test_coalesced_reads_come_once_in_an_interval(calls: Calls) -> None:
+    """Which a machine that stands still makes longer, never shorter."""
+    calls.add(MANY)
+    calls.call(CALLS + 1)
+    began = time.monotonic()
+    calls.call(CALLS // 2)
+    assert time.monotonic() - began >= (CALLS // 2 - 2) * LIMITS.coalescing_interval
+    timer = next(each for each in Path("/proc/self/fd").iterdir() if is_timer(each))
+    interval = f"it_interval: (0, {round(LIMITS.coalescing_interval * 1e9)})"
+    assert interval in (Path("/proc/self/fdinfo") / timer.name).read_text()
+
+
+def is_timer(descriptor: Path) -> bool:
+    try:
+        return "timerfd" in str(descriptor.readlink())
+    except FileNotFoundError:  # that of the folder itself
+        return False
+
+
+def test_it_is_the_reads_that_are_often_not_the_calls(calls: Calls) -> None:
+    calls.add(MANY)
+    for _ in range(CALLS):
+        calls.call()
+        time.sleep(1.5 / LIMITS.coalesced_reads)
+    assert calls.sockets.is_coalescing
+
+
+def test_only_the_last_calls_count(calls: Calls) -> None:
+    calls.add(MANY)
+    time.sleep(1.5 * MANY * CALLS / LIMITS.coalesced_reads)  # since the set was opened
+    calls.call(CALLS)
+    assert not calls.sockets.is_coalescing
+    calls.call(CALLS)
+    assert calls.sockets.is_coalescing
+    for ours, _ in calls.pairs[4:]:
+        ours.recv(9)
+    calls.call(CALLS)
+    assert not calls.sockets.is_coalescing, "four sockets are few"
+
+
+def test_reads_stay_coalesced_at_half_of_the_rate_from_which_they_are(calls: Calls) -> None:
+    calls.add(MANY)
+    calls.call(CALLS)
+    for _ in range(CALLS):
+        calls.call()
+        time.sleep(1.5 * MANY / LIMITS.coalesced_reads)
+    assert calls.sockets.is_coalescing
+
+
 def test_reads_are_not_coalesced_any_more_once_they_are_few(calls: Calls) -> None:
     """Then nothing wakes the loop but the sockets."""
     calls.add(MANY)
@@ -351,7 +400,6 @@ def test_reads_of_few_sockets_are_not_coalesced(calls: Calls) -> None:
 def test_reads_that_are_seldom_are_not_coalesced(calls: Calls) -> None:
     calls.add(MANY)
     calls.drain()
-    calls.call(0)
     for number in range(2 * CALLS):
         ours, peer = calls.pairs[number % MANY]
         peer.send(b"y")
@@ -384,11 +432,7 @@ def a_bug(calls: Calls) -> None:
     calls.add(1, fail)
 
 
-def more_urgent_work(calls: Calls) -> None:
-    calls.sockets.defer()
-
-
-@pytest.mark.parametrize("happens", [more_than_a_turn_reads, more_than_a_read_takes, a_bug, more_urgent_work])
+@pytest.mark.parametrize("happens", [more_than_a_turn_reads, more_than_a_read_takes, a_bug])
 def test_what_keeps_sockets_from_being_read_makes_them_read_at_once(
     calls: Calls, happens: Callable[[Calls], None]
 ) -> None:
@@ -410,13 +454,8 @@ def test_a_set_may_be_closed_and_used_again_by_a_callback(calls: Calls) -> None:
     for ours, _ in calls.pairs[1:]:
         calls.sockets.remove_reader(ours.fileno())
         calls.sockets.add_reader(ours.fileno(), lambda: None)
-    calls.drain()
-    for _ in range(CALLS - 1):
-        calls.pairs[1][1].send(b"y")
-        calls.call()
-    for _, peer in calls.pairs[1:]:
-        peer.send(b"y")
-    calls.call()
+    calls.pairs[0][0].recv(9)
+    calls.call(CALLS)
     assert calls.sockets.is_coalescing
     calls.pairs[0][1].send(b"y")
     calls.call()
@@ -460,19 +499,38 @@ def test_coalesced_sockets_are_read_under_a_loop(kernels: ModuleType, new_loop: 
         runner.run(scenario())
 
 
+@pytest.mark.parametrize("spare", [1, 2])
+def test_without_descriptors_for_it_reads_are_not_coalesced(calls: Calls, spare: int) -> None:
+    calls.pairs.append(socket.socketpair())
+    with scarce_descriptors(spare):
+        calls.sockets.add_reader(calls.pairs[0][0].fileno(), lambda: None)
+    calls.add(MANY)
+    calls.call(2 * CALLS)
+    assert not calls.sockets.is_coalescing
+    assert calls.is_readable(0)
+
+
+@contextlib.contextmanager
+def scarce_descriptors(spare: int) -> Iterator[None]:
+    """Lets the process open this many at most."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 @pytest.mark.parametrize("spare", range(4))
 def test_without_a_descriptor_for_a_set_sockets_are_read_all_the_same(run: Run, spare: int) -> None:
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         ours, peer = socket.socketpair()
         read: list[bytes] = []
-        before, limits = descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
-        try:
+        before = descriptors()
+        with scarce_descriptors(spare):
             sockets.add_reader(ours.fileno(), lambda: read.append(ours.recv(9)))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         peer.send(b"x")
         await until(lambda: read == [b"x"])
         sockets.remove_reader(ours.fileno())
