@@ -249,8 +249,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], 
         if shutil.which(program) is None:
             unavailable(program)
     folders = {page: tmp_path_factory.mktemp("page") for page in IN_ORDER}
+    # Before the first page runs: a file that is open to be written cannot be executed, and a process that another
+    # thread forks meanwhile has it open until it executes its own program.
+    for folder in folders.values():
+        make_programs(folder)
     with ThreadPoolExecutor(len(folders)) as pool:
         return dict(zip(folders, pool.map(follow, folders, folders.values()), strict=True))
+
+
+def make_programs(folder: Path) -> None:
+    """Makes the programs of `gai-fast` and `python3` that a page in a folder runs."""
+    programs = folder / "programs"
+    programs.mkdir()
+    python = shlex.quote(sys.executable)
+    for name, command in (("gai-fast", f"{python} -m gai_fast"), ("python3", python)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
 
 
 @pytest.mark.parametrize("page", IN_ORDER)
@@ -264,7 +278,7 @@ def test_the_steps_of_a_page_print_what_it_shows(runs: dict[str, Run], page: str
 
 
 def follow(page: str, folder: Path) -> Run:
-    """Runs a page in a folder."""
+    """Runs a page in a folder that has its programs."""
     followed = list(steps(page))
     ports = {"8080": str(free_port()), "9000": str(free_port())}
     parts = ["set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *map(script, IN_ORDER[page])]
@@ -280,15 +294,9 @@ def follow(page: str, folder: Path) -> Run:
 
 def _run(text: str, folder: Path, ports: dict[str, str]) -> tuple[str, str]:
     """Returns the output of the commands, and the error of the one that failed."""
-    programs = folder / "programs"
-    programs.mkdir()
-    python = shlex.quote(sys.executable)
-    for name, command in (("gai-fast", f"{python} -m gai_fast"), ("python3", python)):
-        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        (programs / name).chmod(0o755)
     kept = {"PATH", "PYTHONPATH", "GAI_FAST_NO_EXTENSIONS", "GAI_FAST_REQUIRE_EXTENSIONS"}
     environment = {name: value for name, value in os.environ.items() if name in kept} | {
-        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PATH": f"{folder / 'programs'}:{os.environ['PATH']}",
         "HOME": str(folder),
         "REPOSITORY": str(ROOT),
         "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)),
