@@ -24,14 +24,16 @@ http {{
     listen 127.0.0.1:{port} backlog=4096;
     keepalive_requests 1000000000;
     location / {{
-      proxy_pass {scheme}://provider; {verify}
+      proxy_pass {scheme}://provider; {tls}
       proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
     }}
   }}
 }}
 """
 # nginx verifies only where it is asked to, which every other contender does by itself, and knows no addresses as names.
-VERIFY = "proxy_ssl_verify on; proxy_ssl_trusted_certificate {}; proxy_ssl_name localhost;"
+# Before 1.23.4 it would speak TLS 1.2, whose resumed handshakes exchange no keys: the first tokens of a cold start over
+# 1.2 came in 75 ms, and over 1.3, which all others speak, in 130.
+TLS = "proxy_ssl_verify on; proxy_ssl_trusted_certificate {}; proxy_ssl_name localhost; proxy_ssl_protocols TLSv1.3;"
 
 
 def _prepare(place: Place) -> None:
@@ -42,8 +44,8 @@ def _prepare(place: Place) -> None:
 def _command(place: Place) -> Sequence[str]:
     config = place.folder / "nginx.conf"
     url = urlsplit(place.upstream)
-    verify = VERIFY.format(place.certificate) if place.certificate else ""
-    config.write_text(CONFIG.format(upstream=url.netloc, scheme=url.scheme, verify=verify, port=place.port))
+    tls = TLS.format(place.certificate) if place.certificate else ""
+    config.write_text(CONFIG.format(upstream=url.netloc, scheme=url.scheme, tls=tls, port=place.port))
     return "nginx", "-p", str(place.folder), "-c", str(config)
 
 
