@@ -110,6 +110,11 @@ class _Waiting:
         self.asked = asked
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def refuse(self) -> None:
+        """Answers that the limits are out of reach."""
+        if not self.future.done():
+            self.future.set_exception(out_of_reach("the limits"))
+
 
 class _End:
     """The end of streams, which the shared state must learn: rule 4."""
@@ -271,12 +276,11 @@ class SharedLedger(Ledger):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         _set(self._after)
-        for key in self._keys.values():
-            for waiting in key.asks:
-                waiting.future.cancel()
         self._let_end()
-        if self._flight is not None:
-            self._flight.cancel()
+        asking: list[_Key | _Reported] = [*self._keys.values(), *(self._unsent.keys if self._unsent else ())]
+        for each in asking:
+            for waiting in each.asks:
+                waiting.refuse()
         await self._home.close()
 
     async def recall(self, names: Sequence[str]) -> None:
@@ -346,6 +350,8 @@ class SharedLedger(Ledger):
         self._note(key)
 
     async def _ask(self, key: str, caps: Caps, tokens: int) -> None:
+        if self._has_closed:
+            raise out_of_reach("the limits")
         mine = self._keys[key]
         waiting = _Waiting(tokens, self._clock())
         mine.asks.append(waiting)
@@ -464,10 +470,11 @@ class SharedLedger(Ledger):
 
     # -- exchanges --
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     @property
     def _has_news(self) -> bool:
@@ -545,7 +552,7 @@ class SharedLedger(Ledger):
             self._unsent = self._unsent or self._next_batch()
             if self._unsent is None:
                 return
-            self._flight = asyncio.ensure_future(self._fly(self._unsent))
+            self._flight = self._begin(self._fly(self._unsent))
         try:
             done, _ = await asyncio.wait((self._flight,), timeout=LIMITS.ledger_wait)
             if not done:
@@ -690,7 +697,7 @@ class SharedLedger(Ledger):
                     self._use(key, waiting.tokens)
                     waiting.future.set_result(None)
                 else:
-                    waiting.future.set_exception(out_of_reach("the limits"))
+                    waiting.refuse()
 
     def _try_again(self) -> None:
         self._rest = None

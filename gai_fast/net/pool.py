@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 from gai_fast._impl import ReadBatch, SocketSet
@@ -232,9 +233,10 @@ async def open_all(parts: Sequence[Openable]) -> None:
 
 
 async def close_all(parts: Sequence[Closable]) -> None:
-    """Closes one after the other."""
-    for part in parts:
-        await part.close()
+    """Closes one after the other; where one fails, the others are still closed."""
+    async with AsyncExitStack() as stack:
+        for part in reversed(parts):
+            stack.push_async_callback(part.close)
 
 
 async def close_together(*closings: Awaitable[None]) -> None:

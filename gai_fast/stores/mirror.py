@@ -88,6 +88,8 @@ class Mirrors:
             Error: The store is out of reach, its copy is damaged, or there is no room.
         """
         self._health.check()
+        if self._is_closed:
+            raise out_of_reach()
         loading = self._loading.get(stream_id)
         if loading is None:
             loading = self._loading[stream_id] = asyncio.ensure_future(self._load(stream_id))

@@ -417,7 +417,8 @@ class RedisBackend(Backend):
 
     async def command(self, *words: str | bytes | float) -> Any:
         """Sends one command, for a part of the server that has keys of its own; returns the reply."""
-        return await self._call(lambda: self._others.execute_command(*words))
+        client = self._others  # raises where it is closed; the library may not be installed then
+        return await self._call(lambda: client.execute_command(*words))
 
     async def run_script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
         """Runs a script, in one round trip where the server knows it; returns its reply.
@@ -547,9 +548,12 @@ class RedisBackend(Backend):
 
         Raises:
             StoreError: It failed.
+            asyncio.CancelledError: Also where the library has lost it. It writes through `asyncio.wait_for`, which
+                before Python 3.12 returns its result if that and the cancellation come in one turn of the loop.
         """
         from redis.exceptions import RedisClusterException, RedisError
 
+        before = _cancellations()
         try:
             return await call()
         except (RedisError, RedisClusterException, OSError) as problem:
@@ -557,6 +561,9 @@ class RedisBackend(Backend):
             if error.fault == "unreachable":
                 self._failed = time.monotonic(), error
             raise error from None
+        finally:
+            if _cancellations() > before:
+                raise asyncio.CancelledError
 
     def _error(self, problem: Exception) -> StoreError:
         """Translates a failure of the library, or an error reply; nothing of its text is repeated but the code."""
@@ -605,6 +612,12 @@ def open_backend(settings: StoreSettings) -> RedisBackend:
 
 
 _Command = tuple[Any, ...]
+
+
+def _cancellations() -> int:
+    """The requests to cancel the running task that nobody has taken back."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _code(problem: Exception) -> str:

@@ -19,7 +19,7 @@ from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
 from tests.integration.stores.servers import RedisServer
 from tests.ports import free_port
-from tests.waiting import until, until_answered
+from tests.waiting import SECONDS, until, until_answered
 
 pytestmark = pytest.mark.usefixtures("needs_redis")
 
@@ -598,3 +598,51 @@ async def test_a_gap_with_all_of_the_text_or_none_takes_the_place_of_those_befor
     copy = await backend.load("s")
     assert copy is not None
     assert (copy.lost, copy.text) == (5, None)
+
+
+# ---- cancellation ----------------------------------------------------------------------------------------------------
+
+
+class Losing:
+    """A client that loses the cancellation of a command: it returns, or it fails."""
+
+    def __init__(self, problem: Exception | None) -> None:
+        self.has_begun = asyncio.Event()
+        self._problem = problem
+
+    async def execute_command(self, *_: object) -> bytes:
+        self.has_begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if self._problem is not None:
+            raise self._problem
+        return b"reply"
+
+
+@pytest.mark.parametrize("problem", [None, ConnectionError()], ids=["returns", "fails"])
+async def test_a_cancellation_that_the_library_loses_is_raised(
+    make: Make, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, problem: Exception | None
+) -> None:
+    """`asyncio.wait_for`, through which it writes, did that until Python 3.12: its caller then went on for ever."""
+    backend = await opened(make, redis_server.url)
+    client = Losing(problem)
+    monkeypatch.setattr(RedisBackend, "_others", client)
+    asking = asyncio.ensure_future(backend.release("key", "stream"))
+    await client.has_begun.wait()
+    asking.cancel()
+    await asyncio.wait([asking], timeout=SECONDS)
+    assert asking.cancelled()
+
+
+async def test_a_task_that_was_cancelled_can_still_use_the_store(make: Make, redis_server: RedisServer) -> None:
+    backend = await opened(make, redis_server.url)
+
+    async def work() -> bool:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await backend.release("key", "stream")
+
+    working = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    working.cancel()
+    assert await working is False

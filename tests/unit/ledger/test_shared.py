@@ -18,7 +18,7 @@ from gai_fast.metrics import StreamMetrics
 from gai_fast.money import Amount
 from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
 from gai_fast.stores.backend import StoreError
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 FAST = Limits(ledger_flush=0.002, ledger_retry=0.01, ledger_wait=0.2, ledger_recall=0.1)
 DAY = "2026-11-22"
@@ -739,3 +739,21 @@ async def test_under_load_all_limits_are_exact(seed: int) -> None:
         if "streams" in verdicts:
             assert peak == most
         await until(lambda: on.home.state("ann").live == 0)
+
+
+async def test_no_request_waits_for_a_ledger_that_is_closed() -> None:
+    """Neither one whose exchange begins while the ledger is closed, and does not end, nor one that comes later."""
+    caller = key(requests_per_minute=5)
+    async with site(1, fails_open=False) as on:
+        on.ways[0].gate.clear()
+        first = asyncio.ensure_future(taken(on[0], caller, "first"))
+        await until(lambda: on.ways[0].exchanges == 1)
+        closing = asyncio.ensure_future(on[0].close())
+        second = asyncio.ensure_future(taken(on[0], caller, "second"))
+        await asyncio.sleep(0)
+        on.ways[0].gate.set()
+        assert await first == ""
+        on.ways[0].gate.clear()
+        assert await asyncio.wait_for(second, SECONDS) == "store"
+        await closing
+        assert await asyncio.wait_for(taken(on[0], caller, "third"), SECONDS) == "store"

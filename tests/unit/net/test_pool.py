@@ -14,7 +14,7 @@ import pytest
 from gai_fast.errors import Error
 from gai_fast.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
-from gai_fast.net.pool import UpstreamPool, close_together
+from gai_fast.net.pool import UpstreamPool, close_all, close_together
 from gai_fast.net.retry import is_fault_of_upstream
 from gai_fast.net.upstream import UpstreamConnection
 from gai_fast.timers import TimerWheel
@@ -665,3 +665,21 @@ async def test_what_is_closed_together_takes_the_time_of_the_slowest() -> None:
 
     await close_together(wait(), release())
     assert gate.is_set()
+
+
+async def test_what_fails_to_close_does_not_keep_the_others_open() -> None:
+    """A ledger that fails must not cost a store its last writes."""
+    closed: list[str] = []
+
+    class Part:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        async def close(self) -> None:
+            closed.append(self._name)
+            if self._name == "ledger":
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await close_all([Part("pool"), Part("ledger"), Part("store")])
+    assert closed == ["pool", "ledger", "store"]

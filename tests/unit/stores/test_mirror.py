@@ -591,6 +591,14 @@ async def test_closing_tells_the_followers(process: Process, world: World) -> No
     assert follower.has_ended
 
 
+async def test_no_log_is_looked_for_once_it_is_closed(process: Process, world: World) -> None:
+    store(world)
+    await process.mirrors.close()
+    with pytest.raises(Error) as raised:
+        await process.mirrors.find("s")
+    assert raised.value.reason == "store"
+
+
 async def test_who_follows_a_log_that_is_still_read_hears_that_the_store_has_failed(
     process: Process, world: World
 ) -> None:
