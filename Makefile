@@ -68,7 +68,7 @@ test-local: $(INSTALLED)-dev $(LOCAL)/.installed  ## the tests of a real model o
 programs: $(INSTALLED)  ## run the programs of docs/programs.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
 	@$(VENV)/bin/python -m programs $(ARGS)
 
-bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (three quarters of an hour; GAI_FAST_REQUIRE_ALL=1: none may be missing)
+bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (an hour; GAI_FAST_REQUIRE_ALL=1: none may be missing)
 	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)
 
 bench-quick: $(INSTALLED)  ## the same with the contenders that are quick to install: less than three minutes, the first time two more to install them

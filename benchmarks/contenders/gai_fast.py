@@ -24,6 +24,9 @@ CONFIG = """\
 [server]
 demo = false
 
+[limits]
+streams_per_caller = 10000
+
 [[upstream]]
 name = "bench"
 provider = "openai"

@@ -19,8 +19,8 @@ import pytest
 
 import gai_fast
 from benchmarks import report
-from benchmarks.contenders import EVENTS, Route, load
-from benchmarks.contenders.gai_fast import FORMATS
+from benchmarks.contenders import EVENTS, Place, Route, load
+from benchmarks.contenders.gai_fast import FORMATS, configured
 from benchmarks.contenders.versions import PIP, pinned
 from benchmarks.macro import tls
 from benchmarks.macro.__main__ import check_baseline, exit_code
@@ -34,6 +34,7 @@ from benchmarks.websocket import handshake, request_message
 from gai_fast._pure.messages import head_of
 from gai_fast.cli.load import Load, endpoint
 from gai_fast.cli.mock import Fault, Mock
+from gai_fast.config import resolution
 from tests.integration.gateway import Net, Peer, on_both_loops, on_uvloop
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
@@ -501,6 +502,16 @@ def test_a_failed_and_a_missing_contender_have_a_reason_and_no_figure() -> None:
     page = report.render(results)
     assert "a changed byte" in page
     assert "no go" in page
+
+
+def test_the_gateway_may_hold_as_many_streams_as_it_is_asked_for(tmp_path: Path) -> None:
+    place = Place(Path(sys.executable), 0, "http://127.0.0.1:1", tmp_path, tmp_path)
+    settings = resolution.load(Path(configured(place)), environ={})
+    most = max(max(one.connections) for one in scenarios(quick=False))
+    assert most == 4000
+    assert settings.limits.streams >= most
+    assert settings.limits.streams_per_caller >= most
+    assert all(upstream.max_connections >= most for upstream in settings.upstreams.values())
 
 
 def test_every_contender_says_what_it_is() -> None:
