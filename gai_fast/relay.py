@@ -78,7 +78,7 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
 
 
 class _Step:
-    """What the relay does with an event of one type in one state: `TRANSITIONS` and the tables of `events`, together.
+    """The treatment of an event of one type in one state: `TRANSITIONS` and the tables of `events`, together.
 
     One look-up finds all of it.
     """
@@ -370,7 +370,7 @@ class Relay:
 
     @property
     def response_id(self) -> str:
-        """The provider's own id of the attempt's answer; empty: it has told none."""
+        """The provider's own id of the attempt's answer; empty: it has none."""
         return self._adapter.identifier
 
     @property

@@ -224,8 +224,8 @@ class Measuring:
         if scenario.kind == "streams":
             return self._measure_streams(scenario, target, min(connections, target.most_streams))
         if scenario.kind == "paced":
-            # 200 connections to the provider, which not every relay has kept for as long as the others' turns took: to
-            # make one over TLS costs what 20 deltas do.
+            # Not every relay has kept its connections to the provider while the others took their turns, and one over
+            # TLS costs what 20 deltas do.
             checked(self._drive(scenario, target, _once(connections)))
         # The streams of many users are not in step: their deltas are spread over the interval.
         ramp = scenario.interval_us // connections

@@ -260,7 +260,7 @@ class Ledger(ABC):
         """
 
     def reported(self, key: str) -> asyncio.Future[None] | None:
-        """Returns what the end of a stream must wait for after its use has been told here: it is done when the use
+        """Returns what the end of a stream must wait for after its use has been counted: it is done when the use
         counts for all workers that share the key, or they cannot be reached. `None`: nothing.
 
         Args:

@@ -136,7 +136,7 @@ class Hedge(Receiver):
         return True
 
     def _look(self) -> FastPath | None:
-        """Tells the owner of the first event, or of the failure."""
+        """Reports the first event, or the failure, to the owner."""
         probe, owner = self._probe, self._owner
         if probe is None or owner is None:
             return None

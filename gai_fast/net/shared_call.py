@@ -477,7 +477,7 @@ class SharedReader:
             self._give()
 
     def ended(self) -> None:
-        """The log has ended, perhaps while its last line is being told to other readers."""
+        """The log has ended, perhaps while other readers get its last line."""
         if self._is_behind or self.is_closed:
             return
         if self.position < self.log.last_seq:
@@ -555,7 +555,7 @@ class SharedReader:
         self._end(Error("network", text, reason=SHARED_CALL))
 
     def _end(self, error: Error | None) -> None:
-        """Tells the stream of the end, and leaves the call after it: the stream may have finished by then."""
+        """Reports the end to the stream, and leaves the call after it: the stream may have finished by then."""
         if self.is_closed:
             return
         self._is_behind = True

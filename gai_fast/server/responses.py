@@ -109,7 +109,7 @@ def response_of(log: StreamLog, otherwise: str | None = None) -> dict[str, Any]:
 
 
 def _queued(header: LogHeader) -> dict[str, Any]:
-    """The response of a stream that has told nothing yet."""
+    """The response of a stream that has sent nothing yet."""
     echo = {"background": True}
     context = StreamContext(header.stream_id, header.request_id, None, header.model, now_ms, echo=echo)
     return get_format(_FORMAT).begun(context)
