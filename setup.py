@@ -42,7 +42,7 @@ KERNELS = {
 COMPILED = (
     "body",
     "clock",
-    "figures",
+    "model/figures",
     "formats/_base",
     "formats/_chat_members",
     "formats/_chat_parts",
@@ -75,7 +75,7 @@ COMPILED = (
     "learning",
     "ledger/state",
     "meter",
-    "money",
+    "model/money",
     "net/attempts",
     "net/balance",
     "net/delivery",
@@ -149,12 +149,12 @@ COMPILED = (
     "server/websocket/stream",
     "server/websocket/writer",
     "server/write_watch",
-    "settings",
+    "model/settings",
     "sinks",
     "stores/memory",
     "timers",
     "transcript",
-    "upstream_headers",
+    "model/upstream_headers",
 )
 FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
 """The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""

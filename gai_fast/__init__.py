@@ -19,7 +19,7 @@ from gai_fast._impl import (
 )
 from gai_fast._version import __version__
 from gai_fast.decoding import adecode, decode, read_events
-from gai_fast.errors import (
+from gai_fast.model.errors import (
     ContentFiltered,
     ContextLengthExceeded,
     Error,
@@ -36,13 +36,13 @@ from gai_fast.errors import (
     Unauthorized,
     Unsupported,
 )
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 from gai_fast.result import Result, acollect, collect
 
 if TYPE_CHECKING:
     from gai_fast.callbacks import EventManager
     from gai_fast.gateway import Gateway
-    from gai_fast.metrics import MetricsSink, StreamMetrics
+    from gai_fast.model.metrics import MetricsSink, StreamMetrics
     from gai_fast.pipeline import StreamEventProcessor
     from gai_fast.processors.json_stream import JSONStreamProcessor
     from gai_fast.processors.usage import UsageAggregator
@@ -97,10 +97,10 @@ _LATER = {
     "EventManager": "gai_fast.callbacks",
     "Gateway": "gai_fast.gateway",
     "JSONStreamProcessor": "gai_fast.processors.json_stream",
-    "MetricsSink": "gai_fast.metrics",
+    "MetricsSink": "gai_fast.model.metrics",
     "Stream": "gai_fast.stream",
     "StreamEventProcessor": "gai_fast.pipeline",
-    "StreamMetrics": "gai_fast.metrics",
+    "StreamMetrics": "gai_fast.model.metrics",
     "UsageAggregator": "gai_fast.processors.usage",
     "connect": "gai_fast.remote",
 }

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from gai_fast.callbacks import EventManager
-from gai_fast.events import Event
-from gai_fast.request import Request
+from gai_fast.model.events import Event
+from gai_fast.model.request import Request
 from gai_fast.result import Result
 
 NativeRequest = Mapping[str, Any]

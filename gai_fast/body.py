@@ -15,8 +15,8 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers._base import API
 
 _STREAM_TYPES: Final = frozenset(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from gai_fast.events import DELTAS, Event
+from gai_fast.model.events import DELTAS, Event
 
 Callback = Callable[[Event], Awaitable[Any] | Any]
 

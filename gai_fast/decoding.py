@@ -13,10 +13,10 @@ from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import NDJSONParser, SSEParser, parse_exact
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
-from gai_fast.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
 from gai_fast.ids import new_request_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 

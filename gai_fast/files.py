@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 def open_file(path: str | Path, *, may_be_piped: bool = False) -> BinaryIO:

@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from gai_fast._impl import parse_exact
-from gai_fast.errors import Error
-from gai_fast.events import ENVELOPE_KEYS, Event, done, in_order
 from gai_fast.formats import get_format
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.engine import Engine
 from gai_fast.net.publication import Publication
 from gai_fast.net.view import NATIVE, Form, gap

@@ -24,14 +24,16 @@ from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
 from gai_fast.config import load
 from gai_fast.decoding import OrderedEvents
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.following import FollowedStream
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.ids import new_stream_id, request_id
 from gai_fast.ledger import new_ledger
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import MetricsSink, StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import MetricsSink, StreamMetrics
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ANONYMOUS, Settings
 from gai_fast.net.answers import SharedAnswer
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.engine import Engine
@@ -39,9 +41,7 @@ from gai_fast.net.session import Session
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.view import NATIVE
 from gai_fast.reading import characters, parse_request
-from gai_fast.request import Request
 from gai_fast.result import Collector, Result
-from gai_fast.settings import ANONYMOUS, Settings
 from gai_fast.stores import LogHeader
 
 

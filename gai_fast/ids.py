@@ -13,7 +13,7 @@ from typing import Final
 
 from gai_fast._impl import timed_id
 from gai_fast.clock import now_ms
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []

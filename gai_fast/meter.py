@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast._impl import Bounds, StreamCounters
-from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
-from gai_fast.money import Bill
+from gai_fast.model.metrics import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
+from gai_fast.model.money import Bill
 
 _BOUNDS: Final = Bounds(GAP_BOUNDS)
 _StreamCounters: Final = StreamCounters  # a constant, because to look a name up costs 30 ns

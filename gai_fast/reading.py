@@ -14,10 +14,10 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from gai_fast._impl import count_opening
-from gai_fast.errors import InvalidRequest
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
-from gai_fast.request import (
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import (
     AssistantMessage,
     AssistantPart,
     Effort,

@@ -31,11 +31,11 @@ from typing import Any, Final, Literal
 
 from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.body import Body, BodyKind, unavailable
-from gai_fast.errors import Error, GaiFastError, Malformed
-from gai_fast.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event, done, join_surrogates
 from gai_fast.learning import Learning
-from gai_fast.limits import LIMITS
-from gai_fast.money import Bill, cost_member
+from gai_fast.model.errors import Error, GaiFastError, Malformed
+from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event, done, join_surrogates
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import Bill, cost_member
 from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
 from gai_fast.providers._chunks import WRONG_SHAPE, parse_chunk

@@ -29,14 +29,14 @@ from gai_fast._impl import SSEParser, encode_json, parse_exact
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
-from gai_fast.events import Event, done
 from gai_fast.ids import EVENT_ID, new_request_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, done
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.dialing import reason_of
 from gai_fast.result import Collector, Result
-from gai_fast.retry_after import retry_after_ms
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """The exceptions of a connection."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error
-from gai_fast.events import Event, JSONText
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, JSONText
+from gai_fast.model.limits import LIMITS
 
 
 @dataclass(slots=True)

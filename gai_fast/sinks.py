@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gai_fast._impl import Part, Piece
-from gai_fast.errors import GaiFastError
-from gai_fast.events import Event
+from gai_fast.model.errors import GaiFastError
+from gai_fast.model.events import Event
 
 
 class Untellable(GaiFastError):

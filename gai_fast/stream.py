@@ -23,10 +23,10 @@ from typing import Any
 
 from gai_fast._impl import encode_json, encode_sse
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
-from gai_fast.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order, join_surrogates
 from gai_fast.ids import new_request_id, new_stream_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order, join_surrogates
+from gai_fast.model.limits import LIMITS
 from gai_fast.result import Collector
 
 

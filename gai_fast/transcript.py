@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gai_fast.errors import Error
-from gai_fast.events import ASIDES, DELTAS, Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import ASIDES, DELTAS, Event
+from gai_fast.model.limits import LIMITS
 
 """Events about an answer, not part of it: while an attempt repeats known content they are left out."""
 

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from gai_fast._impl import MODULES
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from tests.corpus.summary import lines as summary
 from tests.integration.certificates import Authority
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile

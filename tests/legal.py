@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, cast
 
 from gai_fast.decoding import OrderedEvents
-from gai_fast.errors import Error
-from gai_fast.events import KEY_RANK, TYPES, Event, is_empty
+from gai_fast.model.errors import Error
+from gai_fast.model.events import KEY_RANK, TYPES, Event, is_empty
 from gai_fast.providers import Adapter
 from gai_fast.relay import Relay
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from gai_fast.events import DELTAS, TYPES, Event
 from gai_fast.formats import FORMATS, Format, get_format
+from gai_fast.model.events import DELTAS, TYPES, Event
 from gai_fast.providers import get_provider
 from tools.answer_specimens import answer, answers
 from tools.client_table import (

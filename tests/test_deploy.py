@@ -15,9 +15,9 @@ import yaml
 from click.testing import CliRunner
 
 from gai_fast.cli import main
+from gai_fast.model.settings import ServerSettings
 from gai_fast.server.metrics import GAUGES
 from gai_fast.server.routes import ROUTES
-from gai_fast.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

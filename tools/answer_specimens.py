@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from gai_fast.events import FINISH_REASONS, Event, JSONText
+from gai_fast.model.events import FINISH_REASONS, Event, JSONText
 from tools.request_specimens import CALL_ID, CITY
 
 Events: TypeAlias = Sequence[Event]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gai_fast
-from gai_fast.errors import Unsupported
+from gai_fast.model.errors import Unsupported
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest
 from gai_fast.reading import parse_request
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gai_fast import _impl as native  # `counting` requires the extensions
 from gai_fast.formats import Framing, StreamContext, get_format
-from gai_fast.metrics import GAP_BOUNDS
+from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
 from gai_fast.providers._chat_answers import ChatAdapter

@@ -176,7 +176,7 @@ def serve(marks_path: str, configuration: str) -> None:
     signal.signal(signal.SIGUSR1, begin)
     signal.signal(signal.SIGUSR2, dump)
     from gai_fast.cli import main  # only the process that is counted needs it
-    from gai_fast.limits import LIMITS
+    from gai_fast.model.limits import LIMITS
 
     # On a slow machine more looks at the timers and at the loop's lateness would be counted with each request: an event
     # alone cost up to 5 % more.

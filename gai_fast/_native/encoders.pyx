@@ -65,8 +65,8 @@ from gai_fast._native.c cimport (
     gai_use_loops,
 )
 from gai_fast._pure import encoders as pure, faults, jsontext as pure_text
-from gai_fast.events import JSONText, KEY_RANK, KEYS, SCHEMA
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA
+from gai_fast.model.limits import LIMITS
 
 # ---- the vector loops ----------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from gai_fast._native.c cimport (
 from gai_fast._pure import faults, parsers as pure
 from gai_fast._pure.jsontext import LONG_DIGITS
 from gai_fast._pure.shapes import count_members
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 gai_use_loops(loops_in_use())
 

@@ -80,7 +80,7 @@ from gai_fast._native.encoders import parse_exact
 from gai_fast._native.tls cimport TLSRecords
 from gai_fast._native.parsers cimport ChunkedBody, END, whole_chunk, _Feed, _LineFeed, _SSEFeed, LineFramer, SSEFramer
 from gai_fast._pure.relay import as_bytes
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 gai_use_loops(loops_in_use())
 

@@ -28,7 +28,7 @@ from gai_fast._native.openssl cimport (
     gai_ssl,
 )
 from gai_fast._pure import tls_records as _pure
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 cdef enum:
     ROOM = 65536    # bytes of one read: `limits.tls_read`

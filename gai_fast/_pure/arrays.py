@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast._pure import faults
 from gai_fast._pure.parsers import Frame, checked_limit
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _OUTSIDE: Final = re.compile(rb'["\[\]{},]')
 _INSIDE: Final = re.compile(rb'["\\]')

@@ -1,6 +1,6 @@
 """The figures of one stream: sums over its reads and writes; and of many: histograms. The caller passes all times in.
 
-This module is the definition; `gai_fast.metrics` explains the figures.
+This module is the definition; `gai_fast.model.metrics` explains the figures.
 """
 
 from __future__ import annotations

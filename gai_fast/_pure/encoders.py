@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Final
 from gai_fast._pure import faults
 from gai_fast._pure.jsontext import encode_json, well_formed
 from gai_fast._pure.relay import Part
-from gai_fast.events import KEY_RANK, KEYS, SCHEMA, is_empty
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, is_empty
+from gai_fast.model.limits import LIMITS
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 """WHATWG HTML 9.2.5; never `str.splitlines`, which also splits at U+2028, U+0085 and more."""

@@ -13,7 +13,7 @@ from gai_fast._pure.chunked import ChunkedBody
 from gai_fast._pure.counters import StreamCounters
 from gai_fast._pure.relay import DeltaCopier
 from gai_fast._pure.tls_records import TLSRecords
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 class Borrower(Protocol):

@@ -18,8 +18,8 @@ from typing import Any, Final, NoReturn
 import orjson
 
 from gai_fast._pure import faults
-from gai_fast.events import JSONText
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import JSONText
+from gai_fast.model.limits import LIMITS
 
 
 def well_formed(text: str) -> str:

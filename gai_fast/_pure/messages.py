@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gai_fast.limits import KIB
+from gai_fast.model.limits import KIB
 
 _TEXT: Final = 0x81
 """A whole message of text in one frame."""

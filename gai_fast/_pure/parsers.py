@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from gai_fast._pure import faults
 from gai_fast._pure.jsontext import parse_exact
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SSE_END: Final = re.compile(rb"[\r\n]")

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from gai_fast._pure import faults
 from gai_fast._pure.arrays import ArrayFramer
 from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 
 Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
 """A piece of a delta's output: bytes as they are, or the place of a value."""

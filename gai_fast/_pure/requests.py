@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,%d}" % (LIMITS.max_body_digits - 1))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 if TYPE_CHECKING:
     import ssl

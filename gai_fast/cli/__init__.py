@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import click
 
 from gai_fast._version import __version__
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded

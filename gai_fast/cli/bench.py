@@ -25,7 +25,7 @@ from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_o
 from gai_fast.cli.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.plots import figure, seconds
 from gai_fast.cli.serve import QUERY, run_async
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 
 SCHEMA: Final = "gai-fast.bench.v1"
 DEFAULT_REQUESTS: Final = 100

@@ -16,15 +16,15 @@ from gai_fast.cli import Failure, config_option, json_option, load_config, log_b
 from gai_fast.cli.serve import run_async
 from gai_fast.clock import now_ms
 from gai_fast.config import wants_color
-from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.gateway import Gateway
 from gai_fast.ids import new_request_id
+from gai_fast.model.errors import Error
 from gai_fast.result import Collector, Result
 
 if TYPE_CHECKING:
-    from gai_fast.events import Event
-    from gai_fast.settings import ModelSettings, Settings
+    from gai_fast.model.events import Event
+    from gai_fast.model.settings import ModelSettings, Settings
 
 # Text of a model must not move the cursor, set the title or send answers in the user's name (CWE-150).
 _TERMINAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

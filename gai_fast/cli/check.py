@@ -24,7 +24,7 @@ from gai_fast.cli import (
 
 if TYPE_CHECKING:
     from gai_fast.gateway import Gateway
-    from gai_fast.settings import ServerSettings, Settings, UpstreamSettings
+    from gai_fast.model.settings import ServerSettings, Settings, UpstreamSettings
 
 PROBE_SECONDS = 10.0
 PROBE = {"query": "Hi", "max_tokens": 16}
@@ -61,7 +61,7 @@ class Probe:
 
 async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     """Asks the first model of the upstream. Without one it asks for an unknown model: the refusal is an answer."""
-    from gai_fast.errors import Error
+    from gai_fast.model.errors import Error
 
     known = next(_asked_of(upstream, gateway.settings), None)
     name = f"{upstream.name}/{known or NO_MODEL}"

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from gai_fast.settings import Secret, Settings, UpstreamSettings
+    from gai_fast.model.settings import Secret, Settings, UpstreamSettings
 
 Status = Literal["ok", "warning", "error", "skipped"]
 _ORDER: Final[tuple[Status, ...]] = ("skipped", "ok", "warning", "error")

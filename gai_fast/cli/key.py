@@ -27,7 +27,7 @@ from gai_fast.config.file import ConfigFile
 from gai_fast.config.keys import read_value
 from gai_fast.config.problems import Problems, nearest
 from gai_fast.config.resolution import Table, read_keys
-from gai_fast.settings import key_digest
+from gai_fast.model.settings import key_digest
 
 PREFIX: Final = "sk-gai-"
 """The beginning of each secret, so that people and scanners know what they have found."""

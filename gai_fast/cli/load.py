@@ -26,17 +26,17 @@ from msgspec.json import Decoder
 
 from gai_fast._impl import SSEParser
 from gai_fast.clock import now_ms
-from gai_fast.errors import CLASSES, Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import CLASSES, Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
+from gai_fast.model.upstream_errors import classify
 from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.upstream import Exchange, Receiver
 from gai_fast.providers import Target, get_provider
 from gai_fast.relay import Relay
-from gai_fast.request import Request
 from gai_fast.timers import TimerWheel
-from gai_fast.upstream_errors import classify
 
 NATIVE: Final = "gai"
 """The format of `POST /api/v1/stream`; every other one is the name of a provider's API."""

@@ -22,7 +22,7 @@ from gai_fast.cli.dialects import DIALECTS
 from gai_fast.cli.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
 from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 if TYPE_CHECKING:
     from aiohttp import web

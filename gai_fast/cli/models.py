@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gai_fast.cli import config_option, json_option, load_config, print_json
-from gai_fast.settings import ModelSettings
+from gai_fast.model.settings import ModelSettings
 
 
 @click.command()

@@ -14,7 +14,7 @@ import click
 
 from gai_fast.cli import ConfigFailure, FiniteRange, WholeRange, announce, cannot_listen, option
 from gai_fast.cli.local_server import LocalServer, cut, read_body, run_until_signal
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.replay import Recording, read_recording
 
 if TYPE_CHECKING:

@@ -30,14 +30,14 @@ from gai_fast.cli import (
     load_config,
     option,
 )
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
+    from gai_fast.model.settings import ServerSettings, Settings
     from gai_fast.server.serving import Bound
     from gai_fast.server.supervisor import WorkerEnds
     from gai_fast.server.worker import Group
-    from gai_fast.settings import ServerSettings, Settings
     from gai_fast.stores import StoreError
 
 KEY_VARIABLE = "GAI_API_KEY"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gai_fast.cli import Failure, json_option, option, print_json, url_option
-from gai_fast.settings import Secret
+from gai_fast.model.settings import Secret
 
 if TYPE_CHECKING:
     from gai_fast.cli.admin_client import AdminClient, Sample

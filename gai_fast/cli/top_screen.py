@@ -27,7 +27,7 @@ from textual.widgets import DataTable, Footer, Static
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
 from gai_fast.cli.top_lines import COLUMNS, foot, head, printable, widths
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SCROLL_BAR: Final = 2

@@ -12,16 +12,16 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from gai_fast.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.compression import is_available
 from gai_fast.config.problems import nearest, shown
-from gai_fast.errors import CLASSES
-from gai_fast.limits import LIMITS
-from gai_fast.money import amount_of
+from gai_fast.model.addresses import Networks, address_of, is_forbidden_address
+from gai_fast.model.errors import CLASSES
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import amount_of
+from gai_fast.model.settings import ANONYMOUS
 from gai_fast.net.http_request import Origin
 from gai_fast.net.proxy import Proxy
 from gai_fast.providers import get_provider
-from gai_fast.settings import ANONYMOUS
 from gai_fast.stores import check_url
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")

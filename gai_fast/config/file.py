@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gai_fast.config.problems import ConfigError
 from gai_fast.files import open_file
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 Place = tuple[str | int, ...]
 """A path of names and indexes through the document."""

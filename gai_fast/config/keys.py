@@ -1,6 +1,6 @@
 """The table of all keys: the purpose and the valid values of each, the required ones, and those not supported yet.
 
-Defaults come from `settings.py`. A new key is one entry here and one field there.
+Defaults come from `model/settings.py`. A new key is one entry here and one field there.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from gai_fast.config.values import (
     texts,
     whole,
 )
-from gai_fast.errors import CLASSES
-from gai_fast.limits import LIMITS, MIB
-from gai_fast.processors import PROCESSORS
-from gai_fast.providers import provider_names
-from gai_fast.settings import (
+from gai_fast.model.errors import CLASSES
+from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.settings import (
     BALANCES,
     BreakerSettings,
     CacheSettings,
@@ -42,6 +40,8 @@ from gai_fast.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from gai_fast.processors import PROCESSORS
+from gai_fast.providers import provider_names
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {
     **{

@@ -15,10 +15,10 @@ from typing import Any, Final
 from gai_fast.config.checks import PRICES, price
 from gai_fast.config.file import ConfigFile
 from gai_fast.config.problems import ConfigError, Problems, nearest, shown
-from gai_fast.limits import LIMITS
-from gai_fast.money import USD, amount_of
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import USD, amount_of
+from gai_fast.model.settings import Price, PriceSettings
 from gai_fast.providers import provider_names
-from gai_fast.settings import Price, PriceSettings
 
 _TOP: Final = ("date", "currency", "price")
 _ENTRY: Final = ("provider", "id", *PRICES)

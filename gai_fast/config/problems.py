@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from gai_fast.errors import GaiFastError
+from gai_fast.model.errors import GaiFastError
 
 _LONGEST_VALUE: Final = 60
 """Characters of a mistaken value that a message repeats."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from gai_fast.addresses import is_loopback
 from gai_fast.config.checks import REFERENCE
 from gai_fast.config.environment import (
     HEADER_VALUE,
@@ -40,12 +39,10 @@ from gai_fast.config.keys import (
 from gai_fast.config.prices import made_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.config.targets import read_targets
-from gai_fast.limits import LIMITS
-from gai_fast.money import amount_of
-from gai_fast.net.tls import TLSFileError, TLSFiles
-from gai_fast.processors import BadParameter, read_processor
-from gai_fast.providers import get_provider
-from gai_fast.settings import (
+from gai_fast.model.addresses import is_loopback
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import amount_of
+from gai_fast.model.settings import (
     BreakerSettings,
     CacheSettings,
     IdempotencySettings,
@@ -65,6 +62,9 @@ from gai_fast.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.net.tls import TLSFileError, TLSFiles
+from gai_fast.processors import BadParameter, read_processor
+from gai_fast.providers import get_provider
 from gai_fast.stores import check_url
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")

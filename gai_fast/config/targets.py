@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gai_fast.config.problems import Problems, Value, nearest, shown
-from gai_fast.settings import TargetSettings, UpstreamSettings
+from gai_fast.model.settings import TargetSettings, UpstreamSettings
 
 _NEEDS_TARGETS = ("balance", "hedge_after")
 

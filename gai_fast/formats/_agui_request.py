@@ -17,8 +17,8 @@ from typing import Any, Final
 from gai_fast.formats._agui_stream import Run
 from gai_fast.formats._members import RequestReader, call_input, expect, invalid, member, required
 from gai_fast.formats._signatures import opened
-from gai_fast.limits import LIMITS
-from gai_fast.request import Request
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
 
 _NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query", "tools"}
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Part, Piece, encode_json
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.request import Request
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.request import Request
 from gai_fast.result import Collector, Result
 from gai_fast.sinks import DeltaSink, FrameSink
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from gai_fast._impl import Part, escape
-from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.model.events import Event
 
 
 class BlockEncoder(DataEncoder):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.events import Event
 from gai_fast.formats._chat_parts import tells_error
 from gai_fast.formats._chat_stream import Chunks
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
+from gai_fast.model.events import Event
 
 
 class OwnChunks(Chunks):

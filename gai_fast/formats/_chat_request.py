@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.errors import Unsupported
 from gai_fast.formats._members import RequestReader, call_input, data_url, expect, invalid, member, required, unread
-from gai_fast.request import Request
+from gai_fast.model.errors import Unsupported
+from gai_fast.model.request import Request
 
 # Fields that are the same in a native request, and are checked there.
 _SAME: Final = ("model", "temperature", "top_p", "seed", "metadata")

@@ -39,8 +39,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from gai_fast._impl import Part, Piece, encode_json, escape
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import (
     annotation,
@@ -52,6 +50,8 @@ from gai_fast.formats._chat_parts import (
     reasoning_detail,
     usage_of,
 )
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 
 _TEXT_KEYS: Final = {
     "text.delta": b"content",

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.events import Event
 from gai_fast.formats._messages_stream import Messages
 from gai_fast.formats._passthrough import is_own_cancel
+from gai_fast.model.events import Event
 
 _THEIRS: Final = " theirs"
 """The name of a block that the upstream has opened."""

@@ -12,11 +12,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.errors import Unsupported
 from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
 from gai_fast.formats._messages_parts import NATIVE
 from gai_fast.formats._signatures import opened
-from gai_fast.request import Request
+from gai_fast.model.errors import Unsupported
+from gai_fast.model.request import Request
 
 # Fields that are the same in a native request, and are checked there.
 _SAME: Final = ("model", "temperature", "top_p")

@@ -44,8 +44,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast._impl import Part, encode_json, escape
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._messages_parts import (
     NATIVE,
@@ -60,6 +58,8 @@ from gai_fast.formats._messages_parts import (
     stop_reason_of,
     usage_of,
 )
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 
 # The key that holds an aside's payload.
 _ASIDES: Final = {

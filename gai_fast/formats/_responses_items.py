@@ -16,7 +16,7 @@ from gai_fast.formats._members import call_input, data_url, expect, invalid, mem
 from gai_fast.formats._responses_parts import NATIVE
 from gai_fast.formats._responses_tools import PROVIDER_RUNS
 from gai_fast.formats._signatures import opened
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 class InputReader:

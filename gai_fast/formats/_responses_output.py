@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error
-from gai_fast.events import DELTAS, Event
 from gai_fast.formats._chat_parts import annotation, argument_text
 from gai_fast.formats._responses_parts import sealed
 from gai_fast.formats._responses_tools import ToolItem
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.limits import LIMITS
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Takes the type of an event of the dialect, and its members behind `sequence_number`."""

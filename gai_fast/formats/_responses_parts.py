@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from gai_fast.errors import Code, Error
-from gai_fast.events import Event
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._signatures import is_encrypted, is_ours, seal
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.events import Event
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "background": False,

@@ -12,14 +12,14 @@ import re
 from contextlib import suppress
 from typing import ClassVar, Final
 
-from gai_fast.errors import Error
-from gai_fast.events import DELTAS, Event
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
 from gai_fast.formats._responses_output import Output, tell_nobody
 from gai_fast.formats._responses_parts import custom_tools
 from gai_fast.formats._responses_stream import ResponseEvents
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.limits import LIMITS
 
 
 class OwnEvents(ResponseEvents):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.errors import Unsupported
 from gai_fast.formats._chat_request import EFFORTS
 from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
 from gai_fast.formats._responses_items import InputReader
-from gai_fast.request import Request
+from gai_fast.model.errors import Unsupported
+from gai_fast.model.request import Request
 
 # Members that are the same in a native request, and are checked there.
 _SAME: Final = ("model", "temperature", "top_p", "metadata")

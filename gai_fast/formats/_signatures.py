@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 
 from gai_fast._impl import encode_json
-from gai_fast.events import Event
 from gai_fast.formats._members import expect, member, required
+from gai_fast.model.events import Event
 
 # What providers sign is base64 or begins with a letter and no colon.
 _MARK: Final = "gai:"

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gai_fast._impl import encode_json
 from gai_fast.formats._members import RequestReader, data_url, expect, invalid, member, required, unread
-from gai_fast.request import Request
+from gai_fast.model.request import Request
 
 OWN: Final = ("id", "messageId", "trigger")
 """Members of the SDK's body that a native request does not have."""

@@ -38,11 +38,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast._impl import encode_json, escape
-from gai_fast.errors import Error
-from gai_fast.events import Event, JSONText
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, JSONText
+from gai_fast.model.limits import LIMITS
 from gai_fast.sinks import Untellable
 
 OLDEST: Final = 5

@@ -13,7 +13,7 @@ from gai_fast.formats._agui_request import is_run_input, read_run_input, run_of
 from gai_fast.formats._agui_stream import Run, RunEvents
 from gai_fast.formats._agui_whole import WholeRun
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
-from gai_fast.request import Request
+from gai_fast.model.request import Request
 
 
 class AGUIFormat(Format):

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gai_fast._impl import escape
-from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
+from gai_fast.model.events import Event
 from gai_fast.result import Result
 
 _TEXT = ("text.delta", "refusal.delta")

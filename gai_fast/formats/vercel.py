@@ -13,7 +13,7 @@ from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, Stre
 from gai_fast.formats._vercel_request import is_own_body, read_ui_request
 from gai_fast.formats._vercel_stream import OLDEST, RESETS, Parts
 from gai_fast.formats._vercel_whole import WholeMessage
-from gai_fast.request import Request
+from gai_fast.model.request import Request
 
 
 class VercelFormat(Format):

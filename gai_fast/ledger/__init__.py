@@ -9,7 +9,7 @@ from gai_fast.ledger._base import By, Left, Period, RateLeft, SpendEntry, SpendR
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
 from gai_fast.ledger.shared import SharedHome, SharedLedger
-from gai_fast.settings import StoreSettings
+from gai_fast.model.settings import StoreSettings
 
 __all__ = [
     "By",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from gai_fast.money import Amount
+from gai_fast.model.money import Amount
 
 By = Literal["key", "model", "upstream", "day"]
 """The column by which a report groups spend."""

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from gai_fast.errors import Error, RateLimited
 from gai_fast.ledger._base import (
     NAMES,
     REQUESTS,
@@ -34,10 +33,11 @@ from gai_fast.ledger._base import (
     SpendRow,
     label_of,
 )
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import USD, Amount
-from gai_fast.settings import KeyLimits, KeySettings
+from gai_fast.model.errors import Error, RateLimited
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import USD, Amount
+from gai_fast.model.settings import KeyLimits, KeySettings
 
 DAY: Final = 24 * 60 * 60
 _ROUNDING: Final = 1e-3

@@ -10,7 +10,7 @@ from gai_fast.ledger._base import By, Caps, Left, Period, SpendEntry, SpendRow, 
 from gai_fast.ledger.home import Home
 from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
 from gai_fast.ledger.state import GRANTED
-from gai_fast.money import Amount
+from gai_fast.model.money import Amount
 
 _HERE: Final = ""
 """The name of the only worker."""

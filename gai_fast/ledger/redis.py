@@ -33,9 +33,9 @@ from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow
 from gai_fast.ledger.book import summed
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.shared import SharedHome
-from gai_fast.limits import LIMITS, OTHER
-from gai_fast.money import Amount
-from gai_fast.settings import StoreSettings
+from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.money import Amount
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.redis import RedisBackend, Script

@@ -44,8 +44,8 @@ from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.home import Answer, Ask, Report
 from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
 from gai_fast.ledger.state import GRANTED, UNCLEAR
-from gai_fast.limits import LIMITS
-from gai_fast.money import Amount
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import Amount
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import Health, out_of_reach
 

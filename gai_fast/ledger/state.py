@@ -31,8 +31,8 @@ from gai_fast.ledger._base import (
     RateLeft,
     labels_of,
 )
-from gai_fast.limits import LIMITS
-from gai_fast.money import Amount
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import Amount
 
 GRANTED: Final = -1
 """The verdict on a request that is admitted. Other verdicts are the place of the limit that refuses it."""

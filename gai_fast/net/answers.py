@@ -23,18 +23,18 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import Charge
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import Charge
+from gai_fast.model.request import Request
+from gai_fast.model.settings import CacheSettings, StoreSettings
 from gai_fast.net.remainder import Remainder, remainder_spec
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
 from gai_fast.net.translation import ForClient
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
-from gai_fast.request import Request
-from gai_fast.settings import CacheSettings, StoreSettings
 from gai_fast.stores import Claim, LogHeader, Store, StoreError, StreamLog, open_store
 from gai_fast.stores._base import CALLS
 from gai_fast.stores.backend import Backend

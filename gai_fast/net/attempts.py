@@ -27,11 +27,13 @@ from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import Outcome, Tallies
-from gai_fast.money import Bill, Charge, cost_of
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import Outcome, Tallies
+from gai_fast.model.money import Bill, Charge, cost_of
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ModelSettings, Price, Secret, Settings, UpstreamSettings
 from gai_fast.net.balance import Place, Visit, cooling_seconds, place_of
 from gai_fast.net.hedge import Hedge, HedgeOwner
 from gai_fast.net.key_ring import KeyRing
@@ -41,8 +43,6 @@ from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.reading import estimated_tokens
 from gai_fast.relay import Relay, State
-from gai_fast.request import Request
-from gai_fast.settings import ModelSettings, Price, Secret, Settings, UpstreamSettings
 from gai_fast.transcript import Transcript
 
 Translate = Callable[[Error, bytes], Error]

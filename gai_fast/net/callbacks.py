@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from gai_fast.callbacks import EventManager
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.callbacks")
 

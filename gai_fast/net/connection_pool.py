@@ -24,8 +24,8 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import Origin, RequestEncoder
 from gai_fast.net.http_response import KnownResponseHeads
 from gai_fast.net.idle_time import IdleTime

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from itertools import chain, zip_longest
 from typing import Any, Final, Literal
 
-from gai_fast.addresses import is_forbidden_address, is_loopback
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import is_forbidden_address, is_loopback
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import is_ip_address
 from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.stream_socket import NOT_BLOCKING, StreamSocket

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 from msgspec import UNSET
 
 from gai_fast.beginning import beginning
-from gai_fast.errors import Error
 from gai_fast.ledger import Ledger, LocalLedger
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.upstream_errors import for_client
 from gai_fast.net.answers import Answers
 from gai_fast.net.attempts import Translate
 from gai_fast.net.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
@@ -50,13 +53,10 @@ from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
-from gai_fast.request import Request
-from gai_fast.settings import ANONYMOUS, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
 from gai_fast.timers import Timer, TimerWheel
-from gai_fast.upstream_errors import for_client
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry

@@ -27,15 +27,15 @@ from time import perf_counter
 from typing import Any, Final, Protocol
 
 from gai_fast._impl import Piece, size_of
-from gai_fast.errors import Error
-from gai_fast.events import Event, done
-from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, done
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.view import OwnFrames, View, with_retry
 from gai_fast.net.writer import Headers
-from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after
 from gai_fast.timers import Timer, Timers

@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from gai_fast._impl import FastPath
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.spec import Clock
 from gai_fast.net.upstream import Receiver
 from gai_fast.providers import Adapter

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gai_fast._version import __version__
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from typing import Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gai_fast._impl import ChunkedBody
-from gai_fast.errors import Code, Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"

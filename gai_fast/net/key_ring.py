@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.balance import cooling_seconds
-from gai_fast.settings import Secret, UpstreamSettings
 
 _OF_THE_KEY = ("rate_limited", "unauthorized")
 """Failures of one key, where another may still work."""

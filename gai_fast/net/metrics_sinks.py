@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from gai_fast.metrics import MetricsSink, StreamMetrics
+from gai_fast.model.metrics import MetricsSink, StreamMetrics
 
 _log: Final = logging.getLogger("gai_fast.callbacks")
 

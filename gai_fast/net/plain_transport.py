@@ -11,7 +11,7 @@ from socket import socket
 from typing import Final
 
 from gai_fast._impl import SocketSet, receive
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.socket_transport import Receiver, SocketTransport
 
 _READ: Final[int] = LIMITS.plain_read

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from gai_fast._impl import ReadBatch, SocketSet
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.dialing import Host, Role, reason_of
 from gai_fast.net.http_request import Origin

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from gai_fast.addresses import is_forbidden_host
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import is_forbidden_host
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import Origin
 
 _HEAD_END: Final = b"\r\n\r\n"

@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import FrameLog, Piece
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import Outcome, StreamMetrics
-from gai_fast.settings import StreamSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.settings import StreamSettings
 from gai_fast.stores import Ending, StreamLog
 from gai_fast.timers import Timer, Timers
 

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream import OpenExchange, Receiver
 
 FORMAT: Final = 1

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gai_fast._impl import Piece
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import Charge, cost_member, total_of
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import Charge, cost_member, total_of
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.shared_call import SharedCall
 from gai_fast.net.spec import LIBRARY, Asked, Role, StreamSpec
 from gai_fast.net.upstream import Receiver
-from gai_fast.settings import StreamSettings
 
 
 class Remainder:

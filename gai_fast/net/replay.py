@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.net.upstream import Receiver
 
 _STREAM: Final = {"content-type": "text/event-stream"}

@@ -24,12 +24,13 @@ from typing import Final, cast
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import FastPath, Piece
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import Outcome, StreamMetrics
-from gai_fast.money import Bill, Charge
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.money import Bill, Charge
+from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
@@ -39,7 +40,6 @@ from gai_fast.providers import Adapter, get_provider
 from gai_fast.relay import Relay, State
 from gai_fast.sinks import DeltaSink, EventSink
 from gai_fast.timers import Timer, Timers
-from gai_fast.upstream_headers import passed_headers
 
 # As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks; see `upstream.py`.
 _IDLE: Final[State] = State.IDLE

@@ -31,14 +31,14 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import Outcome, StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.publication import Publication
 from gai_fast.net.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.upstream import OpenExchange, Receiver
-from gai_fast.settings import StreamSettings
 from gai_fast.stores import StreamLog
 from gai_fast.timers import Timers
 

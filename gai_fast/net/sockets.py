@@ -13,8 +13,8 @@ import sys
 import termios
 from typing import Any, Final, Protocol
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, for no time. The system then ends the connection with a reset (POSIX, `SO_LINGER`)."""

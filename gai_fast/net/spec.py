@@ -11,16 +11,16 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
 from gai_fast._impl import Piece
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import Charge
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import Charge
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ModelSettings
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter
-from gai_fast.request import Request
-from gai_fast.settings import ModelSettings
 from gai_fast.sinks import DeltaSink, FrameSink
 from gai_fast.stores import LogHeader
 

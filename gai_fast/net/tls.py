@@ -16,9 +16,9 @@ from pathlib import Path
 from socket import socket
 
 from gai_fast._impl import SocketSet
-from gai_fast.errors import Error
 from gai_fast.files import open_file
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import Origin
 from gai_fast.net.socket_transport import Receiver
 from gai_fast.net.tls_transport import Handshakes, TLSTransport

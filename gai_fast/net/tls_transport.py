@@ -26,7 +26,7 @@ from socket import socket
 from typing import Any, Final
 
 from gai_fast._impl import SocketSet, TLSRecords, make_tls_records
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.socket_transport import Receiver, SocketTransport, failed_to
 
 

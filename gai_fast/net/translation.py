@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import UpstreamSettings
+from gai_fast.model.upstream_errors import for_client
 from gai_fast.net.recording import secrets_of
-from gai_fast.settings import UpstreamSettings
-from gai_fast.upstream_errors import for_client
 
 
 class ForClient:

@@ -26,8 +26,8 @@ from typing import Final, Protocol, cast
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import FastPath, ReadBatch, TLSRecords
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHeads, ResponseReader
 from gai_fast.net.socket_transport import Transport
 from gai_fast.net.sockets import descriptor_of, has_arrived

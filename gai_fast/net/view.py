@@ -20,9 +20,9 @@ import msgspec
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Piece, parse_exact
-from gai_fast.errors import Error
-from gai_fast.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
 from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import data_lines
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from typing import Final, Protocol
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.delivery import Client
 from gai_fast.net.writer import Headers
 from gai_fast.stores import StreamLog

@@ -28,11 +28,11 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, D
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gai_fast._version import __version__
-from gai_fast.addresses import is_forbidden_address
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import is_forbidden_address
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.model.settings import OTelSettings
 from gai_fast.otel import protobuf
-from gai_fast.retry_after import retry_after_ms
-from gai_fast.settings import OTelSettings
 
 _log: Final = logging.getLogger("gai_fast.otel")
 _SCOPE: Final = "gai-fast"

@@ -11,12 +11,12 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from gai_fast._version import __version__
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import OTelSettings
 from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter
 from gai_fast.otel.histograms import Histograms, Instrument, Labels
 from gai_fast.otel.trace import Parent, Trace
-from gai_fast.settings import OTelSettings
 
 _DIGITS: Final = 16
 """Hex digits of a span's id. So many of a trace's id, the last ones, decide whether it is sampled."""

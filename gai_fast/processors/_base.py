@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 
 FRAME: Final = frozenset({"start", "finish", "error", "done"})
 """The events that make a stream legal: every processor passes them."""

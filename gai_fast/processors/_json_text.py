@@ -11,9 +11,9 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
-from gai_fast.errors import GaiFastError
-from gai_fast.events import JSONText, join_surrogates
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import GaiFastError
+from gai_fast.model.events import JSONText, join_surrogates
+from gai_fast.model.limits import LIMITS
 
 
 class NotJSON(GaiFastError, ValueError):

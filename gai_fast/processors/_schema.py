@@ -14,8 +14,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gai_fast._impl import parse_exact
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors._schema_cost import CostlySchema, check_cost
 
 _LIBRARY: Final = "jsonschema_rs"

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _Object = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, cast
 
 import msgspec
 
-from gai_fast.events import DELTAS, ENVELOPE_KEYS, Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors._base import Processor, StreamInfo, joined_count
 
 _OWN: Final = frozenset({*ENVELOPE_KEYS, *DELTAS.values(), "seq", "from_seq"})

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors._base import Processor, StreamInfo, Touches
 
 _ENDS: Final = frozenset({"start", "finish", "error"})

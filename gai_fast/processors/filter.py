@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gai_fast.events import DELTAS, TYPES, Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import DELTAS, TYPES, Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors._base import FRAME, Processor, StreamInfo, Touches
 
 _PASSED: Final = FRAME | {"stream.reset", "stream.gap"}

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error
-from gai_fast.events import Event, is_empty
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, is_empty
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors._base import Processor, StreamInfo
 from gai_fast.processors._json_text import JSONReader, NotJSON, blanks_end, same_json
 from gai_fast.processors._schema import Schema, compile_schema, is_available

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors._base import FRAME, Processor, StreamInfo
 
 

@@ -20,15 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Malformed
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Malformed
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Adapter
 from gai_fast.providers._chunks import count, inside, members, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
-from gai_fast.upstream_errors import UpstreamFailure
 
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _FOREIGN_END: Final = "[DONE]"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gai_fast._impl import escape, parse_exact
-from gai_fast.errors import Malformed
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Malformed
+from gai_fast.model.limits import LIMITS
 
 Path = tuple[str | int, ...]
 _STEP: Final = re.compile(

@@ -17,18 +17,18 @@ from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
-from gai_fast.money import Amount, amount_of
+from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import Amount, amount_of
+from gai_fast.model.request import Message, Request
+from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._chunks import parse_chunk
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
 from gai_fast.reading import check_members
-from gai_fast.request import Message, Request
-from gai_fast.retry_after import retry_after_ms
-from gai_fast.upstream_errors import UpstreamFailure, from_upstream
 
 Framing = Literal["sse", "ndjson"]
 

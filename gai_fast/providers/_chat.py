@@ -16,20 +16,9 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import encode_json, escape, join_json
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.providers._base import API, Target, UpstreamRequest
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._requests import (
-    earlier_function_call,
-    file_name,
-    file_url,
-    function_tool,
-    image_url,
-    joined,
-)
-from gai_fast.reading import turns
-from gai_fast.request import (
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
     FilePart,
@@ -46,6 +35,17 @@ from gai_fast.request import (
     ToolMessage,
     UserMessage,
 )
+from gai_fast.providers._base import API, Target, UpstreamRequest
+from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._requests import (
+    earlier_function_call,
+    file_name,
+    file_url,
+    function_tool,
+    image_url,
+    joined,
+)
+from gai_fast.reading import turns
 
 _UNSET: Final = UNSET  # a constant, because looking up a name of another module costs each request 0.03 us a time
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 
 from gai_fast._impl import parse_exact
-from gai_fast.errors import Malformed
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Malformed
+from gai_fast.model.limits import LIMITS
 
 _loads: Final = orjson.loads
 _CONTAINERS: Final = LIMITS.chunk_containers

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.errors import Malformed
-from gai_fast.events import Event
+from gai_fast.model.errors import Malformed
+from gai_fast.model.events import Event
 from gai_fast.providers._base import Adapter
 from gai_fast.providers._chunks import count, parse_chunk
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gai_fast._impl import encode_json, parse_exact
-from gai_fast.events import Event, is_empty
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event, is_empty
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers._chunks import count, text_of
 
 _LEVELS: Final = 2

@@ -1,7 +1,7 @@
 """Reads error bodies, in all the shapes that providers use.
 
 Owns which object describes the failure, and which of its members hold codes, status and message.
-`gai_fast/upstream_errors.py` decides what the codes mean.
+`gai_fast/model/upstream_errors.py` decides what the codes mean.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
+from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._chunks import count
-from gai_fast.upstream_errors import UpstreamFailure
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from gai_fast._impl import encode_json, escape
-from gai_fast.errors import Error, Malformed
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, Adapter
 from gai_fast.providers._chunks import WRONG_SHAPE, count, members, number, parse_chunk, text_of
@@ -20,7 +21,6 @@ from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
-from gai_fast.upstream_errors import UpstreamFailure
 
 _END: Final = "[DONE]"
 """An end mark of proxies; Google sends none. Proxies also send blank data as a keep-alive."""

@@ -13,8 +13,8 @@ from msgspec import UNSET
 from orjson import Fragment
 
 from gai_fast._impl import parse_exact
-from gai_fast.errors import InvalidRequest
-from gai_fast.request import FilePart, ImagePart, ResponseFormat, Tool, ToolCallPart
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.request import FilePart, ImagePart, ResponseFormat, Tool, ToolCallPart
 
 
 def is_given(value: Any) -> bool:

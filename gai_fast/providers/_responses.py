@@ -14,12 +14,7 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast._impl import parse_exact
-from gai_fast.providers._base import API, Target
-from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._requests import argument_text, file_name, file_url, image_url, required_schema
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.reading import turns
-from gai_fast.request import (
+from gai_fast.model.request import (
     AssistantMessage,
     FilePart,
     ImagePart,
@@ -34,7 +29,12 @@ from gai_fast.request import (
     ToolCallPart,
     ToolMessage,
 )
-from gai_fast.upstream_errors import UpstreamFailure
+from gai_fast.model.upstream_errors import UpstreamFailure
+from gai_fast.providers._base import API, Target
+from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._requests import argument_text, file_name, file_url, image_url, required_schema
+from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.reading import turns
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 
 _PIECE: Final[int] = LIMITS.kept_piece  # looked up once: adapters take room for every fragment of a call
 

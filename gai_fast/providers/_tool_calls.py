@@ -12,9 +12,9 @@ from hashlib import sha256
 from typing import Any, Final
 
 from gai_fast._impl import compact_json
-from gai_fast.errors import Error
-from gai_fast.events import Event, JSONText, join_surrogates
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event, JSONText, join_surrogates
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers._events import parse_arguments
 from gai_fast.providers._room import Room, too_many
 

@@ -18,14 +18,9 @@ from msgspec import UNSET, Meta
 from orjson import Fragment
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import InvalidRequest
-from gai_fast.limits import LIMITS
-from gai_fast.providers._anthropic_answers import AnthropicAdapter
-from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
-from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
-from gai_fast.reading import turns
-from gai_fast.request import (
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
     FilePart,
@@ -40,7 +35,12 @@ from gai_fast.request import (
     ToolCallPart,
     ToolMessage,
 )
-from gai_fast.upstream_errors import UpstreamFailure
+from gai_fast.model.upstream_errors import UpstreamFailure
+from gai_fast.providers._anthropic_answers import AnthropicAdapter
+from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
+from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
+from gai_fast.reading import turns
 
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"

@@ -17,15 +17,15 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import NotFound
-from gai_fast.events import Event
+from gai_fast.model.errors import NotFound
+from gai_fast.model.events import Event
+from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.upstream_errors import UpstreamFailure
 
 _API_VERSION: Final = "2024-10-21"
 """The newest version that is generally available; `provider_options.azure.api_version` selects another."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gai_fast.model.request import ImagePart, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.request import ImagePart, ReasoningPart, ResponseFormat, TextPart
 
 
 class DeepSeek(ChatAPI):

@@ -17,12 +17,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, ClassVar, Final
 
-from gai_fast.events import Event
-from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._requests import file_url
-from gai_fast.request import (
+from gai_fast.model.events import Event
+from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
     FilePart,
@@ -32,6 +28,10 @@ from gai_fast.request import (
     ToolCallPart,
     ToolMessage,
 )
+from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter, Choice
+from gai_fast.providers._requests import file_url
 
 _ID: Final = re.compile("[A-Za-z0-9]{9}")
 

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.events import Event
+from gai_fast.model.events import Event
+from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, TextPart
+from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
@@ -26,8 +28,6 @@ from gai_fast.providers._chunks import text_of
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.request import ImagePart, Reasoning, ReasoningPart, TextPart
-from gai_fast.upstream_errors import UpstreamFailure
 
 _FORMATS: Final = {
     "anthropic": "anthropic-claude-v1",

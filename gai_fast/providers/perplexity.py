@@ -14,16 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.events import Event
-from gai_fast.money import Amount, amount_of
-from gai_fast.providers._base import API, Target
-from gai_fast.providers._chat import ChatAPI
-from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._events import citation
-from gai_fast.providers._requests import file_name
-from gai_fast.providers._responses import ResponsesAPI
-from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.request import (
+from gai_fast.model.events import Event
+from gai_fast.model.money import Amount, amount_of
+from gai_fast.model.request import (
     AssistantMessage,
     FilePart,
     ImagePart,
@@ -33,6 +26,13 @@ from gai_fast.request import (
     ToolCallPart,
     ToolMessage,
 )
+from gai_fast.providers._base import API, Target
+from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._events import citation
+from gai_fast.providers._requests import file_name
+from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._responses_answers import ResponsesAdapter
 
 
 class Perplexity(ChatAPI):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, cast
 
 from gai_fast._impl import SocketSet
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 from gai_fast.net.socket_transport import Receiver
 

@@ -18,13 +18,13 @@ from functools import partial
 from typing import Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import units
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import units
+from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.log_format import Entry
 from gai_fast.server.metrics import log_fields
 from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.settings import ANONYMOUS
 
 _log: Final = logging.getLogger("gai_fast.access")
 

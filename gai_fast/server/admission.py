@@ -22,17 +22,17 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
-from gai_fast.addresses import is_loopback
-from gai_fast.errors import Code, Error
 from gai_fast.ids import request_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import is_loopback
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.server.callers import Callers, has_key
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.guessing import Guesses
 from gai_fast.server.negotiation import trace_parent
 from gai_fast.server.replies import Headers, Reply, id_headers
 from gai_fast.server.transport import ClientTransport
-from gai_fast.settings import KeySettings, ServerSettings
 
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "

@@ -22,11 +22,12 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 from yarl import URL
 
-from gai_fast.addresses import is_local
-from gai_fast.errors import Error
 from gai_fast.ids import request_id
 from gai_fast.ledger import SharedHome, new_ledger
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import is_local
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import ANONYMOUS, ServerSettings, Settings
 from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
@@ -50,7 +51,6 @@ from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Ro
 from gai_fast.server.spend import SpendSink
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
-from gai_fast.settings import ANONYMOUS, ServerSettings, Settings
 from gai_fast.stores.backend import Backend
 
 _log: Final = logging.getLogger("gai_fast.server")

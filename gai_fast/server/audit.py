@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.log_format import Entry
 
 _log: Final = logging.getLogger("gai_fast.audit")

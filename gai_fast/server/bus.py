@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.link import LinkError, Messages, pack
 
 _log: Final = logging.getLogger("gai_fast.server")

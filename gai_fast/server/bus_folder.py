@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _PREFIX: Final = "gai-fast-"
 _LOCK: Final = "lock"

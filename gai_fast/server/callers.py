@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.guessing import Guesses
-from gai_fast.settings import KeySettings, key_digest
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""

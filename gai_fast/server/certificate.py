@@ -11,7 +11,7 @@ import ssl
 from typing import Final
 
 from gai_fast.files import open_file
-from gai_fast.settings import ServerSettings
+from gai_fast.model.settings import ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
 

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 from mypy_extensions import mypyc_attr
 
 from gai_fast._impl import Histogram
-from gai_fast.limits import LIMITS, OTHER
-from gai_fast.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
-from gai_fast.money import Amount
+from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
+from gai_fast.model.money import Amount
 
 # The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.listening import Listener
 
 _log = logging.getLogger("gai_fast.server")

@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
 from gai_fast.ids import EVENT_ID
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.view import NATIVE, Form, View, view_of
@@ -24,7 +25,6 @@ from gai_fast.server.negotiation import Negotiated, asks_for_state
 from gai_fast.server.pending import PendingAnswers, Work
 from gai_fast.server.replies import Reply, StreamHead, id_headers
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
 
 Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]

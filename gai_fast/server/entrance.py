@@ -16,11 +16,11 @@ import resource
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import LimitSettings
 from gai_fast.net.sockets import peer_address
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply
-from gai_fast.settings import LimitSettings
 from gai_fast.timers import Timer, Timers
 
 _log = logging.getLogger("gai_fast.server")

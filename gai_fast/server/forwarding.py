@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from gai_fast.addresses import Networks
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import Networks
+from gai_fast.model.limits import LIMITS
 
 _PAIR: Final = r"""([\w!#$%&'*+.^`|~-]++)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",;]*+))"""
 _PAIRS: Final = re.compile(_PAIR, re.A)

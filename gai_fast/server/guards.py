@@ -5,9 +5,9 @@ Owns the totals and the errors. Opens nothing: the engine asks it before a strea
 
 from __future__ import annotations
 
-from gai_fast.errors import Code, Error
-from gai_fast.limits import LIMITS
-from gai_fast.settings import LimitSettings
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import LimitSettings
 
 
 class Guards:

@@ -21,9 +21,9 @@ from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
-from gai_fast.addresses import address_of
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import address_of
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 

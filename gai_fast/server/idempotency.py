@@ -23,8 +23,8 @@ import msgspec
 
 from gai_fast._impl import encode_json
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.publication import Publication
 from gai_fast.reading import parse_object

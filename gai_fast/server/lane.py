@@ -21,9 +21,9 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from gai_fast._impl import Borrower
-from gai_fast.errors import Error
 from gai_fast.ids import new_request_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.sockets import peer_address, untaken
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.access_log import LEFT

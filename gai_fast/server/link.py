@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream_socket import StreamSocket
 
 _LENGTH: Final = 4

@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gai_fast.addresses import is_local
-from gai_fast.limits import LIMITS
+from gai_fast.model.addresses import is_local
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import ServerSettings
 from gai_fast.net.stream_socket import ListeningSocket
 from gai_fast.server.accepted_transport import Newcomers
-from gai_fast.settings import ServerSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
 

@@ -27,9 +27,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast._impl import encode_json
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import ServerSettings
 from gai_fast.server import log_queue
-from gai_fast.settings import ServerSettings
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

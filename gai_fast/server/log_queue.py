@@ -28,7 +28,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, TextIO, cast
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 

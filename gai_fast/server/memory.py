@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
-from gai_fast.limits import LIMITS, MIB
-from gai_fast.settings import LimitSettings
+from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.settings import LimitSettings
 from gai_fast.timers import Timer, Timers
 
 _log = logging.getLogger("gai_fast.server")

@@ -1,8 +1,8 @@
 """The uses of streams' figures: the fields of a log line, and the metrics that Prometheus scrapes.
 
-Owns the names and labels of the exposed metrics and the fields of the log line. `gai_fast.metrics` defines the figures,
-`counts.py` adds them up, `scrape.py` answers the request. `prometheus_client` writes the text; it is imported at the
-first scrape.
+Owns the names and labels of the exposed metrics and the fields of the log line. `gai_fast.model.metrics` defines the
+figures, `counts.py` adds them up, `scrape.py` answers the request. `prometheus_client` writes the text; it is imported
+at the first scrape.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast._impl import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast._version import __version__
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import Amount, units
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import Amount, units
 from gai_fast.net.engine import Engine
 from gai_fast.server import log_queue
 from gai_fast.server.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts

@@ -17,9 +17,9 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from gai_fast.errors import Error
 from gai_fast.ids import worker_of
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.drained import DRAINED, Drained
 from gai_fast.server.admin.streams import running_streams

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from gai_fast.errors import Error
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Headers, Reply
 from gai_fast.server.stream_response import StreamResponse

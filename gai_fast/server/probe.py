@@ -14,13 +14,13 @@ import re
 from typing import Final
 
 from gai_fast._impl import encode_sse
-from gai_fast.errors import Error
 from gai_fast.ids import new_stream_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import StreamHead
-from gai_fast.settings import StreamSettings
 
 EVENTS: Final = 6
 """Events before the silence; one more follows it."""

@@ -12,14 +12,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 from gai_fast.ledger import Left, RateLeft
+from gai_fast.model.request import Request
+from gai_fast.model.settings import KeySettings
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import StreamSpec
-from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.pending import PendingAnswers
 from gai_fast.server.replies import Headers
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import KeySettings
 
 _Started = TypeVar("_Started")
 

@@ -21,10 +21,10 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gai_fast.config import ConfigError
+from gai_fast.model.settings import Settings
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.audit import audit
 from gai_fast.server.certificate import Certificate, CertificateError
-from gai_fast.settings import Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
 _DONE: Final = 200

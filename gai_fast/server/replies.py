@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Final
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 
 Headers = Sequence[tuple[str, str]]
 

@@ -15,13 +15,13 @@ from functools import lru_cache
 from typing import Final
 
 from gai_fast._impl import body_start
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import ANONYMOUS, KeySettings
 from gai_fast.otel.trace import Trace
 from gai_fast.server.callers import has_key
 from gai_fast.server.replies import Reply
 from gai_fast.server.transport import ClientTransport
-from gai_fast.settings import ANONYMOUS, KeySettings
 
 
 class HTTPRequest:

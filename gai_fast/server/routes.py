@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
 from gai_fast.ids import new_request_id
-from gai_fast.limits import LIMITS, OTHER
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
@@ -28,7 +29,6 @@ from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.settings import KeySettings
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry

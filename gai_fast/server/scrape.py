@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply
 from gai_fast.server.transport import ClientTransport

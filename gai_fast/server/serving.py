@@ -23,7 +23,8 @@ from aiohttp import web
 
 from gai_fast.config.environment import activated_sockets
 from gai_fast.ledger import SharedHome
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import Settings
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.certificate import Certificate, certificate_of
 from gai_fast.server.connections import OpenConnections, abort_slowest
@@ -38,7 +39,6 @@ from gai_fast.server.reload import Reload, Reloaded
 from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.server.tls import Handshakes, TLSConnection, plain_http
-from gai_fast.settings import Settings
 from gai_fast.stores.backend import Backend
 
 logger = logging.getLogger("gai_fast.server")

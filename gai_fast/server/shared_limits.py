@@ -16,12 +16,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast.errors import Error
 from gai_fast.ledger import By, SharedHome, SpendEntry, SpendRow
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Answer, Ask, Home, Report
-from gai_fast.limits import LIMITS
-from gai_fast.money import Amount
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import Amount
 from gai_fast.server.bus import Bus
 from gai_fast.server.peers import SupervisorQuestions
 from gai_fast.stores.backend import StoreError

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error, Forbidden
 from gai_fast.formats import (
     ClientRequest,
     Encoder,
@@ -22,15 +21,16 @@ from gai_fast.formats import (
     get_format,
 )
 from gai_fast.ids import new_stream_id
+from gai_fast.model.errors import Error, Forbidden
+from gai_fast.model.request import Request
+from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.processors import Chain
 from gai_fast.providers import API, get_provider
 from gai_fast.reading import characters
-from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
-from gai_fast.settings import KeySettings, ModelSettings, Settings
 from gai_fast.sinks import DeltaSink
 from gai_fast.stores import LogHeader
 

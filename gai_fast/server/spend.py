@@ -12,10 +12,10 @@ from typing import Final
 
 from gai_fast.ledger import Ledger, SpendEntry
 from gai_fast.ledger.ledger import date_of
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import is_absurd
-from gai_fast.settings import ANONYMOUS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import is_absurd
+from gai_fast.model.settings import ANONYMOUS
 
 _log: Final = logging.getLogger("gai_fast.spend")
 

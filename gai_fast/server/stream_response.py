@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 from gai_fast._impl import Piece
 from gai_fast.compression import compressor
-from gai_fast.errors import Error
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import written
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import written
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.admission import EXPOSE
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import content_coding
 from gai_fast.server.replies import Headers, Reply, StreamHead
-from gai_fast.settings import StreamSettings
 
 
 class SessionCallbacks(Protocol):

@@ -14,20 +14,21 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error
 from gai_fast.formats import (
     Format,
     StreamContext,
     known_format,
 )
 from gai_fast.ids import request_id
+from gai_fast.model.errors import Error
+from gai_fast.model.request import Request
+from gai_fast.model.settings import Settings, StreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.net.publication import Publication
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.view import NATIVE, View, view_of
 from gai_fast.providers import get_provider
 from gai_fast.reading import estimated_tokens, parse_object, parse_request
-from gai_fast.request import Request
 from gai_fast.server.caching import HEADER, alone, asks, begin_later, shared_answer, tell
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes, form_of
@@ -40,7 +41,6 @@ from gai_fast.server.replies import Headers, Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.server.specs import SpecBuilder
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import Settings, StreamSettings
 from gai_fast.stores import LogHeader, StreamLog
 
 _Told = Callable[[StreamLog], dict[str, Any]]

@@ -37,7 +37,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server import log_queue
 from gai_fast.server.link import Link, LinkGone, receive_connections, send_connection, send_last
 from gai_fast.server.listening import LackLog, accept, begin

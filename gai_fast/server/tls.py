@@ -25,8 +25,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.sockets import peer_address
 from gai_fast.server.transport_layer import TransportLayer
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from gai_fast.errors import Error
 from gai_fast.ids import name_worker
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import Settings
 from gai_fast.server import totals
 from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.server.admin.drained import Drained
@@ -32,7 +33,6 @@ from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
 from gai_fast.server.shared_limits import SupervisorHome
 from gai_fast.server.supervisor import RELOAD, WorkerEnds
-from gai_fast.settings import Settings
 
 _log: Final = logging.getLogger("gai_fast.server")
 PATIENCE: Final = 2 * LIMITS.counts_wait

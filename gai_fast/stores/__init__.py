@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from gai_fast.settings import StoreSettings
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.memory import StreamLog

@@ -18,8 +18,8 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from gai_fast.events import SCHEMA
 from gai_fast.formats import Framing
+from gai_fast.model.events import SCHEMA
 
 CALLS: Final = "upstream"
 """The format of the log of a call to an upstream (`net/shared_call.py`): no client is sent it."""

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, NamedTuple
 import msgspec
 import orjson
 
-from gai_fast.errors import GaiFastError
+from gai_fast.model.errors import GaiFastError
 from gai_fast.stores._base import Claim, Ending, LogHeader
 
 Fault = Literal["unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.memory import StreamLog

@@ -9,8 +9,8 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores._base import Claim
 
 _STEPS: Final = 256

@@ -29,8 +29,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
-from gai_fast.limits import LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending
 from gai_fast.stores.backend import Backend, Change, Gap, Record, StoreError
 from gai_fast.stores.health import Health, logger

@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, add_text, frames_after
 from gai_fast.timers import Timer, Timers
 

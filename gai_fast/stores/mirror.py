@@ -25,8 +25,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.backend import Backend, Copy, News, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach

@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from gai_fast.limits import LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Claim
 from gai_fast.stores.backend import (
     Backend,

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gai_fast.limits import LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Claim
 from gai_fast.stores.backend import (
     Backend,

@@ -19,9 +19,9 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Final, Literal
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.cancellations import CancelHere, Cancellations

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gai_fast.settings import key_digest
+from gai_fast.model.settings import key_digest
 from tests.browser.chromium import ChromiumPage
 from tests.browser.conftest import IN_CHROMIUM, Upstream, serving
 from tests.browser.driver import Browser, Page

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import uvloop
 
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 from gai_fast.server.serving import start
 from tests.corpus.recordings import recordings
 from tests.corpus.served import (

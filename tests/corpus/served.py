@@ -19,9 +19,9 @@ from typing import Any
 import uvloop
 
 import gai_fast
-from gai_fast.errors import CLASSES
+from gai_fast.model.errors import CLASSES
+from gai_fast.model.settings import Secret, ServerSettings, Settings, UpstreamSettings
 from gai_fast.server.serving import start
-from gai_fast.settings import Secret, ServerSettings, Settings, UpstreamSettings
 from tests.corpus.recordings import RECORDED, judge_module, name_of, recordings_of
 from tests.integration.gateway import Gateway, Net, Peer, Response, run
 from tests.wire import chunk

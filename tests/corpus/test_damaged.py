@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.errors import CLASSES
-from gai_fast.limits import KIB
+from gai_fast.model.errors import CLASSES
+from gai_fast.model.limits import KIB
 from gai_fast.providers import PROVIDERS
 from tests.corpus.recordings import RECORDED, SECONDS, judge_module, name_of, recordings, recordings_of
 from tests.kernels import IS_REPEATED, is_set

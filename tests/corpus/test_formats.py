@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.formats import FORMATS, Format, get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 from tests.corpus.recordings import name_of, recordings

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.limits import KIB
+from gai_fast.model.limits import KIB
 from tests.corpus.recordings import APIS, CORPUS, SECONDS, judge, judge_module
 from tests.kernels import IS_REPEATED, is_set
 

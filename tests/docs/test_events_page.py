@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 import gai_fast
-from gai_fast.events import FINISH_REASONS, KEYS, TYPES
+from gai_fast.model.events import FINISH_REASONS, KEYS, TYPES
 from tests.docs.pages import blocks, coded, read, rows, section
 
 TEXT: Final = read("docs/events.md")

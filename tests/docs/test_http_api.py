@@ -19,8 +19,8 @@ from typing import Final, NamedTuple, NoReturn, get_args
 import msgspec
 import pytest
 
-from gai_fast import request as native
-from gai_fast.errors import CLASSES
+from gai_fast.model import request as native
+from gai_fast.model.errors import CLASSES
 from gai_fast.server.routes import ROUTES
 from tests.docs.pages import ROOT, Block, blocks, coded, matches, read, rows, section
 

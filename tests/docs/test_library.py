@@ -20,7 +20,7 @@ import pytest
 
 import gai_fast
 from gai_fast import _pure
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.result import Result
 from tests.docs.pages import Block, blocks, coded, matches, read, rows, section
 

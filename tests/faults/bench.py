@@ -24,8 +24,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from gai_fast.model.settings import ModelSettings
 from gai_fast.server.serving import start
-from gai_fast.settings import ModelSettings
 from tests.faults.proxy import NONE, FaultProxy, Faults
 from tests.integration.gateway import (
     KEY,

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 @pytest.fixture(autouse=True)

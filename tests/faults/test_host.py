@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.settings import BreakerSettings
+from gai_fast.model.settings import BreakerSettings
 from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.test_upstream import ANSWER, TEXT
 from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, NATIVE, NEVER, SSE_HEAD, Peer, delta

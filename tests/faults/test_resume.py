@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.proxy import FaultProxy, Faults
 from tests.faults.test_upstream import ANSWER, EXHAUSTIVE, TEXT, body

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
-from gai_fast.settings import BreakerSettings
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import BreakerSettings
 from tests.faults.bench import Bench, check_chat, check_stream, error_of, fault
 from tests.faults.proxy import Faults
 from tests.integration.gateway import (

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from tests.integration.gateway import Net
 from tests.waiting import SECONDS
 

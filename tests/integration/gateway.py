@@ -24,8 +24,7 @@ import pytest
 import uvloop
 
 from gai_fast.cli.mock import Mock
-from gai_fast.server.serving import Running, start
-from gai_fast.settings import (
+from gai_fast.model.settings import (
     CacheSettings,
     LimitSettings,
     ModelSettings,
@@ -37,6 +36,7 @@ from gai_fast.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from gai_fast.server.serving import Running, start
 from tests.integration.certificates import Authority
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until

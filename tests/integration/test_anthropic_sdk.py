@@ -13,8 +13,8 @@ import anthropic
 import pytest
 
 from gai_fast.cli.mock import Fault
+from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.serving import start
-from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import (
     DONE,
     FINISH,

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from gai_fast.limits import KIB, MIB
+from gai_fast.model.limits import KIB, MIB
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import ModelSettings, Price, Secret, TargetSettings
 from gai_fast.server.serving import start
-from gai_fast.settings import ModelSettings, Price, Secret, TargetSettings
 from tests.integration.gateway import (
     CHAT,
     LAST_CHUNK,

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from gai_fast._impl import IMPLEMENTATION
-from gai_fast.limits import LIMITS, MIB
-from gai_fast.settings import Settings
+from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.settings import Settings
 from tests.integration.gateway import (
     DONE,
     END,

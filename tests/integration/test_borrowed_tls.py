@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast._impl import IMPLEMENTATION
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from tests.integration.certificates import Authority
 from tests.integration.gateway import Client, Gateway, Net, Response, delta, on_both_loops
 from tests.integration.test_borrowed_sockets import WORDS, Paced, ask, failure, lent

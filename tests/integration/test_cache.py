@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Fault
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import UNIT, cost_of
-from gai_fast.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import UNIT, cost_of
+from gai_fast.model.settings import CacheSettings, KeySettings, Price, TargetSettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     CHAT,

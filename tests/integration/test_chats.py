@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import (
     DONE,
     FINISH,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Fault
+from gai_fast.model.settings import KeySettings, StoreSettings, key_digest
 from gai_fast.server.serving import start
-from gai_fast.settings import KeySettings, StoreSettings, key_digest
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import (
     DONE,

@@ -9,8 +9,8 @@ from typing import Any
 import openai
 import pytest
 
+from gai_fast.model.settings import ModelSettings, Secret, UpstreamSettings
 from gai_fast.server.serving import start
-from gai_fast.settings import ModelSettings, Secret, UpstreamSettings
 from tests.integration.gateway import (
     DONE,
     KEY,

@@ -10,9 +10,9 @@ import signal
 import sys
 from contextlib import suppress
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.connections import abort_slowest
-from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import (
     QUERY,
     SSE_HEAD,

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 
 from gai_fast.cli.mock import Fault
-from gai_fast.errors import Error
 from gai_fast.formats import get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import IdempotencySettings, KeySettings, key_digest
 from gai_fast.server.application import build_application
 from gai_fast.server.serving import start
-from gai_fast.settings import IdempotencySettings, KeySettings, key_digest
 from tests.integration.gateway import (
     CHAT,
     FINISH,

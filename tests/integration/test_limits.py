@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.ledger import SpendEntry
 from gai_fast.ledger.ledger import date_of
-from gai_fast.settings import KeyLimits, KeySettings, SpendLimit, key_digest
+from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, Client, Gateway, Net, Response, on_both_loops, on_uvloop
 from tests.integration.websocket import connect
 from tests.waiting import until

@@ -15,9 +15,9 @@ import pytest
 
 import gai_fast
 from gai_fast.cli.mock import Fault
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import BreakerSettings, KeyLimits, KeySettings, key_digest
 from gai_fast.server.serving import start
-from gai_fast.settings import BreakerSettings, KeyLimits, KeySettings, key_digest
 from tests.integration.gateway import (
     CHAT,
     END,

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.money import UNIT
-from gai_fast.server.admin.spend_report import read_query, spend_report
-from gai_fast.server.serving import start
-from gai_fast.settings import (
+from gai_fast.model.money import UNIT
+from gai_fast.model.settings import (
     KeyLimits,
     KeySettings,
     ModelSettings,
@@ -23,6 +21,8 @@ from gai_fast.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.server.admin.spend_report import read_query, spend_report
+from gai_fast.server.serving import start
 from tests.integration.gateway import (
     CHAT,
     DONE,

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from gai_fast.gateway import Gateway as Library
-from gai_fast.settings import OTelSettings, Secret
+from gai_fast.model.settings import OTelSettings, Secret
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, QUERY, Net, delta, on_uvloop, settings_for
 from tests.integration.test_retry import BUSY, ROLE, SSE_HEAD, Steps, answer, chunk, gateway_for
 from tests.otlp import Receiver, read

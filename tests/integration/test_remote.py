@@ -10,7 +10,7 @@ import pytest
 
 import gai_fast
 from gai_fast.cli.mock import Fault
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, on_both_loops, on_uvloop

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings
 from gai_fast.server.serving import start
-from gai_fast.settings import BreakerSettings, ModelSettings, Settings
 from tests.integration.gateway import (
     CHAT,
     DONE,

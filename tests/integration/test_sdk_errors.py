@@ -10,7 +10,7 @@ import anthropic
 import openai
 import pytest
 
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration import test_anthropic_sdk, test_openai_sdk
 from tests.integration.gateway import MESSAGES, Gateway, Net, Peer, on_uvloop
 

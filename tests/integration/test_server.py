@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
-from gai_fast.limits import LIMITS
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     MESSAGES,

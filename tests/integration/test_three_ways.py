@@ -19,9 +19,9 @@ import pytest
 from aiohttp import web
 
 from gai_fast.cli.mock import Mock
+from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.application import build_application
 from gai_fast.server.serving import start
-from gai_fast.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, QUERY, settings_for
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS

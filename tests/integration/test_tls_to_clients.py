@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB, LIMITS
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (
     MESSAGES,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import QUERY, Gateway, Net, on_uvloop
 from tests.integration.test_cli import PATIENCE, environment, run
 from tests.integration.test_durable import id_of

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.engine import Engine
 from gai_fast.net.retry import Failure, RetryPolicy, Verdict
 from gai_fast.net.tls import default_ssl_context
 from gai_fast.server import application
-from gai_fast.settings import BreakerSettings
 from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (

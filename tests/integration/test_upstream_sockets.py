@@ -18,8 +18,8 @@ import pytest
 import uvloop
 
 from gai_fast._impl import IMPLEMENTATION
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net import upstream
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.proxy import Proxy

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.tls import TLSFiles
 from tests.integration.certificates import Authority
 from tests.integration.test_upstream_sockets import CHUNKED, OK, Net, Peer, answer_all, on_both_loops, open_

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Fault
-from gai_fast.limits import LIMITS
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     DONE,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from tests.integration.gateway import QUERY, Client, Net, Response
 from tests.integration.processes import Server, configure, hold, release, serving, settled
 from tests.integration.test_cli import PATIENCE, environment

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import KIB, MIB
+from gai_fast.model.limits import KIB, MIB
 from tests.integration.gateway import TESTED_LOOPS
 from tests.waiting import SECONDS
 
@@ -71,7 +71,7 @@ GATEWAY = """
 import asyncio, gc, json, os, sys
 from collections import Counter
 from gai_fast.server.serving import start
-from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 
 def kinds():
     names = ("Session", "Relay", "StreamResponse", "ResponseWriter", "Exchange", "LaneConnection",

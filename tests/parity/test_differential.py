@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.events import KEYS, JSONText
+from gai_fast.model.events import KEYS, JSONText
 from tests.kernels import fed, is_set, outcome
 
 Both = tuple[ModuleType, ModuleType]

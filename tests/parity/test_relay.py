@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._chat_answers import ChatAdapter
 from gai_fast.relay import Relay

@@ -23,7 +23,7 @@ from typing import Any, Final
 import uvloop
 
 from gai_fast.cli import main
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.connection_pool import ConnectionPool
 from gai_fast.server.metrics import PrometheusSink
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gai_fast.cli.mock import Mock
-from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 
 
 def settings_for(mock: Mock) -> Settings:

@@ -8,8 +8,8 @@ import pytest
 
 from gai_fast.asking import Task, asked, place
 from gai_fast.cli.mock import Fault, Mock
-from gai_fast.errors import Network
 from gai_fast.gateway import Gateway
+from gai_fast.model.errors import Network
 
 
 class TestAsk:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gai_fast.beginning import beginning
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
 from gai_fast.reading import parse_request
-from gai_fast.request import Request
 
 
 def native(**members: Any) -> Request:

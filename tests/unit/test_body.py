@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from gai_fast.body import Body, BodyKind
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from tests.conftest import ChangeLimits
 from tests.unit.test_relay import FakeAPI
 

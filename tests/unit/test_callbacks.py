@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.callbacks import NAMES, EventManager
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 
 EVENTS: list[Any] = [
     {"type": "start", "model": "m"},

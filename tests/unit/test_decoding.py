@@ -16,8 +16,8 @@ import pytest
 import gai_fast
 from gai_fast._impl import NDJSONEncoder, SSEEncoder
 from gai_fast.decoding import OrderedEvents, adecode, decode, read_events
-from gai_fast.events import Event, JSONText
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event, JSONText
+from gai_fast.model.limits import LIMITS
 from gai_fast.reading import parse_request
 from tests.kernels import cuts
 from tests.legal import check_legal, sse

@@ -13,11 +13,11 @@ import pytest
 from gai_fast.callbacks import EventManager
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.config import ConfigError
-from gai_fast.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
-from gai_fast.events import Event
 from gai_fast.gateway import Gateway
-from gai_fast.metrics import StreamMetrics
-from gai_fast.settings import CacheSettings
+from gai_fast.model.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
+from gai_fast.model.events import Event
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import CacheSettings
 from tests.conftest import ChangeLimits
 from tests.unit.mocked import settings_for
 from tests.waiting import SECONDS, until

@@ -10,7 +10,7 @@ import pytest
 
 import gai_fast
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 
 
 def test_times_are_measured_per_read() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.pipeline import StreamEventProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
 

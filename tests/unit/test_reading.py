@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from gai_fast.errors import InvalidRequest
-from gai_fast.limits import LIMITS
-from gai_fast.reading import characters, check_members, conversation, parse_object, parse_request, turns
-from gai_fast.request import (
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import (
     AssistantMessage,
     NamedTool,
     Reasoning,
@@ -24,6 +23,7 @@ from gai_fast.request import (
     ToolMessage,
     UserMessage,
 )
+from gai_fast.reading import characters, check_members, conversation, parse_object, parse_request, turns
 
 SECRET = "my private words"
 

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.errors import Error, Malformed
-from gai_fast.events import TYPES, Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.events import TYPES, Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
+from gai_fast.model.upstream_errors import for_client
 from gai_fast.providers import Adapter as AnyAdapter
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chunks import parse_chunk
 from gai_fast.relay import TRANSITIONS, IllegalTransition, Relay, State
-from gai_fast.request import Request
 from gai_fast.sinks import Untellable
-from gai_fast.upstream_errors import for_client
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse
 

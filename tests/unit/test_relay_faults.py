@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import StreamEncoder
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors import Chain, Processor, StreamInfo, make_chain, read_processor
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay, State

@@ -7,14 +7,14 @@ from typing import Any, Literal
 import pytest
 
 from gai_fast.decoding import OrderedEvents
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.money import UNIT, Bill
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import UNIT, Bill
+from gai_fast.model.settings import Price
 from gai_fast.processors import Chain
 from gai_fast.processors.usage import UsageProcessor
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
-from gai_fast.settings import Price
 from gai_fast.transcript import Transcript
 from tests.legal import sse
 

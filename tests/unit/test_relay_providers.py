@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.decoding import decode
-from gai_fast.events import Event
 from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 from gai_fast.sinks import DeltaSink

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast import errors
 from gai_fast._impl import encode_json
-from gai_fast.events import Event, JSONText
+from gai_fast.model import errors
+from gai_fast.model.events import Event, JSONText
+from gai_fast.model.request import AssistantMessage, ReasoningPart, ToolCallPart
 from gai_fast.reading import parse_request
-from gai_fast.request import AssistantMessage, ReasoningPart, ToolCallPart
 from gai_fast.result import Collector, Result, ToolCallResult, acollect, collect
 from tests.conftest import ChangeLimits
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import Error, GaiFastError
 from gai_fast.formats import FORMATS, get_format
+from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.sinks import Untellable
 from tests.unit.formats.streams import context
 

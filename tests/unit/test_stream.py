@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 import gai_fast
-from gai_fast.errors import Error, Network
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, Network
+from gai_fast.model.limits import LIMITS
 from gai_fast.stream import Stream
 from tests.conftest import ChangeLimits
 from tests.legal import check_legal

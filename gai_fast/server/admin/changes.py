@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
-from gai_fast.settings import Settings
+from gai_fast.model.settings import Settings
 
 _SECTIONS: Final = {"models": "model", "upstreams": "upstream", "keys": "key", "processors": "processor"}
 """The fields of the settings whose sections have another name in a configuration file."""

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gai_fast.model.settings import Settings
 from gai_fast.net.balance import places_of
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.targets import Target, set_drained
-from gai_fast.settings import Settings
 
 DRAINED: Final = "drained"
 """The question for the list; with a target and whether it is drained it changes the list first."""

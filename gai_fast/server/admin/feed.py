@@ -14,13 +14,13 @@ import logging
 from typing import Any, Final, Protocol
 
 from gai_fast._impl import encode_sse
-from gai_fast.errors import Error
 from gai_fast.ids import new_stream_id
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import StreamHead
-from gai_fast.settings import StreamSettings
 
 _log: Final = logging.getLogger("gai_fast.server")
 

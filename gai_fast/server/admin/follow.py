@@ -14,9 +14,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.admin.watch import News
 from gai_fast.server.replies import Headers
 from gai_fast.server.stream_response import StreamResponse

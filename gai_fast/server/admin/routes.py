@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from gai_fast.errors import Error
 from gai_fast.ledger import Period
-from gai_fast.money import Amount, units
+from gai_fast.model.errors import Error
+from gai_fast.model.money import Amount, units
+from gai_fast.model.settings import KeySettings, Settings
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
@@ -32,7 +33,6 @@ from gai_fast.server.pending import PendingAnswers, Work
 from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.scrape import Scrapes
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import KeySettings, Settings
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import out_of_reach
 

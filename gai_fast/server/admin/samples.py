@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gai_fast._impl import Histogram
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import GAP_BOUNDS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.server.admin.streams import timestamp
 from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, StreamCounts
 from gai_fast.server.metrics import PrometheusSink

@@ -9,9 +9,9 @@ from contextlib import suppress
 from datetime import date
 from typing import Any, Final, NamedTuple, cast, get_args
 
-from gai_fast.errors import Error
 from gai_fast.ledger import By, Ledger, SpendRow
-from gai_fast.money import units, written
+from gai_fast.model.errors import Error
+from gai_fast.model.money import units, written
 
 _BYS: Final[tuple[str, ...]] = get_args(By)
 

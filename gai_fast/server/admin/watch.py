@@ -15,8 +15,8 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from gai_fast._impl import encode_sse
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.timers import Timer
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast import __version__
-from gai_fast.errors import Error
 from gai_fast.formats import Format, get_format
+from gai_fast.model.errors import Error
 from gai_fast.server.openapi.operations import (
     HEADERS,
     IDS,

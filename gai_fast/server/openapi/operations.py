@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.formats import FORMATS
 from gai_fast.ids import EVENT_ID, EVENT_NUMBERS
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.caching import HEADER, VALUES
 from gai_fast.server.idempotency import TOKEN
 

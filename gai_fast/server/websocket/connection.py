@@ -26,7 +26,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
 from gai_fast._impl import Borrower
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.aiohttp_transport import leave_out_server
 from gai_fast.server.callers import KEY_PROTOCOL
 from gai_fast.server.replies import Headers

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import InvalidRequest
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.limits import LIMITS
 from gai_fast.reading import decoded
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 

@@ -25,8 +25,8 @@ from typing import Final, NamedTuple, Protocol, cast
 from aiohttp import web
 
 from gai_fast._impl import Borrower, frame_messages
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.server.admission import body_too_large
 from gai_fast.server.incoming import Incoming

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gai_fast._impl import Borrower, frame_messages, last_seq
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.replies import Reply, StreamHead

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import SPEND, Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
-from gai_fast.settings import KeyLimits, KeySettings
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import KeyLimits, KeySettings
 from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
 from tests.integration.stores.servers import FAULTS, RedisServer

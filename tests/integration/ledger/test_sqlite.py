@@ -12,7 +12,7 @@ from gai_fast.ledger._base import REQUESTS, Caps
 from gai_fast.ledger.home import Answer, Ask, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED
-from gai_fast.limits import OTHER, Limits
+from gai_fast.model.limits import OTHER, Limits
 from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
 

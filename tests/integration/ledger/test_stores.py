@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
 from gai_fast.ledger._base import REQUESTS, STREAMS, Caps
 from gai_fast.ledger.home import Answer, Ask, Home, Report
 from gai_fast.ledger.redis import RedisHome
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED, UNCLEAR
-from gai_fast.metrics import StreamMetrics
-from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from tests.integration.stores.servers import RedisServer
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader
 from gai_fast.stores.backend import (
     Backend,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import KIB
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import KIB
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Backlog, Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
 from gai_fast.timers import TimerWheel
 from tests.integration.stores.servers import RedisServer

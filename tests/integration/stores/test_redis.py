@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Backend, Change, Gap, News, Record, ending_text
 from gai_fast.stores.redis import RedisBackend, Script

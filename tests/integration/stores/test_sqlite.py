@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB, LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Change, Gap, News, Record
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import KIB, LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
 from gai_fast.stores._base import frames_after
 from gai_fast.timers import TimerWheel
@@ -172,7 +172,7 @@ async def test_a_stream_without_its_beginning_has_an_explicit_gap_elsewhere(url:
 OWNER = """
 async def main(backend, url, lease):
     object.__setattr__(LIMITS, "lease", float(lease))
-    from gai_fast.settings import StoreSettings
+    from gai_fast.model.settings import StoreSettings
     from gai_fast.stores import open_store
     from gai_fast.timers import TimerWheel
     store = open_store(StoreSettings(url), TimerWheel(asyncio.get_running_loop()), claim_ttl=60)

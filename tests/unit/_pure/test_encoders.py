@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.events import KEYS, JSONText
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import KEYS, JSONText
+from gai_fast.model.limits import LIMITS
 
 STREAM = "s-7_" + "x" * 18
 

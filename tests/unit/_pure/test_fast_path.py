@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 class Loop:

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from gai_fast.events import JSONText
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import JSONText
+from gai_fast.model.limits import LIMITS
 
 DEEP = LIMITS.arguments_depth
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from tests.kernels import cuts, fed
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, Sample
-from gai_fast.limits import LIMITS
-from gai_fast.settings import Secret
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import Secret
 from tests.conftest import ChangeLimits
 from tests.ports import free_port
 

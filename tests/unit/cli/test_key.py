@@ -13,7 +13,7 @@ import pytest
 
 from gai_fast.cli.key import PREFIX
 from gai_fast.config import load
-from gai_fast.settings import KeySettings, key_digest
+from gai_fast.model.settings import KeySettings, key_digest
 from tests.unit.cli.conftest import Run
 
 FILE = """# Ours.

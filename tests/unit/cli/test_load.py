@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gai_fast.cli.load import Endpoint, Histogram, Load, Measured, NativeReader, endpoint
 from gai_fast.cli.local_server import LocalServer
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from tests.waiting import SECONDS
 
 SSE = {"content-type": "text/event-stream; charset=utf-8"}

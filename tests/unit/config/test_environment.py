@@ -11,7 +11,7 @@ import pytest
 from gai_fast.cli import main
 from gai_fast.config import FLAGS, ConfigError, load, wants_color
 from gai_fast.config.environment import activated_sockets
-from gai_fast.settings import ServerSettings
+from gai_fast.model.settings import ServerSettings
 from tests.unit.config.folders import UPSTREAM, Folder
 
 STORES = (

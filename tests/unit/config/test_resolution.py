@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.addresses import is_loopback
 from gai_fast.config import find
-from gai_fast.settings import (
+from gai_fast.model.addresses import is_loopback
+from gai_fast.model.settings import (
     BreakerSettings,
     IdempotencySettings,
     KeyLimits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.config import ConfigError
-from gai_fast.settings import TargetSettings
+from gai_fast.model.settings import TargetSettings
 from tests.unit.config.folders import Folder
 
 UPSTREAMS = """

@@ -10,8 +10,8 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from gai_fast.events import Event
 from gai_fast.formats import Framing, PassthroughEncoder, get_format
+from gai_fast.model.events import Event
 from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import (
     CREATED,

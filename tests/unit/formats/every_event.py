@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 from tests.unit.formats.streams import DONE, START, USAGE, call, call_delta, call_start, finish, text
 
 EVERY_EVENT: Final[list[Event]] = [

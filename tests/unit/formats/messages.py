@@ -9,8 +9,8 @@ from typing import Any
 import anthropic
 import httpx2
 
-from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
+from gai_fast.model.events import Event
 from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, START, context, encoded
 

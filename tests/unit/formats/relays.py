@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 

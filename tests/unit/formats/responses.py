@@ -9,8 +9,8 @@ from typing import Any
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
+from gai_fast.model.events import Event
 from tests.unit.formats.chat import client
 from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, objects_of

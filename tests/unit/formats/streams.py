@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from gai_fast._impl import Part
-from gai_fast.events import Event, JSONText
 from gai_fast.formats import Encoder, StreamContext
+from gai_fast.model.events import Event, JSONText
 
 STREAM_ID = "abcdefghijklmnopqrstuv"
 NOW_MS = 1_700_000_000_123

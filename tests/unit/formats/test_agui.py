@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats import get_format
+from gai_fast.model.errors import InvalidRequest
 from tests.unit.formats.streams import START, context, encoded, objects_of
 
 AGUI = get_format("agui")

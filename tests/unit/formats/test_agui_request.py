@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats import get_format
 from gai_fast.formats._signatures import seal
-from gai_fast.request import Request
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.request import Request
 
 AGUI = get_format("agui")
 USER = {"id": "1", "role": "user", "content": "Hi"}

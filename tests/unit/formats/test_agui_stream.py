@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gai_fast.events import TYPES, Event
 from gai_fast.formats import get_format
 from gai_fast.formats._agui_stream import Run, RunEvents
 from gai_fast.formats._signatures import opened
 from gai_fast.formats.agui import AGUIFormat
+from gai_fast.model.events import TYPES, Event
 from tests.unit.formats.streams import (
     DONE,
     ERROR,

@@ -7,7 +7,7 @@ import json
 import anthropic
 import pytest
 
-from gai_fast.errors import Code, Error
+from gai_fast.model.errors import Code, Error
 from tests.unit.formats.messages import ANTHROPIC, client
 
 CLASSES: list[tuple[Code, type[anthropic.APIStatusError]]] = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.events import Event
 from gai_fast.formats import get_format
+from gai_fast.model.events import Event
 from tests.unit.formats.streams import START, call_delta, call_start, context, encoded, filled, reasoning, text
 
 pytestmark = pytest.mark.parametrize("name", ["vercel", "agui"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats import get_format
 from gai_fast.formats._chat_members import read_chat_members
+from gai_fast.model.errors import InvalidRequest
 
 
 @pytest.mark.parametrize(

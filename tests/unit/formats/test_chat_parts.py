@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import CLASSES, Error
+from gai_fast.model.errors import CLASSES, Error
 from tests.unit.formats.chat import (
     OPENAI,
 )

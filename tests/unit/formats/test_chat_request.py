@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec import UNSET, Raw
 
-from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.formats import get_format
 from gai_fast.formats._chat_request import read_chat_request
-from gai_fast.request import (
+from gai_fast.model.errors import InvalidRequest, Unsupported
+from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
     FilePart,

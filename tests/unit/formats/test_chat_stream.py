@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider, provider_names
 from gai_fast.relay import Relay
 from tests.unit.formats.chat import (

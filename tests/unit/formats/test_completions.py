@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from gai_fast.errors import Error
 from gai_fast.formats import get_format
+from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
 from tests.unit.formats.streams import context
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, InvalidRequest, Unsupported
 from gai_fast.formats import get_format
+from gai_fast.model.errors import Error, InvalidRequest, Unsupported
 
 COMPLETIONS = get_format("completions")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from openai.types import Completion
 
-from gai_fast.events import Event
 from gai_fast.formats import get_format
+from gai_fast.model.events import Event
 from tests.kernels import cuts
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.relays import received, relay_to

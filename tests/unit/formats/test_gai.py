@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from gai_fast.events import Event
 from gai_fast.formats import get_format
+from gai_fast.model.events import Event
 from gai_fast.reading import parse_request
 from tests.unit.formats.streams import (
     DONE,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats._members import RequestReader, data_url, expect, member, read_native, required, unread
+from gai_fast.model.errors import InvalidRequest
 
 
 def test_absent_and_null_are_the_same() -> None:

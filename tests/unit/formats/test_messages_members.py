@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats._messages_members import prompt_characters, read_messages_members, without_foreign
+from gai_fast.model.errors import InvalidRequest
 
 
 def test_model_stream_and_the_wish_for_json_are_read() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from anthropic.types import RefusalStopDetails
 
-from gai_fast.errors import Code, Error
 from gai_fast.formats._messages_parts import (
     citation_of,
     error_object,
@@ -19,7 +18,8 @@ from gai_fast.formats._messages_parts import (
     stop_reason_of,
     usage_of,
 )
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.limits import LIMITS
 
 
 def test_signatures_of_others_and_of_calls_are_marked() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.formats._messages_parts import error_object
 from gai_fast.formats._messages_request import read_messages_request, unanswerable
+from gai_fast.model.errors import InvalidRequest, Unsupported
 from tests.unit.formats.messages import ANTHROPIC
 
 USER = {"role": "user", "content": "Hi"}

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gai_fast
-from gai_fast.events import TYPES, Event, JSONText
 from gai_fast.formats import _messages_stream as module
 from gai_fast.formats import get_format
+from gai_fast.model.events import TYPES, Event, JSONText
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.messages import ANTHROPIC, CLAUDE, accumulated_by_sdk, objects_of, streamed, told
 from tests.unit.formats.streams import (

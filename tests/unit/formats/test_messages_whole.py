@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gai_fast.events import Event, JSONText
+from gai_fast.model.events import Event, JSONText
 from tests.unit.formats.messages import ANSWER, ANTHROPIC, CLAUDE, accumulated_by_sdk, client, streamed, whole
 from tests.unit.formats.streams import (
     DONE,

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from tests.unit.formats.chat import (
     DONE_FRAME,
     FINISH_FRAME,

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import pytest
 
 from gai_fast._impl import SSEParser
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.formats._base import DataEncoder
 from gai_fast.formats._passthrough import Passthrough
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 from tests.unit.formats.messages import ANSWER, BEGIN, CLOSE, OPEN, OVERLOADED, PING, STOP, delta

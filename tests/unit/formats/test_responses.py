@@ -9,7 +9,7 @@ import openai
 import pydantic
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from tests.unit.formats.chat import client
 from tests.unit.formats.every_event import FULL_ANSWER
 from tests.unit.formats.responses import (

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.errors import InvalidRequest
+from gai_fast.model.errors import InvalidRequest
 from tests.unit.formats.responses import RESPONSES, told
 from tests.unit.formats.streams import DONE, START, call, finish, text
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.formats import Framing
 from gai_fast.formats._responses_log import ended_as, frames_behind, last_response
+from gai_fast.model.errors import Error
 from tests.unit.formats.responses import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, context, encoded, finish, objects_of, text
 

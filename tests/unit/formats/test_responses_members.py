@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import InvalidRequest
+from gai_fast.model.errors import InvalidRequest
 from tests.unit.formats.responses import RESPONSES
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.events import Event
 from gai_fast.formats._responses_output import Output, tell_nobody
+from gai_fast.model.events import Event
 from tests.unit.formats.responses import RESPONSES, checked, told, types, whole
 from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
 

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
 from gai_fast.formats._responses_parts import (
     ECHOED,
     NATIVE,
@@ -22,6 +20,8 @@ from gai_fast.formats._responses_parts import (
     usage_of,
 )
 from gai_fast.formats._signatures import opened
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from tests.unit.formats.streams import CREATED, STREAM_ID, context, finish
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.errors import InvalidRequest, Unsupported
 from gai_fast.formats._responses_request import unanswerable
+from gai_fast.model.errors import InvalidRequest, Unsupported
 from tests.unit.formats.responses import RESPONSES
 
 

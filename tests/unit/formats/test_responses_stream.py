@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
-from gai_fast.limits import LIMITS
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from tests.unit.formats.responses import RESPONSES, checked, streamed, told, types
 from tests.unit.formats.streams import (
     DONE,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 from tests.unit.formats.responses import streamed, told, types, whole
 from tests.unit.formats.streams import DONE, finish, objects_of
 

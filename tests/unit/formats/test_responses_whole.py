@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from tests.unit.formats.responses import RESPONSES, whole
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, USAGE, context, encoded, finish, text
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import InvalidRequest
 from gai_fast.formats._signatures import is_encrypted, is_ours, opened, seal
+from gai_fast.model.errors import InvalidRequest
 
 
 @pytest.mark.parametrize("signature", ["", "sig==", 'a"b', "gai:x::", "\u00fc"])

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from gai_fast.events import Event
 from gai_fast.formats import Framing, get_format
+from gai_fast.model.events import Event
 from tests.unit.formats.streams import (
     DONE,
     ERROR,

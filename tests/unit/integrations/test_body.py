@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.errors import Error
 from gai_fast.formats._base import Framing
 from gai_fast.integrations._body import KEYWORDS, Body, settings_of
-from gai_fast.settings import StreamSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import StreamSettings
 from tests.waiting import until
 
 NEVER = 1e6

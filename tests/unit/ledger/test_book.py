@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow
 from gai_fast.ledger.book import SpendBook
-from gai_fast.limits import OTHER, Limits
+from gai_fast.model.limits import OTHER, Limits
 from tests.conftest import ChangeLimits
 
 DAY = "2026-11-22"

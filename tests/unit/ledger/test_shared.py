@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.ledger import By, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
 from gai_fast.ledger.home import Answer, Home, Report
-from gai_fast.limits import Limits
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import Amount
-from gai_fast.settings import KeyLimits, KeySettings, SpendLimit
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import Limits
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import Amount
+from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from gai_fast.stores.backend import StoreError
 from tests.waiting import SECONDS, until
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gai_fast.ledger._base import REQUESTS, SPEND, STREAMS, TOKENS, Caps
 from gai_fast.ledger.state import GRANTED, UNCLEAR, KeyState, Rate
-from gai_fast.limits import LIMITS, Limits
+from gai_fast.model.limits import LIMITS, Limits
 
 NO = (0, 0, 0, 0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.net import dialing, pool
 from gai_fast.net.upstream import Receiver
 from gai_fast.timers import TimerWheel

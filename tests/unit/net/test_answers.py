@@ -10,14 +10,21 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import (
+    CacheSettings,
+    ModelSettings,
+    Secret,
+    StoreSettings,
+    TargetSettings,
+    UpstreamSettings,
+)
 from gai_fast.net import upstream
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
 from gai_fast.reading import parse_request
-from gai_fast.settings import CacheSettings, ModelSettings, Secret, StoreSettings, TargetSettings, UpstreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
 from gai_fast.timers import TimerWheel

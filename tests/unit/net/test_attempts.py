@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
+from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.retry import Breaker
 from gai_fast.net.spec import StreamSpec
-from gai_fast.request import Request
-from gai_fast.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
 from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
 
 

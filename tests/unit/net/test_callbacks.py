@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.callbacks import EventManager
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.callbacks import CallbackRunner
 from tests.waiting import SECONDS
 

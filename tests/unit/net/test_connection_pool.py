@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.http_request import Origin
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.meter import StreamMeter
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.delivery import Delivery
-from gai_fast.settings import StreamSettings
 from tests.unit.net.fakes import FakeClient, FakeOutput, FakeTime
 
 ERROR = Error("network", "reset")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net import dialing
 from gai_fast.net.dialing import Host
 

@@ -13,18 +13,11 @@ import orjson
 import pytest
 
 from gai_fast.clock import now_ms
-from gai_fast.errors import Error, Internal, Overloaded, Unsupported
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.limits import LIMITS
-from gai_fast.net import engine as module
-from gai_fast.net.engine import Engine
-from gai_fast.net.session import Session
-from gai_fast.net.spec import Clock, StreamSpec
-from gai_fast.net.view import Form, view_of
-from gai_fast.providers import API, Adapter, Target, get_provider
-from gai_fast.reading import parse_request
-from gai_fast.request import Request
-from gai_fast.settings import (
+from gai_fast.model.errors import Error, Internal, Overloaded, Unsupported
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
+from gai_fast.model.settings import (
     KeyLimits,
     KeySettings,
     LimitSettings,
@@ -34,6 +27,13 @@ from gai_fast.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from gai_fast.net import engine as module
+from gai_fast.net.engine import Engine
+from gai_fast.net.session import Session
+from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.view import Form, view_of
+from gai_fast.providers import API, Adapter, Target, get_provider
+from gai_fast.reading import parse_request
 from gai_fast.stores import LogHeader, Store
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput
 from tests.waiting import until

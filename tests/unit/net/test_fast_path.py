@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast._impl import IMPLEMENTATION, Borrower, LendingTransport, Piece, ReadBatch
-from gai_fast.errors import Error
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.delivery import Client as Response
 from gai_fast.net.follower import Follower
 from gai_fast.net.publication import Publication
@@ -37,7 +38,6 @@ from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.server.websocket.stream import FRAMES, SocketStream
-from gai_fast.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.kernels import cuts

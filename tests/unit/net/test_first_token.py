@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.session import Session
 from gai_fast.processors import StreamInfo, make_chain, read_processor
 from tests.unit.net.fakes import FakeOutput

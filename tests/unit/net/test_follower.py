@@ -8,13 +8,13 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.formats import get_format
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.follower import Follower
 from gai_fast.net.view import Form, view_of
-from gai_fast.settings import StoreSettings, StreamSettings
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeClient, FakeTime

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import BreakerSettings, Price, TargetSettings, UpstreamSettings
 from gai_fast.net.balance import Balancer
 from gai_fast.net.hedge import Hedge
 from gai_fast.net.retry import Breaker
 from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock
 from gai_fast.providers import get_provider
-from gai_fast.settings import BreakerSettings, Price, TargetSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeExchange
 from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
 

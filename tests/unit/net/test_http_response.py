@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHeads, ResponseReader
 from tests.wire import chunk
 

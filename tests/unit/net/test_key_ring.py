@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.key_ring import KeyRing
-from gai_fast.settings import Secret, UpstreamSettings
 
 REFUSED = Error("unauthorized", "no such key")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.metrics_sinks import tell_sinks
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.connection_pool import PoolStats
 from gai_fast.net.pool import UpstreamPool, close_all, close_together
 from gai_fast.net.retry import is_fault_of_upstream

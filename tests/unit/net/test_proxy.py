@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import Origin
 from gai_fast.net.proxy import Proxy, open_tunnel
 

@@ -9,12 +9,12 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import KIB, LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.publication import Publication, ending_of
-from gai_fast.settings import StoreSettings, StreamSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeTime

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, read_recording
 from gai_fast.net.upstream import Receiver

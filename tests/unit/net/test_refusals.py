@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.retry import Breaker
-from gai_fast.settings import BreakerSettings
 from tests.unit.net.test_session import Fixture
 
 JSON = {"content-type": "application/json"}

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.metrics import Outcome, StreamMetrics
-from gai_fast.money import Charge
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.money import Charge
+from gai_fast.model.settings import ModelSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.remainder import Nobody, Remainder, remainder_spec
 from gai_fast.net.spec import StreamSpec
-from gai_fast.settings import ModelSettings, StreamSettings, UpstreamSettings
 
 
 @pytest.mark.parametrize("outcome", ["finished", "failed"])

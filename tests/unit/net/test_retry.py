@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import CLASSES, Code, Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import CLASSES, Code, Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.retry import Breaker, Failure, RetryBudget, RetryPolicy, Verdict, is_fault_of_upstream
-from gai_fast.settings import BreakerSettings
 
 NEXT, END = Verdict("next"), Verdict("end")
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import Tallies
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import Tallies
+from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net import session as module
 from gai_fast.net.balance import Balancer, Place, Visit, place_of
 from gai_fast.net.hedge import Hedge
@@ -23,7 +24,6 @@ from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.reading import parse_request
 from gai_fast.relay import Relay
-from gai_fast.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}

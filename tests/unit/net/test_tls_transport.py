@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from gai_fast._impl import SocketSet
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.net.tls import said
 from gai_fast.net.tls_transport import Handshakes, TLSTransport
 from tests.integration.certificates import Authority

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.translation import ForClient
-from gai_fast.settings import Secret, UpstreamSettings
 
 ONE = UpstreamSettings(
     "one",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import JSONText
 from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.events import JSONText
 from gai_fast.net.view import Form, OwnFrames, Reencoded, View, keep_alive, read_event, view_of, written
 from gai_fast.stores import LogHeader
 

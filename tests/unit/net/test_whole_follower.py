@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from gai_fast.errors import Error
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import StoreSettings
 from gai_fast.net.whole_follower import WholeFollower
-from gai_fast.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeClient, FakeTime

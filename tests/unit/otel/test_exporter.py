@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import OTelSettings
 from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter, _Refusal, _Resolver
-from gai_fast.settings import OTelSettings
 from tests.conftest import ChangeLimits
 from tests.otlp import Receiver
 from tests.waiting import SECONDS, until

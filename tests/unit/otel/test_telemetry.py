@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from gai_fast.model.settings import OTelSettings
 from gai_fast.otel import telemetry
 from gai_fast.otel.telemetry import Telemetry
 from gai_fast.otel.trace import Parent, Trace
-from gai_fast.settings import OTelSettings
 from tests.unit.otel.test_trace import TARGET
 
 PARENT = Parent("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", is_sampled=True)

@@ -9,13 +9,13 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.trace import Answered, Target, Trace
-from gai_fast.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from tests.otlp import read
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.processors import Processor
 
 START: Event = {"type": "start", "provider": "p", "model": "m"}

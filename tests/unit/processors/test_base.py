@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gai_fast._impl import SSEEncoder
-from gai_fast.errors import Error
-from gai_fast.events import Event
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.processors import Chain, Processor, Touches
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.filter import FilterProcessor

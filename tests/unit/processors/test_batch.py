@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.batch import BatchProcessor
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.json_stream import JSONStreamProcessor, JSONStreamSettings
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors import StreamInfo, _schema, read_processor
 from gai_fast.processors._schema import Schema, compile_schema
 from gai_fast.processors.json_stream import JSONStreamProcessor

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.processors import _schema_cost
 from gai_fast.processors._schema_cost import CostlySchema, check_cost
 

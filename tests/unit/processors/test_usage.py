@@ -7,9 +7,9 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.processors import StreamInfo, read_processor, usage
 from gai_fast.processors.usage import UsageAggregator, UsageProcessor, load_counter
 from gai_fast.result import Result

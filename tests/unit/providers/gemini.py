@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.events import Event
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from tests.unit.providers import answers
 
 

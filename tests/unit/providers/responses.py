@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.events import Event
+from gai_fast.model.events import Event
 from tests.unit.providers import answers
 
 OPENAI = "openai:responses"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
-from gai_fast.errors import InvalidRequest, Unsupported
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import InvalidRequest, Unsupported
+from gai_fast.model.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import body, request
 

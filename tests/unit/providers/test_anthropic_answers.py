@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, Malformed
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.result import collect
 from tests.unit.providers import answers

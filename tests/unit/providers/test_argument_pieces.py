@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.errors import Malformed
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Malformed
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import NotFound
+from gai_fast.model.errors import NotFound
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import between, body, chunk, read, request
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
+from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.providers.groq import Groq
-from gai_fast.request import Request
-from gai_fast.upstream_errors import UpstreamFailure
 
 
 class TestDecodeError:

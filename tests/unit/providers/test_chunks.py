@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Malformed
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Malformed
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers._chunks import count, members, number, parse_chunk, text_of
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gai_fast.decoding import decode
-from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
-from gai_fast.events import Event
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import Target, get_provider
 from gai_fast.reading import parse_request
 from gai_fast.result import collect

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, Unsupported
+from gai_fast.model.errors import Error, Unsupported
 from tests.unit.providers.answers import body, body_without, read, read_whole, request, text_of
 
 API = "openai:completions"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, Malformed, Unsupported
+from gai_fast.model.errors import Error, Malformed, Unsupported
 from gai_fast.providers import Target, TokenCount, get_provider
 
 API = get_provider("anthropic")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, Unsupported
+from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider
 from tests.unit.providers.answers import body, body_without, chunk, read, request, text_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.relay import Relay

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.errors import InvalidRequest, NotFound, Unsupported
+from gai_fast.model.errors import InvalidRequest, NotFound, Unsupported
 from gai_fast.providers import Target, get_provider
 from gai_fast.reading import parse_request
 from tests.unit.providers.answers import body, body_without, request

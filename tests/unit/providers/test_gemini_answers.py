@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.errors import Error, Malformed
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from tests.kernels import cuts
 from tests.unit.providers import answers

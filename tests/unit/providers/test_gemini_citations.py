@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._gemini_citations import Citations
 from gai_fast.providers._room import Room

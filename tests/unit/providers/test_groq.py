@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import Error, Unsupported
+from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider
 from tests.unit.providers.answers import between, body, chunk, read, request, text_of
 

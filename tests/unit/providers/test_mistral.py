@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import between, body, call, calls_of, chunk, read, request
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gai_fast.decoding import decode
-from gai_fast.errors import Error, InvalidRequest, Malformed, Unsupported
-from gai_fast.events import Event
+from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
+from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider
 from gai_fast.reading import parse_request
 from gai_fast.result import collect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from tests.unit.providers.answers import between, body, chunk, of_type, read, request
 
 

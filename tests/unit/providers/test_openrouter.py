@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
 from gai_fast.result import collect
 from tests.unit.providers.answers import between, body, chunk, read

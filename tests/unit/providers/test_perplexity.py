@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Unsupported
+from gai_fast.model.errors import Unsupported
 from tests.unit.providers.answers import body, body_without, chunk, of_type, read, request, text_of
 
 SOURCES: dict[str, Any] = {

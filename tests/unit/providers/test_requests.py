@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from gai_fast.errors import InvalidRequest
+from gai_fast.model.errors import InvalidRequest
+from gai_fast.model.request import ImagePart
 from gai_fast.providers._requests import image_data, image_url, is_given, joined, merged
-from gai_fast.request import ImagePart
 from tests.unit.providers.answers import body
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import pytest
 
 from gai_fast.decoding import decode
-from gai_fast.errors import Error, Malformed
-from gai_fast.events import Event
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
 from tests.unit.providers.answers import (

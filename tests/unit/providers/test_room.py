@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.errors import Error
 from gai_fast.formats import FORMATS, StreamContext, get_format
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.providers._room import Room, too_many
 from gai_fast.relay import Relay

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast._impl import compact_json
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error, Unsupported
+from gai_fast.model.errors import Error, Unsupported
 from gai_fast.providers import get_provider
 from tests.unit.providers.answers import between, body, body_without, chunk, read, request, text_of
 

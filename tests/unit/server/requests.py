@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gai_fast.formats import get_format
+from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission import Admission
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.settings import ServerSettings
 
 LOOPBACK = {"Host": "127.0.0.1:8080"}
 

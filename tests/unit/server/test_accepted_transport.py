@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import web
 
 from gai_fast._impl import SocketSet
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.server.transport import SocketLender
 from gai_fast.server.transport_layer import TransportLayer

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, ServerSettings, key_digest
 from gai_fast.server.admission import Admission, Admitted, check_json, is_for_operators, preflight
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.routes import ROUTES
-from gai_fast.settings import KeySettings, ServerSettings, key_digest
 
 HOST = "127.0.0.1:8080"
 KEY = "sk-alice-0123456789"

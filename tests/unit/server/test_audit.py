@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.audit import audit
 from gai_fast.server.log_format import JSONFormatter
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.bus_folder import PathTooLong, bus_folder
 from tests.waiting import SECONDS
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.server.caching import asks, begin_later, shared_answer, tell
-from gai_fast.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
 from tests.unit.server.requests import http, incoming
 
 PLAIN = ModelSettings("m", UpstreamSettings("up", "openai", ""), "gpt")

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.callers import Callers
 from gai_fast.server.guessing import Guesses
-from gai_fast.settings import KeySettings, key_digest
 
 ALICE, BOB = "sk-alice-0123456789", "sk-bob-0123456789"
 CALLERS = Callers([KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),))])

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import pytest
 
+from gai_fast.model.settings import ServerSettings
 from gai_fast.server.certificate import Certificate, CertificateError, certificate_of
-from gai_fast.settings import ServerSettings
 from tests.integration.certificates import Authority
 
 

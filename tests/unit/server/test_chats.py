@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from tests.unit.server.requests import http, incoming
 from tests.unit.server.test_stream_response import FakeConnection

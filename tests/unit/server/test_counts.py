@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gai_fast.limits import LIMITS, OTHER
-from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
-from gai_fast.money import Charge
+from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.money import Charge
 from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, StreamCounts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.deadlines import WriteProgress, body_due
 
 TIMEOUT = 30.0

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import LimitSettings
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.entrance import Entrance, Layer, Places, RefusedConnection, affordable
 from gai_fast.server.replies import Reply, error_reply
-from gai_fast.settings import LimitSettings
 from gai_fast.timers import TimerWheel
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.forwarding import NOBODY, Forwarding
 
 PROXY = "10.0.0.1"

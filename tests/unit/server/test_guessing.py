@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.guessing import Guesses, source
 
 MOST, MINUTE = LIMITS.wrong_keys, LIMITS.wrong_keys_time

@@ -17,8 +17,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.server import handler
 from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from tests.unit.server.requests import LOOPBACK, http, incoming
 
 

@@ -17,7 +17,8 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import ServerSettings
 from gai_fast.server import listening
 from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.server.listening import (
@@ -30,7 +31,6 @@ from gai_fast.server.listening import (
     location,
     set_options,
 )
-from gai_fast.settings import ServerSettings
 from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 

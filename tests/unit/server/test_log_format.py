@@ -77,7 +77,7 @@ def test_a_line_has_a_bound_and_its_longest_texts_lose_their_middle(character: s
 PROGRAM = """
 import logging, sys, threading, warnings
 from gai_fast.server.log_format import HeldLog
-from gai_fast.settings import ServerSettings
+from gai_fast.model.settings import ServerSettings
 
 held = HeldLog()
 warnings.warn("early")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server import log_queue
 from gai_fast.server.log_queue import QueuedStream
 from tests.integration.test_cli import environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.loop_lag import LoopLag
 from tests.waiting import until
 

@@ -14,14 +14,14 @@ from typing import Any, NoReturn
 import pytest
 
 from gai_fast._impl import IMPLEMENTATION, MODULES
-from gai_fast.limits import LIMITS
 from gai_fast.meter import StreamMeter
-from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.settings import Settings, UpstreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.server import log_queue
 from gai_fast.server.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
 from gai_fast.server.metrics import LogSink, PrometheusSink, engine_gauges, process_gauges
-from gai_fast.settings import Settings, UpstreamSettings
 
 NATIVE = "/api/v1/stream"
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.otel.trace import Parent
 from gai_fast.server import negotiation
 from gai_fast.server.negotiation import content_coding, negotiate, trace_parent

@@ -11,13 +11,13 @@ import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
 from gai_fast._impl import MODULES
-from gai_fast.errors import Error
 from gai_fast.ledger import Ledger, LocalLedger
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.replies import Reply
-from gai_fast.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.stores import open_store
 from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime

@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from gai_fast import ids
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
 from gai_fast.server.admin.targets import Target
@@ -22,7 +23,6 @@ from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.durable import Running
 from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
 from gai_fast.server.supervisor import WORKERS
-from gai_fast.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.store import _digest

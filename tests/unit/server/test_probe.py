@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import StreamSettings
 from gai_fast.server.probe import EVENTS, Probes
-from gai_fast.settings import StreamSettings
 from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.test_feed import Client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.proxy_header import BadHeader, ProxyHeader, read_header
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"

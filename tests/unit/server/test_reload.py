@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from gai_fast.config import ConfigError, load
+from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from gai_fast.server.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
-from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 
 UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1")
 OLD = Settings(upstreams={"up": UP}, models={"m": ModelSettings("m", UP, "m")}, default_model="m")

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.server.replies import (
     Reply,
     StreamHead,

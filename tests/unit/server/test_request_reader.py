@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.replies import Reply
 from gai_fast.server.request_reader import (
     BODY,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.net.engine import Engine
 from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.incoming import Incoming

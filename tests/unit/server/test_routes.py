@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission
@@ -22,7 +23,6 @@ from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
-from gai_fast.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from tests.unit.server.requests import LOOPBACK, http
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import cast
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.replies import Reply
 from gai_fast.server.scrape import Scrapes

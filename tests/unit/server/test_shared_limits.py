@@ -8,11 +8,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.ledger import SpendEntry, SpendRow
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.state import GRANTED, STREAMS
+from gai_fast.model.errors import Error
 from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.shared_limits import LedgerHome, SupervisorHome
 from gai_fast.stores.backend import StoreError

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.formats import get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import StreamSpec
-from gai_fast.request import Request
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.specs import SpecBuilder
-from gai_fast.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.server.requests import http, incoming
 
 OnDisconnect = Literal["auto", "cancel", "detach", "drain"]

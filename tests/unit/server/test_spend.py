@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gai_fast.ledger import LocalLedger
-from gai_fast.metrics import StreamMetrics
-from gai_fast.money import UNIT, Charge
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import UNIT, Charge
 from gai_fast.server.admin.spend_report import read_query, spend_csv, spend_report
 from gai_fast.server.spend import SpendSink
 

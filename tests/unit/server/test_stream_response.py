@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from gai_fast._impl import FastPath
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import StreamSettings
 from gai_fast.net.session import Session
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead, header_lines
 from gai_fast.server.stream_response import StreamResponse
-from gai_fast.settings import StreamSettings
 from tests.unit.server.requests import LOOPBACK, http, incoming
 
 

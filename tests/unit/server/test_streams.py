@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.streams import StreamRoutes
-from gai_fast.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from tests.unit.server.requests import http, incoming
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server import log_queue, totals
 from gai_fast.server.metrics import PrometheusSink
 

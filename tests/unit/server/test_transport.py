@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
 from gai_fast.net.writer import ResponseWriter
 from gai_fast.server.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lane import FastLane

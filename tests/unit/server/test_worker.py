@@ -16,15 +16,15 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import LimitSettings, ServerSettings, Settings
 from gai_fast.server import worker
 from gai_fast.server.guessing import Guesses
 from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.memory import high_water
 from gai_fast.server.reload import to_bytes
 from gai_fast.server.worker import HandedListener, SupervisorLink, Worker, drain_as_others
-from gai_fast.settings import LimitSettings, ServerSettings, Settings
 from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.events import JSONText
 from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.model.events import JSONText
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import add_text, frames_after
 

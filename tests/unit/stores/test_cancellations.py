@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.cancellations import Cancellations
 from gai_fast.stores.health import Health

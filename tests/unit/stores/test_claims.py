@@ -6,8 +6,8 @@ import contextlib
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores import Claim
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
 from tests.conftest import ChangeLimits

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import Health
 from tests.unit.net.fakes import FakeTime

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import KIB, LIMITS
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.backend import Change, StoreError, gap_text, join_gaps

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import pytest
 
 from gai_fast._impl import encode_json
-from gai_fast.errors import Error
-from gai_fast.limits import KIB, LIMITS, MIB
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import KIB, LIMITS, MIB
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Backlog, Ending, LogHeader, memory
 from gai_fast.stores.memory import LogMemory, StreamLog, check_url, level_down
 from gai_fast.timers import TimerWheel

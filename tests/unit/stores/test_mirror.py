@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.limits import KIB
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import KIB
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Gap, News, Record, StoreError
 from gai_fast.stores.health import Health

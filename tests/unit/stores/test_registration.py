@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.settings import StoreSettings
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import STORES, check_url, open_store
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sqlite import SQLiteBackend

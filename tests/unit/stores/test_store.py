@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gai_fast.errors import Error
-from gai_fast.settings import StoreSettings
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import StoreSettings
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError
 from gai_fast.timers import TimerWheel
 from tests.conftest import ChangeLimits

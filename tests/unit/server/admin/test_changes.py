@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+from gai_fast.model.settings import (
+    KeySettings,
+    LimitSettings,
+    ModelSettings,
+    Secret,
+    Settings,
+    UpstreamSettings,
+    key_digest,
+)
 from gai_fast.server.admin.changes import changes
-from gai_fast.settings import KeySettings, LimitSettings, ModelSettings, Secret, Settings, UpstreamSettings, key_digest
 
 UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1", Secret("sk-first"))
 OLD = Settings(

@@ -11,17 +11,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.ledger import SpendEntry
-from gai_fast.net.engine import Engine
-from gai_fast.server.admin.routes import AdminRoutes
-from gai_fast.server.admin.targets import Target, read_target
-from gai_fast.server.admin.watch import News
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.replies import Reply
-from gai_fast.server.scrape import Scrapes
-from gai_fast.settings import (
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import (
     KeyLimits,
     KeySettings,
     ModelSettings,
@@ -31,6 +23,14 @@ from gai_fast.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.net.engine import Engine
+from gai_fast.server.admin.routes import AdminRoutes
+from gai_fast.server.admin.targets import Target, read_target
+from gai_fast.server.admin.watch import News
+from gai_fast.server.incoming import Incoming
+from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.replies import Reply
+from gai_fast.server.scrape import Scrapes
 from gai_fast.stores.backend import StoreError
 from tests.unit.server import requests
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.metrics import PrometheusSink
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.ledger import LocalLedger, SpendEntry
-from gai_fast.money import UNIT
+from gai_fast.model.errors import Error
+from gai_fast.model.money import UNIT
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
 
 CENT = UNIT // 100

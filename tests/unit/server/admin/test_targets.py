@@ -10,11 +10,11 @@ from typing import get_args
 
 import pytest
 
-from gai_fast.errors import Error
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.balance import TargetCondition
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.targets import CONDITIONS, Target, all_targets, read_target, set_drained, together
-from gai_fast.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
 TARGETS = tuple(TargetSettings(each, "gpt") for each in UPSTREAMS.values())

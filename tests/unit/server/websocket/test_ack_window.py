@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.websocket.ack_window import AckWindow
 
 

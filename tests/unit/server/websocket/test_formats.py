@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gai_fast.errors import Error
 from gai_fast.formats import Format, StreamContext
+from gai_fast.model.errors import Error
 from gai_fast.server.websocket.formats import CHUNKS, EVENTS
 
 

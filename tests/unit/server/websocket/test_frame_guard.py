@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.websocket.frame_guard import FrameGuard, Violation
 from tests.integration.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.errors import Error
 from gai_fast.formats import get_format
+from gai_fast.model.errors import Error
 from gai_fast.server.admission import Admitted
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.request_reader import HTTPRequest

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from gai_fast._impl import Borrower
-from gai_fast.errors import Error
 from gai_fast.formats import get_format
-from gai_fast.limits import LIMITS
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.settings import ServerSettings, StreamSettings
 from gai_fast.server.admission import Admission, Admitted
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.incoming import Incoming
@@ -24,7 +25,6 @@ from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.messages import read_message
 from gai_fast.server.websocket.session import Dialect, SocketSession
-from gai_fast.settings import ServerSettings, StreamSettings
 from tests.unit._pure.test_messages import messages
 from tests.unit.fake_loop import FakeLoop
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from gai_fast._impl import Borrower
-from gai_fast.errors import Error
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream

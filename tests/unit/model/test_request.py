@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.reading import conversation
-from gai_fast.request import (
+from gai_fast.model.request import (
     AssistantMessage,
     ImagePart,
     ReasoningPart,
@@ -17,6 +16,7 @@ from gai_fast.request import (
     ToolCallPart,
     UserMessage,
 )
+from gai_fast.reading import conversation
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`gai_fast/upstream_errors.py`: how an upstream's words become a code, and what a client may see of its failure."""
+"""`model/upstream_errors.py`: how an upstream's words become a code, and what a client may see of its failure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.errors import CLASSES, Code, Error, ProviderUnavailable, RateLimited
-from gai_fast.limits import LIMITS
-from gai_fast.upstream_errors import UpstreamFailure, classify, for_client, from_upstream
+from gai_fast.model.errors import CLASSES, Code, Error, ProviderUnavailable, RateLimited
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.upstream_errors import UpstreamFailure, classify, for_client, from_upstream
 
 # ---- an upstream's words → code --------------------------------------------------------------------------------------
 

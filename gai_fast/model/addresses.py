@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Final, Literal
 
-from gai_fast.money import Amount, Charge
+from gai_fast.model.money import Amount, Charge
 
 # Not a tuple of 22: mypyc takes the constant of such a type for one that was never set.
 GAP_BOUNDS: Final[tuple[float, ...]] = (

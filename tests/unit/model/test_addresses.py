@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from gai_fast.addresses import (
+from gai_fast.model.addresses import (
     UNIX,
     Networks,
     address_of,

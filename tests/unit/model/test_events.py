@@ -1,4 +1,4 @@
-"""`gai_fast/events.py`: the vocabulary is frozen, and what "empty" and "joined" mean."""
+"""`gai_fast/model/events.py`: the vocabulary is frozen, and what "empty" and "joined" mean."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from gai_fast import events
-from gai_fast.events import ENVELOPE_KEYS, FINISH_REASONS, KEY_RANK, KEYS, TYPES, Event, FinishReason, JSONText
+from gai_fast.model import events
+from gai_fast.model.events import ENVELOPE_KEYS, FINISH_REASONS, KEY_RANK, KEYS, TYPES, Event, FinishReason, JSONText
 
 # Word for word: this order is bytes on the wire.
 FROZEN = (

@@ -8,8 +8,8 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from gai_fast.figures import StreamMetrics
-from gai_fast.money import Charge
+from gai_fast.model.figures import StreamMetrics
+from gai_fast.model.money import Charge
 
 
 @pytest.mark.parametrize(

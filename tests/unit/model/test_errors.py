@@ -1,4 +1,4 @@
-"""`gai_fast/errors.py`: thirteen codes and the exceptions of their names."""
+"""`gai_fast/model/errors.py`: thirteen codes and the exceptions of their names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast import errors
-from gai_fast.errors import CLASSES, Code, Error, Malformed
-from gai_fast.limits import LIMITS
+from gai_fast.model import errors
+from gai_fast.model.errors import CLASSES, Code, Error, Malformed
+from gai_fast.model.limits import LIMITS
 
 # The table of `docs/events.md`.
 TABLE: dict[Code, tuple[int, bool]] = {

@@ -1,11 +1,11 @@
-"""`gai_fast/upstream_headers.py`: which headers of an upstream's response its client gets."""
+"""`gai_fast/model/upstream_headers.py`: which headers of an upstream's response its client gets."""
 
 from __future__ import annotations
 
 import pytest
 
-from gai_fast.limits import LIMITS
-from gai_fast.upstream_headers import passed_headers
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.upstream_headers import passed_headers
 
 PASSED = [
     ("x-ratelimit-limit-requests", "60"),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 Effort = Literal["minimal", "low", "medium", "high"]
 FormatType = Literal["text", "json", "json_schema"]

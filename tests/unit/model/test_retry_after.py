@@ -1,4 +1,4 @@
-"""`gai_fast/retry_after.py`: how long an upstream asks its clients to wait."""
+"""`gai_fast/model/retry_after.py`: how long an upstream asks its clients to wait."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.limits import LIMITS
-from gai_fast.retry_after import retry_after_ms
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.retry_after import retry_after_ms
 
 NOW_MS = 1_800_000_000_000
 

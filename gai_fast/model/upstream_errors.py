@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gai_fast.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnavailable
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnavailable
+from gai_fast.model.limits import LIMITS
 
 _SPECIFIC: Final[dict[str, Code]] = {}
 for _code, _words in {

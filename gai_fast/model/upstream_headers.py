@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 _PASSED: Final = ("x-ratelimit", "openai-", "anthropic-")
 """The beginnings of their names: rate limits, times, versions, and whose account it is."""

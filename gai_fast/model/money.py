@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
-from gai_fast.limits import LIMITS
-from gai_fast.settings import Price
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.settings import Price
 
 Amount = int
 """Money: 10^-12 of a currency's unit. Sums of whole numbers are exact."""

@@ -19,8 +19,8 @@ The tree::
         ├── ProviderUnavailable
         └── Internal              our bug, or an upstream's
 
-Owns the map code → status → temporary (`docs/events.md`). `upstream_errors.py` turns an upstream's failure into one of
-these errors.
+Owns the map code → status → temporary (`docs/events.md`). `model/upstream_errors.py` turns an upstream's failure into
+one of these errors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 Code = Literal[
     "invalid_request",

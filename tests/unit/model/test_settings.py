@@ -1,4 +1,4 @@
-"""`gai_fast/settings.py`: secrets stay secret, snapshots stay as they are, and how a model's name is resolved."""
+"""`gai_fast/model/settings.py`: secrets stay secret, snapshots stay as they are, and how a model's name is resolved."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from gai_fast.errors import Error, NotFound
-from gai_fast.settings import (
+from gai_fast.model.errors import Error, NotFound
+from gai_fast.model.settings import (
     KeySettings,
     LimitSettings,
     ModelSettings,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gai_fast.figures import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
+from gai_fast.model.figures import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 
 __all__ = ["GAP_BOUNDS", "NO_GAPS", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
 

@@ -14,8 +14,8 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final, Literal, get_args
 
-from gai_fast.errors import Forbidden, NotFound
-from gai_fast.limits import LIMITS
+from gai_fast.model.errors import Forbidden, NotFound
+from gai_fast.model.limits import LIMITS
 
 MIB = 1 << 20
 

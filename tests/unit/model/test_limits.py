@@ -1,4 +1,4 @@
-"""`gai_fast/limits.py`: every bound is positive, immutable and says why it is what it is."""
+"""`gai_fast/model/limits.py`: every bound is positive, immutable and says why it is what it is."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast import limits
-from gai_fast.limits import LIMITS
+from gai_fast.model import limits
+from gai_fast.model.limits import LIMITS
 
 
 def test_limits_cannot_be_changed() -> None:

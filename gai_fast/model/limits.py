@@ -1,7 +1,7 @@
 """Every size, count and time limit that is not configurable, in one place.
 
 Upstreams and clients are not trusted: everything that grows with their bytes has a bound here, with its reason.
-Configurable limits have their defaults in `settings.py`.
+Configurable limits have their defaults in `model/settings.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import inspect
 import re
 from dataclasses import fields
 
-from gai_fast.metrics import StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 
 
 def test_every_figure_is_explained() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from gai_fast.limits import LIMITS
+from gai_fast.model.limits import LIMITS
 
 
 def retry_after_ms(

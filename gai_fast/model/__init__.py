@@ -1,0 +1,1 @@
+"""The vocabulary: events, requests, errors, settings and figures. Imports nothing else of the package."""
