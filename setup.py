@@ -241,8 +241,8 @@ def kernel_extensions():
     checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if SANITIZE else []
     return [
         Extension(
-            f"gai_fast._native.{name}",
-            [f"gai_fast/_native/{name}.pyx", *(f"csrc/{source}.c" for source in sources)],
+            f"gai_fast.kernels._native.{name}",
+            [f"gai_fast/kernels/_native/{name}.pyx", *(f"csrc/{source}.c" for source in sources)],
             include_dirs=["csrc"],
             depends=[str(header) for header in sorted(Path("csrc").glob("*.h"))],
             extra_compile_args=[*checks, *optimised, "-std=c11", HIDDEN],

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast._pure.messages import head_of
+from gai_fast.kernels._pure.messages import head_of
 
 STREAM: Final = "a"
 """The client's id of each of its streams, one after the other."""

@@ -14,5 +14,5 @@ cp -R tests pyproject.toml "$copy"
 cp -R benchmarks/*.py benchmarks/instructions "$copy/benchmarks" # which some tests take their cases from
 cd "$copy"
 GAI_FAST_REQUIRE_EXTENSIONS=1 "$python" -c \
-  'import gai_fast; from gai_fast._impl import SIMD; print(f"kernels: {gai_fast.IMPLEMENTATION}, {SIMD}, {gai_fast.__path__[0]}")'
+  'import gai_fast; from gai_fast.kernels import SIMD; print(f"kernels: {gai_fast.IMPLEMENTATION}, {SIMD}, {gai_fast.__path__[0]}")'
 GAI_FAST_REQUIRE_EXTENSIONS=1 "$python" -m pytest -q -p no:cacheprovider "$@"

@@ -14,7 +14,7 @@ tar -c --exclude='*.so' --exclude='gai_fast/*.c' --exclude=__pycache__ pyproject
 cd "$copy"
 GAI_FAST_BUILD=native GAI_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace --parallel "$(nproc)"
 
-if "$python" -c 'import gai_fast._native' 2>/dev/null; then
+if "$python" -c 'import gai_fast.kernels._native' 2>/dev/null; then
   echo 'sanitize: the build is not sanitized: it loads without the sanitizers' >&2
   exit 1
 fi

@@ -4,7 +4,7 @@
 # Arguments go to pytest, as of ci/kernels.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-forms=$("${PYTHON:-.venv/bin/python}" -c 'from gai_fast._native import encoders; print(*encoders.forms())')
+forms=$("${PYTHON:-.venv/bin/python}" -c 'from gai_fast.kernels._native import encoders; print(*encoders.forms())')
 
 for form in ${FORMS:-$forms}; do
   echo "== $form"

@@ -11,7 +11,8 @@ if [ -n "${GAI_FAST_REQUIRE_ALL:-}" ] && [ -z "${GAI_FAST_NO_EXTENSIONS:-}" ]; t
 fi
 "$python" - <<'VERSION'
 import platform
-from gai_fast import IMPLEMENTATION, _impl
-print(f"testing {IMPLEMENTATION}, modules {_impl.MODULES}, on {platform.python_version()}")
+from gai_fast import IMPLEMENTATION
+from gai_fast import kernels as switch
+print(f"testing {IMPLEMENTATION}, modules {switch.MODULES}, on {platform.python_version()}")
 VERSION
 exec "$python" -m pytest -q --durations 15 --durations-min 1 "$@"

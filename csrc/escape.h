@@ -1,7 +1,7 @@
 /* Characters → the inside of a JSON string in UTF-8.
  *
  * The escapes are \" \\ \b \t \n \f \r, and \u00xx in lower case for other C0 controls; nothing else is escaped.
- * Surrogate halves that meet are joined, a lone one becomes U+FFFD (gai_fast/_pure/jsontext.py, `well_formed`).
+ * Surrogate halves that meet are joined, a lone one becomes U+FFFD (gai_fast/kernels/_pure/jsontext.py, `well_formed`).
  *
  * There is one function for each width of CPython's strings. It writes characters while at least GAI_ESCAPE_ROOM bytes
  * are left before `end`, moves *at and returns the number of characters: the caller makes room and calls again. No byte

@@ -7,7 +7,9 @@ that is built from them. Everything named here is public; everything else may ch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gai_fast._impl import (
+from gai_fast._version import __version__
+from gai_fast.decoding import adecode, decode, read_events
+from gai_fast.kernels import (
     IMPLEMENTATION,
     NDJSONEncoder,
     NDJSONParser,
@@ -17,8 +19,6 @@ from gai_fast._impl import (
     encode_ndjson,
     encode_sse,
 )
-from gai_fast._version import __version__
-from gai_fast.decoding import adecode, decode, read_events
 from gai_fast.model.errors import (
     ContentFiltered,
     ContextLengthExceeded,

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
 
-from gai_fast._impl import parse_exact
 from gai_fast.formats import get_format
+from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
 from gai_fast.model.limits import LIMITS

@@ -18,7 +18,6 @@ from typing import Any, Self, cast
 
 from msgspec import UNSET
 
-from gai_fast._impl import Piece, encode_json
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
@@ -27,6 +26,7 @@ from gai_fast.decoding import OrderedEvents
 from gai_fast.following import FollowedStream
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.ids import new_stream_id, request_id
+from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import new_ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event

@@ -11,8 +11,8 @@ import re
 from base64 import urlsafe_b64encode
 from typing import Final
 
-from gai_fast._impl import timed_id
 from gai_fast.clock import now_ms
+from gai_fast.kernels import timed_id
 from gai_fast.model.limits import LIMITS
 
 _BATCH: Final = 64

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gai_fast._impl import DeltaCopier, Frame
+from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.providers._base import Adapter
 from gai_fast.sinks import DeltaSink

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast._impl import Bounds, StreamCounters
+from gai_fast.kernels import Bounds, StreamCounters
 from gai_fast.model.metrics import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 from gai_fast.model.money import Bill
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from gai_fast._impl import count_opening
+from gai_fast.kernels import count_opening
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

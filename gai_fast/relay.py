@@ -29,8 +29,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from gai_fast._impl import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.body import Body, BodyKind, unavailable
+from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.learning import Learning
 from gai_fast.model.errors import Error, GaiFastError, Malformed
 from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event, done, join_surrogates

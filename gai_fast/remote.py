@@ -25,11 +25,11 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
-from gai_fast._impl import SSEParser, encode_json, parse_exact
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
 from gai_fast.clock import now_ms
 from gai_fast.ids import EVENT_ID, new_request_id
+from gai_fast.kernels import SSEParser, encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import LIMITS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gai_fast._impl import Part, Piece
+from gai_fast.kernels import Part, Piece
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.events import Event
 

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 import aiohttp
 import pytest
 
-from gai_fast._impl import MODULES
+from gai_fast.kernels import MODULES
 from gai_fast.model.limits import LIMITS
 from tests.corpus.summary import lines as summary
 from tests.integration.certificates import Authority

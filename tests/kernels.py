@@ -36,7 +36,7 @@ def implementations() -> tuple[str, ...]:
         return ("pure",)
     if is_set("GAI_FAST_REQUIRE_EXTENSIONS") or is_set("GAI_FAST_REQUIRE_ALL"):
         return ("native",)
-    is_built = importlib.util.find_spec("gai_fast._native.relay") is not None
+    is_built = importlib.util.find_spec("gai_fast.kernels._native.relay") is not None
     return ("native", "pure") if is_built else ("pure",)
 
 

@@ -16,7 +16,7 @@ def update_keys(tls: ssl.SSLObject, count: int, *, is_asking: bool) -> None:
     """
     library = ctypes.CDLL(vars(ssl)["_ssl"].__file__)
     inner = vars(tls)["_sslobj"]
-    # The second field of CPython's `PySSLSocket`, as in `_native/tls.pyx`.
+    # The second field of CPython's `PySSLSocket`, as in `kernels/_native/tls.pyx`.
     connection = ctypes.c_void_p.from_address(id(inner) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p))
     for _ in range(count):
         assert library.SSL_key_update(connection, int(is_asking)) == 1

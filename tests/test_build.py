@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from gai_fast import _impl
+from gai_fast import kernels as switch
 from tests.kernels import is_set
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +31,8 @@ Build = Callable[..., subprocess.CompletedProcess[str]]
 def test_required_modules_are_compiled() -> None:
     """CI measures and tests what users install: a build whose mypyc part failed must not pass for one."""
     if is_set("GAI_FAST_REQUIRE_ALL") and not is_set("GAI_FAST_NO_EXTENSIONS"):
-        assert _impl.MODULES == "compiled"
-    assert (_impl.MODULES == "compiled") is any((ROOT / "gai_fast").glob("_compiled__mypyc*.so"))
+        assert switch.MODULES == "compiled"
+    assert (switch.MODULES == "compiled") is any((ROOT / "gai_fast").glob("_compiled__mypyc*.so"))
 
 
 def test_code_for_failures_stands_behind_the_rest() -> None:

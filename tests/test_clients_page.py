@@ -50,7 +50,7 @@ def versions(form: Format) -> list[Format]:
 def stated(form: Format) -> dict[str, str]:
     """The place of each type of event, as the docstring of the module says that writes them."""
     name = type(form.encoder("sse", context())).__module__
-    if name.startswith(("gai_fast._native.", "gai_fast._pure.")):
+    if name.startswith(("gai_fast.kernels._native.", "gai_fast.kernels._pure.")):
         name = type(form).__module__  # a kernel writes events as they are; the format says so
     source = (ROOT / f"{name.replace('.', '/')}.py").read_text()  # a compiled module has no docstring
     text = ast.get_docstring(ast.parse(source)) or ""

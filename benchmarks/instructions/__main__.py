@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
 from benchmarks.instructions.path import measure_path, path_environment, serve
-from gai_fast._impl import MODULES
+from gai_fast.kernels import MODULES
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PATH_BASELINE = Path(__file__).with_name("path_baseline.json")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import repeat
 from typing import Any, Final
 
-from gai_fast import _impl as native  # `counting` requires the extensions
+from gai_fast import kernels as native
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor

@@ -59,7 +59,7 @@ class Cost:
 
 def environment() -> str:
     """The environment that the counts depend on."""
-    simd = importlib.import_module("gai_fast._native.encoders")
+    simd = importlib.import_module("gai_fast.kernels._native.encoders")
     version = ".".join(platform.python_version_tuple()[:2])
     # Extensions are compiled with the flags that the interpreter was.
     flags = crc32((sysconfig.get_config_var("CFLAGS") or "").encode())
@@ -71,7 +71,7 @@ def counted_form() -> str:
 
     valgrind has no AVX-512, and counts with AVX2 would hold on machines that have it alone.
     """
-    forms: tuple[str, ...] = importlib.import_module("gai_fast._native.encoders").forms()
+    forms: tuple[str, ...] = importlib.import_module("gai_fast.kernels._native.encoders").forms()
     return forms[:2][-1]
 
 

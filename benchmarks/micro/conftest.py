@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gai_fast import _impl
+from gai_fast import kernels as switch
 from tests.kernels import load
 
 IMPLEMENTATIONS = ("native", "pure")
@@ -77,7 +77,7 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., Non
         if benchmark.stats is None:
             return  # --benchmark-disable
         variants = request.node.callspec.id.split("-") if hasattr(request.node, "callspec") else []
-        implementation = next((name for name in IMPLEMENTATIONS if name in variants), _impl.IMPLEMENTATION)
+        implementation = next((name for name in IMPLEMENTATIONS if name in variants), switch.IMPLEMENTATION)
         name = request.node.originalname.removeprefix("test_").replace("_", " ")
         name = ", ".join([name, *(variant for variant in variants if variant != implementation)])
         FIGURES.append(Figure(name, implementation, benchmark.stats.stats.min * 1e9 / events, kept, recera))

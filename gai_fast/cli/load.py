@@ -24,8 +24,8 @@ import orjson
 from msgspec import UNSET, Struct, structs
 from msgspec.json import Decoder
 
-from gai_fast._impl import SSEParser
 from gai_fast.clock import now_ms
+from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -30,11 +30,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
-from gai_fast._impl import encode_json, escape
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.formats._chat_parts import argument_text
 from gai_fast.formats._signatures import seal
+from gai_fast.kernels import encode_json, escape
 from gai_fast.model.events import Event
 
 PROTOCOL: Final = "1.0"

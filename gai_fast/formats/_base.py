@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Part, Piece, encode_json
+from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request

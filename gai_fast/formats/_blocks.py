@@ -10,8 +10,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from gai_fast._impl import Part, escape
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.kernels import Part, escape
 from gai_fast.model.events import Event
 
 

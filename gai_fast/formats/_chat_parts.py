@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._chat_request import detail_format
 from gai_fast.formats._signatures import encrypts
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.limits import LIMITS

@@ -38,7 +38,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from gai_fast._impl import Part, Piece, encode_json, escape
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import (
     annotation,
@@ -50,6 +49,7 @@ from gai_fast.formats._chat_parts import (
     reasoning_detail,
     usage_of,
 )
+from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._chat_parts import (
     annotation,
@@ -19,6 +18,7 @@ from gai_fast.formats._chat_parts import (
     reasoning_detail,
     usage_of,
 )
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.result import Result
 

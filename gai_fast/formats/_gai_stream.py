@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast._impl import SSEEncoder
+from gai_fast.kernels import SSEEncoder
 
 
 class FirstRetry(SSEEncoder):

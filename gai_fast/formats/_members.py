@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import compact_json, encode_json
+from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import JSONText
 from gai_fast.model.request import Request

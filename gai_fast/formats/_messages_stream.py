@@ -43,7 +43,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast._impl import Part, encode_json, escape
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._messages_parts import (
     NATIVE,
@@ -58,6 +57,7 @@ from gai_fast.formats._messages_parts import (
     stop_reason_of,
     usage_of,
 )
+from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 

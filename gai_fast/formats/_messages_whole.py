@@ -9,7 +9,6 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._messages_parts import (
     NATIVE,
@@ -23,6 +22,7 @@ from gai_fast.formats._messages_parts import (
     stop_reason_of,
     usage_of,
 )
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.result import Result
 

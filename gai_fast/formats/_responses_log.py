@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast._impl import parse_exact
 from gai_fast.formats._responses_parts import failure_of
+from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 
 _RESPONSE: Final = re.compile(rb'^(?:data: )?\{"type":"response\.[a-z_]+","sequence_number":[0-9]+,"response":', re.M)

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._chat_parts import annotation, argument_text
 from gai_fast.formats._responses_parts import sealed
 from gai_fast.formats._responses_tools import ToolItem
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import LIMITS

@@ -32,11 +32,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast._impl import Part, Piece, encode_json, escape
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import note_warning
 from gai_fast.formats._responses_output import Output, Place
 from gai_fast.formats._responses_parts import ResponseObject, custom_tools, error_members, failure_of, outcome_of
+from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._chat_parts import note_warning
 from gai_fast.formats._responses_output import Output, tell_nobody
 from gai_fast.formats._responses_parts import ResponseObject, custom_tools, outcome_of
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._members import expect, member, required
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
 # What providers sign is base64 or begins with a letter and no colon.

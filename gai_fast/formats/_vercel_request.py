@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._members import RequestReader, data_url, expect, invalid, member, required, unread
+from gai_fast.kernels import encode_json
 from gai_fast.model.request import Request
 
 OWN: Final = ("id", "messageId", "trigger")

@@ -37,9 +37,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast._impl import encode_json, escape
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
+from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.limits import LIMITS

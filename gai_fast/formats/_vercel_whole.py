@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import WholeEncoder
 from gai_fast.formats._vercel_stream import (
     failure_text,
@@ -17,6 +16,7 @@ from gai_fast.formats._vercel_stream import (
     signature_metadata,
     source_part,
 )
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.result import Result
 

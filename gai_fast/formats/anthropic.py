@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._messages_members import read_messages_members, without_foreign
 from gai_fast.formats._messages_parts import error_object, error_status
@@ -18,6 +17,7 @@ from gai_fast.formats._messages_request import check_thread, read_messages_reque
 from gai_fast.formats._messages_stream import Messages
 from gai_fast.formats._messages_whole import WholeMessage
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 

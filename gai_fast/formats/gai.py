@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import NDJSONEncoder, SSEEncoder, encode_json
 from gai_fast.formats._base import OTHERS, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.formats._gai_stream import FirstRetry
+from gai_fast.kernels import NDJSONEncoder, SSEEncoder, encode_json
 from gai_fast.result import Result
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._chat_members import read_chat_members, with_usage
 from gai_fast.formats._chat_parts import error_object
@@ -18,6 +17,7 @@ from gai_fast.formats._chat_request import read_chat_request
 from gai_fast.formats._chat_stream import Chunks
 from gai_fast.formats._chat_whole import WholeCompletion
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 

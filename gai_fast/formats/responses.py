@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import ClientRequest, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._chat_parts import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, Passthrough
@@ -19,6 +18,7 @@ from gai_fast.formats._responses_passthrough import OwnEvents
 from gai_fast.formats._responses_request import check_stored, read_response_request, unanswerable
 from gai_fast.formats._responses_stream import ResponseEvents
 from gai_fast.formats._responses_whole import WholeResponse
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 

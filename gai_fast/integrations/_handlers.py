@@ -10,10 +10,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from gai_fast._impl import encode_json
 from gai_fast.formats._base import Framing
 from gai_fast.ids import EVENT_ID, request_id
 from gai_fast.integrations._body import Source
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings, StreamSettings
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from gai_fast._impl import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters, size_of
+from gai_fast.kernels import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters, size_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.spec import Output

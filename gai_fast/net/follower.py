@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol
 
-from gai_fast._impl import Piece, size_of
+from gai_fast.kernels import Piece, size_of
 from gai_fast.meter import StreamMeter
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gai_fast._impl import FastPath
+from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gai_fast._impl import ChunkedBody
+from gai_fast.kernels import ChunkedBody
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.idle_time import keep_alive_timeout

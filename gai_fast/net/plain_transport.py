@@ -10,7 +10,7 @@ import asyncio
 from socket import socket
 from typing import Final
 
-from gai_fast._impl import SocketSet, receive
+from gai_fast.kernels import SocketSet, receive
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.socket_transport import Receiver, SocketTransport
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
-from gai_fast._impl import ReadBatch, SocketSet
+from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.net.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.dialing import Host, Role, reason_of

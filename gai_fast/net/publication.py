@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from gai_fast._impl import FrameLog, Piece
+from gai_fast.kernels import FrameLog, Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gai_fast._impl import Piece
+from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics

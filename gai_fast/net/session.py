@@ -23,7 +23,7 @@ from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import FastPath, Piece
+from gai_fast.kernels import FastPath, Piece
 from gai_fast.meter import StreamMeter
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
-from gai_fast._impl import Piece
+from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 
-from gai_fast._impl import SocketSet
 from gai_fast.files import open_file
+from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import Origin

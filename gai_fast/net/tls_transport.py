@@ -25,7 +25,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any, Final
 
-from gai_fast._impl import SocketSet, TLSRecords, make_tls_records
+from gai_fast.kernels import SocketSet, TLSRecords, make_tls_records
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.socket_transport import Receiver, SocketTransport, failed_to
 

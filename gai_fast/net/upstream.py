@@ -25,7 +25,7 @@ from typing import Final, Protocol, cast
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import FastPath, ReadBatch, TLSRecords
+from gai_fast.kernels import FastPath, ReadBatch, TLSRecords
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHeads, ResponseReader

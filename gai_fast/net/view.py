@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Piece, parse_exact
 from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_format
+from gai_fast.kernels import Piece, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
 from gai_fast.stores import LogHeader

@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import LendingTransport, Piece, frame_chunk
 from gai_fast.compression import Compressor
+from gai_fast.kernels import LendingTransport, Piece, frame_chunk
 
 Headers = Sequence[tuple[str, str]]
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote
 
-from gai_fast._impl import parse_exact
+from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.processors._schema_cost import CostlySchema, check_cost

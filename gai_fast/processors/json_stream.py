@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, is_empty
 from gai_fast.model.limits import LIMITS

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

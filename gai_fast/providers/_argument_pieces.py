@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from gai_fast._impl import escape, parse_exact
+from gai_fast.kernels import escape, parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.limits import LIMITS
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Literal
 from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

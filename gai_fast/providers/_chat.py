@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
-from gai_fast._impl import encode_json, escape, join_json
+from gai_fast.kernels import encode_json, escape, join_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (

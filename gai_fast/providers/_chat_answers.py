@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Shape
+from gai_fast.kernels import Shape
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.providers._chunks import members
 from gai_fast.providers._room import Room

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gai_fast._impl import parse_exact
+from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Malformed
 from gai_fast.model.limits import LIMITS
 

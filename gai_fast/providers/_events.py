@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-from gai_fast._impl import encode_json, parse_exact
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, is_empty
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers._chunks import count, text_of

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from gai_fast._impl import encode_json, escape
+from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast._impl import parse_exact
+from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.request import FilePart, ImagePart, ResponseFormat, Tool, ToolCallPart
 

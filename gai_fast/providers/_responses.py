@@ -13,7 +13,7 @@ from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
-from gai_fast._impl import parse_exact
+from gai_fast.kernels import parse_exact
 from gai_fast.model.request import (
     AssistantMessage,
     FilePart,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
-from gai_fast._impl import compact_json
+from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText, join_surrogates
 from gai_fast.model.limits import LIMITS

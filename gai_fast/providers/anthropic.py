@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Final
 from msgspec import UNSET, Meta
 from orjson import Fragment
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (

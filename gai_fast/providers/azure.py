@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import NotFound
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure

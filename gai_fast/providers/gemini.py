@@ -30,7 +30,7 @@ from urllib.parse import quote
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.request import (
     AssistantMessage,

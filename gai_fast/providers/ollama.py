@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, cast
 
-from gai_fast._impl import SocketSet
+from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 from gai_fast.net.socket_transport import Receiver

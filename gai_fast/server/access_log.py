@@ -17,7 +17,7 @@ from collections.abc import Container
 from functools import partial
 from typing import Any, Final
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.model.settings import ANONYMOUS

@@ -27,7 +27,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
-from gai_fast._impl import Borrower, ChunkedBody
+from gai_fast.kernels import Borrower, ChunkedBody
 from gai_fast.net.sockets import reset
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.server.replies import Reply, StreamHead

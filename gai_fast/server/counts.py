@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast._impl import Histogram
+from gai_fast.kernels import Histogram
 from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 from gai_fast.model.money import Amount

@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gai_fast._impl import encode_json
 from gai_fast.clock import now_ms
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine

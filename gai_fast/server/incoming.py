@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gai_fast._impl import encode_json
 from gai_fast.formats import Format
 from gai_fast.ids import new_request_id
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Parent

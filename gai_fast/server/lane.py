@@ -20,8 +20,8 @@ import enum
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gai_fast._impl import Borrower
 from gai_fast.ids import new_request_id
+from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.sockets import peer_address, untaken

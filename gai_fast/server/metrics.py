@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gai_fast._impl import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast._version import __version__
+from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units

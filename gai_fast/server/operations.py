@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from gai_fast import __version__
-from gai_fast._impl import IMPLEMENTATION, MODULES, encode_json
+from gai_fast.kernels import IMPLEMENTATION, MODULES, encode_json
 from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from gai_fast._impl import Histogram
+from gai_fast.kernels import Histogram
 from gai_fast.server.counts import ModelCounts, StreamCounts
 from gai_fast.server.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, process_gauges
 from gai_fast.server.process import process_figures

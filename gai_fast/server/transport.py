@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gai_fast._impl import Borrower, LendingTransport
+from gai_fast.kernels import Borrower, LendingTransport
 from gai_fast.net.sockets import descriptor_of
 from gai_fast.net.writer import BodyFraming
 from gai_fast.server.replies import Reply, StreamHead

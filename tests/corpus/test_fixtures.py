@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast._impl import NDJSONEncoder
+from gai_fast.kernels import NDJSONEncoder
 from gai_fast.providers import get_provider, provider_names
 from gai_fast.relay import Relay
 from tests.kernels import cuts, is_set

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 import gai_fast
-from gai_fast import _pure
+from gai_fast.kernels import _pure
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.result import Result
 from tests.docs.pages import Block, blocks, coded, matches, read, rows, section

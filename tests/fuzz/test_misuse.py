@@ -23,7 +23,7 @@ EVERY_METHOD = """
 import io
 import random
 import ssl
-import gai_fast._native as native
+import gai_fast.kernels._native as native
 
 SPECIAL = ("__len__", "__enter__", "__exit__", "__init__")
 dice = random.Random(1)
@@ -100,7 +100,7 @@ assert 0 < raised < calls
 
 WITHOUT_MEMORY = """
 import resource
-import gai_fast._native as native
+import gai_fast.kernels._native as native
 
 feeds = {
     "SSEParser": (b"data: " + b"x" * 60_000_000, b"x" * 60_000_000, b"\\n\\n"),
@@ -129,7 +129,7 @@ for name, (first, more, end) in feeds.items():
 
 WITHOUT_ONE_ALLOCATION = """
 import _testcapi
-import gai_fast._native as native
+import gai_fast.kernels._native as native
 
 FRAME = b'data: {"text":"%b"}\\n\\n'
 failures = 0
@@ -261,8 +261,8 @@ print("all", failures > 150)
 """
 
 MUTATED = """
-import gai_fast._native as native
-import gai_fast._pure as pure
+import gai_fast.kernels._native as native
+import gai_fast.kernels._pure as pure
 
 for kernels in (native, pure):
     for kind in ("SSEEncoder", "NDJSONEncoder"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import IMPLEMENTATION
+from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.limits import LIMITS, MIB
 from gai_fast.model.settings import Settings
 from tests.integration.gateway import (

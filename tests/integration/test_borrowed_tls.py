@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import IMPLEMENTATION
+from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.limits import LIMITS
 from tests.integration.certificates import Authority
 from tests.integration.gateway import Client, Gateway, Net, Response, delta, on_both_loops

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gai_fast._impl import IMPLEMENTATION
+from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net import upstream

@@ -1,4 +1,4 @@
-"""`gai_fast/_impl.py`: one implementation, all or nothing, and no fault hidden."""
+"""`gai_fast/kernels/__init__.py`: one implementation, all or nothing, and no fault hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from gai_fast import _impl
+from gai_fast import kernels as switch
 from tests.kernels import load
 
 ROOT = Path(__file__).parents[2]
@@ -22,14 +22,14 @@ SCRIPT = """
 import importlib.abc, sys
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "gai_fast._native.parsers":
+        if name == "gai_fast.kernels._native.parsers":
             raise {error}
 sys.meta_path.insert(0, Finder()) if {error!r} != "None" else None
-from gai_fast import _impl
+from gai_fast import kernels as switch
 names = ("escape", "SSEEncoder", "SSEFramer", "NDJSONParser")
-homes = {{getattr(_impl, name).__module__.split(".")[1] for name in names}}
-print(_impl.IMPLEMENTATION, *sorted(homes))
-print("simd", _impl.SIMD, file=sys.stderr)
+homes = {{getattr(switch, name).__module__.split(".")[1] for name in names}}
+print(switch.IMPLEMENTATION, *sorted(homes))
+print("simd", switch.SIMD, file=sys.stderr)
 """
 MISSING = "ModuleNotFoundError(name, name=name)"
 
@@ -48,9 +48,9 @@ def run(error: str = "None", **switches: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_switch_has_every_name_of_one_implementation() -> None:
-    kernels = load(_impl.IMPLEMENTATION)
-    assert set(_impl.__all__) == {*kernels.__all__, "IMPLEMENTATION"}
-    assert all(getattr(_impl, name) is getattr(kernels, name) for name in kernels.__all__)
+    kernels = load(switch.IMPLEMENTATION)
+    assert set(switch.__all__) == {*kernels.__all__, "IMPLEMENTATION"}
+    assert all(getattr(switch, name) is getattr(kernels, name) for name in kernels.__all__)
 
 
 def test_both_implementations_have_the_same_names(both: tuple[ModuleType, ModuleType]) -> None:
@@ -79,7 +79,7 @@ def test_required_extensions_that_are_missing_are_a_failure() -> None:
     result = run(MISSING, GAI_FAST_REQUIRE_EXTENSIONS="1")
     assert result.returncode == 1
     assert "ModuleNotFoundError" in result.stderr
-    assert "gai_fast._native." in result.stderr
+    assert "gai_fast.kernels._native." in result.stderr
 
 
 @pytest.mark.native
@@ -92,7 +92,7 @@ def test_any_other_import_error_is_a_fault(error: str) -> None:
 
 @pytest.mark.native
 def test_gai_fast_simd_chooses_a_form_that_is_there() -> None:
-    from gai_fast._native import encoders
+    from gai_fast.kernels._native import encoders
 
     for form in ("", *encoders.forms()):
         result = run(GAI_FAST_SIMD=form)

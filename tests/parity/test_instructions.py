@@ -20,7 +20,7 @@ from benchmarks.instructions.__main__ import (
     requires_all,
 )
 from benchmarks.instructions.path import ALONE, CASES, measure_path, path_environment
-from gai_fast._impl import MODULES
+from gai_fast.kernels import MODULES
 
 pytestmark = pytest.mark.native
 

@@ -24,7 +24,7 @@ Both = tuple[ModuleType, ModuleType]
 
 
 def simd() -> Any:
-    from gai_fast._native import encoders  # not there in a pure build
+    from gai_fast.kernels._native import encoders
 
     return encoders
 

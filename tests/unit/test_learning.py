@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast._impl import Frame
+from gai_fast.kernels import Frame
 from gai_fast.learning import Learning
 from gai_fast.model.events import Event
 from tests.unit.formats.streams import call_delta, reasoning, text

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model import errors
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.request import AssistantMessage, ReasoningPart, ToolCallPart

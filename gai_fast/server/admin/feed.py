@@ -13,8 +13,8 @@ import asyncio
 import logging
 from typing import Any, Final, Protocol
 
-from gai_fast._impl import encode_sse
 from gai_fast.ids import new_stream_id
+from gai_fast.kernels import encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings

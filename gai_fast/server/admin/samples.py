@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gai_fast._impl import Histogram
+from gai_fast.kernels import Histogram
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.server.admin.streams import timestamp

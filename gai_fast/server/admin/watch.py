@@ -14,7 +14,7 @@ from collections import deque
 from itertools import islice
 from typing import Final, NamedTuple
 
-from gai_fast._impl import encode_sse
+from gai_fast.kernels import encode_sse
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine

@@ -25,7 +25,7 @@ from typing import Any, Protocol, cast
 from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
-from gai_fast._impl import Borrower
+from gai_fast.kernels import Borrower
 from gai_fast.model.limits import LIMITS
 from gai_fast.server.aiohttp_transport import leave_out_server
 from gai_fast.server.callers import KEY_PROTOCOL

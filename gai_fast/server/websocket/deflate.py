@@ -9,8 +9,8 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from gai_fast._impl import head_of
 from gai_fast.compression import raw_deflate
+from gai_fast.kernels import head_of
 
 _TEXT: Final = 0x81
 _COMPRESSED_TEXT: Final = 0xC1

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from gai_fast._impl import unmasked
+from gai_fast.kernels import unmasked
 from gai_fast.model.limits import LIMITS
 
 PROTOCOL_ERROR: Final = 1002

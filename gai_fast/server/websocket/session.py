@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from aiohttp import web
 
-from gai_fast._impl import Borrower, frame_messages
+from gai_fast.kernels import Borrower, frame_messages
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from gai_fast._impl import Borrower, frame_messages, last_seq
+from gai_fast.kernels import Borrower, frame_messages, last_seq
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.writer import BodyFraming

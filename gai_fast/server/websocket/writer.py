@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gai_fast._impl import Borrower
+from gai_fast.kernels import Borrower
 from gai_fast.server.transport import SocketLender
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.write_watch import WriteWatch

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, cast
 
-from gai_fast._impl import Part
 from gai_fast.formats import Encoder, StreamContext
+from gai_fast.kernels import Part
 from gai_fast.model.events import Event, JSONText
 
 STREAM_ID = "abcdefghijklmnopqrstuv"

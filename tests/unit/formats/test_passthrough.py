@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gai_fast._impl import SSEParser
 from gai_fast.formats._base import DataEncoder
 from gai_fast.formats._passthrough import Passthrough
+from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

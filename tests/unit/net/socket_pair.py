@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from gai_fast._impl import SocketSet
+from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 

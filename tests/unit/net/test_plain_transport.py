@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import SocketSet
+from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.plain_transport import PlainTransport
 from tests.unit.net.socket_pair import Pair, Receiver

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import SocketSet
+from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.net.http_request import Origin
 from gai_fast.net.tls import TLS, TLSFileError, TLSFiles, default_ssl_context, said

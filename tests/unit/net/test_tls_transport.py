@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import uvloop
 
-from gai_fast._impl import SocketSet
+from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.tls import said
 from gai_fast.net.tls_transport import Handshakes, TLSTransport

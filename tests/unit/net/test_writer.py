@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from gai_fast._impl import Piece
 from gai_fast.compression import compressor
+from gai_fast.kernels import Piece
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming, ResponseWriter
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"

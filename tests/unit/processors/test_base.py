@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import SSEEncoder
+from gai_fast.kernels import SSEEncoder
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.processors import Chain, Processor, Touches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast._impl import SSEEncoder
+from gai_fast.kernels import SSEEncoder
 from gai_fast.processors import StreamInfo, read_processor
 
 from .streams import DONE, FINISH, START, delta, through

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import parse_exact
 from gai_fast.formats import FORMATS, StreamContext, get_format
+from gai_fast.kernels import parse_exact
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._events import citation, counted_usage, server_tool

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast._impl import compact_json
+from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider

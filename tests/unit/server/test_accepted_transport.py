@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from gai_fast._impl import SocketSet
+from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
 from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.server.transport import SocketLender

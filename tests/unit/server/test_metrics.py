@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gai_fast._impl import IMPLEMENTATION, MODULES
+from gai_fast.kernels import IMPLEMENTATION, MODULES
 from gai_fast.meter import StreamMeter
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics

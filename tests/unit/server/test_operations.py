@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
-from gai_fast._impl import MODULES
+from gai_fast.kernels import MODULES
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings

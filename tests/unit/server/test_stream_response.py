@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast._impl import FastPath
+from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.session import Session

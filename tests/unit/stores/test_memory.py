@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast._impl import encode_json
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB, LIMITS, MIB
 from gai_fast.model.settings import StoreSettings

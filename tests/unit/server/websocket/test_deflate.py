@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
-from gai_fast._impl import frame_messages, head_of
+from gai_fast.kernels import frame_messages, head_of
 from gai_fast.server.websocket.deflate import Deflate
-from tests.unit._pure.test_messages import messages
+from tests.unit.kernels._pure.test_messages import messages
 
 PING = b"\x89\x00"
 EVENTS = [b'{"type":"text.delta","seq":%d,"text":"w"}' % number for number in range(100)]

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast._impl import Borrower
 from gai_fast.formats import get_format
+from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
@@ -25,8 +25,8 @@ from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.messages import read_message
 from gai_fast.server.websocket.session import Dialect, SocketSession
-from tests.unit._pure.test_messages import messages
 from tests.unit.fake_loop import FakeLoop
+from tests.unit.kernels._pure.test_messages import messages
 
 
 class Connection:

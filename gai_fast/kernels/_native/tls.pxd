@@ -1,6 +1,6 @@
 """The fields of the records of a TLS connection, for the fast path that reads them."""
 
-from gai_fast._native.openssl cimport gai_bio, gai_source, gai_ssl
+from gai_fast.kernels._native.openssl cimport gai_bio, gai_source, gai_ssl
 
 
 cdef class TLSRecords:
@@ -12,7 +12,7 @@ cdef class TLSRecords:
     cdef gai_source _source     # the bytes of the socket's read that OpenSSL has not taken yet
     cdef size_t _held           # bytes of a record that is not whole, which OpenSSL has
     cdef int _descriptor
-    cdef readonly bint is_full  # see `_pure/tls_records.py`
+    cdef readonly bint is_full  # see `kernels/_pure/tls_records.py`
     cdef readonly bint has_ended
     cdef readonly object problem
 

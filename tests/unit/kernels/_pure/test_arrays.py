@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from gai_fast._pure.arrays import ArrayFramer
-from gai_fast._pure.faults import FeedError
-from gai_fast._pure.parsers import Frame
+from gai_fast.kernels._pure.arrays import ArrayFramer
+from gai_fast.kernels._pure.faults import FeedError
+from gai_fast.kernels._pure.parsers import Frame
 from tests.kernels import cuts, fed
 
 VALUES = [{"a": '}]"\\', "b": [[], {"c": ["é😀"]}]}, [], {}, [1, [2]], {"text": "[{,"}]

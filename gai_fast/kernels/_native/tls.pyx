@@ -1,4 +1,4 @@
-"""The records of a TLS connection, by the OpenSSL that the standard library's `ssl` runs on; `_pure/tls_records.py`
+"""The records of a TLS connection, by the OpenSSL that the standard library's `ssl` runs on; `kernels/_pure/tls_records.py`
 defines them.
 
 `ssl` makes the connection and its handshake, with all that is to be verified; from then on OpenSSL is called without
@@ -14,9 +14,9 @@ from libc.string cimport strerror
 
 import sys
 
-from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
-from gai_fast._native.c cimport GAI_CAN_WATCH, gai_receive, gai_send
-from gai_fast._native.openssl cimport (
+from gai_fast.kernels._native.buffer cimport bytes_memory, finished_bytes, new_bytes
+from gai_fast.kernels._native.c cimport GAI_CAN_WATCH, gai_receive, gai_send
+from gai_fast.kernels._native.openssl cimport (
     GAI_BIO_PENDING,
     GAI_SSL_ERROR_SSL,
     GAI_SSL_ERROR_WANT_READ,
@@ -27,7 +27,7 @@ from gai_fast._native.openssl cimport (
     gai_session,
     gai_ssl,
 )
-from gai_fast._pure import tls_records as _pure
+from gai_fast.kernels._pure import tls_records as _pure
 from gai_fast.model.limits import LIMITS
 
 cdef enum:
@@ -55,7 +55,7 @@ cdef class TLSSession:
 
 @cython.no_gc_clear  # `_ssl` is the connection's, which must not go first
 cdef class TLSRecords:
-    """See `gai_fast._pure.tls_records.TLSRecords`."""
+    """See `gai_fast.kernels._pure.tls_records.TLSRecords`."""
 
     def __cinit__(self, made_by):
         if made_by is not OURS:

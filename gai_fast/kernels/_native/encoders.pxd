@@ -1,6 +1,6 @@
 """The memory and the fields of the encoders."""
 
-from gai_fast._native.c cimport gai_buffer, gai_head, gai_simd
+from gai_fast.kernels._native.c cimport gai_buffer, gai_head, gai_simd
 
 
 # The table of loops that all extensions use (csrc/simd.h).

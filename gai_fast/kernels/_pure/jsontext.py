@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from gai_fast._pure import faults
+from gai_fast.kernels._pure import faults
 from gai_fast.model.events import JSONText
 from gai_fast.model.limits import LIMITS
 

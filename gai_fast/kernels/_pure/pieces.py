@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gai_fast._pure.relay import Piece
+from gai_fast.kernels._pure.relay import Piece
 
 
 def size_of(pieces: Sequence[Piece]) -> int:

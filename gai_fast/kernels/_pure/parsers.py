@@ -11,8 +11,8 @@ import sys
 from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from gai_fast._pure import faults
-from gai_fast._pure.jsontext import parse_exact
+from gai_fast.kernels._pure import faults
+from gai_fast.kernels._pure.jsontext import parse_exact
 from gai_fast.model.limits import LIMITS
 
 _BOM: Final = b"\xef\xbb\xbf"

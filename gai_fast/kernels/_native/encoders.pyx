@@ -1,6 +1,6 @@
 """Events, objects and text → JSON, SSE frames and NDJSON lines.
 
-`_pure/jsontext.py` and `_pure/encoders.py` define them. A delta is written straight into the buffer: no bytes object,
+`kernels/_pure/jsontext.py` and `kernels/_pure/encoders.py` define them. A delta is written straight into the buffer: no bytes object,
 no dict, no Python call but the clock's. Any other event is written key by key. The writer knows the exact types that
 `json` makes, and `JSONText`. If a value has another type, the pure function writes the whole object, or refuses it with
 the one error text.
@@ -28,8 +28,8 @@ import operator
 
 import orjson
 
-from gai_fast._native.buffer cimport append, append_bytes, reserve
-from gai_fast._native.c cimport (
+from gai_fast.kernels._native.buffer cimport append, append_bytes, reserve
+from gai_fast.kernels._native.c cimport (
     GAI_ESCAPE_ROOM,
     GAI_FORMS,
     GAI_INTEGER_ROOM,
@@ -64,7 +64,7 @@ from gai_fast._native.c cimport (
     gai_simd,
     gai_use_loops,
 )
-from gai_fast._pure import encoders as pure, faults, jsontext as pure_text
+from gai_fast.kernels._pure import encoders as pure, faults, jsontext as pure_text
 from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA
 from gai_fast.model.limits import LIMITS
 
@@ -103,7 +103,7 @@ def forms():
 
 
 def form():
-    """The form in use: the widest until `use` is called (`gai_fast._impl` calls it for `GAI_FAST_SIMD`)."""
+    """The form in use: the widest until `use` is called (`gai_fast.kernels` calls it for `GAI_FAST_SIMD`)."""
     return LOOPS.name.decode()
 
 
@@ -160,7 +160,7 @@ cdef object JSONDecodeError = orjson.JSONDecodeError
 
 
 def escape(text):
-    r"""Returns the text as a JSON string, with its quotes, in UTF-8. See `gai_fast._pure.jsontext.escape`."""
+    r"""Returns the text as a JSON string, with its quotes, in UTF-8. See `gai_fast.kernels._pure.jsontext.escape`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     if not isinstance(text, str):
@@ -174,7 +174,7 @@ def escape(text):
 
 
 def join_json(list pieces not None):
-    """Returns JSON from pieces of it and from texts. See `gai_fast._pure.jsontext.join_json`."""
+    """Returns JSON from pieces of it and from texts. See `gai_fast.kernels._pure.jsontext.join_json`."""
     cdef gai_buffer out
     cdef uint8_t[1024] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -192,7 +192,7 @@ def join_json(list pieces not None):
 
 
 def encode_json(value):
-    """Returns the value as canonical JSON. See `gai_fast._pure.jsontext.encode_json`."""
+    """Returns the value as canonical JSON. See `gai_fast.kernels._pure.jsontext.encode_json`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -205,7 +205,7 @@ def encode_json(value):
 
 
 def compact_json(text):
-    """Returns the JSON text without white space outside of strings. See `gai_fast._pure.jsontext.compact_json`."""
+    """Returns the JSON text without white space outside of strings. See `gai_fast.kernels._pure.jsontext.compact_json`."""
     cdef gai_outline outline
     if look_over(text, &outline) and not outline.blanks:
         try:
@@ -217,7 +217,7 @@ def compact_json(text):
 
 
 def parse_exact(text):
-    """Returns the value of a JSON text, integers exact. See `gai_fast._pure.jsontext.parse_exact`."""
+    """Returns the value of a JSON text, integers exact. See `gai_fast.kernels._pure.jsontext.parse_exact`."""
     cdef gai_outline outline
     if look_over(text, &outline):
         try:
@@ -470,7 +470,7 @@ cdef bytes FINISHED = pure.encode_done({"finished": True})
 
 
 def encode_sse(data, *, event=None, id=None, retry=None):
-    """One SSE frame. See `gai_fast._pure.encoders.encode_sse`."""
+    """One SSE frame. See `gai_fast.kernels._pure.encoders.encode_sse`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -498,7 +498,7 @@ def encode_sse(data, *, event=None, id=None, retry=None):
 
 
 def encode_ndjson(obj):
-    """The object as one line of JSON, with its LF. See `gai_fast._pure.encoders.encode_ndjson`."""
+    """The object as one line of JSON, with its LF. See `gai_fast.kernels._pure.encoders.encode_ndjson`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -634,7 +634,7 @@ cdef class EncoderView:
 
 
 cdef class _Encoder:
-    """The part that both framings share. See `gai_fast._pure.encoders`."""
+    """The part that both framings share. See `gai_fast.kernels._pure.encoders`."""
 
     def __cinit__(self):
         self._buffer = WriteBuffer(0)  # `prepare` brings the real one; a subclass may forget to call it
@@ -1213,7 +1213,7 @@ cdef int place(gai_buffer *out, object buffer, object offset) except -1:
 
 
 cdef class SSEEncoder(_Encoder):
-    """Encodes `gai.events.v1` as SSE into one reusable buffer. See `gai_fast._pure.encoders.SSEEncoder`."""
+    """Encodes `gai.events.v1` as SSE into one reusable buffer. See `gai_fast.kernels._pure.encoders.SSEEncoder`."""
 
     has_blocks = False
     collects_text = False
@@ -1253,7 +1253,7 @@ cdef class SSEEncoder(_Encoder):
 
 
 cdef class NDJSONEncoder(_Encoder):
-    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. See `gai_fast._pure.encoders.NDJSONEncoder`."""
+    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. See `gai_fast.kernels._pure.encoders.NDJSONEncoder`."""
 
     has_blocks = False
     collects_text = False

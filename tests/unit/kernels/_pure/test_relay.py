@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast._pure.faults import FeedError
+from gai_fast.kernels._pure.faults import FeedError
 from gai_fast.model.limits import LIMITS
 from tests.kernels import IS_REPEATED, cuts, load
 

@@ -1,4 +1,4 @@
-"""The sockets that transports read, and reading them; `_pure/socket_set.py` defines it.
+"""The sockets that transports read, and reading them; `kernels/_pure/socket_set.py` defines it.
 
 uvloop makes a handle for each socket that it watches, and asks the system three times whether it can be watched. An
 epoll set of ours takes one call of the system, and 8,000 instructions less for a connection.
@@ -13,12 +13,12 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint64_t
 from libc.string cimport strerror
 
-from gai_fast._pure import socket_set as pure
+from gai_fast.kernels._pure import socket_set as pure
 from gai_fast.model.limits import LIMITS
 
-from gai_fast._native.buffer cimport bytes_memory, finished_bytes, new_bytes
+from gai_fast.kernels._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 
-from gai_fast._native.c cimport (
+from gai_fast.kernels._native.c cimport (
     GAI_CAN_WATCH,
     GAI_READY,
     gai_close,
@@ -55,7 +55,7 @@ cdef long COALESCING_INTERVAL = round(LIMITS.coalescing_interval * 1e9)
 
 
 def receive(sock, Py_ssize_t most):
-    """See `gai_fast._pure.socket_set.receive`."""
+    """See `gai_fast.kernels._pure.socket_set.receive`."""
     cdef int descriptor = PyObject_AsFileDescriptor(sock)
     cdef PyObject *made
     cdef Py_ssize_t size
@@ -161,7 +161,7 @@ cdef class Coalescing:
 
 
 cdef class SocketSet:
-    """See `gai_fast._pure.socket_set.SocketSet`."""
+    """See `gai_fast.kernels._pure.socket_set.SocketSet`."""
 
     cdef object _loop
     cdef object _others     # the pure set, for sockets where there is no epoll set
@@ -256,7 +256,7 @@ cdef class SocketSet:
 
     @property
     def is_coalescing(self):
-        """See `gai_fast._pure.socket_set.SocketSet.is_coalescing`."""
+        """See `gai_fast.kernels._pure.socket_set.SocketSet.is_coalescing`."""
         return self._coalescing is not None and self._coalescing.is_on
 
     def _read(self):

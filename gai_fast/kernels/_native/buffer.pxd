@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
-from gai_fast._native.c cimport gai_append, gai_buffer, gai_reserve
+from gai_fast.kernels._native.c cimport gai_append, gai_buffer, gai_reserve
 
 
 cdef extern from "Python.h":

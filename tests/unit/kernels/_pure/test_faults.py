@@ -1,10 +1,10 @@
-"""`gai_fast/_pure/faults.py`: what the exceptions carry and that texts say which limit was passed."""
+"""`gai_fast/kernels/_pure/faults.py`: what the exceptions carry and that texts say which limit was passed."""
 
 from __future__ import annotations
 
 import pytest
 
-from gai_fast._pure import faults
+from gai_fast.kernels._pure import faults
 
 
 def test_a_feed_error_is_a_value_error_with_what_came_before() -> None:

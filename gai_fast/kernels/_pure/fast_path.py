@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gai_fast._pure.chunked import ChunkedBody
-from gai_fast._pure.counters import StreamCounters
-from gai_fast._pure.relay import DeltaCopier
-from gai_fast._pure.tls_records import TLSRecords
+from gai_fast.kernels._pure.chunked import ChunkedBody
+from gai_fast.kernels._pure.counters import StreamCounters
+from gai_fast.kernels._pure.relay import DeltaCopier
+from gai_fast.kernels._pure.tls_records import TLSRecords
 from gai_fast.model.limits import LIMITS
 
 

@@ -4,8 +4,8 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
-from gai_fast._native.c cimport gai_buffer, gai_head, gai_name, gai_template
-from gai_fast._native.parsers cimport _Feed
+from gai_fast.kernels._native.c cimport gai_buffer, gai_head, gai_name, gai_template
+from gai_fast.kernels._native.parsers cimport _Feed
 
 cdef enum:
     TEMPLATES = 4   # of one stream: text, reasoning, and the calls of a turn

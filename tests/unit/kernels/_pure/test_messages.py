@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from gai_fast._pure.messages import head_of
+from gai_fast.kernels._pure.messages import head_of
 from tests.integration.websocket import frame
 
 LEAD = b'{"stream":"a",'

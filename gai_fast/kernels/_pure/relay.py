@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from gai_fast._pure import faults
-from gai_fast._pure.arrays import ArrayFramer
-from gai_fast._pure.parsers import Frame, LineFramer, SSEFramer
+from gai_fast.kernels._pure import faults
+from gai_fast.kernels._pure.arrays import ArrayFramer
+from gai_fast.kernels._pure.parsers import Frame, LineFramer, SSEFramer
 from gai_fast.model.events import Event
 
 Part: TypeAlias = bytes | Literal["seq", "ts", "text"]

@@ -1,4 +1,4 @@
-"""The hot path of a stream: `_pure/relay.py`, `_pure/counters.py` and `_pure/fast_path.py` define what it must equal.
+"""The hot path of a stream: `kernels/_pure/relay.py`, `kernels/_pure/counters.py` and `kernels/_pure/fast_path.py` define what it must equal.
 
 `DeltaCopier` writes the frames that are like one it has learned, without parsing them. `FastPath` does so from one
 connection to the other, in one call; `ReadBatch` does it for all reads of a turn. `ChunkWriter` writes what a log has.
@@ -17,8 +17,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strerror
 from sys import exception
 
-from gai_fast._native.buffer cimport append, append_bytes, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
-from gai_fast._native.c cimport (
+from gai_fast.kernels._native.buffer cimport append, append_bytes, bytes_memory, finished_bytes, new_bytes, part, reserve, resize_bytes
+from gai_fast.kernels._native.c cimport (
     GAI_ABANDON,
     GAI_CAN_WATCH,
     GAI_COPY_DONE,
@@ -75,11 +75,11 @@ from gai_fast._native.c cimport (
     gai_watch,
     iovec,
 )
-from gai_fast._native.encoders cimport loops_in_use, put_string
-from gai_fast._native.encoders import parse_exact
-from gai_fast._native.tls cimport TLSRecords
-from gai_fast._native.parsers cimport ChunkedBody, END, whole_chunk, _Feed, _LineFeed, _SSEFeed, LineFramer, SSEFramer
-from gai_fast._pure.relay import as_bytes
+from gai_fast.kernels._native.encoders cimport loops_in_use, put_string
+from gai_fast.kernels._native.encoders import parse_exact
+from gai_fast.kernels._native.tls cimport TLSRecords
+from gai_fast.kernels._native.parsers cimport ChunkedBody, END, whole_chunk, _Feed, _LineFeed, _SSEFeed, LineFramer, SSEFramer
+from gai_fast.kernels._pure.relay import as_bytes
 from gai_fast.model.limits import LIMITS
 
 gai_use_loops(loops_in_use())
@@ -286,12 +286,12 @@ cdef bytes as_chunk(const uint8_t *data, size_t size):
 
 
 def size_of(pieces not None):
-    """See `gai_fast._pure.pieces.size_of`."""
+    """See `gai_fast.kernels._pure.pieces.size_of`."""
     return count_bytes(pieces)
 
 
 def frame_chunk(bytes head not None, pieces not None, bytes tail not None):
-    """See `gai_fast._pure.pieces.frame_chunk`."""
+    """See `gai_fast.kernels._pure.pieces.frame_chunk`."""
     cdef size_t size = count_bytes(pieces)
     cdef size_t left = size
     cdef int digits = digits_of(size)
@@ -378,7 +378,7 @@ cdef inline uint8_t *put_message_head(uint8_t *to, size_t size) noexcept:
 
 
 def frame_messages(bytes frames not None, bytes lead not None):
-    """See `gai_fast._pure.messages.frame_messages`. Most frames lose more bytes than their messages have besides."""
+    """See `gai_fast.kernels._pure.messages.frame_messages`. Most frames lose more bytes than their messages have besides."""
     cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(frames)
     cdef const uint8_t *end = at + PyBytes_GET_SIZE(frames)
     cdef const uint8_t *stop
@@ -441,7 +441,7 @@ def frame_messages(bytes frames not None, bytes lead not None):
 
 
 def last_seq(bytes frames not None):
-    """See `gai_fast._pure.messages.last_seq`."""
+    """See `gai_fast.kernels._pure.messages.last_seq`."""
     cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(frames)
     cdef const uint8_t *end = begin + PyBytes_GET_SIZE(frames)
     cdef const uint8_t *stop = end  # of the line behind `at`
@@ -470,7 +470,7 @@ def last_seq(bytes frames not None):
 
 
 def unmasked(bytes data not None, Py_ssize_t at):
-    """See `gai_fast._pure.messages.unmasked`."""
+    """See `gai_fast.kernels._pure.messages.unmasked`."""
     cdef Py_ssize_t i, size = PyBytes_GET_SIZE(data) - at
     if at < 4 or size < 0:
         raise ValueError("there is no mask")
@@ -484,7 +484,7 @@ def unmasked(bytes data not None, Py_ssize_t at):
 
 
 cdef class DeltaCopier:
-    """Cuts a stream into frames and copies those it has learned. See `gai_fast._pure.relay.DeltaCopier`."""
+    """Cuts a stream into frames and copies those it has learned. See `gai_fast.kernels._pure.relay.DeltaCopier`."""
 
     def __cinit__(
         self, framer, passes, members=frozenset(), ignored=frozenset(), kept=frozenset(), labels=frozenset()
@@ -1026,7 +1026,7 @@ cdef class DeltaCopier:
 
 
 cdef class Bounds:
-    """See `gai_fast._pure.counters.Bounds`."""
+    """See `gai_fast.kernels._pure.counters.Bounds`."""
 
     def __cinit__(self, tuple values not None):
         cdef double value
@@ -1050,7 +1050,7 @@ cdef class Bounds:
 
 
 cdef class Histogram:
-    """See `gai_fast._pure.counters.Histogram`."""
+    """See `gai_fast.kernels._pure.counters.Histogram`."""
 
     def __cinit__(self, tuple bounds not None):
         self.bounds = Bounds(bounds)
@@ -1086,7 +1086,7 @@ cdef object ZERO = 0
 
 
 cdef class StreamCounters:
-    """See `gai_fast._pure.counters.StreamCounters`."""
+    """See `gai_fast.kernels._pure.counters.StreamCounters`."""
 
     def __cinit__(self, Bounds bounds not None, double began):
         self._bounds = bounds
@@ -1155,7 +1155,7 @@ cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is hel
 
 @cython.final
 cdef class FastPath:
-    """See `gai_fast._pure.fast_path.FastPath`."""
+    """See `gai_fast.kernels._pure.fast_path.FastPath`."""
 
     cdef DeltaCopier _copier
     cdef object _transport
@@ -1327,7 +1327,7 @@ cdef class FastPath:
 
 @cython.final
 cdef class ChunkWriter:
-    """See `gai_fast._pure.fast_path.ChunkWriter`."""
+    """See `gai_fast.kernels._pure.fast_path.ChunkWriter`."""
 
     cdef object _transport
     cdef object _send
@@ -1399,7 +1399,7 @@ cdef inline int append_read(list reads, reader, exchange, FastPath fast_path, by
 
 @cython.final
 cdef class ReadBatch:
-    """See `gai_fast._pure.fast_path.ReadBatch`. Reads go to their fast path at once, not to their reader first."""
+    """See `gai_fast.kernels._pure.fast_path.ReadBatch`. Reads go to their fast path at once, not to their reader first."""
 
     cdef object _loop
     cdef object _clock

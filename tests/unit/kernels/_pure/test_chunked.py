@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast._pure.chunked import ChunkedBody
+from gai_fast.kernels._pure.chunked import ChunkedBody
 
 
 def read(*pieces: bytes) -> tuple[ChunkedBody, bytes]:

@@ -14,9 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from gai_fast._pure import faults
-from gai_fast._pure.jsontext import encode_json, well_formed
-from gai_fast._pure.relay import Part
+from gai_fast.kernels._pure import faults
+from gai_fast.kernels._pure.jsontext import encode_json, well_formed
+from gai_fast.kernels._pure.relay import Part
 from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, is_empty
 from gai_fast.model.limits import LIMITS
 

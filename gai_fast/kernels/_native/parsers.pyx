@@ -1,6 +1,6 @@
 """Bytes → SSE events, SSE blocks, NDJSON lines, decoded chunked bodies, and JSON objects of a known shape.
 
-`_pure/parsers.py`, `_pure/chunked.py`, `_pure/shapes.py` and `_pure/requests.py` define them.
+`kernels/_pure/parsers.py`, `kernels/_pure/chunked.py`, `kernels/_pure/shapes.py` and `kernels/_pure/requests.py` define them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
@@ -16,9 +16,9 @@ from libc.string cimport memchr, memcmp, memcpy, memmove
 
 import orjson
 
-from gai_fast._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part
-from gai_fast._native.encoders cimport loops_in_use
-from gai_fast._native.c cimport (
+from gai_fast.kernels._native.buffer cimport append, bytes_memory, finished_bytes, new_bytes, part
+from gai_fast.kernels._native.encoders cimport loops_in_use
+from gai_fast.kernels._native.c cimport (
     GAI_COPY_DONE,
     PyUnicode_DATA,
     PyUnicode_GET_LENGTH,
@@ -38,9 +38,9 @@ from gai_fast._native.c cimport (
     gai_skip_word,
     gai_use_loops,
 )
-from gai_fast._pure import faults, parsers as pure
-from gai_fast._pure.jsontext import LONG_DIGITS
-from gai_fast._pure.shapes import count_members
+from gai_fast.kernels._pure import faults, parsers as pure
+from gai_fast.kernels._pure.jsontext import LONG_DIGITS
+from gai_fast.kernels._pure.shapes import count_members
 from gai_fast.model.limits import LIMITS
 
 gai_use_loops(loops_in_use())
@@ -109,7 +109,7 @@ cdef inline object new_event(str name, data, str identifier):
 
 
 cdef class _Feed:
-    """Bytes in, items out. See `gai_fast._pure.parsers`."""
+    """Bytes in, items out. See `gai_fast.kernels._pure.parsers`."""
 
     def __cinit__(self):
         gai_borrow(&self._held, NULL, 0)
@@ -235,7 +235,7 @@ cdef class _Feed:
 
 
 cdef class _SSEFeed(_Feed):
-    """The SSE grammar: lines, fields, blocks. See `gai_fast._pure.parsers`."""
+    """The SSE grammar: lines, fields, blocks. See `gai_fast.kernels._pure.parsers`."""
 
     def __cinit__(self):
         gai_borrow(&self._values, NULL, 0)
@@ -376,7 +376,7 @@ cdef class _SSEFeed(_Feed):
 
 
 cdef class SSEParser(_SSEFeed):
-    """An incremental EventSource parser (WHATWG HTML 9.2.6). See `gai_fast._pure.parsers.SSEParser`."""
+    """An incremental EventSource parser (WHATWG HTML 9.2.6). See `gai_fast.kernels._pure.parsers.SSEParser`."""
 
     def __cinit__(self):
         self._last_event_id = ""
@@ -417,7 +417,7 @@ cdef class SSEParser(_SSEFeed):
 
 
 cdef class SSEFramer(_SSEFeed):
-    """Cuts an SSE stream into blocks and keeps their bytes. See `gai_fast._pure.parsers.SSEFramer`."""
+    """Cuts an SSE stream into blocks and keeps their bytes. See `gai_fast.kernels._pure.parsers.SSEFramer`."""
 
     def __cinit__(self):
         self._keeps_raw = True
@@ -450,7 +450,7 @@ cdef class SSEFramer(_SSEFeed):
 
 
 cdef class _LineFeed(_Feed):
-    """Lines of NDJSON. See `gai_fast._pure.parsers`."""
+    """Lines of NDJSON. See `gai_fast.kernels._pure.parsers`."""
 
     cdef int reset(self) except -1:
         self._number = 1
@@ -510,7 +510,7 @@ cdef inline bint is_blank(uint8_t octet) noexcept:
 
 
 cdef class NDJSONParser(_LineFeed):
-    """Reads one JSON value a line. See `gai_fast._pure.parsers.NDJSONParser`."""
+    """Reads one JSON value a line. See `gai_fast.kernels._pure.parsers.NDJSONParser`."""
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         if not size:
@@ -527,7 +527,7 @@ cdef class NDJSONParser(_LineFeed):
 
 
 cdef class LineFramer(_LineFeed):
-    """Cuts NDJSON into lines and keeps their bytes. See `gai_fast._pure.parsers.LineFramer`."""
+    """Cuts NDJSON into lines and keeps their bytes. See `gai_fast.kernels._pure.parsers.LineFramer`."""
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         raw = PyBytes_FromStringAndSize(<const char *>self._data + self._line_begin, self._start - self._line_begin)
@@ -543,7 +543,7 @@ cdef enum:
 
 
 cdef class ChunkedBody:
-    """Decodes a chunked body. See `gai_fast._pure.chunked.ChunkedBody`."""
+    """Decodes a chunked body. See `gai_fast.kernels._pure.chunked.ChunkedBody`."""
 
     @property
     def complete(self):
@@ -714,7 +714,7 @@ cdef struct Reading:
 
 
 cdef class Shape:
-    """See `gai_fast._pure.shapes.Shape`."""
+    """See `gai_fast.kernels._pure.shapes.Shape`."""
 
     cdef Member *_members
     cdef list _names
@@ -1029,7 +1029,7 @@ cdef str name_of(const uint8_t *name, size_t size):
 
 
 def body_start(bytes data not None, bytes before not None, bytes after not None):
-    """See `gai_fast._pure.requests.body_start`."""
+    """See `gai_fast.kernels._pure.requests.body_start`."""
     cdef const char *at = PyBytes_AS_STRING(data)
     cdef const char *stop = at + PyBytes_GET_SIZE(data)
     cdef const char *digits = at + PyBytes_GET_SIZE(before)
@@ -1050,12 +1050,12 @@ def body_start(bytes data not None, bytes before not None, bytes after not None)
 
 
 def count_opening(bytes text not None):
-    """See `gai_fast._pure.requests.count_opening`."""
+    """See `gai_fast.kernels._pure.requests.count_opening`."""
     return gai_count_opening(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 def timed_id(int64_t ms, str rest not None):
-    """See `gai_fast._pure.requests.timed_id`."""
+    """See `gai_fast.kernels._pure.requests.timed_id`."""
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(rest)
     cdef str made = PyUnicode_New(ID_TIME + size, 127)
     cdef uint8_t *at = <uint8_t *>PyUnicode_DATA(made)

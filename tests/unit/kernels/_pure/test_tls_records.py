@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast._impl import IMPLEMENTATION, make_tls_records
-from gai_fast._pure import TLSRecords as PureRecords
+from gai_fast.kernels import IMPLEMENTATION, make_tls_records
+from gai_fast.kernels._pure import TLSRecords as PureRecords
 from gai_fast.model.limits import LIMITS
 from tests.integration.certificates import Authority
 from tests.key_updates import update_keys

@@ -1,11 +1,11 @@
-"""The kernels in Cython: the same names, bytes and errors as `gai_fast._pure`, which defines them.
+"""The kernels in Cython: the same names, bytes and errors as `gai_fast.kernels._pure`, which defines them.
 
 Both implementations share the code off the hot path: `ArrayFramer`, and JSON values that the native reader and writer
 do not know (a dataclass, an integer over 64 bits, a value that must be refused). Import the names from
-`gai_fast._impl`.
+`gai_fast.kernels`.
 """
 
-from gai_fast._native.encoders import (
+from gai_fast.kernels._native.encoders import (
     NDJSONEncoder,
     SSEEncoder,
     compact_json,
@@ -16,7 +16,7 @@ from gai_fast._native.encoders import (
     join_json,
     parse_exact,
 )
-from gai_fast._native.parsers import (
+from gai_fast.kernels._native.parsers import (
     ChunkedBody,
     LineFramer,
     NDJSONParser,
@@ -27,7 +27,7 @@ from gai_fast._native.parsers import (
     count_opening,
     timed_id,
 )
-from gai_fast._native.relay import (
+from gai_fast.kernels._native.relay import (
     Bounds,
     ChunkWriter,
     DeltaCopier,
@@ -41,13 +41,13 @@ from gai_fast._native.relay import (
     size_of,
     unmasked,
 )
-from gai_fast._native.sockets import SocketSet, receive
-from gai_fast._native.tls import TLSRecords, make_tls_records
-from gai_fast._pure.arrays import ArrayFramer
-from gai_fast._pure.fast_path import Borrower, FrameLog, LendingTransport
-from gai_fast._pure.messages import head_of
-from gai_fast._pure.parsers import Frame, SSEEvent
-from gai_fast._pure.relay import Part, Piece
+from gai_fast.kernels._native.sockets import SocketSet, receive
+from gai_fast.kernels._native.tls import TLSRecords, make_tls_records
+from gai_fast.kernels._pure.arrays import ArrayFramer
+from gai_fast.kernels._pure.fast_path import Borrower, FrameLog, LendingTransport
+from gai_fast.kernels._pure.messages import head_of
+from gai_fast.kernels._pure.parsers import Frame, SSEEvent
+from gai_fast.kernels._pure.relay import Part, Piece
 
 __all__ = [
     "ArrayFramer",

@@ -69,16 +69,16 @@ def _is_set(name: str) -> bool:
 
 
 if TYPE_CHECKING or _is_set("GAI_FAST_NO_EXTENSIONS"):
-    from gai_fast import _pure as _kernels
+    from gai_fast.kernels import _pure as _kernels
 else:
     try:
-        from gai_fast import _native as _kernels
+        from gai_fast.kernels import _native as _kernels
 
         IMPLEMENTATION = "native"
     except ModuleNotFoundError as missing:
-        if not (missing.name or "").startswith("gai_fast._native") or _is_set("GAI_FAST_REQUIRE_EXTENSIONS"):
+        if not (missing.name or "").startswith("gai_fast.kernels._native") or _is_set("GAI_FAST_REQUIRE_EXTENSIONS"):
             raise
-        from gai_fast import _pure as _kernels
+        from gai_fast.kernels import _pure as _kernels
 
 
 def _use_form(wanted: str) -> str | None:
@@ -94,7 +94,7 @@ def _use_form(wanted: str) -> str | None:
                 "use the native kernels"
             )
         return None
-    from gai_fast._native import encoders
+    from gai_fast.kernels._native import encoders
 
     if wanted and wanted not in encoders.forms():
         raise ImportError(f"GAI_FAST_SIMD={wanted!r}: this machine and build can run {', '.join(encoders.forms())}")

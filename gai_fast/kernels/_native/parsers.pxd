@@ -7,7 +7,7 @@ void at any other time. `DeltaCopier` updates the fields of a framer for the fra
 cimport cython
 from libc.stdint cimport uint8_t
 
-from gai_fast._native.c cimport GAI_HEX_DIGITS, gai_buffer
+from gai_fast.kernels._native.c cimport GAI_HEX_DIGITS, gai_buffer
 
 
 cdef class _Feed:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gai_fast._pure import faults
-from gai_fast._pure.parsers import Frame, checked_limit
+from gai_fast.kernels._pure import faults
+from gai_fast.kernels._pure.parsers import Frame, checked_limit
 from gai_fast.model.limits import LIMITS
 
 _OUTSIDE: Final = re.compile(rb'["\[\]{},]')

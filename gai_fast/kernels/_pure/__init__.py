@@ -1,0 +1,65 @@
+"""The kernels in plain Python. They define the behaviour; `_native` equals it byte for byte and error for error.
+
+Layer 1: no module here uses asyncio, logging, a clock or the environment. Import the names from `gai_fast.kernels`.
+"""
+
+from gai_fast.kernels._pure.arrays import ArrayFramer
+from gai_fast.kernels._pure.chunked import ChunkedBody
+from gai_fast.kernels._pure.counters import Bounds, Histogram, StreamCounters
+from gai_fast.kernels._pure.encoders import NDJSONEncoder, SSEEncoder, encode_ndjson, encode_sse
+from gai_fast.kernels._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
+from gai_fast.kernels._pure.jsontext import compact_json, encode_json, escape, join_json, parse_exact
+from gai_fast.kernels._pure.messages import frame_messages, head_of, last_seq, unmasked
+from gai_fast.kernels._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
+from gai_fast.kernels._pure.pieces import frame_chunk, size_of
+from gai_fast.kernels._pure.relay import DeltaCopier, Part, Piece
+from gai_fast.kernels._pure.requests import body_start, count_opening, timed_id
+from gai_fast.kernels._pure.shapes import Shape
+from gai_fast.kernels._pure.socket_set import SocketSet, receive
+from gai_fast.kernels._pure.tls_records import TLSRecords, make_tls_records
+
+__all__ = [
+    "ArrayFramer",
+    "Borrower",
+    "Bounds",
+    "ChunkWriter",
+    "ChunkedBody",
+    "DeltaCopier",
+    "FastPath",
+    "Frame",
+    "FrameLog",
+    "Histogram",
+    "LendingTransport",
+    "LineFramer",
+    "NDJSONEncoder",
+    "NDJSONParser",
+    "Part",
+    "Piece",
+    "ReadBatch",
+    "SSEEncoder",
+    "SSEEvent",
+    "SSEFramer",
+    "SSEParser",
+    "Shape",
+    "SocketSet",
+    "StreamCounters",
+    "TLSRecords",
+    "body_start",
+    "compact_json",
+    "count_opening",
+    "encode_json",
+    "encode_ndjson",
+    "encode_sse",
+    "escape",
+    "frame_chunk",
+    "frame_messages",
+    "head_of",
+    "join_json",
+    "last_seq",
+    "make_tls_records",
+    "parse_exact",
+    "receive",
+    "size_of",
+    "timed_id",
+    "unmasked",
+]
