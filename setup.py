@@ -41,7 +41,7 @@ KERNELS = {
 # one of a subclass (tests/test_architecture.py).
 COMPILED = (
     "body",
-    "clock",
+    "runtime/clock",
     "model/figures",
     "formats/_base",
     "formats/_chat_members",
@@ -71,7 +71,7 @@ COMPILED = (
     "formats/gai",
     "formats/openai",
     "formats/responses",
-    "ids",
+    "runtime/ids",
     "learning",
     "ledger/state",
     "meter",
@@ -152,7 +152,7 @@ COMPILED = (
     "model/settings",
     "sinks",
     "stores/memory",
-    "timers",
+    "runtime/timers",
     "transcript",
     "model/upstream_headers",
 )

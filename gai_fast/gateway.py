@@ -20,12 +20,10 @@ from msgspec import UNSET
 
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
-from gai_fast.clock import now_ms
 from gai_fast.config import load
 from gai_fast.decoding import OrderedEvents
 from gai_fast.following import FollowedStream
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.ids import new_stream_id, request_id
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import new_ledger
 from gai_fast.model.errors import Error
@@ -42,6 +40,8 @@ from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.view import NATIVE
 from gai_fast.reading import characters, parse_request
 from gai_fast.result import Collector, Result
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 
-from gai_fast.clock import now_ms
 from gai_fast.model.events import Event
 from gai_fast.processors import Chain, Processor
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.filter import FilterProcessor
 from gai_fast.processors.transform import TransformProcessor
+from gai_fast.runtime.clock import now_ms
 
 
 class StreamEventProcessor:

@@ -27,8 +27,6 @@ from yarl import URL
 
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.callbacks import EventManager
-from gai_fast.clock import now_ms
-from gai_fast.ids import EVENT_ID, new_request_id
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
@@ -37,6 +35,8 @@ from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.dialing import reason_of
 from gai_fast.result import Collector, Result
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import EVENT_ID, new_request_id
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """The exceptions of a connection."""

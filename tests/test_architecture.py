@@ -35,10 +35,8 @@ UNMOVED = {
     "gai_fast/beginning.py",
     "gai_fast/body.py",
     "gai_fast/callbacks.py",
-    "gai_fast/clock.py",
     "gai_fast/compression.py",
     "gai_fast/decoding.py",
-    "gai_fast/files.py",
     "gai_fast/following.py",
     "gai_fast/formats/_agui_request.py",
     "gai_fast/formats/_agui_stream.py",
@@ -77,7 +75,6 @@ UNMOVED = {
     "gai_fast/formats/responses.py",
     "gai_fast/formats/vercel.py",
     "gai_fast/gateway.py",
-    "gai_fast/ids.py",
     "gai_fast/learning.py",
     "gai_fast/meter.py",
     "gai_fast/net/answers.py",
@@ -185,7 +182,6 @@ UNMOVED = {
     "gai_fast/server/write_watch.py",
     "gai_fast/sinks.py",
     "gai_fast/stream.py",
-    "gai_fast/timers.py",
     "gai_fast/transcript.py",
 }
 

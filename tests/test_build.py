@@ -128,7 +128,7 @@ def test_a_pure_build_compiles_nothing(build: Build, tmp_path: Path) -> None:
 
 
 def test_a_compiled_module_that_is_not_there_is_named(build: Build, tmp_path: Path) -> None:
-    (tmp_path / "gai_fast/clock.py").unlink()
+    (tmp_path / "gai_fast/runtime/clock.py").unlink()
     done = build(GAI_FAST_BUILD="native")
     assert done.returncode != 0
-    assert "COMPILED in setup.py names what is not there: gai_fast/clock.py" in done.stderr
+    assert "COMPILED in setup.py names what is not there: gai_fast/runtime/clock.py" in done.stderr

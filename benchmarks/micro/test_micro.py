@@ -12,9 +12,9 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
-from gai_fast.ids import new_request_id
 from gai_fast.providers import get_provider
 from gai_fast.relay import Relay
+from gai_fast.runtime.ids import new_request_id
 
 Measure = Callable[..., None]
 

@@ -24,7 +24,6 @@ import orjson
 from msgspec import UNSET, Struct, structs
 from msgspec.json import Decoder
 
-from gai_fast.clock import now_ms
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import Event
@@ -36,7 +35,8 @@ from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.upstream import Exchange, Receiver
 from gai_fast.providers import Target, get_provider
 from gai_fast.relay import Relay
-from gai_fast.timers import TimerWheel
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.timers import TimerWheel
 
 NATIVE: Final = "gai"
 """The format of `POST /api/v1/stream`; every other one is the name of a provider's API."""

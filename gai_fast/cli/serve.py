@@ -157,7 +157,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
         StartupFailure: The path of a socket between workers would be too long.
         WorkerError: The workers cannot start.
     """
-    from gai_fast.ids import new_server_name
+    from gai_fast.runtime.ids import new_server_name
     from gai_fast.server import totals
     from gai_fast.server.admin.drained import DRAINED, DrainedHome
     from gai_fast.server.bus_folder import PathTooLong, bus_folder

@@ -21,12 +21,12 @@ from gai_fast.config.checks import PRINTABLE
 from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
-from gai_fast.files import open_file
 from gai_fast.model.addresses import address_of
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret
 from gai_fast.net.proxy import Proxy
 from gai_fast.providers import API, get_provider, provider_names
+from gai_fast.runtime.files import open_file
 
 Environment = Mapping[str, str]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.config.problems import ConfigError
-from gai_fast.files import open_file
 from gai_fast.model.limits import LIMITS
+from gai_fast.runtime.files import open_file
 
 Place = tuple[str | int, ...]
 """A path of names and indexes through the document."""

@@ -22,17 +22,17 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from gai_fast.clock import now_ms
 from gai_fast.compression import compressor
 from gai_fast.config.keys import STREAM
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
-from gai_fast.ids import EVENT_ID, new_stream_id, request_id
 from gai_fast.kernels import encode_ndjson, encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.events import TYPES, Event, done
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id
 from gai_fast.server.negotiation import content_coding
 from gai_fast.server.replies import Headers, Reply, StreamHead, error_reply, id_headers
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from gai_fast.formats._base import Framing
-from gai_fast.ids import EVENT_ID, request_id
 from gai_fast.integrations._body import Source
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings, StreamSettings
+from gai_fast.runtime.ids import EVENT_ID, request_id
 
 Prepared = Mapping[str, Any] | Any
 """A native request, or a response of the framework that is the answer."""

@@ -23,15 +23,15 @@ from multidict import CIMultiDict
 from gai_fast.config import load
 from gai_fast.formats._base import Framing
 from gai_fast.gateway import Gateway
-from gai_fast.ids import request_id
 from gai_fast.integrations._body import Body, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings, StreamSettings
+from gai_fast.runtime.ids import request_id
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.application import build_application
 from gai_fast.server.replies import Headers, Reply, error_reply
 from gai_fast.server.write_watch import WriteWatch
-from gai_fast.timers import TimerWheel
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

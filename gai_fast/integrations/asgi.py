@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gai_fast.formats._base import Framing
-from gai_fast.ids import request_id
 from gai_fast.integrations._body import Body, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
+from gai_fast.runtime.ids import request_id
 from gai_fast.server.replies import Headers, Reply, error_reply
 
 Scope = MutableMapping[str, Any]

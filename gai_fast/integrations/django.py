@@ -24,10 +24,10 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from gai_fast.formats._base import MEDIA_TYPES, Framing
-from gai_fast.ids import request_id
 from gai_fast.integrations._body import Body, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.model.errors import Error
+from gai_fast.runtime.ids import request_id
 from gai_fast.server.replies import Reply, error_reply
 
 View = Callable[..., Awaitable[HttpResponseBase]]

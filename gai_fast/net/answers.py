@@ -35,11 +35,11 @@ from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
 from gai_fast.net.translation import ForClient
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
+from gai_fast.runtime.timers import Timers
 from gai_fast.stores import Claim, LogHeader, Store, StoreError, StreamLog, open_store
 from gai_fast.stores._base import CALLS
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
-from gai_fast.timers import Timers
 
 LABELS: Final = ("metadata", "user", "safety_identifier", "prompt_cache_key")
 """Members of a request that say whose it is or how it is booked; answers do not depend on them."""

@@ -30,7 +30,7 @@ from gai_fast.net.http_request import Origin, RequestEncoder
 from gai_fast.net.http_response import KnownResponseHeads
 from gai_fast.net.idle_time import IdleTime
 from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
-from gai_fast.timers import Timer, Timers
+from gai_fast.runtime.timers import Timer, Timers
 
 
 @dataclass(frozen=True, slots=True)

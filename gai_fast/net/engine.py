@@ -53,10 +53,10 @@ from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider
+from gai_fast.runtime.timers import Timer, TimerWheel
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.mirror import IsGone
-from gai_fast.timers import Timer, TimerWheel
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry

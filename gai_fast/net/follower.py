@@ -36,9 +36,9 @@ from gai_fast.model.settings import StreamSettings
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.view import OwnFrames, View, with_retry
 from gai_fast.net.writer import Headers
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after
-from gai_fast.timers import Timer, Timers
 
 _log: Final = logging.getLogger("gai_fast.follower")
 _COMMENT: Final = b":"

@@ -23,7 +23,7 @@ from gai_fast.net.plain_transport import PlainTransport
 from gai_fast.net.proxy import Proxy, open_tunnel
 from gai_fast.net.tls import TLS
 from gai_fast.net.upstream import Timeouts, UpstreamConnection
-from gai_fast.timers import Timers
+from gai_fast.runtime.timers import Timers
 
 
 class UpstreamPool(ConnectionPool):

@@ -24,8 +24,8 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Ending, StreamLog
-from gai_fast.timers import Timer, Timers
 
 Way = Literal["cancel", "detach", "drain"]
 _WAYS: Final[dict[str, Way]] = {"auto": "detach", "cancel": "cancel", "detach": "detach", "drain": "drain"}

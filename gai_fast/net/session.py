@@ -38,8 +38,8 @@ from gai_fast.net.upstream import Receiver
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.relay import Relay, State
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.sinks import DeltaSink, EventSink
-from gai_fast.timers import Timer, Timers
 
 # As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks; see `upstream.py`.
 _IDLE: Final[State] = State.IDLE

@@ -39,8 +39,8 @@ from gai_fast.model.settings import StreamSettings
 from gai_fast.net.publication import Publication
 from gai_fast.net.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.runtime.timers import Timers
 from gai_fast.stores import StreamLog
-from gai_fast.timers import Timers
 
 _BAD_STATUS: Final = 400
 _FOLLOWED: Final = StreamSettings(on_disconnect="cancel")

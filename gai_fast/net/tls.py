@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 
-from gai_fast.files import open_file
 from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_request import Origin
 from gai_fast.net.socket_transport import Receiver
 from gai_fast.net.tls_transport import Handshakes, TLSTransport
+from gai_fast.runtime.files import open_file
 
 
 class TLS:

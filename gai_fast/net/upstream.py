@@ -31,7 +31,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.http_response import KnownResponseHeads, ResponseReader
 from gai_fast.net.socket_transport import Transport
 from gai_fast.net.sockets import descriptor_of, has_arrived
-from gai_fast.timers import Timer, Timers
+from gai_fast.runtime.timers import Timer, Timers
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

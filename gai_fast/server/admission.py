@@ -22,11 +22,11 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
-from gai_fast.ids import request_id
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, ServerSettings
+from gai_fast.runtime.ids import request_id
 from gai_fast.server.callers import Callers, has_key
 from gai_fast.server.forwarding import NOBODY, Forwarding
 from gai_fast.server.guessing import Guesses

@@ -30,10 +30,10 @@ from multidict import CIMultiDict
 from gai_fast.kernels import Borrower, ChunkedBody
 from gai_fast.net.sockets import reset
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
+from gai_fast.runtime.timers import Timers
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.transport import SocketLender, StreamCallbacks
 from gai_fast.server.write_watch import WriteWatch
-from gai_fast.timers import Timers
 
 
 class _StreamResponse(web.StreamResponse):

@@ -22,7 +22,6 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 from yarl import URL
 
-from gai_fast.ids import request_id
 from gai_fast.ledger import SharedHome, new_ledger
 from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
@@ -31,6 +30,7 @@ from gai_fast.model.settings import ANONYMOUS, ServerSettings, Settings
 from gai_fast.net.engine import Engine
 from gai_fast.net.sockets import reset
 from gai_fast.providers import get_provider
+from gai_fast.runtime.ids import request_id
 from gai_fast.server.access_log import LEFT, AccessLog
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, body_too_large

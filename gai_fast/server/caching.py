@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gai_fast.clock import now_ms
-from gai_fast.ids import new_stream_id
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.answers import SharedAnswer
 from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Role, Sharing, StreamSpec
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Headers
 from gai_fast.server.stream_response import StreamResponse

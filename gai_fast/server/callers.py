@@ -11,10 +11,10 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gai_fast.clock import now_ms
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
+from gai_fast.runtime.clock import now_ms
 from gai_fast.server.guessing import Guesses
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")

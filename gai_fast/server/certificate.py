@@ -10,8 +10,8 @@ import logging
 import ssl
 from typing import Final
 
-from gai_fast.files import open_file
 from gai_fast.model.settings import ServerSettings
+from gai_fast.runtime.files import open_file
 
 _log: Final = logging.getLogger("gai_fast.server")
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
-from gai_fast.clock import now_ms
-from gai_fast.ids import EVENT_ID
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.view import NATIVE, Form, View, view_of
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import EVENT_ID
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, asks_for_state
 from gai_fast.server.pending import PendingAnswers, Work

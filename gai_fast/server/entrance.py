@@ -19,9 +19,9 @@ from typing import NamedTuple, cast
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
 from gai_fast.net.sockets import peer_address
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply
-from gai_fast.timers import Timer, Timers
 
 _log = logging.getLogger("gai_fast.server")
 

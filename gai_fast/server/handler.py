@@ -29,12 +29,12 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.sockets import peer_address
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply
 from gai_fast.server.write_watch import WriteWatch
-from gai_fast.timers import Timer, Timers
 
 _log: Final = logging.getLogger("gai_fast.server")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gai_fast.formats import Format
-from gai_fast.ids import new_request_id
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Parent
+from gai_fast.runtime.ids import new_request_id
 from gai_fast.server.admission import Admitted, check_json
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Headers, Reply, error_reply, json_headers

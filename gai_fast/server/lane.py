@@ -20,12 +20,13 @@ import enum
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gai_fast.ids import new_request_id
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.sockets import peer_address, untaken
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
+from gai_fast.runtime.ids import new_request_id
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.deadlines import LOOKS, WriteProgress, body_due
@@ -33,7 +34,6 @@ from gai_fast.server.listening import limit_silence
 from gai_fast.server.replies import Reply, StreamHead, error_reply, header_lines
 from gai_fast.server.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, KnownHeads, RequestReader
 from gai_fast.server.transport import SocketLender, StreamCallbacks
-from gai_fast.timers import Timer, Timers
 
 
 class Routes(Protocol):

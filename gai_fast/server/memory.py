@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from gai_fast.model.limits import LIMITS, MIB
 from gai_fast.model.settings import LimitSettings
-from gai_fast.timers import Timer, Timers
+from gai_fast.runtime.timers import Timer, Timers
 
 _log = logging.getLogger("gai_fast.server")
 

@@ -1,7 +1,7 @@
 """The streams of a server's other workers: following, cancelling, and the idempotency keys of `memory://`.
 
 Owns the questions that workers ask each other about streams, and their answers. A stream id names its worker
-(`ids.py`), so nobody is asked but the owner; `bus.py` carries the questions.
+(`runtime/ids.py`), so nobody is asked but the owner; `bus.py` carries the questions.
 
 1. With `memory://` a log is read from the memory of the worker that writes it. To the store that is a backend that
    nothing is copied to; the mirrors of `stores/mirror.py` fill from it as from any other.
@@ -17,10 +17,10 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from gai_fast.ids import worker_of
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.drained import DRAINED, Drained
 from gai_fast.server.admin.streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets

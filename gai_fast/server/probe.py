@@ -13,12 +13,12 @@ import logging
 import re
 from typing import Final
 
-from gai_fast.ids import new_stream_id
 from gai_fast.kernels import encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.writer import ResponseWriter
+from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import StreamHead
 

@@ -10,14 +10,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast.clock import now_ms
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._responses_log import ended_as, frames_behind, last_response
-from gai_fast.ids import EVENT_NUMBER
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
 from gai_fast.net.view import Form, OwnFrames, View, view_of
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.durable import DurableRoutes, stream_error
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply

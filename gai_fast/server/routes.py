@@ -13,11 +13,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gai_fast.formats import Format, get_format
-from gai_fast.ids import new_request_id
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Answered, Parent, Trace
+from gai_fast.runtime.ids import new_request_id
 from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight

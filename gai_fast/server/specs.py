@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
-from gai_fast.clock import now_ms
 from gai_fast.formats import (
     ClientRequest,
     Encoder,
@@ -20,7 +19,6 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
-from gai_fast.ids import new_stream_id
 from gai_fast.model.errors import Error, Forbidden
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
@@ -29,6 +27,8 @@ from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.processors import Chain
 from gai_fast.providers import API, get_provider
 from gai_fast.reading import characters
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
 from gai_fast.sinks import DeltaSink

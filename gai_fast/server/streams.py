@@ -13,13 +13,11 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.clock import now_ms
 from gai_fast.formats import (
     Format,
     StreamContext,
     known_format,
 )
-from gai_fast.ids import request_id
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import Settings, StreamSettings
@@ -29,6 +27,8 @@ from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.view import NATIVE, View, view_of
 from gai_fast.providers import get_provider
 from gai_fast.reading import estimated_tokens, parse_object, parse_request
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.ids import request_id
 from gai_fast.server.caching import HEADER, alone, asks, begin_later, shared_answer, tell
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes, form_of

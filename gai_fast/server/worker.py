@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from gai_fast.ids import name_worker
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Settings
+from gai_fast.runtime.ids import name_worker
 from gai_fast.server import totals
 from gai_fast.server.accepted_transport import Newcomers
 from gai_fast.server.admin.drained import Drained

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gai_fast.net.sockets import reset, untaken
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.deadlines import LOOKS, WriteProgress
-from gai_fast.timers import Timer, Timers
 
 
 class WriteWatch:

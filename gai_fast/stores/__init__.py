@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.memory import StreamLog
 from gai_fast.stores.store import Durability, Store
-from gai_fast.timers import Timers
 
 __all__ = [
     "STORES",

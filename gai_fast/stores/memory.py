@@ -24,8 +24,8 @@ from typing import Final, TypeVar
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, add_text, frames_after
-from gai_fast.timers import Timer, Timers
 
 URL: Final = "memory://"
 

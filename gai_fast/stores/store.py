@@ -22,6 +22,7 @@ from typing import Final, Literal
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.cancellations import CancelHere, Cancellations
@@ -30,7 +31,6 @@ from gai_fast.stores.health import Health, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.mirror import IsGone, Mirrors
-from gai_fast.timers import Timers
 
 _FIRST_WAIT: Final = 0.02
 _LONGEST_WAIT: Final = 0.4

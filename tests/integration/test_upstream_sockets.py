@@ -24,7 +24,7 @@ from gai_fast.net import upstream
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.proxy import Proxy
 from gai_fast.net.upstream import Exchange
-from gai_fast.timers import TimerWheel
+from gai_fast.runtime.timers import TimerWheel
 from tests.integration.certificates import Authority
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until

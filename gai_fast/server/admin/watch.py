@@ -18,7 +18,7 @@ from gai_fast.kernels import encode_sse
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
-from gai_fast.timers import Timer
+from gai_fast.runtime.timers import Timer
 
 
 def _warning(reason: str) -> bytes:

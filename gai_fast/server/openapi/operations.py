@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.formats import FORMATS
-from gai_fast.ids import EVENT_ID, EVENT_NUMBERS
 from gai_fast.model.limits import LIMITS
+from gai_fast.runtime.ids import EVENT_ID, EVENT_NUMBERS
 from gai_fast.server.caching import HEADER, VALUES
 from gai_fast.server.idempotency import TOKEN
 

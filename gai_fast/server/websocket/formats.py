@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from gai_fast.clock import now_ms
 from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._base import DataEncoder
 from gai_fast.formats.gai import GaiFormat
@@ -17,6 +16,7 @@ from gai_fast.formats.simple import SimpleFormat
 from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
+from gai_fast.runtime.clock import now_ms
 
 _TEXT: Final = ("text.delta", "refusal.delta")
 

@@ -28,6 +28,7 @@ from gai_fast.kernels import Borrower, frame_messages
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine
+from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission import body_too_large
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
@@ -39,7 +40,6 @@ from gai_fast.server.websocket.connection import AiohttpSocket
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 from gai_fast.server.websocket.messages import PONG, Message, lead_of
 from gai_fast.server.websocket.stream import Canceller, SocketStream
-from gai_fast.timers import Timers
 
 _log: Final = logging.getLogger("gai_fast.server")
 _INTERNAL: Final = Violation(1011, "the server failed to handle a message")

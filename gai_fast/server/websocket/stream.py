@@ -21,6 +21,7 @@ from gai_fast.kernels import Borrower, frame_messages, last_seq
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.writer import BodyFraming
+from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
@@ -28,7 +29,6 @@ from gai_fast.server.stream_response import StreamResponse
 from gai_fast.server.transport import StreamCallbacks
 from gai_fast.server.websocket.ack_window import AckWindow
 from gai_fast.server.websocket.formats import DONE
-from gai_fast.timers import Timer, Timers
 
 _FRAME_END: Final = b"\n\n"
 _OK: Final = 200

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.clock import now_ms
 from gai_fast.model.settings import CacheSettings
+from gai_fast.runtime.clock import now_ms
 from gai_fast.server.serving import start
 from tests.integration.gateway import NATIVE, Gateway, M, Net, Response, on_uvloop, settings_for
 from tests.integration.processes import Server, configure, hold, release, serving

@@ -11,8 +11,8 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Backlog, Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
-from gai_fast.timers import TimerWheel
 from tests.integration.stores.servers import RedisServer
 from tests.waiting import until, until_answered
 

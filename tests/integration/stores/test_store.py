@@ -15,9 +15,9 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB, LIMITS
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
 from gai_fast.stores._base import frames_after
-from gai_fast.timers import TimerWheel
 from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
@@ -174,7 +174,7 @@ async def main(backend, url, lease):
     object.__setattr__(LIMITS, "lease", float(lease))
     from gai_fast.model.settings import StoreSettings
     from gai_fast.stores import open_store
-    from gai_fast.timers import TimerWheel
+    from gai_fast.runtime.timers import TimerWheel
     store = open_store(StoreSettings(url), TimerWheel(asyncio.get_running_loop()), claim_ttl=60)
     await store.open()
     log = store.create(LogHeader("s", "caller", "m", "gai", "sse"))

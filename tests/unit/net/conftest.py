@@ -12,7 +12,7 @@ import uvloop
 from gai_fast.model.errors import Error
 from gai_fast.net import dialing, pool
 from gai_fast.net.upstream import Receiver
-from gai_fast.timers import TimerWheel
+from gai_fast.runtime.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop, FakeTransport
 from tests.unit.net.socket_pair import Pair
 from tests.waiting import SECONDS, until

@@ -7,7 +7,7 @@ from typing import Any
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.timers import Timer, Timers
+from gai_fast.runtime.timers import Timer, Timers
 
 
 class FakeTransport:

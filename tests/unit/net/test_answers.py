@@ -25,9 +25,9 @@ from gai_fast.net import upstream
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
 from gai_fast.reading import parse_request
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
-from gai_fast.timers import TimerWheel
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
 

@@ -17,7 +17,7 @@ from gai_fast.net.connection_pool import PoolStats
 from gai_fast.net.pool import UpstreamPool, close_all, close_together
 from gai_fast.net.retry import is_fault_of_upstream
 from gai_fast.net.upstream import UpstreamConnection
-from gai_fast.timers import TimerWheel
+from gai_fast.runtime.timers import TimerWheel
 from tests.unit.fake_loop import FakeTransport
 from tests.waiting import until
 

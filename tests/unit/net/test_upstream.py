@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
-from gai_fast.timers import TimerWheel
+from gai_fast.runtime.timers import TimerWheel
 from tests.wire import chunk
 
 OK = b"HTTP/1.1 200 OK\r\n"

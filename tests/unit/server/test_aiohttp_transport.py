@@ -21,9 +21,9 @@ from aiohttp.web_response import StreamResponse
 from multidict import CIMultiDict
 
 from gai_fast.net.writer import ResponseWriter
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.aiohttp_transport import AiohttpTransport, is_plain, whole_response
 from gai_fast.server.replies import Reply, StreamHead
-from gai_fast.timers import TimerWheel
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS, until
 

@@ -13,10 +13,10 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.entrance import Entrance, Layer, Places, RefusedConnection, affordable
 from gai_fast.server.replies import Reply, error_reply
-from gai_fast.timers import TimerWheel
 
 
 class FakeTransport(asyncio.Transport):

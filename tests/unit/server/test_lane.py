@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.writer import HTTP_CHUNKS
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.lane import FastLane, LaneConnection
 from gai_fast.server.replies import Reply, StreamHead, error_reply
 from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.requests import post
 from tests.unit.server.streams import FakeStream

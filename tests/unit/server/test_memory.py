@@ -15,10 +15,10 @@ import pytest
 
 from gai_fast.model.limits import LIMITS, MIB
 from gai_fast.model.settings import LimitSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server import memory
 from gai_fast.server.guards import Guards
 from gai_fast.server.memory import MemoryWatch, Resident, give_back, memory_limit, watch_memory
-from gai_fast.timers import TimerWheel
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

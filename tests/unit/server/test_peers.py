@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast import ids
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.engine import Engine
+from gai_fast.runtime import ids
 from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches

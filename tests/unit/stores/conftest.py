@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from gai_fast.timers import TimerWheel
+from gai_fast.runtime.timers import TimerWheel
 from tests.unit.net.fakes import FakeTime
 
 

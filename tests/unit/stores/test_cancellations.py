@@ -8,11 +8,11 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.cancellations import Cancellations
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
-from gai_fast.timers import TimerWheel
 from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until

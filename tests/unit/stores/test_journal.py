@@ -12,13 +12,13 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB, LIMITS
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.backend import Change, StoreError, gap_text, join_gaps
 from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
-from gai_fast.timers import TimerWheel
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeTime
 from tests.unit.stores.fake_backend import FakeBackend, World

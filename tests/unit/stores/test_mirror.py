@@ -11,12 +11,12 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Gap, News, Record, StoreError
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
 from gai_fast.stores.mirror import Mirrors
-from gai_fast.timers import TimerWheel
 from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, Stored, World
 from tests.unit.stores.test_journal import Watching, frame

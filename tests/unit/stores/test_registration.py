@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import STORES, check_url, open_store
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sqlite import SQLiteBackend
-from gai_fast.timers import TimerWheel
 
 FOLDER = Path("/etc/gai-fast")
 

@@ -10,8 +10,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError
-from gai_fast.timers import TimerWheel
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeTime
 from tests.unit.stores.fake_backend import FakeBackend, World

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gai_fast.ids import EVENT_NUMBER
+from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.openapi.operations import OPERATIONS
 from gai_fast.server.openapi.schemas import schemas
 from gai_fast.server.routes import ROUTES

@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.websocket.connection import AiohttpSocket, offered
 from gai_fast.server.websocket.frame_guard import Violation
-from gai_fast.timers import TimerWheel
 from tests.integration.websocket import CLOSE, CONTINUATION, PING, frame, handshake
 from tests.waiting import SECONDS, until
 

@@ -10,10 +10,10 @@ import pytest
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream
-from gai_fast.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop
 from tests.unit.kernels._pure.test_messages import messages
 from tests.unit.server.streams import FakeStream

@@ -1,4 +1,4 @@
-"""`gai_fast/ids.py`: ids are of the promised form, random, from the operating system, and never given twice."""
+"""`gai_fast/runtime/ids.py`: ids are of the promised form, random, from the operating system, and never given twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gai_fast import ids
+from gai_fast.runtime import ids
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_threads_are_not_given_the_same_id() -> None:
 
 FORKED = """
 import os
-from gai_fast import ids
+from gai_fast.runtime import ids
 ids.new_stream_id(), ids.new_request_id()
 child = os.fork()
 if child:

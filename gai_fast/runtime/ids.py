@@ -11,9 +11,9 @@ import re
 from base64 import urlsafe_b64encode
 from typing import Final
 
-from gai_fast.clock import now_ms
 from gai_fast.kernels import timed_id
 from gai_fast.model.limits import LIMITS
+from gai_fast.runtime.clock import now_ms
 
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []

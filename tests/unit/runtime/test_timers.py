@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.timers import TimerHandle, TimerWheel
+from gai_fast.runtime.timers import TimerHandle, TimerWheel
 from tests.unit.fake_loop import FakeLoop
 from tests.waiting import SECONDS
 

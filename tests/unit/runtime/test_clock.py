@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from gai_fast.clock import now_ms
+from gai_fast.runtime.clock import now_ms
 
 
 def test_it_is_in_milliseconds_since_the_epoch() -> None:

@@ -1,4 +1,4 @@
-"""`gai_fast/files.py`: nothing that a configuration names holds up a start or a reload for ever."""
+"""`gai_fast/runtime/files.py`: nothing that a configuration names holds up a start or a reload for ever."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gai_fast.config import ConfigError, load
-from gai_fast.files import open_file
 from gai_fast.net.tls import TLSFileError, TLSFiles
+from gai_fast.runtime.files import open_file
 from gai_fast.server.certificate import Certificate, CertificateError
 from tests.conftest import ChangeLimits
 
