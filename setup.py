@@ -40,7 +40,7 @@ KERNELS = {
 # loses the `from` of a `raise`, and does not allow to replace a method of an instance, or an attribute of instances by
 # one of a subclass (tests/test_architecture.py).
 COMPILED = (
-    "body",
+    "core/body",
     "runtime/clock",
     "model/figures",
     "formats/_base",
@@ -72,9 +72,9 @@ COMPILED = (
     "formats/openai",
     "formats/responses",
     "runtime/ids",
-    "learning",
+    "core/learning",
     "ledger/state",
-    "meter",
+    "core/meter",
     "model/money",
     "net/attempts",
     "net/balance",
@@ -105,7 +105,7 @@ COMPILED = (
     "providers/_chat",
     "providers/_chat_answers",
     "providers/_chat_calls",
-    "providers/_chunks",
+    "core/chunks",
     "providers/_completions",
     "providers/_events",
     "providers/_failures",
@@ -121,8 +121,8 @@ COMPILED = (
     "providers/ollama",
     "providers/openai",
     "providers/openai_compatible",
-    "reading",
-    "relay",
+    "core/reading",
+    "core/relay",
     "server/accepted_transport",
     "server/access_log",
     "server/admission",
@@ -150,10 +150,10 @@ COMPILED = (
     "server/websocket/writer",
     "server/write_watch",
     "model/settings",
-    "sinks",
+    "core/sinks",
     "stores/memory",
     "runtime/timers",
-    "transcript",
+    "core/transcript",
     "model/upstream_headers",
 )
 FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gai_fast._version import __version__
+from gai_fast.core.result import Result, acollect, collect
 from gai_fast.decoding import adecode, decode, read_events
 from gai_fast.kernels import (
     IMPLEMENTATION,
@@ -37,10 +38,9 @@ from gai_fast.model.errors import (
     Unsupported,
 )
 from gai_fast.model.events import Event
-from gai_fast.result import Result, acollect, collect
 
 if TYPE_CHECKING:
-    from gai_fast.callbacks import EventManager
+    from gai_fast.core.callbacks import EventManager
     from gai_fast.gateway import Gateway
     from gai_fast.model.metrics import MetricsSink, StreamMetrics
     from gai_fast.pipeline import StreamEventProcessor
@@ -94,7 +94,7 @@ __all__ = [
 
 # Loaded at the first access: programs that only encode or decode need no asyncio, no configuration and no HTTP client.
 _LATER = {
-    "EventManager": "gai_fast.callbacks",
+    "EventManager": "gai_fast.core.callbacks",
     "Gateway": "gai_fast.gateway",
     "JSONStreamProcessor": "gai_fast.processors.json_stream",
     "MetricsSink": "gai_fast.model.metrics",

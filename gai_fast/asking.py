@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from gai_fast.callbacks import EventManager
+from gai_fast.core.callbacks import EventManager
+from gai_fast.core.result import Result
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
-from gai_fast.result import Result
 
 NativeRequest = Mapping[str, Any]
 """A native request (docs/http-api.md), as the server takes it in JSON."""

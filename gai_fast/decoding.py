@@ -11,12 +11,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from inspect import isawaitable, signature
 from typing import Any, Final, Literal, Protocol
 
+from gai_fast.core.relay import Relay
 from gai_fast.kernels import NDJSONParser, SSEParser, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id
 

@@ -19,8 +19,10 @@ from typing import Any, Self, cast
 from msgspec import UNSET
 
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
-from gai_fast.callbacks import EventManager
 from gai_fast.config import load
+from gai_fast.core.callbacks import EventManager
+from gai_fast.core.reading import characters, parse_request
+from gai_fast.core.result import Collector, Result
 from gai_fast.decoding import OrderedEvents
 from gai_fast.following import FollowedStream
 from gai_fast.formats import StreamContext, get_format
@@ -38,8 +40,6 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.session import Session
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.view import NATIVE
-from gai_fast.reading import characters, parse_request
-from gai_fast.result import Collector, Result
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader

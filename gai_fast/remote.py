@@ -26,7 +26,8 @@ import aiohttp
 from yarl import URL
 
 from gai_fast.asking import Asking, NativeRequest, checked_request, place
-from gai_fast.callbacks import EventManager
+from gai_fast.core.callbacks import EventManager
+from gai_fast.core.result import Collector, Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
@@ -34,7 +35,6 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.net.callbacks import CallbackRunner
 from gai_fast.net.dialing import reason_of
-from gai_fast.result import Collector, Result
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_request_id
 

@@ -21,11 +21,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from gai_fast.core.result import Collector
 from gai_fast.kernels import encode_json, encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order, join_surrogates
 from gai_fast.model.limits import LIMITS
-from gai_fast.result import Collector
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id, new_stream_id
 

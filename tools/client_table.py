@@ -18,12 +18,12 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import gai_fast
+from gai_fast.core.reading import parse_request
 from gai_fast.formats import FORMATS, Encoder, Format, StreamContext, get_format
 from gai_fast.formats._base import Format as AnyFormat
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.providers import API, Target, UpstreamRequest
-from gai_fast.reading import parse_request
 from tools.answer_specimens import CALL, SIGNATURE, THOUGHT, Answer, answer, answers
 from tools.provider_table import FIXTURES, ROOT, apis
 from tools.request_specimens import CALL_ID, DIALECTS, Body, Specimen

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import gai_fast
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest
-from gai_fast.reading import parse_request
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "providers.md"

@@ -10,12 +10,12 @@ from itertools import repeat
 from typing import Any, Final
 
 from gai_fast import kernels as native
+from gai_fast.core.relay import Relay
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.providers import get_provider
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.relay import Relay
 
 Run = Callable[[int], None]
 

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from gai_fast.runtime.ids import new_request_id
 
 Measure = Callable[..., None]

@@ -10,9 +10,9 @@ import click
 
 from gai_fast.cli import Failure, WholeRange, header_option, option
 from gai_fast.config import checks
+from gai_fast.core.relay import Relay
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.providers import get_provider, provider_names
-from gai_fast.relay import Relay
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id, new_stream_id
 

@@ -24,6 +24,7 @@ import orjson
 from msgspec import UNSET, Struct, structs
 from msgspec.json import Decoder
 
+from gai_fast.core.relay import Relay
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import Event
@@ -34,7 +35,6 @@ from gai_fast.net.http_request import Origin, encode_request
 from gai_fast.net.pool import UpstreamPool
 from gai_fast.net.upstream import Exchange, Receiver
 from gai_fast.providers import Target, get_provider
-from gai_fast.relay import Relay
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import TimerWheel
 

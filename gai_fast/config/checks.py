@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from gai_fast.compression import is_available
 from gai_fast.config.problems import nearest, shown
+from gai_fast.core.compression import is_available
 from gai_fast.model.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.model.errors import CLASSES
 from gai_fast.model.limits import LIMITS

@@ -10,7 +10,6 @@ from dataclasses import MISSING, asdict, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from gai_fast.compression import CODINGS
 from gai_fast.config import checks
 from gai_fast.config.problems import Problems, meant, nearest, shown
 from gai_fast.config.values import (
@@ -26,6 +25,7 @@ from gai_fast.config.values import (
     texts,
     whole,
 )
+from gai_fast.core.compression import CODINGS
 from gai_fast.model.errors import CLASSES
 from gai_fast.model.limits import LIMITS, MIB
 from gai_fast.model.settings import (

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gai_fast.core.result import Result
 from gai_fast.formats._agui_stream import Run, token_usage
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._chat_parts import argument_text
 from gai_fast.formats._signatures import seal
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 
 
 class WholeRun(WholeEncoder):

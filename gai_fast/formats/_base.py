@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.result import Collector, Result
+from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
-from gai_fast.result import Collector, Result
-from gai_fast.sinks import DeltaSink, FrameSink
 
 Framing = Literal["sse", "ndjson"]
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._chat_parts import (
     annotation,
@@ -20,7 +21,6 @@ from gai_fast.formats._chat_parts import (
 )
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.reading import parse_request
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._chat_members import read_chat_members
 from gai_fast.formats._members import invalid, member, unread
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
-from gai_fast.reading import parse_request
 
 _SAME: Final = ("model", "temperature", "top_p", "seed", "max_tokens")
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.result import Result
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._chat_parts import error_object, finish_reason_of, note_warning, tells_error, usage_of
 from gai_fast.formats._chat_whole import WholeObject
@@ -33,7 +34,6 @@ from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
 from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 
 _TEXT: Final = ("text.delta", "refusal.delta")
 

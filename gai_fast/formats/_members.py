@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.reading import parse_request
 from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import JSONText
 from gai_fast.model.request import Request
-from gai_fast.reading import parse_request
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
 

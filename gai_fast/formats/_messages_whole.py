@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
 from gai_fast.formats._messages_parts import (
     NATIVE,
@@ -24,7 +25,6 @@ from gai_fast.formats._messages_parts import (
 )
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 
 
 class WholeMessage(WholeEncoder):

@@ -37,13 +37,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.sinks import Untellable
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.limits import LIMITS
-from gai_fast.sinks import Untellable
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""

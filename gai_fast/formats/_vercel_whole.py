@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from gai_fast.core.result import Result
 from gai_fast.formats._base import WholeEncoder
 from gai_fast.formats._vercel_stream import (
     failure_text,
@@ -18,7 +19,6 @@ from gai_fast.formats._vercel_stream import (
 )
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 
 
 class WholeMessage(WholeEncoder):

@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.formats._gai_stream import FirstRetry
 from gai_fast.kernels import NDJSONEncoder, SSEEncoder, encode_json
-from gai_fast.result import Result
 
 
 class _Whole(WholeEncoder):
@@ -54,7 +54,7 @@ class _Whole(WholeEncoder):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class GaiFormat(Format):
-    """The native format; its requests are native ones, which `gai_fast.reading` reads."""
+    """The native format; its requests are native ones, which `gai_fast.core.reading` reads."""
 
     name: ClassVar[str] = "gai"
     announces: ClassVar[bool] = True

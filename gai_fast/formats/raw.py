@@ -22,11 +22,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from gai_fast.core.sinks import Untellable
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.kernels import Part, Piece
 from gai_fast.model.events import Event
-from gai_fast.sinks import Untellable
 
 
 class RawBody:

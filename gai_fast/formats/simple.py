@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gai_fast.core.result import Result
 from gai_fast.formats._base import DataEncoder, Encoder, Format, Framing, StreamContext, StreamEncoder, WholeEncoder
 from gai_fast.kernels import escape
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 
 _TEXT = ("text.delta", "refusal.delta")
 

@@ -22,8 +22,8 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from gai_fast.compression import compressor
 from gai_fast.config.keys import STREAM
+from gai_fast.core.compression import compressor
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
 from gai_fast.kernels import encode_ndjson, encode_sse

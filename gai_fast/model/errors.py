@@ -288,7 +288,7 @@ CLASSES: Final[dict[str, type[Error]]] = {
 
 
 class Malformed(GaiFastError, ValueError):
-    """A chunk of an upstream that cannot be read; `relay.py` decides about the stream."""
+    """A chunk of an upstream that cannot be read; `core/relay.py` decides about the stream."""
 
 
 def _shortened(message: str) -> str:

@@ -1,6 +1,6 @@
 """The figures of a stream, explained, and `MetricsSink`, which receives them at the stream's end.
 
-Owns the definitions of the figures; `meter.py` measures them. Knows no exposition format and no log.
+Owns the definitions of the figures; `core/meter.py` measures them. Knows no exposition format and no log.
 """
 
 from __future__ import annotations

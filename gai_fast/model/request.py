@@ -1,7 +1,7 @@
 """The native request: its shape.
 
 Owns the fields of a request (`docs/http-api.md`). Knows no provider, no route and no header; a provider's file
-decides what that provider supports. Requests are read in `reading.py`: mypyc cannot compile msgspec's types.
+decides what that provider supports. Requests are read in `core/reading.py`: mypyc cannot compile msgspec's types.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The attempts at one answer: the choice of upstreams, their order and times, and the continuation of a failed attempt.
 
 Owns opening, breakers, retries and fallbacks of one stream. `retry.py` decides whether a failed attempt is made again;
-`relay.py` makes them one stream for the client. Arms no timer and has no callbacks: the session calls.
+`core/relay.py` makes them one stream for the client. Arms no timer and has no callbacks: the session calls.
 
 1. The same target is retried first, then the other targets of the model are asked, each once, then the models of
    `fallback` in order, each once. A target that is left alone (it cools down, or its breaker is open) is not retried.
@@ -27,7 +27,10 @@ from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.meter import StreamMeter
+from gai_fast.core.meter import StreamMeter
+from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.relay import Relay, State
+from gai_fast.core.transcript import Transcript
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, Tallies
@@ -41,9 +44,6 @@ from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstre
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
-from gai_fast.reading import estimated_tokens
-from gai_fast.relay import Relay, State
-from gai_fast.transcript import Transcript
 
 Translate = Callable[[Error, bytes], Error]
 Continued = Literal["verified", "prefill"] | None

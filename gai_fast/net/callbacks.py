@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from gai_fast.callbacks import EventManager
+from gai_fast.core.callbacks import EventManager
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 
-_log: Final = logging.getLogger("gai_fast.callbacks")
+_log: Final = logging.getLogger("gai_fast.core.callbacks")
 
 
 class CallbackRunner:

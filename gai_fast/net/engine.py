@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from msgspec import UNSET
 
-from gai_fast.beginning import beginning
+from gai_fast.core.prompt_prefix import beginning
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS

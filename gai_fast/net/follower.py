@@ -26,8 +26,8 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol
 
+from gai_fast.core.meter import StreamMeter
 from gai_fast.kernels import Piece, size_of
-from gai_fast.meter import StreamMeter
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import LIMITS

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gai_fast.core.relay import Relay
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
@@ -23,7 +24,6 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.spec import Clock
 from gai_fast.net.upstream import Receiver
 from gai_fast.providers import Adapter
-from gai_fast.relay import Relay
 
 
 class HedgeOwner(Protocol):

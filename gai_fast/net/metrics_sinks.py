@@ -7,7 +7,7 @@ from typing import Final
 
 from gai_fast.model.metrics import MetricsSink, StreamMetrics
 
-_log: Final = logging.getLogger("gai_fast.callbacks")
+_log: Final = logging.getLogger("gai_fast.core.callbacks")
 
 
 def tell_sinks(sinks: list[MetricsSink], metrics: StreamMetrics) -> None:

@@ -1,7 +1,7 @@
 """One stream: the attempts at its answer, the relay that reads them, and the delivery to its client.
 
 Owns the connection of the three: every callback and timer of a stream, its metrics, and its end. `attempts.py` decides
-on upstreams, `delivery.py` on the response, `relay.py` on events. `StreamSpec.chain` and the output are the
+on upstreams, `delivery.py` on the response, `core/relay.py` on events. `StreamSpec.chain` and the output are the
 caller's.
 
 1. A client that is gone closes the upstream at once, at any moment. A stream that has ended lets the upstream end
@@ -23,8 +23,10 @@ from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.meter import StreamMeter
+from gai_fast.core.relay import Relay, State
+from gai_fast.core.sinks import DeltaSink, EventSink
 from gai_fast.kernels import FastPath, Piece
-from gai_fast.meter import StreamMeter
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
@@ -37,9 +39,7 @@ from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.upstream import Receiver
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter, get_provider
-from gai_fast.relay import Relay, State
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.sinks import DeltaSink, EventSink
 
 # As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks; see `upstream.py`.
 _IDLE: Final[State] = State.IDLE

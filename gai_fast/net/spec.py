@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
+from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
@@ -21,7 +22,6 @@ from gai_fast.net.upstream import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter
-from gai_fast.sinks import DeltaSink, FrameSink
 from gai_fast.stores import LogHeader
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.compression import Compressor
+from gai_fast.core.compression import Compressor
 from gai_fast.kernels import LendingTransport, Piece, frame_chunk
 
 Headers = Sequence[tuple[str, str]]

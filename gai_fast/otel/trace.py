@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET
 
+from gai_fast.core.reading import conversation
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
@@ -28,7 +29,6 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, TextPart
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, SERVER, Value, attributes, event, span
-from gai_fast.reading import conversation
 
 _OTHER: Final = "_OTHER"
 """The model of metrics where no configured one was asked, and the method of a request that no standard has."""

@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
+from gai_fast.core.chain import Chain, Processor, ProcessorSettings, StreamInfo, Touches
+from gai_fast.core.reading import conversation
 from gai_fast.model.request import Request
-from gai_fast.processors._base import Chain, Processor, ProcessorSettings, StreamInfo, Touches
-from gai_fast.reading import conversation
 
 __all__ = [
     "PROCESSORS",

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, cast
 
 import msgspec
 
+from gai_fast.core.chain import Processor, StreamInfo, joined_count
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, Event
 from gai_fast.model.limits import LIMITS
-from gai_fast.processors._base import Processor, StreamInfo, joined_count
 
 _OWN: Final = frozenset({*ENVELOPE_KEYS, *DELTAS.values(), "seq", "from_seq"})
 """Keys in which neighbours may differ."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
+from gai_fast.core.chain import Processor, StreamInfo, Touches
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
-from gai_fast.processors._base import Processor, StreamInfo, Touches
 
 _ENDS: Final = frozenset({"start", "finish", "error"})
 

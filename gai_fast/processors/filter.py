@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from gai_fast.core.chain import FRAME, Processor, StreamInfo, Touches
 from gai_fast.model.events import DELTAS, TYPES, Event
 from gai_fast.model.limits import LIMITS
-from gai_fast.processors._base import FRAME, Processor, StreamInfo, Touches
 
 _PASSED: Final = FRAME | {"stream.reset", "stream.gap"}
 """Without these, later events would be misread."""

@@ -8,9 +8,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
-from gai_fast.processors._base import FRAME, Processor, StreamInfo
 
 
 class TransformProcessor(Processor):

@@ -15,12 +15,12 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
+from gai_fast.core.chain import Processor, StreamInfo
+from gai_fast.core.reading import characters_of_media, estimated_tokens
+from gai_fast.core.result import Result
 from gai_fast.model.events import DELTAS, MEDIA, Event
 from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.processors._base import Processor, StreamInfo
-from gai_fast.reading import characters_of_media, estimated_tokens
-from gai_fast.result import Result
 
 _LIBRARY: Final = "bpe_openai"
 _COUNTS: Final = (

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Final, Literal
 from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.chunks import parse_chunk
+from gai_fast.core.reading import check_members
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
@@ -24,11 +26,9 @@ from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import Message, Request
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
-from gai_fast.providers._chunks import parse_chunk
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
-from gai_fast.reading import check_members
 
 Framing = Literal["sse", "ndjson"]
 

@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
+from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json, escape, join_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
@@ -45,7 +46,6 @@ from gai_fast.providers._requests import (
     image_url,
     joined,
 )
-from gai_fast.reading import turns
 
 _UNSET: Final = UNSET  # a constant, because looking up a name of another module costs each request 0.03 us a time
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.chunks import count, inside, parse_chunk, text_of
 from gai_fast.kernels import Shape
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
@@ -18,7 +19,6 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Adapter
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
-from gai_fast.providers._chunks import count, inside, parse_chunk, text_of
 from gai_fast.providers._events import citation, counted_usage
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import outcome

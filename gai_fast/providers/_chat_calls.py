@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gai_fast.core.chunks import members
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
-from gai_fast.providers._chunks import members
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.reading import turns
 from gai_fast.model.request import Request, TextPart, UserMessage
 from gai_fast.providers._base import Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, chunk_shape
-from gai_fast.reading import turns
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gai_fast.core.chunks import count, parse_chunk
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.providers._base import Adapter
-from gai_fast.providers._chunks import count, parse_chunk
 
 
 class TokenCount(Adapter):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
+from gai_fast.core.chunks import count, text_of
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, is_empty
 from gai_fast.model.limits import LIMITS
-from gai_fast.providers._chunks import count, text_of
 
 _LEVELS: Final = 2
 """Levels of nesting of an event around the arguments of a tool."""

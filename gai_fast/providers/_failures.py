@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.chunks import count
 from gai_fast.kernels import encode_json
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._chunks import count
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+from gai_fast.core.chunks import WRONG_SHAPE, count, members, number, parse_chunk, text_of
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
@@ -16,7 +17,6 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, Adapter
-from gai_fast.providers._chunks import WRONG_SHAPE, count, members, number, parse_chunk, text_of
 from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many

@@ -10,8 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from gai_fast.core.chunks import count
 from gai_fast.model.events import Event
-from gai_fast.providers._chunks import count
 from gai_fast.providers._events import citation
 from gai_fast.providers._room import Room
 

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
+from gai_fast.core.reading import turns
 from gai_fast.kernels import parse_exact
 from gai_fast.model.request import (
     AssistantMessage,
@@ -34,7 +35,6 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import argument_text, file_name, file_url, image_url, required_schema
 from gai_fast.providers._responses_answers import ResponsesAdapter
-from gai_fast.reading import turns
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Final
 from msgspec import UNSET, Meta
 from orjson import Fragment
 
+from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import LIMITS
@@ -40,7 +41,6 @@ from gai_fast.providers._anthropic_answers import AnthropicAdapter
 from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
-from gai_fast.reading import turns
 
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"

@@ -30,6 +30,7 @@ from urllib.parse import quote
 from msgspec import UNSET
 from orjson import Fragment
 
+from gai_fast.core.reading import conversation, turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest, NotFound
 from gai_fast.model.request import (
@@ -52,7 +53,6 @@ from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
 from gai_fast.providers._requests import add_turn, argument_object, image_data, joined, required_schema
-from gai_fast.reading import conversation, turns
 
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")

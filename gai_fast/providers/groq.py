@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.chunks import text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, ReasoningPart, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -21,7 +22,6 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
-from gai_fast.providers._chunks import text_of
 from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.chunks import number
 from gai_fast.model.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
-from gai_fast.providers._chunks import number
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.chunks import text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ReasoningPart, ToolCallPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
-from gai_fast.providers._chunks import text_of
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
+from gai_fast.core.chunks import text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -24,7 +25,6 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
-from gai_fast.providers._chunks import text_of
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
+from gai_fast.core.reading import characters
+from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
     Encoder,
@@ -26,12 +28,10 @@ from gai_fast.net.engine import Engine
 from gai_fast.net.spec import Clock, Output, StreamSpec
 from gai_fast.processors import Chain
 from gai_fast.providers import API, get_provider
-from gai_fast.reading import characters
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated
-from gai_fast.sinks import DeltaSink
 from gai_fast.stores import LogHeader
 
 _DURABLE: Final = ("detach", "drain")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from gai_fast.compression import compressor
+from gai_fast.core.compression import compressor
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
+from gai_fast.core.reading import estimated_tokens, parse_object, parse_request
 from gai_fast.formats import (
     Format,
     StreamContext,
@@ -26,7 +27,6 @@ from gai_fast.net.publication import Publication
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.view import NATIVE, View, view_of
 from gai_fast.providers import get_provider
-from gai_fast.reading import estimated_tokens, parse_object, parse_request
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.caching import HEADER, alone, asks, begin_later, shared_answer, tell

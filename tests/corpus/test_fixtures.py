@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.kernels import NDJSONEncoder
 from gai_fast.providers import get_provider, provider_names
-from gai_fast.relay import Relay
 from tests.kernels import cuts, is_set
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import FORMATS, Format, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.corpus.recordings import name_of, recordings
 from tests.corpus.test_fixtures import CASES, provider_of
 from tests.readers import APART, COUNTS_FAILED, LACKS, READERS, Told, frames

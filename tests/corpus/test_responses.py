@@ -11,9 +11,9 @@ from typing import Any, get_args
 import pytest
 from openai.types.responses import ResponseStreamEvent
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import get_format
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.corpus.recordings import RECORDED, name_of, recordings_of
 from tests.unit.formats.streams import context
 

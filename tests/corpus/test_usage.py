@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.corpus.recordings import RECORDED, name_of, recordings_of
 
 pytestmark = pytest.mark.usefixtures("judged")

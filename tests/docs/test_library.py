@@ -19,9 +19,9 @@ from typing import Any, Final
 import pytest
 
 import gai_fast
+from gai_fast.core.result import Result
 from gai_fast.kernels import _pure
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.result import Result
 from tests.docs.pages import Block, blocks, coded, matches, read, rows, section
 
 PAGE: Final = "docs/library.md"

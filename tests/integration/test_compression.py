@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast import compression
 from gai_fast.cli.mock import Fault
-from gai_fast.compression import CODINGS
+from gai_fast.core import compression
+from gai_fast.core.compression import CODINGS
 from tests.integration.gateway import MESSAGES, QUERY, Net, Response, on_both_loops, on_uvloop
 from tests.integration.test_durable import STREAMS
 from tests.integration.test_idempotency import WAYS, site

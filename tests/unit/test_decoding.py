@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import gai_fast
+from gai_fast.core.reading import parse_request
 from gai_fast.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.kernels import NDJSONEncoder, SSEEncoder
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.limits import LIMITS
-from gai_fast.reading import parse_request
 from tests.kernels import cuts
 from tests.legal import check_legal, sse
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from gai_fast.callbacks import EventManager
 from gai_fast.cli.mock import Fault, Mock
+from gai_fast.core.callbacks import EventManager
+from gai_fast.core.result import acollect
 from gai_fast.gateway import Gateway
 from gai_fast.model.errors import Error, InvalidRequest, NotFound, Unsupported
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import Settings, StoreSettings, StreamSettings
 from gai_fast.net.engine import Engine
-from gai_fast.result import acollect
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.integrations.test_body import body_of, sent
 from tests.unit.mocked import settings_for

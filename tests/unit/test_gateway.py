@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gai_fast.callbacks import EventManager
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.config import ConfigError
+from gai_fast.core.callbacks import EventManager
 from gai_fast.gateway import Gateway
 from gai_fast.model.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
 from gai_fast.model.events import Event
@@ -258,7 +258,7 @@ class TestCallbacks:
         async def worse(event: Event) -> None:
             raise ValueError
 
-        with caplog.at_level(logging.WARNING, "gai_fast.callbacks"):
+        with caplog.at_level(logging.WARNING, "gai_fast.core.callbacks"):
             async with gateway.stream(QUERY, EventManager(on_delta=bad, on_start=worse, on_complete=bad)) as stream:
                 result = await stream.result()
         assert (result.finish_reason, result.metrics["deltas"]) == ("stop", 8)

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from gai_fast.core.reading import decoded
 from gai_fast.net.engine import Engine
-from gai_fast.reading import decoded
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")
 """The conditions of a target. Of several workers the later one counts: a target is drained once no worker has a stream

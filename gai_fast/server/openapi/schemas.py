@@ -1,8 +1,8 @@
 """The schemas of the API: bodies of requests and answers.
 
 Owns nothing that another module defines: requests are `gai_fast.model.request.Request`, events
-`gai_fast.model.events.Event`, a whole answer `gai_fast.result.Result`, and the members of other dialects' requests are
-those that their readers know.
+`gai_fast.model.events.Event`, a whole answer `gai_fast.core.result.Result`, and the members of other dialects' requests
+are those that their readers know.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
+from gai_fast.core.result import Result
 from gai_fast.formats import _chat_request, _completions_request, _messages_request, _responses_request
 from gai_fast.model.errors import CLASSES, Phase
 from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
-from gai_fast.result import Result
 from gai_fast.server.admin.targets import CONDITIONS, Target
 from gai_fast.server.idempotency import PRINTABLE
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from gai_fast.compression import raw_deflate
+from gai_fast.core.compression import raw_deflate
 from gai_fast.kernels import head_of
 
 _TEXT: Final = 0x81

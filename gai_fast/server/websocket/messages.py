@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from gai_fast.core.reading import decoded
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import LIMITS
-from gai_fast.reading import decoded
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 
 INVALID_PAYLOAD: Final = 1007

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gai_fast.cli import chat
+from gai_fast.core.reading import parse_request
 from gai_fast.model.request import Request
 from gai_fast.model.settings import Settings
-from gai_fast.reading import parse_request
 
 from .conftest import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast import compression
+from gai_fast.core import compression
 from tests.unit.config.folders import UPSTREAM, Folder
 
 

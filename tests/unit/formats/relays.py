@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from gai_fast.core.relay import Relay
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 
 
 def cut(body: bytes, size: int) -> Iterator[bytes]:

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pytest
 
+from gai_fast.core.result import Result
 from gai_fast.formats import FORMATS, Encoder, Format, Framing, StreamContext, get_format
 from gai_fast.formats._base import DataEncoder, WholeEncoder
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.events import Event
-from gai_fast.result import Result
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,

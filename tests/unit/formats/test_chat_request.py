@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET, Raw
 
+from gai_fast.core.result import Collector
 from gai_fast.formats import get_format
 from gai_fast.formats._chat_request import read_chat_request
 from gai_fast.model.errors import InvalidRequest, Unsupported
@@ -27,7 +28,6 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.result import Collector
 from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
 
 USER = {"role": "user", "content": "Hi"}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import Framing, get_format
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider, provider_names
-from gai_fast.relay import Relay
 from tests.unit.formats.chat import (
     HEAD,
     OPENAI,

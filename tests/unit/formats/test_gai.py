@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from gai_fast.core.reading import parse_request
 from gai_fast.formats import get_format
 from gai_fast.model.events import Event
-from gai_fast.reading import parse_request
 from tests.unit.formats.streams import (
     DONE,
     ERROR,

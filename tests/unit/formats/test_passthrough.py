@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats._base import DataEncoder
 from gai_fast.formats._passthrough import Passthrough
 from gai_fast.kernels import SSEParser
@@ -14,7 +15,6 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.unit.formats.messages import ANSWER, BEGIN, CLOSE, OPEN, OVERLOADED, PING, STOP, delta
 from tests.unit.formats.relays import cut, received, relay_to
 from tests.unit.formats.streams import context

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay, State
+from gai_fast.core.sinks import Untellable
 from gai_fast.formats import get_format
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import for_client
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay, State
-from gai_fast.sinks import Untellable
 from tests.kernels import cuts
 from tests.unit.formats.relays import received, relay_to
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, context, finish, text

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.sinks import Untellable
 from gai_fast.formats import get_format
 from gai_fast.formats._vercel_stream import Parts
 from gai_fast.model.errors import Error
 from gai_fast.model.events import TYPES, Event
 from gai_fast.model.limits import LIMITS
-from gai_fast.sinks import Untellable
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import conversation
 from gai_fast.model.request import (
     AssistantMessage,
     ImagePart,
@@ -16,7 +17,6 @@ from gai_fast.model.request import (
     ToolCallPart,
     UserMessage,
 )
-from gai_fast.reading import conversation
 
 
 @pytest.mark.parametrize(

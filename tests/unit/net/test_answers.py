@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
@@ -24,7 +25,6 @@ from gai_fast.model.settings import (
 from gai_fast.net import upstream
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
-from gai_fast.reading import parse_request
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.callbacks import EventManager
+from gai_fast.core.callbacks import EventManager
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.callbacks import CallbackRunner
 from tests.waiting import SECONDS
@@ -70,7 +70,7 @@ async def test_a_function_that_raises_is_logged_once_and_harms_nothing(caplog: p
         seen.append(event)
         raise ValueError("worse")
 
-    with caplog.at_level(logging.WARNING, "gai_fast.callbacks"):
+    with caplog.at_level(logging.WARNING, "gai_fast.core.callbacks"):
         run = runner(EventManager(on_delta=bad, on_complete=bad_later, on_usage=bad_later))
         run.tell([DELTA, DELTA, {**FINISH, "usage": {}}])
         await run.close()

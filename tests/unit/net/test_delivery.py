@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.meter import StreamMeter
+from gai_fast.core.meter import StreamMeter
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.delivery import Delivery

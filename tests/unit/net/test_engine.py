@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Error, Internal, Overloaded, Unsupported
 from gai_fast.model.limits import LIMITS
@@ -32,7 +33,6 @@ from gai_fast.net.session import Session
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.view import Form, view_of
 from gai_fast.providers import API, Adapter, Target, get_provider
-from gai_fast.reading import parse_request
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, Store
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.core.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import IMPLEMENTATION, Borrower, LendingTransport, Piece, ReadBatch
 from gai_fast.model.errors import Error
@@ -36,7 +37,6 @@ from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.view import Form, view_of
 from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
-from gai_fast.reading import parse_request
 from gai_fast.server.websocket.stream import FRAMES, SocketStream
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_request
+from gai_fast.core.relay import Relay
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
@@ -22,8 +24,6 @@ from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.providers import get_provider
-from gai_fast.reading import parse_request
-from gai_fast.relay import Relay
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.net.spec import Clock, StreamSpec
-from gai_fast.reading import parse_request
 from tests.unit.net.fakes import FakeOutput
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://x")

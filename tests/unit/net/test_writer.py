@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from gai_fast.compression import compressor
+from gai_fast.core.compression import compressor
 from gai_fast.kernels import Piece
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming, ResponseWriter
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.chain import FRAME
 from gai_fast.model.events import TYPES
 from gai_fast.processors import StreamInfo, read_processor
-from gai_fast.processors._base import FRAME
 from gai_fast.processors.filter import FilterProcessor
 
 from .streams import delta, stream, through, types_of

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import gai_fast.processors as package
+from gai_fast.core.reading import parse_request
 from gai_fast.processors import PROCESSORS, StreamInfo, describe, make_chain, read_processor
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
-from gai_fast.reading import parse_request
 
 
 def test_every_processor_is_one_file_and_one_line() -> None:

@@ -7,12 +7,12 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
+from gai_fast.core.result import Result
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.processors import StreamInfo, read_processor, usage
 from gai_fast.processors.usage import UsageAggregator, UsageProcessor, load_counter
-from gai_fast.result import Result
 from tests.conftest import ChangeLimits
 
 from .streams import FINISH, START, delta, through

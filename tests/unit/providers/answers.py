@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.events import Event, JSONText
 from gai_fast.providers import Target, UpstreamRequest, get_provider
-from gai_fast.reading import parse_request
 
 _MADE = re.compile("call_[0-9a-f]{24}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.kernels import parse_exact
 from gai_fast.model.limits import LIMITS
@@ -13,7 +14,6 @@ from gai_fast.providers import get_provider
 from gai_fast.providers._events import citation, counted_usage, server_tool
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCalls
-from gai_fast.relay import Relay
 from tests.legal import sse
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._failures import error_object, failure_of
-from gai_fast.relay import Relay
 from tests.legal import sse
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import gai_fast
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, NotFound, Unsupported
 from gai_fast.providers import Target, get_provider
-from gai_fast.reading import parse_request
 from tests.unit.providers.answers import body, body_without, request
 from tests.unit.providers.gemini import STOP, call, chunk, text
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.reading import parse_request
+from gai_fast.core.result import collect
 from gai_fast.decoding import decode
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider
-from gai_fast.reading import parse_request
-from gai_fast.result import collect
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, calls_of, of_type, read_whole, request, text_of
 

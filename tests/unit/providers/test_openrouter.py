@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.result import collect
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
-from gai_fast.result import collect
 from tests.unit.providers.answers import between, body, chunk, read
 
 

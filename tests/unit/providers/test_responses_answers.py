@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.decoding import decode
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.unit.providers.answers import (
     between,
     calls_of,

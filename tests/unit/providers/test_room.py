@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import gai_fast
+from gai_fast.core.relay import Relay
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.providers._room import Room, too_many
-from gai_fast.relay import Relay
 from tests.legal import sse
 
 LONG = "x" * 1024 * 1024

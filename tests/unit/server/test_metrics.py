@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from gai_fast.core.meter import StreamMeter
 from gai_fast.kernels import IMPLEMENTATION, MODULES
-from gai_fast.meter import StreamMeter
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.model.settings import Settings, UpstreamSettings

@@ -8,13 +8,13 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from gai_fast.core.reading import parse_request
 from gai_fast.formats import get_format
 from gai_fast.formats._vercel_request import read_ui_request
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import KEYS, TYPES
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
-from gai_fast.reading import parse_request
 from gai_fast.server.openapi.schemas import ref, schemas
 from tests.unit.formats.every_event import EVERY_EVENT
 

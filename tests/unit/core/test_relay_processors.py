@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.processors import Chain, StreamInfo, make_chain, read_processor
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
 from tests.legal import check_legal, sse
 
 JSON = StreamInfo(wants_json=True, json_snapshots=20, request_id="r", stream_id="s")

@@ -1,8 +1,8 @@
 """The interface of processors, event → events, and the chain that runs them in order.
 
 A processor is one file: the settings type of a `[[processor]]` entry, and the processor that one stream gets from it.
-The chain stands between a stream's legal order (`relay.py`) and its encoder. It numbers joined events, and decides how
-much of the hot path a stream may use. Nothing here awaits, opens anything or reads a clock: time is an argument.
+The chain stands between a stream's legal order (`core/relay.py`) and its encoder. It numbers joined events, and decides
+how much of the hot path a stream may use. Nothing here awaits, opens anything or reads a clock: time is an argument.
 
 Rules:
 

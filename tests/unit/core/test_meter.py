@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gai_fast
-from gai_fast.meter import StreamMeter
+from gai_fast.core.meter import StreamMeter
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 
 

@@ -29,19 +29,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from gai_fast.body import Body, BodyKind, unavailable
+from gai_fast.core.body import Body, BodyKind, unavailable
+from gai_fast.core.chain import Chain
+from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk
+from gai_fast.core.learning import Learning
+from gai_fast.core.reading import characters_of_media, estimated_tokens
+from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Untellable
+from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
-from gai_fast.learning import Learning
 from gai_fast.model.errors import Error, GaiFastError, Malformed
 from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event, done, join_surrogates
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import Bill, cost_member
-from gai_fast.processors._base import Chain
 from gai_fast.providers._base import Adapter
-from gai_fast.providers._chunks import WRONG_SHAPE, parse_chunk
-from gai_fast.reading import characters_of_media, estimated_tokens
-from gai_fast.sinks import DeltaSink, EventSink, FrameSink, Untellable
-from gai_fast.transcript import Transcript
 
 # ---- the stream that the client sees ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""`gai_fast/relay.py`: whatever an upstream does, a client sees a legal stream with one end.
+"""`gai_fast/core/relay.py`: whatever an upstream does, a client sees a legal stream with one end.
 
 The upstream is `Adapter` below: chunks are JSON objects whose members say what they become.
 """
@@ -15,6 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.core.chunks import parse_chunk
+from gai_fast.core.relay import TRANSITIONS, IllegalTransition, Relay, State
+from gai_fast.core.sinks import Untellable
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import TYPES, Event
 from gai_fast.model.limits import LIMITS
@@ -22,9 +25,6 @@ from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import for_client
 from gai_fast.providers import Adapter as AnyAdapter
 from gai_fast.providers._base import API, Target
-from gai_fast.providers._chunks import parse_chunk
-from gai_fast.relay import TRANSITIONS, IllegalTransition, Relay, State
-from gai_fast.sinks import Untellable
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse
 
@@ -636,7 +636,7 @@ def test_a_stream_that_never_starts_tells_no_warning() -> None:
 
 
 def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.relay.LIMITS", dataclasses.replace(LIMITS, early_warnings=2))
+    monkeypatch.setattr("gai_fast.core.relay.LIMITS", dataclasses.replace(LIMITS, early_warnings=2))
     stream = Stream()
 
     def receive(name: str, data: str) -> list[Event]:

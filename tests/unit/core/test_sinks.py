@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gai_fast.core.sinks import Untellable
 from gai_fast.formats import FORMATS, get_format
 from gai_fast.model.errors import Error, GaiFastError
-from gai_fast.sinks import Untellable
 from tests.unit.formats.streams import context
 
 DELTA_SINK = ("event", "seq", "has_blocks", "collects_text", "delta_parts", "append_frames", "copied")

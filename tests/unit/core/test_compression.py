@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast import compression
-from gai_fast.compression import CODINGS, compressor, is_available
+from gai_fast.core import compression
+from gai_fast.core.compression import CODINGS, compressor, is_available
 
 EVENTS = [b'event: text.delta\ndata: {"type":"text.delta","seq":%d,"text":"w"}\n\n' % number for number in range(300)]
 every_coding = pytest.mark.parametrize("coding", CODINGS)

@@ -1,4 +1,4 @@
-"""Rule 7 of `gai_fast/relay.py`: whatever a part raises, in whatever call, the stream has exactly one legal end."""
+"""Rule 7 of `core/relay.py`: whatever a part raises, in whatever call, the stream has exactly one legal end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.relay import Relay, State
+from gai_fast.core.transcript import Transcript
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import StreamEncoder
 from gai_fast.model.errors import Error
@@ -15,10 +17,8 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.processors import Chain, Processor, StreamInfo, make_chain, read_processor
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay, State
-from gai_fast.transcript import Transcript
 from tests.legal import check_legal, sse
-from tests.unit.test_relay import HELLO, STOP, FakeAdapter, FakeAPI, Frames, chunk
+from tests.unit.core.test_relay import HELLO, STOP, FakeAdapter, FakeAPI, Frames, chunk
 
 CALL = {"call_id": "c1", "index": 0}
 CALLING = sse(

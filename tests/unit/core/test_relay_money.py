@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
+from gai_fast.core.relay import Relay
+from gai_fast.core.transcript import Transcript
 from gai_fast.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
@@ -14,8 +16,6 @@ from gai_fast.model.settings import Price
 from gai_fast.processors import Chain
 from gai_fast.processors.usage import UsageProcessor
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
-from gai_fast.transcript import Transcript
 from tests.legal import sse
 
 MICRO = UNIT // 10**6

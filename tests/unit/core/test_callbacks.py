@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.callbacks import NAMES, EventManager
+from gai_fast.core.callbacks import NAMES, EventManager
 from gai_fast.model.events import Event
 
 EVENTS: list[Any] = [

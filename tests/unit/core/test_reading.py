@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from gai_fast.core.reading import characters, check_members, conversation, parse_object, parse_request, turns
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (
@@ -23,7 +24,6 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.reading import characters, check_members, conversation, parse_object, parse_request, turns
 
 SECRET = "my private words"
 

@@ -1,4 +1,4 @@
-"""`gai_fast/result.py`: what the events of an answer amount to, and that its message can be sent back."""
+"""`gai_fast/core/result.py`: what the events of an answer amount to, and that its message can be sent back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast.core.reading import parse_request
+from gai_fast.core.result import Collector, Result, ToolCallResult, acollect, collect
 from gai_fast.kernels import encode_json
 from gai_fast.model import errors
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.request import AssistantMessage, ReasoningPart, ToolCallPart
-from gai_fast.reading import parse_request
-from gai_fast.result import Collector, Result, ToolCallResult, acollect, collect
 from tests.conftest import ChangeLimits
 
 START = {"type": "start", "provider": "anthropic", "model": "asked"}

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast.body import Body, BodyKind
+from gai_fast.core.body import Body, BodyKind
 from gai_fast.model.errors import Error
 from tests.conftest import ChangeLimits
-from tests.unit.test_relay import FakeAPI
+from tests.unit.core.test_relay import FakeAPI
 
 
 class ArrayAPI(FakeAPI):

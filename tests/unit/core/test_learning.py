@@ -1,4 +1,4 @@
-"""`gai_fast/learning.py`: the deltas that a copier learns, and what makes it forget."""
+"""`gai_fast/core/learning.py`: the deltas that a copier learns, and what makes it forget."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast.core.learning import Learning
 from gai_fast.kernels import Frame
-from gai_fast.learning import Learning
 from gai_fast.model.events import Event
+from tests.unit.core.test_relay import FakeAdapter, FakeAPI
 from tests.unit.formats.streams import call_delta, reasoning, text
-from tests.unit.test_relay import FakeAdapter, FakeAPI
 
 FRAME = Frame(b"data: x\n\n", "", "x", None)
 PARTS = (b"<", "text", b">")

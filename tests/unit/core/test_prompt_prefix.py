@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gai_fast.beginning import beginning
+from gai_fast.core.prompt_prefix import beginning
+from gai_fast.core.reading import parse_request
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
-from gai_fast.reading import parse_request
 
 
 def native(**members: Any) -> Request:

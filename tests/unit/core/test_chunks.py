@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.chunks import count, members, number, parse_chunk, text_of
 from gai_fast.model.errors import Malformed
 from gai_fast.model.limits import LIMITS
-from gai_fast.providers._chunks import count, members, number, parse_chunk, text_of
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.core.transcript import Transcript
 from gai_fast.model.errors import Error, Network
 from gai_fast.model.events import DELTAS, Event
-from gai_fast.transcript import Transcript
 from tests.conftest import ChangeLimits
 
 FAILURE = Error("network", "cut")

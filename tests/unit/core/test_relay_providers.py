@@ -1,4 +1,4 @@
-"""`gai_fast/relay.py` with real adapters: any stream, cut and split anywhere, is legal, and copying changes nothing.
+"""`core/relay.py` with real adapters: any stream, cut and split anywhere, is legal, and copying changes nothing.
 
 Streams are made of all that the dialects allow and of much that they do not.
 """
@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.core.relay import Relay
+from gai_fast.core.sinks import DeltaSink
 from gai_fast.decoding import decode
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
-from gai_fast.relay import Relay
-from gai_fast.sinks import DeltaSink
 from tests.legal import check_any_cut, relaying, split, sse
 
 TEXTS = st.text(st.sampled_from('a"\\\n é€😀\ud83d\ude00'), max_size=4)
