@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gai_fast._version import __version__
 from gai_fast.core.result import Result, acollect, collect
-from gai_fast.decoding import adecode, decode, read_events
 from gai_fast.kernels import (
     IMPLEMENTATION,
     NDJSONEncoder,
@@ -20,6 +19,7 @@ from gai_fast.kernels import (
     encode_ndjson,
     encode_sse,
 )
+from gai_fast.library.decoding import adecode, decode, read_events
 from gai_fast.model.errors import (
     ContentFiltered,
     ContextLengthExceeded,
@@ -41,13 +41,13 @@ from gai_fast.model.events import Event
 
 if TYPE_CHECKING:
     from gai_fast.core.callbacks import EventManager
-    from gai_fast.gateway import Gateway
+    from gai_fast.library.gateway import Gateway
+    from gai_fast.library.pipeline import StreamEventProcessor
+    from gai_fast.library.remote import connect
+    from gai_fast.library.stream import Stream
     from gai_fast.model.metrics import MetricsSink, StreamMetrics
-    from gai_fast.pipeline import StreamEventProcessor
     from gai_fast.processors.json_stream import JSONStreamProcessor
     from gai_fast.processors.usage import UsageAggregator
-    from gai_fast.remote import connect
-    from gai_fast.stream import Stream
 
 __all__ = [
     "IMPLEMENTATION",
@@ -95,14 +95,14 @@ __all__ = [
 # Loaded at the first access: programs that only encode or decode need no asyncio, no configuration and no HTTP client.
 _LATER = {
     "EventManager": "gai_fast.core.callbacks",
-    "Gateway": "gai_fast.gateway",
+    "Gateway": "gai_fast.library.gateway",
     "JSONStreamProcessor": "gai_fast.processors.json_stream",
     "MetricsSink": "gai_fast.model.metrics",
-    "Stream": "gai_fast.stream",
-    "StreamEventProcessor": "gai_fast.pipeline",
+    "Stream": "gai_fast.library.stream",
+    "StreamEventProcessor": "gai_fast.library.pipeline",
     "StreamMetrics": "gai_fast.model.metrics",
     "UsageAggregator": "gai_fast.processors.usage",
-    "connect": "gai_fast.remote",
+    "connect": "gai_fast.library.remote",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, cast
 
 from gai_fast.core.relay import Relay
-from gai_fast.decoding import OrderedEvents
+from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import KEY_RANK, TYPES, Event, is_empty
 from gai_fast.providers import Adapter

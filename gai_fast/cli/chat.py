@@ -17,7 +17,7 @@ from gai_fast.cli.serve import run_async
 from gai_fast.config import wants_color
 from gai_fast.core.result import Collector, Result
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.gateway import Gateway
+from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id

@@ -23,7 +23,7 @@ from gai_fast.cli import (
 )
 
 if TYPE_CHECKING:
-    from gai_fast.gateway import Gateway
+    from gai_fast.library.gateway import Gateway
     from gai_fast.model.settings import ServerSettings, Settings, UpstreamSettings
 
 PROBE_SECONDS = 10.0
@@ -88,7 +88,7 @@ def _asked_of(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
 
 
 async def _probe_all(settings: Settings, found: list[Probe]) -> None:
-    from gai_fast.gateway import Gateway
+    from gai_fast.library.gateway import Gateway
 
     async with Gateway(settings) as gateway:
         found += await asyncio.gather(*(_probe(gateway, one) for one in settings.upstreams.values()))

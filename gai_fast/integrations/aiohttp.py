@@ -22,9 +22,9 @@ from multidict import CIMultiDict
 
 from gai_fast.config import load
 from gai_fast.formats._base import Framing
-from gai_fast.gateway import Gateway
 from gai_fast.integrations._body import Body, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
+from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings, StreamSettings
 from gai_fast.runtime.ids import request_id

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.core.relay import Relay
-from gai_fast.decoding import OrderedEvents
+from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
 from tests.corpus.recordings import RECORDED, name_of, recordings_of

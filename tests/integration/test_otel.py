@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gai_fast.gateway import Gateway as Library
+from gai_fast.library.gateway import Gateway as Library
 from gai_fast.model.settings import OTelSettings, Secret
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, QUERY, Net, delta, on_uvloop, settings_for
 from tests.integration.test_retry import BUSY, ROLE, SSE_HEAD, Steps, answer, chunk, gateway_for

@@ -1,4 +1,4 @@
-"""`gai_fast/remote.py`: a client of a server has every event once, whatever becomes of its connections."""
+"""`gai_fast/library/remote.py`: a client of a server has every event once, whatever becomes of its connections."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.gateway import Gateway
+from gai_fast.library.gateway import Gateway
 from tests.unit.mocked import settings_for
 from tests.waiting import SECONDS
 

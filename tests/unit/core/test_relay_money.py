@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
-from gai_fast.decoding import OrderedEvents
+from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import UNIT, Bill

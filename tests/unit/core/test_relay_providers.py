@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import DeltaSink
-from gai_fast.decoding import decode
 from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.library.decoding import decode
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
 from tests.legal import check_any_cut, relaying, split, sse

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gai_fast.config import read
-from gai_fast.gateway import Gateway
 from gai_fast.integrations._handlers import call, source_of
+from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 

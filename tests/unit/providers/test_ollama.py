@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.core.result import collect
-from gai_fast.decoding import decode
+from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.providers import Target, get_provider

@@ -9,7 +9,7 @@ import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
 from gai_fast.core.result import collect
-from gai_fast.decoding import decode
+from gai_fast.library.decoding import decode
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answers import (

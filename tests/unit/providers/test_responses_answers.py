@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from gai_fast.core.relay import Relay
-from gai_fast.decoding import decode
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

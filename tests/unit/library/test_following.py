@@ -1,4 +1,4 @@
-"""`gai_fast/following.py`: a program follows a durable stream from any place, at its own pace."""
+"""`gai_fast/library/following.py`: a program follows a durable stream from any place, at its own pace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import acollect
-from gai_fast.gateway import Gateway
+from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error, InvalidRequest, NotFound, Unsupported
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import Settings, StoreSettings, StreamSettings

@@ -1,4 +1,4 @@
-"""`gai_fast/asking.py`: an answer as text or as one result, and requests that are built step by step."""
+"""`gai_fast/library/asking.py`: an answer as text or as one result, and requests that are built step by step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.asking import Task, asked, place
 from gai_fast.cli.mock import Fault, Mock
-from gai_fast.gateway import Gateway
+from gai_fast.library.asking import Task, asked, place
+from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Network
 
 

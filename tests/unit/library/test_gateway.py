@@ -13,7 +13,7 @@ import pytest
 from gai_fast.cli.mock import Fault, Mock
 from gai_fast.config import ConfigError
 from gai_fast.core.callbacks import EventManager
-from gai_fast.gateway import Gateway
+from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics

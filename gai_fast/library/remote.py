@@ -25,10 +25,10 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
-from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import Collector, Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
+from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import LIMITS

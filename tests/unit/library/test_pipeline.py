@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.library.pipeline import StreamEventProcessor
 from gai_fast.model.errors import Error
-from gai_fast.pipeline import StreamEventProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
 
 

@@ -20,7 +20,7 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id
 
-_log: Final = logging.getLogger("gai_fast.decoding")
+_log: Final = logging.getLogger("gai_fast.library.decoding")
 
 Envelope = Literal["compact", "full"]
 

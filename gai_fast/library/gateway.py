@@ -18,16 +18,16 @@ from typing import Any, Self, cast
 
 from msgspec import UNSET
 
-from gai_fast.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.reading import characters, parse_request
 from gai_fast.core.result import Collector, Result
-from gai_fast.decoding import OrderedEvents
-from gai_fast.following import FollowedStream
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import new_ledger
+from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
+from gai_fast.library.decoding import OrderedEvents
+from gai_fast.library.following import FollowedStream
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

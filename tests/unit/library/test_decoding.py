@@ -1,4 +1,4 @@
-"""`gai_fast/decoding.py`: the library's way in."""
+"""`gai_fast/library/decoding.py`: the library's way in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 import gai_fast
 from gai_fast.core.reading import parse_request
-from gai_fast.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.kernels import NDJSONEncoder, SSEEncoder
+from gai_fast.library.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.limits import LIMITS
 from tests.kernels import cuts

@@ -1,4 +1,4 @@
-"""`gai_fast/stream.py`: what tasks and threads push is one legal stream, bounded, for one consumer."""
+"""`gai_fast/library/stream.py`: what tasks and threads push is one legal stream, bounded, for one consumer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 import uvloop
 
 import gai_fast
+from gai_fast.library.stream import Stream
 from gai_fast.model.errors import Error, Network
 from gai_fast.model.limits import LIMITS
-from gai_fast.stream import Stream
 from tests.conftest import ChangeLimits
 from tests.legal import check_legal
 from tests.steady import SteadyLoop
