@@ -31,11 +31,11 @@ __all__ = [
 
 # A format's module holds `FORMAT`.
 FORMATS: Final = {
-    "anthropic": "gai_fast.formats.anthropic",
+    "anthropic": "gai_fast.formats.messages",
     "gai": "gai_fast.formats.gai",
-    "openai": "gai_fast.formats.openai",
+    "openai": "gai_fast.formats.chat",
     "responses": "gai_fast.formats.responses",
-    "completions": "gai_fast.formats.completions",
+    "completions": "gai_fast.formats.chat.completions",
     "simple": "gai_fast.formats.simple",
     "vercel": "gai_fast.formats.vercel",
     "agui": "gai_fast.formats.agui",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.formats._responses_log import ended_as, frames_behind, last_response
+from gai_fast.formats.responses.log import ended_as, frames_behind, last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.engine import Engine

@@ -28,8 +28,8 @@ from tests.integration.gateway import (
     on_steady_loop,
     on_uvloop,
 )
-from tests.unit.formats.messages import ANSWER, BEGIN, CLOSE, COUNT, OPEN, OVERLOADED, STOP
-from tests.unit.formats.messages import delta as text_delta
+from tests.unit.formats.messages_reader import ANSWER, BEGIN, CLOSE, COUNT, OPEN, OVERLOADED, STOP
+from tests.unit.formats.messages_reader import delta as text_delta
 from tests.wire import chunk
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -29,7 +29,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.integration.test_openai_sdk import client_of
-from tests.unit.formats.responses import frame, upstream
+from tests.unit.formats.responses_reader import frame, upstream
 from tests.waiting import until
 from tests.wire import chunk
 

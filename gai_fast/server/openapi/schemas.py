@@ -13,7 +13,10 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from gai_fast.core.result import Result
-from gai_fast.formats import _chat_request, _completions_request, _messages_request, _responses_request
+from gai_fast.formats.chat import completions_request as _completions_request
+from gai_fast.formats.chat import request as _chat_request
+from gai_fast.formats.messages import request as _messages_request
+from gai_fast.formats.responses import request as _responses_request
 from gai_fast.model.errors import CLASSES, Phase
 from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import LIMITS

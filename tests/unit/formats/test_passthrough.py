@@ -15,7 +15,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
-from tests.unit.formats.messages import ANSWER, BEGIN, CLOSE, OPEN, OVERLOADED, PING, STOP, delta
+from tests.unit.formats.messages_reader import ANSWER, BEGIN, CLOSE, OPEN, OVERLOADED, PING, STOP, delta
 from tests.unit.formats.relays import cut, received, relay_to
 from tests.unit.formats.streams import context
 

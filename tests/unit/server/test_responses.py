@@ -15,7 +15,7 @@ from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from tests.unit.formats.responses import RESPONSES, streamed
+from tests.unit.formats.responses_reader import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, finish, text
 from tests.unit.server.test_durable import SETTINGS, ask, refused
 from tests.unit.server.test_stream_response import FakeConnection

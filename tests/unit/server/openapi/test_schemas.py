@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.formats import get_format
-from gai_fast.formats._vercel_request import read_ui_request
+from gai_fast.formats.vercel.request import read_ui_request
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import KEYS, TYPES
 from gai_fast.model.limits import LIMITS

@@ -1,0 +1,220 @@
+"""AG-UI's `RunAgentInput`, read as a native request.
+
+Owns which message of a thread becomes which native one. Knows no provider and no route.
+
+1. `forwardedProps` are members of a native request: `model`, `temperature`, `system` and so on.
+2. Reasoning, the text of an answer and its calls are messages of their own here; neighbours become one native message.
+3. `context` becomes a system message in front: a model knows nothing else of it. Activity messages are a page's own.
+4. The path of a member that a model should have had, but that has no native form, is returned: `state` and `resume`
+   where they hold anything, files that only a provider has, and media of other kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.formats._members import RequestReader, call_input, expect, invalid, member, required
+from gai_fast.formats._signatures import opened
+from gai_fast.formats.agui.stream import Run
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.request import Request
+
+_NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query", "tools"}
+
+_OWN: Final = frozenset(
+    "threadId runId parentRunId protocolVersion state messages tools context forwardedProps resume".split()
+)
+
+_MEDIA: Final = {"image": "image", "audio": "audio", "document": "file"}
+"""The native part for the data of each kind of media."""
+
+
+def is_run_input(body: Mapping[str, Any]) -> bool:
+    """Whether a body is a `RunAgentInput`, and not a native request.
+
+    Args:
+        body: The client's JSON object.
+    """
+    return "threadId" in body or "runId" in body
+
+
+def run_of(body: Mapping[str, Any]) -> Run:
+    """Returns the names of a run.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        InvalidRequest: One of them is missing or too long.
+    """
+    names = [required(body, key, "$", str) for key in ("threadId", "runId")]
+    for key, name in zip(("threadId", "runId"), names, strict=True):
+        if not 0 < len(name) <= LIMITS.chat_id:
+            raise invalid(f"Expected 1 to {LIMITS.chat_id} characters", f"$.{key}")
+    return Run(*names)
+
+
+def read_run_input(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """Translates a `RunAgentInput` into a native request; as `Format.parse_request`."""
+    return _InputReader().request(body)
+
+
+class _InputReader(RequestReader):
+    """Reads one `RunAgentInput`."""
+
+    def __init__(self) -> None:
+        super().__init__({f"$.{key}": f"$.forwardedProps.{key}" for key in _NATIVE})
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The native request's JSON object."""
+        run_of(body)
+        forwarded = member(body, "forwardedProps", "$", dict) or {}
+        native = {key: value for key, value in forwarded.items() if key in _NATIVE and value is not None}
+        context = self._context(body)
+        messages = [{"role": "system", "content": context}] if context else []
+        given = required(body, "messages", "$", list)
+        if not given:
+            raise invalid("`messages` must hold at least one message", "$.messages")
+        self._messages(given, messages)
+        if not messages:
+            raise invalid("`messages` must hold something for the model", "$.messages")
+        native["messages"] = messages
+        native["tools"] = [self._tool(tool, f"$.tools[{at}]") for at, tool in enumerate(_list(body, "tools"))]
+        self.lost += [f"forwardedProps.{key}" for key in forwarded if key not in native and forwarded[key] is not None]
+        self.lost += [key for key in ("state", "resume") if body.get(key)]
+        self.lost += [key for key, value in body.items() if key not in _OWN and value is not None]
+        return native
+
+    def _context(self, body: Mapping[str, Any]) -> str:
+        lines = []
+        for at, entry in enumerate(_list(body, "context")):
+            path = f"$.context[{at}]"
+            expect(entry, path, dict)
+            told = required(entry, "description", path, str), required(entry, "value", path, str)
+            lines.append(": ".join(told))
+        return "\n".join(lines)
+
+    def _tool(self, tool: Any, path: str) -> dict[str, Any]:
+        expect(tool, path, dict)
+        native = {
+            "name": required(tool, "name", path, str),
+            "description": member(tool, "description", path, str),
+            "parameters": member(tool, "parameters", path, dict),
+        }
+        return {key: value for key, value in native.items() if value is not None}
+
+    # -- messages --
+
+    def _messages(self, given: list[Any], messages: list[dict[str, Any]]) -> None:
+        """Adds the native messages: rule 2."""
+        said: list[dict[str, Any]] = []
+        for at, message in enumerate(given):
+            path = f"$.messages[{at}]"
+            expect(message, path, dict)
+            role = required(message, "role", path, str)
+            if role == "assistant":
+                said += self._assistant(message, path)
+                continue
+            if role == "reasoning":
+                said += self._reasoning(message, path)
+                continue
+            if role == "activity":
+                continue
+            if said:
+                messages.append({"role": "assistant", "content": said})
+                said = []
+            messages.append(self._other(message, role, path))
+        if said:
+            messages.append({"role": "assistant", "content": said})
+
+    def _other(self, message: Mapping[str, Any], role: str, path: str) -> dict[str, Any]:
+        if role in ("system", "developer"):
+            return {"role": "system", "content": required(message, "content", path, str)}
+        if role == "user":
+            return {"role": "user", "content": self._content(message, path)}
+        if role != "tool":
+            raise invalid(
+                "The role is none of developer, system, user, assistant, tool, reasoning, activity", f"{path}.role"
+            )
+        native = {"role": "tool", "call_id": required(message, "toolCallId", path, str)}
+        error = member(message, "error", path, str)
+        content = self._content(message, path, "text", "image")
+        if error is None:
+            return {**native, "content": content}
+        return {**native, "content": content or error, "is_error": True}
+
+    def _assistant(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+        text = member(message, "content", path, str)
+        parts = [{"type": "text", "text": text}] if text else []
+        if message.get("encryptedValue") is not None:
+            self.lost.append(f"{path}.encryptedValue"[2:])
+        calls = member(message, "toolCalls", path, list) or []
+        return parts + [self._call(call, f"{path}.toolCalls[{at}]") for at, call in enumerate(calls)]
+
+    def _call(self, call: Any, path: str) -> dict[str, Any]:
+        expect(call, path, dict)
+        function = required(call, "function", path, dict)
+        native = {
+            "type": "tool_call",
+            "call_id": required(call, "id", path, str),
+            "name": required(function, "name", f"{path}.function", str),
+            "input": call_input(member(function, "arguments", f"{path}.function", str) or ""),
+        }
+        signed = _signature(call, path)
+        return native | ({"signature": signed["signature"]} if signed else {})
+
+    def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+        text = member(message, "content", path, str) or ""
+        signed = _signature(message, path)
+        return [{"type": "reasoning", "text": text, **signed}] if text or signed else []
+
+    def _content(self, message: Mapping[str, Any], path: str, *kinds: str) -> str | list[dict[str, Any]]:
+        """Returns a message's content.
+
+        Args:
+            message: The message.
+            path: Where it stands.
+            *kinds: The kinds of native parts that it may hold; none: all.
+        """
+        content = required(message, "content", path, str, list)
+        if isinstance(content, str):
+            return content
+        parts = []
+        for at, part in enumerate(content):
+            where = f"{path}.content[{at}]"
+            native = self._part(part, where)
+            if native is None or (kinds and native["type"] not in kinds):
+                self.lost.append(where[2:])
+            else:
+                parts.append(native)
+        return parts
+
+    def _part(self, part: Any, path: str) -> dict[str, Any] | None:
+        expect(part, path, dict)
+        kind = required(part, "type", path, str)
+        if kind == "text":
+            return {"type": "text", "text": required(part, "text", path, str)}
+        if kind not in _MEDIA:
+            return None
+        source = required(part, "source", path, dict)
+        path += ".source"
+        held = required(source, "type", path, str)
+        value = required(source, "value", path, str)
+        if held == "data":
+            media_type = required(source, "mimeType", path, str)
+            return {"type": _MEDIA[kind], "data": value, "media_type": media_type}
+        return {"type": "image", "url": value} if (held, kind) == ("url", "image") else None
+
+
+def _list(body: Mapping[str, Any], key: str) -> list[Any]:
+    return member(body, key, "$", list) or []
+
+
+def _signature(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns the signature that a client sends back; one that `seal` has not made is a provider's own."""
+    text = member(holder, "encryptedValue", path, str)
+    if not text:
+        return {}
+    own = opened(text, f"{path}.encryptedValue", "")
+    return {key: own[key] for key in ("signature", "redacted", "provider") if own.get(key)}

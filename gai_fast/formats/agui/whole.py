@@ -1,0 +1,82 @@
+"""The whole answer for AG-UI: one object with what its client returns for a run (`result`, `newMessages`).
+
+Citations and events that a message has no place for are in `result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gai_fast.core.result import Result
+from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
+from gai_fast.formats._signatures import seal
+from gai_fast.formats.agui.stream import Run, token_usage
+from gai_fast.formats.chat.parts import argument_text
+from gai_fast.kernels import encode_json
+from gai_fast.model.events import Event
+
+
+class WholeRun(WholeEncoder):
+    """Events → one run.
+
+    Args:
+        context: The stream.
+        run: The client's names of the run.
+    """
+
+    others: ClassVar[tuple[str, ...]] = OTHERS
+
+    def __init__(self, context: StreamContext, run: Run) -> None:
+        super().__init__(context)
+        self._run = run
+
+    def _answer(self, result: Result) -> bytes:
+        messages = self._messages(result)
+        calls = {call.call_id for call in result.tool_calls}
+        events: list[Event] = []  # of which a message has none
+        for event in self._collector.others():
+            if event["type"] == "tool.result" and event.get("call_id") in calls:
+                told = {"toolCallId": event["call_id"], "content": argument_text(event.get("tool_result"))}
+                messages.append({"id": self._id(messages), "role": "tool", **told})
+            else:
+                events.append(event)
+        more = {"citations": result.citations, "events": events}
+        answer = {
+            **self._run.members(),
+            "result": {"finish_reason": result.finish_reason, **{key: each for key, each in more.items() if each}},
+            "newMessages": messages,
+            "usage": token_usage(result.usage, result.provider, result.model),
+        }
+        return encode_json(answer)
+
+    def _messages(self, result: Result) -> list[dict[str, Any]]:
+        """The reasoning, each a message, and the assistant's message."""
+        messages: list[dict[str, Any]] = []
+        texts: list[str] = []
+        calls: list[dict[str, Any]] = []
+        arguments = {call.call_id: call.arguments for call in result.tool_calls}
+        for part in result.message["content"]:
+            signed = _signature(part, result.provider)
+            if part["type"] == "text":
+                texts.append(part["text"])
+            elif part["type"] == "reasoning":
+                messages.append({"id": self._id(messages), "role": "reasoning", "content": part["text"], **signed})
+            else:
+                function = {"name": part["name"], "arguments": arguments[part["call_id"]]}
+                calls.append({"id": part["call_id"], "type": "function", "function": function, **signed})
+        message: dict[str, Any] = {"id": self._id(messages), "role": "assistant"}
+        if texts:
+            message["content"] = "".join(texts)
+        if calls:
+            message["toolCalls"] = calls
+        return [*messages, message]
+
+    def _id(self, before: list[dict[str, Any]]) -> str:
+        return f"{self._context.stream_id}-{len(before) + 1}"
+
+
+def _signature(part: Mapping[str, Any], provider: str | None) -> dict[str, str]:
+    if "signature" not in part:
+        return {}
+    return {"encryptedValue": seal(part["signature"], provider, redacted=part.get("redacted"))}

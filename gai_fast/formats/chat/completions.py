@@ -1,0 +1,65 @@
+"""OpenAI's legacy Completions: the format.
+
+Requests are read in `_completions_request.py`; answers are written in `_completions_stream.py`, which says where each
+event stands. Knows no route and no provider.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.formats.chat.completions_request import read_completion_members, read_completion_request
+from gai_fast.formats.chat.completions_stream import OwnTextChunks, TextChunks, WholeText
+from gai_fast.formats.chat.members import with_usage
+from gai_fast.formats.chat.parts import error_object
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.request import Request
+
+
+class CompletionsFormat(DialectFormat):
+    """OpenAI's legacy Completions."""
+
+    name: ClassVar[str] = "completions"
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates an encoder of `text_completion` chunks."""
+        return TextChunks(framing, context)
+
+    def whole(self, context: StreamContext) -> OwnAnswer:
+        """Creates an encoder of one `text_completion`."""
+        return WholeText(context)
+
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnTextChunks(framing, context)
+
+    def read_request(self, body: dict[str, Any]) -> ClientRequest:
+        """Reads those members of a request that matter to every route and upstream.
+
+        Raises:
+            InvalidRequest: `model` is no string, or `stream` no boolean.
+        """
+        return read_completion_members(body)
+
+    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns the same request with `stream_options.include_usage`."""
+        return with_usage(body)
+
+    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """Translates a request into a native one; `stream` is false by default.
+
+        Raises:
+            InvalidRequest: The text names the member by its path.
+            Unsupported: `n` > 1, several prompts, or one of tokens.
+        """
+        return read_completion_request(body)
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """Returns `{"error": {message, type, param, code}}`, with the upstream's own members from `error.details`."""
+        return encode_json({"error": error_object(error)})
+
+
+FORMAT = CompletionsFormat()

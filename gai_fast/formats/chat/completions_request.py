@@ -1,0 +1,92 @@
+"""Requests of OpenAI's legacy Completions, read as native ones.
+
+Owns which member of the dialect becomes which member of a native request, which are ignored, and which cannot be
+expressed: `echo`, `logprobs`, `suffix`, `best_of`, penalties and prompts of tokens need an upstream that speaks the
+dialect itself. Knows no provider and no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.core.reading import parse_request
+from gai_fast.formats._base import ClientRequest
+from gai_fast.formats._members import invalid, member, unread
+from gai_fast.formats.chat.members import read_chat_members
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Unsupported
+from gai_fast.model.request import Request
+
+_SAME: Final = ("model", "temperature", "top_p", "seed", "max_tokens")
+
+# Members without an effect that a caller could see in the answer, and members of the route.
+_HARMLESS: Final = frozenset({"user", "stream_options"})
+
+KNOWN: Final = frozenset((*_SAME, *_HARMLESS, "prompt", "stop", "stream"))
+"""The members of a request that are read, or have no effect."""
+
+# Values that ask for the default.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "n": (1,),
+    "presence_penalty": (0,),
+    "suffix": ("",),
+}
+
+
+def read_completion_members(body: dict[str, Any]) -> ClientRequest:
+    """Reads those members of a request that matter to every route and upstream.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        InvalidRequest: `model` is no string, or `stream` no boolean.
+    """
+    asked = read_chat_members(body)
+    prompt = body.get("prompt")
+    texts = prompt if isinstance(prompt, list) else [prompt]
+    asked.prompt_characters = sum([len(text) for text in texts if isinstance(text, str)])
+    return asked
+
+
+def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """Translates a request into a native one whose prompt is one message of the user's.
+
+    Args:
+        body: The client's JSON object.
+
+    Returns:
+        The request (`stream` is false by default), and the paths of the members that it cannot express.
+
+    Raises:
+        InvalidRequest: The text names the member by its path.
+        Unsupported: `n` > 1, several prompts, or one of tokens.
+    """
+    native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
+    native["stream"] = member(body, "stream", "$", bool) or False
+    native["query"] = _prompt(body)
+    stop = member(body, "stop", "$", str, list)
+    if stop is not None:
+        native["stop"] = [stop] if isinstance(stop, str) else stop
+    if (member(body, "n", "$", int) or 1) > 1:
+        raise Unsupported(message="`n` > 1 needs a model whose upstream speaks this API itself", reason="n")
+    known = {*KNOWN}
+    known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
+    return parse_request(encode_json(native)), unread(body, "$", known)
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    prompt = member(body, "prompt", "$", str, list)
+    if prompt is None or prompt == []:
+        raise invalid("Object missing required field `prompt`", "$")
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and isinstance(prompt[0], str):
+        return prompt[0]
+    text = "several prompts, or one of tokens, need a model whose upstream speaks this API itself - at `$.prompt`"
+    raise Unsupported(message=text, reason="field")

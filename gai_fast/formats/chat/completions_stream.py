@@ -1,0 +1,178 @@
+"""OpenAI's legacy Completions: events as `text_completion` chunks.
+
+The chunks are those of OpenAI's `completion.py`: whole and streamed answers have one shape. The dialect is text alone:
+
+| event | chunk |
+|---|---|
+| `start` | the model of all chunks |
+| `text.delta` `refusal.delta` | `choices[0].text` |
+| `finish` | one with `finish_reason`; reasons that the dialect does not know are `stop`, with `x_gai.finish_reason` |
+| `usage` | one with `choices: []` after that, where usage was asked for; then all others have `"usage": null` |
+| `warning` | `x_gai.warnings` on the last chunk |
+| `error` | `{"error": {message, type, param, code}}`, and no `[DONE]` |
+| `done` | `[DONE]` after a `finish` |
+| `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` | none |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
+| `json.snapshot` `safety` `step.end` | none |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+
+Choices beyond the first are left out. The upstream's own frames are passed on where it speaks the dialect, with all
+that they hold (`echo`, `logprobs`, several choices).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from gai_fast.core.result import Result
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
+from gai_fast.formats.chat.parts import error_object, finish_reason_of, note_warning, tells_error, usage_of
+from gai_fast.formats.chat.whole import WholeObject
+from gai_fast.kernels import Part, encode_json, escape
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+
+_TEXT: Final = ("text.delta", "refusal.delta")
+
+
+def _reason_of(event: Event) -> tuple[str, dict[str, Any]]:
+    """Returns the dialect's `finish_reason`, and the members of `x_gai` beside it."""
+    reason, aside = finish_reason_of(event)
+    return ("stop", {"finish_reason": reason, **aside}) if reason == "tool_calls" else (reason, aside)
+
+
+class TextChunks(DataEncoder):
+    """Events → `text_completion` chunks."""
+
+    __slots__ = ("_begun", "_created", "_id", "_model", "_tail", "_text_tail", "_usage", "_usage_asked", "_warnings")
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self._created = context.clock() // 1000
+        self._usage_asked = context.usage
+        self._tail = b',"usage":null' if context.usage else b""
+        self._id = f"cmpl-{context.stream_id}"
+        self._model = context.model
+        self._begun = b""
+        """The beginning of every chunk; made from the names in the answer's beginning."""
+        self._text_tail = b""
+        self._usage: Mapping[str, Any] = {}
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Writes the chunks of one event."""
+        if event["type"] in _TEXT and "choice" not in event:  # the hot path
+            self._seq = event.get("seq", self._seq + 1)
+            if self._ids:
+                self._frame_at = -1
+            self._frame(self._text_head() + escape(event.get("text", "")) + self._text_tail)
+            if self._ids:
+                self._stamp()
+        else:
+            super().event(event)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns the parts of a delta like this one; `None` where it writes nothing."""
+        if event["type"] not in _TEXT or "choice" in event:
+            return None
+        head = self._lead + self._text_head()
+        return self._parts(head + b'"', b'"' + self._text_tail + self._trail)
+
+    def _name(self, identifier: str, model: str) -> None:
+        """Sets the members that all chunks share."""
+        self._id, self._model, self._begun = identifier, model, b""
+
+    def _begin(self) -> bytes:
+        if not self._begun:
+            self._begun = b'{"id":%b,"object":"text_completion","created":%d,"model":%b,"choices":[' % (
+                escape(self._id),
+                self._created,
+                escape(self._model),
+            )
+            self._text_tail = b',"index":0,"logprobs":null,"finish_reason":null}]' + self._tail + b"}"
+        return self._begun
+
+    def _text_head(self) -> bytes:
+        return self._begin() + b'{"text":'
+
+    def _encode(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "start":
+            self._name(self._id, event.get("model", self._model))
+        elif kind == "usage":
+            self._usage = event["usage"]
+        elif kind == "warning":
+            note_warning(self._warnings, event)
+        elif kind == "finish":
+            self._finish(event)
+        elif kind == "error":
+            self._frame(encode_json({"error": error_object(Error.from_payload(event["error"]))}))
+        elif kind == "done" and event["finished"] and self._sse:
+            self._frame(b"[DONE]")
+
+    def _finish(self, event: Event) -> None:
+        usage = event.get("usage", self._usage) if self._usage_asked else {}
+        reason, aside = _reason_of(event)
+        last = {"warnings": self._warnings} if self._warnings else {}
+        extra = _extra(aside if usage else {**aside, **last})
+        choice = b'{"text":"","index":0,"logprobs":null,"finish_reason":%b}' % escape(reason)
+        self._frame(self._begin() + choice + b"]" + self._tail + extra + b"}")
+        if usage:
+            counts, beside = usage_of(usage)
+            self._frame(self._begin() + b'],"usage":' + encode_json(counts) + _extra({**beside, **last}) + b"}")
+
+
+def _extra(aside: Mapping[str, Any]) -> bytes:
+    return b',"x_gai":' + encode_json(aside) if aside else b""
+
+
+class OwnTextChunks(TextChunks):
+    """The chunks of ours that complete the upstream's own: `_passthrough.py`."""
+
+    __slots__ = ()
+
+    opens_parts: ClassVar[bool] = False
+
+    def complete(self, event: Event) -> None:
+        """Writes what the upstream's frames lack of an event."""
+        kind = event["type"]
+        if kind == "start":
+            identifier = event.get("provider_metadata", {}).get("id")
+            self._name(identifier or self._id, event.get("model", self._model))
+        elif kind == "finish":
+            if is_own_cancel(event):
+                self._finish(event)
+            elif self._warnings:
+                self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")
+        elif kind in ("usage", "warning", "error"):
+            self._encode(event)
+
+    def note(self, raw: bytes) -> None:
+        """Notes nothing: a chunk of ours depends on events only."""
+
+    def begin_anew(self) -> None:
+        """Nothing of the dialect begins an answer."""
+
+    def is_end(self, raw: bytes) -> bool:
+        """Whether a frame is `[DONE]`."""
+        return is_done_mark(raw)
+
+    def is_error(self, raw: bytes) -> bool:
+        """Whether a last frame has an error that clients read."""
+        return tells_error(raw)
+
+    def end_mark(self) -> bytes:
+        """`[DONE]`."""
+        return b"data: [DONE]\n\n"
+
+
+class WholeText(WholeObject):
+    """Events → one `text_completion`."""
+
+    def _answer(self, result: Result) -> bytes:
+        reason, aside = _reason_of(self._finish)
+        choice = {"text": result.text + result.refusal, "index": 0, "logprobs": None, "finish_reason": reason}
+        return self._object("text_completion", "cmpl", choice, aside, result)

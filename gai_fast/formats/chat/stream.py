@@ -1,0 +1,331 @@
+"""OpenAI's chat stream: events as `chat.completion.chunk` frames.
+
+The chunks are those of OpenAI's `chat_completion_chunk.py`; the extensions are in use by clients already:
+
+1. Frames are `data:` lines without `event:`: the Groq SDK wraps named events. `[DONE]` means complete, so it never
+   follows an error, which is `{"error": {message, type, param, code}}`.
+2. Reasoning is `delta.reasoning_content` (DeepSeek). Its signatures and opaque blocks are `delta.reasoning_details`
+   (OpenRouter), without `text` up to the first signature: readers would add it to the reasoning. A tool call's
+   signature is `extra_content.google.thought_signature` (Google).
+3. Entries of `reasoning_details` and `annotations` have a dense `index`: OpenAI's Python SDK merges list entries of
+   deltas by it and fails without.
+4. Everything that the dialect has no place for stands under `x_gai` on the chunk.
+5. Usage is sent where it was asked for; then all other chunks have `"usage": null`, like OpenAI's.
+
+| event | chunk |
+|---|---|
+| `start` | `delta.role` of the first choice; all chunks have the model |
+| `text.delta` | `delta.content` |
+| `reasoning.delta` | `delta.reasoning_content` |
+| `refusal.delta` | `delta.refusal` |
+| `reasoning.signature` | `delta.reasoning_details`; of a call its `extra_content` |
+| `tool.call.start` `tool.call.delta` `tool.call` | `delta.tool_calls` |
+| `citations` | `delta.annotations` |
+| `audio.delta` | `delta.audio.data` |
+| `tool.result` `server_tool` `image` `json.snapshot` `safety` | `x_gai`, on a chunk of their own |
+| `warning` | `x_gai.warnings` of the last chunk |
+| `usage` | `usage` of the last chunk, where `finish` has none |
+| `step.end` | none: the dialect has no steps |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | `finish_reason`, and `usage` on a chunk with `choices: []` |
+| `error` | `{"error": …}`: rule 1 |
+| `done` | `[DONE]` after a `finish`; nothing after an `error` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats.chat.parts import (
+    annotation,
+    argument_text,
+    error_object,
+    extra_content,
+    finish_reason_of,
+    note_warning,
+    reasoning_detail,
+    usage_of,
+)
+from gai_fast.kernels import Part, Piece, encode_json, escape
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+
+_TEXT_KEYS: Final = {
+    "text.delta": b"content",
+    "reasoning.delta": b"reasoning_content",
+    "refusal.delta": b"refusal",
+}
+_UNPREPARED: Final = dict.fromkeys(_TEXT_KEYS, b"")
+"""The beginnings of chunks before the first chunk. All streams share it, so it is never changed: a dict of its own cost
+a stream that is passed through 3,000 instructions."""
+
+# Events whose payload has no place in the dialect, and the key that holds it.
+_ASIDES: Final = {
+    "image": "image",
+    "json.snapshot": "json",
+    "safety": "safety",
+    "server_tool": "server_tool",
+    "tool.result": "tool_result",
+}
+
+_CallKey: TypeAlias = tuple[int, str]
+
+
+def _call_key(event: Event) -> _CallKey:
+    """The key of an event's call: ids are unique within their choice only."""
+    return event.get("choice", 0), event["call_id"]
+
+
+class Chunks(DataEncoder):
+    """Events → `chat.completion.chunk` frames."""
+
+    __slots__ = (
+        "_annotations",
+        "_calls",
+        "_choices",
+        "_created",
+        "_details",
+        "_head",
+        "_id",
+        "_length",
+        "_model",
+        "_signatures",
+        "_started",
+        "_tail",
+        "_text_heads",
+        "_text_tail",
+        "_usage",
+        "_usage_asked",
+        "_warnings",
+        "_with_arguments",
+    )
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self._usage_asked = context.usage
+        self._created = context.clock() // 1000
+        self._tail = b',"usage":null' if context.usage else b""
+        self._name_stream(f"chatcmpl-{context.stream_id}", context.model)
+        self._started: Event = {}
+        self._choices: list[int] = []
+        self._details = 0
+        self._annotations = 0
+        self._length = 0
+        self._calls: dict[_CallKey, int] = {}
+        self._with_arguments: set[_CallKey] = set()
+        # Signatures that wait for the start of their call; empty where the client has them.
+        self._signatures: dict[_CallKey, str] = {}
+        self._usage: Mapping[str, Any] = {}
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Writes the chunks of one event."""
+        # The hot path: everything but the text is prepared once per stream, not once per token (0.24 against 1.2 µs).
+        head = self._text_heads.get(event["type"])
+        if head is not None and "choice" not in event:
+            if not self._head:
+                self._begin()
+                head = self._text_heads[event["type"]]
+            if self._ids:  # an event of a log brings its number, which is higher where it joins several
+                self._seq = event.get("seq", self._seq + 1)
+                self._out.append(b"id: %b.%d\n" % (self._ids, self._seq))
+            else:
+                self._seq += 1
+            text = event["text"]
+            self._out.append(head + escape(text) + self._text_tail)
+            if event["type"] == "text.delta":
+                self._length += len(text)
+        else:
+            super().event(event)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns the parts of a delta like this one; `None` before a call has arguments."""
+        self._begin()
+        head = self._text_heads.get(event["type"])
+        if head is not None and "choice" not in event:
+            return self._parts(head + b'"', b'"' + self._text_tail)
+        if key == "arguments" and _call_key(event) not in self._with_arguments:
+            return None
+        return super().delta_parts(event, key)
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes deltas that are written already."""
+        super().append_frames(frames, count)
+        self._length += characters
+
+    def _encode(self, event: Event) -> None:
+        write = _WRITERS.get(event["type"])
+        if write is not None:
+            write(self, event)
+
+    # -- chunks --
+
+    def _name_stream(self, identifier: str, model: str) -> None:
+        """Sets the members that all chunks share. The first chunk prepares them, as passthrough often has none."""
+        self._id, self._model = identifier, model
+        self._head = b""
+        self._text_heads = _UNPREPARED
+
+    def _begin(self) -> bytes:
+        """Returns the beginning of every chunk."""
+        if not self._head:
+            self._head = b'{"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[' % (
+                escape(self._id),
+                self._created,
+                escape(self._model),
+            )
+            before, after = self._choice(0, b'{"\0}').split(b"\0")
+            start = self._lead + self._head + before
+            self._text_heads = {kind: b'%b%b":' % (start, _TEXT_KEYS[kind]) for kind in self._text_heads}
+            self._text_tail = after + b"]" + self._tail + b"}" + self._trail
+        return self._head
+
+    def _choice(self, index: int, delta: bytes, finish_reason: bytes = b"null") -> bytes:
+        return b'{"index":%d,"delta":%b,"finish_reason":%b}' % (index, delta, finish_reason)
+
+    def _chunk(self, choices: bytes, aside: Mapping[str, Any] | None = None) -> None:
+        extra = b',"x_gai":' + encode_json(aside) if aside else b""
+        self._frame(self._begin() + choices + b"]" + self._tail + extra + b"}")
+
+    def _open(self, index: int) -> None:
+        """Writes the role of a choice, once: the SDK's accumulator joins a second one to the first."""
+        if index not in self._choices:
+            self._choices.append(index)
+            self._chunk(self._choice(index, b'{"role":"assistant","content":""}'))
+
+    def _delta(self, event: Event, delta: bytes) -> None:
+        index = event.get("choice", 0)
+        self._open(index)
+        self._chunk(self._choice(index, delta))
+
+    # -- events --
+
+    def _start(self, event: Event) -> None:
+        self._started = event
+        self._name_stream(self._id, event.get("model", self._model))
+        self._open(0)
+
+    def _text(self, event: Event) -> None:
+        text = escape(event["text"])
+        aside = b""
+        if self._details and event["type"] == "reasoning.delta":
+            # Clients must assign the text to one of several signed blocks; the first block has the rest of the text.
+            aside = b',"reasoning_details":[{"type":"reasoning.text","text":%b,"index":%d}]' % (text, self._details)
+        self._delta(event, b'{"%b":%b%b}' % (_TEXT_KEYS[event["type"]], text, aside))
+
+    def _signature(self, event: Event) -> None:
+        if "call_id" in event:
+            self._call_signature(event)
+            return
+        detail = reasoning_detail(self._details, event, self._started)
+        self._details += 1
+        self._text_heads = {kind: head for kind, head in self._text_heads.items() if kind != "reasoning.delta"}
+        self._delta(event, b'{"reasoning_details":[%b]}' % encode_json(detail))
+
+    def _call_signature(self, event: Event) -> None:
+        key = _call_key(event)
+        is_known = key in self._signatures
+        begun = key in self._calls
+        self._signatures[key] = "" if begun else event["signature"]
+        if begun and not is_known:
+            # OpenAI's Python SDK asserts that every fragment of a call has a `function`.
+            extra = encode_json(extra_content(event["signature"]))
+            self._call_delta(event, b'"function":{"arguments":""},"extra_content":%b' % extra)
+
+    def _call_start(self, event: Event) -> None:
+        key = _call_key(event)
+        self._calls[key] = event.get("index", len(self._calls))
+        entry: dict[str, Any] = {
+            "id": event["call_id"],
+            "type": "function",
+            "function": {"name": event["tool_call"].get("name", ""), "arguments": ""},
+        }
+        if key in self._signatures:
+            entry["extra_content"] = extra_content(self._signatures[key])
+            self._signatures[key] = ""
+        self._call_delta(event, encode_json(entry)[1:-1])
+
+    def _call_arguments(self, event: Event) -> None:
+        key, fragment = _call_key(event), event["arguments"]
+        if key not in self._calls:  # a processor may have left out its start
+            return
+        if fragment.strip():
+            self._with_arguments.add(key)
+        self._call_delta(event, b'"function":{"arguments":%b}' % escape(fragment))
+
+    def _call(self, event: Event) -> None:
+        key = _call_key(event)
+        if key not in self._calls:
+            self._call_start(event)
+        if key not in self._with_arguments:
+            arguments = argument_text(event["tool_call"]["input"])
+            self._call_delta(event, b'"function":{"arguments":%b}' % escape(arguments))
+        if "signature" in event:
+            self._call_signature(event)
+
+    def _call_delta(self, event: Event, members: bytes) -> None:
+        self._delta(event, b'{"tool_calls":[{"index":%d,%b}]}' % (self._calls[_call_key(event)], members))
+
+    def _citations(self, event: Event) -> None:
+        length = 0 if "choice" in event else self._length
+        annotations = [
+            {**annotation(citation, length), "index": index}
+            for index, citation in enumerate(event["citations"], self._annotations)
+        ]
+        self._annotations += len(annotations)
+        self._delta(event, b'{"annotations":%b}' % encode_json(annotations))
+
+    def _audio(self, event: Event) -> None:
+        self._delta(event, b'{"audio":{"data":%b}}' % escape(event["audio"]["chunk"]))
+
+    def _aside(self, event: Event) -> None:
+        keys = ("call_id", _ASIDES[event["type"]])
+        self._chunk(self._choice(0, b"{}"), {key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
+
+    def _snapshot(self, event: Event) -> None:
+        self._usage = event["usage"]
+
+    def _warning(self, event: Event) -> None:
+        note_warning(self._warnings, event)
+
+    def _finish(self, event: Event) -> None:
+        usage = event.get("usage", self._usage) if self._usage_asked else {}
+        reason, aside = finish_reason_of(event)
+        last = {"warnings": self._warnings} if self._warnings else {}
+        finish_reason = escape(reason)
+        for index in filter(None, self._choices):
+            self._chunk(self._choice(index, b"{}", finish_reason))
+        self._chunk(self._choice(0, b"{}", finish_reason), aside if usage else {**aside, **last})
+        if usage:
+            counts, beside = usage_of(usage)
+            extra = {**beside, **last}
+            x_gai = b',"x_gai":' + encode_json(extra) if extra else b""
+            self._frame(self._begin() + b'],"usage":' + encode_json(counts) + x_gai + b"}")
+
+    def _error(self, event: Event) -> None:
+        self._frame(encode_json({"error": error_object(Error.from_payload(event["error"]))}))
+
+    def _done(self, event: Event) -> None:
+        if event["finished"] and self._sse:
+            self._frame(b"[DONE]")
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": Chunks._start,
+    **dict.fromkeys(_TEXT_KEYS, Chunks._text),
+    "reasoning.signature": Chunks._signature,
+    "tool.call.start": Chunks._call_start,
+    "tool.call.delta": Chunks._call_arguments,
+    "tool.call": Chunks._call,
+    "citations": Chunks._citations,
+    "audio.delta": Chunks._audio,
+    **dict.fromkeys(_ASIDES, Chunks._aside),
+    "usage": Chunks._snapshot,
+    "warning": Chunks._warning,
+    "finish": Chunks._finish,
+    "error": Chunks._error,
+    "done": Chunks._done,
+}

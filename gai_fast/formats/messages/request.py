@@ -1,0 +1,381 @@
+"""Requests of Anthropic's Messages, read as native ones.
+
+Owns which field of the dialect becomes which field of a native request, which fields are ignored, and which cannot be
+expressed. Accepts everything that an answer in our own format holds, but blocks of tools that Anthropic runs itself.
+Knows no provider and no route; what has an effect on Anthropic alone, and is harmless elsewhere, goes to
+`provider_options.anthropic`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
+from gai_fast.formats._signatures import opened
+from gai_fast.formats.messages.parts import NATIVE
+from gai_fast.model.errors import Unsupported
+from gai_fast.model.request import Request
+
+# Fields that are the same in a native request, and are checked there.
+_SAME: Final = ("model", "temperature", "top_p")
+
+# Fields that are read one by one below.
+_READ: Final = frozenset(
+    "max_tokens messages output_config output_format stop_sequences stream system thinking thread tool_choice "
+    "tools".split()
+)
+
+# Fields without an effect that a caller could see in an answer: accounts, caches, priorities. Anthropic itself gets
+# them where its request is written anew.
+_HARMLESS: Final = frozenset("cache_control diagnostics metadata service_tier user_profile_id workspace_id".split())
+
+KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
+"""The members of a request that are read, or have no effect."""
+
+# Values that ask for the default.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "betas": ([],),
+    # The second is Claude Code's: all thinking stays in the conversation, as it does anyway.
+    "context_management": ({}, {"edits": []}, {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
+    "mcp_servers": ([],),
+    "speed": ("standard",),
+}
+
+_EFFORTS: Final = frozenset(("low", "medium", "high"))
+_TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
+
+
+# What an answer made of events does not hold: the container to go on with, and the blocks of tools of MCP servers.
+_UNANSWERABLE: Final = ("container", "mcp_servers")
+
+
+def check_thread(body: Mapping[str, Any]) -> None:
+    """Refuses to continue a conversation that Anthropic has stored, whatever `on_unsupported` says.
+
+    Its SDK then sends the whole conversation.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        Unsupported: It has a `thread`.
+    """
+    if body.get("thread") is not None:
+        text = "`thread` needs a model whose upstream is Anthropic; send the whole conversation without it"
+        raise Unsupported(message=text, reason="thread")
+
+
+def unanswerable(body: Mapping[str, Any]) -> list[str]:
+    """Returns the members of a request that ask for what an answer made of events does not hold.
+
+    Args:
+        body: The client's JSON object, which goes to Anthropic as it is.
+    """
+    return [key for key in _UNANSWERABLE if body.get(key)]
+
+
+def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """Translates a Messages request into a native one; as `Format.parse_request`."""
+    return _MessagesReader().request(body)
+
+
+class _MessagesReader(RequestReader):
+    """Reads one request of the dialect."""
+
+    def __init__(self) -> None:
+        super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
+        self._calls: set[str] = set()
+        self._has_more = False  # a result may belong to a call in the thread
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The native request's JSON object."""
+        self._has_more = body.get("thread") is not None
+        native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
+        native["stream"] = member(body, "stream", "$", bool) or False
+        limit = member(body, "max_tokens", "$", int)
+        if limit is not None:
+            native["max_tokens"] = limit
+        messages = member(body, "messages", "$", list)
+        if not messages:
+            raise invalid("`messages` must hold at least one message", "$.messages")
+        native["messages"] = self._system(body)
+        for at, message in enumerate(messages):
+            native["messages"] += self._message(message, f"$.messages[{at}]")
+        stop = member(body, "stop_sequences", "$", list)
+        for at, sequence in enumerate(stop or ()):
+            expect(sequence, f"$.stop_sequences[{at}]", str)
+        native["stop"] = stop or []
+        native["tools"] = self._tools(body)
+        native |= self._tool_choice(body)
+        native |= self._output(body)
+        options = {key: body[key] for key in sorted(_HARMLESS) if body.get(key) is not None}
+        options |= self._thinking(body, native)
+        if options:
+            native["provider_options"] = {"anthropic": options}
+        known = {*KNOWN}
+        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
+        self.lost += unread(body, "$", known)
+        return native
+
+    # -- messages --
+
+    def _system(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        content = member(body, "system", "$", str, list)
+        if not content:
+            return []
+        return [{"role": "system", "content": self._texts(content, "$.system")}]
+
+    def _texts(self, content: str | list[Any], path: str) -> str | list[dict[str, Any]]:
+        """Content that is nothing but text."""
+        if isinstance(content, str):
+            return content
+        parts: list[dict[str, Any]] = []
+        for at, block in enumerate(content):
+            here = f"{path}[{at}]"
+            if self._kind(block, here) == "text":
+                parts.append(self._text(block, here))
+            else:
+                self.lost.append(here[2:])
+        return parts
+
+    def _kind(self, block: Any, path: str) -> str:
+        expect(block, path, dict)
+        return str(required(block, "type", path, str))
+
+    def _text(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
+        # Citations of an earlier answer are of no use to a model.
+        self.lost += unread(block, path, ("type", "text", "cache_control", "citations"))
+        return {"type": "text", "text": required(block, "text", path, str)}
+
+    def _message(self, message: Any, path: str) -> list[dict[str, Any]]:
+        expect(message, path, dict)
+        role = required(message, "role", path, str)
+        content = required(message, "content", path, str, list)
+        self.lost += unread(message, path, ("role", "content"))
+        path += ".content"
+        if role == "system":
+            return [{"role": role, "content": self._texts(content, path)}]
+        if role == "assistant":
+            return [{"role": role, "content": content if isinstance(content, str) else self._answer(content, path)}]
+        if role == "user":
+            return [{"role": role, "content": content}] if isinstance(content, str) else self._turn(content, path)
+        raise invalid("The role is none of user, assistant, system", f"{path.removesuffix('.content')}.role")
+
+    def _turn(self, content: list[Any], path: str) -> list[dict[str, Any]]:
+        """The messages of a user's turn: each result of a tool is one of its own."""
+        messages: list[dict[str, Any]] = []
+        parts: list[dict[str, Any]] = []
+        for at, block in enumerate(content):
+            here = f"{path}[{at}]"
+            if self._kind(block, here) != "tool_result":
+                parts += self._user_part(block, here)
+                continue
+            if parts:
+                messages.append({"role": "user", "content": parts})
+                parts = []
+            messages.append(self._result(block, here))
+        return [*messages, {"role": "user", "content": parts}] if parts or not messages else messages
+
+    def _user_part(self, block: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+        kind = block["type"]
+        if kind == "text":
+            return [self._text(block, path)]
+        part: dict[str, Any] | None = None
+        if kind == "image":
+            part = self._image(block, path)
+        elif kind == "document":
+            part = self._document(block, path)
+        else:
+            self.lost.append(path[2:])
+        return [] if part is None else [part]
+
+    def _image(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+        self.lost += unread(block, path, ("type", "source", "cache_control"))
+        source = required(block, "source", path, dict)
+        path += ".source"
+        kind = required(source, "type", path, str)
+        if kind == "url":
+            return {"type": "image", "url": required(source, "url", path, str)}
+        if kind == "base64":
+            media_type = required(source, "media_type", path, str)
+            return {"type": "image", "data": required(source, "data", path, str), "media_type": media_type}
+        self.lost.append(path[2:])  # a file that only Anthropic has
+        return None
+
+    def _document(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+        self.lost += unread(block, path, ("type", "source", "title", "cache_control", "citations"))
+        citations = member(block, "citations", path, dict)
+        if citations and member(citations, "enabled", f"{path}.citations", bool):
+            self.lost.append(f"{path}.citations"[2:])
+        source = required(block, "source", path, dict)
+        title = member(block, "title", path, str)
+        path += ".source"
+        kind = required(source, "type", path, str)
+        if kind == "base64":
+            media_type = required(source, "media_type", path, str)
+            data = required(source, "data", path, str)
+        elif kind == "text":
+            media_type = member(source, "media_type", path, str) or "text/plain"
+            data = _encoded(required(source, "data", path, str))
+        elif kind == "content":
+            given = required(source, "content", path, str, list)
+            media_type, content = "text/plain", self._texts(given, f"{path}.content")
+            data = _encoded(content if isinstance(content, str) else "\n".join(part["text"] for part in content))
+        else:  # an address or a file that only Anthropic fetches
+            self.lost.append(path[2:])
+            return None
+        return {"type": "file", "data": data, "media_type": media_type} | ({"filename": title} if title else {})
+
+    def _result(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
+        self.lost += unread(block, path, ("type", "tool_use_id", "content", "is_error", "cache_control"))
+        call_id = required(block, "tool_use_id", path, str)
+        if call_id not in self._calls and not self._has_more:
+            raise invalid("No `tool_use` with this id came before", f"{path}.tool_use_id")
+        content = member(block, "content", path, str, list)
+        parts: list[dict[str, Any]] = []
+        for at, part in enumerate(content if isinstance(content, list) else ()):
+            here = f"{path}.content[{at}]"
+            kind = self._kind(part, here)
+            if kind == "image":
+                parts += [image] if (image := self._image(part, here)) is not None else []
+            elif kind == "text":
+                parts.append(self._text(part, here))
+            else:
+                self.lost.append(here[2:])
+        result = {"role": "tool", "call_id": call_id, "content": parts if isinstance(content, list) else content or ""}
+        return result | ({"is_error": True} if member(block, "is_error", path, bool) else {})
+
+    def _answer(self, content: list[Any], path: str) -> list[dict[str, Any]]:
+        """The parts of an earlier answer."""
+        parts: list[dict[str, Any]] = []
+        signatures: dict[str, str] = {}
+        for at, block in enumerate(content):
+            here = f"{path}[{at}]"
+            kind = self._kind(block, here)
+            if kind == "text":
+                parts.append(self._text(block, here))
+            elif kind == "thinking":
+                self.lost += unread(block, here, ("type", "thinking", "signature"))
+                text = required(block, "thinking", here, str)
+                parts.append(_reasoning(text, member(block, "signature", here, str) or "", f"{here}.signature"))
+            elif kind == "redacted_thinking":
+                self.lost += unread(block, here, ("type", "data"))
+                signed = opened(required(block, "data", here, str), f"{here}.data", NATIVE)
+                call_id = signed.pop("call_id", None)
+                if call_id is not None:
+                    signatures[call_id] = signed["signature"]
+                else:
+                    parts.append({"type": "reasoning", **signed, "redacted": True})
+            elif kind == "tool_use":
+                parts.append(self._call(block, here))
+            else:
+                self.lost.append(here[2:])
+        for part in parts:
+            signed_call = part.get("call_id")
+            if isinstance(signed_call, str) and signed_call in signatures:
+                part["signature"] = signatures[signed_call]
+        return parts
+
+    def _call(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
+        known = ["type", "id", "name", "input", "cache_control"]
+        known += ["caller"] if block.get("caller") == {"type": "direct"} else []
+        self.lost += unread(block, path, known)
+        call_id = required(block, "id", path, str)
+        self._calls.add(call_id)
+        name, given = required(block, "name", path, str), required(block, "input", path, dict)
+        return {"type": "tool_call", "call_id": call_id, "name": name, "input": given}
+
+    # -- tools, thinking, format --
+
+    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = []
+        for at, tool in enumerate(member(body, "tools", "$", list) or ()):
+            path = f"$.tools[{at}]"
+            expect(tool, path, dict)
+            if (member(tool, "type", path, str) or "custom") != "custom":
+                self.lost.append(path[2:])  # a tool that Anthropic runs, or has trained its models on
+                continue
+            known = ["type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"]
+            known += [key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]
+            self.lost += unread(tool, path, known)
+            members = {
+                "name": required(tool, "name", path, str),
+                "description": member(tool, "description", path, str),
+                "parameters": required(tool, "input_schema", path, dict),
+                "strict": member(tool, "strict", path, bool),
+            }
+            self.moved[f"$.tools[{len(tools)}]"] = path
+            tools.append({key: value for key, value in members.items() if value is not None})
+        return tools
+
+    def _tool_choice(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        choice = member(body, "tool_choice", "$", dict)
+        if choice is None:
+            return {}
+        path = "$.tool_choice"
+        kind = required(choice, "type", path, str)
+        self.lost += unread(choice, path, ("type", "name", "disable_parallel_tool_use"))
+        if member(choice, "disable_parallel_tool_use", path, bool):
+            self.lost.append("tool_choice.disable_parallel_tool_use")
+        if kind == "tool":
+            return {"tool_choice": {"name": required(choice, "name", path, str)}}
+        if kind not in _TOOL_CHOICES:
+            raise invalid("The type is none of auto, any, tool, none", f"{path}.type")
+        return {"tool_choice": _TOOL_CHOICES[kind]}
+
+    def _output(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The effort and the schema of the answer; `output_format` is the older place of the latter."""
+        native: dict[str, Any] = {}
+        output = member(body, "output_config", "$", dict) or {}
+        self.lost += unread(output, "$.output_config", ("effort", "format"))
+        effort = member(output, "effort", "$.output_config", str)
+        if effort in _EFFORTS:
+            native["reasoning"] = {"effort": effort}
+        elif effort is not None:
+            self.lost.append("output_config.effort")
+        for holder, key, path in ((output, "format", "$.output_config"), (body, "output_format", "$")):
+            wanted = member(holder, key, path, dict)
+            if wanted is None:
+                continue
+            here = f"{path}.{key}"
+            self.lost += unread(wanted, here, ("type", "name", "schema"))
+            if required(wanted, "type", here, str) != "json_schema":
+                raise invalid("The type is not json_schema", f"{here}.type")
+            form = {"type": "json_schema", "schema": required(wanted, "schema", here, dict), "strict": True}
+            name = member(wanted, "name", here, str)
+            native["response_format"] = form | ({"name": name} if name else {})
+        return native
+
+    def _thinking(self, body: Mapping[str, Any], native: dict[str, Any]) -> dict[str, Any]:
+        """Reads `thinking`; Anthropic itself gets it as it is. Off, and as the model decides, are defaults."""
+        thinking = member(body, "thinking", "$", dict)
+        if thinking is None:
+            return {}
+        path = "$.thinking"
+        kind = required(thinking, "type", path, str)
+        self.lost += unread(thinking, path, ("type", "budget_tokens", "display"))
+        if kind == "enabled":
+            budget = required(thinking, "budget_tokens", path, int)
+            native["reasoning"] = {**native.get("reasoning", {}), "max_tokens": budget}
+        elif kind not in ("disabled", "adaptive"):
+            self.lost.append("thinking")
+        return {"thinking": thinking}
+
+
+_PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_loading": False, "input_examples": []}
+"""Members of a tool with the values that ask for the default."""
+
+
+def _reasoning(text: str, signature: str, path: str) -> dict[str, Any]:
+    signed = opened(signature, path, NATIVE) if signature else {}
+    return {
+        "type": "reasoning",
+        "text": text,
+        **{key: signed[key] for key in ("signature", "provider") if key in signed},
+    }
+
+
+def _encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()

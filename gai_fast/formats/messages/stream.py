@@ -1,0 +1,383 @@
+"""Anthropic's stream: events as those of a message.
+
+    message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta → message_stop
+
+1. One block is open at a time. Text, reasoning and each call have blocks of their own; the first delta of another kind
+   closes the block before. A fragment of a call whose block is closed is still written with the index of that block,
+   by which the SDKs join it.
+2. A refusal is text. Reasoning of any provider is `thinking`; a signature closes its block. Signatures of other
+   providers than Anthropic carry the provider's name. The signature of a call has no place: it is a
+   `redacted_thinking` block of its own, which clients send back.
+3. Tools that Anthropic runs have their blocks; their results are Anthropic's own objects.
+4. A citation is part of the open block of text.
+5. `message_start` counts no tokens: they are not known yet. `message_delta` has all of them.
+6. What has no place stands under `x_gai`: on `message_delta`, or on a `ping`, which every client ignores. Choices
+   beyond the first are left out.
+7. An error is an `error` event, and nothing follows it.
+8. The category of a refusal is in `stop_details`, that of another provider as its `explanation`. Where the answer
+   has ended for another reason, the whole `safety` is in `x_gai` of `message_delta`.
+
+| event | Messages |
+|---|---|
+| `start` | `message_start` |
+| `text.delta` `refusal.delta` | `text_delta` of a `text` block |
+| `reasoning.delta` | `thinking_delta` of a `thinking` block |
+| `reasoning.signature` | `signature_delta`; a `redacted_thinking` block where it is redacted or of a call |
+| `tool.call.start` `tool.call.delta` `tool.call` | a `tool_use` block and its `input_json_delta` |
+| `server_tool` | `server_tool_use` and its result's block; of other providers a `ping` |
+| `citations` | `citations_delta`, of a block of text of their own where none is open |
+| `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
+| `safety` | a `ping`; the category of a refusal is in `stop_details` (rule 8) |
+| `warning` | `x_gai.warnings` of `message_delta` |
+| `usage` | `usage` of `message_delta`, where `finish` has none |
+| `step.end` | none: the dialect has no steps |
+| `stream.reset` | none: no answer is begun anew |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | `message_delta` |
+| `error` | `error` |
+| `done` | `message_stop` after a `finish`; nothing after an `error` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats.messages.parts import (
+    NATIVE,
+    citation_of,
+    error_object,
+    input_of,
+    is_refusal,
+    marked,
+    note_warning,
+    refusal_of,
+    server_tool_block,
+    stop_reason_of,
+    usage_of,
+)
+from gai_fast.kernels import Part, encode_json, escape
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+
+# The key that holds an aside's payload.
+_ASIDES: Final = {
+    "audio.delta": "audio",
+    "image": "image",
+    "json.snapshot": "json",
+    "tool.result": "tool_result",
+}
+
+_TEXT: Final = "text"
+_THINKING: Final = "thinking"
+_BLOCK_OF: Final = {"text.delta": _TEXT, "refusal.delta": _TEXT, "reasoning.delta": _THINKING}
+_EMPTY: Final = {
+    _TEXT: b'{"type":"text","text":""}',
+    _THINKING: b'{"type":"thinking","thinking":"","signature":""}',
+}
+_DELTA: Final = {
+    _TEXT: b'{"type":"text_delta","text":',
+    _THINKING: b'{"type":"thinking_delta","thinking":',
+}
+_FRAGMENT: Final = b'{"type":"input_json_delta","partial_json":'
+
+
+class Messages(DataEncoder):
+    """Events → those of a message."""
+
+    __slots__ = (
+        "_block",
+        "_call_signatures",
+        "_calls",
+        "_count",
+        "_delta_end",
+        "_has_begun",
+        "_head",
+        "_id",
+        "_model",
+        "_odd",
+        "_provider",
+        "_request_id",
+        "_safety",
+        "_unwritten",
+        "_usage",
+        "_warnings",
+        "_with_arguments",
+    )
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self.has_blocks = True
+        self._id = f"msg_{context.stream_id}"
+        self._model = context.model
+        self._request_id = context.request_id
+        self._provider: str | None = None
+        self._has_begun = False
+        self._count = 0  # blocks so far
+        self._block = ""  # the open one: text, thinking, or the id of a call behind a space
+        self._head = b""  # the head of each delta of the open block
+        self._delta_end = b"}}" + self._trail
+        self._calls: dict[str, int] = {}  # the block of each
+        self._with_arguments: set[str] = set()
+        self._odd: set[str] = set()  # calls whose arguments are no object
+        self._call_signatures: dict[str, str] = {}  # the signature of each call
+        self._unwritten: dict[str, None] = {}  # calls whose signature waits until the open block is closed
+        self._usage: Mapping[str, Any] = {}
+        self._safety: Mapping[str, Any] | None = None
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Writes the events of a message for this event."""
+        # The hot path: everything but the text is prepared once per block.
+        if _BLOCK_OF.get(event["type"]) == self._block and not event.get("choice"):
+            self._seq = event.get("seq", self._seq + 1)
+            if self._ids:
+                self._frame_at = len(self._out)
+            self._out.append(self._head + escape(event["text"]) + self._delta_end)
+            if self._ids:
+                self._stamp()
+        else:
+            super().event(event)
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns the parts of a delta like this one, if its block is open."""
+        block = _BLOCK_OF.get(event["type"]) or f" {event.get('call_id')}"
+        if block != self._block or block[1:] in self._odd or event.get("choice"):
+            return None
+        return self._parts(self._head + b'"', b'"' + self._delta_end)
+
+    def heartbeat(self) -> None:
+        """Writes a `ping`."""
+        self._event(b"ping", b"")
+
+    def _encode(self, event: Event) -> None:
+        write = _WRITERS.get(event["type"])
+        if write is not None and not event.get("choice"):
+            write(self, event)
+
+    # -- events of a message --
+
+    def _lead_of(self, kind: bytes) -> bytes:
+        """Everything of an event before its members."""
+        lead = b"event: %b\n" % kind if self._sse else b""
+        return b'%b%b{"type":"%b"' % (lead, self._lead, kind)
+
+    def _event(self, kind: bytes, members: bytes) -> None:
+        self._frame_at = len(self._out)
+        self._out.append(b"%b%b}%b" % (self._lead_of(kind), members, self._trail))
+
+    def _open(self, block: str, content: bytes, delta: bytes) -> None:
+        """Opens a block.
+
+        Args:
+            block: Its name.
+            content: The block as it begins.
+            delta: The beginning of its deltas.
+        """
+        self._close()
+        self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, content))
+        self._block = block
+        self._head = self._delta_head(self._count, delta)
+        self._count += 1
+
+    def _delta_head(self, index: int, delta: bytes) -> bytes:
+        return b'%b,"index":%d,"delta":%b' % (self._lead_of(b"content_block_delta"), index, delta)
+
+    def _delta(self, head: bytes, text: str) -> None:
+        self._frame_at = len(self._out)
+        self._out.append(head + escape(text) + self._delta_end)
+
+    def _close(self) -> None:
+        """Closes the open block; the signatures of calls that wait for that follow."""
+        if not self._block:
+            return
+        self._block = ""
+        self._event(b"content_block_stop", b',"index":%d' % (self._count - 1))
+        self._write_call_signatures()
+
+    def _whole_block(self, content: Mapping[str, Any]) -> None:
+        """Writes a block that has no deltas."""
+        block = encode_json(content)
+        self._close()
+        self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, block))
+        self._event(b"content_block_stop", b',"index":%d' % self._count)
+        self._count += 1
+
+    def _ping(self, aside: Mapping[str, Any]) -> None:
+        self._event(b"ping", b',"x_gai":' + encode_json(aside))
+
+    # -- events of a stream --
+
+    def _start(self, event: Event) -> None:
+        self._provider = event.get("provider")
+        if self._has_begun:
+            return  # the client has the start of an attempt whose content is void
+        self._has_begun = True
+        self._model = event.get("model", self._model)
+        message: dict[str, Any] = {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 0, "output_tokens": 0},
+        }
+        self._event(b"message_start", b',"message":' + encode_json(message))
+
+    def _text(self, event: Event) -> None:
+        block = _BLOCK_OF[event["type"]]
+        if block != self._block:
+            self._open(block, _EMPTY[block], _DELTA[block])
+        self._delta(self._head, event["text"])
+
+    def _signature(self, event: Event) -> None:
+        call_id = event.get("call_id")
+        if call_id is not None:
+            self._call_signature(call_id, event["signature"])
+            return
+        signature = marked(event["signature"], self._provider)
+        if event.get("redacted"):
+            self._whole_block({"type": "redacted_thinking", "data": signature})
+            return
+        if self._block != _THINKING:
+            self._open(_THINKING, _EMPTY[_THINKING], _DELTA[_THINKING])
+        self._delta(self._delta_head(self._count - 1, b'{"type":"signature_delta","signature":'), signature)
+        self._close()
+
+    def _call_signature(self, call_id: str, signature: str) -> None:
+        if self._call_signatures.get(call_id) == signature:
+            return
+        self._call_signatures[call_id] = signature
+        self._unwritten[call_id] = None
+        if not self._block.startswith(" "):  # between two fragments of a call it would close the block
+            self._close()
+            self._write_call_signatures()
+
+    def _write_call_signatures(self) -> None:
+        unwritten, self._unwritten = self._unwritten, {}
+        for call_id in unwritten:
+            data = marked(self._call_signatures[call_id], self._provider, call_id)
+            self._whole_block({"type": "redacted_thinking", "data": data})
+
+    def _call_start(self, event: Event) -> None:
+        call_id = event["call_id"]
+        call = {"type": "tool_use", "id": call_id, "name": event["tool_call"].get("name", ""), "input": {}}
+        self._open(f" {call_id}", encode_json(call), _FRAGMENT)
+        self._calls[call_id] = self._count - 1
+
+    def _call_arguments(self, event: Event) -> None:
+        call_id, fragment = event["call_id"], event["arguments"]
+        if call_id in self._odd or call_id not in self._calls:  # a processor may have left out its start
+            return
+        if call_id not in self._with_arguments:
+            begin = fragment.lstrip()[:1]
+            if not begin:
+                return  # the SDK cannot read an input that is blank so far
+            self._with_arguments.add(call_id)
+            if begin != "{":  # an input is an object: such text is written when it is complete
+                self._odd.add(call_id)
+                return
+        if self._block == f" {call_id}":
+            self._delta(self._head, fragment)
+        else:
+            self._delta(self._delta_head(self._calls[call_id], _FRAGMENT), fragment)
+
+    def _call(self, event: Event) -> None:
+        call_id, given = event["call_id"], event["tool_call"]["input"]
+        if call_id not in self._calls:
+            self._call_start(event)
+        if call_id not in self._with_arguments or call_id in self._odd:
+            self._with_arguments.add(call_id)
+            self._odd.discard(call_id)
+            text = encode_json(input_of(given)).decode()
+            self._call_arguments({**event, "arguments": text})
+        if self._block == f" {call_id}":
+            self._close()
+        if "signature" in event:
+            self._call_signature(call_id, event["signature"])
+
+    def _server_tool(self, event: Event) -> None:
+        run = event["server_tool"]
+        if self._provider != NATIVE:
+            self._ping({"server_tool": run})
+            return
+        block = server_tool_block(run)
+        if "input" not in block:
+            self._whole_block(block)
+            return
+        given = encode_json(block["input"]).decode()  # before the block, in case it cannot be written
+        self._open(" server tool", encode_json({**block, "input": {}}), _FRAGMENT)
+        self._delta(self._head, given)
+        self._close()
+
+    def _citations(self, event: Event) -> None:
+        told = [encode_json(citation_of(citation)) for citation in event["citations"]]
+        if self._block != _TEXT:
+            self._open(_TEXT, _EMPTY[_TEXT], _DELTA[_TEXT])
+        head = self._delta_head(self._count - 1, b'{"type":"citations_delta","citation":')
+        for citation in told:
+            self._frame_at = len(self._out)
+            self._out.append(head + citation + self._delta_end)
+
+    def _safe(self, event: Event) -> None:
+        if is_refusal(self._safety):  # it is not the last one
+            self._ping({"safety": self._safety})
+        self._safety = event["safety"]
+        if not is_refusal(self._safety):
+            self._ping({"safety": self._safety})
+
+    def _aside(self, event: Event) -> None:
+        keys = ("call_id", _ASIDES[event["type"]])
+        self._ping({key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
+
+    def _snapshot(self, event: Event) -> None:
+        self._usage = event["usage"]
+
+    def _warning(self, event: Event) -> None:
+        note_warning(self._warnings, event)
+
+    def _finish(self, event: Event) -> None:
+        self._close()
+        reason, aside = stop_reason_of(event)
+        counts, beside = usage_of(event.get("usage", self._usage))
+        if self._warnings:
+            beside["warnings"] = self._warnings
+        details = refusal_of(self._safety, reason)
+        if details is None and is_refusal(self._safety):
+            beside["safety"] = self._safety
+        delta = {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
+        members = b',"delta":%b,"usage":%b' % (encode_json(delta), encode_json(counts))
+        aside |= beside
+        if aside:
+            members += b',"x_gai":' + encode_json(aside)
+        self._event(b"message_delta", members)
+
+    def _error(self, event: Event) -> None:
+        error = encode_json(error_object(Error.from_payload(event["error"])))
+        self._event(b"error", b',"error":%b,"request_id":%b' % (error, escape(self._request_id)))
+
+    def _done(self, event: Event) -> None:
+        if event["finished"]:
+            self._event(b"message_stop", b"")
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": Messages._start,
+    **dict.fromkeys(_BLOCK_OF, Messages._text),
+    "reasoning.signature": Messages._signature,
+    "tool.call.start": Messages._call_start,
+    "tool.call.delta": Messages._call_arguments,
+    "tool.call": Messages._call,
+    "server_tool": Messages._server_tool,
+    "citations": Messages._citations,
+    "safety": Messages._safe,
+    **dict.fromkeys(_ASIDES, Messages._aside),
+    "usage": Messages._snapshot,
+    "warning": Messages._warning,
+    "finish": Messages._finish,
+    "error": Messages._error,
+    "done": Messages._done,
+}

@@ -1,0 +1,114 @@
+"""Anthropic's whole message: one JSON object, built from events.
+
+What has no place stands under `x_gai`: finish reasons, the source of usage, warnings, and events as they are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gai_fast.core.result import Result
+from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
+from gai_fast.formats.messages.parts import (
+    NATIVE,
+    citation_of,
+    input_of,
+    is_refusal,
+    marked,
+    note_warning,
+    refusal_of,
+    server_tool_block,
+    stop_reason_of,
+    usage_of,
+)
+from gai_fast.kernels import encode_json
+from gai_fast.model.events import Event
+
+
+class WholeMessage(WholeEncoder):
+    """Events → one `message`."""
+
+    others: ClassVar[tuple[str, ...]] = OTHERS
+
+    def __init__(self, context: StreamContext) -> None:
+        super().__init__(context)
+        self._finish: Event = {}
+        self._safety: Mapping[str, Any] | None = None
+        self._warnings: list[dict[str, Any]] = []
+
+    def event(self, event: Event) -> None:
+        """Takes one event."""
+        kind = event["type"]
+        if kind == "warning":
+            note_warning(self._warnings, event)
+        elif kind == "safety":
+            self._safety = event["safety"]
+        elif kind == "finish":
+            self._finish = event
+        super().event(event)
+
+    def _answer(self, result: Result) -> bytes:
+        reason, aside = stop_reason_of(self._finish)
+        counts, beside = usage_of(result.usage or {})
+        if self._warnings:
+            beside["warnings"] = self._warnings
+        among = ("server_tool",) if result.provider == NATIVE else ()
+        details = refusal_of(self._safety, reason)
+        # The category of a refusal has a place.
+        told = self._safety if details is not None and is_refusal(self._safety) else None
+        others = (one for one in self._collector.others() if one["type"] not in among)
+        events = [one for one in others if told is None or one.get("safety") != told]
+        if events:
+            beside["events"] = events
+        answer = {
+            "id": f"msg_{self._context.stream_id}",
+            "type": "message",
+            "role": "assistant",
+            "model": result.model or self._context.model,
+            "content": self._content(result, among),
+            "stop_reason": reason,
+            "stop_sequence": None,
+            "stop_details": details,
+            "usage": counts,
+        }
+        aside |= beside
+        if aside:
+            answer["x_gai"] = aside
+        return encode_json(answer)
+
+    def _content(self, result: Result, among: tuple[str, ...]) -> list[dict[str, Any]]:
+        blocks: list[dict[str, Any]] = []
+        texts: list[dict[str, Any]] = []
+        ends: list[int] = []  # code points of the visible text up to the end of each block of text
+        for part in self._collector.parts(among):
+            if part["type"] == "event":
+                blocks.append(server_tool_block(part["event"]["server_tool"]))
+            elif part["type"] == "tool_call":
+                blocks += self._call(part, result.provider)
+            elif part["type"] == "reasoning":
+                blocks.append(self._reasoning(part, result.provider))
+            else:
+                blocks.append({"type": "text", "text": part["text"]})
+                texts.append(blocks[-1])
+                ends.append(len(part["text"]) + (ends[-1] if ends else 0))
+        for citation in filter(None, result.citations):
+            # It belongs to the block in which its span ends; without a span, to the first.
+            at = bisect_left(ends, citation.get("end") or 0)
+            if at < len(texts):
+                texts[at].setdefault("citations", []).append(citation_of(citation))
+        return blocks
+
+    def _reasoning(self, part: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
+        signature = marked(part["signature"], provider) if part.get("signature") else ""
+        if part.get("redacted"):
+            return {"type": "redacted_thinking", "data": signature}
+        return {"type": "thinking", "thinking": part["text"], "signature": signature}
+
+    def _call(self, part: Mapping[str, Any], provider: str | None) -> list[dict[str, Any]]:
+        call = {"type": "tool_use", "id": part["call_id"], "name": part["name"], "input": input_of(part["input"])}
+        if not part.get("signature"):
+            return [call]
+        data = marked(part["signature"], provider, part["call_id"])
+        return [{"type": "redacted_thinking", "data": data}, call]

@@ -1,0 +1,181 @@
+"""The `input` of a Responses request, read as native messages.
+
+Owns what becomes of each kind of item. An item of the assistant's turn (its messages, reasoning and calls) belongs to
+one native message with those beside it. What a provider has run itself is left out: the answer tells of it, and clients
+return every item of an answer. Items that only their upstream has, and those of built-in tools that the client runs,
+cannot be expressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gai_fast.formats._members import call_input, data_url, expect, invalid, member, required, unread
+from gai_fast.formats._signatures import opened
+from gai_fast.formats.chat.request import AUDIO_TYPES
+from gai_fast.formats.responses.parts import NATIVE
+from gai_fast.formats.responses.tools import PROVIDER_RUNS
+from gai_fast.model.limits import LIMITS
+
+
+class InputReader:
+    """Reads items.
+
+    Args:
+        lost: Gets the paths of what cannot be expressed.
+        has_more: The conversation has items beside these, so that a result may belong to a call among those.
+
+    Attributes:
+        messages: The native messages.
+    """
+
+    def __init__(self, lost: list[str], *, has_more: bool) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self._lost = lost
+        self._has_more = has_more
+        self._calls: dict[str, dict[str, Any]] = {}
+        self._signatures: dict[str, str] = {}
+
+    def read(self, items: list[Any], path: str) -> None:
+        """Reads all items.
+
+        Args:
+            items: The items.
+            path: Where they stand.
+
+        Raises:
+            InvalidRequest: The text names the item by its path.
+        """
+        if len(items) > LIMITS.input_items:
+            raise invalid(f"more than {LIMITS.input_items} items", path)
+        for at, item in enumerate(items):
+            self._item(item, f"{path}[{at}]")
+        for call_id, signature in self._signatures.items():
+            if call_id in self._calls:
+                self._calls[call_id]["signature"] = signature
+
+    def _item(self, item: Any, path: str) -> None:
+        expect(item, path, dict)
+        kind = member(item, "type", path, str)
+        if kind is None and "role" not in item and "id" in item:
+            kind = "item_reference"
+        if kind in (None, "message"):
+            self._message(item, path)
+        elif kind == "reasoning":
+            self._reasoning(item, path)
+        elif kind in ("function_call", "custom_tool_call"):
+            self._call(item, path, kind)
+        elif kind in ("function_call_output", "custom_tool_call_output"):
+            self._result(item, path)
+        elif kind not in PROVIDER_RUNS:
+            self._lost.append(path[2:])
+
+    def _answer(self) -> list[dict[str, Any]]:
+        """The parts of the assistant's turn."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            self.messages.append({"role": "assistant", "content": []})
+        parts: list[dict[str, Any]] = self.messages[-1]["content"]
+        return parts
+
+    # -- messages --
+
+    def _message(self, item: Mapping[str, Any], path: str) -> None:
+        self._lost += unread(item, path, ("type", "role", "content", "id", "status", "phase"))
+        role = required(item, "role", path, str)
+        if role not in ("system", "developer", "user", "assistant"):
+            raise invalid("The role is none of system, developer, user, assistant", f"{path}.role")
+        content = required(item, "content", path, str, list)
+        if role == "assistant":
+            texts = [{"type": "text", "text": content}] if isinstance(content, str) else self._parts(content, path)
+            self._answer().extend(texts)
+            return
+        read = content if isinstance(content, str) else self._parts(content, path)
+        self.messages.append({"role": "user" if role == "user" else "system", "content": read})
+
+    def _parts(self, content: list[Any], path: str, member_name: str = "content") -> list[dict[str, Any]]:
+        parts = (self._part(part, f"{path}.{member_name}[{at}]") for at, part in enumerate(content))
+        return [part for part in parts if part is not None]
+
+    def _part(self, part: Any, path: str) -> dict[str, Any] | None:
+        expect(part, path, dict)
+        kind = required(part, "type", path, str)
+        if kind in ("input_text", "output_text", "text"):
+            self._lost += unread(part, path, ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint"))
+            return {"type": "text", "text": required(part, "text", path, str)}
+        if kind == "refusal":
+            self._lost += unread(part, path, ("type", kind))
+            return {"type": "text", "text": required(part, kind, path, str)}
+        if kind == "input_image" and member(part, "image_url", path, str):
+            # `detail` is a hint about cost, not about content.
+            self._lost += unread(part, path, ("type", "image_url", "detail", "prompt_cache_breakpoint"))
+            url = part["image_url"]
+            return {
+                "type": "image",
+                **(data_url(url, f"{path}.image_url") if url.startswith("data:") else {"url": url}),
+            }
+        if kind == "input_file" and member(part, "file_data", path, str):
+            self._lost += unread(part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint"))
+            filename = member(part, "filename", path, str)
+            named = {} if filename is None else {"filename": filename}
+            return {"type": "file", **data_url(part["file_data"], f"{path}.file_data"), **named}
+        if kind == "input_audio":
+            self._lost += unread(part, path, ("type", kind))
+            audio = required(part, kind, path, dict)
+            form = required(audio, "format", f"{path}.{kind}", str)
+            data = required(audio, "data", f"{path}.{kind}", str)
+            return {"type": "audio", "data": data, "media_type": AUDIO_TYPES.get(form, f"audio/{form}")}
+        self._lost.append(path[2:])  # a file that only its upstream has, or a part of another kind
+        return None
+
+    # -- reasoning --
+
+    def _reasoning(self, item: Mapping[str, Any], path: str) -> None:
+        self._lost += unread(item, path, ("type", "id", "summary", "content", "encrypted_content", "status"))
+        text = self._texts(item, "content", path, "") or self._texts(item, "summary", path, "\n\n")
+        content = member(item, "encrypted_content", path, str)
+        if content:
+            signed = opened(content, f"{path}.encrypted_content", NATIVE)
+            call_id = signed.pop("call_id", None)
+            if call_id is not None:
+                self._signatures[call_id] = signed["signature"]
+            else:
+                self._answer().append({"type": "reasoning", "text": text, **signed})
+        elif text:
+            self._answer().append({"type": "reasoning", "text": text})
+
+    def _texts(self, item: Mapping[str, Any], key: str, path: str, between: str) -> str:
+        texts: list[str] = []
+        for at, part in enumerate(member(item, key, path, list) or ()):
+            expect(part, f"{path}.{key}[{at}]", dict)
+            texts.append(required(part, "text", f"{path}.{key}[{at}]", str))
+        return between.join(texts)
+
+    # -- calls --
+
+    def _call(self, item: Mapping[str, Any], path: str, kind: str) -> None:
+        is_function = kind == "function_call"
+        self._lost += unread(
+            item, path, ("type", "id", "call_id", "name", "arguments" if is_function else "input", "status", "caller")
+        )
+        call_id = required(item, "call_id", path, str)
+        part = {
+            "type": "tool_call",
+            "call_id": call_id,
+            "name": required(item, "name", path, str),
+            # The input of a custom tool is text; as such it becomes the call of a custom tool again.
+            "input": call_input(required(item, "arguments", path, str))
+            if is_function
+            else required(item, "input", path, str),
+        }
+        self._calls[call_id] = part
+        self._answer().append(part)
+
+    def _result(self, item: Mapping[str, Any], path: str) -> None:
+        self._lost += unread(item, path, ("type", "id", "call_id", "output", "status", "name", "caller"))
+        call_id = required(item, "call_id", path, str)
+        if call_id not in self._calls and not self._has_more:
+            raise invalid("No call with this `call_id` came before", f"{path}.call_id")
+        output = required(item, "output", path, str, list)
+        content = output if isinstance(output, str) else self._parts(output, path, "output")
+        self.messages.append({"role": "tool", "call_id": call_id, "content": content})

@@ -1,0 +1,69 @@
+"""The log of a durable response: the last `response` object that stands in it, and the frames behind a number.
+
+Reads frames that `_responses_stream.py` has written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gai_fast.formats.responses.parts import failure_of
+from gai_fast.kernels import parse_exact
+from gai_fast.model.errors import Error
+
+_RESPONSE: Final = re.compile(rb'^(?:data: )?\{"type":"response\.[a-z_]+","sequence_number":[0-9]+,"response":', re.M)
+_NUMBER: Final = re.compile(rb'^data: \{"type":"[a-z_.]+","sequence_number":([0-9]+)', re.M)
+_RUNNING: Final = ("queued", "in_progress")
+
+
+def last_response(pieces: Sequence[bytes], *, whole: bool = False) -> dict[str, Any] | None:
+    """Returns the response that a log told last; `None`: it tells none.
+
+    Args:
+        pieces: The log, in order: whole frames each.
+        whole: The one piece is a whole answer; the upstream's own bytes, perhaps.
+    """
+    for piece in reversed(pieces):
+        if whole:
+            return _parsed(piece)
+        found = [*_RESPONSE.finditer(piece)]
+        if found:
+            begin = found[-1].end()
+            return _parsed(piece[begin : piece.index(b"\n", begin) - 1])
+    return None
+
+
+def _parsed(response: bytes) -> dict[str, Any]:
+    # As the relay read an upstream's: with a byte order mark, broken UTF-8 or halves of surrogate pairs.
+    return parse_exact(response.decode("utf-8", "replace").removeprefix("\ufeff"))  # type: ignore[no-any-return]  # JSON of an object
+
+
+def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:
+    """Returns a response as it is at its end, which its log does not have.
+
+    Args:
+        response: The last that stands in its log.
+        status: What has become of it.
+        error: The failure, where it has failed.
+    """
+    if response.get("status") not in _RUNNING:
+        return response
+    return {**response, "status": status, "error": None if error is None else failure_of(error)}
+
+
+def frames_behind(piece: bytes, number: int) -> bytes:
+    """Returns the frames of a piece that come after a sequence number.
+
+    Args:
+        piece: Whole frames of SSE.
+        number: The `sequence_number` of the last frame that the client has.
+    """
+    frames = piece.split(b"\n\n")[:-1]  # a line end within a text is escaped
+    kept = []
+    for frame in frames:
+        found = _NUMBER.search(frame)
+        if found is None or int(found[1]) > number:
+            kept.append(frame + b"\n\n")
+    return b"".join(kept)

@@ -1,0 +1,418 @@
+"""The output of a Responses answer: items and their parts, built up from events.
+
+Owns which item and part an event belongs to, when they begin and end, and the objects that describe them. It tells each
+change as an event of the dialect; streams write those, whole answers need the items only.
+
+1. Visible text and refusals are parts of a message, reasoning is the summary of a reasoning item. Each ends where a
+   delta of another kind, a call or a tool begins; more text is another message.
+2. A signature ends its reasoning item. One without reasoning before it is an item of its own, so that clients send it
+   back: a redacted block, or the signature of a call.
+3. Calls stand beside each other, each until its `tool.call`; one that has none is `incomplete` at the end.
+4. Tools that the provider runs are items of their kind, or `mcp_call` where the dialect has no such kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from gai_fast.formats.chat.parts import annotation, argument_text
+from gai_fast.formats.responses.parts import sealed
+from gai_fast.formats.responses.tools import ToolItem
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.limits import LIMITS
+
+Tell = Callable[[str, dict[str, Any]], None]
+"""Takes the type of an event of the dialect, and its members behind `sequence_number`."""
+
+
+class Place:
+    """The place of deltas of one kind: a part of an item, or the arguments of a call.
+
+    Args:
+        delta: The type of the delta's event.
+        members: The members of the delta's event before `delta`.
+        after: The members behind `delta`.
+
+    Attributes:
+        around: The frame of a delta without number and text, once one has been written.
+        pieces: The texts so far.
+    """
+
+    __slots__ = ("after", "around", "delta", "members", "pieces")
+
+    def __init__(self, delta: str, members: dict[str, Any], after: Mapping[str, Any]) -> None:
+        self.delta = delta
+        self.around: tuple[bytes, bytes, bytes] | None = None
+        self.members = members
+        self.after = after
+        self.pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.pieces)
+
+
+class _Kind:
+    """A kind of part: its events begin with `prefix`, its object holds the text under `member`."""
+
+    __slots__ = ("index", "member", "part", "part_event", "prefix")
+
+    def __init__(self, prefix: str, part: str, member: str, index: str, part_event: str) -> None:
+        self.prefix = prefix
+        self.part = part
+        self.member = member
+        self.index = index
+        self.part_event = part_event
+
+
+_TEXT: Final = _Kind("response.output_text", "output_text", "text", "content_index", "response.content_part")
+_REFUSAL: Final = _Kind("response.refusal", "refusal", "refusal", "content_index", "response.content_part")
+_SUMMARY: Final = _Kind(
+    "response.reasoning_summary_text", "summary_text", "text", "summary_index", "response.reasoning_summary_part"
+)
+_KINDS: Final = {"text.delta": _TEXT, "refusal.delta": _REFUSAL, "reasoning.delta": _SUMMARY}
+# Of a call: the prefix of its events, and the member that holds the text.
+_FUNCTION: Final = ("function_call", "response.function_call_arguments", "arguments")
+_CUSTOM: Final = ("custom_tool_call", "response.custom_tool_call_input", "input")
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class _Call:
+    """An open call."""
+
+    __slots__ = ("index", "item", "kind", "place")
+
+    def __init__(self, index: int, item: dict[str, Any], kind: tuple[str, str, str], place: Place) -> None:
+        self.index = index
+        self.item = item
+        self.kind = kind
+        self.place = place
+
+
+class Output:
+    """The items of one answer.
+
+    Args:
+        stream_id: The stream's id, of which the ids of items are made.
+        custom_tools: The names of the client's tools that take plain text.
+        tell: Takes the dialect's events.
+
+    Attributes:
+        identifier: The id of the next item; empty: it gets one of ours.
+        items: The items' objects, in order. An open one has no text yet.
+        provider: The provider that answers.
+    """
+
+    def __init__(self, stream_id: str, custom_tools: frozenset[str], tell: Tell) -> None:
+        self.identifier = ""
+        self.items: list[dict[str, Any]] = []
+        self.provider: str | None = None
+        self._stream_id = stream_id
+        self._custom_tools = custom_tools
+        self._tell = tell
+        self._item: dict[str, Any] | None = None  # the open message or reasoning item
+        self._at = 0  # the index of the open item
+        self._part: Place | None = None
+        self._part_kind = _TEXT
+        self._annotations: list[dict[str, Any]] = []
+        self._begin = 0  # characters of visible text before the part
+        self._characters = 0
+        self._calls: dict[str, _Call] = {}
+        self._tools: dict[str, ToolItem] = {}
+        self._drawing: dict[str, ToolItem] = {}  # the image tools among `_tools`
+        self._requested: set[str] = set()
+        self._room = LIMITS.collected
+
+    def take(self, event: Event) -> None:
+        """Takes any event of the first choice; those that change no item are ignored."""
+        kind = event["type"]
+        if kind in DELTAS:
+            text: Any = event.get(DELTAS[kind], "")
+            self.add(self.place(event) or self.open(event), text)
+            return
+        change = _CHANGES.get(kind)
+        if change is not None:
+            change(self, event)
+
+    # -- deltas --
+
+    def place(self, event: Event) -> Place | None:
+        """Returns the open place of a delta like this one; `None`: it has to be opened."""
+        kind = event["type"]
+        if kind == "tool.call.delta":
+            call = self._calls.get(event["call_id"])
+            return None if call is None else call.place
+        return self._part if self._part_kind is _KINDS[kind] else None
+
+    def open(self, event: Event) -> Place:
+        """Opens the place of a delta, and ends what it follows."""
+        if event["type"] == "tool.call.delta":
+            return self._open_call(event["call_id"], "").place
+        return self._open_part(_KINDS[event["type"]])
+
+    def add(self, place: Place, text: str) -> None:
+        """Adds the text of deltas to their place.
+
+        Raises:
+            Error: More than `limits.collected` characters are kept, with the cost of keeping them.
+        """
+        self.take_room(len(text))
+        place.pieces.append(text)
+        if place is self._part and self._part_kind is _TEXT:
+            self._characters += len(text)
+
+    def take_room(self, size: int) -> None:
+        """Counts characters that are about to be kept, with the cost of keeping them.
+
+        Raises:
+            Error: As `add`.
+        """
+        self._room -= size + LIMITS.log_piece_cost
+        if self._room < 0:
+            what = f"the answer is larger than {LIMITS.collected} characters, and this format repeats it at its end"
+            raise Error("provider_unavailable", what, reason="answer_too_large")
+
+    # -- items --
+
+    def _new(self, item: dict[str, Any]) -> int:
+        """Adds an item, writes its object as it is now, and returns its index."""
+        self.take_room(LIMITS.log_block_cost)
+        self.items.append(item)
+        index = len(self.items) - 1
+        self._tell("response.output_item.added", {"output_index": index, "item": item})
+        return index
+
+    def _done(self, index: int) -> None:
+        self._tell("response.output_item.done", {"output_index": index, "item": self.items[index]})
+
+    def _identifier(self, prefix: str) -> str:
+        identifier, self.identifier = self.identifier, ""
+        return identifier or f"{prefix}_{self._stream_id}_{len(self.items)}"
+
+    # -- messages and reasoning --
+
+    def _open_part(self, kind: _Kind) -> Place:
+        is_reasoning = kind is _SUMMARY
+        item = self._item
+        if item is not None and (item["type"] == "reasoning") is is_reasoning:
+            self._close_part()
+        else:
+            self.close()
+            item = self._item = self._new_reasoning() if is_reasoning else self._new_message()
+            self._at = self._new(item)
+        parts = item["summary"] if is_reasoning else item["content"]
+        members = {"item_id": item["id"], "output_index": self._at, kind.index: len(parts)}
+        after = {"logprobs": []} if kind is _TEXT else _NOTHING
+        place = self._part = Place(f"{kind.prefix}.delta", members, after)
+        self._part_kind = kind
+        self._begin = self._characters
+        self._annotations = []
+        self._tell(f"{kind.part_event}.added", {**members, "part": self._part_object("")})
+        return place
+
+    def _new_message(self) -> dict[str, Any]:
+        empty = {"status": "in_progress", "role": "assistant", "content": []}
+        return {"id": self._identifier("msg"), "type": "message", **empty}
+
+    def _new_reasoning(self) -> dict[str, Any]:
+        return {"id": self._identifier("rs"), "type": "reasoning", "summary": []}
+
+    def _part_object(self, text: str) -> dict[str, Any]:
+        kind = self._part_kind
+        part: dict[str, Any] = {"type": kind.part, kind.member: text}
+        return part | {"annotations": self._annotations, "logprobs": []} if kind is _TEXT else part
+
+    def _close_part(self) -> None:
+        place, item = self._part, self._item
+        if place is None or item is None:
+            return
+        self._part = None
+        kind, text = self._part_kind, place.text
+        part = self._part_object(text)
+        self._tell(f"{kind.prefix}.done", {**place.members, kind.member: text, **place.after})
+        self._tell(f"{kind.part_event}.done", {**place.members, "part": part})
+        (item["summary"] if kind is _SUMMARY else item["content"]).append(part)
+
+    def close(self, status: str = "completed") -> None:
+        """Ends the open message or reasoning item, if there is one.
+
+        Args:
+            status: The status of a message.
+        """
+        item = self._item
+        if item is None:
+            return
+        self._close_part()
+        self._item = None
+        if item["type"] == "message":
+            item["status"] = status
+        self._done(self._at)
+
+    def _sign(self, event: Event) -> None:
+        """Takes a signature: rule 2."""
+        content = sealed(event, self.provider)
+        self.take_room(len(content))
+        item = self._item
+        if item is not None and item["type"] == "reasoning" and "redacted" not in event and "call_id" not in event:
+            item["encrypted_content"] = content
+            self.close()
+            return
+        self.close()
+        self._done(self._new({**self._new_reasoning(), "encrypted_content": content}))
+
+    def _cite(self, event: Event) -> None:
+        """Adds citations to the visible text, whose offsets are those of its part."""
+        place = self._part
+        if place is None or self._part_kind is not _TEXT:
+            place = self._open_part(_TEXT)
+        length = self._characters - self._begin
+        for citation in event["citations"]:
+            # Offsets of an earlier part would be below zero.
+            moved = {**citation}
+            for key in ("start", "end"):
+                place_in_text = moved.get(key)
+                if place_in_text is not None:
+                    moved[key] = max(0, place_in_text - self._begin)
+            noted = annotation(moved, length)
+            told = {"type": "url_citation", **noted["url_citation"]}
+            at = {"annotation_index": len(self._annotations), "annotation": told}
+            self.take_room(len(encode_json(told)))
+            self._annotations.append(told)
+            self._tell("response.output_text.annotation.added", {**place.members, **at})
+
+    # -- calls --
+
+    def _start_call(self, event: Event) -> None:
+        """Begins a call."""
+        self._open_call(event["call_id"], event["tool_call"].get("name", ""))
+
+    def _open_call(self, call_id: str, name: str) -> _Call:
+        self.close()
+        if call_id in self._calls:  # a processor may have left out its end
+            self._close_call(call_id, "incomplete")
+        kind = _CUSTOM if name in self._custom_tools else _FUNCTION
+        item: dict[str, Any] = {"id": self._identifier("fc" if kind is _FUNCTION else "ctc"), "type": kind[0]}
+        item |= {"status": "in_progress", kind[2]: "", "call_id": call_id, "name": name}
+        index = self._new(item)
+        place = Place(f"{kind[1]}.delta", {"item_id": item["id"], "output_index": index}, _NOTHING)
+        call = self._calls[call_id] = _Call(index, item, kind, place)
+        return call
+
+    def _end_call(self, event: Event) -> None:
+        """Ends a call whose arguments are complete."""
+        call_id, complete = event["call_id"], event["tool_call"]
+        call = self._calls.get(call_id) or self._open_call(call_id, complete.get("name", ""))
+        if not call.place.text.strip():
+            text = argument_text(complete["input"])
+            self.add(call.place, text)
+            self._tell(call.place.delta, {**call.place.members, "delta": text})
+        call.item["name"] = complete.get("name") or call.item["name"]
+        self._close_call(call_id, "completed")
+        if "signature" in event:
+            self._sign(event)
+
+    def _close_call(self, call_id: str, status: str) -> None:
+        call = self._calls.pop(call_id)
+        _, prefix, member = call.kind
+        text = call.place.text
+        call.item["status"], call.item[member] = status, text
+        if status == "completed":
+            self._tell(f"{prefix}.done", {**call.place.members, member: text})
+        self._done(call.index)
+
+    def _add_result(self, event: Event) -> None:
+        """Adds the result of a call that the client did not run."""
+        self.close()
+        output = argument_text(event.get("tool_result", ""))  # events leave out what is empty
+        self.take_room(len(output))
+        members = {"status": "completed", "call_id": event.get("call_id", ""), "output": output}
+        item = {"id": self._identifier("fco"), "type": "function_call_output", **members}
+        self._done(self._new(item))
+
+    # -- tools that the provider runs --
+
+    def _run_tool(self, event: Event) -> None:
+        """Begins a run of a tool, or ends it."""
+        told = event["server_tool"]
+        identifier = told.get("id", "")  # events leave out what is empty
+        if identifier in self._requested:
+            return  # its item is complete
+        # Before it changes an item, in case it cannot be written: the end of the answer repeats all items.
+        self.take_room(len(encode_json(told)))
+        tool = self._tools.get(identifier)
+        if tool is None:
+            tool = self._open_tool(identifier, told.get("name", ""), told)
+        tool.take(told)
+        if tool.is_request:
+            self._requested.add(identifier)
+        if tool.is_request or told["status"] != "started":
+            self._close_tool(identifier)
+
+    def _draw(self, event: Event) -> None:
+        """Takes an image, or the first sight of one; it belongs to the last run that draws."""
+        image = event["image"]
+        running = next(reversed(self._drawing), None)
+        tool = self._open_tool("", "image_generation") if running is None else self._drawing[running]
+        self.take_room(len(image["data"]))
+        tool.show(image)
+        if not running and not image.get("partial"):
+            self._close_tool("")  # one without a name has no other end
+
+    def _open_tool(self, identifier: str, name: str, told: Mapping[str, Any] | None = None) -> ToolItem:
+        self.close()
+        if identifier in self._tools:
+            self._close_tool(identifier, is_complete=False)
+        tool = self._tools[identifier] = ToolItem(
+            identifier or self._identifier("st"), name, len(self.items), self.provider, self._tell
+        )
+        if tool.draws:
+            self._drawing[identifier] = tool
+        if told is not None and tool.is_request:
+            tool.take(told)  # an item that is only a request is written whole
+        self._new(tool.item)
+        tool.begin()
+        return tool
+
+    def _close_tool(self, identifier: str, *, is_complete: bool = True) -> None:
+        tool = self._tools.pop(identifier)
+        self._drawing.pop(identifier, None)
+        tool.end(is_complete=is_complete)
+        self._done(tool.index)
+
+    # -- the end --
+
+    def finish(self, *, is_complete: bool) -> None:
+        """Ends everything that is open.
+
+        Args:
+            is_complete: Nothing was cut off.
+        """
+        self.close("completed" if is_complete else "incomplete")
+        for call_id in [*self._calls]:
+            self._close_call(call_id, "incomplete")
+        for identifier in [*self._tools]:
+            self._close_tool(identifier, is_complete=False)
+
+    def break_off(self) -> None:
+        """Ends everything that is open, in the objects only: the failure is written next."""
+        self._tell = tell_nobody
+        self.finish(is_complete=False)
+
+
+_CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "reasoning.signature": Output._sign,
+    "citations": Output._cite,
+    "tool.call.start": Output._start_call,
+    "tool.call": Output._end_call,
+    "tool.result": Output._add_result,
+    "server_tool": Output._run_tool,
+    "image": Output._draw,
+}
+
+
+def tell_nobody(kind: str, members: dict[str, Any]) -> None:
+    """For items that are not streamed."""

@@ -1,0 +1,219 @@
+"""Parts of OpenAI's Responses answers that streams, whole answers and passthrough share.
+
+Owns the `response` object, its status, usage and errors, and which signatures need a form of ours. What the
+dialect has no place for stands under `x_gai` on the last `response` object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from gai_fast.formats._base import StreamContext
+from gai_fast.formats._signatures import is_encrypted, is_ours, seal
+from gai_fast.formats.chat.parts import error_object
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.events import Event
+
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "background": False,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": False,
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": None,
+    "truncation": "disabled",
+    "user": None,
+}
+"""Members of a `response` that repeat the request, and their values where the request has none."""
+ECHOED: Final = frozenset(_DEFAULTS)
+
+# The codes of the SDK's `ResponseError`.
+_KNOWN_CODES: Final = frozenset(
+    "server_error rate_limit_exceeded invalid_prompt data_residency_mismatch bio_policy misalignment_policy_violation "
+    "vector_store_timeout invalid_image invalid_image_format invalid_base64_image invalid_image_url image_too_large "
+    "image_too_small image_parse_error image_content_policy_violation invalid_image_mode image_file_too_large "
+    "unsupported_image_media_type empty_image_file failed_to_download_image image_file_not_found".split()
+)
+# Those of them that an error of ours can be; all others are `server_error`.
+_ERROR_CODES: Final[Mapping[Code, str]] = {
+    "invalid_request": "invalid_prompt",
+    "rate_limited": "rate_limit_exceeded",
+    "context_length_exceeded": "invalid_prompt",
+    "content_filtered": "invalid_prompt",
+    "unsupported": "invalid_prompt",
+}
+_INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+# Finish reasons that the dialect does not have.
+_OWN_REASONS: Final = frozenset(("pause", "other"))
+NATIVE: Final = "openai"
+"""The provider of an `encrypted_content` that was not written here."""
+
+
+def response_id(stream_id: str) -> str:
+    """The id of a response of ours."""
+    return f"resp_{stream_id}"
+
+
+class ResponseObject:
+    """The `response` object of one answer, at any moment of it.
+
+    Args:
+        context: The stream.
+
+    Attributes:
+        identifier: Its id.
+        created_at: Seconds since the epoch.
+        model: The model that answers; the one that was asked for until that is known.
+    """
+
+    def __init__(self, context: StreamContext) -> None:
+        self.identifier = response_id(context.stream_id)
+        self.created_at = context.clock() // 1000
+        self.model = context.model
+        # Another follower must get the same bytes, and the log of a stream does not tell when it ended.
+        self._clock = None if context.follows else context.clock
+        self._echo = {**_DEFAULTS, **{key: value for key, value in context.echo.items() if value is not None}}
+        tools = self._echo["tools"]
+        self._echo["tools"] = [_declared(tool) for tool in tools] if isinstance(tools, list) else []
+
+    def at(
+        self,
+        status: str,
+        output: Sequence[Mapping[str, Any]] = (),
+        *,
+        usage: Mapping[str, Any] | None = None,
+        error: Mapping[str, Any] | None = None,
+        incomplete: str | None = None,
+        aside: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Returns the object.
+
+        Args:
+            status: `queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`.
+            output: The items.
+            usage: Token counts, as events have them.
+            error: The dialect's object for a failure.
+            incomplete: The reason for `incomplete_details`.
+            aside: The members of `x_gai`.
+        """
+        response = {
+            "id": self.identifier,
+            "object": "response",
+            "created_at": self.created_at,
+            "status": status,
+            "completed_at": self._clock() // 1000 if self._clock and status == "completed" else None,
+            "error": error,
+            "incomplete_details": {"reason": incomplete} if incomplete else None,
+            "model": self.model,
+            "output": list(output),
+            **self._echo,
+            "usage": None,
+        }
+        beside = dict(aside or {})
+        if usage:
+            response["usage"], more = usage_of(usage)
+            beside |= more
+        if beside:
+            response["x_gai"] = beside
+        return response
+
+
+def _declared(tool: Any) -> Any:
+    """A tool as a `response` repeats it: the SDK's type has two members that a request may leave out."""
+    if isinstance(tool, dict) and tool.get("type") == "function":
+        return {"parameters": None, "strict": None, **tool}
+    return tool
+
+
+def custom_tools(echo: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the names of those tools of a request that take plain text."""
+    tools = echo.get("tools")
+    found = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return frozenset(str(tool.get("name")) for tool in found if tool.get("type") == "custom")
+
+
+class Outcome(NamedTuple):
+    """The end of an answer in the dialect's words.
+
+    Args:
+        event: The type of the terminal event.
+        status: The status of the response.
+        incomplete: The reason for `incomplete_details`.
+        aside: The members of `x_gai`.
+    """
+
+    event: str
+    status: str
+    incomplete: str | None
+    aside: dict[str, Any]
+
+
+def outcome_of(finish: Event) -> Outcome:
+    """Returns the outcome that a `finish` tells.
+
+    A cancelled answer ends with `response.incomplete`, whose response has the status `cancelled`: the SDK knows no
+    event of its own for it.
+    """
+    reason = finish.get("finish_reason", "stop")
+    aside: dict[str, Any] = {"finish_reason": reason} if reason in _OWN_REASONS else {}
+    if "continued" in finish:
+        aside["continued"] = finish["continued"]
+    if reason == "cancelled":
+        return Outcome("response.incomplete", "cancelled", None, aside)
+    if reason in _INCOMPLETE:
+        return Outcome("response.incomplete", "incomplete", _INCOMPLETE[reason], aside)
+    return Outcome("response.completed", "completed", None, aside)
+
+
+def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns usage under the dialect's names, and the members of `x_gai` beside it."""
+    counts = {
+        "input_tokens": usage.get("input_tokens", 0),
+        "input_tokens_details": {
+            "cached_tokens": usage.get("cached_input_tokens", 0),
+            "cache_write_tokens": usage.get("cache_write_input_tokens", 0),
+        },
+        "output_tokens": usage.get("output_tokens", 0),
+        "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
+        "total_tokens": usage.get("total_tokens", 0),
+    }
+    return counts, {"usage_source": usage["source"]} if "source" in usage else {}
+
+
+def error_members(error: Error) -> dict[str, Any]:
+    """Returns the members of an `error` event: texts, whatever the upstream has."""
+    told = error_object(error)
+    return {key: None if told[key] is None else str(told[key]) for key in ("code", "message", "param")}
+
+
+def failure_of(error: Error) -> dict[str, Any]:
+    """Returns the `error` of a failed response; with the upstream's own code where the dialect has it."""
+    own = error_object(error)
+    named = own["code"] if isinstance(own["code"], str) else ""
+    code = named if named in _KNOWN_CODES else _ERROR_CODES.get(error.code, "server_error")
+    return {"code": code, "message": str(own["message"])}
+
+
+def sealed(event: Event, provider: str | None) -> str:
+    """Returns the `encrypted_content` for a signature: that of a Responses upstream as it is."""
+    if is_encrypted(provider) and "call_id" not in event and "redacted" not in event:
+        return event["signature"]
+    return seal(event["signature"], provider, event.get("call_id"), event.get("redacted"))
+
+
+def is_sealed(item: Any) -> bool:
+    """Whether an item of a request is reasoning whose signature has our form, which no upstream can read."""
+    return isinstance(item, dict) and item.get("type") == "reasoning" and is_ours(item.get("encrypted_content"))

@@ -1,0 +1,203 @@
+"""Requests of OpenAI's Responses API, read as native ones.
+
+Owns which member of the dialect becomes which field of a native request, which members are ignored, and which cannot be
+expressed. `_responses_items.py` reads `input`. Knows no provider and no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
+from gai_fast.formats.chat.request import EFFORTS
+from gai_fast.formats.responses.items import InputReader
+from gai_fast.model.errors import Unsupported
+from gai_fast.model.request import Request
+
+# Members that are the same in a native request, and are checked there.
+_SAME: Final = ("model", "temperature", "top_p", "metadata")
+
+# Members that are read one by one below.
+_READ: Final = frozenset(
+    "background include input instructions max_output_tokens reasoning store stream text tool_choice tools".split()
+)
+
+# Members without an effect that a caller could see in the answer: accounts, caches, and members of the route.
+_HARMLESS: Final = frozenset(
+    "access_programs client_metadata prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier "
+    "stream_options user".split()
+)
+
+# Values that ask for the default.
+_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
+    "parallel_tool_calls": (True,),
+    "service_tier": ("auto", "default"),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+
+# What `include` can ask for without an effect: signatures are always sent, and no built-in tool runs.
+_INCLUDED: Final = frozenset(
+    "code_interpreter_call.outputs computer_call_output.output.image_url file_search_call.results "
+    "message.input_image.image_url reasoning.encrypted_content web_search_call.action.sources "
+    "web_search_call.results".split()
+)
+
+# Members that add to the input what their upstream has stored.
+_STORED: Final = ("conversation", "previous_response_id", "prompt")
+
+KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
+"""The members of a request that are read, are refused by name, or have no effect."""
+
+
+def check_stored(body: Mapping[str, Any]) -> None:
+    """Refuses a conversation or a prompt that another upstream has stored.
+
+    This does not depend on `on_unsupported`: left out, the model would see the last turn alone, or no instructions.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        Unsupported: The text names the member.
+    """
+    for name in _STORED:
+        if body.get(name) is not None:
+            text = f"the upstream does not support `{name}`, which needs OpenAI's Responses API"
+            instead = "the instructions" if name == "prompt" else "the whole conversation in `input`"
+            raise Unsupported(message=f"{text}; send {instead}", reason="conversation")
+
+
+def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
+    """Translates a request into a native one; as `Format.parse_request`."""
+    return _ResponseReader().request(body)
+
+
+def unanswerable(body: Mapping[str, Any]) -> list[str]:
+    """Returns the paths of the members of a request that ask for what an answer made of events does not hold.
+
+    Args:
+        body: The client's JSON object, which goes to its upstream as it is.
+    """
+    include = body.get("include")
+    listed = include if isinstance(include, list) else []
+    paths = [f"include[{at}]" for at, name in enumerate(listed) if name == "message.output_text.logprobs"]
+    return [*paths, "top_logprobs"] if body.get("top_logprobs") else paths
+
+
+class _ResponseReader(RequestReader):
+    """Reads one request of the dialect."""
+
+    def __init__(self) -> None:
+        super().__init__({"$.max_tokens": "$.max_output_tokens", "$.response_format": "$.text.format"})
+
+    def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The native request's JSON object."""
+        native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
+        native["stream"] = member(body, "stream", "$", bool) or False
+        instructions = member(body, "instructions", "$", str)
+        if instructions is not None:
+            native["system"] = instructions
+        has_more = any(body.get(key) is not None for key in _STORED)
+        native["messages"] = self._messages(body, has_more=has_more)
+        limit = member(body, "max_output_tokens", "$", int)
+        if limit is not None:
+            native["max_tokens"] = limit
+        self._reasoning(body, native)
+        self._text(body, native)
+        native["tools"] = self._tools(body)
+        choice = self._tool_choice(body)
+        if choice is not None:
+            native["tool_choice"] = choice
+        for at, name in enumerate(member(body, "include", "$", list) or ()):
+            if not isinstance(name, str) or name not in _INCLUDED:
+                self.lost.append(f"include[{at}]")
+        # A background response is kept by the gateway.
+        if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
+            self.lost.append("store")
+
+        known = {*KNOWN}
+        known.update(key for key, values in _NEUTRAL.items() if body.get(key) in values)
+        if not native["tools"]:
+            known.add("parallel_tool_calls")
+        self.lost += unread(body, "$", known)
+        return native
+
+    def _messages(self, body: Mapping[str, Any], *, has_more: bool) -> list[dict[str, Any]]:
+        given = member(body, "input", "$", str, list)
+        if isinstance(given, str):
+            return [{"role": "user", "content": given}]
+        if not given and not has_more:
+            raise invalid("`input` must hold a text or at least one item", "$.input")
+        reader = InputReader(self.lost, has_more=has_more)
+        reader.read(given or [], "$.input")
+        # A native request has a message. None is left where all items were left out, or stand in what is stored.
+        return reader.messages or [{"role": "user", "content": ""}]
+
+    def _reasoning(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
+        reasoning = member(body, "reasoning", "$", dict)
+        if reasoning is None:
+            return
+        path = "$.reasoning"
+        # Providers send the summary that they have.
+        self.lost += unread(reasoning, path, ("effort", "summary", "generate_summary"))
+        effort = member(reasoning, "effort", path, str)
+        if effort in EFFORTS:
+            native["reasoning"] = {"effort": effort}
+        elif effort is not None:
+            self.lost.append("reasoning.effort")
+
+    def _text(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
+        text = member(body, "text", "$", dict)
+        if text is None:
+            return
+        known = ("format", "verbosity") if text.get("verbosity") == "medium" else ("format",)
+        self.lost += unread(text, "$.text", known)
+        asked = member(text, "format", "$.text", dict)
+        if asked is None:
+            return
+        path = "$.text.format"
+        kind = required(asked, "type", path, str)
+        if kind != "json_schema":
+            self.lost += unread(asked, path, ("type",))
+            native["response_format"] = {"type": "json" if kind == "json_object" else kind}
+            return
+        self.lost += unread(asked, path, ("type", "name", "description", "schema", "strict"))
+        schema = required(asked, "schema", path, dict)
+        description = member(asked, "description", path, str)
+        form = {
+            "type": kind,
+            "name": member(asked, "name", path, str),
+            "schema": schema if description is None else {"description": description, **schema},
+            "strict": member(asked, "strict", path, bool),
+        }
+        native["response_format"] = {key: value for key, value in form.items() if value is not None}
+
+    def _tools(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = []
+        for at, tool in enumerate(member(body, "tools", "$", list) or ()):
+            path = f"$.tools[{at}]"
+            expect(tool, path, dict)
+            if required(tool, "type", path, str) != "function":
+                self.lost.append(path[2:])
+                continue
+            self.lost += unread(tool, path, ("type", "name", "description", "parameters", "strict"))
+            declared = {
+                "name": required(tool, "name", path, str),
+                "description": member(tool, "description", path, str),
+                "parameters": member(tool, "parameters", path, dict),
+                "strict": member(tool, "strict", path, bool),
+            }
+            self.moved[f"$.tools[{len(tools)}]"] = path
+            tools.append({key: value for key, value in declared.items() if value is not None})
+        return tools
+
+    def _tool_choice(self, body: Mapping[str, Any]) -> str | dict[str, Any] | None:
+        choice = member(body, "tool_choice", "$", str, dict)
+        if not isinstance(choice, dict):
+            return None if choice is None else str(choice)
+        if required(choice, "type", "$.tool_choice", str) != "function":
+            self.lost.append("tool_choice")
+            return None
+        return {"name": required(choice, "name", "$.tool_choice", str)}

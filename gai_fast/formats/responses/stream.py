@@ -1,0 +1,223 @@
+"""OpenAI's Responses stream: events as the dialect's own.
+
+A frame is `event: <type>` and `data: {"type":<type>,"sequence_number":<n>,…}`. `_responses_output.py` builds items and
+their parts. Reasoning is the summary of its item, which all clients show. Choices beyond the first are left out.
+
+| event | Responses |
+|---|---|
+| `start` | `response.created` and `response.in_progress` |
+| `text.delta` | `response.output_text.delta` |
+| `refusal.delta` | `response.refusal.delta` |
+| `reasoning.delta` | `response.reasoning_summary_text.delta` |
+| `reasoning.signature` | `encrypted_content` of a `reasoning` item |
+| `tool.call.start` `tool.call.delta` `tool.call` | a `function_call` item and the deltas of its arguments |
+| `tool.result` `server_tool` `image` | items of their own |
+| `citations` | annotations of the text |
+| `audio.delta` | `response.audio.delta` |
+| `safety` `step.end` `json.snapshot` | none |
+| `usage` | `usage` of the last `response`, where `finish` has none |
+| `warning` | `x_gai.warnings` of the last `response` |
+| `stream.reset` | none: no answer is begun anew once it has content |
+| `stream.gap` | none: a follower that lacks events is sent an error |
+| `finish` | the ends of all open items, then `response.completed` or `response.incomplete` |
+| `error` | `error`, then `response.failed` |
+| `done` | none: there is no `[DONE]` |
+
+A stream has numbers of its own: `sequence_number` counts frames from 0, without holes. The `id:` of an event is the
+number of its last frame, unless a log has numbered the events (`StreamContext.follows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats.chat.parts import note_warning
+from gai_fast.formats.responses.output import Output, Place
+from gai_fast.formats.responses.parts import ResponseObject, custom_tools, error_members, failure_of, outcome_of
+from gai_fast.kernels import Part, Piece, encode_json, escape
+from gai_fast.model.errors import Error
+from gai_fast.model.events import DELTAS, Event
+
+
+class ResponseEvents(DataEncoder):
+    """Events → the dialect's frames."""
+
+    __slots__ = (
+        "_begun",
+        "_context",
+        "_follows",
+        "_has_told_error",
+        "_number",
+        "_output",
+        "_response",
+        "_sounds",
+        "_usage",
+        "_warnings",
+    )
+
+    def __init__(self, framing: Framing, context: StreamContext) -> None:
+        super().__init__(framing, context)
+        self.has_blocks = True
+        self.collects_text = True
+        self._context = context
+        self._follows = context.follows
+        self._response = ResponseObject(context)
+        self._begun = False
+        self._has_told_error = False
+        self._number = -1
+        self._sounds = False
+        self._usage: Mapping[str, Any] | None = None
+        self._warnings: list[dict[str, Any]] = []
+        self._output = self._new_output()
+
+    def _new_output(self) -> Output:
+        return Output(self._context.stream_id, custom_tools(self._context.echo), self._tell)
+
+    # -- deltas --
+
+    def event(self, event: Event) -> None:
+        """Writes the frames of one event."""
+        self._frame_at = -1
+        self._encode(event)
+        if event["type"] != "done":
+            self._seq = event.get("seq", self._number) if self._follows else self._number
+            if self._ids:
+                self._stamp()
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Returns the parts of a delta like this one; the first one of its place also opens that."""
+        place = None if "choice" in event else self._output.place(event)
+        if place is None or (self._ids and self._retry_ms is not None):
+            return None
+        head, middle, tail = self._around(place)
+        if self._ids:
+            return b"id: %b." % self._ids, "seq", b"\n" + head, "seq", middle + b'"', "text", b'"' + tail
+        return head, "seq", middle + b'"', "text", b'"' + tail
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Takes deltas that are written already: a frame each."""
+        self._out.append(frames)
+        self._number += count
+        self._seq = self._number
+
+    def copied(self, event: Event, text: str) -> None:
+        """Keeps the text of deltas that are written already."""
+        place = self._output.place(event)
+        if place is not None:
+            self._output.add(place, text)
+
+    def _around(self, place: Place) -> tuple[bytes, bytes, bytes]:
+        """Returns the frame of a delta: up to its number, up to its text, and the rest."""
+        if place.around is not None:
+            return place.around
+        kind = place.delta.encode()
+        lead = b"event: %b\n" % kind if self._sse else b""
+        members, after = encode_json(place.members)[1:-1], encode_json(place.after)[1:-1]
+        place.around = (
+            b'%b%b{"type":"%b","sequence_number":' % (lead, self._lead, kind),
+            b',%b,"delta":' % members,
+            (b"," + after if after else b"") + b"}" + self._trail,
+        )
+        return place.around
+
+    # -- frames --
+
+    def _tell(self, kind: str, members: dict[str, Any]) -> None:
+        """Writes a frame."""
+        data = encode_json({"type": kind, "sequence_number": self._number + 1, **members})
+        self._number += 1  # once it can be written: numbers have no holes
+        name = b"event: %b\n" % kind.encode() if self._sse else b""
+        self._frame_at = len(self._out)
+        self._out.append(name + self._lead + data + self._trail)
+
+    def _encode(self, event: Event) -> None:
+        if event.get("choice"):
+            return
+        kind = event["type"]
+        if kind in DELTAS:
+            self._delta(event, event.get(DELTAS[kind], ""))  # type: ignore[arg-type]  # the key of a text
+            return
+        write = _WRITERS.get(kind)
+        if write is not None:
+            write(self, event)
+        else:
+            self._output.take(event)
+
+    def _delta(self, event: Event, text: str) -> None:
+        place = self._output.place(event) or self._output.open(event)
+        self._output.add(place, text)
+        head, middle, tail = self._around(place)
+        self._number += 1
+        self._frame_at = len(self._out)
+        self._out.append(b"%b%d%b%b%b" % (head, self._number, middle, escape(text), tail))
+
+    # -- the answer --
+
+    def _start(self, event: Event) -> None:
+        self._response.model = event.get("model", self._response.model)
+        self._output.provider = event.get("provider")
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            response = self._response.at("in_progress")
+            self._tell("response.created", {"response": response})
+            self._tell("response.in_progress", {"response": response})
+
+    def _reset(self, event: Event) -> None:
+        self._output = self._new_output()
+        self._usage = None
+
+    def _audio(self, event: Event) -> None:
+        self._sounds = True
+        self._tell("response.audio.delta", {"delta": event["audio"]["chunk"]})
+
+    def _snapshot(self, event: Event) -> None:
+        self._usage = event["usage"]
+
+    def _warning(self, event: Event) -> None:
+        note_warning(self._warnings, event)
+
+    def _finish(self, event: Event) -> None:
+        outcome = outcome_of(event)
+        if self._sounds:
+            self._tell("response.audio.done", {})
+        self._output.finish(is_complete=outcome.status == "completed")
+        usage = event.get("usage") or self._usage
+        aside = self._aside() | outcome.aside
+        response = self._response.at(
+            outcome.status, self._output.items, usage=usage, incomplete=outcome.incomplete, aside=aside
+        )
+        self._tell(outcome.event, {"response": response})
+
+    def _error(self, event: Event) -> None:
+        """Writes the failure. A follower whose log does not have this failure already has the beginning."""
+        if self._follows and not self._begun and event.get("seq", 1) > 1:
+            self._number = event["seq"] - 1
+        else:
+            self._begin()
+        error = Error.from_payload(event["error"])
+        if not self._has_told_error:
+            self._tell("error", error_members(error))
+        self._output.break_off()
+        response = self._response.at(
+            "failed", self._output.items, usage=event.get("usage"), error=failure_of(error), aside=self._aside()
+        )
+        self._tell("response.failed", {"response": response})
+
+    def _aside(self) -> dict[str, Any]:
+        return {"warnings": self._warnings} if self._warnings else {}
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
+    "start": ResponseEvents._start,
+    "stream.reset": ResponseEvents._reset,
+    "audio.delta": ResponseEvents._audio,
+    "usage": ResponseEvents._snapshot,
+    "warning": ResponseEvents._warning,
+    "finish": ResponseEvents._finish,
+    "error": ResponseEvents._error,
+}

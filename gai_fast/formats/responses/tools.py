@@ -1,0 +1,202 @@
+"""Tools that the provider runs, as items of a Responses answer.
+
+Owns which kind of item a tool is, its object, and the events of its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from gai_fast.formats.chat.parts import argument_text
+
+
+class _Kind(NamedTuple):
+    """A kind of tool.
+
+    Args:
+        item: The type of its items.
+        prefix: Of its events; empty: it has none.
+        runs: The event between `in_progress` and the end; empty: none.
+        input: The member that holds what the tool is asked for; empty: the kind has a form of its own.
+    """
+
+    item: str
+    prefix: str = ""
+    runs: str = ""
+    input: str = ""
+
+
+_KINDS: Final = {
+    "web_search": _Kind("web_search_call", "response.web_search_call", "searching"),
+    "file_search": _Kind("file_search_call", "response.file_search_call", "searching"),
+    "code_interpreter": _Kind("code_interpreter_call", "response.code_interpreter_call", "interpreting"),
+    "image_generation": _Kind("image_generation_call", "response.image_generation_call", "generating"),
+    "mcp_approval_request": _Kind("mcp_approval_request"),
+    "computer": _Kind("computer_call", input="action"),
+    "local_shell": _Kind("local_shell_call", input="action"),
+    "shell": _Kind("shell_call", input="action"),
+    "apply_patch": _Kind("apply_patch_call", input="operation"),
+}
+_FAILURES: Final = frozenset(("http_error", "mcp_protocol_error", "mcp_tool_execution_error"))
+"""The types of a failure of an `mcp_call`."""
+_OTHER: Final = _Kind("mcp_call", "response.mcp_call")
+
+PROVIDER_RUNS: Final = frozenset({kind.item for kind in (*_KINDS.values(), _OTHER) if kind.prefix} | {"mcp_list_tools"})
+"""The types of items that tell what the provider itself has run; the others wait for the client."""
+
+
+class ToolItem:
+    """One run of a tool.
+
+    Args:
+        identifier: The provider's id of the run.
+        name: The tool.
+        index: The item's index.
+        provider: The provider that runs it.
+        tell: As for `Output`.
+
+    Attributes:
+        index: The item's index.
+        item: The item's object.
+        draws: Its result is an image.
+        is_request: The outcome is another item, or comes from the client: the item is complete as soon as it is made.
+    """
+
+    def __init__(
+        self,
+        identifier: str,
+        name: str,
+        index: int,
+        provider: str | None,
+        tell: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self._kind = _KINDS.get(name, _OTHER)
+        self._tell = tell
+        self._images = 0
+        self._failed = False
+        self.index = index
+        self.draws = name == "image_generation"
+        kind = self._kind.item
+        self.is_request = bool(self._kind.input) or kind == "mcp_approval_request"
+        self.item: dict[str, Any] = {"id": identifier, "type": kind}
+        if kind != "mcp_approval_request":
+            self.item["status"] = "in_progress"
+        if kind == "mcp_call":
+            self.item |= {"name": name, "server_label": provider or "", "arguments": "", "output": None, "error": None}
+        elif kind == "mcp_approval_request":
+            self.item |= {"name": "", "server_label": "", "arguments": ""}
+        elif kind == "web_search_call":
+            self.item["action"] = {"type": "search", "query": ""}
+        elif kind == "file_search_call":
+            self.item |= {"queries": [], "results": None}
+        elif kind == "code_interpreter_call":
+            self.item |= {"code": None, "container_id": "", "outputs": None}
+        elif kind == "image_generation_call":
+            self.item["result"] = None
+        else:
+            self.item |= {"call_id": identifier, self._kind.input: {}}
+            if name == "computer":
+                self.item["pending_safety_checks"] = []
+
+    def begin(self) -> None:
+        """Writes that it runs; its item has been written."""
+        self._say("in_progress")
+        if self._kind.runs:
+            self._say(self._kind.runs)
+
+    def _say(self, name: str, members: Mapping[str, Any] | None = None, infix: str = "") -> None:
+        if self._kind.prefix:
+            at = {"item_id": self.item["id"], "output_index": self.index}
+            self._tell(f"{self._kind.prefix}{infix}.{name}", {**at, **(members or {})})
+
+    def take(self, told: Mapping[str, Any]) -> None:
+        """Takes what an event tells of the run.
+
+        Args:
+            told: Its `server_tool`.
+        """
+        given, output = told.get("input"), told.get("output")
+        self._failed = told["status"] == "failed"
+        if given is not None:
+            self._take_input(given)
+        if output is None:
+            return
+        kind = self._kind.item
+        if kind == "mcp_call":
+            self.item["error" if self._failed else "output"] = _failure(output) if self._failed else text_of(output)
+        elif kind == "file_search_call" and _are_objects(output):
+            self.item["results"] = output
+        elif kind == "code_interpreter_call":
+            is_own = _are_objects(output) and all("type" in one for one in output)
+            self.item["outputs"] = output if is_own else [{"type": "logs", "logs": text_of(output)}]
+
+    def _take_input(self, given: Any) -> None:
+        members = given if isinstance(given, dict) else {}
+        kind, item = self._kind.item, self.item
+        if kind == "mcp_call":
+            item["arguments"] = text_of(given)
+        elif kind == "mcp_approval_request":
+            item |= {key: text_of(members[key]) for key in ("name", "server_label", "arguments") if key in members}
+        elif kind == "web_search_call":
+            query = members.get("query") or (given if isinstance(given, str) else "")
+            item["action"] = members if "type" in members else {"type": "search", "query": text_of(query)}
+        elif kind == "file_search_call":
+            queries = members.get("queries", [given])
+            item["queries"] = [text_of(query) for query in (queries if isinstance(queries, list) else [queries])]
+        elif kind == "code_interpreter_call":
+            item["code"] = text_of(members.get("code", given))
+        elif kind == "image_generation_call":
+            if "revised_prompt" in members:
+                item["revised_prompt"] = text_of(members["revised_prompt"])
+        else:
+            item[self._kind.input] = given
+
+    def show(self, image: Mapping[str, Any]) -> None:
+        """Takes an image, or the first sight of one.
+
+        Args:
+            image: The event's `image`.
+        """
+        form = image.get("media_type", "image/png").removeprefix("image/")
+        if image.get("partial"):
+            shown = {"partial_image_index": self._images, "partial_image_b64": image["data"], "output_format": form}
+            self._images += 1
+            self._say("partial_image", shown)
+        else:
+            self.item |= {"result": image["data"], "output_format": form}
+
+    def end(self, *, is_complete: bool = True) -> None:
+        """Writes how it ended; its finished item follows.
+
+        Args:
+            is_complete: Its end has come; the answer may end before it.
+        """
+        kind, item = self._kind.item, self.item
+        if not is_complete:
+            item["status"] = "failed" if self.draws else "incomplete"
+            return
+        if kind == "mcp_call":
+            self._say("done", {"arguments": item["arguments"]}, "_arguments")
+        elif kind == "code_interpreter_call" and item["code"] is not None:
+            self._say("done", {"code": item["code"]}, "_code")
+        if "status" in item:
+            item["status"] = "failed" if self._failed else "completed"
+        if kind == "mcp_call" or not self._failed:
+            self._say("failed" if self._failed else "completed")
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def _failure(output: Any) -> dict[str, Any]:
+    """The `error` of an `mcp_call`."""
+    if isinstance(output, dict) and text_of(output.get("type", "")) in _FAILURES:
+        return output
+    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text_of(output)}]}
+
+
+def text_of(value: Any) -> str:
+    """Returns a value as text: JSON unless it is text."""
+    return argument_text(value)

@@ -1,0 +1,94 @@
+"""OpenAI's whole response: one JSON object, built from events.
+
+Sounds have events of their own in a stream, but no place in a `response`: they are `x_gai.events`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast.formats._base import StreamContext
+from gai_fast.formats.chat.parts import note_warning
+from gai_fast.formats.responses.output import Output, tell_nobody
+from gai_fast.formats.responses.parts import ResponseObject, custom_tools, outcome_of
+from gai_fast.kernels import encode_json
+from gai_fast.model.events import Event
+
+
+class WholeResponse:
+    """Events → one `response`; after an error it has no bytes.
+
+    Args:
+        context: The stream.
+    """
+
+    def __init__(self, context: StreamContext) -> None:
+        self._context = context
+        self._response = ResponseObject(context)
+        self._usage: dict[str, Any] | None = None
+        self._warnings: list[dict[str, Any]] = []
+        self._sounds: list[Event] = []
+        self._finish: Event = {}
+        self._out = b""
+        self._output = self._new_output()
+
+    def _new_output(self) -> Output:
+        return Output(self._context.stream_id, custom_tools(self._context.echo), tell_nobody)
+
+    @property
+    def seq(self) -> int:
+        """The number of the one piece, which a log keeps."""
+        return 1
+
+    def event(self, event: Event) -> None:
+        """Takes one event; `done` makes the answer."""
+        kind = event["type"]
+        if event.get("choice"):
+            return
+        if kind == "start":
+            self._response.model = event.get("model", self._response.model)
+            self._output.provider = event.get("provider")
+        elif kind == "stream.reset":
+            self._output, self._usage, self._sounds = self._new_output(), None, []
+        elif kind == "usage":
+            self._usage = event["usage"]
+        elif kind == "warning":
+            note_warning(self._warnings, event)
+        elif kind == "audio.delta":
+            self._output.take_room(len(encode_json(event)))
+            self._sounds.append(event)
+        elif kind == "finish":
+            self._finish = event
+        elif kind == "done":
+            if event["finished"]:
+                self._out = self._answer()
+        else:
+            self._output.take(event)
+
+    def heartbeat(self) -> None:
+        """Writes nothing: the response has not begun, since its status is still open."""
+
+    def take(self) -> bytes:
+        """The answer, once."""
+        taken, self._out = self._out, b""
+        return taken
+
+    def take_pieces(self) -> list[bytes]:
+        """The answer as one piece, where there is one."""
+        taken = self.take()
+        return [taken] if taken else []
+
+    def _answer(self) -> bytes:
+        outcome = outcome_of(self._finish)
+        self._output.finish(is_complete=outcome.status == "completed")
+        aside: dict[str, Any] = {"warnings": self._warnings} if self._warnings else {}
+        if self._sounds:
+            aside["events"] = self._sounds
+        response = self._response.at(
+            outcome.status,
+            self._output.items,
+            usage=self._finish.get("usage") or self._usage,
+            incomplete=outcome.incomplete,
+            aside=aside | outcome.aside,
+        )
+        return encode_json(response)

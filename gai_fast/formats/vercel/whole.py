@@ -1,0 +1,99 @@
+"""The whole answer for Vercel's AI SDK: one `UIMessage`, as `useChat` has it at the end of a stream.
+
+So the `tool.result` of a call is the output of its part: `useChat` merges a `tool-output-available` in the same way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gai_fast.core.result import Result
+from gai_fast.formats._base import WholeEncoder
+from gai_fast.formats.vercel.stream import (
+    failure_text,
+    file_part,
+    message_metadata,
+    server_tool_id,
+    signature_metadata,
+    source_part,
+)
+from gai_fast.kernels import encode_json
+from gai_fast.model.events import Event
+
+
+class WholeMessage(WholeEncoder):
+    """Events → one `UIMessage`; without audio, whose parts of a stream are transient."""
+
+    others: ClassVar[tuple[str, ...]] = ("image", "safety", "server_tool", "tool.result")
+
+    def _answer(self, result: Result) -> bytes:
+        parts: list[dict[str, Any]] = [{"type": "step-start"}]
+        tools: dict[str, dict[str, Any]] = {}
+        for part in self._collector.parts(self.others):
+            new = self._of_event(part["event"], tools) if part["type"] == "event" else self._part(part, result.provider)
+            if new is not None:
+                parts.append(new)
+            if new is not None and "toolCallId" in new:
+                tools[new["toolCallId"]] = new
+        parts += [source_part(citation, number) for number, citation in enumerate(result.citations, 1)]
+        message = {
+            "id": f"msg-{self._context.stream_id}",
+            "role": "assistant",
+            "metadata": message_metadata(result.usage, result.finish_reason),
+            "parts": parts,
+        }
+        return encode_json(message)
+
+    def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:
+        if part["type"] == "tool_call":
+            called = {
+                "type": f"tool-{part['name']}",
+                "toolCallId": part["call_id"],
+                "state": "input-available",
+                "input": part["input"],
+            }
+            if "signature" in part:
+                called["callProviderMetadata"] = signature_metadata(part, provider)
+            return called
+        said = {"type": part["type"], "text": part["text"], "state": "done"}
+        if "signature" in part:
+            said["providerMetadata"] = signature_metadata(part, provider)
+        return said
+
+    def _of_event(self, event: Event, tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        """Returns the part for an event; `None` where an earlier part has it now.
+
+        Args:
+            event: One of `others`.
+            tools: The parts of tools so far, by their ids.
+        """
+        kind = event["type"]
+        if kind == "image":
+            return None if event["image"].get("partial") else file_part(event["image"])
+        if kind == "safety":
+            return {"type": "data-safety", "data": event["safety"]}
+        if kind == "server_tool":
+            return self._server_tool(event["server_tool"], tools)
+        call_id, output = event.get("call_id", ""), event.get("tool_result")
+        if call_id not in tools:
+            return {"type": "data-tool-result", "data": {"call_id": call_id, "tool_result": output}}
+        tools[call_id] |= {"state": "output-available", "output": output}
+        return None
+
+    def _server_tool(self, tool: dict[str, Any], tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        identifier = server_tool_id(tool)
+        known = tools.get(identifier)
+        part = known or {
+            "type": f"tool-{tool.get('name', '')}",
+            "toolCallId": identifier,
+            "state": "input-available",
+            "input": {},
+            "providerExecuted": True,
+        }
+        if "input" in tool:
+            part["input"] = tool["input"]
+        if tool.get("status") == "completed":
+            part |= {"state": "output-available", "output": tool.get("output")}
+        elif tool.get("status") == "failed":
+            part |= {"state": "output-error", "errorText": failure_text(tool.get("output"))}
+        return None if known else part

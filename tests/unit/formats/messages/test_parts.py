@@ -1,0 +1,111 @@
+"""Parts of Anthropic's answers: signatures, errors, usage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from anthropic.types import RefusalStopDetails
+
+from gai_fast.formats.messages.parts import (
+    citation_of,
+    error_object,
+    error_status,
+    is_foreign,
+    marked,
+    note_warning,
+    refusal_of,
+    stop_reason_of,
+    usage_of,
+)
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.limits import LIMITS
+
+
+def test_signatures_of_others_and_of_calls_are_marked() -> None:
+    assert marked("sig==", "anthropic") == marked("sig==", None) == "sig=="
+    assert marked("s", "gemini") == 'gai:{"provider":"gemini","signature":"s"}'
+    assert marked("s", "anthropic", "c") == 'gai:{"provider":"anthropic","signature":"s","call_id":"c"}'
+
+
+def test_foreign_reasoning_is_what_anthropic_did_not_sign() -> None:
+    assert is_foreign({"type": "thinking", "thinking": "x", "signature": ""})
+    assert is_foreign({"type": "thinking", "thinking": "x", "signature": 'gai:{"provider":"openai","signature":"s"}'})
+    assert is_foreign({"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"s","call_id":"c"}'})
+    for own in ({"type": "thinking", "thinking": "x", "signature": "s"}, {"type": "text", "text": "gai:"}, "gai:", 5):
+        assert not is_foreign(own)
+
+
+TYPES: list[tuple[Code, int | None, str, int]] = [
+    ("invalid_request", None, "invalid_request_error", 400),
+    ("invalid_request", 413, "request_too_large", 413),
+    ("invalid_request", 409, "conflict_error", 409),
+    ("unauthorized", None, "authentication_error", 401),
+    ("forbidden", None, "permission_error", 403),
+    ("forbidden", 402, "billing_error", 402),
+    ("not_found", None, "not_found_error", 404),
+    ("rate_limited", None, "rate_limit_error", 429),
+    ("overloaded", None, "overloaded_error", 529),
+    ("timeout", None, "timeout_error", 504),
+    ("network", None, "api_error", 502),
+    ("provider_unavailable", None, "api_error", 503),
+    ("context_length_exceeded", None, "invalid_request_error", 400),
+    ("content_filtered", None, "invalid_request_error", 400),
+    ("unsupported", None, "invalid_request_error", 400),
+    ("internal", None, "api_error", 500),
+]
+
+
+@pytest.mark.parametrize(("code", "given", "kind", "status"), TYPES)
+def test_each_code_has_a_type_and_a_status(code: Code, given: int | None, kind: str, status: int) -> None:
+    error = Error(code, "why", status=given)
+    assert error_object(error) == {"type": kind, "message": "why", "details": {"error_code": code}}
+    assert error_status(error) == status
+
+
+def test_the_upstreams_own_error_is_unchanged() -> None:
+    own = {"type": "overloaded_error", "message": "Overloaded", "details": None, "other": 1}
+    assert error_object(Error("overloaded", "x", details=own)) == {
+        "type": "overloaded_error",
+        "message": "Overloaded",
+        "details": None,
+    }
+    assert error_object(Error("overloaded", "x", details={"message": "no type"}))["message"] == "x"
+
+
+def test_input_tokens_leave_out_the_cache() -> None:
+    usage = {"input_tokens": 10, "cached_input_tokens": 4, "cache_write_input_tokens": 9, "output_tokens": 2}
+    assert usage_of(usage)[0]["input_tokens"] == 0
+    assert usage_of({"source": "estimated"}) == (
+        {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0},
+        {"usage_source": "estimated"},
+    )
+
+
+def test_a_word_of_another_meaning_does_not_replace_ours() -> None:
+    assert stop_reason_of({"type": "finish", "finish_reason": "length", "finish_reason_raw": "stop_sequence"}) == (
+        "max_tokens",
+        {},
+    )
+
+
+def test_only_a_refusal_has_details() -> None:
+    assert refusal_of(None, "refusal") is None
+    assert refusal_of({"category": "bio"}, "end_turn") is None
+    assert refusal_of({"category": "bio"}, "refusal") == {"type": "refusal", "category": "bio", "explanation": None}
+    for word in ("HARM_CATEGORY_HATE_SPEECH", None):  # the SDK's type of a category knows neither this word nor others
+        refusal = refusal_of({"category": word}, "refusal")
+        assert refusal == {"type": "refusal", "category": None, "explanation": word}
+        assert RefusalStopDetails.model_validate(refusal)
+
+
+@pytest.mark.parametrize("citation", [{}, {"uri": "document:1x"}, {"uri": "https://a"}])
+def test_a_citation_has_every_member_of_its_type(citation: dict[str, Any]) -> None:
+    assert list(citation_of(citation)) == ["type", "cited_text", "url", "title", "encrypted_index"]
+
+
+def test_warnings_are_limited() -> None:
+    warnings: list[dict[str, Any]] = []
+    for _ in range(LIMITS.warnings + 1):
+        note_warning(warnings, {"type": "warning", "reason": "malformed_chunk"})
+    assert len(warnings) == LIMITS.warnings

@@ -1,0 +1,344 @@
+"""Messages requests → native ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from gai_fast.formats.messages.parts import error_object
+from gai_fast.formats.messages.request import read_messages_request, unanswerable
+from gai_fast.model.errors import InvalidRequest, Unsupported
+from tests.unit.formats.messages_reader import ANTHROPIC
+
+USER = {"role": "user", "content": "Hi"}
+CALLED = {
+    "role": "assistant",
+    "content": [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}}],
+}
+
+
+def read(**body: Any) -> tuple[Any, list[str]]:
+    request, lost = read_messages_request({"messages": [USER], "max_tokens": 9, **body})
+    return _without_false(json.loads(msgspec.json.encode(request))), lost
+
+
+def _without_false(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_false(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    empty: tuple[Any, ...] = (False, {})
+    return {key: _without_false(one) for key, one in value.items() if key == "input" or one not in empty}
+
+
+def messages_of(*messages: Any) -> tuple[Any, list[str]]:
+    native, lost = read(messages=list(messages))
+    return native["messages"], lost
+
+
+def test_a_plain_request() -> None:
+    native, lost = read(
+        model="m", system="Be brief.", temperature=0.5, top_p=1, stop_sequences=["END"], stream=True, max_tokens=5
+    )
+    assert lost == []
+    assert native["messages"] == [{"role": "system", "content": "Be brief."}, USER]
+    assert (native["model"], native["max_tokens"], native["temperature"], native["stop"]) == ("m", 5, 0.5, ["END"])
+    assert native["stream"] is True
+    assert "stream" not in read()[0]
+
+
+def test_a_system_prompt_may_be_blocks_with_marks_of_a_cache() -> None:
+    block = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+    native, lost = read(system=[block, {"type": "text", "text": "Please."}])
+    assert lost == []
+    parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Please."}]
+    assert native["messages"][0] == {"role": "system", "content": parts}
+
+
+def test_media_become_parts() -> None:
+    content = [
+        {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/x.png"}},
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "aGk="},
+            "title": "a.pdf",
+            "citations": {"enabled": False},
+        },
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hi"}},
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "hi"}]}},
+    ]
+    messages, lost = messages_of({"role": "user", "content": content})
+    assert lost == []
+    text_file = {"type": "file", "data": "aGk=", "media_type": "text/plain"}
+    assert messages[0]["content"] == [
+        {"type": "text", "text": "Look"},
+        {"type": "image", "data": "aGk=", "media_type": "image/png"},
+        {"type": "image", "url": "https://a.example/x.png"},
+        {"type": "file", "data": "aGk=", "media_type": "application/pdf", "filename": "a.pdf"},
+        text_file,
+        text_file,
+    ]
+
+
+def test_results_of_tools_are_messages_of_their_own_in_order() -> None:
+    second = {"type": "tool_use", "id": "toolu_2", "name": "time", "input": {}}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "toolu_2",
+        "is_error": True,
+        "content": [
+            {"type": "text", "text": "no"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+        ],
+    }
+    messages, lost = messages_of(
+        USER,
+        {"role": "assistant", "content": [*CALLED["content"], second]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": "4 °C"},
+                result,
+                {"type": "text", "text": "And?"},
+            ],
+        },
+        CALLED,
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]},
+    )
+    assert lost == []
+    image = {"type": "image", "data": "aGk=", "media_type": "image/png"}
+    assert messages[2] == {"role": "tool", "call_id": "toolu_1", "content": "4 °C"}
+    assert messages[3]["content"] == [{"type": "text", "text": "no"}, image]
+    assert messages[3]["is_error"] is True
+    assert messages[4] == {"role": "user", "content": [{"type": "text", "text": "And?"}]}
+    assert messages[6] == {"role": "tool", "call_id": "toolu_1", "content": ""}
+
+
+def test_an_earlier_answer_keeps_its_reasoning_calls_and_signatures() -> None:
+    content = [
+        {"type": "thinking", "thinking": "Hm", "signature": "own"},
+        {"type": "redacted_thinking", "data": "opaque"},
+        {"type": "thinking", "thinking": "Hm", "signature": 'gai:{"provider":"openai","signature":"theirs"}'},
+        {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"theirs"}'},
+        {"type": "redacted_thinking", "data": 'gai:{"provider":"gemini","signature":"sig","call_id":"toolu_1"}'},
+        {"type": "thinking", "thinking": "unsigned", "signature": ""},
+        {"type": "text", "text": "Let me look.", "citations": [{"type": "x"}]},
+        *CALLED["content"],
+    ]
+    messages, lost = messages_of(USER, {"role": "assistant", "content": content})
+    assert lost == []
+    assert messages[1]["content"] == [
+        {"type": "reasoning", "text": "Hm", "signature": "own", "provider": "anthropic"},
+        {"type": "reasoning", "text": "", "signature": "opaque", "redacted": True, "provider": "anthropic"},
+        {"type": "reasoning", "text": "Hm", "signature": "theirs", "provider": "openai"},
+        {"type": "reasoning", "text": "", "signature": "theirs", "redacted": True, "provider": "gemini"},
+        {"type": "reasoning", "text": "unsigned"},
+        {"type": "text", "text": "Let me look."},
+        {"type": "tool_call", "call_id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}, "signature": "sig"},
+    ]
+
+
+def test_tools_and_choices() -> None:
+    tool = {"name": "weather", "description": "d", "input_schema": {"type": "object"}, "strict": True}
+    native, lost = read(
+        tools=[{**tool, "type": "custom", "cache_control": {}, "defer_loading": False, "allowed_callers": ["direct"]}],
+        tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": False},
+    )
+    assert lost == []
+    schema = {"type": "object"}
+    assert native["tools"] == [{"name": "weather", "description": "d", "parameters": schema, "strict": True}]
+    assert native["tool_choice"] == {"name": "weather"}
+
+
+@pytest.mark.parametrize(("given", "ours"), [("auto", "auto"), ("any", "required"), ("none", "none")])
+def test_each_tool_choice_has_its_word(given: str, ours: str) -> None:
+    assert read(tool_choice={"type": given})[0]["tool_choice"] == ours
+
+
+def test_thinking_and_the_form_of_the_answer() -> None:
+    schema = {"type": "object"}
+    thinking = {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}
+    output = {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
+    native, lost = read(thinking=thinking, output_config=output)
+    assert lost == []
+    assert native["reasoning"] == {"effort": "low", "max_tokens": 2048}
+    assert native["response_format"] == {"type": "json_schema", "schema": schema, "strict": True}
+    assert native["provider_options"] == {"anthropic": {"thinking": thinking}}
+    native, _ = read(output_format={"type": "json_schema", "schema": schema, "name": "n"})
+    assert native["response_format"]["name"] == "n"
+
+
+@pytest.mark.parametrize("thinking", [{"type": "disabled"}, {"type": "adaptive"}])
+def test_thinking_as_by_default_is_said_to_anthropic_only(thinking: dict[str, Any]) -> None:
+    native, lost = read(thinking=thinking)
+    assert (lost, "reasoning" in native) == ([], False)
+    assert native["provider_options"] == {"anthropic": {"thinking": thinking}}
+
+
+def test_what_is_harmless_goes_to_anthropic_alone() -> None:
+    native, lost = read(metadata={"user_id": "u"}, service_tier="auto", cache_control={"type": "ephemeral"})
+    assert lost == []
+    options = {"cache_control": {"type": "ephemeral"}, "metadata": {"user_id": "u"}, "service_tier": "auto"}
+    assert native["provider_options"] == {"anthropic": options}
+    assert "metadata" not in native
+    assert read(mcp_servers=[], speed="standard", context_management=None, betas=[])[1] == []
+    assert read(context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]})[1] == []
+
+
+LOST: list[tuple[dict[str, Any], list[str]]] = [
+    ({"top_k": 5}, ["top_k"]),
+    ({"mcp_servers": [{}], "container": "c", "inference_geo": "us"}, ["mcp_servers", "container", "inference_geo"]),
+    ({"context_management": {"edits": [{"type": "x"}]}}, ["context_management"]),
+    ({"thinking": {"type": "between_tools"}}, ["thinking"]),
+    ({"output_config": {"effort": "max", "more": 1}}, ["output_config.more", "output_config.effort"]),
+    ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ["tools[0]"]),
+    ({"tools": [{"name": "a", "input_schema": {}, "input_examples": [{}]}]}, ["tools[0].input_examples"]),
+    (
+        {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        ["tool_choice.disable_parallel_tool_use"],
+    ),
+    ({"system": [{"type": "image"}]}, ["system[0]"]),
+]
+
+
+@pytest.mark.parametrize(("body", "paths"), LOST, ids=lambda one: str(one)[:30])
+def test_what_cannot_be_expressed_is_named_by_its_path(body: dict[str, Any], paths: list[str]) -> None:
+    assert read(**body)[1] == paths
+
+
+LOST_BLOCKS: list[tuple[dict[str, Any], str]] = [
+    ({"type": "image", "source": {"type": "file", "file_id": "f"}}, "messages[0].content[0].source"),
+    ({"type": "document", "source": {"type": "url", "url": "u"}}, "messages[0].content[0].source"),
+    (
+        {"type": "document", "source": {"type": "text", "data": "x"}, "context": "c"},
+        "messages[0].content[0].context",
+    ),
+    (
+        {"type": "document", "source": {"type": "text", "data": "x"}, "citations": {"enabled": True}},
+        "messages[0].content[0].citations",
+    ),
+    ({"type": "search_result"}, "messages[0].content[0]"),
+    ({"type": "container_upload", "file_id": "f"}, "messages[0].content[0]"),
+]
+
+
+@pytest.mark.parametrize(("block", "path"), LOST_BLOCKS, ids=lambda one: str(one)[:40])
+def test_blocks_that_cannot_be_expressed_are_named_by_their_path(block: dict[str, Any], path: str) -> None:
+    text = {"type": "text", "text": "x"}
+    assert messages_of({"role": "user", "content": [block, text]})[1] == [path]
+
+
+def test_what_a_result_or_an_answer_cannot_express_is_named() -> None:
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "document"}]}
+    run = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    call = {**CALLED["content"][0], "caller": {"type": "code_execution_20250825", "tool_id": "s"}}
+    answer = {"role": "assistant", "content": [run, {**call}]}
+    _, lost = messages_of(USER, answer, {"role": "user", "content": [result]}, {"role": "system", "content": "x"})
+    assert lost == ["messages[1].content[0]", "messages[1].content[1].caller", "messages[2].content[0].content[0]"]
+
+
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1"}
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"messages": None}, "$.messages"),
+    ({"messages": []}, "$.messages"),
+    ({"messages": {}}, "$.messages"),
+    ({"messages": [5]}, "$.messages[0]"),
+    ({"messages": [{"role": "user"}]}, "$.messages[0]"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "$.messages[0].role"),
+    ({"messages": [{"role": 5, "content": "x"}]}, "$.messages[0].role"),
+    ({"messages": [{"role": "user", "content": 5}]}, "$.messages[0].content"),
+    ({"messages": [{"role": "user", "content": ["x"]}]}, "$.messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "$.messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "$.messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "$.messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"type": "image", "source": 5}]}]}, "$.messages[0].content[0].source"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": 5}}]}]},
+        "$.messages[0].content[0].source.url",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "base64"}}]}]},
+        "$.messages[0].content[0].source",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]},
+        "$.messages[0].content[0].tool_use_id",
+    ),
+    (
+        {
+            "messages": [
+                CALLED,
+                {"role": "user", "content": [{**RESULT, "is_error": 1}]},
+            ]
+        },
+        "$.messages[1].content[0].is_error",
+    ),
+    ({"messages": [{"role": "assistant", "content": [{"type": "thinking"}]}]}, "$.messages[0].content[0]"),
+    (
+        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "n", "input": "x"}]}]},
+        "$.messages[0].content[0].input",
+    ),
+    ({"system": 5}, "$.system"),
+    ({"system": ["x"]}, "$.system[0]"),
+    ({"max_tokens": "9"}, "$.max_tokens"),
+    ({"max_tokens": 0}, "$.max_tokens"),
+    ({"stream": 1}, "$.stream"),
+    ({"temperature": "warm"}, "$.temperature"),
+    ({"stop_sequences": "x"}, "$.stop_sequences"),
+    ({"stop_sequences": [5]}, "$.stop_sequences[0]"),
+    ({"tools": [5]}, "$.tools[0]"),
+    ({"tools": [{"name": "a"}]}, "$.tools[0]"),
+    ({"tools": [{"name": "", "input_schema": {}}]}, "$.tools[0].name"),
+    ({"tools": [{"type": "bash_20250124"}, {"name": "", "input_schema": {}}]}, "$.tools[1].name"),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "document", "source": {"type": "content", "content": [{"type": "text"}]}}],
+                }
+            ]
+        },
+        "$.messages[0].content[0].source.content[0]",
+    ),
+    ({"tool_choice": "auto"}, "$.tool_choice"),
+    ({"tool_choice": {"type": "some"}}, "$.tool_choice.type"),
+    ({"tool_choice": {"type": "tool"}}, "$.tool_choice"),
+    ({"thinking": "on"}, "$.thinking"),
+    ({"thinking": {"type": "enabled"}}, "$.thinking"),
+    ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "$.thinking.budget_tokens"),
+    ({"output_config": {"format": {"type": "json"}}}, "$.output_config.format.type"),
+]
+
+
+@pytest.mark.parametrize(("body", "path"), WRONG, ids=lambda one: str(one)[:60])
+def test_a_wrong_member_is_refused_by_its_path(body: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(**body)
+    assert refused.value.message.endswith(f"at `{path}`")
+
+
+def test_a_conversation_that_only_anthropic_has_is_refused_by_a_code_that_its_sdk_knows() -> None:
+    """Left out, the model would see the last messages alone."""
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        with pytest.raises(Unsupported) as refused:
+            ANTHROPIC.check_translatable({"thread": thread})
+        assert error_object(refused.value)["details"] == {"error_code": "thread_unsupported_request"}
+    ANTHROPIC.check_translatable({"thread": None})
+
+
+def test_a_result_may_belong_to_a_call_in_the_thread() -> None:
+    native, lost = read(messages=[{"role": "user", "content": [RESULT]}], thread={"type": "continue"})
+    assert native["messages"][0]["call_id"] == RESULT["tool_use_id"]
+    assert lost == []
+
+
+def test_an_answer_made_of_events_holds_no_container_and_no_blocks_of_mcp() -> None:
+    body = {"container": "c", "mcp_servers": [{"name": "m"}], "top_k": 5}
+    assert unanswerable(body) == ["container", "mcp_servers"]
+    assert unanswerable({"container": None, "mcp_servers": []}) == []

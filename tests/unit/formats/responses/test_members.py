@@ -1,0 +1,87 @@
+"""Members of a Responses request that matter to every route and upstream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.model.errors import InvalidRequest
+from tests.unit.formats.responses_reader import RESPONSES
+
+
+def test_the_members() -> None:
+    body: dict[str, Any] = {
+        "model": "m",
+        "input": [
+            {"role": "user", "content": "four"},
+            {"role": "user", "content": [{"type": "input_text", "text": "four"}, {"type": "input_image"}]},
+            {"type": "function_call", "arguments": "four"},
+            {"type": "function_call_output", "output": "four"},
+            5,
+        ],
+        "instructions": "four",
+        "stream": True,
+        "text": {"format": {"type": "json_schema"}},
+        "temperature": 1,
+        "unheard": 1,
+    }
+    asked = RESPONSES.read_request(body)
+    assert (asked.model, asked.stream, asked.background, asked.whole) == ("m", True, False, False)
+    assert (asked.wants_json, asked.wants_usage, asked.prompt_characters) == (True, True, 20)
+    assert asked.echo is not None
+    assert sorted(asked.echo) == ["instructions", "temperature", "text"]
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"), [({}, True), ({"stream": True}, False), ({"background": True}, False), ({"stream": None}, True)]
+)
+def test_an_answer_in_the_background_is_a_stream(body: dict[str, Any], whole: bool) -> None:
+    assert RESPONSES.read_request(body).whole is whole
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"model": 1}, "Expected `str`, got `int` - at `$.model`"),
+        ({"stream": "yes"}, "Expected `bool`, got `str` - at `$.stream`"),
+        ({"background": 1}, "Expected `bool`, got `int` - at `$.background`"),
+    ],
+)
+def test_members_of_another_type_are_refused(body: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        RESPONSES.read_request(body)
+    assert words in raised.value.message
+
+
+def test_reasoning_of_other_providers_does_not_go_to_an_upstream_of_the_dialect() -> None:
+    def reasoning(content: Any) -> dict[str, Any]:
+        return {"type": "reasoning", "summary": [], "encrypted_content": content}
+
+    sealed, own = reasoning('gai:{"provider":"anthropic","signature":"s"}'), reasoning("gAAA")
+    kept = [own, {"role": "user", "content": "gai:"}, 5, reasoning(None)]
+    body = {"model": "m", "input": [sealed, *kept]}
+    assert RESPONSES.for_upstream(body, "openai") == {"model": "m", "input": kept}
+    assert (RESPONSES.native_request(body, "openai") or ({}, []))[0]["input"] == kept
+    for same in ({"model": "m", "input": kept}, {"input": "gai:"}, {}):
+        assert RESPONSES.for_upstream(same, "openai") is same
+
+
+def test_a_provider_gets_its_own_reasoning_back_as_it_wrote_it() -> None:
+    """Of most providers it is not known that their signatures are the dialect's."""
+    sealed = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "encrypted_content": 'gai:{"provider":"groq","signature":"s"}',
+    }
+    of_call = {"type": "reasoning", "encrypted_content": 'gai:{"provider":"groq","signature":"s","call_id":"c"}'}
+    sent = RESPONSES.for_upstream({"input": [sealed, of_call]}, "groq")
+    assert sent == {"input": [{**sealed, "encrypted_content": "s"}]}
+    with pytest.raises(InvalidRequest, match=r"`\$\.input\[1\]\.encrypted_content`"):
+        RESPONSES.for_upstream({"input": [5, {"type": "reasoning", "encrypted_content": "gai:"}]}, "groq")
+
+
+@pytest.mark.parametrize("form", [{"text": 1}, {"text": {"format": 1}}, {"text": {"format": {"type": "text"}}}, {}])
+def test_json_is_asked_for_by_a_format_only(form: dict[str, Any]) -> None:
+    assert not RESPONSES.read_request(form).wants_json

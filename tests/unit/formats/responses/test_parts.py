@@ -1,0 +1,112 @@
+"""The `response` object, outcomes, errors, and the form of opaque reasoning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai.types.responses import Response
+
+from gai_fast.formats._signatures import opened
+from gai_fast.formats.responses.parts import (
+    ECHOED,
+    NATIVE,
+    ResponseObject,
+    custom_tools,
+    error_members,
+    failure_of,
+    outcome_of,
+    response_id,
+    sealed,
+    usage_of,
+)
+from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
+from tests.unit.formats.streams import CREATED, STREAM_ID, context, finish
+
+
+def test_a_response_has_every_member_that_the_sdk_requires() -> None:
+    made = ResponseObject(context()).at("in_progress")
+    Response.model_validate(made)
+    assert (made["id"], made["created_at"], made["model"]) == (response_id(STREAM_ID), CREATED, "asked-model")
+    assert made.keys() >= ECHOED
+
+
+def test_a_response_repeats_the_request() -> None:
+    echo: dict[str, Any] = {
+        "metadata": {"a": "b"},
+        "temperature": 0.5,
+        "tools": [{"type": "function", "name": "f"}, 1],
+        "top_p": None,
+        "truncation": "auto",
+    }
+    made = ResponseObject(context(echo=echo)).at("queued")
+    assert (made["metadata"], made["temperature"], made["truncation"]) == ({"a": "b"}, 0.5, "auto")
+    assert made["tools"] == [{"type": "function", "name": "f", "parameters": None, "strict": None}, 1]
+    assert ResponseObject(context(echo={"tools": 5})).at("queued")["tools"] == []
+
+
+def test_only_tools_that_take_text_are_custom() -> None:
+    tools = [{"type": "custom", "name": "a"}, {"type": "function", "name": "b"}, "c", {"type": "custom"}]
+    assert custom_tools({"tools": tools}) == {"a", "None"}
+    assert custom_tools({"tools": "x"}) == custom_tools({}) == frozenset()
+
+
+@pytest.mark.parametrize("reason", ["pause", "other"])
+def test_reasons_that_the_dialect_does_not_have_stand_beside(reason: str) -> None:
+    outcome = outcome_of(finish(reason, continued="verified"))
+    assert (outcome.event, outcome.status) == ("response.completed", "completed")
+    assert outcome.aside == {"finish_reason": reason, "continued": "verified"}
+
+
+def test_usage_in_full() -> None:
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": 20,
+        "total_tokens": 30,
+        "cached_input_tokens": 4,
+        "cache_write_input_tokens": 3,
+        "reasoning_tokens": 5,
+        "source": "estimated",
+    }
+    counts, aside = usage_of(usage)
+    assert counts == {
+        "input_tokens": 10,
+        "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 5},
+        "total_tokens": 30,
+    }
+    assert aside == {"usage_source": "estimated"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Error("rate_limited", "slow"), "rate_limit_exceeded"),
+        (Error("content_filtered", "slow"), "invalid_prompt"),
+        (Error("network", "slow"), "server_error"),
+        (Error("network", "gone", details={"code": "vector_store_timeout", "message": "slow"}), "vector_store_timeout"),
+        (Error("network", "gone", details={"message": "slow"}), "server_error"),
+        (Error("rate_limited", "gone", details={"code": 429, "message": "slow"}), "rate_limit_exceeded"),
+    ],
+)
+def test_a_failure_has_a_code_of_the_dialect(error: Error, code: str) -> None:
+    assert failure_of(error) == {"code": code, "message": "slow"}
+    told = error_members(error)
+    assert told["message"] == "slow"
+    assert told["code"] is None or isinstance(told["code"], str)
+
+
+@pytest.mark.parametrize(
+    ("provider", "event"),
+    [
+        ("openai", {}),
+        ("anthropic", {}),
+        ("anthropic", {"redacted": True}),
+        ("gemini", {"call_id": "c"}),
+    ],
+)
+def test_what_is_sealed_can_be_opened(provider: str, event: Any) -> None:
+    signature: Event = {"type": "reasoning.signature", "signature": 'a"b', **event}
+    assert opened(sealed(signature, provider), "$", NATIVE) == {"provider": provider, "signature": 'a"b', **event}

@@ -1,0 +1,172 @@
+"""Requests of the Responses API, read as native ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gai_fast.formats.responses.request import unanswerable
+from gai_fast.model.errors import InvalidRequest, Unsupported
+from tests.unit.formats.responses_reader import RESPONSES
+
+
+def read(**members: Any) -> tuple[dict[str, Any], list[str]]:
+    """The native request without what is always there, and the paths of what is lost."""
+    request, lost = RESPONSES.parse_request({"input": "hi", **members})
+    native = msgspec.json.decode(msgspec.json.encode(request))
+    return {key: native[key] for key in native if key not in ("messages", "stream") and native[key]}, lost
+
+
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+SCHEMA = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True, "description": "d"}
+
+SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain values": (
+        {"model": "m", "temperature": 0.5, "top_p": 0.9, "max_output_tokens": 50, "metadata": {"a": "b"}},
+        {"model": "m", "temperature": 0.5, "top_p": 0.9, "max_tokens": 50, "metadata": {"a": "b"}},
+    ),
+    "instructions": ({"instructions": "Be brief."}, {"system": "Be brief."}),
+    "an effort": ({"reasoning": {"effort": "low", "summary": "auto"}}, {"reasoning": {"effort": "low"}}),
+    "no effort": ({"reasoning": {"effort": None}}, {}),
+    "text": ({"text": {"format": {"type": "text"}, "verbosity": "medium"}}, {"response_format": {"type": "text"}}),
+    "JSON": ({"text": {"format": {"type": "json_object"}}}, {"response_format": {"type": "json"}}),
+    "nothing about text": ({"text": {}}, {}),
+    "a choice": ({"tool_choice": "required"}, {"tool_choice": "required"}),
+    "a function": ({"tool_choice": {"type": "function", "name": "f"}}, {"tool_choice": {"name": "f"}}),
+    "neutral values": (
+        {
+            "parallel_tool_calls": False,  # without tools
+            "service_tier": "auto",
+            "top_logprobs": 0,
+            "truncation": "disabled",
+            "store": False,
+            "background": False,
+            "include": ["reasoning.encrypted_content", "web_search_call.action.sources"],
+            "user": "u",
+            "client_metadata": {"turn": "1"},
+            "prompt_cache_key": "k",
+            "stream_options": {"include_obfuscation": False},
+            "previous_response_id": None,
+        },
+        {},
+    ),
+    "a response that the gateway keeps": ({"store": True, "background": True}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_a_native_request_has(name: str) -> None:
+    members, expected = SAME[name]
+    assert read(**members) == (expected, [])
+
+
+def test_a_schema_and_a_tool() -> None:
+    request, lost = RESPONSES.parse_request(
+        {"input": "hi", "text": {"format": SCHEMA}, "tools": [{**FUNCTION, "description": "d", "strict": False}]}
+    )
+    assert lost == []
+    assert request.response_format
+    assert request.response_format.name == "n"
+    assert msgspec.json.decode(bytes(request.response_format.schema)) == {"description": "d", "type": "object"}
+    (tool,) = request.tools
+    assert (tool.name, tool.description, bytes(tool.parameters), tool.strict) == ("f", "d", b'{"type":"object"}', False)
+
+
+LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "built-in tools": (
+        {"tools": [FUNCTION, {"type": "web_search"}, {"type": "mcp", "server_label": "s"}, {**FUNCTION, "x": 1}]},
+        ["tools[1]", "tools[2]", "tools[3].x"],
+    ),
+    "a choice of tools": ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, ["tool_choice"]),
+    "an effort of another name": ({"reasoning": {"effort": "xhigh", "x": 1}}, ["reasoning.x", "reasoning.effort"]),
+    "verbosity": ({"text": {"verbosity": "low"}}, ["text.verbosity"]),
+    "calls one by one": ({"tools": [FUNCTION], "parallel_tool_calls": False}, ["parallel_tool_calls"]),
+    "log probabilities": (
+        {"include": ["message.output_text.logprobs", 5, ["x"], {}], "top_logprobs": 2},
+        ["include[0]", "include[1]", "include[2]", "include[3]", "top_logprobs"],
+    ),
+    "a wish to have it stored": ({"store": True}, ["store"]),
+    "other members": (
+        {"truncation": "auto", "max_tool_calls": 3, "unheard": 0},
+        ["truncation", "max_tool_calls", "unheard"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_it_does_not_have_is_named_by_its_path(name: str) -> None:
+    members, paths = LOST[name]
+    assert read(**members)[1] == paths
+
+
+INVALID: dict[str, tuple[dict[str, Any], str]] = {
+    "no input": ({"input": None}, "`input` must hold a text or at least one item - at `$.input`"),
+    "no items": ({"input": []}, "`input` must hold a text or at least one item - at `$.input`"),
+    "input of another type": ({"input": 5}, "Expected `str | array`, got `int` - at `$.input`"),
+    "instructions": ({"instructions": ["a"]}, "Expected `str`, got `array` - at `$.instructions`"),
+    "a limit": ({"max_output_tokens": "5"}, "Expected `int`, got `str` - at `$.max_output_tokens`"),
+    "a limit below one": ({"max_output_tokens": 0}, "Expected `int` >= 1 - at `$.max_output_tokens`"),
+    "temperature": ({"temperature": 9}, "`$.temperature`"),
+    "reasoning": ({"reasoning": "low"}, "Expected `object`, got `str` - at `$.reasoning`"),
+    "effort": ({"reasoning": {"effort": 1}}, "Expected `str`, got `int` - at `$.reasoning.effort`"),
+    "text": ({"text": 1}, "Expected `object`, got `int` - at `$.text`"),
+    "a format without type": ({"text": {"format": {}}}, "missing required field `type` - at `$.text.format`"),
+    "a format of no type that there is": (
+        {"text": {"format": {"type": "xml"}}},
+        "Invalid enum value - at `$.text.format.type`",
+    ),
+    "a schema": (
+        {"text": {"format": {"type": "json_schema", "name": "n", "schema": []}}},
+        "Expected `object`, got `array` - at `$.text.format.schema`",
+    ),
+    "tools": ({"tools": {}}, "Expected `array`, got `object` - at `$.tools`"),
+    "a tool": ({"tools": [5]}, "Expected `object`, got `int` - at `$.tools[0]`"),
+    "a tool without type": ({"tools": [{}]}, "missing required field `type` - at `$.tools[0]`"),
+    "a function without name": ({"tools": [{"type": "function"}]}, "missing required field `name` - at `$.tools[0]`"),
+    "a function without a name behind a tool of another kind": (
+        {"tools": [{"type": "web_search"}, {**FUNCTION, "name": ""}]},
+        "at `$.tools[1].name`",
+    ),
+    "parameters": (
+        {"tools": [{**FUNCTION, "parameters": "x"}]},
+        "Expected `object`, got `str` - at `$.tools[0].parameters`",
+    ),
+    "a choice": ({"tool_choice": 5}, "Expected `str | object`, got `int` - at `$.tool_choice`"),
+    "a choice without name": (
+        {"tool_choice": {"type": "function"}},
+        "missing required field `name` - at `$.tool_choice`",
+    ),
+    "include": ({"include": "x"}, "Expected `array`, got `str` - at `$.include`"),
+    "store": ({"store": 1}, "Expected `bool`, got `int` - at `$.store`"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_wrong_values_are_refused_with_their_path(name: str) -> None:
+    members, words = INVALID[name]
+    with pytest.raises(InvalidRequest) as raised:
+        read(**members)
+    assert words in raised.value.message
+    assert raised.value.reason == "validation"
+
+
+def test_input_may_be_missing_where_there_is_more_elsewhere() -> None:
+    request, lost = RESPONSES.parse_request({"previous_response_id": "r"})
+    assert lost == []
+    assert len(request.messages) == 1
+
+
+def test_what_an_answer_made_of_events_does_not_hold() -> None:
+    body = {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"], "top_logprobs": 5}
+    assert unanswerable(body) == ["include[1]", "top_logprobs"]
+    assert unanswerable({"include": 5}) == []
+
+
+@pytest.mark.parametrize("member", ["previous_response_id", "conversation", "prompt"])
+def test_a_conversation_or_a_prompt_that_another_upstream_has_stored_is_refused(member: str) -> None:
+    with pytest.raises(Unsupported, match=f"`{member}`") as refused:
+        RESPONSES.check_translatable({"input": "hi", member: "id_1"})
+    assert refused.value.reason == "conversation"
+    RESPONSES.check_translatable({"input": "hi", member: None})

@@ -1,0 +1,207 @@
+"""The Responses stream: frames, byte for byte, their numbers, and the deltas that kernels write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.formats import Framing, get_format
+from gai_fast.model.events import Event
+from gai_fast.model.limits import LIMITS
+from tests.unit.formats.responses_reader import RESPONSES, checked, streamed, told, types
+from tests.unit.formats.streams import (
+    DONE,
+    ERROR,
+    NOT_DONE,
+    START,
+    STREAM_ID,
+    USAGE,
+    call,
+    call_delta,
+    call_start,
+    context,
+    data_of,
+    encoded,
+    filled,
+    finish,
+    text,
+)
+
+AT = f'"item_id":"msg_{STREAM_ID}_0","output_index":0,"content_index":0'
+
+
+def test_a_delta_byte_for_byte() -> None:
+    body = streamed(text("Hi"), text(' "you" é\n'))
+    assert body.decode().endswith(
+        "event: response.output_text.delta\n"
+        f'data: {{"type":"response.output_text.delta","sequence_number":5,{AT},"delta":" \\"you\\" é\\n",'
+        '"logprobs":[]}\n\n'
+    )
+
+
+def test_the_order_of_a_text_answer() -> None:
+    assert types(told(text("Hi"), finish(usage=USAGE), DONE)) == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+
+
+DELTAS: dict[str, tuple[list[Event], str, Event]] = {
+    "text": ([], "text", text("x")),
+    "refusal": ([], "text", {"type": "refusal.delta", "text": "x"}),
+    "reasoning": ([], "text", {"type": "reasoning.delta", "text": "x"}),
+    "arguments": ([call_start()], "arguments", call_delta("x")),
+    "custom input": ([call_start()], "arguments", call_delta("x")),
+}
+
+
+@pytest.mark.parametrize("name", DELTAS)
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+@pytest.mark.parametrize("ids", [True, False])
+def test_the_parts_of_a_delta_are_what_the_encoder_writes(name: str, framing: Framing, ids: bool) -> None:
+    before, key, delta = DELTAS[name]
+    echo = {"tools": [{"type": "custom", "name": "weather"}]} if name == "custom input" else {}
+    encoder = RESPONSES.encoder(framing, context(ids=ids, echo=echo))
+    encoded(encoder, [START, *before])
+    if key == "text":
+        assert encoder.delta_parts(delta, key) is None  # its place is not open
+    encoded(encoder, [delta])
+    parts = encoder.delta_parts(delta, key)
+    assert parts is not None
+    assert filled(parts, encoder.seq + 1, b"x") == encoded(encoder, [delta])
+
+
+def test_deltas_that_kernels_wrote_are_counted_and_repeated_at_the_end() -> None:
+    encoder = RESPONSES.encoder("sse", context())
+    assert encoder.collects_text
+    assert encoder.has_blocks
+    encoded(encoder, [START, text("one ")])
+    assert encoder.seq == 4
+    encoder.copied(text(""), "two three")
+    encoder.append_frames(b"", 2)
+    assert encoder.seq == 6
+    body = encoded(encoder, [finish(), DONE])
+    assert b'"sequence_number":7,' in body
+    assert b'"text":"one two three"' in body
+
+
+def test_the_text_of_a_place_that_is_closed_is_not_kept() -> None:
+    encoder = RESPONSES.encoder("sse", context())
+    encoded(encoder, [START, text("a")])
+    encoder.copied({"type": "reasoning.delta"}, "b")
+    assert b'"text":"a"' in encoded(encoder, [finish()])
+
+
+def test_the_first_frame_of_a_stream_with_ids_is_no_template() -> None:
+    encoder = RESPONSES.encoder("sse", context(ids=True, retry_ms=3000))
+    assert encoder.delta_parts(text("a"), "text") is None
+
+
+def test_ids_are_the_numbers_of_last_frames() -> None:
+    body = streamed(text("a"), text("b"), finish(), DONE, ids=True, retry_ms=3000).decode()
+    ids = [line.rsplit(".", 1)[1] for line in body.splitlines() if line.startswith("id: ")]
+    assert ids == ["1", "4", "5", "9"]
+    assert body.count("retry: 3000\n") == 1
+    assert f"id: {STREAM_ID}.1\nretry: 3000\nevent: response.in_progress\n" in body
+
+
+def test_events_of_a_log_keep_its_numbers_in_their_ids() -> None:
+    events = [{**START, "seq": 1}, text("a", seq=2), text("bc", seq=4, from_seq=3), finish(seq=5), DONE]
+    body = encoded(RESPONSES.encoder("sse", context(ids=True, follows=True)), events)
+    ids = [line.rsplit(b".", 1)[1] for line in body.splitlines() if line.startswith(b"id: ")]
+    assert ids == [b"1", b"2", b"4", b"5"]
+    assert len(checked(body)) == 10
+
+
+def test_joined_deltas_of_a_live_stream_are_one_frame() -> None:
+    body = streamed(text("a"), text("bc", seq=4, from_seq=3), text("d"), ids=True)
+    assert [line.rsplit(b".", 1)[1] for line in body.splitlines() if line.startswith(b"id: ")] == [
+        b"1",
+        b"4",
+        b"5",
+        b"6",
+    ]
+
+
+def test_an_early_error_still_has_a_beginning() -> None:
+    body = encoded(RESPONSES.encoder("sse", context()), [ERROR, NOT_DONE])
+    found = checked(body)
+    assert types(found) == ["created", "in_progress", "error", "failed"]
+    assert found[2] == {"type": "error", "sequence_number": 2, "code": "network", "message": 'cut "off"', "param": None}
+    assert found[3]["response"]["status"] == "failed"
+
+
+def test_a_follower_is_told_of_a_failure_that_its_log_does_not_have() -> None:
+    encoder = RESPONSES.encoder("sse", context(follows=True))
+    body = encoded(encoder, [{**ERROR, "seq": 41}, NOT_DONE])
+    assert body.count(b"event: ") == 2
+    assert b'{"type":"error","sequence_number":41,' in body
+    assert b'{"type":"response.failed","sequence_number":42,' in body
+
+
+def test_what_failed_midway_is_incomplete() -> None:
+    events = [text("Hi"), call_start(), call_delta('{"a'), ERROR, NOT_DONE]
+    found = told(*events)
+    assert types(found)[-2:] == ["error", "failed"]
+    assert [(item["type"], item["status"]) for item in found[-1]["response"]["output"]] == [
+        ("message", "completed"),
+        ("function_call", "incomplete"),
+    ]
+    assert found[-1]["response"]["output"][1]["arguments"] == '{"a'
+
+
+@pytest.mark.parametrize("kind", ["safety", "step.end", "json.snapshot", "stream.gap", "usage", "warning"])
+def test_events_without_a_place_write_nothing(kind: str) -> None:
+    members: dict[str, Any] = {"usage": USAGE} if kind == "usage" else {"reason": "malformed_chunk"}
+    event: Any = {"type": kind, "safety": {}, "step": 1, "json": {}, **members}
+    encoder = RESPONSES.encoder("sse", context(ids=True))
+    encoded(encoder, [START])
+    assert encoded(encoder, [event]) == b""
+
+
+def test_choices_beyond_the_first_write_nothing() -> None:
+    assert types(told(text("a", choice=1), call("c", choice=1))) == ["created", "in_progress"]
+    encoder = RESPONSES.encoder("sse", context())
+    encoded(encoder, [START, text("a")])
+    assert encoder.delta_parts(text("b", choice=1), "text") is None
+
+
+def test_usage_that_came_before_the_end_counts_where_the_end_has_none() -> None:
+    usage: Event = {"type": "usage", "usage": {**USAGE, "source": "estimated"}}
+    last = told(text("a"), usage, finish(), DONE)[-1]["response"]
+    assert (last["usage"]["total_tokens"], last["x_gai"]) == (30, {"usage_source": "estimated"})
+
+
+def test_audio_is_told_in_pieces() -> None:
+    found = told({"type": "audio.delta", "audio": {"chunk": "eA==", "format": "mp3"}}, finish(), DONE)
+    assert types(found)[2:4] == ["audio.delta", "audio.done"]
+    assert found[2]["delta"] == "eA=="
+
+
+def test_another_attempt_before_any_content_goes_on_with_the_same_response() -> None:
+    events: list[Event] = [{"type": "stream.reset", "reason": "network"}, {**START, "model": "other"}, text("a")]
+    found = told(*events, finish(), DONE)
+    assert types(found)[:3] == ["created", "in_progress", "output_item.added"]
+    assert found[-1]["response"]["model"] == "other"
+
+
+def test_the_answer_that_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(LIMITS), "collected", 2000, raising=False)
+    encoder = get_format("responses").encoder("sse", context())
+    with pytest.raises(Exception, match="larger than") as raised:
+        for _ in range(100):
+            encoder.event(text("a" * 20))
+    assert getattr(raised.value, "reason", "") == "answer_too_large"
+
+
+def test_each_frame_is_one_line_of_data() -> None:
+    body = streamed(text("a\nb"), finish(), DONE)
+    assert len(data_of(body)) == body.count(b"event: ")
