@@ -35,20 +35,12 @@ UNMOVED = {
     "gai_fast/net/attempts.py",
     "gai_fast/net/balance.py",
     "gai_fast/net/callbacks.py",
-    "gai_fast/net/connection_pool.py",
     "gai_fast/net/delivery.py",
-    "gai_fast/net/dialing.py",
     "gai_fast/net/engine.py",
     "gai_fast/net/follower.py",
     "gai_fast/net/hedge.py",
-    "gai_fast/net/http_request.py",
-    "gai_fast/net/http_response.py",
-    "gai_fast/net/idle_time.py",
     "gai_fast/net/key_ring.py",
     "gai_fast/net/metrics_sinks.py",
-    "gai_fast/net/plain_transport.py",
-    "gai_fast/net/pool.py",
-    "gai_fast/net/proxy.py",
     "gai_fast/net/publication.py",
     "gai_fast/net/recording.py",
     "gai_fast/net/remainder.py",
@@ -56,14 +48,8 @@ UNMOVED = {
     "gai_fast/net/retry.py",
     "gai_fast/net/session.py",
     "gai_fast/net/shared_call.py",
-    "gai_fast/net/socket_transport.py",
-    "gai_fast/net/sockets.py",
     "gai_fast/net/spec.py",
-    "gai_fast/net/stream_socket.py",
-    "gai_fast/net/tls.py",
-    "gai_fast/net/tls_transport.py",
     "gai_fast/net/translation.py",
-    "gai_fast/net/upstream.py",
     "gai_fast/net/view.py",
     "gai_fast/net/whole_follower.py",
     "gai_fast/net/writer.py",
@@ -151,9 +137,9 @@ CATCHES_ALL = {
     "core.relay",  # a part of a stream: one stream
     "net.session",  # the code that drives a stream: one stream
     "net.engine",  # an adapter that builds a request: one stream
-    "net.upstream",  # a read: one exchange
-    "net.pool",  # a connect: one exchange
-    "net.connection_pool",  # a request that is given a connection: one exchange
+    "net.upstream.connection",  # a read: one exchange
+    "net.upstream.pool",  # a connect: one exchange
+    "net.upstream.connection_pool",  # a request that is given a connection: one exchange
     "net.follower",  # one follower
     "net.whole_follower",  # one follower
     "net.callbacks",  # a user's callback: the stream goes on

@@ -127,7 +127,7 @@ async def _check_dns(upstream: UpstreamSettings) -> Check:
 
 
 async def _check_tls(upstream: UpstreamSettings) -> Check:
-    from gai_fast.net.tls import TLSFiles
+    from gai_fast.net.upstream.tls import TLSFiles
 
     url = urlsplit(upstream.base_url)
     host = url.hostname or ""
@@ -158,7 +158,7 @@ async def _ask(
     import aiohttp
 
     from gai_fast.cli.client_errors import words_of
-    from gai_fast.net.tls import TLSFiles
+    from gai_fast.net.upstream.tls import TLSFiles
     from gai_fast.providers import get_provider
     from gai_fast.providers._base import Target
 

@@ -31,9 +31,9 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import classify
-from gai_fast.net.http_request import Origin, encode_request
-from gai_fast.net.pool import UpstreamPool
-from gai_fast.net.upstream import Exchange, Receiver
+from gai_fast.net.upstream.connection import Exchange, Receiver
+from gai_fast.net.upstream.http_request import Origin, encode_request
+from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.providers import Target, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import TimerWheel

@@ -19,8 +19,8 @@ from gai_fast.model.errors import CLASSES
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import amount_of
 from gai_fast.model.settings import ANONYMOUS
-from gai_fast.net.http_request import Origin
-from gai_fast.net.proxy import Proxy
+from gai_fast.net.upstream.http_request import Origin
+from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.providers import get_provider
 from gai_fast.stores import check_url
 

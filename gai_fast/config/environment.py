@@ -24,7 +24,7 @@ from gai_fast.config.values import Key
 from gai_fast.model.addresses import address_of
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret
-from gai_fast.net.proxy import Proxy
+from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.providers import API, get_provider, provider_names
 from gai_fast.runtime.files import open_file
 

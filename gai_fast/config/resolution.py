@@ -62,7 +62,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
-from gai_fast.net.tls import TLSFileError, TLSFiles
+from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
 from gai_fast.stores import check_url

@@ -33,7 +33,7 @@ from gai_fast.net.remainder import Remainder, remainder_spec
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
 from gai_fast.net.translation import ForClient
-from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores import Claim, LogHeader, Store, StoreError, StreamLog, open_store

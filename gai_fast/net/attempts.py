@@ -42,7 +42,7 @@ from gai_fast.net.hedge import Hedge, HedgeOwner
 from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_side
 from gai_fast.net.spec import Clock, StreamSpec
-from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 
 Translate = Callable[[Error, bytes], Error]

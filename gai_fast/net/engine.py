@@ -35,19 +35,19 @@ from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
 from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.metrics_sinks import tell_sinks
-from gai_fast.net.pool import UpstreamPool, close_all, close_together, open_all
-from gai_fast.net.proxy import Proxy
 from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.remainder import Nobody
 from gai_fast.net.replay import ReplayExchange, load_recording
 from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import EngineCallbacks, Session
-from gai_fast.net.sockets import no_descriptors
 from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
-from gai_fast.net.tls import TLSFileError, TLSFiles
 from gai_fast.net.translation import ForClient
-from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together, open_all
+from gai_fast.net.upstream.proxy import Proxy
+from gai_fast.net.upstream.sockets import no_descriptors
+from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.net.view import View
 from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.otel.trace import Target as TracedTarget

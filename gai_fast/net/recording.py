@@ -22,7 +22,7 @@ import orjson
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
 
 FORMAT: Final = 1
 

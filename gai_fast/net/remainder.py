@@ -20,7 +20,7 @@ from gai_fast.model.money import Charge, cost_member, total_of
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.shared_call import SharedCall
 from gai_fast.net.spec import LIBRARY, Asked, Role, StreamSpec
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream.connection import Receiver
 
 
 class Remainder:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from gai_fast.model.errors import Error
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream.connection import Receiver
 
 _STREAM: Final = {"content-type": "text/event-stream"}
 

@@ -36,7 +36,7 @@ from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.delivery import Client, Delivery
 from gai_fast.net.spec import LIBRARY, Clock, Output, StreamSpec
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream.connection import Receiver
 from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timer, Timers

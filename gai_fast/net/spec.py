@@ -18,7 +18,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
-from gai_fast.net.upstream import OpenExchange, Receiver
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.providers import Adapter

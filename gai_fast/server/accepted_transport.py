@@ -14,8 +14,8 @@ from typing import Any, Final, NoReturn, cast
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.plain_transport import PlainTransport
-from gai_fast.net.socket_transport import Receiver
+from gai_fast.net.upstream.plain_transport import PlainTransport
+from gai_fast.net.upstream.socket_transport import Receiver
 
 _READ: Final[int] = LIMITS.client_read
 _HIGH: Final = 64 * 1024

@@ -28,7 +28,7 @@ from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
 from gai_fast.kernels import Borrower, ChunkedBody
-from gai_fast.net.sockets import reset
+from gai_fast.net.upstream.sockets import reset
 from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.replies import Reply, StreamHead
@@ -107,7 +107,7 @@ class _State(enum.Enum):
     LOST = "the client is gone, or the handler has been cancelled"
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream.py`.
+# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream/connection.py`.
 _OPEN: Final = _State.OPEN
 _COMMITTED: Final = _State.COMMITTED
 _DIRECT: Final = _State.DIRECT

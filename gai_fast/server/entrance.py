@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
-from gai_fast.net.sockets import peer_address
+from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.replies import Reply

@@ -28,7 +28,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.sockets import peer_address
+from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large

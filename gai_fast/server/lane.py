@@ -23,7 +23,7 @@ from typing import Final, Protocol, cast
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.sockets import peer_address, untaken
+from gai_fast.net.upstream.sockets import peer_address, untaken
 from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
@@ -70,7 +70,7 @@ class _State(enum.Enum):
     GONE = "is lost or handed over"
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream.py`.
+# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream/connection.py`.
 _IDLE: Final = _State.IDLE
 _HEAD: Final = _State.HEAD
 _BODY: Final = _State.BODY

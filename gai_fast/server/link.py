@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.stream_socket import StreamSocket
+from gai_fast.net.upstream.stream_socket import StreamSocket
 
 _LENGTH: Final = 4
 _READ: Final = 65536

@@ -12,7 +12,7 @@ import time
 from typing import Any, Final, cast
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.sockets import peer_address
+from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.proxy_header import BadHeader, read_header
 from gai_fast.server.transport_layer import TransportLayer

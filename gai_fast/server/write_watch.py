@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gai_fast.net.sockets import reset, untaken
+from gai_fast.net.upstream.sockets import reset, untaken
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.deadlines import LOOKS, WriteProgress
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from gai_fast.core.reading import parse_object, parse_request
 from gai_fast.formats import get_format
 from gai_fast.model.errors import InvalidRequest, Unsupported
-from gai_fast.net.http_request import Origin, encode_request
+from gai_fast.net.upstream.http_request import Origin, encode_request
 from gai_fast.providers import API, Target, UpstreamRequest, get_provider
 from tools.provider_table import apis
 

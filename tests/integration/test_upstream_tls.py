@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.tls import TLSFiles
+from gai_fast.net.upstream.tls import TLSFiles
 from tests.integration.certificates import Authority
 from tests.integration.test_upstream_sockets import CHUNKED, OK, Net, Peer, answer_all, on_both_loops, open_
 from tests.waiting import SECONDS, until
@@ -291,7 +291,7 @@ async def test_renegotiation_is_refused(net: Net) -> None:
 
 def test_the_variables_of_openssl_name_the_authorities(authority: Authority, tmp_path: Path) -> None:
     """`SSL_CERT_FILE` and `SSL_CERT_DIR`, in a process of its own, since OpenSSL reads them once."""
-    code = "from gai_fast.net.tls import default_ssl_context as made; print(len(made().get_ca_certs()))"
+    code = "from gai_fast.net.upstream.tls import default_ssl_context as made; print(len(made().get_ca_certs()))"
     for value, count in ((authority.folder / "ca.pem", "1\n"), (tmp_path / "none", "0\n")):
         environ = {"SSL_CERT_FILE": str(value), "SSL_CERT_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
         root = str(Path(__file__).parents[2])

@@ -24,7 +24,7 @@ import uvloop
 
 from gai_fast.cli import main
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.connection_pool import ConnectionPool
+from gai_fast.net.upstream.connection_pool import ConnectionPool
 from gai_fast.server.metrics import PrometheusSink
 
 HOSTS: Final = "hosts"

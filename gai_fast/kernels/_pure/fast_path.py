@@ -74,7 +74,7 @@ class MessageLog(FrameLog, Protocol):
 
 
 class Reader(Protocol):
-    """A connection whose reads are handled in a batch: `gai_fast.net.upstream.UpstreamConnection`.
+    """A connection whose reads are handled in a batch: `gai_fast.net.upstream.connection.UpstreamConnection`.
 
     Attributes:
         records: Read its socket where it speaks TLS.

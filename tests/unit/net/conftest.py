@@ -10,8 +10,8 @@ import pytest
 import uvloop
 
 from gai_fast.model.errors import Error
-from gai_fast.net import dialing, pool
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream import dialing, pool
+from gai_fast.net.upstream.connection import Receiver
 from gai_fast.runtime.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop, FakeTransport
 from tests.unit.net.socket_pair import Pair

@@ -10,7 +10,7 @@ from typing import Any
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.plain_transport import PlainTransport
+from gai_fast.net.upstream.plain_transport import PlainTransport
 
 
 class Receiver:

@@ -22,9 +22,9 @@ from gai_fast.model.settings import (
     TargetSettings,
     UpstreamSettings,
 )
-from gai_fast.net import upstream
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.spec import StreamSpec
+from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS

@@ -31,9 +31,9 @@ from gai_fast.net.follower import Follower
 from gai_fast.net.publication import Publication
 from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import EngineCallbacks, Session
-from gai_fast.net.socket_transport import Transport
 from gai_fast.net.spec import Clock, StreamSpec
-from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.socket_transport import Transport
 from gai_fast.net.view import Form, view_of
 from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider

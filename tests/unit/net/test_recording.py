@@ -20,7 +20,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.replay import ReplayExchange, read_recording
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream.connection import Receiver
 from tests.unit.net.fakes import FakeTime
 
 ABOUT = {"provider": "openai", "model": "m", "upstream": "u", "stream_id": "s"}

@@ -10,7 +10,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StoreSettings
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
-from gai_fast.net.upstream import Receiver
+from gai_fast.net.upstream.connection import Receiver
 from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
 from gai_fast.stores.memory import LogMemory

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.config import ConfigError, load
-from gai_fast.net.tls import TLSFileError, TLSFiles
+from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.runtime.files import open_file
 from gai_fast.server.certificate import Certificate, CertificateError
 from tests.conftest import ChangeLimits

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.http_response import KnownResponseHeads, ResponseReader
+from gai_fast.net.upstream.http_response import KnownResponseHeads, ResponseReader
 from tests.wire import chunk
 
 OK = b"HTTP/1.1 200 OK\r\n"

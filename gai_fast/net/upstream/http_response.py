@@ -21,7 +21,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gai_fast.kernels import ChunkedBody
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.idle_time import keep_alive_timeout
+from gai_fast.net.upstream.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
 _MOST_OVERHEAD: Final = LIMITS.response_head  # a constant, because every read asks

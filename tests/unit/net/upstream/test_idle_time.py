@@ -1,11 +1,11 @@
-"""`gai_fast/net/idle_time.py`: how long an upstream keeps an idle connection."""
+"""`gai_fast/net/upstream/idle_time.py`: how long an upstream keeps an idle connection."""
 
 from __future__ import annotations
 
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.idle_time import IdleTime, keep_alive_timeout
+from gai_fast.net.upstream.idle_time import IdleTime, keep_alive_timeout
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
-from gai_fast.net.connection_pool import Attempt, ConnectionPool
-from gai_fast.net.dialing import Host, Role, reason_of
-from gai_fast.net.http_request import Origin
-from gai_fast.net.plain_transport import PlainTransport
-from gai_fast.net.proxy import Proxy, open_tunnel
-from gai_fast.net.tls import TLS
-from gai_fast.net.upstream import Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool
+from gai_fast.net.upstream.dialing import Host, Role, reason_of
+from gai_fast.net.upstream.http_request import Origin
+from gai_fast.net.upstream.plain_transport import PlainTransport
+from gai_fast.net.upstream.proxy import Proxy, open_tunnel
+from gai_fast.net.upstream.tls import TLS
 from gai_fast.runtime.timers import Timers
 
 

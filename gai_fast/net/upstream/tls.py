@@ -18,9 +18,9 @@ from socket import socket
 from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.http_request import Origin
-from gai_fast.net.socket_transport import Receiver
-from gai_fast.net.tls_transport import Handshakes, TLSTransport
+from gai_fast.net.upstream.http_request import Origin
+from gai_fast.net.upstream.socket_transport import Receiver
+from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport
 from gai_fast.runtime.files import open_file
 
 

@@ -1,4 +1,4 @@
-"""`net/stream_socket.py`: sockets whose family and type are plain numbers."""
+"""`net/upstream/stream_socket.py`: sockets whose family and type are plain numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gai_fast.net.stream_socket import NOT_BLOCKING, ListeningSocket, StreamSocket
+from gai_fast.net.upstream.stream_socket import NOT_BLOCKING, ListeningSocket, StreamSocket
 
 
 @pytest.mark.parametrize("kind", [ListeningSocket, StreamSocket])

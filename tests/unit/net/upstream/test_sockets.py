@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.sockets import descriptor_of, no_descriptors, reset, untaken
+from gai_fast.net.upstream.sockets import descriptor_of, no_descriptors, reset, untaken
 from tests.waiting import SECONDS
 
 

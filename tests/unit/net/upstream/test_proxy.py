@@ -1,4 +1,4 @@
-"""`gai_fast/net/proxy.py`: a tunnel through an HTTP proxy, and every answer that opens none."""
+"""`gai_fast/net/upstream/proxy.py`: a tunnel through an HTTP proxy, and every answer that opens none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.http_request import Origin
-from gai_fast.net.proxy import Proxy, open_tunnel
+from gai_fast.net.upstream.http_request import Origin
+from gai_fast.net.upstream.proxy import Proxy, open_tunnel
 
 PROXY = Proxy.parse("http://proxy.example:3128")
 UPSTREAM = Origin.parse("https://api.example.com/v1")

@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast.kernels import SocketSet, receive
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.socket_transport import Receiver, SocketTransport
+from gai_fast.net.upstream.socket_transport import Receiver, SocketTransport
 
 _READ: Final[int] = LIMITS.plain_read
 

@@ -16,8 +16,8 @@ import uvloop
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.tls import said
-from gai_fast.net.tls_transport import Handshakes, TLSTransport
+from gai_fast.net.upstream.tls import said
+from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport
 from tests.integration.certificates import Authority
 from tests.key_updates import update_keys
 from tests.waiting import SECONDS, until

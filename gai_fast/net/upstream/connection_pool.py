@@ -26,10 +26,10 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.http_request import Origin, RequestEncoder
-from gai_fast.net.http_response import KnownResponseHeads
-from gai_fast.net.idle_time import IdleTime
-from gai_fast.net.upstream import Exchange, Receiver, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import Exchange, Receiver, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.http_request import Origin, RequestEncoder
+from gai_fast.net.upstream.http_response import KnownResponseHeads
+from gai_fast.net.upstream.idle_time import IdleTime
 from gai_fast.runtime.timers import Timer, Timers
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.plain_transport import PlainTransport
+from gai_fast.net.upstream.plain_transport import PlainTransport
 from tests.unit.net.socket_pair import Pair, Receiver
 from tests.waiting import until
 

@@ -11,8 +11,8 @@ import pytest
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
-from gai_fast.net.http_request import Origin
-from gai_fast.net.tls import TLS, TLSFileError, TLSFiles, default_ssl_context, said
+from gai_fast.net.upstream.http_request import Origin
+from gai_fast.net.upstream.tls import TLS, TLSFileError, TLSFiles, default_ssl_context, said
 from tests.integration.certificates import Authority
 from tests.waiting import until
 

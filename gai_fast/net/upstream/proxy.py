@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from gai_fast.model.addresses import is_forbidden_host
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.http_request import Origin
+from gai_fast.net.upstream.http_request import Origin
 
 _HEAD_END: Final = b"\r\n\r\n"
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: [^\r\n]*)?\r\n")

@@ -1,4 +1,4 @@
-"""`gai_fast/net/dialing.py`: how long an answer of the DNS is used; how addresses are tried, `test_pool.py` tells."""
+"""`net/upstream/dialing.py`: how long an answer of the DNS is used; how addresses are tried, `test_pool.py` tells."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net import dialing
-from gai_fast.net.dialing import Host
+from gai_fast.net.upstream import dialing
+from gai_fast.net.upstream.dialing import Host
 
 
 def at(*addresses: str) -> list[tuple[Any, ...]]:

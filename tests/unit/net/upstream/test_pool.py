@@ -13,10 +13,10 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.connection_pool import PoolStats
-from gai_fast.net.pool import UpstreamPool, close_all, close_together
 from gai_fast.net.retry import is_fault_of_upstream
-from gai_fast.net.upstream import UpstreamConnection
+from gai_fast.net.upstream.connection import UpstreamConnection
+from gai_fast.net.upstream.connection_pool import PoolStats
+from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together
 from gai_fast.runtime.timers import TimerWheel
 from tests.unit.fake_loop import FakeTransport
 from tests.waiting import until
@@ -421,7 +421,7 @@ async def test_a_bug_while_a_connection_is_made_ends_the_exchange(
     async def fail(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gai_fast.net.dialing.connected", fail)
+    monkeypatch.setattr("gai_fast.net.upstream.dialing.connected", fail)
     bench.open()
     await settle()
     error = bench.receivers[0].error
@@ -460,7 +460,7 @@ async def test_tls_is_with_the_host_that_was_configured(
             made.append(self.host)
             FakeTransport(receiver)
 
-    monkeypatch.setattr("gai_fast.net.pool.TLS", FakeTLS)
+    monkeypatch.setattr("gai_fast.net.upstream.pool.TLS", FakeTLS)
     bench = make_bench(f"https://{host}")
     exchange = bench.open()
     await settle()
@@ -476,7 +476,7 @@ def failing_tls(monkeypatch: pytest.MonkeyPatch) -> None:
         sock.close()
         raise Error("network", "no TLS with api.example.com:443", reason="tls")
 
-    monkeypatch.setattr("gai_fast.net.tls.TLS.connect", fail)
+    monkeypatch.setattr("gai_fast.net.upstream.tls.TLS.connect", fail)
 
 
 @pytest.mark.usefixtures("failing_tls")
@@ -514,7 +514,7 @@ async def test_a_peer_that_closes_or_speaks_first_gets_no_request(
     def speaks_first(*args: Any) -> None:
         bench.loop.call_soon(made(*args).feed, b"SSH-2.0-x\r\n")
 
-    monkeypatch.setattr("gai_fast.net.pool.PlainTransport", lambda _, *args: speaks_first(*args))
+    monkeypatch.setattr("gai_fast.net.upstream.pool.PlainTransport", lambda _, *args: speaks_first(*args))
     exchange = bench.open()
     await settle()
     assert (bench.receivers[0].error.code, bench.receivers[0].error.reason) == ("network", "reset")
@@ -560,7 +560,7 @@ async def test_a_connection_that_was_made_for_one_who_left_is_closed(
         exchange.close()
         made(*args)
 
-    monkeypatch.setattr("gai_fast.net.pool.PlainTransport", lambda _, *args: after_he_left(*args))
+    monkeypatch.setattr("gai_fast.net.upstream.pool.PlainTransport", lambda _, *args: after_he_left(*args))
     exchange = bench.open()
     await settle()
     assert bench.transports[0].aborted

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.net.upstream import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
 from gai_fast.runtime.timers import TimerWheel
 from tests.wire import chunk
 

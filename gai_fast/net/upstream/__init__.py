@@ -1,0 +1,1 @@
+"""Connections to upstreams: names, sockets, TLS, proxies, pools, and HTTP on them."""
