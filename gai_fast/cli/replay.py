@@ -1,6 +1,7 @@
 """`gai-fast replay`: serves a recorded answer with its timing, to any request.
 
-`net/replay.py` owns the format of recordings. A file that is none is served as the body of an answer, all at once.
+`net/attempts/recording_player.py` owns the format of recordings. A file that is none is served as the body of an
+answer, all at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import click
 from gai_fast.cli import ConfigFailure, FiniteRange, WholeRange, announce, cannot_listen, option
 from gai_fast.cli.local_server import LocalServer, cut, read_body, run_until_signal
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.replay import Recording, read_recording
+from gai_fast.net.attempts.recording_player import Recording, read_recording
 
 if TYPE_CHECKING:
     from aiohttp import web

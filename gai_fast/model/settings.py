@@ -218,7 +218,7 @@ class ModelSettings(_Snapshot):
     targets: tuple[TargetSettings, ...] = ()
     """The targets that requests are spread over; none: all requests go to `upstream`."""
     balance: Balance = "weighted"
-    """The rule that chooses among the targets: `net/balance.py`."""
+    """The rule that chooses among the targets: `net/attempts/balance.py`."""
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked too; `None`: never."""
 

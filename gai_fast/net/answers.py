@@ -29,10 +29,10 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import CacheSettings, StoreSettings
+from gai_fast.net.attempts.error_redaction import ForClient
+from gai_fast.net.attempts.spec import Asked, Clock, Role, StreamSpec
 from gai_fast.net.remainder import Remainder, remainder_spec
 from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
-from gai_fast.net.spec import Asked, Clock, Role, StreamSpec
-from gai_fast.net.translation import ForClient
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timers

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from gai_fast.kernels import ChunkWriter, FrameLog, LendingTransport, Piece, StreamCounters, size_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.spec import Output
+from gai_fast.net.attempts.spec import Output
 
 
 class Client(Protocol):

@@ -29,20 +29,20 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import for_client
 from gai_fast.net.answers import Answers
-from gai_fast.net.attempts import Translate
-from gai_fast.net.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
+from gai_fast.net.attempts.attempt import Translate
+from gai_fast.net.attempts.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
+from gai_fast.net.attempts.error_redaction import ForClient
+from gai_fast.net.attempts.key_ring import KeyRing
+from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
+from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
+from gai_fast.net.attempts.retry import Breaker, RetryPolicy
+from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.delivery import Client
 from gai_fast.net.follower import Follower
-from gai_fast.net.key_ring import KeyRing
 from gai_fast.net.metrics_sinks import tell_sinks
 from gai_fast.net.publication import Numbered, Publication
-from gai_fast.net.recording import RecordedExchange, secrets_of
 from gai_fast.net.remainder import Nobody
-from gai_fast.net.replay import ReplayExchange, load_recording
-from gai_fast.net.retry import Breaker, RetryPolicy
 from gai_fast.net.session import EngineCallbacks, Session
-from gai_fast.net.spec import LIBRARY, Clock, StreamSpec
-from gai_fast.net.translation import ForClient
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together, open_all
 from gai_fast.net.upstream.proxy import Proxy

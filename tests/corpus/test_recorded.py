@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 import gai_fast
-from gai_fast.net.replay import read_recording
+from gai_fast.net.attempts.recording_player import read_recording
 from gai_fast.server.serving import start
 from tests.corpus.recordings import RECORDED, judge, name_of, recordings_of
 from tests.corpus.served import ASKED, KEY, Replay, decoded_here, settings_for, upstream_of

@@ -31,7 +31,7 @@ async def mock() -> AsyncIterator[Mock]:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once, except where a test is about their time."""
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
 
 
 @pytest.fixture

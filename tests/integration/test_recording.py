@@ -10,7 +10,7 @@ from typing import Any
 
 from gai_fast.cli.mock import Fault
 from gai_fast.cli.replay import Replay, load
-from gai_fast.net.replay import read_recording
+from gai_fast.net.attempts.recording_player import read_recording
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     END,

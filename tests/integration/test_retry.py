@@ -301,7 +301,7 @@ async def test_a_client_that_goes_while_a_retry_waits_ends_it(net: Net) -> None:
 
 @on_steady_loop
 async def test_a_stream_can_be_cancelled_while_a_retry_waits(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", LIMITS)
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", LIMITS)
     main = Steps(BUSY, answer())
     gateway = await gateway_for(net, main, commit_after=0.05)
     client, response = await gateway.stream({**QUERY, "model": "m"})
@@ -747,7 +747,7 @@ async def test_a_resumable_stream_has_one_numbering_through_its_attempts(net: Ne
 async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", LIMITS)
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", LIMITS)
     main = Steps(BUSY)
     gateway = await gateway_for(net, main, retries=1, commit_after=0.1, heartbeat=0.1)
     response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
@@ -761,7 +761,7 @@ async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
 async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=NEVER))
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=NEVER))
     main, backup = Steps(BUSY), Steps(answer())
     breaker = BreakerSettings(failures=1, window=30, open=30)
     gateway = await gateway_for(net, main, backup, breaker=breaker)
@@ -915,7 +915,9 @@ async def follow(gateway: Gateway, chance: random.Random, path: str) -> None:
 async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
     net: Net, wish: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01, retry_floor=1000))
+    monkeypatch.setattr(
+        "gai_fast.net.attempts.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01, retry_floor=1000)
+    )
     chance = random.Random(f"{wish} {path} {SEED}")
     main, backup = Chaos(chance), Chaos(chance)
     gateway = await gateway_for(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.model.settings import Settings
-from gai_fast.net.balance import places_of
+from gai_fast.net.attempts.balance import places_of
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.targets import Target, set_drained
 

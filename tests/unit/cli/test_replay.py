@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.cli import ConfigFailure
 from gai_fast.cli.replay import Replay, load
-from gai_fast.net.replay import Recording
+from gai_fast.net.attempts.recording_player import Recording
 from tests.waiting import SECONDS
 
 from .conftest import Run

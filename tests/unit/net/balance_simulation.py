@@ -1,6 +1,6 @@
 """A simulation of the targets of one model: requests that come by chance, targets with times to first token by chance.
 
-Drives `net/balance.py` alone, on a clock of its own, so that its figures are the same on every machine.
+Drives `net/attempts/balance.py` alone, on a clock of its own, so that its figures are the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Balance, ModelSettings, TargetSettings, UpstreamSettings
-from gai_fast.net.balance import Balancer, Place, Visit, place_of
+from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
 
 
 def upstream(name: str, **more: Any) -> UpstreamSettings:

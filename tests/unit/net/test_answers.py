@@ -23,7 +23,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.net.answers import Answers, SharedAnswer, key_of
-from gai_fast.net.spec import StreamSpec
+from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog

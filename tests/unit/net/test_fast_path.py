@@ -26,12 +26,12 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.retry import RetryPolicy
+from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.delivery import Client as Response
 from gai_fast.net.follower import Follower
 from gai_fast.net.publication import Publication
-from gai_fast.net.retry import RetryPolicy
 from gai_fast.net.session import EngineCallbacks, Session
-from gai_fast.net.spec import Clock, StreamSpec
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.socket_transport import Transport
 from gai_fast.net.view import Form, view_of

@@ -27,7 +27,7 @@ class Stream(Fixture):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *processors: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
         monkeypatch.setattr("gai_fast.net.session.perf_counter", self.time.time)
-        monkeypatch.setattr("gai_fast.net.attempts.perf_counter", self.time.time)
+        monkeypatch.setattr("gai_fast.net.attempts.attempt.perf_counter", self.time.time)
         self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
         self.told: StreamMetrics | None = None
         self.runner.ended = self.ended

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import BreakerSettings
-from gai_fast.net.retry import Breaker
+from gai_fast.net.attempts.retry import Breaker
 from tests.unit.net.test_session import Fixture
 
 JSON = {"content-type": "application/json"}

@@ -11,8 +11,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.settings import ModelSettings, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.remainder import Nobody, Remainder, remainder_spec
-from gai_fast.net.spec import StreamSpec
 
 
 @pytest.mark.parametrize("outcome", ["finished", "failed"])

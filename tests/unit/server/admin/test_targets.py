@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
-from gai_fast.net.balance import TargetCondition
+from gai_fast.net.attempts.balance import TargetCondition
 from gai_fast.net.engine import Engine
 from gai_fast.server.admin.targets import CONDITIONS, Target, all_targets, read_target, set_drained, together
 

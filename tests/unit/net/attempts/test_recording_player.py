@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.model.errors import Error
-from gai_fast.net.replay import Recording, ReplayExchange, load_recording
+from gai_fast.net.attempts.recording_player import Recording, ReplayExchange, load_recording
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.providers import get_provider
 from tests.unit.net.fakes import FakeTime

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.model.upstream_errors import for_client
-from gai_fast.net.recording import secrets_of
+from gai_fast.net.attempts.recording import secrets_of
 
 
 class ForClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gai_fast.core.reading import parse_request
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
-from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.attempts.spec import Clock, StreamSpec
 from tests.unit.net.fakes import FakeOutput
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://x")

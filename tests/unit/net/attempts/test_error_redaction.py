@@ -1,10 +1,10 @@
-"""`gai_fast/net/translation.py`: what an upstream was sent and repeats is told to nobody."""
+"""`gai_fast/net/attempts/error_redaction.py`: what an upstream was sent and repeats is told to nobody."""
 
 from __future__ import annotations
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Secret, UpstreamSettings
-from gai_fast.net.translation import ForClient
+from gai_fast.net.attempts.error_redaction import ForClient
 
 ONE = UpstreamSettings(
     "one",

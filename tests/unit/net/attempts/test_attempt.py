@@ -10,8 +10,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
-from gai_fast.net.retry import Breaker
-from gai_fast.net.spec import StreamSpec
+from gai_fast.net.attempts.retry import Breaker
+from gai_fast.net.attempts.spec import StreamSpec
 from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
 
 

@@ -1,9 +1,10 @@
 """Writes an upstream's response to a file, read by read, so that it can be replayed: `serve --record`.
 
-Owns the file's format, which `net/replay.py` reads: a line with the response's origin, status and headers, then
-`{"at": seconds, "data": text}` per read (`base64` where a read is not UTF-8), then a line about its end. Requests,
-headers that may hold a secret, and texts of the upstream's key and `headers` that a response repeats are never written.
-A disk that fails, or a recording that grows beyond `limits.recorded`, ends the recording, never the stream.
+Owns the file's format, which `net/attempts/recording_player.py` reads: a line with the response's origin, status and
+headers, then `{"at": seconds, "data": text}` per read (`base64` where a read is not UTF-8), then a line about its end.
+Requests, headers that may hold a secret, and texts of the upstream's key and `headers` that a response repeats are
+never written. A disk that fails, or a recording that grows beyond `limits.recorded`, ends the recording, never the
+stream.
 """
 
 from __future__ import annotations

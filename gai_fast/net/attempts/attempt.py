@@ -37,11 +37,11 @@ from gai_fast.model.metrics import Outcome, Tallies
 from gai_fast.model.money import Bill, Charge, cost_of
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Price, Secret, Settings, UpstreamSettings
-from gai_fast.net.balance import Place, Visit, cooling_seconds, place_of
-from gai_fast.net.hedge import Hedge, HedgeOwner
-from gai_fast.net.key_ring import KeyRing
-from gai_fast.net.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_side
-from gai_fast.net.spec import Clock, StreamSpec
+from gai_fast.net.attempts.balance import Place, Visit, cooling_seconds, place_of
+from gai_fast.net.attempts.hedge import Hedge, HedgeOwner
+from gai_fast.net.attempts.key_ring import KeyRing
+from gai_fast.net.attempts.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_side
+from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 

@@ -12,11 +12,11 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings, Price, TargetSettings, UpstreamSettings
-from gai_fast.net.balance import Balancer
-from gai_fast.net.hedge import Hedge
-from gai_fast.net.retry import Breaker
+from gai_fast.net.attempts.balance import Balancer
+from gai_fast.net.attempts.hedge import Hedge
+from gai_fast.net.attempts.retry import Breaker
+from gai_fast.net.attempts.spec import Clock
 from gai_fast.net.session import Session
-from gai_fast.net.spec import Clock
 from gai_fast.providers import get_provider
 from tests.unit.net.fakes import FakeExchange
 from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame

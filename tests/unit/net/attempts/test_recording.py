@@ -18,8 +18,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.recording import RecordedExchange, secrets_of
-from gai_fast.net.replay import ReplayExchange, read_recording
+from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
+from gai_fast.net.attempts.recording_player import ReplayExchange, read_recording
 from gai_fast.net.upstream.connection import Receiver
 from tests.unit.net.fakes import FakeTime
 
@@ -138,8 +138,8 @@ def test_a_full_disk_is_warned_of_once_and_leaves_no_empty_file(tmp_path: Path, 
     code = f"""
 import resource, signal, sys
 from pathlib import Path
-from gai_fast.net.recording import RecordedExchange
-from tests.unit.net.test_recording import ABOUT, HEADERS, Session
+from gai_fast.net.attempts.recording import RecordedExchange
+from tests.unit.net.attempts.test_recording import ABOUT, HEADERS, Session
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 exchange = RecordedExchange(Path(sys.argv[1]), ABOUT, Session(), lambda: 0.0)
@@ -295,7 +295,7 @@ def test_a_secret_that_stands_in_the_beginning_of_another_is_not_written_at_the_
 def test_a_recording_has_a_largest_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.recording.LIMITS", dataclasses.replace(LIMITS, recorded=1000))
+    monkeypatch.setattr("gai_fast.net.attempts.recording.LIMITS", dataclasses.replace(LIMITS, recorded=1000))
     path = tmp_path / "r.ndjson"
     session = Session()
     exchange = RecordedExchange(path, ABOUT, session, FakeTime().time)

@@ -7,7 +7,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret, UpstreamSettings
-from gai_fast.net.key_ring import KeyRing
+from gai_fast.net.attempts.key_ring import KeyRing
 
 REFUSED = Error("unauthorized", "no such key")
 

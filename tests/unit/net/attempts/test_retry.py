@@ -11,7 +11,7 @@ import pytest
 from gai_fast.model.errors import CLASSES, Code, Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings
-from gai_fast.net.retry import Breaker, Failure, RetryBudget, RetryPolicy, Verdict, is_fault_of_upstream
+from gai_fast.net.attempts.retry import Breaker, Failure, RetryBudget, RetryPolicy, Verdict, is_fault_of_upstream
 
 NEXT, END = Verdict("next"), Verdict("end")
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret, UpstreamSettings
-from gai_fast.net.balance import cooling_seconds
+from gai_fast.net.attempts.balance import cooling_seconds
 
 _OF_THE_KEY = ("rate_limited", "unauthorized")
 """Failures of one key, where another may still work."""

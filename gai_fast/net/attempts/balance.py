@@ -37,7 +37,7 @@ from typing import Final, Literal
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
-from gai_fast.net.retry import is_fault_of_upstream
+from gai_fast.net.attempts.retry import is_fault_of_upstream
 
 Place = tuple[str, str]
 """The upstream's name and the id: what a target is known by within its model."""

@@ -42,7 +42,7 @@ def read_recording(data: bytes) -> Recording:
     """Reads a recording: a header line, then `{"at": seconds, "data": text}` per read.
 
     Args:
-        data: The file, as `net/recording.py` and `tools/record_demo.py` write it.
+        data: The file, as `net/attempts/recording.py` and `tools/record_demo.py` write it.
 
     Raises:
         ValueError: It is not a recording; the text names the line.

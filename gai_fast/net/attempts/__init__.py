@@ -1,0 +1,1 @@
+"""Attempts at an answer: choice of target and key, retries, hedging, recordings."""
