@@ -33,17 +33,11 @@ UNMOVED = {
     "gai_fast/_version.py",
     "gai_fast/net/answers.py",
     "gai_fast/net/callbacks.py",
-    "gai_fast/net/delivery.py",
     "gai_fast/net/engine.py",
-    "gai_fast/net/follower.py",
     "gai_fast/net/metrics_sinks.py",
-    "gai_fast/net/publication.py",
     "gai_fast/net/remainder.py",
     "gai_fast/net/session.py",
     "gai_fast/net/shared_call.py",
-    "gai_fast/net/view.py",
-    "gai_fast/net/whole_follower.py",
-    "gai_fast/net/writer.py",
     "gai_fast/providers/_base.py",
     "gai_fast/server/accepted_transport.py",
     "gai_fast/server/access_log.py",
@@ -131,8 +125,8 @@ CATCHES_ALL = {
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange
-    "net.follower",  # one follower
-    "net.whole_follower",  # one follower
+    "net.logs.follower",  # one follower
+    "net.logs.whole_follower",  # one follower
     "net.callbacks",  # a user's callback: the stream goes on
     "net.metrics_sinks",  # a user's sink: the stream goes on
     "integrations._body",  # a user's source: its client gets an error

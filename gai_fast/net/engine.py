@@ -37,10 +37,12 @@ from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
-from gai_fast.net.delivery import Client
-from gai_fast.net.follower import Follower
+from gai_fast.net.logs.delivery import Client
+from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.publication import Numbered, Publication
+from gai_fast.net.logs.view import View
+from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.metrics_sinks import tell_sinks
-from gai_fast.net.publication import Numbered, Publication
 from gai_fast.net.remainder import Nobody
 from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
@@ -48,8 +50,6 @@ from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together, 
 from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.net.upstream.sockets import no_descriptors
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
-from gai_fast.net.view import View
-from gai_fast.net.whole_follower import WholeFollower
 from gai_fast.otel.trace import Target as TracedTarget
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider

@@ -35,9 +35,9 @@ from gai_fast.model.money import Bill, Charge
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
-from gai_fast.net.delivery import Client, Delivery
+from gai_fast.net.logs.delivery import Client, Delivery
+from gai_fast.net.logs.writer import Headers
 from gai_fast.net.upstream.connection import Receiver
-from gai_fast.net.writer import Headers
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timer, Timers
 

@@ -37,7 +37,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
-from gai_fast.net.publication import Publication
+from gai_fast.net.logs.publication import Publication
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores import StreamLog

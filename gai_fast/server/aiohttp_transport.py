@@ -28,8 +28,8 @@ from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
 from gai_fast.kernels import Borrower, ChunkedBody
+from gai_fast.net.logs.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.net.upstream.sockets import reset
-from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.replies import Reply, StreamHead
 from gai_fast.server.transport import SocketLender, StreamCallbacks

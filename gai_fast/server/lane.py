@@ -23,8 +23,8 @@ from typing import Final, Protocol, cast
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
+from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.upstream.sockets import peer_address, untaken
-from gai_fast.net.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.access_log import LEFT

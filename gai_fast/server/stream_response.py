@@ -14,7 +14,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import written
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.writer import ResponseWriter
+from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.server.admission import EXPOSE
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import content_coding

@@ -17,8 +17,8 @@ import asyncio
 from typing import Protocol
 
 from gai_fast.kernels import Borrower, LendingTransport
+from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.net.upstream.sockets import descriptor_of
-from gai_fast.net.writer import BodyFraming
 from gai_fast.server.replies import Reply, StreamHead
 
 

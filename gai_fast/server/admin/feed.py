@@ -17,7 +17,7 @@ from gai_fast.kernels import encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.writer import ResponseWriter
+from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import StreamHead

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from gai_fast.kernels import Borrower, frame_messages, last_seq
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.writer import BodyFraming
+from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.access_log import LEFT
 from gai_fast.server.replies import Reply, StreamHead

@@ -30,8 +30,8 @@ from gai_fast.model.settings import (
 from gai_fast.net import engine as module
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.engine import Engine
+from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.session import Session
-from gai_fast.net.view import Form, view_of
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, Store

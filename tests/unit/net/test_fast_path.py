@@ -28,14 +28,14 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.retry import RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.delivery import Client as Response
-from gai_fast.net.follower import Follower
-from gai_fast.net.publication import Publication
+from gai_fast.net.logs.delivery import Client as Response
+from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.publication import Publication
+from gai_fast.net.logs.view import Form, view_of
+from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.socket_transport import Transport
-from gai_fast.net.view import Form, view_of
-from gai_fast.net.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.providers import get_provider
 from gai_fast.server.websocket.stream import FRAMES, SocketStream
 from gai_fast.stores import Ending, LogHeader, StreamLog

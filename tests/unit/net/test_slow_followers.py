@@ -1,4 +1,4 @@
-"""`gai_fast/net/publication.py` with its followers and its log: nothing is dropped that somebody still waits for."""
+"""`net/logs/publication.py` with its followers and its log: nothing is dropped that somebody still waits for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from gai_fast.formats import get_format
 from gai_fast.model.limits import KIB, LIMITS
 from gai_fast.model.settings import StoreSettings, StreamSettings
-from gai_fast.net.follower import Follower
-from gai_fast.net.publication import Publication
-from gai_fast.net.view import Form, view_of
+from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.publication import Publication
+from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeClient, FakeTime

@@ -20,7 +20,7 @@ from aiohttp.http import HttpVersion11, StreamWriter
 from aiohttp.web_response import StreamResponse
 from multidict import CIMultiDict
 
-from gai_fast.net.writer import ResponseWriter
+from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.aiohttp_transport import AiohttpTransport, is_plain, whole_response
 from gai_fast.server.replies import Reply, StreamHead

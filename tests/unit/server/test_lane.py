@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.writer import HTTP_CHUNKS
+from gai_fast.net.logs.writer import HTTP_CHUNKS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.lane import FastLane, LaneConnection
 from gai_fast.server.replies import Reply, StreamHead, error_reply

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from gai_fast.model.errors import Error
-from gai_fast.net.writer import ResponseWriter
+from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lane import FastLane

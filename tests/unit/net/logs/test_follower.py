@@ -1,4 +1,4 @@
-"""`gai_fast/net/follower.py`: one client of a log: its place, its head, its pace, its end."""
+"""`gai_fast/net/logs/follower.py`: one client of a log: its place, its head, its pace, its end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
-from gai_fast.net.follower import Follower
-from gai_fast.net.view import Form, view_of
+from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeClient, FakeTime

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.core.meter import StreamMeter
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.delivery import Delivery
+from gai_fast.net.logs.delivery import Delivery
 from tests.unit.net.fakes import FakeClient, FakeOutput, FakeTime
 
 ERROR = Error("network", "reset")

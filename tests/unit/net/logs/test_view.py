@@ -1,4 +1,4 @@
-"""`gai_fast/net/view.py`: what a follower is sent of a log, in the log's own form and in any other."""
+"""`gai_fast/net/logs/view.py`: what a follower is sent of a log, in the log's own form and in any other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.events import JSONText
-from gai_fast.net.view import Form, OwnFrames, Reencoded, View, keep_alive, read_event, view_of, written
+from gai_fast.net.logs.view import Form, OwnFrames, Reencoded, View, keep_alive, read_event, view_of, written
 from gai_fast.stores import LogHeader
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"

@@ -33,9 +33,9 @@ from gai_fast.model.events import Event, done
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.delivery import Client, Delivery
-from gai_fast.net.view import OwnFrames, View, with_retry
-from gai_fast.net.writer import Headers
+from gai_fast.net.logs.delivery import Client, Delivery
+from gai_fast.net.logs.view import OwnFrames, View, with_retry
+from gai_fast.net.logs.writer import Headers
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import frames_after

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gai_fast.core.compression import compressor
 from gai_fast.kernels import Piece
-from gai_fast.net.writer import HTTP_CHUNKS, PLAIN, BodyFraming, ResponseWriter
+from gai_fast.net.logs.writer import HTTP_CHUNKS, PLAIN, BodyFraming, ResponseWriter
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 

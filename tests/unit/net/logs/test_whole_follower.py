@@ -1,4 +1,4 @@
-"""`gai_fast/net/whole_follower.py`: a client of a whole answer gets it at the end, or the error."""
+"""`gai_fast/net/logs/whole_follower.py`: a client of a whole answer gets it at the end, or the error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, cast
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings
-from gai_fast.net.whole_follower import WholeFollower
+from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeClient, FakeTime
-from tests.unit.net.test_follower import FakePublication
+from tests.unit.net.logs.test_follower import FakePublication
 
 ANSWER = b'{"text":"hi"}'
 FAILED = Ending("failed", error={"code": "network", "message": "cut", "temporary": True})

@@ -1,4 +1,4 @@
-"""`gai_fast/net/publication.py`: what a durable stream logs, how long it lives, when it waits."""
+"""`gai_fast/net/logs/publication.py`: what a durable stream logs, how long it lives, when it waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import KIB, LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
-from gai_fast.net.publication import Publication, ending_of
+from gai_fast.net.logs.publication import Publication, ending_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.unit.net.fakes import FakeTime

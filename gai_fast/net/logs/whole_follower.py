@@ -12,8 +12,8 @@ from typing import Final, Protocol
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.delivery import Client
-from gai_fast.net.writer import Headers
+from gai_fast.net.logs.delivery import Client
+from gai_fast.net.logs.writer import Headers
 from gai_fast.stores import StreamLog
 
 _log: Final = logging.getLogger("gai_fast.engine")
