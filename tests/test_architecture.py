@@ -31,13 +31,10 @@ PACKAGE = ROOT / "gai_fast"
 UNMOVED = {
     "gai_fast/__init__.py",
     "gai_fast/_version.py",
-    "gai_fast/net/answers.py",
     "gai_fast/net/callbacks.py",
     "gai_fast/net/engine.py",
     "gai_fast/net/metrics_sinks.py",
-    "gai_fast/net/remainder.py",
     "gai_fast/net/session.py",
-    "gai_fast/net/shared_call.py",
     "gai_fast/providers/_base.py",
     "gai_fast/server/accepted_transport.py",
     "gai_fast/server/access_log.py",

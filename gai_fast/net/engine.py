@@ -28,7 +28,6 @@ from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import for_client
-from gai_fast.net.answers import Answers
 from gai_fast.net.attempts.attempt import Translate
 from gai_fast.net.attempts.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
 from gai_fast.net.attempts.error_redaction import ForClient
@@ -43,8 +42,9 @@ from gai_fast.net.logs.publication import Numbered, Publication
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.metrics_sinks import tell_sinks
-from gai_fast.net.remainder import Nobody
 from gai_fast.net.session import EngineCallbacks, Session
+from gai_fast.net.sharing.answers import Answers
+from gai_fast.net.sharing.remainder import Nobody
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together, open_all
 from gai_fast.net.upstream.proxy import Proxy

@@ -1,6 +1,6 @@
 """Requests that ask for shared answers: `x-gai-cache`, and `[[model]] cache`.
 
-Owns which requests ask, and what their answers tell. `net/answers.py` decides which answers are shared.
+Owns which requests ask, and what their answers tell. `net/sharing/answers.py` decides which answers are shared.
 
 1. The header wins over the model. On a WebSocket it is that of the handshake, and holds for every request of it.
 2. A request with an idempotency key, one in the background, of a chat, or that only starts a stream (`POST
@@ -14,9 +14,9 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings
-from gai_fast.net.answers import SharedAnswer
 from gai_fast.net.attempts.spec import Role, Sharing, StreamSpec
 from gai_fast.net.engine import Engine
+from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.incoming import Incoming

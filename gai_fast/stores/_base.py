@@ -22,7 +22,7 @@ from gai_fast.formats import Framing
 from gai_fast.model.events import SCHEMA
 
 CALLS: Final = "upstream"
-"""The format of the log of a call to an upstream (`net/shared_call.py`): no client is sent it."""
+"""The format of the log of a call to an upstream (`net/sharing/shared_call.py`): no client is sent it."""
 
 # A line end within a text is escaped, so a text never matches.
 _SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]{1,19})$", re.M)

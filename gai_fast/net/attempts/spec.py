@@ -69,7 +69,7 @@ Asked = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
 
 
 class Sharing(Protocol):
-    """A stream's way to the answers that it may share with others (`net/answers.py`)."""
+    """A stream's way to the answers that it may share with others (`net/sharing/answers.py`)."""
 
     @property
     def role(self) -> Role:

@@ -19,7 +19,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge, cost_member, total_of
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.spec import LIBRARY, Asked, Role, StreamSpec
-from gai_fast.net.shared_call import SharedCall
+from gai_fast.net.sharing.shared_call import SharedCall
 from gai_fast.net.upstream.connection import Receiver
 
 

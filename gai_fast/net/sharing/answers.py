@@ -31,8 +31,8 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import CacheSettings, StoreSettings
 from gai_fast.net.attempts.error_redaction import ForClient
 from gai_fast.net.attempts.spec import Asked, Clock, Role, StreamSpec
-from gai_fast.net.remainder import Remainder, remainder_spec
-from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
+from gai_fast.net.sharing.remainder import Remainder, remainder_spec
+from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timers

@@ -1,4 +1,4 @@
-"""`gai_fast/net/answers.py`: which requests are the same, and what is found where."""
+"""`gai_fast/net/sharing/answers.py`: which requests are the same, and what is found where."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from gai_fast.model.settings import (
     TargetSettings,
     UpstreamSettings,
 )
-from gai_fast.net.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.sharing.answers import Answers, SharedAnswer, key_of
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog

@@ -1,4 +1,4 @@
-"""`gai_fast/net/shared_call.py`: what a call logs, what its readers are given, and when it ends."""
+"""`gai_fast/net/sharing/shared_call.py`: what a call logs, what its readers are given, and when it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StoreSettings
-from gai_fast.net.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
+from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import CALLS

@@ -1,4 +1,4 @@
-"""`gai_fast/net/remainder.py`: the figures of a stream that left a call which others read on."""
+"""`gai_fast/net/sharing/remainder.py`: the figures of a stream that left a call which others read on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.settings import ModelSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.remainder import Nobody, Remainder, remainder_spec
+from gai_fast.net.sharing.remainder import Nobody, Remainder, remainder_spec
 
 
 @pytest.mark.parametrize("outcome", ["finished", "failed"])
