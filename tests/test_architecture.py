@@ -31,10 +31,6 @@ PACKAGE = ROOT / "gai_fast"
 UNMOVED = {
     "gai_fast/__init__.py",
     "gai_fast/_version.py",
-    "gai_fast/net/callbacks.py",
-    "gai_fast/net/engine.py",
-    "gai_fast/net/metrics_sinks.py",
-    "gai_fast/net/session.py",
     "gai_fast/providers/_base.py",
     "gai_fast/server/accepted_transport.py",
     "gai_fast/server/access_log.py",
@@ -117,15 +113,15 @@ ENVIRONMENT = {SWITCH, "config.environment"}
 # The modules in which a bug ends, so that it harms nothing else.
 CATCHES_ALL = {
     "core.relay",  # a part of a stream: one stream
-    "net.session",  # the code that drives a stream: one stream
-    "net.engine",  # an adapter that builds a request: one stream
+    "net.stream.session",  # the code that drives a stream: one stream
+    "net.stream.engine",  # an adapter that builds a request: one stream
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange
     "net.logs.follower",  # one follower
     "net.logs.whole_follower",  # one follower
-    "net.callbacks",  # a user's callback: the stream goes on
-    "net.metrics_sinks",  # a user's sink: the stream goes on
+    "net.stream.callbacks",  # a user's callback: the stream goes on
+    "net.stream.metrics_sinks",  # a user's sink: the stream goes on
     "integrations._body",  # a user's source: its client gets an error
     "server.accepted_transport",  # the making of a client's connection: that connection
     "server.extension",  # a user's module while it is imported: the server does not start

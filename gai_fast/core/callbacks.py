@@ -1,7 +1,7 @@
 """`EventManager`: functions of a library user that are called with the events of a stream.
 
-Owns which event calls which function. Awaits nothing and catches nothing: `net/callbacks.py` calls, and keeps functions
-that raise away from the stream.
+Owns which event calls which function. Awaits nothing and catches nothing: `net/stream/callbacks.py` calls, and keeps
+functions that raise away from the stream.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.engine import Engine
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, Form, gap
+from gai_fast.net.stream.engine import Engine
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import data_lines
 

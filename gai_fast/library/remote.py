@@ -33,7 +33,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.retry_after import retry_after_ms
-from gai_fast.net.callbacks import CallbackRunner
+from gai_fast.net.stream.callbacks import CallbackRunner
 from gai_fast.net.upstream.dialing import reason_of
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_request_id

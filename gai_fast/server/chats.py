@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.idempotency import Admit

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.engine import Engine
 from gai_fast.net.logs.view import NATIVE, Form, View, view_of
-from gai_fast.net.session import Session
+from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.session import Session
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
 from gai_fast.server.incoming import Incoming

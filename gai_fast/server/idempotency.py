@@ -25,8 +25,8 @@ from gai_fast.core.reading import parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.engine import Engine
 from gai_fast.net.logs.publication import Publication
+from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.pending import PendingAnswers

@@ -18,7 +18,7 @@ from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server import log_queue
 from gai_fast.server.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts
 

@@ -15,7 +15,7 @@ from gai_fast.ledger import Left, RateLeft
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.pending import PendingAnswers
 from gai_fast.server.replies import Headers

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 from aiohttp import web
 
 from gai_fast.model.errors import Error
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.replies import Reply, id_headers

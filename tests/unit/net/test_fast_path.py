@@ -33,7 +33,7 @@ from gai_fast.net.logs.follower import Follower
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
-from gai_fast.net.session import EngineCallbacks, Session
+from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.socket_transport import Transport
 from gai_fast.providers import get_provider

@@ -12,9 +12,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings, Settings
 from gai_fast.net.attempts.retry import Breaker
-from gai_fast.net.session import Session
+from gai_fast.net.stream.session import Session
 from gai_fast.processors import Chain, Processor
-from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
+from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 
 class Bug(Exception):

@@ -9,10 +9,10 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.session import Session
+from gai_fast.net.stream.session import Session
 from gai_fast.processors import StreamInfo, make_chain, read_processor
 from tests.unit.net.fakes import FakeOutput
-from tests.unit.net.test_session import DONE, SSE, Fixture, frame
+from tests.unit.net.stream.test_session import DONE, SSE, Fixture, frame
 
 pytestmark = pytest.mark.interpreted  # the clock is replaced
 
@@ -26,7 +26,7 @@ class Stream(Fixture):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *processors: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
-        monkeypatch.setattr("gai_fast.net.session.perf_counter", self.time.time)
+        monkeypatch.setattr("gai_fast.net.stream.session.perf_counter", self.time.time)
         monkeypatch.setattr("gai_fast.net.attempts.attempt.perf_counter", self.time.time)
         self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
         self.told: StreamMetrics | None = None

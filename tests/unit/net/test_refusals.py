@@ -10,7 +10,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.attempts.retry import Breaker
-from tests.unit.net.test_session import Fixture
+from tests.unit.net.stream.test_session import Fixture
 
 JSON = {"content-type": "application/json"}
 

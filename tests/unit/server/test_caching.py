@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server.caching import asks, begin_later, shared_answer, tell
 from tests.unit.server.requests import http, incoming
 

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.replies import Reply

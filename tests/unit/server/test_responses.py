@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.replies import Reply

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
-from gai_fast.net.engine import Engine
+from gai_fast.net.stream.engine import Engine
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.streams import StreamRoutes
 from tests.unit.server.requests import http, incoming

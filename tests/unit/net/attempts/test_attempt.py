@@ -12,7 +12,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import StreamSpec
-from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
+from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 
 def failing(stream: Fixture) -> None:

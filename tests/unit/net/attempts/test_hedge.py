@@ -16,10 +16,10 @@ from gai_fast.net.attempts.balance import Balancer
 from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import Clock
-from gai_fast.net.session import Session
+from gai_fast.net.stream.session import Session
 from gai_fast.providers import get_provider
 from tests.unit.net.fakes import FakeExchange
-from tests.unit.net.test_session import DONE, ERROR, SSE, Fixture, frame
+from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 
 def hedged(names: str = "ab", *, weights: dict[str, int] | None = None) -> Fixture:

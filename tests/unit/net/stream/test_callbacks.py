@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.core.callbacks import EventManager
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.callbacks import CallbackRunner
+from gai_fast.net.stream.callbacks import CallbackRunner
 from tests.waiting import SECONDS
 
 DELTA: Any = {"type": "text.delta", "text": "a"}

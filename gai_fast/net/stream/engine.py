@@ -41,10 +41,10 @@ from gai_fast.net.logs.follower import Follower
 from gai_fast.net.logs.publication import Numbered, Publication
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
-from gai_fast.net.metrics_sinks import tell_sinks
-from gai_fast.net.session import EngineCallbacks, Session
 from gai_fast.net.sharing.answers import Answers
 from gai_fast.net.sharing.remainder import Nobody
+from gai_fast.net.stream.metrics_sinks import tell_sinks
+from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together, open_all
 from gai_fast.net.upstream.proxy import Proxy

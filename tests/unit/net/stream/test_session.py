@@ -16,13 +16,13 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
-from gai_fast.net import session as module
 from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
 from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.key_ring import KeyRing
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.session import EngineCallbacks, Session
+from gai_fast.net.stream import session as module
+from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.providers import get_provider
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 

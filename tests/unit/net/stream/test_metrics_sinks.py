@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.metrics_sinks import tell_sinks
+from gai_fast.net.stream.metrics_sinks import tell_sinks
 
 
 def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:

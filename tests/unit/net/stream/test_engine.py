@@ -27,11 +27,11 @@ from gai_fast.model.settings import (
     StreamSettings,
     UpstreamSettings,
 )
-from gai_fast.net import engine as module
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.engine import Engine
 from gai_fast.net.logs.view import Form, view_of
-from gai_fast.net.session import Session
+from gai_fast.net.stream import engine as module
+from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.session import Session
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, Store
