@@ -30,8 +30,8 @@ from gai_fast.model.settings import Settings, StreamSettings
 from gai_fast.runtime.ids import request_id
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.application import build_application
-from gai_fast.server.replies import Headers, Reply, error_reply
-from gai_fast.server.write_watch import WriteWatch
+from gai_fast.server.http.replies import Headers, Reply, error_reply
+from gai_fast.server.http.write_watch import WriteWatch
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

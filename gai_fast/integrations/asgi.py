@@ -23,7 +23,7 @@ from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_o
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.ids import request_id
-from gai_fast.server.replies import Headers, Reply, error_reply
+from gai_fast.server.http.replies import Headers, Reply, error_reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -28,7 +28,7 @@ from gai_fast.integrations._body import Body, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.model.errors import Error
 from gai_fast.runtime.ids import request_id
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.http.replies import Reply, error_reply
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 

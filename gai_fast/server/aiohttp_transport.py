@@ -31,9 +31,9 @@ from gai_fast.kernels import Borrower, ChunkedBody
 from gai_fast.net.logs.writer import HTTP_CHUNKS, PLAIN, BodyFraming
 from gai_fast.net.upstream.sockets import reset
 from gai_fast.runtime.timers import Timers
-from gai_fast.server.replies import Reply, StreamHead
-from gai_fast.server.transport import SocketLender, StreamCallbacks
-from gai_fast.server.write_watch import WriteWatch
+from gai_fast.server.http.replies import Reply, StreamHead
+from gai_fast.server.http.transport import SocketLender, StreamCallbacks
+from gai_fast.server.http.write_watch import WriteWatch
 
 
 class _StreamResponse(web.StreamResponse):

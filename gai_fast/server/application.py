@@ -36,16 +36,16 @@ from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission, body_too_large
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.counts import CostLabels
-from gai_fast.server.deadlines import body_due
 from gai_fast.server.forwarding import Forwarding
 from gai_fast.server.guards import Guards
 from gai_fast.server.guessing import Guesses
+from gai_fast.server.http.deadlines import body_due
+from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.loop_lag import LoopLag
 from gai_fast.server.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.process import process_figures
-from gai_fast.server.replies import Reply, id_headers
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.spend import SpendSink

@@ -19,8 +19,8 @@ from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
+from gai_fast.server.http.replies import Headers
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Headers
 from gai_fast.server.stream_response import StreamResponse
 
 HEADER: Final = "x-gai-cache"

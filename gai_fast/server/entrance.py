@@ -21,7 +21,7 @@ from gai_fast.model.settings import LimitSettings
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.connections import OpenConnections
-from gai_fast.server.replies import Reply
+from gai_fast.server.http.replies import Reply
 
 _log = logging.getLogger("gai_fast.server")
 

@@ -33,8 +33,8 @@ from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
 from gai_fast.server.connections import OpenConnections
-from gai_fast.server.replies import Reply
-from gai_fast.server.write_watch import WriteWatch
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.write_watch import WriteWatch
 
 _log: Final = logging.getLogger("gai_fast.server")
 

@@ -28,9 +28,9 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import Claim, Store, StreamLog
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
+from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Headers, Reply
 from gai_fast.server.stream_response import StreamResponse
 
 _log: Final = logging.getLogger("gai_fast.server")

@@ -19,8 +19,8 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.ids import new_stream_id
+from gai_fast.server.http.replies import StreamHead
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import StreamHead
 
 EVENTS: Final = 6
 """Events before the silence; one more follows it."""

@@ -16,9 +16,9 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.engine import Engine
+from gai_fast.server.http.replies import Headers
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.replies import Headers
 from gai_fast.server.stream_response import StreamResponse
 
 _Started = TypeVar("_Started")

@@ -20,8 +20,8 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeySettings
 from gai_fast.otel.trace import Trace
 from gai_fast.server.callers import has_key
-from gai_fast.server.replies import Reply
-from gai_fast.server.transport import ClientTransport
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.transport import ClientTransport
 
 
 class HTTPRequest:

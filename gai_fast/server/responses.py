@@ -19,8 +19,8 @@ from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.durable import DurableRoutes, stream_error
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 

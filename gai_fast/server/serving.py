@@ -32,11 +32,11 @@ from gai_fast.server.drain import drain
 from gai_fast.server.entrance import Entrance, Layer, affordable
 from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.lane import FastLane
 from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
 from gai_fast.server.proxied import ProxiedConnection, Refusals
 from gai_fast.server.reload import Reload, Reloaded
-from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.server.tls import Handshakes, TLSConnection, plain_http
 from gai_fast.stores.backend import Backend

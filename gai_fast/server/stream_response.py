@@ -16,9 +16,9 @@ from gai_fast.model.money import written
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.server.admission import EXPOSE
+from gai_fast.server.http.replies import Headers, Reply, StreamHead
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.negotiation import content_coding
-from gai_fast.server.replies import Headers, Reply, StreamHead
 
 
 class SessionCallbacks(Protocol):

@@ -30,11 +30,11 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.aiohttp_transport import leave_out_server
 from gai_fast.server.callers import KEY_PROTOCOL
-from gai_fast.server.replies import Headers
+from gai_fast.server.http.replies import Headers
+from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
 from gai_fast.server.websocket.writer import FrameWriter
-from gai_fast.server.write_watch import WriteWatch
 
 SUBPROTOCOL = "gai.events.v1"
 UNSUPPORTED_DATA = 1003

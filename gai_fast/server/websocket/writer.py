@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from gai_fast.kernels import Borrower
-from gai_fast.server.transport import SocketLender
+from gai_fast.server.http.transport import SocketLender
+from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.websocket.deflate import Deflate
-from gai_fast.server.write_watch import WriteWatch
 
 
 class FrameWriter:

@@ -18,7 +18,7 @@ from yarl import URL
 from gai_fast.cli.mock import Mock
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 from gai_fast.server.application import add_routes, build_application, new_service
-from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import Mount, Router
 from tests.waiting import SECONDS

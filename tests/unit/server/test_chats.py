@@ -12,7 +12,7 @@ from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings, StreamSett
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.chats import ChatRoutes, chat_id_of
 from gai_fast.server.durable import DurableRoutes
-from gai_fast.server.replies import Reply
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from tests.unit.server.requests import http, incoming

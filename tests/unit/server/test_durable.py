@@ -14,8 +14,8 @@ from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Setti
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.durable import DurableRoutes, Place, Running, place_of, state_of
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Reply
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.net.fakes import FakeClient, FakeOutput
 from tests.unit.server.requests import http, incoming

@@ -16,7 +16,7 @@ from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.connections import OpenConnections
 from gai_fast.server.entrance import Entrance, Layer, Places, RefusedConnection, affordable
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.http.replies import Reply, error_reply
 
 
 class FakeTransport(asyncio.Transport):

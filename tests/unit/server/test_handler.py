@@ -23,7 +23,7 @@ from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server import handler
 from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.handler import HandlerFactory, Times, error_of
-from gai_fast.server.replies import Reply, error_reply
+from gai_fast.server.http.replies import Reply, error_reply
 from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 

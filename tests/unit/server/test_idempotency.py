@@ -10,8 +10,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, StoreSettings, StreamSettings
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.idempotency import KeyedRequest, KeyedRequests, fingerprint, key_of, keyed
-from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog
 from tests.unit.net.fakes import FakeTime

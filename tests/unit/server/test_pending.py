@@ -10,8 +10,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
 from tests.unit.server.requests import http, incoming
 from tests.unit.server.test_stream_response import FakeConnection

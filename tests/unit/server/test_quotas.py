@@ -14,8 +14,8 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import KeyLimits, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.engine import Engine
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.quotas import Quotas, duration, limit_headers, tokens_of
-from gai_fast.server.replies import Reply
 from gai_fast.server.stream_response import StreamResponse
 from tests.unit.server.requests import http, incoming
 from tests.unit.server.test_stream_response import FakeConnection

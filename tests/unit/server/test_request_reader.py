@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.replies import Reply
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.request_reader import (
     BODY,
     HAND_OVER,

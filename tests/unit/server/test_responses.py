@@ -11,8 +11,8 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.durable import DurableRoutes
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.replies import Reply
 from gai_fast.server.responses import ResponseRoutes, response_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.formats.responses_reader import RESPONSES, streamed

@@ -16,10 +16,10 @@ from gai_fast.net.stream.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission import Admission
 from gai_fast.server.counts import StreamCounts
+from gai_fast.server.http.replies import Reply
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.operations import OperationRoutes
-from gai_fast.server.replies import Reply
 from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes

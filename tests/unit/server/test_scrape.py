@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import cast
 
 from gai_fast.model.errors import Error
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.transport import ClientTransport, StreamCallbacks
 from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.replies import Reply
 from gai_fast.server.scrape import Scrapes
-from gai_fast.server.transport import ClientTransport, StreamCallbacks
 
 
 class Sink(PrometheusSink):

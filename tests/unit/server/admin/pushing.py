@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.net.logs.writer import PLAIN, BodyFraming
-from gai_fast.server.replies import StreamHead
+from gai_fast.server.http.replies import StreamHead
 
 
 class Client:

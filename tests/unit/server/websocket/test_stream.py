@@ -11,7 +11,7 @@ from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream
 from tests.unit.fake_loop import FakeLoop

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gai_fast.runtime.timers import TimerWheel
+from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.writer import FrameWriter
-from gai_fast.server.write_watch import WriteWatch
 from tests.unit.fake_loop import FakeLoop
 
 TEXT = b"\x81\x02ok"

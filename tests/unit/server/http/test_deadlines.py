@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.deadlines import WriteProgress, body_due
+from gai_fast.server.http.deadlines import WriteProgress, body_due
 
 TIMEOUT = 30.0
 

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.net.upstream.sockets import untaken
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.write_watch import WriteWatch
+from gai_fast.server.http.write_watch import WriteWatch
 from tests.waiting import SECONDS
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from gai_fast.net.upstream.sockets import reset, untaken
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.deadlines import LOOKS, WriteProgress
+from gai_fast.server.http.deadlines import LOOKS, WriteProgress
 
 
 class WriteWatch:

@@ -1,7 +1,7 @@
 """`ClientTransport`: the interface between an answer and the connection that carries it.
 
 A handler answers one request through it. Two implementations: the fast lane's connection, and aiohttp's transport.
-`tests/unit/server/test_transport.py` is the contract of both.
+`tests/unit/server/http/test_transport.py` is the contract of both.
 
 1. An answer is either `send` alone; or `begin_stream`, `commit`, any number of `write`, `answered`. A stream that has
    not called `commit` may still end with `send`.
@@ -19,7 +19,7 @@ from typing import Protocol
 from gai_fast.kernels import Borrower, LendingTransport
 from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.net.upstream.sockets import descriptor_of
-from gai_fast.server.replies import Reply, StreamHead
+from gai_fast.server.http.replies import Reply, StreamHead
 
 
 class StreamCallbacks(Protocol):

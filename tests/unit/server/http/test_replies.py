@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.server.replies import (
+from gai_fast.server.http.replies import (
     Reply,
     StreamHead,
     error_headers,
@@ -52,7 +52,7 @@ class _Interrupted(str):
 
 
 def test_a_stream_has_its_own_media_type_whatever_other_threads_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.server.replies._time", lambda: 1.0, raising=True)
+    monkeypatch.setattr("gai_fast.server.http.replies._time", lambda: 1.0, raising=True)
     StreamHead("text/event-stream", "r", "s").to_bytes("", keep_alive=True)
     head = StreamHead(_Interrupted("text/event-stream"), "r", "s").to_bytes("", keep_alive=True)
     assert parsed(head)[1]["content-type"] == "text/event-stream"
