@@ -32,7 +32,6 @@ UNMOVED = {
     "gai_fast/__init__.py",
     "gai_fast/_version.py",
     "gai_fast/providers/_base.py",
-    "gai_fast/server/accepted_transport.py",
     "gai_fast/server/access_log.py",
     "gai_fast/server/admin/streams.py",
     "gai_fast/server/admission.py",
@@ -42,12 +41,9 @@ UNMOVED = {
     "gai_fast/server/bus_folder.py",
     "gai_fast/server/caching.py",
     "gai_fast/server/callers.py",
-    "gai_fast/server/certificate.py",
     "gai_fast/server/chats.py",
-    "gai_fast/server/connections.py",
     "gai_fast/server/counts.py",
     "gai_fast/server/durable.py",
-    "gai_fast/server/entrance.py",
     "gai_fast/server/forwarding.py",
     "gai_fast/server/guards.py",
     "gai_fast/server/guessing.py",
@@ -56,7 +52,6 @@ UNMOVED = {
     "gai_fast/server/incoming.py",
     "gai_fast/server/lane.py",
     "gai_fast/server/link.py",
-    "gai_fast/server/listening.py",
     "gai_fast/server/log_format.py",
     "gai_fast/server/log_queue.py",
     "gai_fast/server/loop_lag.py",
@@ -70,8 +65,6 @@ UNMOVED = {
     "gai_fast/server/pending.py",
     "gai_fast/server/probe.py",
     "gai_fast/server/process.py",
-    "gai_fast/server/proxied.py",
-    "gai_fast/server/proxy_header.py",
     "gai_fast/server/quotas.py",
     "gai_fast/server/request_reader.py",
     "gai_fast/server/responses.py",
@@ -83,9 +76,7 @@ UNMOVED = {
     "gai_fast/server/stream_response.py",
     "gai_fast/server/streams.py",
     "gai_fast/server/supervisor.py",
-    "gai_fast/server/tls.py",
     "gai_fast/server/totals.py",
-    "gai_fast/server/transport_layer.py",
     "gai_fast/server/worker.py",
 }
 
@@ -119,7 +110,7 @@ CATCHES_ALL = {
     "net.stream.callbacks",  # a user's callback: the stream goes on
     "net.stream.metrics_sinks",  # a user's sink: the stream goes on
     "integrations._body",  # a user's source: its client gets an error
-    "server.accepted_transport",  # the making of a client's connection: that connection
+    "server.edge.accepted_transport",  # the making of a client's connection: that connection
     "server.extension",  # a user's module while it is imported: the server does not start
     "server.application",  # a handler: 500
     "server.lane",  # a handler: 500

@@ -40,7 +40,7 @@ def _check_certificate(server: ServerSettings) -> None:
     """
     if server.tls_cert is None or server.tls_key is None:
         return
-    from gai_fast.server.certificate import Certificate, CertificateError
+    from gai_fast.server.edge.certificate import Certificate, CertificateError
 
     try:
         Certificate(server.tls_cert, server.tls_key)

@@ -161,7 +161,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     from gai_fast.server import totals
     from gai_fast.server.admin.drained import DRAINED, DrainedHome
     from gai_fast.server.bus_folder import PathTooLong, bus_folder
-    from gai_fast.server.listening import SocketListener
+    from gai_fast.server.edge.listening import SocketListener
     from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
     from gai_fast.server.serving import bind
@@ -332,8 +332,8 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
         announce(text)
 
-    from gai_fast.server.certificate import CertificateError
-    from gai_fast.server.listening import CannotListen, OpenAddress
+    from gai_fast.server.edge.certificate import CertificateError
+    from gai_fast.server.edge.listening import CannotListen, OpenAddress
     from gai_fast.server.supervisor import WorkerError
     from gai_fast.stores import StoreError
 

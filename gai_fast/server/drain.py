@@ -18,7 +18,7 @@ import logging
 from typing import Protocol
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.listening import Listener
+from gai_fast.server.edge.listening import Listener
 
 _log = logging.getLogger("gai_fast.server")
 

@@ -32,7 +32,7 @@ from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
-from gai_fast.server.connections import OpenConnections
+from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.write_watch import WriteWatch
 

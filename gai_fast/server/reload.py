@@ -24,7 +24,7 @@ from gai_fast.config import ConfigError
 from gai_fast.model.settings import Settings
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.audit import audit
-from gai_fast.server.certificate import Certificate, CertificateError
+from gai_fast.server.edge.certificate import Certificate, CertificateError
 
 _log: Final = logging.getLogger("gai_fast.server")
 _DONE: Final = 200

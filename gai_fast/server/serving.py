@@ -26,19 +26,27 @@ from gai_fast.ledger import SharedHome
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Settings
 from gai_fast.server.application import Service, add_routes, new_service
-from gai_fast.server.certificate import Certificate, certificate_of
-from gai_fast.server.connections import OpenConnections, abort_slowest
 from gai_fast.server.drain import drain
-from gai_fast.server.entrance import Entrance, Layer, affordable
+from gai_fast.server.edge.certificate import Certificate, certificate_of
+from gai_fast.server.edge.connections import OpenConnections, abort_slowest
+from gai_fast.server.edge.entrance import Entrance, Layer, affordable
+from gai_fast.server.edge.listening import (
+    Listener,
+    OpenAddress,
+    SocketListener,
+    is_on_loopback,
+    is_open,
+    listen,
+    location,
+)
+from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
+from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
 from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lane import FastLane
-from gai_fast.server.listening import Listener, OpenAddress, SocketListener, is_on_loopback, is_open, listen, location
-from gai_fast.server.proxied import ProxiedConnection, Refusals
 from gai_fast.server.reload import Reload, Reloaded
 from gai_fast.server.routes import HOT_PATHS, Mount
-from gai_fast.server.tls import Handshakes, TLSConnection, plain_http
 from gai_fast.stores.backend import Backend
 
 logger = logging.getLogger("gai_fast.server")

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
-from gai_fast.server.connections import abort_slowest
+from gai_fast.server.edge.connections import abort_slowest
 from tests.integration.gateway import (
     QUERY,
     SSE_HEAD,

@@ -17,7 +17,7 @@ from gai_fast.cli.serve import banner, run_async
 from gai_fast.config import read
 from gai_fast.model.settings import Settings
 from gai_fast.server import serving
-from gai_fast.server.listening import CannotListen
+from gai_fast.server.edge.listening import CannotListen
 
 from .conftest import Run
 

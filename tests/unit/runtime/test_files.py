@@ -12,7 +12,7 @@ import pytest
 from gai_fast.config import ConfigError, load
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.runtime.files import open_file
-from gai_fast.server.certificate import Certificate, CertificateError
+from gai_fast.server.edge.certificate import Certificate, CertificateError
 from tests.conftest import ChangeLimits
 
 _NO_FILE = "not a regular file|a pipe that nobody wrote to the end within 0.01 s"

@@ -13,7 +13,7 @@ import pytest
 
 from gai_fast.config import ConfigError, load
 from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
-from gai_fast.server.certificate import Certificate, CertificateError
+from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
 
 UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1")

@@ -18,9 +18,9 @@ from aiohttp import ClientSession, web
 
 from gai_fast.model.settings import LimitSettings, ModelSettings, ServerSettings, Settings, UpstreamSettings
 from gai_fast.server import serving
-from gai_fast.server.connections import OpenConnections
+from gai_fast.server.edge.connections import OpenConnections
+from gai_fast.server.edge.listening import CannotListen
 from gai_fast.server.extension import ExtensionError
-from gai_fast.server.listening import CannotListen
 from gai_fast.server.routes import ROUTES
 from gai_fast.server.serving import Bound, serve, start
 from tests.waiting import SECONDS

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from gai_fast.model.settings import ServerSettings
-from gai_fast.server.certificate import Certificate, CertificateError, certificate_of
+from gai_fast.server.edge.certificate import Certificate, CertificateError, certificate_of
 from tests.integration.certificates import Authority
 
 
@@ -100,7 +100,7 @@ def test_permissions_are_named(authority: Authority, monkeypatch: pytest.MonkeyP
     def refuse(path: str) -> BinaryIO:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("gai_fast.server.certificate.open_file", refuse)
+    monkeypatch.setattr("gai_fast.server.edge.certificate.open_file", refuse)
     told = problem(authority.folder / "good.pem", authority.folder / "good.key")
     assert "Permission denied: check the path and the permissions" in told
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.certificate import Certificate
-from gai_fast.server.tls import Handshakes, TLSConnection, plain_http
+from gai_fast.server.edge.certificate import Certificate
+from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
 from tests.integration.certificates import Authority
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.connections import OpenConnections, abort_slowest
+from gai_fast.server.edge.connections import OpenConnections, abort_slowest
 
 
 class Transport:

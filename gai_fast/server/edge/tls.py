@@ -28,7 +28,7 @@ from typing import Any, Final, cast
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.sockets import peer_address
-from gai_fast.server.transport_layer import TransportLayer
+from gai_fast.server.edge.transport_layer import TransportLayer
 
 _log: Final = logging.getLogger("gai_fast.server")
 _PLAIN: Final = "HTTP_REQUEST"

@@ -19,9 +19,9 @@ import uvloop
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ServerSettings
-from gai_fast.server import listening
-from gai_fast.server.accepted_transport import Newcomers
-from gai_fast.server.listening import (
+from gai_fast.server.edge import listening
+from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.edge.listening import (
     CannotListen,
     SocketListener,
     base_url,
@@ -234,7 +234,7 @@ def test_all_sockets_of_systemd_are_taken_where_the_first_is_named(monkeypatch: 
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         number = fcntl.fcntl(one, fcntl.F_DUPFD, 900)  # where descriptors are free
         next_one = fcntl.fcntl(other, fcntl.F_DUPFD, 900)
-        monkeypatch.setattr("gai_fast.server.listening._FIRST_ACTIVATED", number)
+        monkeypatch.setattr("gai_fast.server.edge.listening._FIRST_ACTIVATED", number)
         taken = listen(ServerSettings(fd=number), WRITE, 2)
         assert [each.fileno() for each in taken] == [number, next_one]
         assert not any(os.get_inheritable(each.fileno()) for each in taken)

@@ -16,9 +16,9 @@ from aiohttp import web
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.accepted_transport import Newcomers
+from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.edge.transport_layer import TransportLayer
 from gai_fast.server.http.transport import SocketLender
-from gai_fast.server.transport_layer import TransportLayer
 from tests.waiting import until
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]

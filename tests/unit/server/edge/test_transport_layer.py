@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.server.transport_layer import TransportLayer
+from gai_fast.server.edge.transport_layer import TransportLayer
 
 
 class Below(asyncio.Transport):

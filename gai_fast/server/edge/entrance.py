@@ -20,7 +20,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.connections import OpenConnections
+from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 
 _log = logging.getLogger("gai_fast.server")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
 from gai_fast.server.forwarding import Forwarding
-from gai_fast.server.proxied import ProxiedConnection, Refusals
 
 HEADER = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n"
 BALANCER = ("10.0.0.1", 5)
@@ -128,7 +128,7 @@ def test_refusals_are_logged_once_in_a_while_with_their_number(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("gai_fast.server.proxied.time.monotonic", lambda: now)
+    monkeypatch.setattr("gai_fast.server.edge.proxied.time.monotonic", lambda: now)
     refusals = Refusals()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):

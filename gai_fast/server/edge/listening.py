@@ -29,7 +29,7 @@ from gai_fast.model.addresses import is_local
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ServerSettings
 from gai_fast.net.upstream.stream_socket import ListeningSocket
-from gai_fast.server.accepted_transport import Newcomers
+from gai_fast.server.edge.accepted_transport import Newcomers
 
 _log: Final = logging.getLogger("gai_fast.server")
 

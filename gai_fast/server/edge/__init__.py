@@ -1,0 +1,1 @@
+"""Where connections arrive: sockets, TLS to clients, PROXY headers, places."""
