@@ -33,8 +33,8 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id
+from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead, error_reply, id_headers
-from gai_fast.server.negotiation import content_coding
 
 _NONE: Final[Mapping[str, str]] = {}
 _log: Final = logging.getLogger("gai_fast.integrations")

@@ -21,7 +21,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.model.settings import ANONYMOUS
-from gai_fast.server.forwarding import Forwarding
+from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.log_format import Entry
 from gai_fast.server.metrics import log_fields
 from gai_fast.server.request_reader import HTTPRequest

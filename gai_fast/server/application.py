@@ -33,16 +33,16 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.access_log import LEFT, AccessLog
 from gai_fast.server.admin.routes import AdminRoutes
-from gai_fast.server.admission import Admission, body_too_large
+from gai_fast.server.admission.admit import Admission, body_too_large
+from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.forwarding import Forwarding
+from gai_fast.server.admission.loop_lag import LoopLag
+from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
+from gai_fast.server.admission.server_limits import Guards
 from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.counts import CostLabels
-from gai_fast.server.forwarding import Forwarding
-from gai_fast.server.guards import Guards
-from gai_fast.server.guessing import Guesses
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
-from gai_fast.server.loop_lag import LoopLag
-from gai_fast.server.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.process import process_figures

@@ -20,9 +20,9 @@ from gai_fast.net.stream.engine import Engine
 from gai_fast.net.stream.session import Session
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
+from gai_fast.server.admission.negotiation import Negotiated, asks_for_state
 from gai_fast.server.http.replies import Reply, StreamHead, id_headers
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import Negotiated, asks_for_state
 from gai_fast.server.pending import PendingAnswers, Work
 from gai_fast.server.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog

@@ -11,9 +11,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Parent
 from gai_fast.runtime.ids import new_request_id
-from gai_fast.server.admission import Admitted, check_json
+from gai_fast.server.admission.admit import Admitted, check_json
+from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
-from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.request_reader import HTTPRequest
 
 

@@ -19,7 +19,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeySettings
 from gai_fast.otel.trace import Trace
-from gai_fast.server.callers import has_key
+from gai_fast.server.admission.callers import has_key
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.transport import ClientTransport
 

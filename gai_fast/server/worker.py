@@ -21,12 +21,12 @@ from gai_fast.model.settings import Settings
 from gai_fast.runtime.ids import name_worker
 from gai_fast.server import totals
 from gai_fast.server.admin.drained import Drained
+from gai_fast.server.admission.memory import high_water
 from gai_fast.server.bus import Bus
 from gai_fast.server.edge.accepted_transport import Newcomers
 from gai_fast.server.edge.certificate import Certificate
 from gai_fast.server.edge.listening import LackLog, Protocols
 from gai_fast.server.link import Messages, pack, receive_connections
-from gai_fast.server.memory import high_water
 from gai_fast.server.metrics import PrometheusSink
 from gai_fast.server.peers import Answers, PeerBackend, Peers
 from gai_fast.server.reload import from_bytes

@@ -2,5 +2,5 @@
 
 `routes.py` has the handlers, `streams.py` the streams that run, `changes.py` what a new configuration changes,
 `samples.py` and `feed.py` the figures that are pushed to dashboards. Who is an admin is decided by
-`server/admission.py`.
+`server/admission/admit.py`.
 """

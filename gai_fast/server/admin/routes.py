@@ -1,6 +1,6 @@
 """The handlers of `/admin/v1/`.
 
-Owns the bodies of their answers. Whose request it is has been decided (`server/admission.py`).
+Owns the bodies of their answers. Whose request it is has been decided (`server/admission/admit.py`).
 """
 
 from __future__ import annotations

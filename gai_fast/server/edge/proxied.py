@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.proxy_header import BadHeader, read_header
 from gai_fast.server.edge.transport_layer import TransportLayer
-from gai_fast.server.forwarding import Forwarding
 
 _log: Final = logging.getLogger("gai_fast.server")
 

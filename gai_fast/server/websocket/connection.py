@@ -28,8 +28,8 @@ from multidict import CIMultiDict
 from gai_fast.kernels import Borrower
 from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.server.admission.callers import KEY_PROTOCOL
 from gai_fast.server.aiohttp_transport import leave_out_server
-from gai_fast.server.callers import KEY_PROTOCOL
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.websocket.deflate import Deflate

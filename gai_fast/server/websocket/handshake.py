@@ -15,9 +15,9 @@ from aiohttp import web
 
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.engine import Engine
+from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import Negotiated, negotiate
 from gai_fast.server.routes import Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.connection import SUBPROTOCOL, offered

@@ -29,10 +29,10 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.timers import Timers
-from gai_fast.server.admission import body_too_large
+from gai_fast.server.admission.admit import body_too_large
+from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import Handler, Router
 from gai_fast.server.streams import StreamRoutes

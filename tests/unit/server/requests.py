@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from gai_fast.formats import get_format
 from gai_fast.model.settings import ServerSettings
-from gai_fast.server.admission import Admission
+from gai_fast.server.admission.admit import Admission
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.request_reader import HTTPRequest
 

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.access_log import AccessLog, log_unreadable
-from gai_fast.server.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.log_format import JSONFormatter
 from tests.unit.server.requests import http
 

@@ -14,7 +14,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
-from gai_fast.server.admission import Admission
+from gai_fast.server.admission.admit import Admission
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.incoming import Incoming

@@ -14,8 +14,8 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.engine import Engine
+from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.specs import SpecBuilder
 from tests.unit.server.requests import http, incoming
 

@@ -20,9 +20,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings, ServerSettings, Settings
 from gai_fast.server import worker
-from gai_fast.server.guessing import Guesses
+from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.memory import high_water
 from gai_fast.server.link import Link, pack, send_connection, send_last
-from gai_fast.server.memory import high_water
 from gai_fast.server.reload import to_bytes
 from gai_fast.server.worker import HandedListener, SupervisorLink, Worker, drain_as_others
 from tests.conftest import ChangeLimits

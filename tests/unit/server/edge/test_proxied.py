@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
-from gai_fast.server.forwarding import Forwarding
 
 HEADER = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n"
 BALANCER = ("10.0.0.1", 5)

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
-from gai_fast.server.admission import Admitted
+from gai_fast.server.admission.admit import Admitted
 from gai_fast.server.incoming import Incoming
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.websocket.handshake import WebSocketRoutes

@@ -15,10 +15,10 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ServerSettings, StreamSettings
-from gai_fast.server.admission import Admission, Admitted
+from gai_fast.server.admission.admit import Admission, Admitted
+from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.negotiation import Negotiated
 from gai_fast.server.request_reader import HTTPRequest
 from gai_fast.server.routes import Handlers, Mount, Route, Router
 from gai_fast.server.websocket.formats import EVENTS

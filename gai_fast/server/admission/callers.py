@@ -15,7 +15,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.runtime.clock import now_ms
-from gai_fast.server.guessing import Guesses
+from gai_fast.server.admission.auth_throttle import Guesses
 
 _KEY_HEADERS: Final = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.loop_lag import LoopLag
+from gai_fast.server.admission.loop_lag import LoopLag
 from tests.waiting import until
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.guessing import Guesses, source
+from gai_fast.server.admission.auth_throttle import Guesses, source
 
 MOST, MINUTE = LIMITS.wrong_keys, LIMITS.wrong_keys_time
 HERE, THERE = "192.0.2.1", "192.0.2.2"

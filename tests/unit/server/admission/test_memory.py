@@ -16,9 +16,9 @@ import pytest
 from gai_fast.model.limits import LIMITS, MIB
 from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.server import memory
-from gai_fast.server.guards import Guards
-from gai_fast.server.memory import MemoryWatch, Resident, give_back, memory_limit, watch_memory
+from gai_fast.server.admission import memory
+from gai_fast.server.admission.memory import MemoryWatch, Resident, give_back, memory_limit, watch_memory
+from gai_fast.server.admission.server_limits import Guards
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 
 PROXY = "10.0.0.1"
 BEHIND = Forwarding(("10.0.0.0/8", "2001:db8::/64", "unix:"))

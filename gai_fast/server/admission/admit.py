@@ -27,12 +27,12 @@ from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.runtime.ids import request_id
-from gai_fast.server.callers import Callers, has_key
-from gai_fast.server.forwarding import NOBODY, Forwarding
-from gai_fast.server.guessing import Guesses
+from gai_fast.server.admission.auth_throttle import Guesses
+from gai_fast.server.admission.callers import Callers, has_key
+from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.admission.negotiation import trace_parent
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.http.transport import ClientTransport
-from gai_fast.server.negotiation import trace_parent
 
 _ALLOWED_HEADERS: Final = (
     "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LimitSettings
-from gai_fast.server.guards import Guards
+from gai_fast.server.admission.server_limits import Guards
 
 
 def refusal(guards: Guards, streams: int, of_caller: int) -> tuple[int, str, str | None, int | None] | None:

@@ -1,0 +1,1 @@
+"""Whether a request is served: callers, keys, hosts, negotiation, memory and totals."""
