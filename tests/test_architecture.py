@@ -34,7 +34,6 @@ UNMOVED = {
     "gai_fast/providers/_base.py",
     "gai_fast/server/access_log.py",
     "gai_fast/server/admin/streams.py",
-    "gai_fast/server/aiohttp_transport.py",
     "gai_fast/server/audit.py",
     "gai_fast/server/bus.py",
     "gai_fast/server/bus_folder.py",
@@ -42,25 +41,20 @@ UNMOVED = {
     "gai_fast/server/chats.py",
     "gai_fast/server/counts.py",
     "gai_fast/server/durable.py",
-    "gai_fast/server/handler.py",
     "gai_fast/server/idempotency.py",
     "gai_fast/server/incoming.py",
-    "gai_fast/server/lane.py",
     "gai_fast/server/link.py",
     "gai_fast/server/log_format.py",
     "gai_fast/server/log_queue.py",
     "gai_fast/server/metrics.py",
     "gai_fast/server/openapi/document.py",
     "gai_fast/server/openapi/operations.py",
-    "gai_fast/server/operations.py",
     "gai_fast/server/peers.py",
     "gai_fast/server/pending.py",
     "gai_fast/server/probe.py",
     "gai_fast/server/process.py",
     "gai_fast/server/quotas.py",
-    "gai_fast/server/request_reader.py",
     "gai_fast/server/responses.py",
-    "gai_fast/server/routes.py",
     "gai_fast/server/scrape.py",
     "gai_fast/server/shared_limits.py",
     "gai_fast/server/specs.py",
@@ -105,8 +99,8 @@ CATCHES_ALL = {
     "server.edge.accepted_transport",  # the making of a client's connection: that connection
     "server.extension",  # a user's module while it is imported: the server does not start
     "server.application",  # a handler: 500
-    "server.lane",  # a handler: 500
-    "server.routes",  # a handler: 500
+    "server.lanes.lane",  # a handler: 500
+    "server.lanes.routes",  # a handler: 500
     "server.pending",  # an answer that waits for another process: 500
     "server.websocket.session",  # a message of a WebSocket: it is closed with 1011
     "server.supervisor",  # one worker: the others go on
@@ -120,7 +114,7 @@ CATCHES_ALL = {
 KINDS = ("providers", "formats", "processors")
 
 # Where a provider's name may stand, beside `providers/` and `formats/`.
-ROUTES = {"server.routes", "server.streams"}
+ROUTES = {"server.lanes.routes", "server.streams"}
 NAMED = {
     "config.resolution": {"demo"},
     "config.keys": {"demo"},

@@ -39,15 +39,15 @@ from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.admission.server_limits import Guards
-from gai_fast.server.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.counts import CostLabels
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
+from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
+from gai_fast.server.lanes.operations import OperationRoutes
+from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
-from gai_fast.server.operations import OperationRoutes
 from gai_fast.server.process import process_figures
-from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.server.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.spend import SpendSink
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes

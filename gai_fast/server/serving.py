@@ -42,11 +42,11 @@ from gai_fast.server.edge.listening import (
 from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
 from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
 from gai_fast.server.extension import extend, load, may_be_passed_by
-from gai_fast.server.handler import HandlerFactory, Times
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.lane import FastLane
+from gai_fast.server.lanes.handler import HandlerFactory, Times
+from gai_fast.server.lanes.lane import FastLane
+from gai_fast.server.lanes.routes import HOT_PATHS, Mount
 from gai_fast.server.reload import Reload, Reloaded
-from gai_fast.server.routes import HOT_PATHS, Mount
 from gai_fast.stores.backend import Backend
 
 logger = logging.getLogger("gai_fast.server")

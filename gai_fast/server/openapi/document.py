@@ -14,6 +14,7 @@ import msgspec
 from gai_fast import __version__
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
+from gai_fast.server.lanes.routes import ROUTES, Route
 from gai_fast.server.openapi.operations import (
     HEADERS,
     IDS,
@@ -28,7 +29,6 @@ from gai_fast.server.openapi.operations import (
     Parameter,
 )
 from gai_fast.server.openapi.schemas import ref, schemas
-from gai_fast.server.routes import ROUTES, Route
 
 _OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 503, 505)
 

@@ -1,7 +1,7 @@
 """A WebSocket over aiohttp: aiohttp does the handshake, reads and closes; messages go straight to the transport.
 
-Every use of aiohttp's private parts stands here, in `server/aiohttp_transport.py` and in `server/handler.py`.
-`tests/unit/server/websocket/test_connection.py` fails where a release changes one of them.
+Every use of aiohttp's private parts stands here, in `server/lanes/aiohttp_transport.py` and in
+`server/lanes/handler.py`. `tests/unit/server/websocket/test_connection.py` fails where a release changes one of them.
 
 1. For the length of the socket this object is the transport's protocol, in front of aiohttp's. It hears at once of a
    slow or a lost client, and every byte of the client passes `FrameGuard` first, also those that came before the answer
@@ -29,9 +29,9 @@ from gai_fast.kernels import Borrower
 from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.callers import KEY_PROTOCOL
-from gai_fast.server.aiohttp_transport import leave_out_server
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.http.write_watch import WriteWatch
+from gai_fast.server.lanes.aiohttp_transport import leave_out_server
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
 from gai_fast.server.websocket.writer import FrameWriter

@@ -33,8 +33,8 @@ from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.server.routes import Handler, Router
+from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.lanes.routes import Handler, Router
 from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.connection import AiohttpSocket
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation

@@ -9,7 +9,7 @@ from gai_fast.formats import get_format
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.incoming import Incoming
-from gai_fast.server.request_reader import HTTPRequest
+from gai_fast.server.lanes.request_reader import HTTPRequest
 
 LOOPBACK = {"Host": "127.0.0.1:8080"}
 

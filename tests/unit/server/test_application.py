@@ -19,8 +19,8 @@ from gai_fast.cli.mock import Mock
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 from gai_fast.server.application import add_routes, build_application, new_service
 from gai_fast.server.http.replies import Reply, StreamHead
-from gai_fast.server.request_reader import HTTPRequest
-from gai_fast.server.routes import Mount, Router
+from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.lanes.routes import Mount, Router
 from tests.waiting import SECONDS
 
 QUERY = {"query": "hi"}

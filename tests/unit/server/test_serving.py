@@ -21,7 +21,7 @@ from gai_fast.server import serving
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import CannotListen
 from gai_fast.server.extension import ExtensionError
-from gai_fast.server.routes import ROUTES
+from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.serving import Bound, serve, start
 from tests.waiting import SECONDS
 

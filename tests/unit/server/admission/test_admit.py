@@ -14,7 +14,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, ServerSettings, key_digest
 from gai_fast.server.admission.admit import Admission, Admitted, check_json, is_for_operators, preflight
 from gai_fast.server.admission.forwarding import Forwarding
-from gai_fast.server.routes import ROUTES
+from gai_fast.server.lanes.routes import ROUTES
 
 HOST = "127.0.0.1:8080"
 KEY = "sk-alice-0123456789"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gai_fast import __version__
+from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.document import document
-from gai_fast.server.routes import ROUTES
 
 DOCUMENT = document()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gai_fast.runtime.ids import EVENT_NUMBER
+from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.operations import OPERATIONS
 from gai_fast.server.openapi.schemas import schemas
-from gai_fast.server.routes import ROUTES
 
 
 def test_every_route_is_described_and_nothing_else() -> None:

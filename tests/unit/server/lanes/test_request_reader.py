@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.request_reader import (
+from gai_fast.server.lanes.request_reader import (
     BODY,
     HAND_OVER,
     HEAD,
@@ -290,7 +290,7 @@ def test_a_head_that_comes_again_is_taken_as_it_was_at_first(requests: list[byte
 def test_a_head_that_comes_again_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     made = reader()
     read(post(b"one"), [], made)
-    monkeypatch.setattr("gai_fast.server.request_reader.read_head", None)
+    monkeypatch.setattr("gai_fast.server.lanes.request_reader.read_head", None)
     assert read(post(b"and three"), [], made)[0][0][3] == b"and three"
 
 
@@ -313,7 +313,7 @@ def test_a_new_connection_does_not_parse_the_head_of_another_one(monkeypatch: py
     recent = KnownHeads()
     one, other = reader(recent=recent), reader(recent=recent)
     read(post(b"one"), [], one)
-    monkeypatch.setattr("gai_fast.server.request_reader.read_head", None)
+    monkeypatch.setattr("gai_fast.server.lanes.request_reader.read_head", None)
     other.receive_data(post(b"and three"))
     request = other.next_request()
     assert isinstance(request, HTTPRequest)

@@ -1,8 +1,8 @@
 """`ClientTransport` over aiohttp: a stream's frames go straight to the socket's transport, the rest is aiohttp's.
 
 Every use of aiohttp's private parts stands here, in `websocket/connection.py` and in `handler.py`.
-`tests/unit/server/test_aiohttp_transport.py` fails where a release changes one of them, and pyproject.toml names the
-releases that are known to work.
+`tests/unit/server/lanes/test_aiohttp_transport.py` fails where a release changes one of them, and pyproject.toml names
+the releases that are known to work.
 
 1. For the length of one stream this object is the transport's protocol, in front of aiohttp's. It passes every call on
    and so hears at once of a slow or a lost client, which aiohttp tells a handler only when it writes.

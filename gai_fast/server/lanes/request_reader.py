@@ -3,7 +3,8 @@
 Owns the decision which requests are ordinary: a `POST` to a hot route in HTTP/1.1, with one `Host`, a decimal
 `Content-Length`, printable ASCII headers, none of them twice, and nothing that changes how the message is framed. Every
 other byte sequence is `HAND_OVER`: the general server reads it from its first byte. So the rules here may be stricter
-than HTTP, and must never be laxer than that server's parser (tests/unit/server/test_request_reader.py compares them).
+than HTTP, and must never be laxer than that server's parser (tests/unit/server/lanes/test_request_reader.py compares
+them).
 """
 
 from __future__ import annotations

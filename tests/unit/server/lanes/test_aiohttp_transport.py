@@ -22,8 +22,8 @@ from multidict import CIMultiDict
 
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.server.aiohttp_transport import AiohttpTransport, is_plain, whole_response
 from gai_fast.server.http.replies import Reply, StreamHead
+from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, is_plain, whole_response
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS, until
 

@@ -10,7 +10,7 @@
    once it would be reset, and the client would never see why.
 
 This module, `aiohttp_transport.py` and `websocket/connection.py` are the only ones that rely on aiohttp's private
-parts, and `tests/unit/server/test_handler.py` fails where a release changes them.
+parts, and `tests/unit/server/lanes/test_handler.py` fails where a release changes them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.aiohttp_transport import whole_response
 from gai_fast.server.application import headers_too_large
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.write_watch import WriteWatch
+from gai_fast.server.lanes.aiohttp_transport import whole_response
 
 _log: Final = logging.getLogger("gai_fast.server")
 
