@@ -37,12 +37,7 @@ UNMOVED = {
     "gai_fast/server/audit.py",
     "gai_fast/server/bus.py",
     "gai_fast/server/bus_folder.py",
-    "gai_fast/server/caching.py",
-    "gai_fast/server/chats.py",
     "gai_fast/server/counts.py",
-    "gai_fast/server/durable.py",
-    "gai_fast/server/idempotency.py",
-    "gai_fast/server/incoming.py",
     "gai_fast/server/link.py",
     "gai_fast/server/log_format.py",
     "gai_fast/server/log_queue.py",
@@ -50,17 +45,10 @@ UNMOVED = {
     "gai_fast/server/openapi/document.py",
     "gai_fast/server/openapi/operations.py",
     "gai_fast/server/peers.py",
-    "gai_fast/server/pending.py",
-    "gai_fast/server/probe.py",
     "gai_fast/server/process.py",
-    "gai_fast/server/quotas.py",
-    "gai_fast/server/responses.py",
     "gai_fast/server/scrape.py",
     "gai_fast/server/shared_limits.py",
-    "gai_fast/server/specs.py",
     "gai_fast/server/spend.py",
-    "gai_fast/server/stream_response.py",
-    "gai_fast/server/streams.py",
     "gai_fast/server/supervisor.py",
     "gai_fast/server/totals.py",
     "gai_fast/server/worker.py",
@@ -101,7 +89,7 @@ CATCHES_ALL = {
     "server.application",  # a handler: 500
     "server.lanes.lane",  # a handler: 500
     "server.lanes.routes",  # a handler: 500
-    "server.pending",  # an answer that waits for another process: 500
+    "server.requests.pending",  # an answer that waits for another process: 500
     "server.websocket.session",  # a message of a WebSocket: it is closed with 1011
     "server.supervisor",  # one worker: the others go on
     "server.worker",  # a message of the supervisor: the worker goes on
@@ -114,7 +102,7 @@ CATCHES_ALL = {
 KINDS = ("providers", "formats", "processors")
 
 # Where a provider's name may stand, beside `providers/` and `formats/`.
-ROUTES = {"server.lanes.routes", "server.streams"}
+ROUTES = {"server.lanes.routes", "server.requests.streams"}
 NAMED = {
     "config.resolution": {"demo"},
     "config.keys": {"demo"},

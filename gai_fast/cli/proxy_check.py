@@ -1,7 +1,7 @@
 """Finds proxies that delay, compress or cut a gateway's streams: `gai-fast doctor --url`.
 
-`GET /probe` of the gateway sends events of known timing, a silence, and a last event (`server/probe.py`). What arrives
-shows whether a proxy holds events back, compresses them, or cuts a silent stream.
+`GET /probe` of the gateway sends events of known timing, a silence, and a last event (`server/requests/probe.py`). What
+arrives shows whether a proxy holds events back, compresses them, or cuts a silent stream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.probe import EVENTS
+from gai_fast.server.requests.probe import EVENTS
 
 if TYPE_CHECKING:
     import aiohttp

@@ -48,8 +48,8 @@ from gai_fast.server.lanes.request_reader import HTTPRequest
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.process import process_figures
+from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.spend import SpendSink
-from gai_fast.server.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.stores.backend import Backend
 

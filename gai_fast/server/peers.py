@@ -27,7 +27,7 @@ from gai_fast.server.admin.targets import Target, all_targets
 from gai_fast.server.admin.watch import News as StreamNews
 from gai_fast.server.admin.watch import Watches
 from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
-from gai_fast.server.durable import Running, cancelled, state_of
+from gai_fast.server.requests.durable import Running, cancelled, state_of
 from gai_fast.server.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError

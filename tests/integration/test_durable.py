@@ -768,9 +768,9 @@ async def outcome(client: Client) -> int | None:
         "gai_fast.net.logs.publication.Publication.end",
         "gai_fast.net.logs.publication.Publication.begin",
         "gai_fast.net.logs.publication.ending_of",
-        "gai_fast.server.stream_response.StreamResponse.commit",
-        "gai_fast.server.stream_response.StreamResponse.write",
-        "gai_fast.server.stream_response.StreamResponse.end",
+        "gai_fast.server.requests.stream_response.StreamResponse.commit",
+        "gai_fast.server.requests.stream_response.StreamResponse.write",
+        "gai_fast.server.requests.stream_response.StreamResponse.end",
     ],
 )
 async def test_a_bug_leaves_no_client_waiting(net: Net, monkeypatch: pytest.MonkeyPatch, where: str) -> None:

@@ -20,7 +20,7 @@ from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import StreamHead
-from gai_fast.server.incoming import Incoming
+from gai_fast.server.requests.incoming import Incoming
 
 _log: Final = logging.getLogger("gai_fast.server")
 

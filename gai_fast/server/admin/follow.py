@@ -19,7 +19,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.admin.watch import News
 from gai_fast.server.http.replies import Headers
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.stream_response import StreamResponse
 
 _log: Final = logging.getLogger("gai_fast.server")
 

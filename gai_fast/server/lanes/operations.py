@@ -18,9 +18,9 @@ from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.server.http.replies import Headers, Reply, id_headers
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.probe import Probes
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.probe import Probes
 from gai_fast.server.scrape import Scrapes
 from gai_fast.stores import Store
 

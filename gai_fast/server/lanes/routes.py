@@ -25,10 +25,10 @@ from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.audit import audit
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.request_reader import HTTPRequest
-from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.streams import StreamRoutes
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, NamedTuple
 from gai_fast.formats import FORMATS
 from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.ids import EVENT_ID, EVENT_NUMBERS
-from gai_fast.server.caching import HEADER, VALUES
-from gai_fast.server.idempotency import TOKEN
+from gai_fast.server.requests.caching import HEADER, VALUES
+from gai_fast.server.requests.idempotency import TOKEN
 
 STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"

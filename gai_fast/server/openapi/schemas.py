@@ -22,7 +22,7 @@ from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.server.admin.targets import CONDITIONS, Target
-from gai_fast.server.idempotency import PRINTABLE
+from gai_fast.server.requests.idempotency import PRINTABLE
 
 Schema = dict[str, Any]
 

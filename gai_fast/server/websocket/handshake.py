@@ -17,9 +17,9 @@ from gai_fast.model.errors import Error
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Reply, id_headers
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.lanes.routes import Router
-from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.connection import SUBPROTOCOL, offered
 from gai_fast.server.websocket.formats import CHUNKS, EVENTS
 from gai_fast.server.websocket.messages import read_message, read_plain

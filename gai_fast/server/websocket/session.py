@@ -32,10 +32,10 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.replies import Headers, Reply
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.lanes.request_reader import HTTPRequest
 from gai_fast.server.lanes.routes import Handler, Router
-from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.connection import AiohttpSocket
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 from gai_fast.server.websocket.messages import PONG, Message, lead_of

@@ -26,7 +26,7 @@ from gai_fast.server.access_log import LEFT
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.transport import StreamCallbacks
 from gai_fast.server.lanes.request_reader import HTTPRequest
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.websocket.ack_window import AckWindow
 from gai_fast.server.websocket.formats import DONE
 

@@ -121,7 +121,7 @@ async def test_an_answer_of_another_process_ends_with_its_time(net: Net, monkeyp
     one, other, third = [await over(net, mock, world, cache=cache) for _ in range(3)]
     assert result_of(await ask(one)) == "miss"
     assert result_of(await ask(other)) == "hit"
-    monkeypatch.setattr("gai_fast.server.caching.now_ms", lambda: now_ms() + 501_000)
+    monkeypatch.setattr("gai_fast.server.requests.caching.now_ms", lambda: now_ms() + 501_000)
     assert result_of(await ask(third)) == "miss"
 
 

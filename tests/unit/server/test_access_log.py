@@ -12,7 +12,7 @@ from gai_fast.model.settings import KeySettings
 from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.log_format import JSONFormatter
-from tests.unit.server.requests import http
+from tests.unit.server.incoming_requests import http
 
 
 def test_the_access_log_has_no_query(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.admin.feed import Feed
-from gai_fast.server.incoming import Incoming
+from gai_fast.server.requests.incoming import Incoming
 from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.pushing import Client

@@ -11,7 +11,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.watch import News
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.stream_response import StreamResponse
 from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.pushing import Client

@@ -23,7 +23,7 @@ from gai_fast.server.http.replies import Reply, StreamHead, error_reply
 from gai_fast.server.lanes.lane import FastLane, LaneConnection
 from gai_fast.server.lanes.request_reader import HTTPRequest
 from tests.unit.net.fakes import FakeTime
-from tests.unit.server.requests import post
+from tests.unit.server.incoming_requests import post
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS
 

@@ -16,9 +16,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import open_store
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server import requests

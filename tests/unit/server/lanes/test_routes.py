@@ -17,13 +17,13 @@ from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.counts import StreamCounts
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.incoming import Incoming
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
 from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.streams import StreamRoutes
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
-from tests.unit.server.requests import LOOPBACK, http
+from tests.unit.server.incoming_requests import LOOPBACK, http
 
 
 def echo(incoming: Incoming) -> Reply:

@@ -17,9 +17,9 @@ from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.http.replies import Headers
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.stream_response import StreamResponse
 
 _Started = TypeVar("_Started")
 

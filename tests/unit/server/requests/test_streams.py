@@ -11,9 +11,9 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.streams import StreamRoutes
-from tests.unit.server.requests import http, incoming
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.streams import StreamRoutes
+from tests.unit.server.incoming_requests import http, incoming
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1")
 MODEL = ModelSettings("m", UPSTREAM, "x", StreamSettings(client_buffer=1000, write_timeout=7))

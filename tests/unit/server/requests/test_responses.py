@@ -1,4 +1,4 @@
-"""`gai_fast/server/responses.py`: how a response is named, what its log tells, and who may see it."""
+"""`gai_fast/server/requests/responses.py`: how a response is named, what its log tells, and who may see it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.responses import ResponseRoutes, response_of
+from gai_fast.server.requests.durable import DurableRoutes
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.formats.responses_reader import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, finish, text
-from tests.unit.server.test_durable import SETTINGS, ask, refused
-from tests.unit.server.test_stream_response import FakeConnection
+from tests.unit.server.requests.test_durable import SETTINGS, ask, refused
+from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
 TAIL = f"resp_{STREAM_ID}"

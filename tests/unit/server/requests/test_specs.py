@@ -15,9 +15,9 @@ from gai_fast.model.settings import ModelSettings, Settings, StreamSettings, Ups
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.specs import SpecBuilder
-from tests.unit.server.requests import http, incoming
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.specs import SpecBuilder
+from tests.unit.server.incoming_requests import http, incoming
 
 OnDisconnect = Literal["auto", "cancel", "detach", "drain"]
 

@@ -30,17 +30,26 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
-from gai_fast.server.caching import HEADER, alone, asks, begin_later, shared_answer, tell
-from gai_fast.server.chats import ChatRoutes, chat_id_of
-from gai_fast.server.durable import DurableRoutes, form_of
 from gai_fast.server.http.replies import Headers, Reply
-from gai_fast.server.idempotency import KEY_HEADERS, Follow, KeyedRequest, KeyedRequests, Start, expired, key_of, keyed
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.quotas import Quotas, tokens_of
-from gai_fast.server.responses import ResponseRoutes, response_of
-from gai_fast.server.specs import SpecBuilder
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.caching import HEADER, alone, asks, begin_later, shared_answer, tell
+from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
+from gai_fast.server.requests.durable import DurableRoutes, form_of
+from gai_fast.server.requests.idempotency import (
+    KEY_HEADERS,
+    Follow,
+    KeyedRequest,
+    KeyedRequests,
+    Start,
+    expired,
+    key_of,
+    keyed,
+)
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.quotas import Quotas, tokens_of
+from gai_fast.server.requests.responses import ResponseRoutes, response_of
+from gai_fast.server.requests.specs import SpecBuilder
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
 _Told = Callable[[StreamLog], dict[str, Any]]

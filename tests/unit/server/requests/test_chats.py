@@ -1,4 +1,4 @@
-"""`gai_fast/server/chats.py`: how a chat is named, and which stream is its own."""
+"""`gai_fast/server/requests/chats.py`: how a chat is named, and which stream is its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server.chats import ChatRoutes, chat_id_of
-from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
+from gai_fast.server.requests.durable import DurableRoutes
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
-from tests.unit.server.requests import http, incoming
-from tests.unit.server.test_stream_response import FakeConnection
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
 FINISHED = Ending("finished", "stop")

@@ -31,7 +31,7 @@ from gai_fast.providers import API, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.incoming import Incoming
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import LogHeader
 
 _DURABLE: Final = ("detach", "drain")

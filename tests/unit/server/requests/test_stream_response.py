@@ -13,8 +13,8 @@ from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.stream.session import Session
 from gai_fast.server.http.replies import Reply, StreamHead, header_lines
-from gai_fast.server.stream_response import StreamResponse
-from tests.unit.server.requests import LOOPBACK, http, incoming
+from gai_fast.server.requests.stream_response import StreamResponse
+from tests.unit.server.incoming_requests import LOOPBACK, http, incoming
 
 
 class FakeConnection:

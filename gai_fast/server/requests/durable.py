@@ -22,9 +22,9 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
 from gai_fast.server.admission.negotiation import Negotiated, asks_for_state
 from gai_fast.server.http.replies import Reply, StreamHead, id_headers
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.pending import PendingAnswers, Work
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import PendingAnswers, Work
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
 Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]

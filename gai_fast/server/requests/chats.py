@@ -20,12 +20,12 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
-from gai_fast.server.durable import DurableRoutes
 from gai_fast.server.http.replies import Reply, id_headers
-from gai_fast.server.idempotency import Admit
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.durable import DurableRoutes
+from gai_fast.server.requests.idempotency import Admit
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import Claim, Store, StreamLog
 
 _PATH: Final = "/api/v1/chat"

@@ -18,10 +18,10 @@ from gai_fast.net.logs.view import Form, OwnFrames, View, view_of
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
-from gai_fast.server.durable import DurableRoutes, stream_error
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.durable import DurableRoutes, stream_error
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
 _FORMAT: Final = "responses"

@@ -1,4 +1,4 @@
-"""`gai_fast/server/idempotency.py`: what a key is, which requests are the same, whose a key is."""
+"""`gai_fast/server/requests/idempotency.py`: what a key is, which requests are the same, whose a key is."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, StoreSettings, StreamSettings
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.idempotency import KeyedRequest, KeyedRequests, fingerprint, key_of, keyed
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.idempotency import KeyedRequest, KeyedRequests, fingerprint, key_of, keyed
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog
 from tests.unit.net.fakes import FakeTime
-from tests.unit.server.requests import http, incoming
-from tests.unit.server.test_stream_response import FakeConnection
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
 ERROR = {"code": "network", "message": "cut", "temporary": True}

@@ -1,4 +1,4 @@
-"""`gai_fast/server/durable.py`: how a stream and a place in it are named, who may see it, its state."""
+"""`gai_fast/server/requests/durable.py`: how a stream and a place in it are named, who may see it, its state."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server.durable import DurableRoutes, Place, Running, place_of, state_of
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.incoming import Incoming
+from gai_fast.server.requests.durable import DurableRoutes, Place, Running, place_of, state_of
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.net.fakes import FakeClient, FakeOutput
-from tests.unit.server.requests import http, incoming
-from tests.unit.server.test_stream_response import FakeConnection
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"

@@ -7,7 +7,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
-from gai_fast.server.probe import EVENTS, Probes
+from gai_fast.server.requests.probe import EVENTS, Probes
 from tests.conftest import ChangeLimits
 from tests.unit.server import requests
 from tests.unit.server.admin.test_feed import Client

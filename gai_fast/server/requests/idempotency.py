@@ -29,9 +29,9 @@ from gai_fast.net.logs.publication import Publication
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import Claim, Store, StreamLog
 
 KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key")

@@ -18,7 +18,7 @@ from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.server.admission.admit import EXPOSE
 from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead
-from gai_fast.server.incoming import Incoming
+from gai_fast.server.requests.incoming import Incoming
 
 
 class SessionCallbacks(Protocol):

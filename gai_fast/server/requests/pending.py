@@ -13,8 +13,8 @@ from typing import Any, Final
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.http.replies import Headers, Reply
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.stream_response import StreamResponse
 
 _log: Final = logging.getLogger("gai_fast.server")
 

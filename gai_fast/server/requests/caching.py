@@ -20,8 +20,8 @@ from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import Headers
-from gai_fast.server.incoming import Incoming
-from gai_fast.server.stream_response import StreamResponse
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.stream_response import StreamResponse
 
 HEADER: Final = "x-gai-cache"
 VALUES: Final = {"on": True, "off": False}

@@ -1,4 +1,4 @@
-"""`gai_fast/server/pending.py`: an answer that waits is given once, and its client is heard of all the while."""
+"""`server/requests/pending.py`: an answer that waits is given once, and its client is heard of all the while."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.pending import PendingAnswers
-from gai_fast.server.stream_response import StreamResponse
-from tests.unit.server.requests import http, incoming
-from tests.unit.server.test_stream_response import FakeConnection
+from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.stream_response import StreamResponse
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
 

@@ -1,4 +1,4 @@
-"""`gai_fast/server/caching.py`: which requests ask for shared answers, and the header of their answers."""
+"""`gai_fast/server/requests/caching.py`: which requests ask for shared answers, and the header of their answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server.caching import asks, begin_later, shared_answer, tell
-from tests.unit.server.requests import http, incoming
+from gai_fast.server.requests.caching import asks, begin_later, shared_answer, tell
+from tests.unit.server.incoming_requests import http, incoming
 
 PLAIN = ModelSettings("m", UpstreamSettings("up", "openai", ""), "gpt")
 CACHED = ModelSettings("m", UpstreamSettings("up", "openai", ""), "gpt", cache=True)

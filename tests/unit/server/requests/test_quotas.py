@@ -15,10 +15,10 @@ from gai_fast.model.settings import KeyLimits, KeySettings, ModelSettings, Setti
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.quotas import Quotas, duration, limit_headers, tokens_of
-from gai_fast.server.stream_response import StreamResponse
-from tests.unit.server.requests import http, incoming
-from tests.unit.server.test_stream_response import FakeConnection
+from gai_fast.server.requests.quotas import Quotas, duration, limit_headers, tokens_of
+from gai_fast.server.requests.stream_response import StreamResponse
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
 
 KEY = KeySettings("ann", (), limits=KeyLimits(tokens_per_minute=1000, streams=1))

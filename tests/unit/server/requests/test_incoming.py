@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gai_fast.model.errors import Error
-from tests.unit.server.requests import LOOPBACK, http, incoming
+from tests.unit.server.incoming_requests import LOOPBACK, http, incoming
 
 
 def test_a_body_is_json_by_its_media_type() -> None:

@@ -1,0 +1,1 @@
+"""What the routes do: streams, durable streams, chats, responses, caching, idempotency."""
