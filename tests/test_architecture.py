@@ -35,23 +35,15 @@ UNMOVED = {
     "gai_fast/server/access_log.py",
     "gai_fast/server/admin/streams.py",
     "gai_fast/server/audit.py",
-    "gai_fast/server/bus.py",
-    "gai_fast/server/bus_folder.py",
     "gai_fast/server/counts.py",
-    "gai_fast/server/link.py",
     "gai_fast/server/log_format.py",
     "gai_fast/server/log_queue.py",
     "gai_fast/server/metrics.py",
     "gai_fast/server/openapi/document.py",
     "gai_fast/server/openapi/operations.py",
-    "gai_fast/server/peers.py",
     "gai_fast/server/process.py",
     "gai_fast/server/scrape.py",
-    "gai_fast/server/shared_limits.py",
     "gai_fast/server/spend.py",
-    "gai_fast/server/supervisor.py",
-    "gai_fast/server/totals.py",
-    "gai_fast/server/worker.py",
 }
 
 # What the modules of a folder must not touch: they get time, bytes and ids handed in.
@@ -91,8 +83,8 @@ CATCHES_ALL = {
     "server.lanes.routes",  # a handler: 500
     "server.requests.pending",  # an answer that waits for another process: 500
     "server.websocket.session",  # a message of a WebSocket: it is closed with 1011
-    "server.supervisor",  # one worker: the others go on
-    "server.worker",  # a message of the supervisor: the worker goes on
+    "server.workers.supervisor",  # one worker: the others go on
+    "server.workers.worker",  # a message of the supervisor: the worker goes on
     "stores.journal",  # copies of some streams: they are given up
     "stores.store",  # the lease, the sweep: they are tried again
     "stores.cancellations",  # a stream to be cancelled for another process: the others are

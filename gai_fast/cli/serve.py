@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from gai_fast.config import Loaded
     from gai_fast.model.settings import ServerSettings, Settings
     from gai_fast.server.serving import Bound
-    from gai_fast.server.supervisor import WorkerEnds
-    from gai_fast.server.worker import Group
+    from gai_fast.server.workers.supervisor import WorkerEnds
+    from gai_fast.server.workers.worker import Group
     from gai_fast.stores import StoreError
 
 KEY_VARIABLE = "GAI_API_KEY"
@@ -158,16 +158,16 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
         WorkerError: The workers cannot start.
     """
     from gai_fast.runtime.ids import new_server_name
-    from gai_fast.server import totals
     from gai_fast.server.admin.drained import DRAINED, DrainedHome
-    from gai_fast.server.bus_folder import PathTooLong, bus_folder
     from gai_fast.server.edge.listening import SocketListener
-    from gai_fast.server.peers import ClaimHome
     from gai_fast.server.reload import Reload, to_bytes
     from gai_fast.server.serving import bind
-    from gai_fast.server.shared_limits import QUESTIONS, LedgerHome
-    from gai_fast.server.supervisor import Supervisor
-    from gai_fast.server.worker import Group
+    from gai_fast.server.workers import totals
+    from gai_fast.server.workers.bus_folder import PathTooLong, bus_folder
+    from gai_fast.server.workers.peers import ClaimHome
+    from gai_fast.server.workers.shared_limits import QUESTIONS, LedgerHome
+    from gai_fast.server.workers.supervisor import Supervisor
+    from gai_fast.server.workers.worker import Group
 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
@@ -211,9 +211,9 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
 def _work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> int:
     """Runs one of several workers, in its own process; returns the exit code."""
     from gai_fast.server.extension import ExtensionError
-    from gai_fast.server.link import pack
     from gai_fast.server.serving import tune_process
-    from gai_fast.server.worker import work
+    from gai_fast.server.workers.link import pack
+    from gai_fast.server.workers.worker import work
     from gai_fast.stores import StoreError
 
     tune_process()
@@ -334,7 +334,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
 
     from gai_fast.server.edge.certificate import CertificateError
     from gai_fast.server.edge.listening import CannotListen, OpenAddress
-    from gai_fast.server.supervisor import WorkerError
+    from gai_fast.server.workers.supervisor import WorkerError
     from gai_fast.stores import StoreError
 
     def load() -> Settings:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.link import LinkError, Messages, pack
+from gai_fast.server.workers.link import LinkError, Messages, pack
 
 _log: Final = logging.getLogger("gai_fast.server")
 

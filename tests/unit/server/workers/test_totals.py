@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.server import log_queue, totals
+from gai_fast.server import log_queue
 from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.workers import totals
 
 MODELS = ("m",)
 

@@ -22,8 +22,8 @@ from gai_fast.ledger.home import Answer, Ask, Home, Report
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import Amount
-from gai_fast.server.bus import Bus
-from gai_fast.server.peers import SupervisorQuestions
+from gai_fast.server.workers.bus import Bus
+from gai_fast.server.workers.peers import SupervisorQuestions
 from gai_fast.stores.backend import StoreError
 
 EXCHANGE: Final = "exchange"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
+from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 

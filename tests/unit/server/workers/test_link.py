@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.link import (
+from gai_fast.server.workers.link import (
     Link,
     LinkError,
     LinkGone,

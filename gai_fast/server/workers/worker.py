@@ -19,20 +19,20 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Settings
 from gai_fast.runtime.ids import name_worker
-from gai_fast.server import totals
 from gai_fast.server.admin.drained import Drained
 from gai_fast.server.admission.memory import high_water
-from gai_fast.server.bus import Bus
 from gai_fast.server.edge.accepted_transport import Newcomers
 from gai_fast.server.edge.certificate import Certificate
 from gai_fast.server.edge.listening import LackLog, Protocols
-from gai_fast.server.link import Messages, pack, receive_connections
 from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.peers import Answers, PeerBackend, Peers
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
-from gai_fast.server.shared_limits import SupervisorHome
-from gai_fast.server.supervisor import RELOAD, WorkerEnds
+from gai_fast.server.workers import totals
+from gai_fast.server.workers.bus import Bus
+from gai_fast.server.workers.link import Messages, pack, receive_connections
+from gai_fast.server.workers.peers import Answers, PeerBackend, Peers
+from gai_fast.server.workers.shared_limits import SupervisorHome
+from gai_fast.server.workers.supervisor import RELOAD, WorkerEnds
 
 _log: Final = logging.getLogger("gai_fast.server")
 PATIENCE: Final = 2 * LIMITS.counts_wait

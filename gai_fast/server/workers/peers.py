@@ -26,9 +26,9 @@ from gai_fast.server.admin.streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
 from gai_fast.server.admin.watch import News as StreamNews
 from gai_fast.server.admin.watch import Watches
-from gai_fast.server.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.requests.durable import Running, cancelled, state_of
-from gai_fast.server.supervisor import WORKERS
+from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
+from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims, no_room

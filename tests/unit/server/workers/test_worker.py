@@ -19,12 +19,12 @@ import uvloop
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings, ServerSettings, Settings
-from gai_fast.server import worker
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.memory import high_water
-from gai_fast.server.link import Link, pack, send_connection, send_last
 from gai_fast.server.reload import to_bytes
-from gai_fast.server.worker import HandedListener, SupervisorLink, Worker, drain_as_others
+from gai_fast.server.workers import worker
+from gai_fast.server.workers.link import Link, pack, send_connection, send_last
+from gai_fast.server.workers.worker import HandedListener, SupervisorLink, Worker, drain_as_others
 from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 

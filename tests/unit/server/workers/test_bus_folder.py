@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.bus_folder import PathTooLong, bus_folder
+from gai_fast.server.workers.bus_folder import PathTooLong, bus_folder
 from tests.waiting import SECONDS
 
 SERVER = """
 import os, signal, socket, sys
 from pathlib import Path
-from gai_fast.server.bus_folder import bus_folder
+from gai_fast.server.workers.bus_folder import bus_folder
 with bus_folder(Path(sys.argv[1])) as folder:
     socket.socket(socket.AF_UNIX).bind(str(folder / "1"))
     if os.fork():

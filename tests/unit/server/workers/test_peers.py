@@ -19,10 +19,10 @@ from gai_fast.runtime import ids
 from gai_fast.server.admin.drained import DRAINED, Drained, DrainedHome
 from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
-from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
-from gai_fast.server.peers import Answers, ClaimHome, PeerBackend, Peers
 from gai_fast.server.requests.durable import Running
-from gai_fast.server.supervisor import WORKERS
+from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
+from gai_fast.server.workers.peers import Answers, ClaimHome, PeerBackend, Peers
+from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.store import _digest

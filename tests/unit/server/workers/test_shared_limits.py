@@ -13,8 +13,8 @@ from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Ask, Report
 from gai_fast.ledger.state import GRANTED, STREAMS
 from gai_fast.model.errors import Error
-from gai_fast.server.bus import Bus, WorkerBusy, WorkerGone
-from gai_fast.server.shared_limits import LedgerHome, SupervisorHome
+from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
+from gai_fast.server.workers.shared_limits import LedgerHome, SupervisorHome
 from gai_fast.stores.backend import StoreError
 
 CAPS = Caps(16_000, None, 1, None, "")
