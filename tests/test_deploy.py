@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from gai_fast.cli import main
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.lanes.routes import ROUTES
-from gai_fast.server.metrics import GAUGES
+from gai_fast.server.observe.metrics import GAUGES
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

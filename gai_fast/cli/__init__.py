@@ -248,7 +248,7 @@ def _print_in_time(text: str) -> None:
         TimeoutError: Some of them were not taken in time.
         OSError: The standard output refuses them.
     """
-    from gai_fast.server.log_queue import takes
+    from gai_fast.server.observe.log_queue import takes
 
     try:
         descriptor = sys.stdout.fileno()

@@ -309,7 +309,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
     embedded model demo.
     """
-    from gai_fast.server.log_format import HeldLog
+    from gai_fast.server.observe.log_format import HeldLog
 
     flags = {name: given[name] for name in given if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     log = HeldLog()

@@ -31,7 +31,6 @@ from gai_fast.net.stream.engine import Engine
 from gai_fast.net.upstream.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id
-from gai_fast.server.access_log import LEFT, AccessLog
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission, body_too_large
 from gai_fast.server.admission.auth_throttle import Guesses
@@ -39,17 +38,18 @@ from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.admission.server_limits import Guards
-from gai_fast.server.counts import CostLabels
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.request_reader import HTTPRequest
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
-from gai_fast.server.metrics import PrometheusSink, engine_gauges
-from gai_fast.server.process import process_figures
+from gai_fast.server.observe.access_log import LEFT, AccessLog
+from gai_fast.server.observe.counts import CostLabels
+from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
+from gai_fast.server.observe.process import process_figures
+from gai_fast.server.observe.spend import SpendSink
 from gai_fast.server.requests.streams import StreamRoutes
-from gai_fast.server.spend import SpendSink
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.stores.backend import Backend
 

@@ -23,8 +23,8 @@ from typing import Any, Final, NamedTuple
 from gai_fast.config import ConfigError
 from gai_fast.model.settings import Settings
 from gai_fast.server.admin.changes import changes
-from gai_fast.server.audit import audit
 from gai_fast.server.edge.certificate import Certificate, CertificateError
+from gai_fast.server.observe.audit import audit
 
 _log: Final = logging.getLogger("gai_fast.server")
 _DONE: Final = 200

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.cli import main
 from gai_fast.config.keys import SECTIONS
-from gai_fast.server.metrics import COUNTED, GAUGES, PROCESS, PrometheusSink
+from gai_fast.server.observe.metrics import COUNTED, GAUGES, PROCESS, PrometheusSink
 from tests.docs.pages import coded, read, rows, section
 
 CHECKLIST: Final = [row for row in rows(read("docs/production.md")) if row != ["do", "why", "shown by"]]

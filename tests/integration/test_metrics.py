@@ -293,7 +293,7 @@ async def test_nothing_is_formatted_where_the_log_is_off(net: Net, monkeypatch: 
     def never(*_: object) -> NoReturn:
         raise AssertionError
 
-    monkeypatch.setattr("gai_fast.server.access_log.log_fields", never)
+    monkeypatch.setattr("gai_fast.server.observe.access_log.log_fields", never)
     assert (await gateway.chat()).status == 200
 
 

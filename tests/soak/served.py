@@ -25,7 +25,7 @@ import uvloop
 from gai_fast.cli import main
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.upstream.connection_pool import ConnectionPool
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
 
 HOSTS: Final = "hosts"
 COUNT: Final = signal.SIGUSR1

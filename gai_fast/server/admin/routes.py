@@ -27,12 +27,12 @@ from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.today import Today
 from gai_fast.server.admin.watch import News, Watches
 from gai_fast.server.http.replies import Reply, id_headers
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.durable import cancelled, stream_error
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
-from gai_fast.server.scrape import Scrapes
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import out_of_reach
 

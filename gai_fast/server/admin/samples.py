@@ -13,8 +13,8 @@ from gai_fast.kernels import Histogram
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.server.admin.streams import timestamp
-from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, StreamCounts
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.counts import FIRST_TOKEN_BOUNDS, StreamCounts
+from gai_fast.server.observe.metrics import PrometheusSink
 
 Gather = Callable[[], Awaitable[PrometheusSink]]
 Streams = Callable[[], Awaitable[Mapping[str, Any]]]

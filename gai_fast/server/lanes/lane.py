@@ -27,13 +27,13 @@ from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.upstream.sockets import peer_address, untaken
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.access_log import LEFT
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import limit_silence
 from gai_fast.server.http.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply, header_lines
 from gai_fast.server.http.transport import SocketLender, StreamCallbacks
 from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, KnownHeads, RequestReader
+from gai_fast.server.observe.access_log import LEFT
 
 
 class Routes(Protocol):

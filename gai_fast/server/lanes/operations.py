@@ -18,10 +18,10 @@ from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.server.http.replies import Headers, Reply, id_headers
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.probe import Probes
-from gai_fast.server.scrape import Scrapes
 from gai_fast.stores import Store
 
 _ASSETS: Final = {

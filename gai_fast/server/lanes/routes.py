@@ -18,15 +18,15 @@ from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.runtime.ids import new_request_id
-from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
-from gai_fast.server.audit import audit
-from gai_fast.server.counts import StreamCounts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.observe.access_log import AccessLog, log_unreadable
+from gai_fast.server.observe.audit import audit
+from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 

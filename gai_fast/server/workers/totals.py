@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.kernels import Histogram
-from gai_fast.server.counts import ModelCounts, StreamCounts
-from gai_fast.server.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, process_gauges
-from gai_fast.server.process import process_figures
+from gai_fast.server.observe.counts import ModelCounts, StreamCounts
+from gai_fast.server.observe.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, process_gauges
+from gai_fast.server.observe.process import process_figures
 
 _HISTOGRAMS: Final = ("first_token", "upstream_first_token", "gaps", "duration", "overhead", "backpressure")
 _NUMBERS: Final = (

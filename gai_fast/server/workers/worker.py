@@ -24,7 +24,7 @@ from gai_fast.server.admission.memory import high_water
 from gai_fast.server.edge.accepted_transport import Newcomers
 from gai_fast.server.edge.certificate import Certificate
 from gai_fast.server.edge.listening import LackLog, Protocols
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start
 from gai_fast.server.workers import totals

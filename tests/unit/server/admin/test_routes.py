@@ -28,9 +28,9 @@ from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.watch import News
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.scrape import Scrapes
 from gai_fast.stores.backend import StoreError
 from tests.unit.server import requests
 

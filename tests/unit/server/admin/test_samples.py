@@ -7,7 +7,7 @@ from typing import Any
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.server.admin.samples import Sampler
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
 
 
 def stream(**about: Any) -> StreamMetrics:

@@ -20,10 +20,10 @@ from aiohttp.web_protocol import RequestHandler
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.server.access_log import log_unreadable
 from gai_fast.server.http.replies import Reply, error_reply
 from gai_fast.server.lanes import handler
 from gai_fast.server.lanes.handler import HandlerFactory, Times, error_of
+from gai_fast.server.observe.access_log import log_unreadable
 from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 

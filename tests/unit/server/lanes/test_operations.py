@@ -17,7 +17,7 @@ from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.operations import OperationRoutes
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import open_store
 from tests.unit.net.fakes import FakeTime

@@ -15,11 +15,11 @@ from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, 
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission
-from gai_fast.server.counts import StreamCounts
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.counts import StreamCounts
+from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes

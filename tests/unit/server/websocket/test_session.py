@@ -17,9 +17,9 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ServerSettings, StreamSettings
 from gai_fast.server.admission.admit import Admission, Admitted
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.counts import StreamCounts
 from gai_fast.server.lanes.request_reader import HTTPRequest
 from gai_fast.server.lanes.routes import Handlers, Mount, Route, Router
+from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.frame_guard import Violation

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.server import log_queue
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe import log_queue
+from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.workers import totals
 
 MODELS = ("m",)

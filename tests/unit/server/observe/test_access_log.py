@@ -9,9 +9,9 @@ import pytest
 
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
-from gai_fast.server.access_log import AccessLog, log_unreadable
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
-from gai_fast.server.log_format import JSONFormatter
+from gai_fast.server.observe.access_log import AccessLog, log_unreadable
+from gai_fast.server.observe.log_format import JSONFormatter
 from tests.unit.server.incoming_requests import http
 
 

@@ -12,7 +12,7 @@ from gai_fast.ledger import LocalLedger
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import UNIT, Charge
 from gai_fast.server.admin.spend_report import read_query, spend_csv, spend_report
-from gai_fast.server.spend import SpendSink
+from gai_fast.server.observe.spend import SpendSink
 
 NOON = 1_795_348_800.0  # 2026-11-22T12:00:00Z
 CENT = UNIT // 100

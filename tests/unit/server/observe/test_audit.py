@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.audit import audit
-from gai_fast.server.log_format import JSONFormatter
+from gai_fast.server.observe.audit import audit
+from gai_fast.server.observe.log_format import JSONFormatter
 
 
 def test_an_action_has_one_line_with_its_fields(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,8 +23,8 @@ from gai_fast.model.money import units
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.lanes.request_reader import HTTPRequest
-from gai_fast.server.log_format import Entry
-from gai_fast.server.metrics import log_fields
+from gai_fast.server.observe.log_format import Entry
+from gai_fast.server.observe.metrics import log_fields
 
 _log: Final = logging.getLogger("gai_fast.access")
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server import log_queue
-from gai_fast.server.log_queue import QueuedStream
+from gai_fast.server.observe import log_queue
+from gai_fast.server.observe.log_queue import QueuedStream
 from tests.integration.test_cli import environment
 from tests.waiting import until
 
@@ -257,7 +257,7 @@ def test_where_the_standard_error_is_in_memory_nothing_changes(capsys: pytest.Ca
 
 START = """
 import atexit, logging, os, sys
-from gai_fast.server import log_queue
+from gai_fast.server.observe import log_queue
 atexit.register(lambda: print("late", file=sys.stderr))
 log_queue.install()
 logging.basicConfig()

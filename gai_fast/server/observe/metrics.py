@@ -19,8 +19,8 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server import log_queue
-from gai_fast.server.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts
+from gai_fast.server.observe import log_queue
+from gai_fast.server.observe.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.server.metrics import PROCESS
-from gai_fast.server.process import process_figures
+from gai_fast.server.observe.metrics import PROCESS
+from gai_fast.server.observe.process import process_figures
 
 STAT = "17 (a (name) of) spaces) S " + " ".join(map(str, range(1, 50)))
 

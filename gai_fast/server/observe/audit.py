@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.server.log_format import Entry
+from gai_fast.server.observe.log_format import Entry
 
 _log: Final = logging.getLogger("gai_fast.audit")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.server.log_format import Entry, JSONFormatter
+from gai_fast.server.observe.log_format import Entry, JSONFormatter
 from tests.integration.test_cli import environment
 
 
@@ -76,7 +76,7 @@ def test_a_line_has_a_bound_and_its_longest_texts_lose_their_middle(character: s
 
 PROGRAM = """
 import logging, sys, threading, warnings
-from gai_fast.server.log_format import HeldLog
+from gai_fast.server.observe.log_format import HeldLog
 from gai_fast.model.settings import ServerSettings
 
 held = HeldLog()

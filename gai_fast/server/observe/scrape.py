@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.transport import ClientTransport
-from gai_fast.server.metrics import PrometheusSink
+from gai_fast.server.observe.metrics import PrometheusSink
 
 Answer = Callable[[bytes, str], Reply]
 """Makes the reply of one client from the body and its content type."""

@@ -1,4 +1,4 @@
-"""`server/scrape.py`: one slice in each turn of the loop, one answer for all that scrape at the same time."""
+"""`server/observe/scrape.py`: one slice in each turn of the loop, one answer for all that scrape at the same time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import cast
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.transport import ClientTransport, StreamCallbacks
-from gai_fast.server.metrics import PrometheusSink
-from gai_fast.server.scrape import Scrapes
+from gai_fast.server.observe.metrics import PrometheusSink
+from gai_fast.server.observe.scrape import Scrapes
 
 
 class Sink(PrometheusSink):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.model.money import Charge
-from gai_fast.server.counts import FIRST_TOKEN_BOUNDS, StreamCounts
+from gai_fast.server.observe.counts import FIRST_TOKEN_BOUNDS, StreamCounts
 
 
 def stream(**about: object) -> StreamMetrics:

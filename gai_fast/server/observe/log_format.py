@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ServerSettings
-from gai_fast.server import log_queue
+from gai_fast.server.observe import log_queue
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
