@@ -28,7 +28,7 @@ case $wheel in *-linux_*.whl) echo "error: $wheel runs on systems like this one 
 import sys, zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
-wanted = ["gai_fast/py.typed", "gai_fast/providers/demo_recording.ndjson", "gai_fast/server/playground/"]
+wanted = ["gai_fast/py.typed", "gai_fast/providers/demo_recording.ndjson", "gai_fast/server/pages/playground/"]
 lost = [name for name in wanted if not any(entry.startswith(name) for entry in names)]
 sources = [name for name in names if name.endswith((".c", ".pyx", ".h")) or not name.startswith(("gai_fast/", "gai_fast-"))]
 sys.exit(f"error: missing in the wheel: {lost}; not wanted there: {sources}" if lost or sources else 0)
