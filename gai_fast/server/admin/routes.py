@@ -20,9 +20,9 @@ from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.follow import Follows
+from gai_fast.server.admin.running_streams import running_streams, timestamp, together
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
-from gai_fast.server.admin.streams import running_streams, timestamp, together
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.today import Today
 from gai_fast.server.admin.watch import News, Watches

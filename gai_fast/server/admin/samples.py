@@ -12,7 +12,7 @@ from typing import Any
 from gai_fast.kernels import Histogram
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS
-from gai_fast.server.admin.streams import timestamp
+from gai_fast.server.admin.running_streams import timestamp
 from gai_fast.server.observe.counts import FIRST_TOKEN_BOUNDS, StreamCounts
 from gai_fast.server.observe.metrics import PrometheusSink
 

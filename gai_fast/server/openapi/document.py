@@ -15,7 +15,7 @@ from gai_fast import __version__
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
 from gai_fast.server.lanes.routes import ROUTES, Route
-from gai_fast.server.openapi.operations import (
+from gai_fast.server.openapi.paths import (
     HEADERS,
     IDS,
     JSON,

@@ -22,7 +22,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.engine import Engine
 from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.drained import DRAINED, Drained
-from gai_fast.server.admin.streams import running_streams
+from gai_fast.server.admin.running_streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
 from gai_fast.server.admin.watch import News as StreamNews
 from gai_fast.server.admin.watch import Watches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.lanes.routes import ROUTES
-from gai_fast.server.openapi.operations import OPERATIONS
+from gai_fast.server.openapi.paths import OPERATIONS
 from gai_fast.server.openapi.schemas import schemas
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.engine import Engine
-from gai_fast.server.admin.streams import running_streams, timestamp, together
+from gai_fast.server.admin.running_streams import running_streams, timestamp, together
 
 
 def session(number: int, first_token: float | None = None) -> Any:
