@@ -25,7 +25,7 @@ export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktra
 preload="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
 if [ $# -eq 0 ]; then
   # Not the counts of instructions, and not the requests to upstreams, which no kernel makes.
-  set -- tests/csrc tests/unit/_pure tests/unit/net/test_fast_path.py tests/fuzz tests/parity \
+  set -- tests/csrc tests/unit/kernels/_pure tests/unit/net/test_fast_path.py tests/fuzz tests/parity \
     --ignore tests/parity/test_instructions.py --ignore tests/fuzz/test_requests.py
 fi
 # The address sanitizer reserves terabytes, so the process's memory cannot be limited, whichever tests are asked for.

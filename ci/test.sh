@@ -12,7 +12,7 @@ fi
 "$python" - <<'VERSION'
 import platform
 from gai_fast import IMPLEMENTATION
-from gai_fast import kernels as switch
-print(f"testing {IMPLEMENTATION}, modules {switch.MODULES}, on {platform.python_version()}")
+from gai_fast.kernels import MODULES
+print(f"testing {IMPLEMENTATION}, modules {MODULES}, on {platform.python_version()}")
 VERSION
 exec "$python" -m pytest -q --durations 15 --durations-min 1 "$@"

@@ -179,7 +179,7 @@ def read(file: Path) -> Counted:
         elif line.startswith("summary: "):
             everything = int(line[9:])
         elif position := _POSITION.match(line):
-            is_ours = "/gai_fast/_native/" in here["ob"]
+            is_ours = "/gai_fast/kernels/_native/" in here["ob"]
             if called:
                 # The cost of the call is the callee's.
                 if is_ours and here["cfn"].partition("@")[0] in _ALLOCATORS:

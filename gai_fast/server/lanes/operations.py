@@ -113,10 +113,10 @@ class OperationRoutes:
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self.probes = Probes()
-        self._assets = {name: _packaged("server", "playground", name) for name in _ASSETS}
+        self._assets = {name: _packaged("server", "pages", "playground", name) for name in _ASSETS}
         self._client = _packaged("client", "gai-fast.js")
         self._pages = {
-            page: {name: _packaged("server", page, name) for name in ("index.html", *names)}
+            page: {name: _packaged("server", "pages", page, name) for name in ("index.html", *names)}
             for page, names in _OPERATORS_PAGES.items()
         }
 

@@ -13,10 +13,10 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from gai_fast.core.result import Result
-from gai_fast.formats.chat import completions_request as _completions_request
-from gai_fast.formats.chat import request as _chat_request
-from gai_fast.formats.messages import request as _messages_request
-from gai_fast.formats.responses import request as _responses_request
+from gai_fast.formats.chat import completions_request
+from gai_fast.formats.chat import request as chat_request
+from gai_fast.formats.messages import request as messages_request
+from gai_fast.formats.responses import request as responses_request
 from gai_fast.model.errors import CLASSES, Phase
 from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import LIMITS
@@ -118,10 +118,10 @@ def _dialects() -> dict[str, Schema]:
         return {"type": "object", "required": [required], "properties": members}
 
     return {
-        "ChatCompletionRequest": request(_chat_request.KNOWN, "messages", items),
-        "MessagesRequest": request(_messages_request.KNOWN, "messages", items),
-        "ResponsesRequest": request(_responses_request.KNOWN, "input", texts),
-        "CompletionRequest": request(_completions_request.KNOWN, "prompt", texts),
+        "ChatCompletionRequest": request(chat_request.KNOWN, "messages", items),
+        "MessagesRequest": request(messages_request.KNOWN, "messages", items),
+        "ResponsesRequest": request(responses_request.KNOWN, "input", texts),
+        "CompletionRequest": request(completions_request.KNOWN, "prompt", texts),
         "ChatRequest": _record({"id": chat, "messages": messages}, {"trigger": _TEXT, "messageId": _TEXT}),
     }
 

@@ -27,7 +27,7 @@ class Finder(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Finder()) if {error!r} != "None" else None
 from gai_fast import kernels as switch
 names = ("escape", "SSEEncoder", "SSEFramer", "NDJSONParser")
-homes = {{getattr(switch, name).__module__.split(".")[1] for name in names}}
+homes = {{getattr(switch, name).__module__.split(".")[2] for name in names}}
 print(switch.IMPLEMENTATION, *sorted(homes))
 print("simd", switch.SIMD, file=sys.stderr)
 """
