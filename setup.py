@@ -132,6 +132,7 @@ COMPILED = (
     "server/http/deadlines",
     "server/admission/server_limits",
     "server/admission/auth_throttle",
+    "server/http/request",
     "server/requests/incoming",
     "server/lanes/lane",
     "server/admission/negotiation",

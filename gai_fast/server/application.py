@@ -40,11 +40,12 @@ from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
 from gai_fast.server.admission.server_limits import Guards
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
+from gai_fast.server.http.request import HTTPRequest, headers_too_large
+from gai_fast.server.http.transport import LEFT
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.lanes.operations import OperationRoutes
-from gai_fast.server.lanes.request_reader import HTTPRequest
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
-from gai_fast.server.observe.access_log import LEFT, AccessLog
+from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
@@ -536,11 +537,6 @@ def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-def headers_too_large() -> Error:
-    """The error of a head that is too large."""
-    return Error("invalid_request", "The request's headers are too large", reason="headers_too_large", status=431)
 
 
 def _not_http() -> Error:

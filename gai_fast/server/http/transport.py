@@ -14,12 +14,15 @@ A handler answers one request through it. Two implementations: the fast lane's c
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from gai_fast.kernels import Borrower, LendingTransport
 from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.net.upstream.sockets import descriptor_of
 from gai_fast.server.http.replies import Reply, StreamHead
+
+LEFT: Final = 499
+"""The status logged for a client that disconnected before its response was complete, as in nginx's log."""
 
 
 class StreamCallbacks(Protocol):

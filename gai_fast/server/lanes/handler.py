@@ -30,9 +30,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.application import headers_too_large
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.request import headers_too_large
 from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import whole_response
 

@@ -31,9 +31,9 @@ from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import limit_silence
 from gai_fast.server.http.deadlines import LOOKS, WriteProgress, body_due
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply, header_lines
-from gai_fast.server.http.transport import SocketLender, StreamCallbacks
-from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, HTTPRequest, KnownHeads, RequestReader
-from gai_fast.server.observe.access_log import LEFT
+from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.transport import LEFT, SocketLender, StreamCallbacks
+from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, KnownHeads, RequestReader
 
 
 class Routes(Protocol):

@@ -22,8 +22,8 @@ from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.operations import OperationRoutes
-from gai_fast.server.lanes.request_reader import HTTPRequest
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.audit import audit
 from gai_fast.server.observe.counts import StreamCounts

@@ -22,14 +22,11 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admission.forwarding import Forwarding
-from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.observe.log_format import Entry
 from gai_fast.server.observe.metrics import log_fields
 
 _log: Final = logging.getLogger("gai_fast.access")
-
-LEFT: Final = 499
-"""The status of a client that left before its answer was complete, as in nginx's log."""
 
 
 class AccessLog:
@@ -48,7 +45,7 @@ class AccessLog:
 
         Args:
             http: The request.
-            status: The HTTP status of the answer, or `LEFT`.
+            status: The HTTP status of the answer, or `transport.LEFT`.
             forwarding: The proxies that are believed whose request it is.
         """
         if _log.isEnabledFor(logging.INFO):
@@ -73,7 +70,7 @@ class _Line:
 
     Args:
         http: The request.
-        status: The HTTP status of its answer, or `LEFT`.
+        status: The HTTP status of its answer, or `transport.LEFT`.
         remote: The client's address.
     """
 

@@ -14,7 +14,7 @@ from gai_fast.runtime.ids import new_request_id
 from gai_fast.server.admission.admit import Admitted, check_json
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
-from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.http.request import HTTPRequest
 
 
 class Incoming:

@@ -32,7 +32,7 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.replies import Headers, Reply
-from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.routes import Handler, Router
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes

@@ -23,9 +23,8 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.replies import Reply, StreamHead
-from gai_fast.server.http.transport import StreamCallbacks
-from gai_fast.server.lanes.request_reader import HTTPRequest
-from gai_fast.server.observe.access_log import LEFT
+from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.transport import LEFT, StreamCallbacks
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.websocket.ack_window import AckWindow
 from gai_fast.server.websocket.formats import DONE

@@ -8,7 +8,7 @@ from typing import Any, cast
 from gai_fast.formats import get_format
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission.admit import Admission
-from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.requests.incoming import Incoming
 
 LOOPBACK = {"Host": "127.0.0.1:8080"}

@@ -19,7 +19,7 @@ from gai_fast.cli.mock import Mock
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
 from gai_fast.server.application import add_routes, build_application, new_service
 from gai_fast.server.http.replies import Reply, StreamHead
-from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.routes import Mount, Router
 from tests.waiting import SECONDS
 

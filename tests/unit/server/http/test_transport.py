@@ -19,10 +19,10 @@ from gai_fast.model.errors import Error
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, StreamHead
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lanes.lane import FastLane
-from gai_fast.server.lanes.request_reader import HTTPRequest
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS, until
 

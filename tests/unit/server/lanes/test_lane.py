@@ -20,8 +20,8 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.writer import HTTP_CHUNKS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.lane import FastLane, LaneConnection
-from gai_fast.server.lanes.request_reader import HTTPRequest
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.incoming_requests import post
 from tests.unit.server.streams import FakeStream

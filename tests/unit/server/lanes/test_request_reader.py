@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from gai_fast.model.limits import LIMITS
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.request_reader import (
     BODY,
     HAND_OVER,
     HEAD,
     NEED_DATA,
     REQUEST,
-    HTTPRequest,
     KnownHeads,
     RequestReader,
 )

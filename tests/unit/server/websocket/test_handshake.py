@@ -11,7 +11,7 @@ import pytest
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.server.admission.admit import Admitted
-from gai_fast.server.lanes.request_reader import HTTPRequest
+from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.server.websocket.messages import read_message, read_plain

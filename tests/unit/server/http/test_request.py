@@ -1,0 +1,19 @@
+"""One request as every route gets it."""
+
+from __future__ import annotations
+
+from gai_fast.model.settings import ANONYMOUS, KeySettings
+from gai_fast.server.http.request import headers_too_large
+from tests.unit.server import requests
+
+
+def test_the_caller_of_a_request_has_the_name_of_its_key() -> None:
+    request = requests.http("GET", "/")
+    assert request.caller == ANONYMOUS
+    request.key = KeySettings("alice", ())
+    assert request.caller == "alice"
+
+
+def test_a_head_that_is_too_large_is_an_error_of_the_client() -> None:
+    error = headers_too_large()
+    assert (error.code, error.reason, error.status) == ("invalid_request", "headers_too_large", 431)
