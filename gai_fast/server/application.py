@@ -99,7 +99,7 @@ class Service:
         self._memory: MemoryWatch | None = None
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
-        self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger)
+        self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
         self.sockets = WebSocketRoutes(engine, self.streams)
         self.admin = AdminRoutes(engine, metrics, self.operations.scrapes)
         handlers = Handlers(self.streams, self.operations, self.sockets, self.admin)

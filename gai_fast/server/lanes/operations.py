@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from functools import cache
+from collections.abc import Sequence
+from functools import cached_property
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from gai_fast import __version__
@@ -23,6 +24,9 @@ from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.probe import Probes
 from gai_fast.stores import Store
+
+if TYPE_CHECKING:
+    from gai_fast.server.openapi.document import DescribedRoute
 
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
@@ -86,16 +90,8 @@ def _packaged(*path: str) -> _File:
     return _File(files("gai_fast").joinpath(*path).read_bytes())
 
 
-@cache
-def _openapi() -> _File:
-    """The description of the API, made when it is asked for first."""
-    from gai_fast.server.openapi.document import document  # it describes the routes, which know this module
-
-    return _File(encode_json(document()))
-
-
 class OperationRoutes:
-    """Handlers for one configuration, the counts of its streams, its store and its ledger.
+    """Handlers for one configuration, the counts of its streams, its store, its ledger and its routes.
 
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
@@ -104,12 +100,20 @@ class OperationRoutes:
         probes: Answers probes of the way to clients.
     """
 
-    def __init__(self, settings: Settings, metrics: PrometheusSink, store: Store, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: PrometheusSink,
+        store: Store,
+        ledger: Ledger,
+        routes: Sequence[DescribedRoute],
+    ) -> None:
         self.fast_lane = False
         self.is_draining = False
         self._settings = settings
         self._store = store
         self._ledger = ledger
+        self._routes = routes
         stream = settings.stream
         self.scrapes = Scrapes(metrics, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         self.probes = Probes()
@@ -195,7 +199,14 @@ class OperationRoutes:
 
     def openapi(self, incoming: Incoming) -> Reply:
         """`GET /openapi.json`: the description of the API."""
-        return _openapi().reply(incoming, [("content-type", "application/json"), *incoming.answer_headers])
+        return self._description.reply(incoming, [("content-type", "application/json"), *incoming.answer_headers])
+
+    @cached_property
+    def _description(self) -> _File:
+        """The description of the API, built at the first request for it."""
+        from gai_fast.server.openapi.document import document  # the import costs 90 ms, which few servers need
+
+        return _File(encode_json(document(self._routes)))
 
     def docs(self, incoming: Incoming) -> Reply:
         """`GET /docs`: a page of that description."""

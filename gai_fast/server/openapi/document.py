@@ -1,20 +1,20 @@
 """`document`: the description of the HTTP API as a JSON object.
 
-Owns the form of the document. Raises for a route that is not described, and for a description without a route.
+Owns the form of the document. The caller passes the route table: this package imports no route. Raises for a route that
+is not described, and for a description without a route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from gai_fast import __version__
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
-from gai_fast.server.lanes.routes import ROUTES, Route
 from gai_fast.server.openapi.paths import (
     HEADERS,
     IDS,
@@ -33,7 +33,34 @@ from gai_fast.server.openapi.schemas import ref, schemas
 _OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 503, 505)
 
 
-def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
+class DescribedRoute(Protocol):
+    """The part of `routes.Route` that the document describes.
+
+    The route table refers to every handler, and one of them sends the document: an import of it would be a cycle.
+    """
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+
+    @property
+    def path(self) -> str:
+        """The path, or the prefix."""
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the path is a prefix."""
+
+    @property
+    def ending(self) -> str:
+        """The end of the paths of a prefix."""
+
+    @property
+    def format(self) -> str:
+        """The name of the format whose requests and errors the route's clients speak."""
+
+
+def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
     """Returns the document.
 
     Args:
@@ -76,7 +103,7 @@ def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
     }
 
 
-def _path(route: Route, operation: Operation) -> str:
+def _path(route: DescribedRoute, operation: Operation) -> str:
     if not route.is_prefix:
         return route.path
     if route.path == "/api/v1/chat/":
@@ -84,7 +111,7 @@ def _path(route: Route, operation: Operation) -> str:
     return f"{route.path}{{{operation.id}}}{route.ending}"
 
 
-def _operation(route: Route, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: DescribedRoute, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
     ids = [Parameter(operation.id, "", {"type": "string", "minLength": 1}, "path", True)] if operation.id else []
     described: dict[str, Any] = {
         "operationId": _name(route),
@@ -99,7 +126,7 @@ def _operation(route: Route, operation: Operation, errors: dict[str, Any]) -> di
     return described
 
 
-def _name(route: Route) -> str:
+def _name(route: DescribedRoute) -> str:
     words = f"{route.method.lower()}{route.path}{route.ending}".replace(".", "/").split("/")
     return "_".join(word for word in words if word) + ("_one" if route.is_prefix and not route.ending else "")
 
@@ -110,7 +137,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {**described, **about, "schema": dict(parameter.schema)}
 
 
-def _responses(route: Route, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
+def _responses(route: DescribedRoute, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
     """The answers of a route; those that are errors are references into `errors`, which has each once."""
     responses: dict[str, Any] = {}
     kind = "" if route.method == "HEAD" else _error_of(get_format(route.format))

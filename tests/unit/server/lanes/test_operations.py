@@ -17,6 +17,7 @@ from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.operations import OperationRoutes
+from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import open_store
@@ -38,7 +39,7 @@ def incoming(tail: str = "", **headers: str) -> Incoming:
 def routes(settings: Settings = SETTINGS, ledger: Ledger | None = None) -> OperationRoutes:
     store = open_store(settings.store, cast("TimerWheel", FakeTime()), claim_ttl=60)
     return OperationRoutes(
-        settings, PrometheusSink(settings.models), store, LocalLedger() if ledger is None else ledger
+        settings, PrometheusSink(settings.models), store, LocalLedger() if ledger is None else ledger, ROUTES
     )
 
 
@@ -136,3 +137,10 @@ def test_no_other_file_is(name: str) -> None:
     with pytest.raises(Error) as caught:
         routes().asset(incoming(name))
     assert caught.value.code == "not_found"
+
+
+def test_the_description_of_the_api_is_built_once() -> None:
+    on = routes()
+    first, second = on.openapi(incoming()), on.openapi(incoming())
+    assert {*json.loads(first.body)["paths"]} >= {"/v1/messages", "/openapi.json"}
+    assert second.body is first.body

@@ -87,7 +87,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     engine = Engine(settings, asyncio.get_running_loop())
     metrics = PrometheusSink([])
     streams = StreamRoutes(engine)
-    operations = OperationRoutes(settings, metrics, engine.store, engine.ledger)
+    operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
     admin = AdminRoutes(engine, metrics, operations.scrapes)
     handlers = Handlers(streams, operations, WebSocketRoutes(engine, streams), admin)
     table = Router(Admission(settings.server, only_demo=True), handlers, metrics, Mount(True))

@@ -13,7 +13,7 @@ from gai_fast import __version__
 from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.document import document
 
-DOCUMENT = document()
+DOCUMENT = document(ROUTES)
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
