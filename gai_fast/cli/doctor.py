@@ -13,15 +13,16 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
+from gai_fast.cli.diagnosis import Check, worst
 from gai_fast.model.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -29,42 +30,7 @@ if TYPE_CHECKING:
 
     from gai_fast.model.settings import Secret, Settings, UpstreamSettings
 
-Status = Literal["ok", "warning", "error", "skipped"]
-_ORDER: Final[tuple[Status, ...]] = ("skipped", "ok", "warning", "error")
 _REFUSED: Final = (401, 403)
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: Its name: `limit`, `clock`, `dns`, `tls`, `upstream.<name>`, `proxy.<what>`.
-        status: The result.
-        detail: What was found.
-        fix: What to do; empty: nothing.
-    """
-
-    name: str
-    status: Status
-    detail: str
-    fix: str = ""
-
-
-def worst(name: str, checks: Sequence[Check], otherwise: str) -> Check:
-    """Several checks as one: the worst status, and the details and fixes of those that need one; else all details.
-
-    Args:
-        name: Its name.
-        checks: The checks.
-        otherwise: Why it is skipped where there are none.
-    """
-    if not checks:
-        return Check(name, "skipped", otherwise)
-    status = max((each.status for each in checks), key=_ORDER.index)
-    told = [each for each in checks if each.fix] or checks
-    details, fixes = dict.fromkeys(each.detail for each in told), dict.fromkeys(each.fix for each in told)
-    return Check(name, status, "; ".join(details), "; ".join(fixes))
 
 
 # ---- this machine ----------------------------------------------------------------------------------------------------

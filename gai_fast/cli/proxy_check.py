@@ -12,13 +12,12 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from gai_fast.cli.diagnosis import Check
 from gai_fast.model.limits import LIMITS
 from gai_fast.server.requests.probe import EVENTS
 
 if TYPE_CHECKING:
     import aiohttp
-
-    from gai_fast.cli.doctor import Check
 
 _EVENT: Final = re.compile(rb"^data: ?\{\"number\":(\d+)\}$", re.M)
 _GZIP: Final = 31
@@ -66,8 +65,6 @@ def findings(answer: Answer, idle: float, heartbeat: float) -> list[Check]:
 
 
 def _buffering(answer: Answer) -> Check:
-    from gai_fast.cli.doctor import Check
-
     sent = (EVENTS - 1) * LIMITS.stream_probe_interval
     before = answer.arrivals[:EVENTS]
     took = before[-1] - before[0] if before else 0.0
@@ -79,8 +76,6 @@ def _buffering(answer: Answer) -> Check:
 
 
 def _compression(answer: Answer) -> Check:
-    from gai_fast.cli.doctor import Check
-
     if answer.coding not in ("", "identity"):
         text = f"a proxy applies compression ({answer.coding}) to the stream, which may hold events back"
         return Check("proxy.compression", "warning", text, _UNCOMPRESSED)
@@ -88,8 +83,6 @@ def _compression(answer: Answer) -> Check:
 
 
 def _timeout(answer: Answer, idle: float, heartbeat: float) -> Check:
-    from gai_fast.cli.doctor import Check
-
     if len(answer.arrivals) > EVENTS:
         return Check("proxy.timeout", "ok", f"no timeout: a silence of {idle:g} s is survived")
     silent = max(answer.ended - EVENTS * LIMITS.stream_probe_interval, 0.0)
@@ -115,7 +108,6 @@ async def check_way(
     import aiohttp
 
     from gai_fast.cli.client_errors import words_of
-    from gai_fast.cli.doctor import Check
 
     if url is None:
         return [Check("proxy", "skipped", "no --url: the proxies in front are not looked at")]
@@ -168,8 +160,6 @@ def _fix_of(problem: Exception) -> str:
 
 
 def _no_probe(status: int) -> Check:
-    from gai_fast.cli.doctor import Check
-
     why, fix = "no gateway of this release, or a proxy keeps the path", "check --url; a proxy must pass /probe on"
     if 300 <= status < 400:
         why, fix = "a redirect", "give --url the address that it leads to: clients do not send a POST there"

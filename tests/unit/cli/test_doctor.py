@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.doctor import Check, check_clock, check_descriptors, worst
+from gai_fast.cli.doctor import check_clock, check_descriptors
 from tests.conftest import ChangeLimits
 
 from .conftest import Run
@@ -86,13 +86,6 @@ def test_the_clock_is_compared_with_the_nearest_of_servers(dates: list[str], off
     check = check_clock(dates, NOW + offset)
     assert check.status == status
     assert ("NTP" in check.fix) == (status == "warning")
-
-
-def test_several_checks_are_one_with_the_worst_status_and_each_fault_once() -> None:
-    one, two = Check("a", "ok", "1"), Check("a", "error", "2", "do")
-    assert worst("a", [one, two, two], "") == Check("a", "error", "2", "do")
-    assert worst("a", [one, Check("a", "ok", "3")], "") == Check("a", "ok", "1; 3")
-    assert worst("a", [], "none") == Check("a", "skipped", "none")
 
 
 @pytest.mark.parametrize(
