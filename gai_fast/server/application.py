@@ -37,7 +37,7 @@ from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import MemoryWatch, Shed, watch_memory
-from gai_fast.server.admission.server_limits import Guards
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.deadlines import body_due
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.http.request import HTTPRequest, headers_too_large
@@ -71,14 +71,14 @@ class Service:
     Args:
         engine: Starts the streams.
         metrics: Counts requests and streams.
-        guards: What the server may take on.
+        server_limits: What the server may take on.
         mount: Where the application is; `None`: each request tells by its socket, and by its path.
 
     Attributes:
         router: The routes.
         engine: The engine.
         metrics: Counts requests and streams.
-        guards: What the server may take on.
+        server_limits: What the server may take on.
         forwarding: The proxies that are believed whose request it is.
         guesses: Counts wrong keys.
         streams: The handlers of streams.
@@ -87,11 +87,13 @@ class Service:
         admin: The handlers of the admin API.
     """
 
-    def __init__(self, engine: Engine, metrics: PrometheusSink, guards: Guards, mount: Mount | None) -> None:
+    def __init__(
+        self, engine: Engine, metrics: PrometheusSink, server_limits: ServerLimits, mount: Mount | None
+    ) -> None:
         settings = engine.settings
         self.engine = engine
         self.metrics = metrics
-        self.guards = guards
+        self.server_limits = server_limits
         self._spend = SpendSink(engine.ledger)
         engine.ledger.use(settings.keys, settings.prices.currency)
         self._access_log = AccessLog(engine.streams)
@@ -123,7 +125,7 @@ class Service:
         self.engine.use(settings)
         self.metrics.use(settings.models)
         _expect_models(self.metrics, settings)
-        self.guards.use(settings.limits)
+        self.server_limits.use(settings.limits)
         self.engine.ledger.use(settings.keys, settings.prices.currency)
         if self._memory is not None:
             self._memory.use(settings.limits)
@@ -145,7 +147,7 @@ class Service:
         Args:
             shed: Called where it is not enough to begin no stream.
         """
-        self._memory = watch_memory(self.engine.settings.limits, self.guards, shed, self.engine.timers)
+        self._memory = watch_memory(self.engine.settings.limits, self.server_limits, shed, self.engine.timers)
 
     def close(self) -> Awaitable[None]:
         """Ends every stream; as `Engine.close`. The ends are counted, charged and logged as all others."""
@@ -161,7 +163,7 @@ class Service:
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
-        if self.engine.guards is self.guards:
+        if self.engine.guards is self.server_limits:
             self.engine.guards = None
         for sink in (self.metrics, self._spend, self._access_log):
             if sink in self.engine.sinks:
@@ -185,10 +187,10 @@ def new_service(
 
 def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
     settings = engine.settings
-    guards = engine.guards = Guards(settings.limits)
-    metrics = PrometheusSink(settings.models, engine_gauges(engine, guards.refused), process_figures)
+    server_limits = engine.guards = ServerLimits(settings.limits)
+    metrics = PrometheusSink(settings.models, engine_gauges(engine, server_limits.refused), process_figures)
     _expect_models(metrics, settings)
-    return Service(engine, metrics, guards, mount)
+    return Service(engine, metrics, server_limits, mount)
 
 
 def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:

@@ -335,7 +335,7 @@ def _entrance(
     certificate: Certificate | None,
 ) -> Entrance:
     def refuse(remote: str) -> Reply:
-        return service.router.refuse_unreadable(remote, service.guards.no_place())
+        return service.router.refuse_unreadable(remote, service.server_limits.no_place())
 
     protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
     connections = [each.connections for each in servers]

@@ -1,6 +1,6 @@
 """The memory of the process: how much it may have, how much it has, and what is done above `memory_high_water`.
 
-1. Above it no stream is begun (`Guards`).
+1. Above it no stream is begun (`ServerLimits`).
 2. Where that is not enough by the next look, clients that read slowest are cut off, those with the most unsent bytes
    first, until as many bytes are freed as are too many.
 3. Freed memory may stay with the C library; it is given back before anybody is refused, and then now and then.
@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from gai_fast.model.limits import LIMITS, MIB
 from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.server.admission.server_limits import ServerLimits
 
 _log = logging.getLogger("gai_fast.server")
 
@@ -97,22 +98,16 @@ def give_back() -> None:
         trim(0)
 
 
-class Guarded(Protocol):
-    """The part of `Guards` that the watch tells."""
-
-    is_short_of_memory: bool
-
-
 Shed = Callable[[int], int]
 """Frees so many bytes of clients that read slowly; returns how many clients have been cut off."""
 
 
-def watch_memory(limits: LimitSettings, guards: Guarded, shed: Shed, timers: Timers) -> MemoryWatch | None:
+def watch_memory(limits: LimitSettings, server_limits: ServerLimits, shed: Shed, timers: Timers) -> MemoryWatch | None:
     """Begins to watch the memory of this process; `None` where the system does not tell it.
 
     Args:
         limits: `[limits]`.
-        guards: Gets `is_short_of_memory` at every look.
+        server_limits: Gets `is_short_of_memory` at every look.
         shed: Called where it is not enough to begin no stream.
         timers: The timers of the loop.
     """
@@ -122,7 +117,7 @@ def watch_memory(limits: LimitSettings, guards: Guarded, shed: Shed, timers: Tim
         if limits.memory_high_water is not None:
             _log.warning("memory_high_water is not watched: this system does not tell how much memory a process has")
         return None
-    return MemoryWatch(limits, guards, resident, shed, timers)
+    return MemoryWatch(limits, server_limits, resident, shed, timers)
 
 
 class Memory(Protocol):
@@ -140,15 +135,17 @@ class MemoryWatch:
 
     Args:
         limits: `[limits]`.
-        guards: As for `watch_memory`.
+        server_limits: As for `watch_memory`.
         resident: The memory; closed with the watch.
         shed: Called where it is not enough to begin no stream.
         timers: The timers of the loop.
     """
 
-    def __init__(self, limits: LimitSettings, guards: Guarded, resident: Memory, shed: Shed, timers: Timers) -> None:
+    def __init__(
+        self, limits: LimitSettings, server_limits: ServerLimits, resident: Memory, shed: Shed, timers: Timers
+    ) -> None:
         self.use(limits)
-        self._guards = guards
+        self._server_limits = server_limits
         self._resident = resident
         self._shed = shed
         self._timers = timers
@@ -176,8 +173,9 @@ class MemoryWatch:
             self._given_back = now
             give_back()
             used = self._resident.read()
-        was_short, self._guards.is_short_of_memory = self._guards.is_short_of_memory, used > self._high_water
-        if not self._guards.is_short_of_memory:
+        was_short = self._server_limits.is_short_of_memory
+        is_short = self._server_limits.is_short_of_memory = used > self._high_water
+        if not is_short:
             return
         cut = self._shed(used - self._high_water) if was_short else 0
         if cut or now >= self._silent_until:

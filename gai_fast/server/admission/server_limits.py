@@ -10,7 +10,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
 
 
-class Guards:
+class ServerLimits:
     """The totals of one server.
 
     Args:

@@ -18,7 +18,7 @@ from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission import memory
 from gai_fast.server.admission.memory import MemoryWatch, Resident, give_back, memory_limit, watch_memory
-from gai_fast.server.admission.server_limits import Guards
+from gai_fast.server.admission.server_limits import ServerLimits
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -93,14 +93,14 @@ class Process:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.memory = FakeMemory()
-        self.guards = Guards(LimitSettings())
+        self.server_limits = ServerLimits(LimitSettings())
         self.shed: list[int] = []
         self.given_back: list[float] = []
         self.freed = 0
         monkeypatch.setattr(memory, "give_back", self.give_back)
         self.timers = TimerWheel(asyncio.get_running_loop(), clock=lambda: self.now)
         limits = LimitSettings(memory_high_water=100 * MIB)
-        self.watch = MemoryWatch(limits, self.guards, self.memory, self.cut_off, self.timers)
+        self.watch = MemoryWatch(limits, self.server_limits, self.memory, self.cut_off, self.timers)
 
     def give_back(self) -> None:
         self.given_back.append(self.now)
@@ -116,7 +116,7 @@ class Process:
         self.now += LIMITS.memory_look * 2 + LIMITS.timer_late
         self.timers._wake()
         self.timers._wake()  # the wheel was late, so the first time it lets the sockets be read
-        return self.guards.is_short_of_memory
+        return self.server_limits.is_short_of_memory
 
 
 async def test_above_the_mark_no_stream_begins_and_below_it_again(
@@ -182,7 +182,7 @@ async def test_the_mark_may_change_and_is_a_share_of_what_there_is_by_default(mo
 async def test_a_watch_begins_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     resident, timers = FakeMemory(), TimerWheel(asyncio.get_running_loop())
     monkeypatch.setattr(memory, "Resident", lambda: resident)
-    watch = watch_memory(LimitSettings(), Guards(LimitSettings()), lambda _: 0, timers)
+    watch = watch_memory(LimitSettings(), ServerLimits(LimitSettings()), lambda _: 0, timers)
     assert watch is not None
     assert len(timers) == 1
     watch.close()
@@ -199,5 +199,5 @@ async def test_a_system_that_does_not_tell_is_not_watched(
     monkeypatch.setattr(memory, "Resident", absent)
     for configured, told in ((None, 0), (123 * MIB, 1)):
         limits = LimitSettings(memory_high_water=configured)
-        assert watch_memory(limits, Guards(limits), lambda _: 0, TimerWheel(asyncio.get_running_loop())) is None
+        assert watch_memory(limits, ServerLimits(limits), lambda _: 0, TimerWheel(asyncio.get_running_loop())) is None
         assert len(caplog.messages) == told

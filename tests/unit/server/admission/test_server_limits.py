@@ -4,41 +4,43 @@ from __future__ import annotations
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LimitSettings
-from gai_fast.server.admission.server_limits import Guards
+from gai_fast.server.admission.server_limits import ServerLimits
 
 
-def refusal(guards: Guards, streams: int, of_caller: int) -> tuple[int, str, str | None, int | None] | None:
+def refusal(
+    server_limits: ServerLimits, streams: int, of_caller: int
+) -> tuple[int, str, str | None, int | None] | None:
     try:
-        guards.check(streams, of_caller)
+        server_limits.check(streams, of_caller)
     except Error as error:
         return error.status, error.code, error.reason, error.retry_after_ms
     return None
 
 
 def test_streams_are_refused_above_their_limits() -> None:
-    guards = Guards(LimitSettings(streams=3, streams_per_caller=2))
-    assert refusal(guards, 0, 0) is None
-    assert refusal(guards, 2, 1) is None
-    assert refusal(guards, 2, 2) == (429, "rate_limited", "streams_per_caller", 1000)
-    assert refusal(guards, 3, 0) == (503, "overloaded", "streams", 1000)
-    assert refusal(guards, 3, 2) == (503, "overloaded", "streams", 1000)
+    server_limits = ServerLimits(LimitSettings(streams=3, streams_per_caller=2))
+    assert refusal(server_limits, 0, 0) is None
+    assert refusal(server_limits, 2, 1) is None
+    assert refusal(server_limits, 2, 2) == (429, "rate_limited", "streams_per_caller", 1000)
+    assert refusal(server_limits, 3, 0) == (503, "overloaded", "streams", 1000)
+    assert refusal(server_limits, 3, 2) == (503, "overloaded", "streams", 1000)
 
 
 def test_each_refusal_is_counted_by_its_limit_from_zero_on() -> None:
-    guards = Guards(LimitSettings(streams=2, streams_per_caller=1))
-    assert guards.refused == {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0}
+    server_limits = ServerLimits(LimitSettings(streams=2, streams_per_caller=1))
+    assert server_limits.refused == {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0}
     for streams, of_caller in ((2, 0), (1, 1), (0, 0)):
-        refusal(guards, streams, of_caller)
-    error = guards.no_place()
+        refusal(server_limits, streams, of_caller)
+    error = server_limits.no_place()
     assert (error.status, error.reason, error.retry_after_ms) == (503, "connections", 1000)
-    guards.is_short_of_memory = True
-    refusal(guards, 0, 0)
-    assert guards.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1, "memory": 1}
+    server_limits.is_short_of_memory = True
+    refusal(server_limits, 0, 0)
+    assert server_limits.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1, "memory": 1}
 
 
 def test_without_memory_no_stream_begins() -> None:
-    guards = Guards(LimitSettings())
-    guards.is_short_of_memory = True
-    assert refusal(guards, 0, 0) == (503, "overloaded", "memory", 1000)
-    guards.is_short_of_memory = False
-    assert refusal(guards, 0, 0) is None
+    server_limits = ServerLimits(LimitSettings())
+    server_limits.is_short_of_memory = True
+    assert refusal(server_limits, 0, 0) == (503, "overloaded", "memory", 1000)
+    server_limits.is_short_of_memory = False
+    assert refusal(server_limits, 0, 0) is None
