@@ -7,7 +7,6 @@ that is built from them. Everything named here is public; everything else may ch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gai_fast._version import __version__
 from gai_fast.core.result import Result, acollect, collect
 from gai_fast.kernels import (
     IMPLEMENTATION,
@@ -38,6 +37,7 @@ from gai_fast.model.errors import (
     Unsupported,
 )
 from gai_fast.model.events import Event
+from gai_fast.model.version import __version__
 
 if TYPE_CHECKING:
     from gai_fast.core.callbacks import EventManager

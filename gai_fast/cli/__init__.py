@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from gai_fast._version import __version__
 from gai_fast.model.limits import LIMITS
+from gai_fast.model.version import __version__
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded

@@ -14,11 +14,11 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from gai_fast import SSEParser
-from gai_fast._version import __version__
 from gai_fast.cli.client_errors import words_of
+from gai_fast.kernels import SSEParser
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret
+from gai_fast.model.version import __version__
 
 _NO_GATEWAY: Final = "no gai-fast with an admin API of this release answers there"
 

@@ -20,12 +20,12 @@ import click
 import msgspec
 import orjson
 
-from gai_fast._version import __version__
 from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_option, option, plots, print_json
 from gai_fast.cli.load import NATIVE, Endpoint, Histogram, Load, Measured, endpoint
 from gai_fast.cli.plots import figure, seconds
 from gai_fast.cli.serve import QUERY, run_async
 from gai_fast.model.errors import Error
+from gai_fast.model.version import __version__
 
 SCHEMA: Final = "gai-fast.bench.v1"
 DEFAULT_REQUESTS: Final = 100

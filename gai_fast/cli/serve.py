@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gai_fast._version import __version__
 from gai_fast.cli import (
     ConfigFailure,
     Failure,
@@ -31,6 +30,7 @@ from gai_fast.cli import (
     option,
 )
 from gai_fast.model.limits import LIMITS
+from gai_fast.model.version import __version__
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded

@@ -7,10 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from gai_fast import IMPLEMENTATION
-from gai_fast._version import __version__
 from gai_fast.cli import json_option, print_json
-from gai_fast.kernels import MODULES, SIMD
+from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD
+from gai_fast.model.version import __version__
 
 DEPENDENCIES = ("aiohttp", "click", "httptools", "msgspec", "orjson", "uvloop")
 

@@ -27,11 +27,11 @@ from typing import Final, NamedTuple
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gai_fast._version import __version__
 from gai_fast.model.addresses import is_forbidden_address
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import OTelSettings
+from gai_fast.model.version import __version__
 from gai_fast.otel import protobuf
 
 _log: Final = logging.getLogger("gai_fast.otel")

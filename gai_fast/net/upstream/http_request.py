@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-from gai_fast._version import __version__
 from gai_fast.model.limits import LIMITS
+from gai_fast.model.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from gai_fast import __version__
 from gai_fast.kernels import IMPLEMENTATION, MODULES, encode_json
 from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings
+from gai_fast.model.version import __version__
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes

@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from gai_fast import __version__
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
+from gai_fast.model.version import __version__
 from gai_fast.server.openapi.paths import (
     HEADERS,
     IDS,

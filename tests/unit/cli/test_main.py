@@ -14,8 +14,8 @@ import click
 import pytest
 
 import gai_fast
-from gai_fast._version import __version__
 from gai_fast.cli import COMMANDS, ConfigFailure, Failure, StartupFailure, announce, main, print_json
+from gai_fast.model.version import __version__
 from tests.conftest import ChangeLimits
 
 from .conftest import Run

@@ -6,8 +6,8 @@ import json
 import platform
 
 from gai_fast import IMPLEMENTATION
-from gai_fast._version import __version__
 from gai_fast.kernels import MODULES, SIMD
+from gai_fast.model.version import __version__
 
 from .conftest import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast._version import __version__
+from gai_fast.model.version import __version__
 from gai_fast.net.upstream.http_request import Origin, RequestEncoder, encode_headers, encode_request
 
 # ---- where to --------------------------------------------------------------------------------------------------------
