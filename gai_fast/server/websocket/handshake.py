@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol, cast
-
-from aiohttp import web
+from typing import Final, cast
 
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.engine import Engine
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Reply, id_headers
+from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lanes.routes import Router
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
@@ -28,15 +26,6 @@ from gai_fast.server.websocket.session import Dialect, SocketSession
 _VERSION: Final = "13"
 _NONCE: Final = 16
 _UPGRADE_HEADERS: Final = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", _VERSION))
-
-Run = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class Upgradable(Protocol):
-    """The part of `AiohttpTransport` that a handshake uses."""
-
-    def upgrade(self, run: Run) -> None:
-        """Leaves the connection to another protocol."""
 
 
 class WebSocketRoutes:
@@ -73,7 +62,7 @@ class WebSocketRoutes:
             )
         session = SocketSession(self, incoming, _dialect_of(incoming))
         headers = [*id_headers(incoming.request_id), ("cache-control", "no-store"), *incoming.limit_headers]
-        cast("Upgradable", incoming.http.transport).upgrade(partial(session.run, headers=headers))
+        cast("AiohttpTransport", incoming.http.transport).upgrade(partial(session.run, headers=headers))
         return None
 
     def begin_drain(self) -> None:
