@@ -92,7 +92,7 @@ COMPILED = (ROOT / "setup.py").read_text().partition("COMPILED = (")[2].partitio
 # How many bytes, tokens or milliseconds is a question for `limits.py`.
 LARGEST_LITERAL = 1024
 WITHOUT_NUMBERS = {
-    "kernels", "core", "runtime", "providers", "formats", "processors", "net", "stores", "otel", "ledger",
+    "kernels", "core", "providers", "formats", "processors", "net", "stores", "otel", "ledger",
 }  # fmt: skip
 
 WITHOUT_TESTS = {"__init__", "__main__"}
@@ -387,7 +387,8 @@ def table_nodes(module: Module) -> set[ast.AST]:
 
 
 def compiled_modules() -> list[Module]:
-    names = {name.replace("/", ".") for name in re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)}
+    found = re.findall(r'^    "([a-z_/]+)",$', COMPILED, re.M)
+    names = {name.removesuffix("/__init__").replace("/", ".") for name in found}
     assert names <= NAMES
     return [module for module in MODULES if module.name in names]
 

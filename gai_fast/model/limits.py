@@ -168,7 +168,7 @@ class Limits:
     transport of uvloop reads at once. With 64 KiB bursts of 1,000 deltas took 11 % more CPU."""
 
     client_read: int = 64 * KIB
-    """Bytes of one read of a client's connection: more than most requests have. `kernels/_native/sockets.pyx` says so, too."""
+    """Bytes of one read of a client's connection: more than most requests have; as in `kernels/_native/sockets.pyx`."""
 
     tls_contexts: int = 64
     """Sets of files of TLS whose context is kept: each holds a MiB where it trusts the system's authorities."""

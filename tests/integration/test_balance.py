@@ -226,7 +226,7 @@ async def test_a_conversation_stays_at_its_target_in_every_dialect_while_one_com
 
 @on_uvloop
 async def test_one_slow_target_of_four_gets_less_than_a_hundredth(net: Net) -> None:
-    """So the 99th percentile is that of the others; `unit/net/attempts/test_balance.py` has the percentiles themselves."""
+    """So the 99th percentile is that of the others, which `unit/net/attempts/test_balance.py` computes."""
     targets = [Target(0.005), Target(0.005), Target(0.005), Target(0.3)]
     gateway = await balanced(net, *targets, model={"balance": "fastest"})
     for _ in range(300):

@@ -32,8 +32,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
+from gai_fast.formats._openai import argument_text
 from gai_fast.formats._signatures import seal
-from gai_fast.formats.chat.parts import argument_text
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.events import Event
 

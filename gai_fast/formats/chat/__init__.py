@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
 from gai_fast.formats.chat.members import read_chat_members, with_usage
-from gai_fast.formats.chat.parts import error_object
 from gai_fast.formats.chat.passthrough import OwnChunks
 from gai_fast.formats.chat.request import read_chat_request
 from gai_fast.formats.chat.stream import Chunks

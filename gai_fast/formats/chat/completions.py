@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
 from gai_fast.formats.chat.completions_request import read_completion_members, read_completion_request
 from gai_fast.formats.chat.completions_stream import OwnTextChunks, TextChunks, WholeText
 from gai_fast.formats.chat.members import with_usage
-from gai_fast.formats.chat.parts import error_object
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request

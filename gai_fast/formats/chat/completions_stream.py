@@ -28,8 +28,9 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.result import Result
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
+from gai_fast.formats._openai import error_object, note_warning
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
-from gai_fast.formats.chat.parts import error_object, finish_reason_of, note_warning, tells_error, usage_of
+from gai_fast.formats.chat.parts import finish_reason_of, tells_error, usage_of
 from gai_fast.formats.chat.whole import WholeObject
 from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error

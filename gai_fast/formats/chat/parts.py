@@ -1,6 +1,6 @@
 """Parts of OpenAI's chat answers that streams and whole completions share.
 
-Owns the dialect's form of finish reasons, usage, citations, reasoning and errors, and the members of `x_gai`, which
+Owns the dialect's form of finish reasons, usage and reasoning, and the members of `x_gai`, which
 hold everything that the dialect has no place for.
 """
 
@@ -12,26 +12,10 @@ from typing import Any, Final
 
 from gai_fast.formats._signatures import encrypts
 from gai_fast.formats.chat.request import detail_format
-from gai_fast.kernels import encode_json
-from gai_fast.model.errors import Code, Error
-from gai_fast.model.events import Event, JSONText
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.events import Event
 
 # Finish reasons that OpenAI's clients do not know.
 _OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
-
-# OpenAI has no type for a broken upstream: every failure that is not the caller's is a `server_error`. An unknown model
-# is an `invalid_request_error`, as with OpenAI.
-_ERROR_TYPES: Final[Mapping[Code, str]] = {
-    "invalid_request": "invalid_request_error",
-    "unauthorized": "authentication_error",
-    "forbidden": "permission_error",
-    "not_found": "invalid_request_error",
-    "rate_limited": "rate_limit_error",
-    "context_length_exceeded": "invalid_request_error",
-    "content_filtered": "invalid_request_error",
-    "unsupported": "invalid_request_error",
-}
 
 
 def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
@@ -60,20 +44,6 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return counts, {"usage_source": usage["source"]} if "source" in usage else {}
 
 
-def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """Builds a `url_citation` with all four members: `@ai-sdk/openai` refuses a stream where one is missing.
-
-    Args:
-        citation: The citation of an event.
-        length: The code points of the text so far; both offsets, where the citation has none.
-    """
-    start, end = citation.get("start"), citation.get("end")
-    if start is None or end is None:
-        start = end = length
-    source = {"url": citation.get("uri", ""), "title": citation.get("title", "")}
-    return {"type": "url_citation", "url_citation": {**source, "start_index": start, "end_index": end}}
-
-
 def reasoning_detail(index: int, block: Mapping[str, Any], start: Event) -> dict[str, Any]:
     """Builds OpenRouter's entry for a signature.
 
@@ -96,31 +66,6 @@ def reasoning_detail(index: int, block: Mapping[str, Any], start: Event) -> dict
 
 def extra_content(signature: str) -> dict[str, Any]:
     return {"google": {"thought_signature": signature}}
-
-
-def argument_text(value: Any) -> str:
-    """Returns a complete call's arguments as text."""
-    if isinstance(value, JSONText):
-        return value.text
-    return value if isinstance(value, str) else encode_json(value).decode()
-
-
-def error_object(error: Error) -> dict[str, Any]:
-    own = error.details or {}
-    if own.get("message"):
-        return {key: own.get(key) for key in ("message", "type", "param", "code")}
-    return {
-        "message": error.message,
-        "type": _ERROR_TYPES.get(error.code, "server_error"),
-        "param": None,
-        "code": error.code,
-    }
-
-
-def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
-    """Keeps a warning for the end of the answer, within `limits.warnings`."""
-    if len(warnings) < LIMITS.warnings:
-        warnings.append({"reason": event.get("reason", "")})
 
 
 def tells_error(raw: bytes) -> bool:

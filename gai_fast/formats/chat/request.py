@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import RequestReader, call_input, data_url, expect, invalid, member, required, unread
+from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
@@ -53,9 +54,6 @@ _DETAIL_FORMATS: Final[Mapping[str, str]] = {
 }
 _DETAIL_PROVIDERS: Final[Mapping[str, str]] = {detail: provider for provider, detail in _DETAIL_FORMATS.items()}
 _RESPONSES: Final = "-responses-v1"
-
-EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
-AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:

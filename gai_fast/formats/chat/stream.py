@@ -39,16 +39,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
-from gai_fast.formats.chat.parts import (
-    annotation,
-    argument_text,
-    error_object,
-    extra_content,
-    finish_reason_of,
-    note_warning,
-    reasoning_detail,
-    usage_of,
-)
+from gai_fast.formats._openai import annotation, argument_text, error_object, note_warning
+from gai_fast.formats.chat.parts import extra_content, finish_reason_of, reasoning_detail, usage_of
 from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event

@@ -11,14 +11,8 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.core.result import Result
 from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
-from gai_fast.formats.chat.parts import (
-    annotation,
-    extra_content,
-    finish_reason_of,
-    note_warning,
-    reasoning_detail,
-    usage_of,
-)
+from gai_fast.formats._openai import annotation, note_warning
+from gai_fast.formats.chat.parts import extra_content, finish_reason_of, reasoning_detail, usage_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast
 
 from gai_fast.formats._base import ClientRequest, Framing, PassthroughEncoder, StreamContext, StreamEncoder
+from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, Passthrough
-from gai_fast.formats.chat.parts import error_object
 from gai_fast.formats.responses.members import read_response_members, without_foreign
 from gai_fast.formats.responses.parts import ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents

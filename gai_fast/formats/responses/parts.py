@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gai_fast.formats._base import StreamContext
+from gai_fast.formats._openai import error_object
 from gai_fast.formats._signatures import is_encrypted, is_ours, seal
-from gai_fast.formats.chat.parts import error_object
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event
 

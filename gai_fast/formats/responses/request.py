@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._members import RequestReader, expect, invalid, member, required, unread
-from gai_fast.formats.chat.request import EFFORTS
+from gai_fast.formats._openai import EFFORTS
 from gai_fast.formats.responses.items import InputReader
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request

@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
-from gai_fast.formats.chat.parts import note_warning
+from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import Output, Place
 from gai_fast.formats.responses.parts import ResponseObject, custom_tools, error_members, failure_of, outcome_of
 from gai_fast.kernels import Part, Piece, encode_json, escape

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from gai_fast.formats.chat.parts import argument_text
+from gai_fast.formats._openai import argument_text
 
 
 class _Kind(NamedTuple):

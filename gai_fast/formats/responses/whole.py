@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.formats._base import StreamContext
-from gai_fast.formats.chat.parts import note_warning
+from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import Output, tell_nobody
 from gai_fast.formats.responses.parts import ResponseObject, custom_tools, outcome_of
 from gai_fast.kernels import encode_json

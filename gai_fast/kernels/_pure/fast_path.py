@@ -24,7 +24,7 @@ class Borrower(Protocol):
 
 
 class LendingTransport(Protocol):
-    """The part of a client's transport that a borrower uses; `gai_fast.server.http.transport` has the whole interface."""
+    """The part of a client's transport that a borrower uses; `server/http/transport.py` has the whole interface."""
 
     def write(self, data: bytes) -> None:
         """Writes bytes; calls `end_writing` of the borrower first."""

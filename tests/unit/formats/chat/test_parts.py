@@ -1,33 +1,21 @@
-"""Parts of OpenAI's chat answers: error bodies."""
+"""Parts of OpenAI's chat answers: finish reasons and usage, and what stands beside them in `x_gai`."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
-from gai_fast.model.errors import CLASSES, Error
-from tests.unit.formats.chat_reader import (
-    OPENAI,
-)
+from gai_fast.formats.chat.parts import finish_reason_of, usage_of
 
 
-@pytest.mark.parametrize("code", CLASSES)
-def test_every_code_has_an_error_body(code: Any) -> None:
-    body = json.loads(OPENAI.error_body(Error(code, "no"), "req_1"))
-    assert list(body) == ["error"]
-    assert list(body["error"]) == ["message", "type", "param", "code"]
-    assert body["error"]["code"] == code
-    assert body["error"]["type"].endswith("_error")
+@pytest.mark.parametrize("reason", ["cancelled", "pause", "other"])
+def test_a_reason_that_the_clients_do_not_know_stands_beside_stop(reason: str) -> None:
+    assert finish_reason_of({"type": "finish", "finish_reason": reason}) == ("stop", {"finish_reason": reason})
+    assert finish_reason_of({"type": "finish", "finish_reason": "length"}) == ("length", {})
 
 
-def test_the_upstreams_own_words_are_passed_on_unchanged() -> None:
-    own = {"message": "The model `x` …", "type": "NotFoundError", "param": "model", "code": 404, "extra": 1}
-    body = json.loads(OPENAI.error_body(Error("not_found", "ours", details=own), "req_1"))
-    assert body == {"error": {"message": "The model `x` …", "type": "NotFoundError", "param": "model", "code": 404}}
-
-
-def test_an_upstream_that_said_no_words_gets_ours() -> None:
-    body = json.loads(OPENAI.error_body(Error("timeout", "too slow", details={"code": 1}), "req_1"))
-    assert body["error"]["message"] == "too slow"
+def test_usage_has_openais_names() -> None:
+    counts, aside = usage_of({"input_tokens": 9, "output_tokens": 4, "total_tokens": 13, "reasoning_tokens": 2})
+    assert (counts["prompt_tokens"], counts["completion_tokens"], counts["total_tokens"]) == (9, 4, 13)
+    assert counts["completion_tokens_details"] == {"reasoning_tokens": 2}
+    assert aside == {}
+    assert usage_of({"source": "estimated"})[1] == {"usage_source": "estimated"}

@@ -1,0 +1,69 @@
+"""What OpenAI's dialects share: errors, citations, arguments, and words of requests.
+
+Owns the forms that the chat and the Responses dialect have in common, and those that AG-UI took from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Code, Error
+from gai_fast.model.events import Event, JSONText
+from gai_fast.model.limits import LIMITS
+
+EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
+AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+
+# OpenAI has no type for a broken upstream: every failure that is not the caller's is a `server_error`. An unknown model
+# is an `invalid_request_error`, as with OpenAI.
+_ERROR_TYPES: Final[Mapping[Code, str]] = {
+    "invalid_request": "invalid_request_error",
+    "unauthorized": "authentication_error",
+    "forbidden": "permission_error",
+    "not_found": "invalid_request_error",
+    "rate_limited": "rate_limit_error",
+    "context_length_exceeded": "invalid_request_error",
+    "content_filtered": "invalid_request_error",
+    "unsupported": "invalid_request_error",
+}
+
+
+def error_object(error: Error) -> dict[str, Any]:
+    own = error.details or {}
+    if own.get("message"):
+        return {key: own.get(key) for key in ("message", "type", "param", "code")}
+    return {
+        "message": error.message,
+        "type": _ERROR_TYPES.get(error.code, "server_error"),
+        "param": None,
+        "code": error.code,
+    }
+
+
+def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """Builds a `url_citation` with all four members: `@ai-sdk/openai` refuses a stream where one is missing.
+
+    Args:
+        citation: The citation of an event.
+        length: The code points of the text so far; both offsets, where the citation has none.
+    """
+    start, end = citation.get("start"), citation.get("end")
+    if start is None or end is None:
+        start = end = length
+    source = {"url": citation.get("uri", ""), "title": citation.get("title", "")}
+    return {"type": "url_citation", "url_citation": {**source, "start_index": start, "end_index": end}}
+
+
+def argument_text(value: Any) -> str:
+    """Returns a complete call's arguments as text."""
+    if isinstance(value, JSONText):
+        return value.text
+    return value if isinstance(value, str) else encode_json(value).decode()
+
+
+def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
+    """Keeps a warning for the end of the answer, within `limits.warnings`."""
+    if len(warnings) < LIMITS.warnings:
+        warnings.append({"reason": event.get("reason", "")})
