@@ -11,70 +11,88 @@ MINUTES ?= 10
 STORE   ?= sqlite
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
-# On a terminal pip shows its progress: compiling takes a minute or more.
-PIP     := -m pip install $(if $(MAKE_TERMOUT),,-qq) --disable-pip-version-check
-KERNELS := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
-MODULES := $(shell sed -n '/^COMPILED = (/,/^)/s|^ *"\(.*\)",$$|gai_fast/\1.py|p' setup.py)
-SOURCES := pyproject.toml setup.py $(KERNELS) $(if $(filter pure,$(BUILD)),,$(MODULES))
-# What an earlier build has left would be imported in place of the sources.
-UNBUILD := $(if $(filter pure,$(BUILD)),find gai_fast -name '*.so' -delete && rm -f .venv*/.installed-native* .venv*/.installed-auto*,:)
+# On a terminal pip shows its progress. What it installs becomes bytecode when it is first imported, and most never is.
+PIP     := $(VENV)/bin/python -m pip $(if $(MAKE_TERMOUT),,-qq) --disable-pip-version-check
+INSTALL := install --no-compile
 
-# Each kind of build has its own stamps, so that a native install follows a pure one; -dev is a superset.
-INSTALLED := $(VENV)/.installed-$(BUILD)
+# What compiles has an environment of its own: compiling begins while pip installs the package's dependencies, and mypyc
+# reads none of them but those it needs (13 s of a core instead of 22, for the same C files).
+BUILDER  := $(VENV)/build
+REQUIRES := $(shell sed -n 's/", "/" "/g; s/^requires = \[\(.*\)\]$$/\1/p' pyproject.toml)
+KERNELS  := $(shell find csrc gai_fast -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null | grep -v '^gai_fast/.*\.c$$')
+MODULES  := $(shell sed -n '/^COMPILED = (/,/^)/s|^ *"\(.*\)",$$|gai_fast/\1.py|p' setup.py)
+
+# A stamp names what is compiled in this folder: COMPILED all of a kind of build, ONLY_KERNELS what `make serve` needs.
+# Each build removes the stamps of others, whose products it replaces.
+INSTALLED    := $(VENV)/.installed
+COMPILED     := $(VENV)/.compiled-$(BUILD)
+ONLY_KERNELS := $(COMPILED)-kernels
+# What was compiled once stays compiled.
+SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/.compiled-native),$(COMPILED),$(ONLY_KERNELS))
+# Installs and compiles side by side. A second make, since this one may have been called with `clean` as well.
+BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve local install test check docs exhaustive soak soak-limits sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-serve: $(INSTALLED)  ## run the gateway with the demo model on http://127.0.0.1:8080 (ARGS="--port 9000")
+serve: served  ## run the gateway with the demo model on http://127.0.0.1:8080 (ARGS="--port 9000")
 	@exec $(VENV)/bin/gai-fast serve $(ARGS)
+
+# What these two make ready: the package with its kernels, or with everything that is compiled.
+served:
+	$(BESIDE) $(INSTALLED) $(SERVED)
+
+complete:
+	$(BESIDE) $(INSTALLED) $(COMPILED)
 
 local: $(LOCAL)/.installed  ## run a real small model on this machine behind the gateway (see docs/local-model.md)
 	@exec $(LOCAL)/bin/python tools/local_model.py $(ARGS)
 
-install: $(INSTALLED)-dev  ## make the environment for development in .venv
+install:  ## make the environment for development in .venv, with everything compiled
+	$(BESIDE) $(INSTALLED)-dev $(COMPILED)
 
-test: $(INSTALLED)-dev  ## linters, types and every test this machine can run
+test: install  ## linters, types and every test this machine can run
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 	@PYTHON=$(VENV)/bin/python ci/test.sh $(ARGS)
 
-check: $(INSTALLED)-dev  ## linters and types only
+check: install  ## linters and types only
 	@PYTHON=$(VENV)/bin/python ci/check.sh
 
-docs: $(INSTALLED)-dev  ## the pages as a site in build/site; a warning or a link that leads nowhere is a failure
+docs: install  ## the pages as a site in build/site; a warning or a link that leads nowhere is a failure
 	@PYTHON=$(VENV)/bin/python ci/docs.sh
 	@echo 'build/site/index.html'
 
 RACES = tests/integration/test_workers.py::test_of_requests_with_one_key_on_several_workers_one_asks_the_upstream
-exhaustive: $(INSTALLED)-dev  ## recordings, kernels, faults, resumes at every cut; 1,000 races for a key (long)
+exhaustive: install  ## recordings, kernels, faults, resumes at every cut; 1,000 races for a key (long)
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults \
 		tests/integration/stores/test_resume_matrix.py $(RACES) $(ARGS)
 
 # What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and those below up to `programs`.
-soak: $(INSTALLED)-dev  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)
+soak: install  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES) --store $(STORE) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-soak-limits: $(INSTALLED)-dev  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
+soak-limits: install  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
 	@$(VENV)/bin/python -m tests.soak.limited --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-sanitize: $(INSTALLED)-dev  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)
+sanitize: install  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)
 	@PYTHON=$(VENV)/bin/python ci/sanitize.sh $(ARGS)
 
-test-local: $(INSTALLED)-dev $(LOCAL)/.installed  ## the tests of a real model on this machine (long)
+test-local: install $(LOCAL)/.installed  ## the tests of a real model on this machine (long)
 	@GAI_FAST_REQUIRE_ALL=1 PYTHON=$(VENV)/bin/python ci/test.sh -m long tests/integration/test_local_model.py $(ARGS)
 
-programs: $(INSTALLED)  ## run the programs of docs/programs.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
+programs: complete  ## run the programs of docs/programs.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
 	@$(VENV)/bin/python -m programs $(ARGS)
 
-bench: $(INSTALLED)  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (an hour; GAI_FAST_REQUIRE_ALL=1: none may be missing)
+bench: complete  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (an hour; GAI_FAST_REQUIRE_ALL=1: none may be missing)
 	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)
 
-bench-quick: $(INSTALLED)  ## the same with the contenders that are quick to install: less than three minutes, the first time two more to install them
+bench-quick: complete  ## the same with the contenders that are quick to install: less than three minutes, the first time two more to install them
 	@$(VENV)/bin/python -m benchmarks.macro --quick $(ARGS)
 
-bench-others: $(INSTALLED)  ## measure what slow clients and a slow store cost everybody else: four minutes (needs redis-server)
+bench-others: complete  ## measure what slow clients and a slow store cost everybody else: four minutes (needs redis-server)
 	@$(VENV)/bin/python -m benchmarks.macro.others $(ARGS)
 
 wheels:  ## build sdist and wheel into dist/, install them in new environments and test them (VERSIONS="3.12 3.13": their wheels as well)
@@ -93,22 +111,57 @@ $(VENV)/bin/python $(LOCAL)/bin/python:
 		{ echo 'gai-fast needs Python 3.11 or newer; name one: make PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -m venv $(@D:/bin=)
 
-$(INSTALLED): $(SOURCES) | $(VENV)/bin/python
-	@echo 'installing gai-fast in $(VENV) ($(BUILD) build)$(if $(filter pure,$(BUILD)),,; compiling takes a minute or more) …'
-	@$(UNBUILD)
-	@$(VENV)/bin/python $(PIP) -e .
+# pip need not make a build environment for a package that compiles nothing here. Its dependencies, which may need one,
+# are those of the package that is then installed: $(1) is its name, and extras.
+define install_package
+@$(PIP) $(INSTALL) $(filter "setuptools%,$(REQUIRES))
+@GAI_FAST_BUILD=pure $(PIP) $(INSTALL) --no-build-isolation --no-deps -e .
+@$(PIP) $(INSTALL) '$(1)'
+endef
+
+$(INSTALLED): pyproject.toml | $(VENV)/bin/python
+	@echo 'installing gai-fast in $(VENV) …'
+	$(call install_package,gai-fast)
 	@touch $@
 
-$(INSTALLED)-dev: $(SOURCES) | $(VENV)/bin/python
-	@echo 'installing gai-fast in $(VENV) ($(BUILD) build, with what the tests need)$(if $(filter pure,$(BUILD)),,; compiling takes a minute or more) …'
-	@$(UNBUILD)
-	@$(VENV)/bin/python $(PIP) -e '.[dev]'
+$(INSTALLED)-dev: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing gai-fast in $(VENV), with what the tests need …'
+	$(call install_package,gai-fast[dev])
 	@touch $(INSTALLED) $@
+
+$(BUILDER)/bin/python: | $(VENV)/bin/python
+	@$(VENV)/bin/python -m venv --without-pip $(BUILDER)
+
+ifeq ($(BUILD),pure)
+# What an earlier build has left would be imported in place of the sources.
+$(COMPILED): | $(VENV)/bin/python
+	@find gai_fast -name '*.so' -delete
+	@rm -f .venv*/.compiled-* $(VENV)/.compiled-*
+	@touch $@
+else
+# Compiles the modules as well if $(1) is 1, with the packages $(2). What a build prints is shown where it fails.
+define compile
+@$(PIP) --python $(BUILDER)/bin/python $(INSTALL) $(2)
+@rm -f $(VENV)/.compiled-*
+@GAI_FAST_BUILD=$(BUILD) GAI_FAST_MYPYC=$(1) $(BUILDER)/bin/python setup.py -q build_ext --inplace >$(VENV)/compile.log || \
+	{ cat $(VENV)/compile.log >&2; exit 1; }
+endef
+
+$(ONLY_KERNELS): pyproject.toml setup.py $(KERNELS) | $(BUILDER)/bin/python
+	@echo 'compiling the kernels ($(BUILD) build): half a minute …'
+	$(call compile,0,$(filter "setuptools% "cython%,$(REQUIRES)))
+	@touch $@
+
+$(COMPILED): pyproject.toml setup.py $(KERNELS) $(MODULES) | $(BUILDER)/bin/python
+	@echo 'compiling the kernels and the modules around them ($(BUILD) build): a minute or more …'
+	$(call compile,1,$(REQUIRES))
+	@touch $(ONLY_KERNELS) $@
+endif
 
 # What was compiled in this folder for $(VENV) serves here too. llama.cpp for "this CPU" would die of what a CPU tells
 # and its hypervisor keeps back (AMX), and pip keeps what it builds.
-$(LOCAL)/.installed: pyproject.toml | $(LOCAL)/bin/python
+$(LOCAL)/.installed: pyproject.toml | $(LOCAL)/bin/python $(SERVED)
 	@echo 'installing a model that runs on this machine in $(LOCAL); the first time llama.cpp is compiled, some minutes …'
-	@CMAKE_ARGS="-DGGML_NATIVE=OFF $$CMAKE_ARGS" GAI_FAST_BUILD=$$([ -e $(INSTALLED) ] && echo pure || echo $(BUILD)) \
-		$(LOCAL)/bin/python $(PIP) -e '.[local]'
+	@CMAKE_ARGS="-DGGML_NATIVE=OFF $$CMAKE_ARGS" GAI_FAST_BUILD=pure \
+		$(LOCAL)/bin/python -m pip $(if $(MAKE_TERMOUT),,-qq) --disable-pip-version-check install -e '.[local]'
 	@touch $@

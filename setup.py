@@ -5,7 +5,7 @@ There are two kinds of extension: the Cython kernels (`_native`, whose twins are
 
 GAI_FAST_BUILD: "auto" (default) falls back where compiling fails: without kernels the package is pure Python, without
 mypyc the modules stay interpreted. "native" makes both an error. "pure" compiles nothing.
-GAI_FAST_MYPYC=0 compiles the kernels only: a build for development, whose Python modules can be edited.
+GAI_FAST_MYPYC=0 compiles the kernels only: for `make serve`, and for development, as Python modules can be edited then.
 GAI_FAST_SANITIZE=1 compiles the kernels only, with the address and undefined-behaviour sanitizers.
 """
 
@@ -234,7 +234,7 @@ def kernels():
     """The Cython kernels as extensions in C."""
     from Cython.Build import cythonize  # not needed, and perhaps not there, for a pure build
 
-    return cythonize(kernel_extensions(), compiler_directives=DIRECTIVES)
+    return cythonize(kernel_extensions(), compiler_directives=DIRECTIVES, nthreads=JOBS)
 
 
 def kernel_extensions():
@@ -288,4 +288,5 @@ if BUILD == "pure":
     PARTS = ()
 if BUILD not in ("auto", "native", "pure"):
     raise SystemExit(f"GAI_FAST_BUILD must be auto, native or pure, not {BUILD!r}")
-setup(ext_modules=[] if BUILD == "pure" else kernel_extensions(), cmdclass={"build_ext": Build})
+if __name__ == "__main__":  # not in the processes of `cythonize`, which import this file on some systems
+    setup(ext_modules=[] if BUILD == "pure" else kernel_extensions(), cmdclass={"build_ext": Build})

@@ -1,0 +1,135 @@
+"""`Makefile`: which targets compile what, and when again. What it runs is a stand-in that compiles nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYTHON = """#!/bin/sh
+# Makes environments of itself, and notes what setup.py would compile: GAI_FAST_MYPYC is 1 for everything.
+case "$*" in
+  "-m venv "*) for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python" ;;
+  setup.py*) echo "$GAI_FAST_BUILD $GAI_FAST_MYPYC" >>compiled; touch "gai_fast/any.so"; exit "${FAILS:-0}" ;;
+  *" install "*) echo "$*" >>installed ;;
+esac
+"""
+KERNELS, EVERYTHING = "auto 0", "auto 1"
+
+Make = Callable[..., list[str]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Make:
+    """Runs make in a folder of one kernel and one module; returns what was compiled."""
+    if shutil.which("make") is None:
+        unavailable("make")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "gai_fast").mkdir()
+    (tmp_path / "setup.py").write_text('COMPILED = (\n    "clock",\n)\n')
+    for name in ("parsers.pyx", "clock.py"):
+        (tmp_path / "gai_fast" / name).touch()
+    commands = tmp_path / ".venv/bin"
+    commands.mkdir(parents=True)
+    for name in ("python", "gai-fast"):
+        (commands / name).write_text(PYTHON)
+        (commands / name).chmod(0o755)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (0, 0))
+
+    def run(target: str, *, code: int = 0, **variables: str) -> list[str]:
+        outer = ("GAI_FAST_", "MAKE", "MFLAGS", "VENV", "LOCAL", "PYTHON")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
+        noted = tmp_path / "compiled"
+        noted.write_text("")
+        done = subprocess.run(
+            ["make", target],
+            cwd=tmp_path,
+            env={**kept, **variables},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert (done.returncode != 0) == (code != 0), done.stderr
+        return noted.read_text().splitlines()
+
+    return run
+
+
+def edit(source: Path) -> None:
+    """Makes a source newer than what was built of it."""
+    before = time.time() - 100
+    for stamp in (source.parents[1] / ".venv").glob(".*"):
+        os.utime(stamp, (before, before))
+    source.touch()
+
+
+def test_serve_compiles_the_kernels_alone_and_install_compiles_the_rest(make: Make) -> None:
+    assert make("serve") == [KERNELS]
+    assert make("serve") == []
+    assert make("install") == [EVERYTHING]
+    assert make("install") == []
+
+
+@pytest.mark.parametrize("target", ["install", "programs", "bench", "bench-quick", "bench-others"])
+def test_what_is_measured_and_tested_is_compiled_whole(make: Make, target: str) -> None:
+    assert make(target) == [EVERYTHING]
+    assert make("serve") == []
+
+
+def test_the_tests_packages_are_installed_by_install_alone(make: Make, tmp_path: Path) -> None:
+    make("serve")
+    installed = tmp_path / "installed"
+    assert "gai-fast[dev]" not in installed.read_text()
+    assert "mypy" not in installed.read_text()
+    make("install")
+    assert "gai-fast[dev]" in installed.read_text()
+    assert "mypy[mypyc]" in installed.read_text()
+
+
+def test_an_edited_kernel_is_compiled_again_and_a_module_where_it_was_compiled(make: Make, tmp_path: Path) -> None:
+    kernel, module = tmp_path / "gai_fast/parsers.pyx", tmp_path / "gai_fast/runtime/clock.py"
+    make("serve")
+    edit(module)
+    assert make("serve") == []
+    edit(kernel)
+    assert make("serve") == [KERNELS]
+    make("install")
+    edit(module)
+    assert make("serve") == [EVERYTHING]
+    edit(kernel)
+    assert make("serve") == [EVERYTHING]
+
+
+def test_a_pure_build_removes_what_is_compiled_each_time(make: Make, tmp_path: Path) -> None:
+    """Also after it has been made once: extensions would be imported in place of the sources."""
+    for _ in range(2):
+        assert make("install") == [EVERYTHING]
+        assert make("serve", GAI_FAST_BUILD="pure") == []
+        assert not (tmp_path / "gai_fast/any.so").exists()
+        assert make("serve") == [KERNELS]
+        assert make("install", GAI_FAST_BUILD="pure") == []
+        assert not (tmp_path / "gai_fast/any.so").exists()
+
+
+def test_another_kind_of_build_replaces_all_that_was_compiled(make: Make) -> None:
+    make("install")
+    assert make("serve", GAI_FAST_BUILD="native") == ["native 1"]
+    assert make("serve") == [EVERYTHING]
+
+
+def test_a_build_that_failed_is_made_again(make: Make) -> None:
+    assert make("serve", code=2, FAILS="1") == [KERNELS]
+    assert make("serve") == [KERNELS]
+    assert make("install", code=2, FAILS="1") == [EVERYTHING]
+    assert make("serve") == [KERNELS]
+    assert make("install") == [EVERYTHING]
