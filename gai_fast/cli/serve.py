@@ -29,6 +29,7 @@ from gai_fast.cli import (
     load_config,
     option,
 )
+from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.version import __version__
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "GAI_API_KEY"
 """The variable of the examples where the configuration has the digest of a key only; the playground's too."""
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
+"""Beside the package where it is run from a clone."""
 Load = Callable[[], "Settings"]
 """Reads the configuration anew; a `ConfigError` says why it cannot be used."""
 
@@ -58,7 +61,7 @@ def banner(url: str, loaded: Loaded) -> str:
     settings = loaded.settings
     # Clients cannot call a wildcard address.
     url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    lines = [f"gai-fast {__version__} on {url}"]
+    lines = [f"gai-fast {__version__} on {url}", compiled_parts()]
     if not url.startswith("unix:"):
         lines.append(f"playground: {url}/")
     if loaded.path is not None:
@@ -70,6 +73,15 @@ def banner(url: str, loaded: Loaded) -> str:
             lines.append(f"key: the examples read it from ${variable}; first export {variable}=<the secret>")
         lines += ["", *examples(url, model.name, loaded)]
     return "\n".join(lines)
+
+
+def compiled_parts() -> str:
+    """Which parts of the package are compiled, and in a clone how to compile the rest."""
+    kernels = f"compiled ({SIMD})" if IMPLEMENTATION == "native" else "pure Python"
+    parts = f"kernels {kernels}, modules {MODULES}"
+    if IMPLEMENTATION == "native" and MODULES == "interpreted" and MAKEFILE.exists():
+        parts += ": `make install` compiles them, and a request takes half the CPU"
+    return parts
 
 
 def examples(url: str, model: str, loaded: Loaded) -> list[str]:

@@ -136,6 +136,7 @@ class TestServe:
         async with gai("serve", "--port", "0", cwd=tmp_path) as server:
             banner = await server.until(b"flush=True)\n")
             assert "models: demo\n" in banner
+            assert banner.splitlines()[1].startswith(("kernels compiled (", "kernels pure Python, "))
             await self.call(next(line for line in banner.splitlines() if line.startswith("curl ")))
             server.process.send_signal(signal.SIGTERM)
             assert (await server.end())[0] == 0

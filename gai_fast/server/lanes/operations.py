@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from gai_fast.kernels import IMPLEMENTATION, MODULES, encode_json
+from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD, encode_json
 from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings
@@ -156,12 +156,13 @@ class OperationRoutes:
         self.probes.begin(incoming, self._settings.stream)
 
     def version(self, incoming: Incoming) -> Reply:
-        """`GET /version`: the release, the implementation, whether the fast lane is on."""
+        """`GET /version`: the release, what of it is compiled, whether the fast lane is on."""
         return incoming.json_reply(
             {
                 "version": __version__,
                 "implementation": IMPLEMENTATION,
                 "modules": MODULES,
+                "simd": SIMD,
                 "python": platform.python_version(),
                 "fast_lane": self.fast_lane,
             },

@@ -155,7 +155,7 @@ def _answers() -> dict[str, Schema]:
         "Health": _record({"status": {"enum": ["ok", "ready", "draining"]}}),
         "Version": _record(
             dict.fromkeys(("version", "implementation", "modules", "python"), _TEXT)
-            | {"fast_lane": {"type": "boolean"}}
+            | {"simd": _or_null(_TEXT), "fast_lane": {"type": "boolean"}}
         ),
     }
 

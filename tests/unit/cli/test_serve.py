@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.serve import banner, run_async
+from gai_fast.cli import serve
+from gai_fast.cli.serve import banner, compiled_parts, run_async
 from gai_fast.config import read
 from gai_fast.model.settings import Settings
 from gai_fast.server import serving
@@ -32,11 +33,46 @@ class TestBanner:
     def test_it_names_the_url_the_playground_the_file_and_the_models(self, folder: Path) -> None:
         lines = self.lines(UPSTREAM, folder)
         assert "http://127.0.0.1:8080" in lines[0]
-        assert lines[1:4] == [
+        assert lines[1] == compiled_parts()
+        assert lines[2:5] == [
             "playground: http://127.0.0.1:8080/",
             f"configuration: {folder}/c.toml",
             "models: demo, main/<id>",
         ]
+
+    @pytest.mark.parametrize(
+        ("implementation", "simd", "modules", "in_clone", "line"),
+        [
+            ("native", "avx2", "compiled", True, "kernels compiled (avx2), modules compiled"),
+            (
+                "native",
+                "sse",
+                "interpreted",
+                True,
+                "kernels compiled (sse), modules interpreted: `make install` compiles them, "
+                "and a request takes half the CPU",
+            ),
+            ("native", "sse", "interpreted", False, "kernels compiled (sse), modules interpreted"),
+            ("pure", None, "interpreted", True, "kernels pure Python, modules interpreted"),
+        ],
+    )
+    def test_its_second_line_names_what_is_compiled(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        implementation: str,
+        simd: str | None,
+        modules: str,
+        in_clone: bool,
+        line: str,
+    ) -> None:
+        monkeypatch.setattr(serve, "IMPLEMENTATION", implementation)
+        monkeypatch.setattr(serve, "SIMD", simd)
+        monkeypatch.setattr(serve, "MODULES", modules)
+        monkeypatch.setattr(serve, "MAKEFILE", tmp_path / "Makefile")
+        if in_clone:
+            (tmp_path / "Makefile").touch()
+        assert compiled_parts() == line
 
     @pytest.mark.parametrize("name", ["demo", "it's", 'a "b" \\ $HOME `x` é', "main/gpt-5"])
     def test_its_examples_survive_any_model_name(self, folder: Path, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
-from gai_fast.kernels import MODULES
+from gai_fast.kernels import MODULES, SIMD
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
@@ -57,9 +57,9 @@ def test_health_and_version() -> None:
     assert answer("healthz") == {"status": "ok"}
     assert answer("readyz") == {"status": "ready", "upstreams": ["up"], "durability": "memory"}
     version = answer("version")
-    assert version.keys() == {"version", "implementation", "modules", "python", "fast_lane"}
+    assert version.keys() == {"version", "implementation", "modules", "simd", "python", "fast_lane"}
     assert (version["version"], version["implementation"]) == (__version__, IMPLEMENTATION)
-    assert version["modules"] == MODULES
+    assert (version["modules"], version["simd"]) == (MODULES, SIMD)
 
 
 def test_a_ledger_that_cannot_be_reached_is_told() -> None:
