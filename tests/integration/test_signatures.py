@@ -15,7 +15,7 @@ from gai_fast.model.events import Event
 from gai_fast.server.serving import start
 from tests.integration import test_anthropic_sdk, test_openai_sdk
 from tests.integration.gateway import LAST_CHUNK, MESSAGES, SSE_HEAD, Gateway, Net, Peer, on_uvloop, settings_for
-from tests.unit.formats import messages, responses
+from tests.unit.formats import messages_reader, responses_reader
 from tests.unit.formats.streams import DONE, call, call_start, finish
 from tests.wire import chunk
 
@@ -26,9 +26,9 @@ THOUGHT: Final[list[Event]] = [
 REDACTED: Final[Event] = {"type": "reasoning.signature", "signature": "b3BhcXVl", "redacted": True, "block": 1}
 CALLED: Final[list[Event]] = [call_start(), call(), finish("tool_calls"), DONE]
 ANSWERS: Final = {
-    "claude": messages.streamed(*THOUGHT, REDACTED, *CALLED, start=messages.CLAUDE),
-    "native/gpt-x": responses.streamed({**messages.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
-    "router/gpt-x": responses.streamed({**messages.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
+    "claude": messages_reader.streamed(*THOUGHT, REDACTED, *CALLED, start=messages_reader.CLAUDE),
+    "native/gpt-x": responses_reader.streamed({**messages_reader.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
+    "router/gpt-x": responses_reader.streamed({**messages_reader.CLAUDE, "provider": "openai"}, *THOUGHT, *CALLED),
 }
 """For each model what its upstream answers."""
 

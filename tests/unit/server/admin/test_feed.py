@@ -13,7 +13,7 @@ from gai_fast.model.settings import StreamSettings
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.requests.incoming import Incoming
 from tests.conftest import ChangeLimits
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 from tests.unit.server.admin.pushing import Client
 from tests.waiting import until
 
@@ -35,7 +35,7 @@ class Samples:
 
 
 def request(client: Client) -> Incoming:
-    return requests.incoming(requests.http("GET", "/admin/v1/events", client=client))
+    return incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/events", client=client))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.watch import News
 from gai_fast.server.requests.stream_response import StreamResponse
 from tests.conftest import ChangeLimits
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 from tests.unit.server.admin.pushing import Client
 from tests.waiting import until
 
@@ -36,7 +36,7 @@ FIRST = News(2, b"first;", is_over=False)
 
 
 def begin(follows: Follows, client: Client, source: Source, first: News = FIRST) -> None:
-    incoming = requests.incoming(requests.http("GET", "/admin/v1/streams/s", client=client), "s")
+    incoming = incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/streams/s", client=client), "s")
     response = StreamResponse(incoming, "s", "text/event-stream", StreamSettings(), whole=False)
     follows.check()
     follows.begin(response, source.ask, first)

@@ -32,7 +32,7 @@ from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores.backend import StoreError
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 
 KEY = KeySettings(
     "alice",
@@ -100,7 +100,7 @@ async def admin() -> AsyncIterator[AdminRoutes]:
 
 
 def request(client: Client, tail: str = "") -> Incoming:
-    return requests.incoming(requests.http("GET", "/", client=client), tail)
+    return incoming_requests.incoming(incoming_requests.http("GET", "/", client=client), tail)
 
 
 async def answer(handler: Any, tail: str = "") -> tuple[int, Any]:
@@ -154,12 +154,16 @@ async def test_spend_is_told_as_json_and_as_csv(admin: AdminRoutes) -> None:
     row = {"key": "alice", "amount": 0.0066, "currency": "USD", "requests": 2}
     assert (status, body) == (200, {"data": [row], "prices_date": None})
     client = Client()
-    admin.spend(requests.incoming(requests.http("GET", "/admin/v1/spend?by=day&format=csv", client=client)))
+    admin.spend(
+        incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/spend?by=day&format=csv", client=client))
+    )
     reply = await client.reply
     assert dict(reply.headers)["content-type"] == "text/csv; charset=utf-8"
     assert reply.body == b"day,amount,currency,requests\r\n2026-11-22,0.0066,USD,2\r\n"
     with pytest.raises(Error):
-        admin.spend(requests.incoming(requests.http("GET", "/admin/v1/spend?by=planet", client=client)))
+        admin.spend(
+            incoming_requests.incoming(incoming_requests.http("GET", "/admin/v1/spend?by=planet", client=client))
+        )
 
 
 async def test_other_workers_report_before_their_spend_is_told(admin: AdminRoutes) -> None:
@@ -207,8 +211,12 @@ async def test_a_target_that_a_reload_removes_while_it_is_drained_is_unknown(adm
     admin.others = Reloading()
     client = Client()
     body = b'{"model":"m","upstream":"up","id":"gpt"}'
-    headers = {**requests.LOOPBACK, "content-type": "application/json"}
-    admin.drain(requests.incoming(requests.http("POST", "/admin/v1/targets/drain", headers, body=body, client=client)))
+    headers = {**incoming_requests.LOOPBACK, "content-type": "application/json"}
+    admin.drain(
+        incoming_requests.incoming(
+            incoming_requests.http("POST", "/admin/v1/targets/drain", headers, body=body, client=client)
+        )
+    )
     reply = await client.reply
     assert (reply.status, json.loads(reply.body)["error"]["reason"]) == (404, "target")
 
@@ -279,9 +287,11 @@ async def test_a_target_is_drained_and_restored_in_all_workers(admin: AdminRoute
 
     async def ask(handler: Any, body: bytes) -> tuple[int, Any]:
         client = Client()
-        http = requests.http("POST", "/", {**requests.LOOPBACK, "content-type": "application/json"}, client=client)
+        http = incoming_requests.http(
+            "POST", "/", {**incoming_requests.LOOPBACK, "content-type": "application/json"}, client=client
+        )
         http.body, http.action = body, ("targets.drain", "")
-        handler(requests.incoming(http))
+        handler(incoming_requests.incoming(http))
         reply = await client.reply
         assert http.action[1] == "m west gpt" or reply.status == 404
         return reply.status, json.loads(reply.body)

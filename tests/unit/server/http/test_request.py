@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from gai_fast.model.settings import ANONYMOUS, KeySettings
 from gai_fast.server.http.request import headers_too_large
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 
 
 def test_the_caller_of_a_request_has_the_name_of_its_key() -> None:
-    request = requests.http("GET", "/")
+    request = incoming_requests.http("GET", "/")
     assert request.caller == ANONYMOUS
     request.key = KeySettings("alice", ())
     assert request.caller == "alice"

@@ -22,7 +22,7 @@ from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import open_store
 from tests.unit.net.fakes import FakeTime
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 
 UPSTREAM = UpstreamSettings("up", "openai", "http://x")
 SETTINGS = Settings(
@@ -32,8 +32,8 @@ SETTINGS = Settings(
 
 def incoming(tail: str = "", **headers: str) -> Incoming:
     more = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = requests.http("GET", "/", {**requests.LOOPBACK, **more})
-    return requests.incoming(request, tail, cors_origins=("https://a.example",))
+    request = incoming_requests.http("GET", "/", {**incoming_requests.LOOPBACK, **more})
+    return incoming_requests.incoming(request, tail, cors_origins=("https://a.example",))
 
 
 def routes(settings: Settings = SETTINGS, ledger: Ledger | None = None) -> OperationRoutes:

@@ -27,11 +27,11 @@ from gai_fast.server.lanes.request_reader import (
     KnownHeads,
     RequestReader,
 )
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 
 HOT = "/s"
 MAX_BODY = 100
-post = partial(requests.post, target=HOT)
+post = partial(incoming_requests.post, target=HOT)
 
 
 def reader(

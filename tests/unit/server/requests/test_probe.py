@@ -9,7 +9,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.requests.probe import EVENTS, Probes
 from tests.conftest import ChangeLimits
-from tests.unit.server import requests
+from tests.unit.server import incoming_requests
 from tests.unit.server.admin.test_feed import Client
 from tests.waiting import until
 
@@ -23,7 +23,7 @@ def quick(change_limits: ChangeLimits) -> None:
 
 def begin(probes: Probes, query: str = "") -> Client:
     client = Client()
-    probes.begin(requests.incoming(requests.http("GET", f"/probe{query}", client=client)), STREAM)
+    probes.begin(incoming_requests.incoming(incoming_requests.http("GET", f"/probe{query}", client=client)), STREAM)
     return client
 
 
