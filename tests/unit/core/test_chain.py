@@ -13,8 +13,7 @@ from gai_fast.model.events import Event
 from gai_fast.processors import Chain, Processor, Touches
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.filter import FilterProcessor
-
-from .streams import FINISH, START, delta, stream
+from tests.unit.processors.streams import FINISH, START, delta, stream
 
 
 class Twice(Processor):
