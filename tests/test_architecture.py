@@ -53,7 +53,7 @@ ENVIRONMENT = {SWITCH, "config.environment"}
 CATCHES_ALL = {
     "core.relay",  # a part of a stream: one stream
     "net.stream.session",  # the code that drives a stream: one stream
-    "net.stream.engine",  # an adapter that builds a request: one stream
+    "net.stream.streams",  # an adapter that builds a request: one stream
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange

@@ -24,7 +24,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, Form, gap
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.stores import StreamLog
 from gai_fast.stores._base import data_lines
 

@@ -38,8 +38,8 @@ from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.callbacks import CallbackRunner
-from gai_fast.net.stream.engine import Engine
 from gai_fast.net.stream.session import Session
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader

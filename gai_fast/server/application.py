@@ -27,7 +27,7 @@ from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ANONYMOUS, ServerSettings, Settings
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id

@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.attempts.retry import Failure, RetryPolicy, Verdict
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.tls import default_ssl_context
 from gai_fast.server import application
 from tests.conftest import ChangeLimits

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gai_fast.model.settings import Settings
 from gai_fast.net.attempts.balance import places_of
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.targets import Target, set_drained
 
 DRAINED: Final = "drained"

@@ -15,7 +15,7 @@ from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount, units
 from gai_fast.model.settings import KeySettings, Settings
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed

@@ -12,8 +12,8 @@ from itertools import islice
 from typing import Any
 
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.stream.engine import Engine
 from gai_fast.net.stream.session import Session
+from gai_fast.net.stream.streams import Engine
 
 
 def running_streams(engine: Engine) -> dict[str, Any]:

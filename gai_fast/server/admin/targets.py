@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.core.reading import decoded
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")
 """The conditions of a target. Of several workers the later one counts: a target is drained once no worker has a stream

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from gai_fast.kernels import encode_sse
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.timers import Timer
 
 

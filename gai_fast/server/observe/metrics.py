@@ -18,7 +18,7 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
 from gai_fast.model.version import __version__
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts
 

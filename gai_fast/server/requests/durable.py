@@ -16,8 +16,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.view import NATIVE, Form, View, view_of
-from gai_fast.net.stream.engine import Engine
 from gai_fast.net.stream.session import Session
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
 from gai_fast.server.admission.negotiation import Negotiated, asks_for_state

@@ -15,7 +15,7 @@ from gai_fast.ledger import Left, RateLeft
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers

@@ -15,7 +15,7 @@ from gai_fast.formats.responses.log import ended_as, frames_behind, last_respons
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.view import Form, OwnFrames, View, view_of
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.http.replies import Reply

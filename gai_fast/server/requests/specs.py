@@ -25,7 +25,7 @@ from gai_fast.model.errors import Error, Forbidden
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.net.attempts.spec import Clock, Output, StreamSpec
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain
 from gai_fast.providers import API, get_provider
 from gai_fast.runtime.clock import now_ms

@@ -25,7 +25,7 @@ from gai_fast.model.settings import Settings, StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id

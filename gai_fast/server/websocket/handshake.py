@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, cast
 
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport

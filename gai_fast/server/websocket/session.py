@@ -27,7 +27,7 @@ from aiohttp import web
 from gai_fast.kernels import Borrower, frame_messages
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.drained import DRAINED, Drained
 from gai_fast.server.admin.running_streams import running_streams

@@ -23,7 +23,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.targets import Target, read_target
 from gai_fast.server.admin.watch import News

@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ModelSettings, ServerSettings, Settings, UpstreamSettings, key_digest
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.http.replies import Reply

@@ -18,7 +18,7 @@ from gai_fast.kernels import IMPLEMENTATION, MODULES
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.model.settings import Settings, UpstreamSettings
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
 from gai_fast.server.observe.metrics import LogSink, PrometheusSink, engine_gauges, process_gauges

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings, StreamSettings
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
 from gai_fast.server.requests.durable import DurableRoutes

@@ -13,7 +13,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeyLimits, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.quotas import Quotas, duration, limit_headers, tokens_of
 from gai_fast.server.requests.stream_response import StreamResponse

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.incoming import Incoming

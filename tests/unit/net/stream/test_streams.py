@@ -29,9 +29,9 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Form, view_of
-from gai_fast.net.stream import engine as module
-from gai_fast.net.stream.engine import Engine
+from gai_fast.net.stream import streams as module
 from gai_fast.net.stream.session import Session
+from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, Store
