@@ -97,6 +97,8 @@ COMPILED = (
     "net/stream/metrics_sinks",
     "net/stream/session",
     "net/stream/streams",
+    "net/stream/targets",
+    "net/stream/upstreams",
     "net/upstream/connection",
     "net/upstream/connection_pool",
     "net/upstream/http_request",

@@ -53,7 +53,8 @@ ENVIRONMENT = {SWITCH, "config.environment"}
 CATCHES_ALL = {
     "core.relay",  # a part of a stream: one stream
     "net.stream.session",  # the code that drives a stream: one stream
-    "net.stream.streams",  # an adapter that builds a request: one stream
+    "net.stream.streams",  # the start and the figures of a stream: one stream; raised again
+    "net.stream.targets",  # an adapter that builds a request: one stream
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange

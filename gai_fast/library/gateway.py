@@ -223,7 +223,7 @@ class GatewayStream:
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
         spec = StreamSpec(
-            engine.placed(model, request),
+            engine.targets.placed(model, request),
             request,
             self,
             announces=True,
@@ -259,7 +259,7 @@ class GatewayStream:
         )
         encoder = get_format(NATIVE).encoder("sse", context)
         spec = StreamSpec(
-            engine.placed(model, request),
+            engine.targets.placed(model, request),
             request,
             encoder,
             encoder,

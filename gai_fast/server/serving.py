@@ -305,7 +305,7 @@ async def start(
         service = new_service(settings, mount, memory, limits)
         stack.push_async_callback(service.close)
         await service.engine.begin()
-        service.engine.record = record
+        service.engine.upstreams.record = record
         app = web.Application()
         if extension is not None:
             await extend(app, extension)  # first: a route of the user's goes before ours

@@ -203,7 +203,7 @@ class Bench:
             await until(lambda gateway=gateway: not gateway.streams)
             assert set(engine.active.values()) <= {0}, engine.active
             assert set(engine.callers.values()) <= {0}, engine.callers
-            for pool in engine._pools.values():
+            for pool in engine.upstreams._pools.values():
                 await until(lambda pool=pool: pool.stats.open == pool.stats.idle)
                 assert (pool.stats.connecting, pool.stats.pending) == (0, 0)
         assert self.calls <= self.asked + self.attempts, (self.calls, self.asked, self.attempts)

@@ -56,7 +56,7 @@ async def test_a_server_without_descriptors_says_so_blames_no_upstream_and_recov
     bench.asked += 1
     response = await client.ask("POST", NATIVE, {"query": "hi", "model": "m"})
     assert check_stream(response, TEXT)[-1]["finished"]
-    assert gateway.running.engine.breaker_states()["up"] == "closed"
+    assert gateway.running.engine.targets.breaker_states()["up"] == "closed"
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])

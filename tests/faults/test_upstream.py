@@ -144,7 +144,7 @@ async def test_an_upstream_that_ends_only_its_own_side_is_truncated_and_its_sock
     events = check_stream(response, TEXT)
     assert events[-2]["error"]["reason"] == "truncated"
     await until(lambda: proxy.left)
-    assert gateway.running.engine.connections()["up"] == 0
+    assert gateway.running.engine.upstreams.connections()["up"] == 0
 
 
 @fault(4, on=on_steady_loop)

@@ -129,11 +129,11 @@ def answered_by(response: Response) -> str:
 
 
 def live(gateway: Gateway) -> list[int]:
-    return [streams for model, _, _, streams in gateway.running.engine.targets() if model == "m"]
+    return [streams for model, _, _, streams in gateway.running.engine.list_targets() if model == "m"]
 
 
 def conditions(gateway: Gateway) -> list[str]:
-    return [condition for model, _, condition, _ in gateway.running.engine.targets() if model == "m"]
+    return [condition for model, _, condition, _ in gateway.running.engine.list_targets() if model == "m"]
 
 
 # ---- the choice ------------------------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ async def test_a_conversation_stays_at_its_target_in_every_dialect_while_one_com
     turns: dict[int, list[str]] = {}
     for turn in range(10):
         if turn == 4:
-            assert engine.drain_target("m", "t2", "mock-2")
+            assert engine.targets.drain("m", "t2", "mock-2")
         if turn == 6:
-            assert engine.restore_target("m", "t2", "mock-2")
+            assert engine.targets.restore("m", "t2", "mock-2")
         for conversation in range(12):
             first = {"role": "user", "content": f"Question {conversation}"}
             later = [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": "More"}] * turn
@@ -302,7 +302,7 @@ async def test_a_request_that_has_waited_is_refused_where_no_target_is_left(net:
     clients = await asked(gateway, 3)
     engine = gateway.running.engine
     for at in range(2):
-        assert engine.drain_target("m", f"t{at}", f"mock-{at}")
+        assert engine.targets.drain("m", f"t{at}", f"mock-{at}")
     refused = await (await clients[2].response()).rest()
     assert (refused.status, refused.json["error"]["code"]) == (503, "overloaded")
     for client in clients:
@@ -403,16 +403,16 @@ async def test_while_all_cool_the_fallback_answers(net: Net) -> None:
 async def test_all_drained_is_503_and_a_restored_target_answers(net: Net) -> None:
     gateway = await balanced(net, Target(), Target())
     engine = gateway.running.engine
-    assert engine.drain_target("m", "t0", "mock-0")
-    assert engine.drain_target("m", "t1", "mock-1")
+    assert engine.targets.drain("m", "t0", "mock-0")
+    assert engine.targets.drain("m", "t1", "mock-1")
     response = await ask(gateway)
     assert (response.status, response.error["reason"]) == (503, "drained")
     assert conditions(gateway) == ["drained", "drained"]
-    assert engine.restore_target("m", "t1", "mock-1")
+    assert engine.targets.restore("m", "t1", "mock-1")
     assert answered_by(await ask(gateway)) == "t1"
     for unknown in (("x", "t0", "mock-0"), ("m", "x", "mock-0"), ("m", "t0", "x")):
-        assert not engine.drain_target(*unknown)
-        assert not engine.restore_target(*unknown)
+        assert not engine.targets.drain(*unknown)
+        assert not engine.targets.restore(*unknown)
 
 
 @on_uvloop
@@ -421,7 +421,7 @@ async def test_a_drained_target_finishes_its_streams(net: Net) -> None:
     gateway = await balanced(net, open_ended, Target())
     client, response = await gateway.stream({**QUERY, "model": "m"})
     await response.until(b"text.delta")
-    gateway.running.engine.drain_target("m", "t0", "mock-0")
+    gateway.running.engine.targets.drain("m", "t0", "mock-0")
     assert conditions(gateway) == ["draining", "ready"]
     assert answered_by(await ask(gateway)) == "t1"
     assert gateway.streams == 1
@@ -434,7 +434,7 @@ async def test_a_reload_keeps_the_state_of_targets_that_stay(net: Net) -> None:
     gateway = await balanced(net, Target(LIMITED), Target(), Target())
     await ask(gateway)
     engine = gateway.running.engine
-    engine.drain_target("m", "t2", "mock-2")
+    engine.targets.drain("m", "t2", "mock-2")
     settings = engine.settings
     model = settings.models["m"]
     changed = dataclasses.replace(model, targets=model.targets[:3], balance="least_busy")
@@ -442,7 +442,7 @@ async def test_a_reload_keeps_the_state_of_targets_that_stay(net: Net) -> None:
     assert conditions(gateway) == ["cooling", "ready", "drained"]
     gateway.running.use(dataclasses.replace(settings, models={"m": dataclasses.replace(model, targets=())}))
     assert conditions(gateway) == ["ready"], "its upstream is left"
-    assert not engine.drain_target("m", "t2", "mock-2")
+    assert not engine.targets.drain("m", "t2", "mock-2")
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
@@ -513,7 +513,7 @@ async def test_a_target_without_a_usable_key_waits_for_the_one_that_is_ready_soo
         response = await ask(gateway, model="spread")
         assert (response.status, int(response.headers["retry-after"])) == (503, 9)
     assert (limited.keys, sooner.calls) == (["k1", "k2"], 1)
-    found = {(of, place[0]): condition for of, place, condition, _ in gateway.running.engine.targets()}
+    found = {(of, place[0]): condition for of, place, condition, _ in gateway.running.engine.list_targets()}
     assert found == {("m", "up"): "cooling", ("spread", "up"): "cooling", ("spread", "west"): "cooling"}
 
 

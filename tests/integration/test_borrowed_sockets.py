@@ -43,7 +43,7 @@ WORDS = [f"{number} " for number in range(30)]
 
 def lent(gateway: Gateway) -> int:
     """Sockets of upstreams that are borrowed."""
-    pools = gateway.running.engine._pools.values()
+    pools = gateway.running.engine.upstreams._pools.values()
     return sum(connection._borrower is not None for pool in pools for connection in pool._open)
 
 
@@ -289,12 +289,12 @@ async def test_an_upstream_that_no_configuration_names_any_more_leaves_no_descri
     await paced.end()
     await response.rest()
     engine = gateway.running.engine
-    (pool,) = engine._pools.values()
+    (pool,) = engine.upstreams._pools.values()
     before = watching_sets()
     gateway.running.use(Settings())
     await until(lambda: not pool.stats.open)
     gateway.running.use(Settings())
-    assert engine._pools == {}
+    assert engine.upstreams._pools == {}
     assert watching_sets() == before - 2 * (IMPLEMENTATION == "native")
 
 

@@ -175,7 +175,7 @@ async def test_a_client_that_leaves_while_the_upstream_is_connected_to_stops_tha
                 client = await gateway.connect()
                 client.request("POST", path, body)
                 await until(lambda: gateway.streams == 1)
-                (pool,) = gateway.running.engine._pools.values()
+                (pool,) = gateway.running.engine.upstreams._pools.values()
                 await until(lambda pool=pool: pool.stats.connecting == 1)
                 client.close()
                 await until(lambda pool=pool: pool.stats.connecting == 0)

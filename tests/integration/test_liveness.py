@@ -383,7 +383,7 @@ async def test_an_upstream_that_ends_its_framing_late_keeps_its_connection(net: 
     gateway = await net.gateway(upstream)
     for _ in range(3):
         assert (await gateway.ask("POST", NATIVE, M)).types[-1] == "done"
-        (pool,) = gateway.running.engine._pools.values()
+        (pool,) = gateway.running.engine.upstreams._pools.values()
         await until(lambda pool=pool: pool.stats.open == pool.stats.idle)
     assert len(upstream.peers) == 1
 

@@ -938,7 +938,7 @@ async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
 
     async def is_well() -> bool:  # the breaker closes with the first probe that succeeds
         response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
-        return response.text == STORY and gateway.running.engine.breaker_states()["up"] == "closed"
+        return response.text == STORY and gateway.running.engine.targets.breaker_states()["up"] == "closed"
 
     await until_answered(is_well)
     net.warned("'up' keeps failing")

@@ -373,7 +373,7 @@ async def test_an_upstream_connection_is_used_again_after_a_stream(net: Net) -> 
     client = await gateway.connect()
     for _ in range(10):
         assert (await client.ask("POST", "/api/v1/stream", {**QUERY, "model": "m"})).types[-1] == "done"
-        (pool,) = gateway.running.engine._pools.values()
+        (pool,) = gateway.running.engine.upstreams._pools.values()
         # The end of the response's framing may come after its last event.
         await until(lambda pool=pool: pool.stats.open == pool.stats.idle)
     assert mock.connections == 1

@@ -333,7 +333,7 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
         assert (told.status, told.error["code"]) == (503, "overloaded")
         assert (told.error["reason"], told.error["phase"]) == ("upstream_pool", "connect")
         assert "max_connections" in told.error["message"]
-    assert gateway.running.engine.breaker_states()["up"] == "closed"
+    assert gateway.running.engine.targets.breaker_states()["up"] == "closed"
     assert [verdict.action for verdict in verdicts] == ["next"]
     client.close()
     await until(lambda: gateway.streams == 0)

@@ -58,7 +58,7 @@ perf_counter: Final = time.perf_counter  # a constant, because to look a name up
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class AttemptRunner:
-    """The part of the engine that attempts use: no protocol, as `Timers` is none."""
+    """The part of the targets that attempts use: no protocol, as `Timers` is none."""
 
     settings: Settings
     policy: RetryPolicy
@@ -143,7 +143,7 @@ class _Asked:
     """One request to an upstream: tells the upstream's breaker, the target and the key how it went.
 
     Args:
-        runner: The engine.
+        runner: The targets.
         upstream: The upstream.
         breaker: Its breaker, where it has one.
         at: Monotonic seconds.
@@ -232,7 +232,7 @@ class Attempts:
     """The attempts at one answer, one after the other.
 
     Args:
-        runner: The engine.
+        runner: The targets.
         spec: The first attempt.
         stream_id: The stream's id.
         meter: Measures the stream.

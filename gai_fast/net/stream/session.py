@@ -48,7 +48,7 @@ perf_counter: Final = time.perf_counter  # likewise: to look a name up costs 30 
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class EngineCallbacks(AttemptRunner):
+class EngineCallbacks:
     """The part of the engine that a session uses.
 
     Attributes:
@@ -75,6 +75,7 @@ class Session(Receiver):
 
     Args:
         runner: The engine.
+        targets: Ask the upstreams.
         spec: The first attempt.
         client: The client's response.
         stream_id: The stream's id.
@@ -94,6 +95,7 @@ class Session(Receiver):
     def __init__(
         self,
         runner: EngineCallbacks,
+        targets: AttemptRunner,
         spec: StreamSpec,
         client: Client,
         *,
@@ -132,7 +134,7 @@ class Session(Receiver):
             is_timed=spec.log_header is None,
         )
         self._bill = Bill()
-        self.attempts = Attempts(runner, spec, stream_id, self._meter, self._bill, loop)
+        self.attempts = Attempts(targets, spec, stream_id, self._meter, self._bill, loop)
         waits = self.attempts.waits()
         if waits:  # until the first attempt is made, the relay gets nothing to read
             model = self.attempts.spec.model

@@ -75,6 +75,6 @@ class Drained:
             return
         self._number = number
         out = {tuple(each) for each in listed}
-        for model, place, _, _ in self._engine.targets():
+        for model, place, _, _ in self._engine.list_targets():
             target = Target(model=model, upstream=place[0], id=place[1])
             set_drained(self._engine, target, is_drained=(model, *place) in out)

@@ -50,7 +50,7 @@ def all_targets(engine: Engine) -> list[dict[str, Any]]:
     """
     return [
         {"model": model, "upstream": upstream, "id": identifier, "state": condition, "streams": streams}
-        for model, (upstream, identifier), condition, streams in engine.targets()
+        for model, (upstream, identifier), condition, streams in engine.list_targets()
     ]
 
 
@@ -62,7 +62,7 @@ def set_drained(engine: Engine, target: Target, *, is_drained: bool) -> bool:
         target: The target.
         is_drained: No stream begins there any more.
     """
-    change = engine.drain_target if is_drained else engine.restore_target
+    change = engine.targets.drain if is_drained else engine.targets.restore
     return change(target.model, target.upstream, target.id)
 
 

@@ -248,7 +248,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         return counts
 
     def breaker_state() -> Mapping[str, float]:
-        return {name: _BREAKER_STATES[state] for name, state in engine.breaker_states().items()}
+        return {name: _BREAKER_STATES[state] for name, state in engine.targets.breaker_states().items()}
 
     return {
         "active_streams": lambda: dict(engine.active),
@@ -257,7 +257,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "hedges": lambda: {"": engine.tallies.hedges},
         "cache_requests": lambda: dict(engine.tallies.cache_requests),
         "breaker_state": breaker_state,
-        "upstream_connections": engine.connections,
+        "upstream_connections": engine.upstreams.connections,
         "store_degraded": lambda: {"": float(engine.store.is_degraded)},
         **process_gauges(),
     }

@@ -72,7 +72,7 @@ class SpecBuilder:
         if incoming.key is not None:
             for options in request.provider_options.values():
                 _check_further_models(options, incoming.key)
-        model = self._engine.placed(model, request)
+        model = self._engine.targets.placed(model, request)
         header: LogHeader | None = None
         is_stream = request.stream
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
@@ -122,7 +122,7 @@ class SpecBuilder:
         """
         model = self.settings.chosen(asked.model, incoming.key)
         _check_further_models(asked.body, incoming.key)
-        model = self._engine.placed(model, asked.body)
+        model = self._engine.targets.placed(model, asked.body)
         if asked.background:
             model = _until_its_end(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)

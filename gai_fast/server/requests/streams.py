@@ -210,7 +210,7 @@ class StreamRoutes:
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
-        model = self._engine.placed(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
+        model = self._engine.targets.placed(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             dialect.check_translatable(body)

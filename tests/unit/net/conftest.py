@@ -10,10 +10,12 @@ import pytest
 import uvloop
 
 from gai_fast.model.errors import Error
+from gai_fast.net.stream import upstreams
 from gai_fast.net.upstream import dialing, pool
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.runtime.timers import TimerWheel
 from tests.unit.fake_loop import FakeLoop, FakeTransport
+from tests.unit.net.fakes import FakePool
 from tests.unit.net.socket_pair import Pair
 from tests.waiting import SECONDS, until
 
@@ -54,6 +56,14 @@ class Recorder(Receiver):
         assert len(self.ends) == 1
         assert self.ends[0] is not None
         return self.ends[0]
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[FakePool]:
+    """The pools that are made, without connections."""
+    FakePool.made = []
+    monkeypatch.setattr(upstreams, "UpstreamPool", FakePool)
+    return FakePool.made
 
 
 async def _settle() -> None:

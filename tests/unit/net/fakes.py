@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
@@ -160,3 +161,38 @@ class FakeExchange:
 
     def close(self) -> None:
         self.calls.append("close")
+
+
+class FakePool:
+    """Hands out exchanges that the test plays."""
+
+    made: ClassVar[list[FakePool]] = []
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        self.base_url = base_url
+        self.options = options
+        self.asked: list[tuple[Any, ...]] = []
+        self.is_closed = False
+        self.is_ready = False
+        self.keeps_idle = True
+        self.problem: Exception | None = None
+        self.stats = SimpleNamespace(open=0, connecting=0, pending=0)
+        FakePool.made.append(self)
+
+    def keep_ready(self) -> None:
+        self.is_ready = True
+
+    def keep_idle(self, keeps: bool) -> None:
+        self.keeps_idle = keeps
+
+    def close_empty(self) -> None:
+        self.is_closed = True
+
+    def open(self, *arguments: Any) -> FakeExchange:
+        if self.problem is not None:
+            raise self.problem
+        self.asked.append(arguments)
+        return FakeExchange()
+
+    async def close(self) -> None:
+        self.is_closed = True

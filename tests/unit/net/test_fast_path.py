@@ -26,6 +26,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.retry import RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.delivery import Client as Response
@@ -34,7 +35,7 @@ from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.net.stream.session import EngineCallbacks, Session
-from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.socket_transport import Transport
 from gai_fast.providers import get_provider
 from gai_fast.server.websocket.stream import FRAMES, SocketStream
@@ -274,6 +275,26 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+class OneTarget(AttemptRunner):
+    """The target of a stream, asked once."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.settings = Settings()
+        self.policy = RetryPolicy()
+        self.stream = stream
+
+    def breaker(self, upstream: UpstreamSettings) -> None:
+        return None
+
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None: ...
+
+    def open(
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: object
+    ) -> tuple[Any, Any, Any]:
+        exchange = self.stream.connect(receiver)
+        return get_provider(self.stream.provider).adapter("m"), lambda error, _: error, exchange
+
+
 class Stream(EngineCallbacks):
     """An upstream's bytes in, a client's bytes out; both legs are the real ones, without sockets.
 
@@ -303,8 +324,6 @@ class Stream(EngineCallbacks):
     ) -> None:
         self.time = FakeTime()
         self.timers = self.time
-        self.settings = Settings()
-        self.policy = RetryPolicy()
         self.provider = provider
         self.faults: list[Exception] = []
         self.figures: StreamMetrics | None = None
@@ -333,6 +352,7 @@ class Stream(EngineCallbacks):
         self.connection: UpstreamConnection
         self.session = Session(
             self,
+            OneTarget(self),
             spec,
             self.client_of(spec),
             stream_id="strm_1",
@@ -346,22 +366,16 @@ class Stream(EngineCallbacks):
         """The client of the session."""
         return self.leg
 
-    # What a session asks of the engine.
-
-    def breaker(self, upstream: UpstreamSettings) -> None:
-        return None
-
-    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None: ...
-
-    def open(
-        self, spec: StreamSpec, receiver: Session, stream_id: str, number: int, key: object
-    ) -> tuple[Any, Any, Any]:
+    def connect(self, receiver: Receiver) -> Exchange:
+        """Begins the exchange with the upstream."""
         self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends is True else Wire()
         self.connection = UpstreamConnection(wire, self.batch)
         self.connection.connection_made(wire)
         self.exchange.begin(self.connection, reused=False)
-        return get_provider(self.provider).adapter("m"), lambda error, _: error, self.exchange
+        return self.exchange
+
+    # What a session asks of the engine.
 
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)

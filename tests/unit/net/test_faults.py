@@ -89,7 +89,7 @@ DRIVES = [beginning, ending, cut, refused, cancelled, stopped, left_alone, silen
 PARTS: list[tuple[str, str]] = [
     *(("output", name) for name in ("event", "heartbeat", "take_pieces")),
     *(("client", name) for name in ("commit", "flush", "write", "end", "fail")),
-    *(("runner", name) for name in ("attempt_failed", "breaker")),
+    *(("targets", name) for name in ("attempt_failed", "breaker")),
     ("adapter", "receive"), ("adapter", "finish"), ("adapter", "abort"), ("chain", "process"), ("chain", "flush"),
 ]  # fmt: skip
 
@@ -104,7 +104,7 @@ def broken(part: str, name: str, drive: Callable[[Fixture], None], **options: An
     made = {
         "output": stream.output,
         "client": stream.client,
-        "runner": stream.runner,
+        "targets": stream.targets,
         "adapter": stream.relay._adapter,
         "chain": chain,
     }
@@ -154,7 +154,7 @@ def test_each_of_these_is_come_to_by_some_stream(part: str, name: str) -> None:
 def test_a_bug_is_no_failure_of_the_upstream() -> None:
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     stream = Fixture(retries=2)
-    stream.runner.breakers["up"] = breaker
+    stream.targets.breakers["up"] = breaker
     stream.start()
     stream.relay._adapter.receive = fail
     stream.session.head_received(200, SSE)
@@ -162,7 +162,7 @@ def test_a_bug_is_no_failure_of_the_upstream() -> None:
     (error,) = stream.client.taken()
     assert (error.code, error.phase, error.temporary) == ("internal", None, False)
     assert breaker.state(0.0) == "closed"
-    assert (stream.runner.failures, len(stream.runner.exchanges), stream.ends) == ([], 1, 1)
+    assert (stream.targets.failures, len(stream.targets.exchanges), stream.ends) == ([], 1, 1)
 
 
 @pytest.mark.parametrize("begins", [True, False], ids=["streaming", "connecting"])
@@ -170,7 +170,7 @@ def test_a_bug_of_an_exchange_is_neither_counted_nor_retried(begins: bool) -> No
     """As one while a connection is made, or in the fast path: breakers counted it, and it was retried."""
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     stream = Fixture(retries=2)
-    stream.runner.breakers["up"] = breaker
+    stream.targets.breakers["up"] = breaker
     stream.start()
     if begins:
         stream.session.head_received(200, SSE)
@@ -181,7 +181,7 @@ def test_a_bug_of_an_exchange_is_neither_counted_nor_retried(begins: bool) -> No
     (told,) = stream.client.taken()
     assert (told.code, told.phase) == ("internal", None)
     assert breaker.state(0.0) == "closed"
-    assert (stream.runner.failures, len(stream.runner.exchanges), stream.ends) == ([], 1, 1)
+    assert (stream.targets.failures, len(stream.targets.exchanges), stream.ends) == ([], 1, 1)
     assert stream.runner.faults == [bug]
 
 
@@ -189,9 +189,9 @@ def test_a_bug_of_an_exchange_is_neither_counted_nor_retried(begins: bool) -> No
 def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(where: str) -> None:
     """As for a `provider_options` that one provider refuses with a `TypeError`: the client waited for ever."""
     stream = Fixture(retries=1, model={"fallback": ("other",)} if where == "fallback" else {})
-    stream.runner.settings = Settings(models={"other": stream.model}) if where == "fallback" else Settings()
+    stream.targets.settings = Settings(models={"other": stream.model}) if where == "fallback" else Settings()
     stream.start()
-    stream.runner.open = fail
+    stream.targets.open = fail
     stream.session.exchange_ended(Error("network", "reset", reason="reset"))
     stream.time.advance(30)
     (error,) = [told for told in stream.client.calls if told not in ("commit", "flush")]
@@ -231,10 +231,10 @@ def test_a_bug_while_a_lost_client_is_left_closes_the_upstream_all_the_same() ->
 @pytest.mark.interpreted
 def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() -> None:
     stream = Fixture()
-    breaker = stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    breaker = stream.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(-20.0, None)
-    opened = stream.runner.open
-    stream.runner.open = lambda *each: (None, *opened(*each)[1:])
+    opened = stream.targets.open
+    stream.targets.open = lambda *each: (None, *opened(*each)[1:])
     with pytest.raises(AttributeError):
         stream.start()
     assert stream.exchange.calls == ["close"]

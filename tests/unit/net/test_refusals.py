@@ -39,24 +39,24 @@ def test_it_is_told_in_the_same_turn(fixture: Any) -> None:
     stream: Fixture = fixture()
     (told,) = stream.client.calls
     assert isinstance(told, Error)
-    assert (stream.time.now, stream.time.armed, len(stream.runner.exchanges), stream.ends) == (0.0, 0, 1, 1)
+    assert (stream.time.now, stream.time.armed, len(stream.targets.exchanges), stream.ends) == (0.0, 0, 1, 1)
 
 
 def test_so_is_an_open_breaker_with_the_time_that_is_left() -> None:
     fixture = Fixture(retries=2)
-    breaker = fixture.runner.breakers["up"] = Breaker(BreakerSettings(failures=1, open=8))
+    breaker = fixture.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, open=8))
     breaker.failed(0.0, None)
     with pytest.raises(Error) as told:
         fixture.start()
     assert (told.value.reason, told.value.retry_after_ms) == ("breaker_open", 8000)
-    assert (fixture.time.armed, fixture.runner.exchanges) == (0, [])
+    assert (fixture.time.armed, fixture.targets.exchanges) == (0, [])
 
 
 def test_but_what_may_pass_waits() -> None:
     stream = refused(503)
     assert stream.client.calls == []
     stream.time.advance(1)
-    assert len(stream.runner.exchanges) == 2
+    assert len(stream.targets.exchanges) == 2
 
 
 POOL = Error("overloaded", "full", reason="upstream_pool", phase="connect")
@@ -64,7 +64,7 @@ POOL = Error("overloaded", "full", reason="upstream_pool", phase="connect")
 
 def test_a_full_pool_of_ours_leaves_a_breaker_as_it_is() -> None:
     fixture = Fixture()
-    breaker = fixture.runner.breakers["up"] = Breaker(BreakerSettings(failures=2, open=8))
+    breaker = fixture.targets.breakers["up"] = Breaker(BreakerSettings(failures=2, open=8))
     breaker.failed(0.0, None)
     fixture.start().session.exchange_ended(POOL)
     assert breaker.state(0.0) == "closed"
@@ -73,7 +73,7 @@ def test_a_full_pool_of_ours_leaves_a_breaker_as_it_is() -> None:
 
 def test_a_probe_that_met_a_full_pool_of_ours_is_made_anew() -> None:
     fixture = Fixture()
-    breaker = fixture.runner.breakers["up"] = Breaker(BreakerSettings(failures=1, open=8))
+    breaker = fixture.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, open=8))
     breaker.failed(-10.0, None)
     fixture.start().session.exchange_ended(POOL)
     assert breaker.state(0.0) == "probing"

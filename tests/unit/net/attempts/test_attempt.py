@@ -24,9 +24,9 @@ def failing(stream: Fixture) -> None:
 def test_a_failed_attempt_is_made_again_after_a_while() -> None:
     stream = Fixture(retries=1).start()
     failing(stream)
-    assert (len(stream.runner.asked), stream.client.taken()) == (1, [])
+    assert (len(stream.targets.asked), stream.client.taken()) == (1, [])
     stream.time.advance(LIMITS.retry_first)
-    assert len(stream.runner.asked) == 2
+    assert len(stream.targets.asked) == 2
     stream.session.head_received(200, SSE)
     assert stream.receive(frame()) == ["commit", b"<start><text.delta>"]
     assert (stream.session.attempts.count, stream.session.attempts.models) == (2, 1)
@@ -59,7 +59,7 @@ def test_a_client_that_is_gone_is_not_asked_for_again() -> None:
     failing(stream)
     stream.session.client_lost()
     stream.time.advance(10)
-    assert len(stream.runner.asked) == 1
+    assert len(stream.targets.asked) == 1
     assert stream.time.armed == 0
 
 
@@ -74,8 +74,8 @@ def test_a_slow_client_pauses_the_next_attempt_too() -> None:
 def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
     spare = UpstreamSettings("spare", "openai-compatible", "http://y")
     stream = Fixture(model={"fallback": ("backup",)})
-    stream.runner.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
-    stream.runner.refusals["spare"] = Error("unsupported", "no seed", reason="field")
+    stream.targets.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
+    stream.targets.refusals["spare"] = Error("unsupported", "no seed", reason="field")
     stream.start()
     failing(stream)
     stream.time.advance(0.1)
@@ -97,20 +97,20 @@ def test_a_request_that_was_sent_again_on_a_fresh_connection_counts_as_a_retry()
 
 def test_the_runner_learns_of_failed_attempts_and_of_an_upstream_that_is_left_alone() -> None:
     stream = Fixture(retries=1)
-    stream.runner.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))
+    stream.targets.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))
     stream.start()
     failing(stream)
-    assert (stream.runner.failures, stream.runner.opened) == ([("up", "provider_unavailable")], [])
+    assert (stream.targets.failures, stream.targets.opened) == ([("up", "provider_unavailable")], [])
     stream.time.advance(1)
     failing(stream)
-    assert (len(stream.runner.failures), stream.runner.opened) == (2, ["up"])
+    assert (len(stream.targets.failures), stream.targets.opened) == (2, ["up"])
 
 
 def test_a_breaker_is_told_of_the_first_content_not_of_the_end() -> None:
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(-20.0, "")
     stream = Fixture()
-    stream.runner.breakers["up"] = breaker
+    stream.targets.breakers["up"] = breaker
     stream.start()
     assert not breaker.admits(0.0, ""), "this stream is the probe"
     stream.session.head_received(200, SSE)
@@ -123,8 +123,8 @@ def test_a_probe_that_could_not_be_sent_is_made_anew(problem: Exception) -> None
     breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
     breaker.failed(-20.0, "")
     stream = Fixture()
-    stream.runner.breakers["up"] = breaker
-    stream.runner.refusals["up"] = problem
+    stream.targets.breakers["up"] = breaker
+    stream.targets.refusals["up"] = problem
     with pytest.raises(type(problem)):
         stream.start()
     assert breaker.admits(0.0, "")
@@ -140,16 +140,16 @@ def opened(now: float) -> Breaker:
 def test_a_fresh_answer_that_breaks_again_leaves_no_probe_behind() -> None:
     spare = UpstreamSettings("spare", "openai-compatible", "http://y")
     stream = Fixture(on_midstream_failure="restart", retries=1, model={"fallback": ("backup",)})
-    stream.runner.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
+    stream.targets.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
     stream.streaming()
     stream.session.exchange_ended(Error("network", "cut"))
-    breaker = stream.runner.breakers["up"] = opened(stream.time.now)
+    breaker = stream.targets.breakers["up"] = opened(stream.time.now)
     stream.time.advance(1)
-    assert len(stream.runner.asked) == 2
+    assert len(stream.targets.asked) == 2
     assert not breaker.admits(stream.time.now, "another"), "the fresh attempt is the probe"
     stream.receive(frame(), ERROR)
     stream.time.advance(1)
-    assert stream.runner.asked[-1].model.name == "backup"
+    assert stream.targets.asked[-1].model.name == "backup"
     assert breaker.state(stream.time.now) == "closed", "it gave content"
 
 
@@ -186,7 +186,7 @@ def test_a_request_is_kept_only_for_who_may_be_asked_again(options: dict[str, An
 
 def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
     stream = Fixture(on_midstream_failure="continue", retries=1, model={"prefill": True}).streaming()
-    ask = stream.runner.open
+    ask = stream.targets.open
     refused: list[StreamSpec] = []
 
     def refuse(spec: StreamSpec, *rest: Any) -> Any:
@@ -195,10 +195,10 @@ def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
             raise Error("unsupported", "no prefill", reason="field")
         return ask(spec, *rest)
 
-    stream.runner.open = refuse
+    stream.targets.open = refuse
     stream.session.exchange_ended(Error("network", "cut"))
     stream.time.advance(1)
-    assert (len(refused), len(stream.runner.asked)) == (1, 2)
+    assert (len(refused), len(stream.targets.asked)) == (1, 2)
     stream.session.head_received(200, SSE)
     stream.receive(frame("xy"), frame("", "stop"), DONE)
     assert stream.output.events[-2].get("continued") == "verified"
@@ -216,7 +216,7 @@ def with_fallbacks(wish: str, **prefills: bool) -> Fixture:
         )
         for name, prefill in prefills.items()
     }
-    stream.runner.settings = Settings(models=models)
+    stream.targets.settings = Settings(models=models)
     return stream.streaming()
 
 
@@ -234,7 +234,7 @@ def repeat(stream: Fixture, *texts: str) -> None:
 def asked(stream: Fixture) -> list[tuple[str, Any]]:
     """The model that each attempt asked, and the last message of its request."""
     found = []
-    for spec in stream.runner.asked:
+    for spec in stream.targets.asked:
         assert isinstance(spec.request, Request)
         messages = spec.request.messages
         found.append((spec.model.name, messages[-1].content if isinstance(messages, list) and messages else None))
@@ -281,7 +281,7 @@ def test_continue_goes_through_all_fallbacks_and_ends_with_the_first_failure() -
 
 def test_a_fallback_that_cannot_be_asked_to_continue_is_passed_over() -> None:
     stream = with_fallbacks("continue", one=True, two=True)
-    stream.runner.refusals["one"] = Error("unsupported", "no", reason="field")
+    stream.targets.refusals["one"] = Error("unsupported", "no", reason="field")
     break_off(stream)
     break_off(stream)
     assert asked(stream)[-1] == ("two", "x")
@@ -305,5 +305,5 @@ def test_an_answer_that_is_too_long_to_be_kept_is_not_continued(monkeypatch: pyt
     stream = with_fallbacks("continue", other=True)
     stream.session.body_received(frame("y" * 100))
     break_off(stream)
-    assert len(stream.runner.asked) == 1
+    assert len(stream.targets.asked) == 1
     assert stream.output.events[-2]["type"] == "error"

@@ -31,7 +31,7 @@ def hedged(names: str = "ab", *, weights: dict[str, int] | None = None) -> Fixtu
     more = {"targets": targets, "hedge_after": 2.0, "price": price}
     fixture.model = dataclasses.replace(fixture.model, upstream=upstreams[0], id=names[0], **more)
     fixture.spec.model = fixture.model
-    fixture.runner.balancer = Balancer(fixture.model, random.Random(1))
+    fixture.targets.balancer = Balancer(fixture.model, random.Random(1))
     return fixture
 
 
@@ -44,11 +44,11 @@ class Two:
 
     @property
     def asked(self) -> list[str]:
-        return [spec.model.upstream.name for spec in self.stream.runner.asked]
+        return [spec.model.upstream.name for spec in self.stream.targets.asked]
 
     @property
     def hedge(self) -> Hedge:
-        return self.stream.runner.hedges[0]
+        return self.stream.targets.hedges[0]
 
     @property
     def receivers(self) -> tuple[Session, Hedge]:
@@ -56,11 +56,11 @@ class Two:
 
     @property
     def first(self) -> FakeExchange:
-        return self.stream.runner.exchanges[0]
+        return self.stream.targets.exchanges[0]
 
     @property
     def second(self) -> FakeExchange:
-        return self.stream.runner.exchanges[1]
+        return self.stream.targets.exchanges[1]
 
     def told(self) -> bytes:
         """The bytes that the client has got since the last call."""
@@ -70,7 +70,7 @@ class Two:
         )
 
     def live(self) -> list[int]:
-        return [target.live for target in self.stream.runner.balancer.targets.values()]
+        return [target.live for target in self.stream.targets.balancer.targets.values()]
 
     def fail(self, receiver: Any, status: int = 503) -> None:
         receiver.head_received(status, {})
@@ -91,11 +91,12 @@ def end(receiver: Any) -> None:
 def test_a_second_target_is_asked_only_after_the_silence() -> None:
     stream = hedged().start()
     stream.time.advance(1.9)
-    assert (len(stream.runner.asked), stream.runner.tallies.hedges) == (1, 0)
+    assert (len(stream.targets.asked), stream.targets.tallies.hedges) == (1, 0)
     stream.time.advance(0.3)
-    assert ([spec.model.upstream.name for spec in stream.runner.asked], stream.runner.tallies.hedges) == (["a", "b"], 1)
+    assert [spec.model.upstream.name for spec in stream.targets.asked] == ["a", "b"]
+    assert stream.targets.tallies.hedges == 1
     stream.time.advance(50)
-    assert len(stream.runner.asked) == 2, "once"
+    assert len(stream.targets.asked) == 2, "once"
 
 
 def test_the_first_event_in_time_leaves_the_second_target_alone() -> None:
@@ -103,7 +104,7 @@ def test_the_first_event_in_time_leaves_the_second_target_alone() -> None:
     stream.session.head_received(200, SSE)
     stream.receive(frame())
     stream.time.advance(50)
-    assert (len(stream.runner.asked), stream.runner.tallies.hedges) == (1, 0)
+    assert (len(stream.targets.asked), stream.targets.tallies.hedges) == (1, 0)
 
 
 def test_the_second_answer_wins_and_the_first_is_closed_at_once() -> None:
@@ -197,7 +198,7 @@ def test_a_hedge_that_fails_leaves_the_first_one_alone() -> None:
     two = Two()
     two.fail(two.hedge)
     assert (two.told(), two.first.calls, two.live()) == (b"", [], [1, 0])
-    assert two.stream.runner.failures == [("b", "provider_unavailable")]
+    assert two.stream.targets.failures == [("b", "provider_unavailable")]
     end(two.stream.session)
     assert (two.told(), two.stream.runner.ends) == (WHOLE, ["finished"])
 
@@ -207,7 +208,7 @@ def test_a_limited_hedge_cools_its_target() -> None:
     two.hedge.head_received(429, {"retry-after": "7"})
     two.hedge.body_received(b"slow down")
     two.hedge.exchange_ended(None)
-    target = two.stream.runner.balancer.targets["b", "b"]
+    target = two.stream.targets.balancer.targets["b", "b"]
     assert target.condition(two.stream.time.now, None) == "cooling"
 
 
@@ -250,7 +251,7 @@ def test_where_both_fail_other_targets_are_asked() -> None:
     two.fail(two.stream.session)
     two.stream.time.advance(0.01)
     assert sorted(two.asked) == ["a", "b", "c"]
-    assert len(two.stream.runner.exchanges) == 3
+    assert len(two.stream.targets.exchanges) == 3
     end(two.stream.session)
     assert two.stream.runner.ends == ["finished"]
 
@@ -262,7 +263,7 @@ def test_while_a_retry_is_awaited_there_is_nothing_to_hedge() -> None:
         dataclasses.replace(one, upstream=patient) if one.id == "a" else one for one in stream.model.targets
     )
     stream.spec.model = dataclasses.replace(stream.model, upstream=patient, targets=targets)
-    stream.runner.balancer = Balancer(stream.spec.model, random.Random(1))
+    stream.targets.balancer = Balancer(stream.spec.model, random.Random(1))
     stream.start()
     stream.time.advance(1.9)
     session = stream.session
@@ -270,11 +271,11 @@ def test_while_a_retry_is_awaited_there_is_nothing_to_hedge() -> None:
     session.body_received(b"busy")
     session.exchange_ended(None)
     stream.time.advance(0.3)
-    assert (stream.runner.hedges, len(stream.runner.asked)) == ([], 1)
+    assert (stream.targets.hedges, len(stream.targets.asked)) == ([], 1)
     stream.time.advance(0.3)
     end(session)
     stream.time.advance(5)
-    assert [spec.model.upstream.name for spec in stream.runner.asked] == ["a", "a"]
+    assert [spec.model.upstream.name for spec in stream.targets.asked] == ["a", "a"]
     assert [event["type"] for event in stream.output.events] == ["start", "text.delta", "finish", "done"]
 
 
@@ -282,7 +283,7 @@ def test_where_the_first_runs_into_its_time_limit_the_second_goes_on() -> None:
     two = Two()
     two.stream.time.advance(58)
     assert two.first.calls == ["close"]
-    assert two.stream.runner.failures == [("a", "timeout")]
+    assert two.stream.targets.failures == [("a", "timeout")]
     end(two.hedge)
     assert (two.told(), two.stream.runner.ends, two.live()) == (WHOLE, ["finished"], [0, 0])
 
@@ -363,17 +364,17 @@ def test_an_answer_that_cannot_be_joined_ends_the_stream(monkeypatch: pytest.Mon
 def test_no_other_target_no_hedge() -> None:
     stream = hedged(weights={"b": 0}).start()
     stream.time.advance(5)
-    assert (len(stream.runner.asked), stream.runner.tallies.hedges) == (1, 0)
+    assert (len(stream.targets.asked), stream.targets.tallies.hedges) == (1, 0)
     end(stream.session)
     assert stream.runner.ends == ["finished"]
 
 
 def test_a_second_target_that_cannot_be_asked_is_no_hedge() -> None:
     stream = hedged().start()
-    stream.runner.refusals["b"] = Error("unsupported", "no seed", reason="field")
+    stream.targets.refusals["b"] = Error("unsupported", "no seed", reason="field")
     stream.time.advance(5)
-    assert (len(stream.runner.asked), stream.runner.tallies.hedges) == (1, 0)
-    assert [target.live for target in stream.runner.balancer.targets.values()] == [1, 0]
+    assert (len(stream.targets.asked), stream.targets.tallies.hedges) == (1, 0)
+    assert [target.live for target in stream.targets.balancer.targets.values()] == [1, 0]
 
 
 def test_the_losers_prompt_is_charged() -> None:
@@ -395,7 +396,7 @@ def test_a_dropped_hedge_is_charged_for_its_prompt_unless_it_still_waited_for_a_
 
 def test_a_breaker_learns_nothing_of_a_loser() -> None:
     two = Two()
-    breakers = two.stream.runner.breakers
+    breakers = two.stream.targets.breakers
     breakers["a"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
     end(two.hedge)
     assert breakers["a"].state(two.stream.time.now) == "closed"
@@ -413,7 +414,7 @@ def test_a_hedged_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
         end(two.hedge if wins else two.stream.session)
         assert two.stream.runner.ends == ["finished"]
         two.stream.time.waiting.clear()
-        two.stream.runner.hedges.clear()  # an exchange that has ended refers to its receiver no more
+        two.stream.targets.hedges.clear()  # an exchange that has ended refers to its receiver no more
         two.stream.client.calls.clear()
         before = sessions()
         del two.stream.session

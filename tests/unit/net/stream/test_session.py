@@ -16,6 +16,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
 from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.key_ring import KeyRing
@@ -38,30 +39,27 @@ ERROR = b'data: {"error":{"message":"Overloaded","type":"overloaded_error"}}\n\n
 DONE = b"data: [DONE]\n\n"
 
 
-class FakeRunner(EngineCallbacks):
-    """An engine that opens one exchange after the other."""
+class FakeTargets(AttemptRunner):
+    """Targets that open one exchange after the other."""
 
     def __init__(self, time: FakeTime) -> None:
-        self.timers = time
+        self._time = time
         self.settings = Settings()
         self.policy = RetryPolicy()
         self.breakers: dict[str, Breaker] = {}
         self.asked: list[StreamSpec] = []
         self.exchanges: list[FakeExchange] = []
         self.refusals: dict[str, Exception] = {}
-        self.ends: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.opened: list[str] = []
-        self.faults: list[Exception] = []
         self.tallies = Tallies()
         self.balancer: Balancer
         self.rings: dict[str, KeyRing] = {}
         self.hedges: list[Hedge] = []
         self.keys: list[str | None] = []
-        self.counted: FakeFuture | None = None
 
     def place(self, model: ModelSettings, request: Any, without: Container[Place]) -> ModelSettings | None:
-        return self.balancer.choose("", self.timers.now, self.breaker_wait, without)
+        return self.balancer.choose("", self._time.now, self.breaker_wait, without)
 
     def placed(self, model: ModelSettings, request: Any) -> ModelSettings:
         return (self.place(model, request, ()) or model) if model.targets else model
@@ -74,15 +72,15 @@ class FakeRunner(EngineCallbacks):
 
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
         if any_target:
-            return self.balancer.wait(self.timers.now, self.breaker_wait)
-        return self.balancer.targets[place_of(model)].wait(self.timers.now, self.breaker_wait(model.upstream))
+            return self.balancer.wait(self._time.now, self.breaker_wait)
+        return self.balancer.targets[place_of(model)].wait(self._time.now, self.breaker_wait(model.upstream))
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
         return self.rings.setdefault(upstream.name, KeyRing(upstream))
 
     def breaker_wait(self, upstream: UpstreamSettings) -> float:
         breaker = self.breakers.get(upstream.name)
-        return 0.0 if breaker is None else breaker.wait(self.timers.now)
+        return 0.0 if breaker is None else breaker.wait(self._time.now)
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
         self.failures.append((upstream.name, error.code))
@@ -104,6 +102,16 @@ class FakeRunner(EngineCallbacks):
         self.keys.append(None if key is None else key.reveal())
         self.exchanges.append(FakeExchange())
         return get_provider("openai-compatible").adapter("m"), lambda error, _: error, self.exchanges[-1]
+
+
+class FakeRunner(EngineCallbacks):
+    """An engine that keeps how streams end."""
+
+    def __init__(self, time: FakeTime) -> None:
+        self.timers = time
+        self.ends: list[str] = []
+        self.faults: list[Exception] = []
+        self.counted: FakeFuture | None = None
 
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)
@@ -138,7 +146,7 @@ class Fixture:
     ) -> None:
         self.time = FakeTime()
         self.client, self.output = FakeClient(), FakeOutput()
-        self.runner = FakeRunner(self.time)
+        self.runner, self.targets = FakeRunner(self.time), FakeTargets(self.time)
         upstream = UpstreamSettings(
             "up",
             "openai-compatible",
@@ -154,6 +162,7 @@ class Fixture:
     def start(self) -> Fixture:
         self.session = Session(
             self.runner,
+            self.targets,
             self.spec,
             self.client,
             stream_id="s1",
@@ -168,7 +177,7 @@ class Fixture:
 
     @property
     def exchange(self) -> FakeExchange:
-        return self.runner.exchanges[-1]
+        return self.targets.exchanges[-1]
 
     @property
     def ends(self) -> int:
@@ -522,7 +531,7 @@ def test_an_upstream_may_end_its_response_after_its_last_event_for_a_moment() ->
 
 def test_an_upstream_that_cannot_be_asked_leaves_no_timer() -> None:
     stream = Fixture()
-    stream.runner.refusals["up"] = ValueError("no path")
+    stream.targets.refusals["up"] = ValueError("no path")
     with pytest.raises(ValueError, match="no path"):
         stream.start()
     assert stream.time.armed == 0

@@ -25,7 +25,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 def drained(engine: Engine) -> set[tuple[str, str, str]]:
-    return {(model, *place) for model, place, condition, _ in engine.targets() if condition == "drained"}
+    return {(model, *place) for model, place, condition, _ in engine.list_targets() if condition == "drained"}
 
 
 def test_each_change_has_a_higher_number() -> None:

@@ -545,7 +545,7 @@ async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_t
     """The worker that started asked the others, and had no drained targets where none answered in time."""
 
     def conditions(engine: Engine) -> list[str]:
-        return [condition for _, _, condition, _ in engine.targets()]
+        return [condition for _, _, condition, _ in engine.list_targets()]
 
     async with pair(tmp_path) as both:
         both.two.use(BALANCED)
@@ -584,7 +584,7 @@ async def test_of_two_admins_who_change_a_target_at_once_the_later_one_counts_in
         both.supervisor.ask = ask_and_hear_of_the_former_change
         await both.peers.set_drained(WEST, is_drained=False)
         for engine in (both.one, both.two):
-            assert "drained" not in [condition for _, _, condition, _ in engine.targets()]
+            assert "drained" not in [condition for _, _, condition, _ in engine.list_targets()]
 
 
 async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(

@@ -1,0 +1,382 @@
+"""Asks targets: the targets of each model, which of them can be asked now, and the request that each is sent.
+
+Owns the configuration of this moment, and by upstream the breakers, the keys and the warnings to the operator; by model
+the choice among targets. `upstreams.py` has the connections. Knows no stream that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container, Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any, Final, Literal
+
+from gai_fast.core.prompt_prefix import beginning
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.metrics import Tallies
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
+from gai_fast.model.upstream_errors import for_client
+from gai_fast.net.attempts.attempt import AttemptRunner, Translate
+from gai_fast.net.attempts.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
+from gai_fast.net.attempts.error_redaction import ForClient
+from gai_fast.net.attempts.key_ring import KeyRing
+from gai_fast.net.attempts.retry import Breaker, RetryPolicy
+from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.stream.upstreams import Upstreams
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.pool import UpstreamPool
+from gai_fast.net.upstream.sockets import no_descriptors
+from gai_fast.otel.trace import Target as TracedTarget
+from gai_fast.providers import API, Adapter, Target, TokenCount, get_provider
+from gai_fast.runtime.timers import Timer, Timers
+
+logger = logging.getLogger("gai_fast.engine")
+
+_LOGGED_FIELDS: Final = 20
+_LOGGED_CHARACTERS: Final = 100
+
+
+class Targets(AttemptRunner):
+    """The targets of one process, on one loop.
+
+    Args:
+        settings: The configuration.
+        upstreams: The connections; they get the configuration's upstreams.
+        tallies: Counts hedges.
+        timers: The loop's timers.
+        loop: The running loop.
+
+    Attributes:
+        settings: The configuration that new streams get.
+        policy: Decides on failed attempts of all streams.
+        tallies: As above.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: Upstreams,
+        tallies: Tallies,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.settings = settings
+        self.policy = RetryPolicy()
+        self.tallies = tallies
+        self._upstreams = upstreams
+        self._timers = timers
+        self._loop = loop
+        self._chance = Random()  # spreads requests
+        self._balancers: dict[str, Balancer] = {}  # by model
+        self._alone: dict[str, ModelSettings] = {}  # models without targets that are taken out, as `as_target` has them
+        self._breakers: dict[str, Breaker] = {}  # by upstream
+        self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
+        self._key_rings: dict[str, KeyRing] = {}  # by upstream
+        self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Chooses and asks targets by another configuration from now on."""
+        self.settings = settings
+        upstreams = _upstreams(settings)
+        self._use_upstreams(upstreams, self._upstreams.configured)
+        self._use_targets(settings)
+        self._upstreams.use(upstreams)
+
+    def _use_upstreams(
+        self, upstreams: Mapping[str, UpstreamSettings], formers: Mapping[str, UpstreamSettings]
+    ) -> None:
+        """Takes over upstreams; breakers and keys that stay keep their state.
+
+        They are made here and not for the first request: that of an older stream would bring former ones back.
+        """
+        breakers, rings = self._breakers, self._key_rings
+        self._breakers, self._key_rings = {}, {}
+        for name, new in upstreams.items():
+            former = formers.get(name)
+            if new.breaker is not None:
+                is_same = former is not None and (new.breaker, new.base_url) == (former.breaker, former.base_url)
+                self._breakers[name] = breakers[name] if is_same else Breaker(new.breaker)
+            if new.more_api_keys:
+                ring = self._key_rings[name] = rings.get(name) or KeyRing(new)
+                ring.use(new)
+
+    def _use_targets(self, settings: Settings) -> None:
+        now = self._loop.time()
+        balancers: dict[str, Balancer] = {}
+        alone: dict[str, ModelSettings] = {}
+        for name, configured in settings.models.items():
+            model, former = configured, self._balancers.get(name)
+            if not model.targets and former is not None and former.is_drained(place_of(model)):
+                model = alone[name] = as_target(model)
+            if model.targets:
+                balancer = balancers[name] = former or Balancer(model, self._chance)
+                balancer.use(model, now)
+        self._balancers, self._alone = balancers, alone
+
+    def close(self) -> None:
+        """Stops the attempts to connect to upstreams whose breakers are open."""
+        for look in self._breaker_looks.values():
+            look.cancel()
+
+    # -- the choice --
+
+    def place(
+        self, model: ModelSettings, request: Request | dict[str, Any], without: Container[Place]
+    ) -> ModelSettings | None:
+        """Chooses a target of a model; as `AttemptRunner.place`."""
+        balancer = self._balancers.get(model.name)
+        if balancer is None:  # a configuration without these targets has been loaded meanwhile
+            return None
+        began = beginning(request) if balancer.uses_beginning else ""
+        return balancer.choose(began, self._loop.time(), self._upstream_wait, without)
+
+    def placed(self, model: ModelSettings, request: Request | dict[str, Any]) -> ModelSettings:
+        """Returns the model with the target for a new request, before its spec is made.
+
+        Args:
+            model: The model that the request asks for.
+            request: As for `StreamSpec`.
+
+        Returns:
+            The model itself if it has no targets. If none is ready, the one that will be soonest: the attempt decides
+            what happens then.
+        """
+        if not model.targets:
+            return self._alone.get(model.name, model) if self._alone else model
+        placed = self.place(model, request, ())
+        if placed is None and model.name in self._balancers:
+            placed = self._balancers[model.name].soonest(self._loop.time(), self._upstream_wait)
+        return placed or model
+
+    def visit(self, model: ModelSettings, now: float) -> Visit | None:
+        """Begins a request at a target; as `AttemptRunner.visit`."""
+        balancer = self._balancers.get(model.name)
+        return None if balancer is None else balancer.begin(model, now)
+
+    def is_premature(self, model: ModelSettings, now: float) -> bool:
+        """Returns whether a request should wait before it is sent to a target; as `Balancer.is_premature`."""
+        balancer = self._balancers.get(model.name)
+        return balancer is not None and balancer.is_premature(model, now, self._upstream_wait)
+
+    def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
+        """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
+        balancer = self._balancers.get(model.name)
+        if balancer is None:
+            return 0.0
+        now = self._loop.time()
+        if any_target:
+            return balancer.wait(now, self._upstream_wait)
+        target = balancer.targets.get(place_of(model))
+        return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
+
+    def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
+        """Returns the keys of an upstream that has several: if it is a former configuration's, that one's keys."""
+        ring = self._key_rings.get(upstream.name)
+        return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
+
+    def _upstream_wait(self, upstream: UpstreamSettings) -> float:
+        """Returns the seconds until its breaker admits a request and one of its keys can be used; 0: now."""
+        ring = self._key_rings.get(upstream.name)
+        breaker = self._breaker_wait(upstream)
+        return breaker if ring is None else max(breaker, ring.wait(self._loop.time()))
+
+    def _breaker_wait(self, upstream: UpstreamSettings) -> float:
+        breaker = self._breakers.get(upstream.name)
+        return 0.0 if breaker is None else breaker.wait(self._loop.time())
+
+    # -- the operator's view of them --
+
+    def conditions(self, live: Mapping[tuple[str, Place], int]) -> list[tuple[str, Place, TargetCondition, int]]:
+        """Returns every target: its model, its upstream and id, its condition, and its live streams.
+
+        A model without targets has one all the same, its upstream.
+
+        Args:
+            live: The number of live streams, by model and target.
+        """
+        now = self._loop.time()
+        found: list[tuple[str, Place, TargetCondition, int]] = []
+        for name, model in self.settings.models.items():
+            streams = live.get((name, place_of(model)), 0)
+            if name in self._alone:
+                found.append((name, place_of(model), "draining" if streams else "drained", streams))
+            elif not model.targets:
+                found.append((name, place_of(model), self._upstream_condition(model.upstream) or "ready", streams))
+            else:
+                found += [
+                    (name, place, target.condition(now, self._upstream_condition(target.model.upstream)), target.live)
+                    for place, target in self._balancers[name].targets.items()
+                ]
+        return found
+
+    def _upstream_condition(self, upstream: UpstreamSettings) -> Literal["open", "cooling"] | None:
+        """Returns why nothing is sent to an upstream now; None if requests are sent."""
+        if self._breaker_wait(upstream) > 0:
+            return "open"
+        return "cooling" if self._upstream_wait(upstream) > 0 else None
+
+    def drain(self, model: str, upstream: str, identifier: str) -> bool:
+        """Takes a target out: its streams go on, and no other begins; returns whether there is such a target."""
+        place = (upstream, identifier)
+        alone = self.settings.models.get(model)
+        if model not in self._balancers and alone is not None and place_of(alone) == place:
+            self._alone[model] = as_target(alone)
+            self._balancers[model] = Balancer(self._alone[model], self._chance)
+        balancer = self._balancers.get(model)
+        return balancer is not None and balancer.drain(place)
+
+    def restore(self, model: str, upstream: str, identifier: str) -> bool:
+        """Takes a target back in; returns whether there is such a target."""
+        place = (upstream, identifier)
+        configured = self.settings.models.get(model)
+        if configured is not None and not configured.targets:
+            is_there = place_of(configured) == place
+            if is_there and model in self._alone:
+                del self._alone[model], self._balancers[model]
+            return is_there
+        balancer = self._balancers.get(model)
+        return balancer is not None and balancer.restore(place, self._loop.time())
+
+    # -- a request --
+
+    def open(
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
+    ) -> tuple[Adapter, Translate, OpenExchange]:
+        """Sends a request to the upstream of a spec.
+
+        Args:
+            spec: One attempt.
+            receiver: Gets the response.
+            stream_id: The stream's id.
+            number: The number of the attempt, from 1.
+            key: The upstream's key.
+
+        Returns:
+            The reader of the answer, the translation of its errors for clients, and the request under way.
+
+        Raises:
+            Error: It cannot be asked for this; nothing was sent. `internal` if the adapter failed for a bug, which is
+                logged.
+        """
+        try:
+            secret = None if key is None else key.reveal()
+            if spec.sharing is None:
+                return self._open(spec, receiver, stream_id, number, secret)
+            return spec.sharing.open(spec, receiver, lambda call: self._open(spec, call, stream_id, number, secret))
+        except Error:
+            raise
+        except Exception as problem:
+            lack = no_descriptors(problem) if isinstance(problem, OSError) else None
+            if lack is not None:
+                raise lack  # noqa: B904  # it has its cause; see "Compiled modules" in docs/architecture.md
+            logger.error("stream %s: its request cannot be built: a bug", stream_id, exc_info=problem)
+        name = spec.model.upstream.name
+        raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")
+
+    def _open(
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: str | None
+    ) -> tuple[Adapter, Translate, OpenExchange]:
+        upstream = spec.model.upstream
+        api = get_provider(upstream.provider)
+        target = Target(spec.model.id, key, spec.model.stream.on_unsupported)
+        for path in spec.left_out:
+            api.leave_out(path, target)
+        adapter: Adapter | None = None
+        if isinstance(spec.request, dict):
+            if spec.counts:
+                adapter = TokenCount(api, spec.model.id)
+                request = api.build_count(spec.request, target, spec.headers)
+            else:
+                request = api.build_passthrough(spec.request, target, spec.headers)
+        else:
+            request = api.build_request(spec.request, target)
+        if target.dropped:
+            _log_dropped(stream_id, upstream, target.dropped)
+        adapter = adapter or api.adapter(spec.model.id)
+        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect)
+        if spec.trace is not None:
+            asked = self._traced(api, spec.model)
+            request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
+        exchange = self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
+        return adapter, translate, exchange
+
+    def _traced(self, api: API, model: ModelSettings) -> TracedTarget:
+        return TracedTarget(
+            operation=api.operation,
+            provider=api.telemetry_name or api.provider,
+            model=model.id,
+            is_known=model.name in self.settings.models,
+            upstream=model.upstream.name,
+            base_url=model.upstream.base_url,
+        )
+
+    def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
+        """Warns of failures that only the operator can mend, also if a fallback hides them from clients."""
+        shown = for_client(error, upstream.name, keep_details=True)
+        now = self._loop.time()
+        if shown is not error and now >= self._silent_until.get(upstream.name, now):
+            self._silent_until[upstream.name] = now + LIMITS.warning_interval
+            logger.warning("%s", shown)
+
+    # -- breakers --
+
+    def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
+        """Returns the upstream's breaker, if it has one by the configuration of now."""
+        return self._breakers.get(upstream.name)
+
+    def breaker_states(self) -> dict[str, str]:
+        """Returns the states of the breakers by upstream."""
+        now = self._loop.time()
+        return {name: breaker.state(now) for name, breaker in self._breakers.items()}
+
+    def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
+        """Warns that nothing is sent to an upstream for a while."""
+        seconds = upstream.breaker.open if upstream.breaker is not None else 0.0
+        why = f"{error.code}, {error.reason}" if error.reason else error.code
+        logger.warning("upstream %r keeps failing (%s): nothing is sent to it for %g s", upstream.name, why, seconds)
+        pool, breaker = self._upstreams.last_pool(upstream.name), self._breakers.get(upstream.name)
+        if error.phase == "connect" and error.reason == "connect" and pool is not None and breaker is not None:
+            self._look_later(upstream.name, breaker, pool, pool.stats.opened)
+
+    def _look_later(self, upstream: str, breaker: Breaker, pool: UpstreamPool, opened: int) -> None:
+        former = self._breaker_looks.get(upstream)
+        if former is not None:
+            former.cancel()
+        due, look = self._timers.clock() + LIMITS.breaker_look, partial(self._look_at, upstream, breaker, pool, opened)
+        self._breaker_looks[upstream] = self._timers.schedule(due, look)
+
+    def _look_at(self, upstream: str, breaker: Breaker, pool: UpstreamPool, opened: int) -> None:
+        """Ends the wait of an open breaker once its upstream can be connected to, which costs no token.
+
+        Args:
+            upstream: The upstream's name.
+            breaker: The breaker, which opened because no connection could be made.
+            pool: The connections to the upstream.
+            opened: How many there had been in all when the breaker opened.
+        """
+        del self._breaker_looks[upstream]
+        now = self._loop.time()
+        if self._breakers.get(upstream) is not breaker or breaker.state(now) != "open":
+            return
+        stats = pool.stats
+        if stats.opened > opened and stats.idle:  # one that lasts: a proxy may accept what it cannot pass on
+            breaker.end_wait(now)
+        elif stats.connecting or pool.connect_ahead():
+            self._look_later(upstream, breaker, pool, opened)
+
+
+def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
+    """Returns the upstreams of a configuration by name, with those that only a model has."""
+    return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
+
+
+def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:
+    # A path may hold text of the client: it is logged as a literal, so that it cannot end the line.
+    paths = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
+    more = f" and {len(fields) - _LOGGED_FIELDS} more" if len(fields) > _LOGGED_FIELDS else ""
+    logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, paths, more)

@@ -1,0 +1,196 @@
+"""Sends requests to upstreams: the pools of connections of one process, by upstream.
+
+Owns which settings a pool is made of, when a pool is made, kept and given up, the TLS contexts, recordings, and what
+answers in place of an upstream (the demo's recording). Knows no model, target or stream. A pool decides which request
+gets which connection (`pool.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import ModelSettings, UpstreamSettings
+from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
+from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.pool import UpstreamPool, close_all
+from gai_fast.net.upstream.proxy import Proxy
+from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
+from gai_fast.providers import API, UpstreamRequest
+from gai_fast.runtime.timers import Timers
+
+
+class Upstreams:
+    """The connections to the upstreams of one process, on one loop.
+
+    Args:
+        timers: The loop's timers.
+        loop: The running loop.
+
+    Attributes:
+        configured: The upstreams of the configuration, by name.
+        record: The folder in which every upstream's response is recorded; None if nothing is recorded.
+    """
+
+    def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+        self.configured: Mapping[str, UpstreamSettings] = {}
+        self.record: Path | None = None
+        self._timers = timers
+        self._loop = loop
+        self._pools: dict[_PoolKey, UpstreamPool] = {}
+        self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
+
+    def use(self, configured: Mapping[str, UpstreamSettings]) -> None:
+        """Sends requests by another configuration from now on; requests under way keep their connections.
+
+        Args:
+            configured: The upstreams of the configuration, by name.
+        """
+        self.configured = configured
+        wanted = {_pool_key(each) for each in configured.values()}
+        for key, pool in list(self._pools.items()):
+            pool.keep_idle(key in wanted)
+            stats = pool.stats
+            if key not in wanted and not (stats.open or stats.connecting or stats.pending):
+                del self._pools[key]
+                pool.close_empty()
+        self._pool_of.clear()
+        self._keep_ready()
+
+    def connections(self) -> dict[str, int]:
+        """Returns the number of open connections by upstream."""
+        counts = dict.fromkeys(self.configured, 0)
+        for key, pool in self._pools.items():
+            counts[key[0]] = counts.get(key[0], 0) + pool.stats.open
+        return counts
+
+    def last_pool(self, upstream: str) -> UpstreamPool | None:
+        """Returns the pool that the upstream's last request used; None if this configuration has sent none."""
+        last = self._pool_of.get(upstream)
+        return None if last is None else last[1]
+
+    def send(
+        self,
+        api: API,
+        model: ModelSettings,
+        request: UpstreamRequest,
+        receiver: Receiver,
+        stream_id: str,
+        number: int,
+        key: str | None,
+    ) -> OpenExchange:
+        """Sends a request to the upstream of a model.
+
+        Args:
+            api: The upstream's provider.
+            model: The model.
+            request: The request.
+            receiver: Gets the response.
+            stream_id: The id of the request's stream.
+            number: The number of the attempt, from 1.
+            key: The upstream's key, which no recording holds.
+
+        Raises:
+            Error: It cannot be sent.
+        """
+        upstream = model.upstream
+        if self.record is None:
+            return self._send(api, upstream, request, receiver)
+        name = stream_id if number == 1 else f"{stream_id}.{number}"
+        about = {
+            "provider": upstream.provider,
+            "model": model.id,
+            "upstream": upstream.name,
+            "stream_id": stream_id,
+        }
+        secrets = secrets_of(key, upstream.headers)
+        recorded = RecordedExchange(self.record / f"{name}.ndjson", about, receiver, self._loop.time, secrets)
+        return recorded.open(lambda receiver: self._send(api, upstream, request, receiver))
+
+    def close(self) -> Coroutine[Any, Any, None]:
+        """Closes every connection, by awaiting the result."""
+        return close_all([*self._pools.values()])
+
+    def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
+        if api.recording:
+            return ReplayExchange(load_recording(api.recording), receiver, self._loop)
+        headers = request.headers
+        if upstream.headers:
+            own = {name.lower() for name in upstream.headers}
+            headers = [item for item in headers if item[0].lower() not in own]
+            headers += upstream.headers.items()
+        return self._pool(upstream).open(request.method, request.path, headers, request.body, receiver)
+
+    def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
+        last = self._pool_of.get(upstream.name)
+        if last is not None and last[0] is upstream:
+            return last[1]
+        key = _pool_key(upstream)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = UpstreamPool(
+                upstream.base_url,
+                timers=self._timers,
+                connect_timeout=upstream.connect_timeout,
+                idle_timeout=upstream.idle_timeout,
+                total_timeout=upstream.total_timeout,
+                max_connections=upstream.max_connections,
+                min_idle=upstream.min_idle,
+                proxy=Proxy.parse(upstream.proxy.reveal()) if upstream.proxy is not None else None,
+                ssl_context=_tls_context(upstream),
+                loop=self._loop,
+            )
+        self._pool_of[upstream.name] = upstream, pool
+        return pool
+
+    def _keep_ready(self) -> None:
+        """Opens each upstream's `min_idle` connections."""
+        for upstream in self.configured.values():
+            with contextlib.suppress(Error):  # a file that has just been replaced: requests fail until it can be used
+                _tls_context(upstream)  # reading the authorities takes 20 ms, which no stream should wait for
+                if upstream.min_idle:
+                    self._pool(upstream).keep_ready()
+
+
+_PoolKey = tuple[str, str, float, float, float, int, int, str, TLSFiles, tuple[int, ...]]
+
+
+def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
+    """Returns the settings that a pool is made of: upstreams that differ in any of them share no connection."""
+    return (
+        upstream.name,
+        upstream.base_url,
+        upstream.connect_timeout,
+        upstream.idle_timeout,
+        upstream.total_timeout,
+        upstream.max_connections,
+        upstream.min_idle,
+        upstream.proxy.reveal() if upstream.proxy is not None else "",
+        _tls_files(upstream),
+        _tls_files(upstream).version,
+    )
+
+
+def _tls_files(upstream: UpstreamSettings) -> TLSFiles:
+    return TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key)
+
+
+def _tls_context(upstream: UpstreamSettings) -> ssl.SSLContext | None:
+    """Returns the context of an upstream's connections; None if they have no TLS.
+
+    Raises:
+        Error: One of its files cannot be used any more.
+    """
+    if not upstream.base_url.startswith("https:"):
+        return None
+    try:
+        return _tls_files(upstream).context()
+    except TLSFileError as problem:
+        text = f"the file that `{problem.key}` of upstream {upstream.name!r} names cannot be used any more"
+        raise Error("network", text, reason="tls", phase="connect") from None
