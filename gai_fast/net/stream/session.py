@@ -7,7 +7,7 @@ caller's.
 1. A client that is gone closes the upstream at once, at any moment. A stream that has ended lets the upstream end
    its response too, so that the connection can be used again.
 2. An exception of our own code in any callback or timer ends the stream for its client, its upstream and the engine;
-   see `_break_off`. The relay does the same for the parts that it drives.
+   see `_guarded` and `_break_off`. The relay does the same for the parts that it drives.
 3. The settings of the first model hold for the stream, whichever model answers.
 4. A stream is counted before its client has read its end, for all workers where that matters (`Ledger.reported`).
 """
@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from functools import partial
 from typing import Final, cast
 
@@ -45,6 +46,21 @@ from gai_fast.runtime.timers import Timer, Timers
 _IDLE: Final[State] = State.IDLE
 _STREAMING: Final[State] = State.STREAMING
 perf_counter: Final = time.perf_counter  # likewise: to look a name up costs 30 ns
+
+
+class Phase(Enum):
+    """How far a session is; a phase follows the one before it, and `HOLDING_END` may be left out."""
+
+    RUNNING = auto()
+    HOLDING_END = auto()
+    """The stream has ended, its response goes on until the upstream's body ends; see `Session._hold_end`."""
+    OVER = auto()
+    """The engine counts the stream no more."""
+
+
+_RUNNING: Final[Phase] = Phase.RUNNING
+_HOLDING_END: Final[Phase] = Phase.HOLDING_END
+_OVER: Final[Phase] = Phase.OVER
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -114,9 +130,8 @@ class Session(Receiver):
         self._hold = spec.hold
         self._model = spec.model.name
         self._meter = StreamMeter(perf_counter())
-        self._is_over = False
+        self._phase = _RUNNING
         self._is_left = False
-        self._is_held = False
         self._has_told = False
         self._fast_path: FastPath | None = None
         self._read_at = 0.0  # of the read that is not counted yet, as the next
@@ -189,6 +204,21 @@ class Session(Receiver):
             return ()
         return passed_headers(self.relay.headers) if self.relay.dialect == spec.dialect else ()
 
+    # -- the exception boundary: rule 2 --
+
+    def _guarded(self, call: Callable[[], FastPath | None]) -> FastPath | None:
+        """Calls the work of a callback, unless the stream is over; an exception ends the stream.
+
+        `body_received` has a `try` of its own, as every read calls it.
+        """
+        if self._phase is _OVER:
+            return None
+        try:
+            return call()
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
+            return None
+
     # -- attempts --
 
     @property
@@ -239,59 +269,49 @@ class Session(Receiver):
     def _failed(self, error: Error) -> bool:
         """Decides on a failure for the relay; `True`: another attempt follows."""
         self._fast_path = None
-        delay = None if self._is_over else self.attempts.failed(error, self.relay)
+        delay = None if self._phase is _OVER else self.attempts.failed(error, self.relay)
         if delay is None:
             return False
-        self._again_handle = self._loop.call_later(delay, self._ask_again)
+        self._again_handle = self._loop.call_later(delay, partial(self._guarded, self._ask_again))
         return True
 
     def _ask_again(self) -> None:
         """Makes the attempt that was promised."""
         self._again_handle = None
-        if not self._is_over:
-            self._begin_attempt()
+        self._begin_attempt()
 
     def _look_later(self) -> None:
-        self._again_handle = self._loop.call_later(LIMITS.unmeasured_look, self._ask_first)
+        self._again_handle = self._loop.call_later(LIMITS.unmeasured_look, partial(self._guarded, self._ask_first))
 
     def _ask_first(self) -> None:
-        """Makes the first attempt, where that has waited and need not wait any longer."""
+        """Makes the first attempt, if that has waited and need not wait any longer."""
         self._again_handle = None
-        if self._is_over:
+        former = self.attempts.spec.output
+        if self.attempts.waits():
+            self._look_later()
             return
         try:
-            former = self.attempts.spec.output
-            if self.attempts.waits():
-                self._look_later()
-                return
-            try:
-                adapter, translate = self.attempts.first(self)
-            except Error as error:
-                self._clock.tick()
-                self.relay.fail(error)
-                self._advance()
-                return
-            self._follow(former, adapter, translate, None)
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+            adapter, translate = self.attempts.first(self)
+        except Error as error:
+            self._clock.tick()
+            self.relay.fail(error)
+            self._advance()
+            return
+        self._follow(former, adapter, translate, None)
 
     def _begin_attempt(self) -> FastPath | None:
-        """Makes the next attempt, or joins the hedge; returns the fast path of the hedge's next reads, or `None`."""
-        try:
-            former = self.attempts.spec.output
-            began = self.attempts.again(self, self.relay)
-            if began is None:
-                self._clock.tick()
-                self.relay.give_up()
-                self._advance()
-                return None
-            adapter, translate, continued = began
-            self._follow(former, adapter, translate, continued)
-            hedge = self.attempts.joined()
-            return None if hedge is None else hedge.give_to(self)
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        """Makes the next attempt, or joins the hedge; returns the fast path of the hedge's next reads, or None."""
+        former = self.attempts.spec.output
+        began = self.attempts.again(self, self.relay)
+        if began is None:
+            self._clock.tick()
+            self.relay.give_up()
+            self._advance()
             return None
+        adapter, translate, continued = began
+        self._follow(former, adapter, translate, continued)
+        hedge = self.attempts.joined()
+        return None if hedge is None else hedge.give_to(self)
 
     def _follow(self, former: Output, adapter: Adapter, translate: Translate, continued: Continued) -> None:
         """Reads the answer of an attempt that was made after the stream had begun.
@@ -330,39 +350,31 @@ class Session(Receiver):
 
     def hedge_told(self) -> FastPath | None:
         """Goes on with the second target's answer, which has its first event; as `HedgeOwner.hedge_told`."""
-        if self._is_over:
-            return None
-        try:
-            self._note_unasked()
-            self.relay.abandon()
-            self.attempts.take_hedge()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
-            return None
+        return self._guarded(self._take_hedge)
+
+    def _take_hedge(self) -> FastPath | None:
+        self._note_unasked()
+        self.relay.abandon()
+        self.attempts.take_hedge()
         return self._begin_attempt()
 
     def hedge_failed(self, error: Error) -> None:
         """Goes on without the second target; as `HedgeOwner.hedge_failed`."""
-        try:
-            self.attempts.drop_hedge(error)
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        self._guarded(partial(self.attempts.drop_hedge, error))
 
     # -- the upstream (`upstream.Receiver`) --
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """Takes the upstream's status and headers."""
-        if self._is_over:
-            return
-        try:
-            self.relay.receive_head(status, headers)
-            self._advance()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        self._guarded(partial(self._receive_head, status, headers))
+
+    def _receive_head(self, status: int, headers: dict[str, str]) -> None:
+        self.relay.receive_head(status, headers)
+        self._advance()
 
     def body_received(self, data: bytes) -> FastPath | None:
         """Takes bytes of the upstream's body; returns the fast path for the next reads, or `None`."""
-        if self._is_over:
+        if self._phase is _OVER:
             return None
         try:
             return self._receive(data)
@@ -377,7 +389,7 @@ class Session(Receiver):
         self._delivery.gathered += size
         self.relay.receive_data(data, self._clock.tick())
         self._advance()
-        if self._is_over:
+        if self._phase is _OVER:
             return None
         self._note_read(perf_counter())
         if self._tick_handle is None:
@@ -387,17 +399,17 @@ class Session(Receiver):
     def exchange_ended(self, error: Error | None) -> None:
         """Takes the end of the upstream's body, or the error that broke it."""
         self.attempts.exchange_ended()
-        if self._is_over:
+        if self._phase is _OVER:
             self._disarm()
-            return
-        try:
-            self._settle()
-            if error is not None and error.code == "internal":  # not a failure of the upstream: see `Receiver`
-                raise error.__cause__ or error
-            self.relay.receive_eof(error, self._clock.tick())
-            self._advance()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        else:
+            self._guarded(partial(self._receive_end, error))
+
+    def _receive_end(self, error: Error | None) -> None:
+        self._settle()
+        if error is not None and error.code == "internal":  # not a failure of the upstream: see `Receiver`
+            raise error.__cause__ or error
+        self.relay.receive_eof(error, self._clock.tick())
+        self._advance()
 
     def _shorten(self) -> FastPath | None:
         """Returns the fast path for the next reads, or `None`."""
@@ -431,7 +443,7 @@ class Session(Receiver):
     def client_lost(self) -> None:
         """Ends the stream, whose client is gone: rule 1. Does nothing where the stream has ended."""
         self._is_left = True
-        if not self._is_over:
+        if self._phase is not _OVER:
             try:
                 self._settle()
                 self._leave("disconnected")
@@ -451,33 +463,28 @@ class Session(Receiver):
         self._meter.resumed(perf_counter())
         if self.attempts.exchange is not None:
             self.attempts.exchange.resume_reading()
-            if self.relay.awaits_first_event and not self._is_over:
+            if self.relay.awaits_first_event and self._phase is not _OVER:
                 self.attempts.restart_first_event()
                 self._arm()
 
     def cancel(self) -> None:
         """Ends the stream on request: closes the upstream and tells the client."""
-        self._end_by(None)
+        self._guarded(partial(self._stop, None))
 
     def fail(self, error: Error) -> None:
         """Ends the stream with an error of the gateway's own."""
-        self._end_by(error)
+        self._guarded(partial(self._stop, error))
 
-    def _end_by(self, error: Error | None) -> None:
-        if self._is_over:
-            return
-        try:
-            self._settle()
-            self._note_unasked()
-            self.attempts.close_exchange()
-            self._clock.tick()
-            if error is None:
-                self.relay.cancel()
-            else:
-                self.relay.fail(error)
-            self._advance()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+    def _stop(self, error: Error | None) -> None:
+        self._settle()
+        self._note_unasked()
+        self.attempts.close_exchange()
+        self._clock.tick()
+        if error is None:
+            self.relay.cancel()
+        else:
+            self.relay.fail(error)
+        self._advance()
 
     def _note_unasked(self) -> None:
         """Has the attempt not charged where nothing of it was sent: it still waits for a connection, or to be made."""
@@ -487,15 +494,13 @@ class Session(Receiver):
 
     def watch(self, watcher: EventSink | None) -> None:
         """Shows a watcher the events of the stream from now on; as `Relay.watch`. Its client notices nothing."""
-        if self._is_over:
-            return
-        try:
-            self._settle()
-            self.relay.watch(watcher)
-            if self.relay.is_over:  # a part has failed
-                self._advance()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        self._guarded(partial(self._watch, watcher))
+
+    def _watch(self, watcher: EventSink | None) -> None:
+        self._settle()
+        self.relay.watch(watcher)
+        if self.relay.is_over:  # a part has failed
+            self._advance()
 
     # -- time --
 
@@ -510,7 +515,7 @@ class Session(Receiver):
             if self.attempts.hedge_at < due:  # `min` of three costs 1,000 instructions more
                 due = self.attempts.hedge_at
         if due < math.inf:
-            self._timer = self._timers.schedule(due, self._look)
+            self._timer = self._timers.schedule(due, partial(self._guarded, self._look))
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -522,39 +527,32 @@ class Session(Receiver):
 
     def _look(self) -> None:
         self._timer = None
-        try:
-            self._settle()
-            now = self._loop.time()
-            if self._waits_for_event() and now >= self.attempts.first_event_due():
-                self._clock.tick()
-                self.relay.fail_attempt(self.attempts.silence())
-                self._advance()
-            else:
-                if self._waits_for_event() and now >= self.attempts.hedge_at:
-                    self._hedge()
-                self._delivery.look(now)
-            if not self._is_over:
-                self._arm()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        self._settle()
+        now = self._loop.time()
+        if self._waits_for_event() and now >= self.attempts.first_event_due():
+            self._clock.tick()
+            self.relay.fail_attempt(self.attempts.silence())
+            self._advance()
+        else:
+            if self._waits_for_event() and now >= self.attempts.hedge_at:
+                self._hedge()
+            self._delivery.look(now)
+        if self._phase is not _OVER:
+            self._arm()
 
     def _tick(self) -> None:
         """Gives out events that processors have held back for a time."""
         self._tick_handle = None
-        if self._is_over:
-            return
-        try:
-            self.relay.tick(self._clock.tick())
-            self._advance()
-            if not self._is_over:
-                self._await_tick()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        self.relay.tick(self._clock.tick())
+        self._advance()
+        if self._phase is not _OVER:
+            self._await_tick()
 
     def _await_tick(self) -> None:
         due = self.relay.due_ms
         if due is not None:
-            self._tick_handle = self._loop.call_later((due - self._clock.now_ms) / 1e3, self._tick)
+            wait = (due - self._clock.now_ms) / 1e3
+            self._tick_handle = self._loop.call_later(wait, partial(self._guarded, self._tick))
 
     # -- metrics --
 
@@ -638,16 +636,16 @@ class Session(Receiver):
                 text = f"the answer is larger than {LIMITS.held_answer} bytes: ask for a stream"
                 self.fail(Error("provider_unavailable", text, reason="answer_too_large"))
         elif self._delivery.is_committed or state is not _IDLE:
-            self._note_sent(self._delivery.gather_or_send(self._send_gathered))
+            self._gather_or_send()
 
     def _send(self) -> None:
         self._note_sent(self._delivery.send())
 
+    def _gather_or_send(self) -> None:
+        self._note_sent(self._delivery.gather_or_send(self._send_gathered))
+
     def _send_gathered(self) -> None:
-        try:
-            self._send()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        self._guarded(self._send)
 
     def _note_sent(self, is_written: bool) -> None:
         # A format may have no bytes for an event. A program in this process takes events, not bytes.
@@ -666,25 +664,26 @@ class Session(Receiver):
 
     def _hold_end(self) -> None:
         """Sends what there is; the response ends with the body, or when `_stop_waiting` is called."""
-        if not self._is_held:
-            self._is_held = True
+        if self._phase is _RUNNING:
+            self._phase = _HOLDING_END
             self._disarm()
-            self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
+            self._stop_waiting_later()
         if not self._hold:
-            self._note_sent(self._delivery.gather_or_send(self._send_gathered))
+            self._gather_or_send()
+
+    def _stop_waiting_later(self) -> None:
+        due = self._loop.time() + LIMITS.upstream_tail
+        self._timer = self._timers.schedule(due, partial(self._guarded, self._stop_waiting))
 
     def _stop_waiting(self) -> None:
         """Ends a response whose upstream does not end its body."""
         self._timer = None
-        try:
-            if self._delivery.is_paused:  # nothing is read meanwhile
-                self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
-                return
-            self.attempts.close_exchange()
-            self.relay.receive_eof()
-            self._advance()
-        except Exception as problem:  # noqa: BLE001  # rule 2
-            self._break_off(problem)
+        if self._delivery.is_paused:  # nothing is read meanwhile
+            self._stop_waiting_later()
+            return
+        self.attempts.close_exchange()
+        self.relay.receive_eof()
+        self._advance()
 
     def _end(self) -> None:
         """Ends the response after the relay has ended the stream."""
@@ -726,7 +725,7 @@ class Session(Receiver):
         """Ends the stream after an exception outside the relay: rule 2."""
         self.relay.break_off(problem)
         try:
-            if not self._is_over:
+            if self._phase is not _OVER:
                 self._end()
                 return
         except Exception as worse:  # noqa: BLE001  # not even this end can be handed over
@@ -742,9 +741,9 @@ class Session(Receiver):
         Returns:
             As `EngineCallbacks.ended`.
         """
-        if self._is_over:
+        if self._phase is _OVER:
             return None
-        self._is_over = True
+        self._phase = _OVER
         self._disarm()
         self._delivery.stop()
         self.attempts.leave(outcome)
