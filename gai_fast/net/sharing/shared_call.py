@@ -26,6 +26,7 @@ import asyncio
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -169,6 +170,16 @@ def read_lines(data: bytes, after: int) -> list[Line]:
     return lines
 
 
+class CallPhase(Enum):
+    """How far a call is; a phase follows the one before it, and `COMPLETE` may be left out."""
+
+    RECEIVING = auto()
+    COMPLETE = auto()
+    """The response has ended; its log has not."""
+    OVER = auto()
+    """The log has ended."""
+
+
 class SharedCall(Receiver):
     """A call under way: the receiver of its exchange, which logs what comes. Made by `answers.py`.
 
@@ -182,7 +193,6 @@ class SharedCall(Receiver):
         key: Likewise.
         log: Likewise.
         publication: Has its readers.
-        is_complete: Whether the response has ended.
         seq: The number of the last line.
     """
 
@@ -194,7 +204,6 @@ class SharedCall(Receiver):
         self.key = key
         self.log = log
         self.publication = Publication(runner, log, self, _FOLLOWED)
-        self.is_complete = False
         self.seq = 0
         self.error: Error | None = None
         """The failure that ended the response."""
@@ -206,7 +215,7 @@ class SharedCall(Receiver):
         self._is_held_back = False
         self._catching_up: dict[SharedReader, None] = {}
         self._is_good = False
-        self._is_over = False
+        self._phase = CallPhase.RECEIVING
 
     def open(self, about: Mapping[str, Any], ask: Callable[[Receiver], OpenExchange]) -> None:
         """Sends the request.
@@ -234,9 +243,14 @@ class SharedCall(Receiver):
         return self._exchange is not None and self._exchange.is_waiting
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the response has ended, or is given up."""
+        return self._phase is not CallPhase.RECEIVING
+
+    @property
     def goes_on(self) -> bool:
         """Whether the call, or another stream with its answer, may go on without the one that began it."""
-        return not self._is_over and self.error is None and not self.log.lost
+        return self._phase is not CallPhase.OVER and self.error is None and not self.log.lost
 
     @property
     def resent(self) -> bool:
@@ -268,7 +282,7 @@ class SharedCall(Receiver):
     def exchange_ended(self, error: Error | None) -> None:
         """Logs the end of the response."""
         self._was_resent, self._exchange = self.resent, None
-        self.is_complete = True
+        self._phase = CallPhase.COMPLETE
         self.error = error
         if error is not None:
             self._runner.failed(self)
@@ -336,15 +350,15 @@ class SharedCall(Receiver):
         if exchange is not None:
             exchange.close()
         if self._is_good and not self.is_complete:  # its end is known, although the upstream holds the response open
-            self.is_complete = True
+            self._phase = CallPhase.COMPLETE
             self._log({"ends": True})
         self._end()
 
     def _end(self) -> None:
         """Ends the log."""
-        if self._is_over:
+        if self._phase is CallPhase.OVER:
             return
-        self._is_over = True
+        self._phase = CallPhase.OVER
         self._runner.ended(self)
         if self._is_good and self.error is None and not self.log.lost:
             self._runner.kept(self)
