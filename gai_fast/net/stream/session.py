@@ -515,7 +515,7 @@ class Session(Receiver):
             if self.attempts.hedge_at < due:  # `min` of three costs 1,000 instructions more
                 due = self.attempts.hedge_at
         if due < math.inf:
-            self._timer = self._timers.schedule(due, partial(self._guarded, self._look))
+            self._timer = self._timers.schedule(due, self._look)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -525,7 +525,11 @@ class Session(Receiver):
     def _waits_for_event(self) -> bool:
         return self.relay.awaits_first_event and not self._delivery.is_paused
 
-    def _look(self) -> None:
+    def _look(self) -> None:  # no partial, which would be made for every request; `_stop_waiting` too
+        self._guarded(self._meet_due)
+
+    def _meet_due(self) -> None:
+        """Does what is due by now."""
         self._timer = None
         self._settle()
         now = self._loop.time()
@@ -667,19 +671,18 @@ class Session(Receiver):
         if self._phase is _RUNNING:
             self._phase = _HOLDING_END
             self._disarm()
-            self._stop_waiting_later()
+            self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
         if not self._hold:
             self._gather_or_send()
 
-    def _stop_waiting_later(self) -> None:
-        due = self._loop.time() + LIMITS.upstream_tail
-        self._timer = self._timers.schedule(due, partial(self._guarded, self._stop_waiting))
-
     def _stop_waiting(self) -> None:
+        self._guarded(self._end_tail)
+
+    def _end_tail(self) -> None:
         """Ends a response whose upstream does not end its body."""
         self._timer = None
         if self._delivery.is_paused:  # nothing is read meanwhile
-            self._stop_waiting_later()
+            self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
             return
         self.attempts.close_exchange()
         self.relay.receive_eof()

@@ -266,8 +266,8 @@ class Targets(AttemptRunner):
         try:
             secret = None if key is None else key.reveal()
             if spec.sharing is None:
-                return self._open(spec, receiver, stream_id, number, secret)
-            return spec.sharing.open(spec, receiver, lambda call: self._open(spec, call, stream_id, number, secret))
+                return self._open(spec, stream_id, number, secret, receiver)
+            return spec.sharing.open(spec, receiver, partial(self._open, spec, stream_id, number, secret))
         except Error:
             raise
         except Exception as problem:
@@ -279,7 +279,7 @@ class Targets(AttemptRunner):
         raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")
 
     def _open(
-        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: str | None
+        self, spec: StreamSpec, stream_id: str, number: int, key: str | None, receiver: Receiver
     ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)

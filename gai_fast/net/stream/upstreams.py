@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Upstreams:
         }
         secrets = secrets_of(key, upstream.headers)
         recorded = RecordedExchange(self.record / f"{name}.ndjson", about, receiver, self._loop.time, secrets)
-        return recorded.open(lambda receiver: self._send(api, upstream, request, receiver))
+        return recorded.open(partial(self._send, api, upstream, request))
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Closes every connection, by awaiting the result."""
