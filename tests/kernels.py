@@ -56,7 +56,7 @@ def load(implementation: str) -> ModuleType:
         ModuleNotFoundError: It is not built. A test of the native one has the marker `native`, or a fixture of the name
             `native` or `both`, and is left out of a run that does not test it.
     """
-    return importlib.import_module(f"gai_fast._{implementation}")
+    return importlib.import_module(f"gai_fast.kernels._{implementation}")
 
 
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import gai_fast
 from gai_fast.model import version
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_package_shows_the_version() -> None:
