@@ -1,5 +1,7 @@
-"""`StreamMetrics`, the figures of a stream. `metrics.py` explains them.
+"""`StreamMetrics`, the figures of a stream, and `SERIES`, what `/metrics` makes of them.
 
+Owns the table of the figures: the metadata of the fields is their explanation (`metrics.py` shows it) and their series,
+by which `server/observe/counts.py` counts, `server/workers/totals.py` adds up and `server/observe/metrics.py` exposes.
 Apart from `metrics.py`, because mypyc compiles this: every stream makes one, and its figures are read thirty times.
 Compiled classes have no docstrings at run time, where users read them.
 """
@@ -7,12 +9,22 @@ Compiled classes have no docstrings at run time, where users read them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.model.money import Amount, Charge
 
+# The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
+FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+)  # fmt: skip
+DURATION_BOUNDS: Final[tuple[float, ...]] = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
+)  # fmt: skip
+OVERHEAD_BOUNDS: Final[tuple[float, ...]] = (
+    0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0,
+)  # fmt: skip
 # Not a tuple of 22: mypyc takes the constant of such a type for one that was never set.
 GAP_BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
@@ -27,48 +39,162 @@ Outcome = Literal["finished", "failed", "cancelled", "disconnected", "refused"]
 """The ends of a stream; `refused`: it never began, because its request cannot be made of the upstream."""
 
 
+class Metric(NamedTuple):
+    """A metric of `/metrics`, by provider and model.
+
+    Attributes:
+        name: Its name without `gai_fast_`.
+        about: Its description.
+        label: A further label; each series of the metric has its own value.
+        bounds: Upper bounds of a histogram; a counter has none.
+    """
+
+    name: str
+    about: str
+    label: str = ""
+    bounds: tuple[float, ...] = ()
+
+
+class Series(NamedTuple):
+    """The part of a metric that one figure makes.
+
+    Attributes:
+        metric: The metric.
+        value: The value of the metric's label.
+        source: The attribute of `StreamMetrics` or, for a series of `usage`, the member of it; the field if empty.
+        field: The field's name.
+        is_work: Whether the upstream's work is counted: an answer that several streams share counts once.
+    """
+
+    metric: Metric
+    value: str = ""
+    source: str = ""
+    field: str = ""
+    is_work: bool = False
+
+
+def figure(about: str, *series: Series, is_work: bool = False) -> Any:
+    """Returns the field of a figure of `StreamMetrics`.
+
+    Args:
+        about: Its explanation.
+        series: The series that it makes.
+        is_work: As in `Series`.
+    """
+    return field(metadata={"about": about, "series": series, "is_work": is_work})
+
+
+def _histogram(name: str, about: str, bounds: tuple[float, ...], source: str = "") -> Series:
+    return Series(Metric(name, about, bounds=bounds), source=source)
+
+
+def _counter(name: str, about: str, source: str = "") -> Series:
+    return Series(Metric(name, about), source=source)
+
+
+_TOKENS: Final = Metric("tokens", "Tokens; cached and written input is part of input, reasoning of output.", "type")
+_EVENTS: Final = Metric("events", "Events of streams.", "type")
+_BYTES: Final = Metric("bytes", "Bytes of upstreams' bodies (in) and for clients (out).", "direction")
+
+
 @dataclass(init=False, slots=True)
 class StreamMetrics:
     """One stream, measured; `metrics.py` explains every figure."""
 
-    duration: Final[float]
-    time_to_first_token: Final[float | None]
-    upstream_time_to_first_token: Final[float | None]
-    gateway_overhead: Final[float]
-    gaps: Final[tuple[int, ...]]
-    gap_sum: Final[float]
-    backpressure: Final[float]
-    deltas: Final[int]
-    events: Final[int]
-    bytes_in: Final[int]
-    bytes_out: Final[int]
-    outcome: Final[Outcome]
-    code: Final[str | None]
-    finish_reason: Final[str | None]
-    usage: Final[Mapping[str, Any] | None]
-    provider: Final[str]
-    upstream: Final[str]
-    model: Final[str]
-    answered_by: Final[str]
-    response_id: Final[str]
-    endpoint: Final[str]
-    transport: Final[str]
-    stream_id: Final[str]
-    request_id: Final[str]
-    trace_id: Final[str | None]
-    retries: Final[int]
-    fallbacks: Final[int]
-    key: Final[str]
-    cost: Final[Amount | None]
-    currency: Final[str]
-    charges: Final[tuple[Charge, ...]]
-    cache: Final[str | None]
+    time_to_first_token: float | None = figure(
+        "From the request until the first delta was handed to the client's connection. A frame without content, such "
+        "as a role, is no token; deltas that processors hold back or leave out do not count. A whole answer, one JSON "
+        "object, is handed over at its end.",
+        _histogram("time_to_first_token_seconds", "From the request to its first token.", FIRST_TOKEN_BOUNDS),
+    )
+    upstream_time_to_first_token: float | None = figure(
+        "From the request to the upstream until its first delta was read.",
+        _histogram(
+            "upstream_time_to_first_token_seconds",
+            "From the request to the upstream to its first token.",
+            FIRST_TOKEN_BOUNDS,
+        ),
+        is_work=True,
+    )
+    gaps: tuple[int, ...] = figure(
+        "The number of gaps between the upstream's tokens, for each of `GAP_BOUNDS` and for longer ones. Of tokens "
+        "that came in one read all but the first have no gap.",
+        _histogram("inter_token_latency_seconds", "Between two tokens.", GAP_BOUNDS),
+        is_work=True,
+    )
+    gap_sum: float = figure("All gaps together: from the first token to the last.")
+    duration: float = figure(
+        "From the request to the stream's end.",
+        _histogram("request_duration_seconds", "From the request to the end of its stream.", DURATION_BOUNDS),
+    )
+    gateway_overhead: float = figure(
+        "The gateway's own work: until the upstream was asked, and on every read.",
+        _histogram("gateway_overhead_seconds", "The gateway's own work on a stream.", OVERHEAD_BOUNDS),
+    )
+    backpressure: float = figure(
+        "The time in which the upstream was not read because the client was slow.",
+        _histogram(
+            "backpressure_seconds",
+            "How long an upstream was not read because its client was slow.",
+            DURATION_BOUNDS,
+            source="paused",
+        ),
+        is_work=True,
+    )
+    usage: Mapping[str, Any] | None = figure(
+        "The usage of the stream (docs/events.md).",
+        Series(_TOKENS, "input", "input_tokens"),
+        Series(_TOKENS, "output", "output_tokens"),
+        Series(_TOKENS, "cached_input", "cached_input_tokens"),
+        Series(_TOKENS, "cache_write_input", "cache_write_input_tokens"),
+        Series(_TOKENS, "reasoning", "reasoning_tokens"),
+        is_work=True,
+    )
+    deltas: int = figure("Deltas that the upstream sent.", Series(_EVENTS, "delta"))
+    events: int = figure("All events.", Series(_EVENTS, "other", "other_events"))
+    bytes_in: int = figure("Bytes of the upstream's body.", Series(_BYTES, "in"), is_work=True)
+    bytes_out: int = figure("Bytes for the client.", Series(_BYTES, "out"))
+    outcome: Outcome = figure(  # noqa: RUF009  # makes a field
+        "The end of the stream.", _counter("client_disconnects", "Streams whose client left.", "is_disconnected")
+    )
+    code: str | None = figure("The error's code, where it failed.")
+    finish_reason: str | None = figure("The finish reason of the stream.")
+    provider: str = figure("The adapter's name.")
+    upstream: str = figure("The configured upstream that answered.")
+    model: str = figure("The model that the client asked for.")
+    answered_by: str = figure("The model as the provider reports it.")
+    response_id: str = figure("The provider's own id of the answer.")
+    endpoint: str = figure("The route.")
+    transport: str = figure("`sse`, `ndjson`, `ws`, `json` or `library`.")
+    stream_id: str = figure("The stream's id.")
+    request_id: str = figure("The request's id.")
+    trace_id: str | None = figure("The trace's id, where there is one.")
+    retries: int = figure(
+        "Attempts of the same model that failed before.",
+        _counter("retries", "Attempts that failed and were made again."),
+    )
+    fallbacks: int = figure(
+        "Models that failed before.", _counter("fallbacks", "Models that failed and were replaced.")
+    )
+    key: str = figure(
+        "The name of the key that the stream belongs to; `anonymous` where none is needed, empty for a program in this "
+        "process."
+    )
+    cost: Amount | None = figure(  # noqa: RUF009  # makes a field
+        "The cost of the stream, failed attempts included; `None`: it is not known."
+    )
+    currency: str = figure("The currency of the cost.")
+    charges: tuple[Charge, ...] = figure("The cost by attempt, in all currencies.")
+    cache: str | None = figure(
+        "Where the answer came from, of a stream that may share one (`[cache]`): `hit`, `joined` or `miss`. Only with "
+        "`miss` was a model asked, and has it to be paid for."
+    )
 
     # By hand: that of a dataclass is interpreted, and one for each stream takes 1 us more.
     def __init__(
         self,
         *,
-        duration: float,
+        duration: float = 0.0,
         time_to_first_token: float | None = None,
         upstream_time_to_first_token: float | None = None,
         gateway_overhead: float = 0.0,
@@ -138,6 +264,21 @@ class StreamMetrics:
         return partial(StreamMetrics, **{each.name: getattr(self, each.name) for each in fields(self)}), ()
 
     @property
+    def other_events(self) -> int:
+        """Events that are no deltas."""
+        return max(0, self.events - self.deltas)
+
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether the client left."""
+        return self.outcome == "disconnected"
+
+    @property
+    def paused(self) -> float | None:
+        """`backpressure`; None if the upstream was always read."""
+        return self.backpressure or None
+
+    @property
     def is_shared(self) -> bool:
         """Whether the answer was another stream's: it spends nothing."""
         return self.cache in ("hit", "joined")
@@ -156,7 +297,7 @@ class StreamMetrics:
             "time_to_first_token_ms": _milliseconds(self.time_to_first_token),
             "upstream_time_to_first_token_ms": _milliseconds(self.upstream_time_to_first_token),
             "gateway_overhead_ms": _milliseconds(self.gateway_overhead),
-            "backpressure_ms": _milliseconds(self.backpressure or None),
+            "backpressure_ms": _milliseconds(self.paused),
             "tokens_per_second": None if self.tokens_per_second is None else round(self.tokens_per_second, 2),
             "inter_token_ms": [
                 {"le": bound, "count": count} for bound, count in zip(bounds, self.gaps, strict=True) if count
@@ -176,3 +317,11 @@ _MS: Final = 1000
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * _MS, 3)
+
+
+SERIES: Final[tuple[Series, ...]] = tuple(
+    series._replace(source=series.source or each.name, field=each.name, is_work=each.metadata["is_work"])
+    for each in fields(StreamMetrics)
+    for series in each.metadata["series"]
+)
+"""What a server counts of its streams, by provider and model, in the order in which it is exposed."""

@@ -10,7 +10,8 @@ import pytest
 
 from gai_fast.cli import main
 from gai_fast.config.keys import SECTIONS
-from gai_fast.server.observe.metrics import COUNTED, GAUGES, PROCESS, PrometheusSink
+from gai_fast.model.figures import SERIES
+from gai_fast.server.observe.metrics import GAUGES, PROCESS, PrometheusSink
 from tests.docs.pages import coded, read, rows, section
 
 CHECKLIST: Final = [row for row in rows(read("docs/production.md")) if row != ["do", "why", "shown by"]]
@@ -51,8 +52,14 @@ def metrics() -> set[str]:
     body, _ = PrometheusSink([]).expose()
     shown = set(re.findall(r"^# TYPE (\S+)", body.decode(), re.M))
     assert "gai_fast_requests_total" in shown
-    others = {f"gai_fast_{name}": name for name in GAUGES} | {name: name for name in PROCESS}
-    return shown | {f"{shown_as}_total" if name in COUNTED else shown_as for shown_as, name in others.items()}
+    others = {f"gai_fast_{name}": reading for name, reading in GAUGES.items()} | PROCESS
+    return shown | {f"{name}_total" if reading.is_counter else name for name, reading in others.items()}
+
+
+def test_every_metric_of_streams_is_named() -> None:
+    page = read("docs/operations.md")
+    named = {f"{each.metric.name}{'' if each.metric.bounds else '_total'}" for each in SERIES}
+    assert {name for name in named if f"`{name}`" not in page} == set()
 
 
 @pytest.mark.parametrize("row", FIGURES, ids=lambda row: row[0])

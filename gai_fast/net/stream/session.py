@@ -595,8 +595,8 @@ class Session(Receiver):
             usage = relay.left()
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
             self._note_told(now)
-        return self._meter.end(
-            now,
+        total = self._bill.total()
+        metrics = StreamMetrics(
             outcome=outcome,
             events=relay.deltas + relay.others,
             code=None if relay.error is None else relay.error.code,
@@ -615,9 +615,12 @@ class Session(Receiver):
             retries=attempts.retries,
             fallbacks=attempts.models - 1,
             key=spec.caller,
-            bill=self._bill,
+            cost=None if total is None else total[0],
+            currency="" if total is None else total[1],
+            charges=self._bill.charges,
             cache=None if spec.sharing is None else spec.sharing.role,
         )
+        return self._meter.end(now, metrics)
 
     # -- out --
 

@@ -9,11 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from gai_fast.kernels import Histogram
+from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
 from gai_fast.model.limits import LIMITS
-from gai_fast.model.metrics import GAP_BOUNDS
 from gai_fast.server.admin.running_streams import timestamp
-from gai_fast.server.observe.counts import FIRST_TOKEN_BOUNDS, StreamCounts
+from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.observe.metrics import PrometheusSink
 
 Gather = Callable[[], Awaitable[PrometheusSink]]
@@ -49,8 +48,8 @@ class Sampler:
             "active": streams["total"],
             "streams": streams["data"][: LIMITS.streams_sampled],
             "rates": self._rates(_totals(sink, streams["deltas"])),
-            "first_token_seconds": _histogram(FIRST_TOKEN_BOUNDS, [each.first_token for each in sink.models.values()]),
-            "gap_seconds": _histogram(GAP_BOUNDS, [each.gaps for each in sink.models.values()]),
+            "first_token_seconds": _histogram(sink, "time_to_first_token", FIRST_TOKEN_BOUNDS),
+            "gap_seconds": _histogram(sink, "gaps", GAP_BOUNDS),
             "errors": _errors(sink),
             "breakers": gauges.get("breaker_state", {}),
             "limited": gauges.get("limited", {}),
@@ -76,16 +75,20 @@ def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
     return {
         "requests": sum(sink.requests.values()),
         "errors": sum(sink.errors.values()),
-        "deltas": running + sum(each.deltas for each in sink.models.values()),
-        "input_tokens": sum(each.input_tokens for each in sink.models.values()),
-        "output_tokens": sum(each.output_tokens for each in sink.models.values()),
-        "bytes": sum(each.bytes_out for each in sink.models.values()),
+        "deltas": running + _sum(sink, "deltas"),
+        "input_tokens": _sum(sink, "input_tokens"),
+        "output_tokens": _sum(sink, "output_tokens"),
+        "bytes": _sum(sink, "bytes_out"),
     }
 
 
-def _histogram(bounds: Sequence[float], histograms: Sequence[Histogram]) -> list[dict[str, float | None]]:
+def _sum(sink: StreamCounts, name: str) -> int:
+    return sum(each.numbers[name] for each in sink.models.values())
+
+
+def _histogram(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[dict[str, float | None]]:
     """The number of values up to each bound and above the one before; the last bound is `None`."""
-    counts = [each.counts for each in histograms]
+    counts = [each.histograms[name].counts for each in sink.models.values()]
     sums = [sum(each[place] for each in counts) for place in range(len(bounds) + 1)]
     return [{"le": bound, "count": count} for bound, count in zip([*bounds, None], sums, strict=True)]
 

@@ -1,31 +1,23 @@
 """The counts behind `/metrics`: requests at their end, and the figures of streams at theirs.
 
-Owns the bounds of the histograms, the outcomes, and the labels of a count. `metrics.py` exposes the counts.
+Owns the outcomes and the labels of a count. `gai_fast.model.figures` has the table of the figures, `metrics.py` exposes
+the counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Histogram
+from gai_fast.model.figures import SERIES
 from gai_fast.model.limits import LIMITS, OTHER
-from gai_fast.model.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
+from gai_fast.model.metrics import NO_GAPS, StreamMetrics
 from gai_fast.model.money import Amount
 
-# The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
-FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
-)  # fmt: skip
 LAG_BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-DURATION_BOUNDS: Final[tuple[float, ...]] = (
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
-)  # fmt: skip
-OVERHEAD_BOUNDS: Final[tuple[float, ...]] = (
-    0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0,
-)  # fmt: skip
 
 RequestOutcome = Literal["finished", "failed", "cancelled", "refused"]
 RequestLabels = tuple[str, str, str, int, RequestOutcome, str]
@@ -47,86 +39,61 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
 # As constants of this module, because looking up a name of another one costs each stream 0.03 us a time.
 _MOST_TOKENS: Final = LIMITS.priced_tokens
 _NO_GAPS: Final = NO_GAPS
+_HISTOGRAMS: Final = [each for each in SERIES if each.metric.bounds]
+_COUNTERS: Final = [each for each in SERIES if not each.metric.bounds]
+_USAGE: Final = [each.source for each in _COUNTERS if each.field == "usage"]
+_WORK: Final = [each.source for each in _COUNTERS if each.is_work and each.field != "usage"]
+_OWN: Final = [each.source for each in _COUNTERS if not each.is_work]
+
+_Observers = list[tuple[str, Callable[[float | None], None]]]
 
 
 class ModelCounts:
-    """The figures of all streams of one provider and model."""
+    """The figures of all streams of one provider and model, each by `Series.source`.
+
+    Attributes:
+        histograms: The histograms.
+        numbers: The counters.
+    """
 
     def __init__(self) -> None:
-        self.first_token = Histogram(FIRST_TOKEN_BOUNDS)
-        self.upstream_first_token = Histogram(FIRST_TOKEN_BOUNDS)
-        self.gaps = Histogram(GAP_BOUNDS)
-        self.duration = Histogram(DURATION_BOUNDS)
-        self.overhead = Histogram(OVERHEAD_BOUNDS)
-        self.backpressure = Histogram(DURATION_BOUNDS)
-        self._observe_first_token = self.first_token.observe  # looked up once, because every stream is counted
-        self._observe_upstream = self.upstream_first_token.observe
-        self._observe_duration = self.duration.observe
-        self._observe_overhead = self.overhead.observe
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cached_input_tokens = 0
-        self.cache_write_input_tokens = 0
-        self.reasoning_tokens = 0
-        self.deltas = 0
-        self.others = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.disconnects = 0
-        self.retries = 0
-        self.fallbacks = 0
+        self.histograms: dict[str, Histogram] = {each.source: Histogram(each.metric.bounds) for each in _HISTOGRAMS}
+        self.numbers: dict[str, int] = dict.fromkeys([each.source for each in _COUNTERS], 0)
+        # Looked up once, because every stream is counted.
+        self._gaps = self.histograms["gaps"]
+        self._observe_own = self._observers(is_work=False)
+        self._observe_work = self._observers(is_work=True)
 
-    @property
-    def tokens(self) -> dict[str, int]:
-        """Tokens by their kind."""
-        return {
-            "input": self.input_tokens,
-            "output": self.output_tokens,
-            "cached_input": self.cached_input_tokens,
-            "cache_write_input": self.cache_write_input_tokens,
-            "reasoning": self.reasoning_tokens,
-        }
-
-    @property
-    def events(self) -> dict[str, int]:
-        """Events by their kind."""
-        return {"delta": self.deltas, "other": self.others}
-
-    @property
-    def bytes(self) -> dict[str, int]:
-        """Bytes by their direction."""
-        return {"in": self.bytes_in, "out": self.bytes_out}
+    def _observers(self, *, is_work: bool) -> _Observers:
+        names = [each.source for each in _HISTOGRAMS if each.is_work is is_work and each.source != "gaps"]
+        return [(name, self.histograms[name].observe) for name in names]
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's part of a shared answer was counted with the stream that asked for it."""
-        self._observe_first_token(metrics.time_to_first_token)
-        self._observe_duration(metrics.duration)
-        self._observe_overhead(metrics.gateway_overhead)
+        self._add(metrics, self._observe_own, _OWN)
         if metrics.cache is None or not metrics.is_shared:
-            self._add_upstream(metrics)
-        deltas: int = metrics.deltas
-        self.deltas += deltas
-        self.others += max(0, metrics.events - deltas)
-        self.bytes_out += metrics.bytes_out
-        self.disconnects += metrics.outcome == "disconnected"
-        self.retries += metrics.retries
-        self.fallbacks += metrics.fallbacks
+            self._add(metrics, self._observe_work, _WORK)
+            self._add_answer(metrics)
 
-    def _add_upstream(self, metrics: StreamMetrics) -> None:
-        self._observe_upstream(metrics.upstream_time_to_first_token)
-        gaps, paused, usage = metrics.gaps, metrics.backpressure, metrics.usage
+    def _add(self, metrics: StreamMetrics, observers: _Observers, counters: list[str]) -> None:
+        for name, observe in observers:
+            observe(getattr(metrics, name))
+        numbers = self.numbers
+        for name in counters:
+            number: int = getattr(metrics, name)
+            if number:
+                numbers[name] += number
+
+    def _add_answer(self, metrics: StreamMetrics) -> None:
+        gaps, usage, numbers = metrics.gaps, metrics.usage, self.numbers
         if gaps is not _NO_GAPS:
-            self.gaps.merge(gaps, metrics.gap_sum)
-        if paused:
-            self.backpressure.observe(paused)
+            self._gaps.merge(gaps, metrics.gap_sum)
         if usage:
             counted: dict[str, Any] = usage if isinstance(usage, dict) else dict(usage)
-            self.input_tokens += _tokens(counted, "input_tokens")
-            self.output_tokens += _tokens(counted, "output_tokens")
-            self.cached_input_tokens += _tokens(counted, "cached_input_tokens")
-            self.cache_write_input_tokens += _tokens(counted, "cache_write_input_tokens")
-            self.reasoning_tokens += _tokens(counted, "reasoning_tokens")
-        self.bytes_in += metrics.bytes_in
+            for name in _USAGE:
+                number = _tokens(counted, name)
+                if number:
+                    numbers[name] += number
 
 
 class _Number:

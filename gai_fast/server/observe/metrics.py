@@ -1,19 +1,21 @@
 """The uses of streams' figures: the fields of a log line, and the metrics that Prometheus scrapes.
 
-Owns the names and labels of the exposed metrics and the fields of the log line. `gai_fast.model.metrics` defines the
-figures, `counts.py` adds them up, `scrape.py` answers the request. `prometheus_client` writes the text; it is imported
-at the first scrape.
+Owns the fields of the log line, and the names and labels of the exposed metrics but those of streams' figures, which
+`gai_fast.model.figures` has. `counts.py` adds figures up, `scrape.py` answers the request. `prometheus_client` writes
+the text; it is imported at the first scrape.
 """
 
 from __future__ import annotations
 
 import logging
+import operator
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, Final
+from itertools import accumulate, groupby, islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram, encode_json
+from gai_fast.model.figures import SERIES, Series
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
@@ -32,6 +34,22 @@ _Row = tuple[Any, ...]
 """Label values, then the other arguments of `add_metric` for the kind of metric."""
 _Family = tuple[Callable[..., Any], str, str, Sequence[str], Iterator[_Row]]
 """The kind of a metric, its name, its description, its labels and its rows."""
+
+
+class Reading(NamedTuple):
+    """How a value that is read at each scrape is exposed.
+
+    Attributes:
+        about: Its description.
+        label: Its label; without one it has one value.
+        is_counter: Whether it never falls; else it is a gauge.
+        together: Returns the value of two processes from those of each.
+    """
+
+    about: str
+    label: str = ""
+    is_counter: bool = False
+    together: Callable[[float, float], float] = operator.add
 
 
 class LogSink:
@@ -153,21 +171,23 @@ class PrometheusSink(StreamCounts):
             _request_rows(list(self.requests.items())),
         )
         yield CounterMetricFamily, "gai_fast_cost", _COST, _COST_LABELS, _cost_rows(list(self.costs.items()))
-        for name, (attribute, about) in _HISTOGRAMS.items():
-            yield HistogramMetricFamily, f"gai_fast_{name}", about, _MODEL_LABELS, _histogram_rows(models, attribute)
-        for name, (attribute, about, label) in _COUNTERS.items():
-            labels = (*_MODEL_LABELS, label) if label else _MODEL_LABELS
-            yield CounterMetricFamily, f"gai_fast_{name}", about, labels, _counter_rows(models, attribute, label)
+        for metric, series in groupby(SERIES, lambda each: each.metric):
+            names = (*_MODEL_LABELS, metric.label) if metric.label else _MODEL_LABELS
+            kind: Callable[..., Any] = HistogramMetricFamily if metric.bounds else CounterMetricFamily
+            model_rows = _histogram_rows if metric.bounds else _counter_rows
+            yield kind, f"gai_fast_{metric.name}", metric.about, names, model_rows(models, list(series))
         for name, read in self.gauges.items():
-            label, about = GAUGES[name]
-            rows = (((key,) if label else (), value) for key, value in read().items())
-            kind = CounterMetricFamily if name in COUNTED else GaugeMetricFamily
-            yield kind, f"gai_fast_{name}", about, (label,) if label else (), rows
+            reading = GAUGES[name]
+            labels = (reading.label,) if reading.label else ()
+            rows = (((key,) if reading.label else (), value) for key, value in read().items())
+            kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
+            yield kind, f"gai_fast_{name}", reading.about, labels, rows
         lag = [((), _buckets(self.loop_lag), self.loop_lag.sum)]
         yield HistogramMetricFamily, "gai_fast_loop_lag_seconds", _LAG, (), iter(lag)
         for name, value in self.process().items():
-            kind = CounterMetricFamily if name in COUNTED else GaugeMetricFamily
-            yield kind, name, PROCESS[name], (), iter([((), value)])
+            reading = PROCESS[name]
+            kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
+            yield kind, name, reading.about, (), iter([((), value)])
 
 
 class _Families:
@@ -208,19 +228,21 @@ def _cost_rows(costs: Iterable[tuple[CostLabels, Amount]]) -> Iterator[_Row]:
         yield labels, units(amount)
 
 
-def _histogram_rows(models: _Models, attribute: str) -> Iterator[_Row]:
+def _histogram_rows(models: _Models, series: Sequence[Series]) -> Iterator[_Row]:
     for labels, model in models:
-        histogram: Histogram = getattr(model, attribute)
-        yield labels, _buckets(histogram), histogram.sum
+        for each in series:
+            histogram = model.histograms[each.source]
+            yield _labels(labels, each), _buckets(histogram), histogram.sum
 
 
-def _counter_rows(models: _Models, attribute: str, label: str) -> Iterator[_Row]:
+def _counter_rows(models: _Models, series: Sequence[Series]) -> Iterator[_Row]:
     for labels, model in models:
-        counted = getattr(model, attribute)
-        if label:
-            yield from (((*labels, key), count) for key, count in counted.items())
-        else:
-            yield labels, counted
+        for each in series:
+            yield _labels(labels, each), model.numbers[each.source]
+
+
+def _labels(model: tuple[str, str], series: Series) -> tuple[str, ...]:
+    return (*model, series.value) if series.metric.label else model
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
@@ -270,54 +292,33 @@ def process_gauges() -> dict[str, Gauge]:
 
 _BREAKER_STATES: Final = {"closed": 0, "probing": 1, "open": 2}
 GAUGES: Final = {
-    "active_streams": ("transport", "Streams that are under way."),
-    "caller_streams": ("caller", "Streams that are under way."),
-    "limited": ("limit", "Requests, streams and connections that a limit refused."),
-    "hedges": ("", "Second targets that were asked because the first was silent."),
-    "cache_requests": ("result", "Requests that asked for the cache."),
-    "breaker_state": ("upstream", "0: closed, 1: probing with one request, 2: open."),
-    "upstream_connections": ("upstream", "Open connections, idle ones included."),
-    "store_degraded": ("", "1: the store of durable streams fails; 0: it works."),
-    "log_lines_dropped": ("", "Log lines that the standard error did not take."),
+    "active_streams": Reading("Streams that are under way.", "transport"),
+    "caller_streams": Reading("Streams that are under way.", "caller"),
+    "limited": Reading("Requests, streams and connections that a limit refused.", "limit", is_counter=True),
+    "hedges": Reading("Second targets that were asked because the first was silent.", is_counter=True),
+    "cache_requests": Reading("Requests that asked for the cache.", "result", is_counter=True),
+    "breaker_state": Reading("0: closed, 1: probing with one request, 2: open.", "upstream", together=max),
+    "upstream_connections": Reading("Open connections, idle ones included.", "upstream"),
+    "store_degraded": Reading("1: the store of durable streams fails; 0: it works.", together=max),
+    "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
-"""The label and the description of each gauge; without a label it has one value."""
+"""The gauges of a server, and its counters that no stream's figures hold."""
 PROCESS: Final = {
-    "process_cpu_seconds": "Seconds of CPU that all processes of the server have taken.",
-    "process_resident_memory_bytes": "Memory of all processes of the server; what they share counts in each.",
-    "process_virtual_memory_bytes": "Virtual memory of all processes of the server.",
-    "process_open_fds": "Open file descriptors of all processes of the server.",
-    "process_max_fds": "File descriptors that all processes of the server may open.",
-    "process_start_time_seconds": "When the first process of the server started, in seconds since the epoch.",
+    "process_cpu_seconds": Reading("Seconds of CPU that all processes of the server have taken.", is_counter=True),
+    "process_resident_memory_bytes": Reading(
+        "Memory of all processes of the server; what they share counts in each.",
+    ),
+    "process_virtual_memory_bytes": Reading("Virtual memory of all processes of the server."),
+    "process_open_fds": Reading("Open file descriptors of all processes of the server."),
+    "process_max_fds": Reading("File descriptors that all processes of the server may open."),
+    "process_start_time_seconds": Reading(
+        "When the first process of the server started, in seconds since the epoch.", together=min
+    ),
 }
-"""The description of each figure of a process, by the name that every client of Prometheus gives it."""
-COUNTED: Final = frozenset({"limited", "hedges", "cache_requests", "log_lines_dropped", "process_cpu_seconds"})
-"""The gauges and process figures that are counters: they never fall."""
-LARGEST: Final = frozenset({"breaker_state", "store_degraded"})
-"""The gauges that show the largest value of several workers."""
-SMALLEST: Final = frozenset({"process_start_time_seconds"})
-"""The figures that show the smallest value of several processes; all others show the sum."""
+"""The figures of a process, by the name that every client of Prometheus gives them."""
 _COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _COST_LABELS: Final = ("key", "model", "provider", "currency")
 _MODEL_LABELS: Final = ("provider", "model")
-_HISTOGRAMS: Final = {
-    "time_to_first_token_seconds": ("first_token", "From the request to its first token."),
-    "upstream_time_to_first_token_seconds": (
-        "upstream_first_token",
-        "From the request to the upstream to its first token.",
-    ),
-    "inter_token_latency_seconds": ("gaps", "Between two tokens."),
-    "request_duration_seconds": ("duration", "From the request to the end of its stream."),
-    "gateway_overhead_seconds": ("overhead", "The gateway's own work on a stream."),
-    "backpressure_seconds": ("backpressure", "How long an upstream was not read because its client was slow."),
-}
-_COUNTERS: Final = {
-    "tokens": ("tokens", "Tokens; cached and written input is part of input, reasoning of output.", "type"),
-    "events": ("events", "Events of streams.", "type"),
-    "bytes": ("bytes", "Bytes of upstreams' bodies (in) and for clients (out).", "direction"),
-    "client_disconnects": ("disconnects", "Streams whose client left.", ""),
-    "retries": ("retries", "Attempts that failed and were made again.", ""),
-    "fallbacks": ("fallbacks", "Models that failed and were replaced.", ""),
-}

@@ -1,7 +1,7 @@
 """The counts of several workers as one: how a worker tells its own, and how they are added up.
 
-Owns the form of the counts between processes, and how a gauge of several workers reads. `counts.py` owns the counts,
-`metrics.py` exposes them.
+Owns the form of the counts between processes. `counts.py` owns the counts, `metrics.py` how each reads for several
+processes, and exposes them.
 
 A worker's dump is what MessagePack can hold: `requests`, `errors`, `costs`, `models`, `gauges`, `process` and
 `loop_lag`.
@@ -10,28 +10,11 @@ A worker's dump is what MessagePack can hold: `requests`, `errors`, `costs`, `mo
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from gai_fast.kernels import Histogram
 from gai_fast.server.observe.counts import ModelCounts, StreamCounts
-from gai_fast.server.observe.metrics import COUNTED, LARGEST, SMALLEST, PrometheusSink, process_gauges
+from gai_fast.server.observe.metrics import GAUGES, PROCESS, PrometheusSink, Reading, process_gauges
 from gai_fast.server.observe.process import process_figures
-
-_HISTOGRAMS: Final = ("first_token", "upstream_first_token", "gaps", "duration", "overhead", "backpressure")
-_NUMBERS: Final = (
-    "deltas",
-    "others",
-    "bytes_in",
-    "bytes_out",
-    "disconnects",
-    "retries",
-    "fallbacks",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "cache_write_input_tokens",
-    "reasoning_tokens",
-)
 
 
 def dump(sink: PrometheusSink) -> dict[str, Any]:
@@ -58,10 +41,9 @@ def dump_process() -> dict[str, Any]:
 
 
 def _dump_model(model: ModelCounts) -> dict[str, Any]:
-    histograms: list[Histogram] = [getattr(model, name) for name in _HISTOGRAMS]
     return {
-        "histograms": [[each.counts, each.sum] for each in histograms],
-        "numbers": [getattr(model, name) for name in _NUMBERS],
+        "histograms": [[each.counts, each.sum] for each in model.histograms.values()],
+        "numbers": list(model.numbers.values()),
     }
 
 
@@ -71,17 +53,13 @@ def add(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Args:
         dumps: The last counts of each worker.
     """
-    kinds = ("gauges", "process")
-    return dump(total([{**each, **{kind: _counters(each[kind]) for kind in kinds}} for each in dumps], ()))
+    kinds = {"gauges": GAUGES, "process": PROCESS}
+    counters = [{**each, **{kind: _counters(each[kind], table) for kind, table in kinds.items()}} for each in dumps]
+    return dump(total(counters, ()))
 
 
-def _counters(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values for name, values in figures.items() if name in COUNTED}
-
-
-def _together(name: str, one: float, other: float) -> float:
-    """Returns one figure for two processes: the largest, the smallest or the sum."""
-    return max(one, other) if name in LARGEST else min(one, other) if name in SMALLEST else one + other
+def _counters(figures: Mapping[str, Any], table: Mapping[str, Reading]) -> dict[str, Any]:
+    return {name: values for name, values in figures.items() if table[name].is_counter}
 
 
 def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> PrometheusSink:
@@ -95,11 +73,11 @@ def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> Promet
     process: dict[str, float] = {}
     for each in dumps:
         for name, value in each["process"].items():
-            process[name] = _together(name, process[name], value) if name in process else value
+            process[name] = PROCESS[name].together(process[name], value) if name in process else value
         for name, values in each["gauges"].items():
             sums = gauges.setdefault(name, {})
             for label, value in values.items():
-                sums[label] = _together(name, sums[label], value) if label in sums else value
+                sums[label] = GAUGES[name].together(sums[label], value) if label in sums else value
     sink = PrometheusSink(models, {name: values.copy for name, values in gauges.items()}, lambda: process)
     for each in dumps:
         _restore(sink, each)
@@ -118,9 +96,9 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
     for (key, model, provider, currency), amount in dumped["costs"]:
         counts.add_cost((key, model, provider, currency), int(amount))
     for given, figures in dumped["models"]:
-        provider, name = given
-        kept = counts.models.setdefault((provider, name), ModelCounts())
-        for attribute, (seen, sum_) in zip(_HISTOGRAMS, figures["histograms"], strict=True):
-            getattr(kept, attribute).merge(tuple(seen), sum_)
-        for attribute, number in zip(_NUMBERS, figures["numbers"], strict=True):
-            setattr(kept, attribute, getattr(kept, attribute) + number)
+        provider, model = given
+        kept = counts.models.setdefault((provider, model), ModelCounts())
+        for histogram, (seen, sum_) in zip(kept.histograms.values(), figures["histograms"], strict=True):
+            histogram.merge(tuple(seen), sum_)
+        for name, number in zip(kept.numbers, figures["numbers"], strict=True):
+            kept.numbers[name] += number

@@ -23,7 +23,7 @@ def test_times_are_measured_per_read() -> None:
     meter.counters.read(100.3, 100.301, 20, 4)
     meter.counters.wrote(40)
     meter.counters.wrote(2)
-    told = meter.end(100.5, events=9, model="m")
+    told = meter.end(100.5, StreamMetrics(events=9, model="m"))
     assert told.duration == pytest.approx(0.5)
     assert told.time_to_first_token == pytest.approx(0.2005)
     assert told.upstream_time_to_first_token == pytest.approx(0.198)
@@ -35,7 +35,7 @@ def test_gaps_are_those_between_reads_and_none_within_one() -> None:
     meter = StreamMeter(0.0)
     for ended, deltas in ((1.0, 5), (1.0005, 6), (1.0405, 8), (200.0, 9)):
         meter.counters.read(ended, ended, 1, deltas)
-    told = meter.end(201.0)
+    told = meter.end(201.0, StreamMetrics())
     counted = {bound: count for bound, count in zip([*GAP_BOUNDS, None], told.gaps, strict=True) if count}
     assert counted == {0.001: 4 + 1 + 1, 0.05: 1, None: 1}
     assert sum(told.gaps) == told.deltas - 1
@@ -49,15 +49,15 @@ def test_the_time_that_a_slow_client_took_is_added_up() -> None:
         meter.paused(paused + 0.1)
         meter.resumed(resumed)
         meter.resumed(resumed + 0.1)
-    assert meter.end(3.0).backpressure == 0.75
+    assert meter.end(3.0, StreamMetrics()).backpressure == 0.75
     meter.paused(3.0)
-    assert meter.end(4.0).as_dict()["backpressure_ms"] == 1750.0, "it is not over yet"
+    assert meter.end(4.0, StreamMetrics()).as_dict()["backpressure_ms"] == 1750.0, "it is not over yet"
 
 
 def test_a_stream_without_content_has_no_first_token() -> None:
     meter = StreamMeter(0.0)
     meter.asked(1.0)
-    told = meter.end(2.0, outcome="failed", code="timeout")
+    told = meter.end(2.0, StreamMetrics(outcome="failed", code="timeout"))
     assert told.time_to_first_token is None
     assert told.upstream_time_to_first_token is None
     assert told.tokens_per_second is None
@@ -79,7 +79,7 @@ def test_the_attempt_that_gave_the_first_delta_is_the_one_that_is_measured() -> 
     meter.counters.read(6.0, 6.0, 1, 1)
     meter.asked(8.0)  # what followed was cut off, and is gone on with
     meter.counters.read(9.0, 9.0, 1, 2)
-    told = meter.end(10.0)
+    told = meter.end(10.0, StreamMetrics())
     assert told.upstream_time_to_first_token == pytest.approx(1.0)
     assert told.gateway_overhead == pytest.approx(0.1)
 
@@ -88,7 +88,7 @@ def test_what_the_client_was_never_given_has_no_first_token() -> None:
     meter = StreamMeter(0.0)
     meter.counters.read(1.0, 1.0, 9, 3)
     meter.counters.wrote(20)
-    told = meter.end(2.0)
+    told = meter.end(2.0, StreamMetrics())
     assert told.time_to_first_token is None
     assert (told.upstream_time_to_first_token, told.deltas) == (1.0, 3)
 
@@ -98,7 +98,7 @@ def test_what_a_result_holds_is_json_in_milliseconds() -> None:
     for now in (0.1, 0.12):
         meter.counters.read(now, now, 1, meter.counters.deltas + 1)
     meter.token_delivered(0.1)
-    told = json.loads(json.dumps(meter.end(1.0, retries=1).as_dict()))
+    told = json.loads(json.dumps(meter.end(1.0, StreamMetrics(retries=1)).as_dict()))
     assert told["time_to_first_token_ms"] == 100.0
     assert told["inter_token_ms"] == [{"le": 25.0, "count": 1}]
     assert told["retries"] == 1
@@ -106,13 +106,13 @@ def test_what_a_result_holds_is_json_in_milliseconds() -> None:
 
 
 def test_all_that_is_told_of_a_stream_is_measured_or_handed_in() -> None:
-    measured = StreamMeter(0.0).end(1.0)
+    measured = StreamMeter(0.0).end(1.0, StreamMetrics())
     assert measured == StreamMetrics(duration=1.0)
     told = {"outcome": "failed", "code": "c", "events": 1, "finish_reason": "stop", "usage": {"total_tokens": 1}}
     told |= {name: name for name in ("provider", "upstream", "model", "answered_by", "endpoint", "transport")}
     told |= {"response_id": "resp"}
     told |= {"stream_id": "s", "request_id": "r", "trace_id": "t", "retries": 2, "fallbacks": 3}
-    assert StreamMeter(0.0).end(1.0, **told) == StreamMetrics(duration=1.0, **told)
+    assert StreamMeter(0.0).end(1.0, StreamMetrics(**told)) == StreamMetrics(duration=1.0, **told)
 
 
 def test_it_reads_no_clock() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
 from gai_fast.model.limits import LIMITS, OTHER
-from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
-from gai_fast.server.observe.counts import FIRST_TOKEN_BOUNDS, StreamCounts
+from gai_fast.server.observe.counts import StreamCounts
 
 
 def stream(**about: object) -> StreamMetrics:
@@ -22,7 +23,7 @@ def test_the_counts_of_expected_models_begin_at_zero() -> None:
         for provider, model in (("p", "m"), ("q", "n"))
     }
     assert set(counts.models) == {("p", "m"), ("q", "n")}
-    assert set(counts.models["q", "n"].tokens.values()) == {0}
+    assert set(counts.models["q", "n"].numbers.values()) == {0}
 
 
 def test_the_cost_of_a_stream_is_counted_by_who_asked_and_who_was_asked() -> None:
@@ -44,7 +45,7 @@ def test_streams_are_told_apart_by_provider_and_model() -> None:
     for each in (stream(), stream(), stream(model="n"), stream(provider="q"), stream(model="made-up")):
         counts.stream_ended(each)
     assert list(counts.models) == [("p", "m"), ("p", "n"), ("q", "m"), ("p", OTHER)]
-    assert [counted.duration.sum for counted in counts.models.values()] == [2.0, 1.0, 1.0, 1.0]
+    assert [counted.histograms["duration"].sum for counted in counts.models.values()] == [2.0, 1.0, 1.0, 1.0]
 
 
 def test_a_request_is_counted_by_its_status_its_outcome_and_its_code() -> None:
@@ -88,14 +89,25 @@ def test_all_figures_of_a_model_are_added_up() -> None:
     counts.stream_ended(stream(time_to_first_token=0.0005, retries=1, **told))
     counts.stream_ended(stream(backpressure=2.0, outcome="disconnected", fallbacks=2, **told))
     model = counts.models["p", "m"]
-    assert model.gaps.counts == [2 * count for count in gaps]
-    assert model.gaps.sum == 198.0
-    assert model.first_token.counts == [1] + [0] * len(FIRST_TOKEN_BOUNDS)
-    assert model.backpressure.sum == 2.0
-    assert model.tokens == {"input": 6, "output": 10, "cached_input": 0, "cache_write_input": 0, "reasoning": 0}
-    assert model.events == {"delta": 12, "other": 6}
-    assert model.bytes == {"in": 140, "out": 160}
-    assert (model.disconnects, model.retries, model.fallbacks) == (1, 1, 2)
+    assert model.histograms["gaps"].counts == [2 * count for count in gaps]
+    assert model.histograms["gaps"].sum == 198.0
+    assert model.histograms["time_to_first_token"].counts == [1] + [0] * len(FIRST_TOKEN_BOUNDS)
+    assert sum(model.histograms["paused"].counts) == 1
+    assert model.histograms["paused"].sum == 2.0
+    assert model.numbers == {
+        "input_tokens": 6,
+        "output_tokens": 10,
+        "cached_input_tokens": 0,
+        "cache_write_input_tokens": 0,
+        "reasoning_tokens": 0,
+        "deltas": 12,
+        "other_events": 6,
+        "bytes_in": 140,
+        "bytes_out": 160,
+        "is_disconnected": 1,
+        "retries": 1,
+        "fallbacks": 2,
+    }
 
 
 def test_a_shared_answer_is_no_work_of_the_upstream() -> None:
@@ -106,8 +118,10 @@ def test_a_shared_answer_is_no_work_of_the_upstream() -> None:
             stream(cache=cache, usage={"input_tokens": 7}, time_to_first_token=0.5, bytes_out=4, **about)
         )
     counted = counts.models["p", "m"]
-    assert (counted.tokens["input"], counted.bytes, counted.gaps.sum) == (14, {"in": 18, "out": 16}, 2.0)
-    assert (sum(counted.upstream_first_token.counts), sum(counted.first_token.counts)) == (2, 4)
+    assert [counted.numbers[name] for name in ("input_tokens", "bytes_in", "bytes_out")] == [14, 18, 16]
+    assert counted.histograms["gaps"].sum == 2.0
+    assert sum(counted.histograms["upstream_time_to_first_token"].counts) == 2
+    assert sum(counted.histograms["time_to_first_token"].counts) == 4
 
 
 def test_a_number_of_tokens_that_is_none_is_not_counted() -> None:
@@ -115,12 +129,13 @@ def test_a_number_of_tokens_that_is_none_is_not_counted() -> None:
     counts = StreamCounts(["m"])
     counts.stream_ended(stream(usage={"input_tokens": 2.5, "output_tokens": "3", "reasoning_tokens": None, "x": 1}))
     counts.stream_ended(stream(usage={"input_tokens": 1, "cached_input_tokens": 2, "cache_write_input_tokens": 3}))
-    tokens = counts.models["p", "m"].tokens
-    assert tokens == {"input": 1, "output": 0, "cached_input": 2, "cache_write_input": 3, "reasoning": 0}
+    numbers = counts.models["p", "m"].numbers
+    tokens = {name: number for name, number in numbers.items() if name.endswith("_tokens") and number}
+    assert tokens == {"input_tokens": 1, "cached_input_tokens": 2, "cache_write_input_tokens": 3}
 
 
 def test_an_absurd_number_of_tokens_leaves_counts_that_workers_can_tell() -> None:
     counts = StreamCounts(["m"])
     counts.stream_ended(stream(usage={"input_tokens": 2**80, "output_tokens": 3}))
-    tokens = counts.models["p", "m"].tokens
-    assert (tokens["input"], tokens["output"]) == (LIMITS.priced_tokens, 3)
+    numbers = counts.models["p", "m"].numbers
+    assert (numbers["input_tokens"], numbers["output_tokens"]) == (LIMITS.priced_tokens, 3)

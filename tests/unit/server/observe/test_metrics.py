@@ -15,12 +15,12 @@ import pytest
 
 from gai_fast.core.meter import StreamMeter
 from gai_fast.kernels import IMPLEMENTATION, MODULES
+from gai_fast.model.figures import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, GAP_BOUNDS
 from gai_fast.model.limits import LIMITS
-from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.observe import log_queue
-from gai_fast.server.observe.counts import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS
 from gai_fast.server.observe.metrics import LogSink, PrometheusSink, engine_gauges, process_gauges
 
 NATIVE = "/api/v1/stream"
@@ -34,7 +34,7 @@ def metrics(**about: Any) -> StreamMetrics:
     meter.counters.read(0.24, 0.2401, 10, 4)
     meter.counters.wrote(55)
     told = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}
-    return meter.end(0.5, **told)
+    return meter.end(0.5, StreamMetrics(**told))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gai_fast.model.figures import SERIES
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.metrics import PrometheusSink
@@ -58,6 +59,23 @@ def test_the_sum_of_workers_reads_as_if_one_had_done_it_all() -> None:
     alone = counted(2)
     count(alone, 2)
     assert exposed(total) == exposed(alone)
+
+
+def test_every_series_of_a_figure_is_counted_added_up_and_exposed() -> None:
+    """A figure that is declared is exposed: nothing else names it."""
+    usage = {each.source: 1 for each in SERIES if each.field == "usage"}
+    special = {"gaps": (1,), "usage": usage, "outcome": "disconnected", "events": 2}
+    values: dict[str, Any] = {**{each.field: 1 for each in SERIES}, **special}
+    worker = counted(0)
+    worker.stream_ended(StreamMetrics(**{"provider": "p", "model": "m", **values}))
+    lines = exposed(totals.total([totals.add([sent(worker)])], MODELS))
+    for each in SERIES:
+        labels = {"provider": "p", "model": "m"} | ({each.metric.label: each.value} if each.metric.label else {})
+        text = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
+        kind = "count" if each.metric.bounds else "total"
+        assert f"gai_fast_{each.metric.name}_{kind}{{{text}}} 1.0" in lines
+    types = [line for line in lines if line.startswith("# TYPE")]
+    assert len(types) == len(set(types)), "the series of a metric stand together"
 
 
 def test_errors_of_workers_are_added() -> None:
