@@ -7,6 +7,7 @@ the counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
@@ -40,12 +41,29 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
 _MOST_TOKENS: Final = LIMITS.priced_tokens
 _NO_GAPS: Final = NO_GAPS
 _HISTOGRAMS: Final = [each for each in SERIES if each.metric.bounds]
-_COUNTERS: Final = [each for each in SERIES if not each.metric.bounds]
-_USAGE: Final = [each.source for each in _COUNTERS if each.field == "usage"]
-_WORK: Final = [each.source for each in _COUNTERS if each.is_work and each.field != "usage"]
-_OWN: Final = [each.source for each in _COUNTERS if not each.is_work]
+_COUNTERS: Final = [each.source for each in SERIES if not each.metric.bounds]
+_USAGE: Final = [each.source for each in SERIES if each.field == "usage"]
 
-_Observers = list[tuple[str, Callable[[float | None], None]]]
+_Observe = Callable[[float | None], None]
+_Read = Callable[[StreamMetrics], tuple[Any, ...]]
+
+
+def _group(is_work: bool) -> tuple[list[str], list[str], _Read]:
+    """Returns the histograms and counters of one kind, and what reads their values: one call, because getattr costs."""
+    series = [each for each in SERIES if each.is_work is is_work and each.field not in ("gaps", "usage")]
+    histograms = [each.source for each in series if each.metric.bounds]
+    counters = [each.source for each in series if not each.metric.bounds]
+    read: _Read = attrgetter(*histograms, *counters)
+    return histograms, counters, read
+
+
+_OWN: Final = _group(is_work=False)
+_WORK: Final = _group(is_work=True)
+_READ_OWN: Final[_Read] = _OWN[2]
+_READ_WORK: Final[_Read] = _WORK[2]
+_PLACES_OWN: Final = [_COUNTERS.index(name) for name in _OWN[1]]
+_PLACES_WORK: Final = [_COUNTERS.index(name) for name in _WORK[1]]
+_PLACE_OF_USAGE: Final = _COUNTERS.index(_USAGE[0])
 
 
 class ModelCounts:
@@ -53,47 +71,56 @@ class ModelCounts:
 
     Attributes:
         histograms: The histograms.
-        numbers: The counters.
     """
 
     def __init__(self) -> None:
         self.histograms: dict[str, Histogram] = {each.source: Histogram(each.metric.bounds) for each in _HISTOGRAMS}
-        self.numbers: dict[str, int] = dict.fromkeys([each.source for each in _COUNTERS], 0)
+        self._numbers: list[int] = [0] * len(_COUNTERS)
         # Looked up once, because every stream is counted.
         self._gaps = self.histograms["gaps"]
-        self._observe_own = self._observers(is_work=False)
-        self._observe_work = self._observers(is_work=True)
+        self._observe_own: list[_Observe] = [self.histograms[name].observe for name in _OWN[0]]
+        self._observe_work: list[_Observe] = [self.histograms[name].observe for name in _WORK[0]]
 
-    def _observers(self, *, is_work: bool) -> _Observers:
-        names = [each.source for each in _HISTOGRAMS if each.is_work is is_work and each.source != "gaps"]
-        return [(name, self.histograms[name].observe) for name in names]
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The counters."""
+        return dict(zip(_COUNTERS, self._numbers, strict=True))
+
+    def add_numbers(self, numbers: Iterable[int]) -> None:
+        """Adds the counters of another process, in the order of `numbers`."""
+        self._numbers = [mine + other for mine, other in zip(self._numbers, numbers, strict=True)]
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's part of a shared answer was counted with the stream that asked for it."""
-        self._add(metrics, self._observe_own, _OWN)
+        self._add(_READ_OWN(metrics), self._observe_own, _PLACES_OWN)
         if metrics.cache is None or not metrics.is_shared:
-            self._add(metrics, self._observe_work, _WORK)
+            self._add(_READ_WORK(metrics), self._observe_work, _PLACES_WORK)
             self._add_answer(metrics)
 
-    def _add(self, metrics: StreamMetrics, observers: _Observers, counters: list[str]) -> None:
-        for name, observe in observers:
-            observe(getattr(metrics, name))
-        numbers = self.numbers
-        for name in counters:
-            number: int = getattr(metrics, name)
+    def _add(self, values: tuple[Any, ...], observers: list[_Observe], places: list[int]) -> None:
+        at = 0
+        for observe in observers:
+            observe(values[at])
+            at += 1
+        numbers = self._numbers
+        for place in places:
+            number: int = values[at]
             if number:
-                numbers[name] += number
+                numbers[place] += number
+            at += 1
 
     def _add_answer(self, metrics: StreamMetrics) -> None:
-        gaps, usage, numbers = metrics.gaps, metrics.usage, self.numbers
+        gaps, usage, numbers = metrics.gaps, metrics.usage, self._numbers
         if gaps is not _NO_GAPS:
             self._gaps.merge(gaps, metrics.gap_sum)
         if usage:
             counted: dict[str, Any] = usage if isinstance(usage, dict) else dict(usage)
+            place = _PLACE_OF_USAGE
             for name in _USAGE:
                 number = _tokens(counted, name)
                 if number:
-                    numbers[name] += number
+                    numbers[place] += number
+                place += 1
 
 
 class _Number:

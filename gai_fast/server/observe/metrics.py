@@ -237,8 +237,9 @@ def _histogram_rows(models: _Models, series: Sequence[Series]) -> Iterator[_Row]
 
 def _counter_rows(models: _Models, series: Sequence[Series]) -> Iterator[_Row]:
     for labels, model in models:
+        numbers = model.numbers
         for each in series:
-            yield _labels(labels, each), model.numbers[each.source]
+            yield _labels(labels, each), numbers[each.source]
 
 
 def _labels(model: tuple[str, str], series: Series) -> tuple[str, ...]:

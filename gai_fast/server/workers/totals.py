@@ -100,5 +100,4 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
         kept = counts.models.setdefault((provider, model), ModelCounts())
         for histogram, (seen, sum_) in zip(kept.histograms.values(), figures["histograms"], strict=True):
             histogram.merge(tuple(seen), sum_)
-        for name, number in zip(kept.numbers, figures["numbers"], strict=True):
-            kept.numbers[name] += number
+        kept.add_numbers(figures["numbers"])
