@@ -15,9 +15,9 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
+from gai_fast.core.adapter import ResponseAPI
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
-from gai_fast.providers._base import API
 
 _STREAM_TYPES: Final = frozenset(
     {"", "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"}
@@ -60,7 +60,7 @@ class Body:
 
     __slots__ = ("_api", "_buffer", "headers", "is_array", "kind", "status")
 
-    def __init__(self, api: API) -> None:
+    def __init__(self, api: ResponseAPI) -> None:
         self._api = api
         self._buffer = bytearray()
         self.kind = _UNKNOWN
@@ -145,7 +145,7 @@ def _is_readable(content_type: str) -> bool:
     return media in _STREAM_TYPES or media.endswith("+json")
 
 
-def unavailable(api: API, reason: str, what: str) -> Error:
+def unavailable(api: ResponseAPI, reason: str, what: str) -> Error:
     """The error for an answer that no client can use.
 
     Args:

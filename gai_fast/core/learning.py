@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from gai_fast.core.adapter import Adapter
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.events import DELTAS, Event
-from gai_fast.providers._base import Adapter
 
 # A copy of the table in `events`, which compiled code reads without a look-up.
 _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)

@@ -29,6 +29,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
 from gai_fast.core.chain import Chain
 from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk
@@ -41,7 +42,6 @@ from gai_fast.model.errors import Error, GaiFastError, Malformed
 from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event, done, join_surrogates
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import Bill, cost_member
-from gai_fast.providers._base import Adapter
 
 # ---- the stream that the client sees ---------------------------------------------------------------------------------
 

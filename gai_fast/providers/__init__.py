@@ -8,7 +8,8 @@ from functools import cache
 from importlib import import_module
 from typing import Final
 
-from gai_fast.providers._base import API, Adapter, Target, UpstreamRequest
+from gai_fast.core.adapter import Adapter
+from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._counting import TokenCount
 
 __all__ = [

@@ -25,7 +25,7 @@ from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Adapter
+from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -62,7 +62,7 @@ _COUNTED: Final = (
 """The members of `usage` that are kept."""
 
 
-class AnthropicAdapter(Adapter):
+class AnthropicAdapter(ProviderAdapter):
     """Reads the events of a message."""
 
     # Not `partial_json`: the meaning of a fragment depends on whether its block is open.

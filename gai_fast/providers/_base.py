@@ -1,13 +1,14 @@
-"""The interface of a provider: `API` asks an upstream, `Adapter` reads its answer.
+"""The base classes of providers: `API` builds requests, `ProviderAdapter` has what all adapters share.
 
-A provider's file has one `API` object per API of that provider. `API.adapter()` makes one `Adapter` per answer. Neither
-awaits, opens anything or reads a clock. Knows no provider by name. Code that several providers share stands beside
-this file: `_requests.py`, `_chunks.py`, `_events.py`, `_failures.py`, `_room.py` and `_tool_calls.py`.
+A provider's file has one `API` object per API of that provider. `API.adapter()` makes one adapter per answer. Neither
+awaits, opens anything or reads a clock. Knows no provider by name. `gai_fast/core/adapter.py` has the interfaces that
+the relay calls. Code that several providers share stands beside this file: `_requests.py`, `_chunks.py`, `_events.py`,
+`_failures.py`, `_room.py` and `_tool_calls.py`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Final, Literal
 from msgspec import Struct, defstruct
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
 from gai_fast.core.chunks import parse_chunk
 from gai_fast.core.reading import check_members
 from gai_fast.kernels import encode_json
@@ -29,8 +31,6 @@ from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
-
-Framing = Literal["sse", "ndjson"]
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
     "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
@@ -76,20 +76,13 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class API(ABC):
+class API(ResponseAPI):
     """One API of one provider: stateless, shared by all requests."""
 
-    provider: ClassVar[str]
-    """The provider's name without `:api`, as it stands in events."""
     telemetry_name: ClassVar[str] = ""
     """The provider's name in OpenTelemetry's GenAI conventions (`gen_ai.provider.name`); empty: the same."""
     operation: ClassVar[str] = "chat"
     """The kind of operation in these conventions (`gen_ai.operation.name`)."""
-    dialect: ClassVar[str] = ""
-    """The client format whose requests and answers are this API's own; empty: none."""
-    framing: ClassVar[Framing] = "sse"
-    answers_in_arrays: ClassVar[bool] = False
-    """Whether a stream may also be one JSON array whose elements are the chunks."""
     base_url: ClassVar[str] = ""
     """The default, in the form that the provider's SDK uses; empty: the configuration must set one."""
     base_url_form: ClassVar[str] = "https://HOST/v1"
@@ -110,10 +103,6 @@ class API(ABC):
     """The path of the list of models, which costs nothing to ask for; empty: this API has none."""
     count_path: ClassVar[str] = ""
     """The path at which this API counts the tokens of a request; empty: it does not."""
-    finish_words: ClassVar[Mapping[str, str]] = {}
-    """The `finish_reason` for each of the provider's words; a word that is missing here becomes `other`."""
-    failure_words: ClassVar[frozenset[str]] = frozenset()
-    """Words in place of a finish reason which mean that the answer failed."""
     lacks: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields of a native request that this API does not support with any value."""
     options: ClassVar[Mapping[str, Any]] = {}
@@ -184,11 +173,6 @@ class API(ABC):
         return value
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
-        """Reads an error body; returns `None` where the object is no error.
-
-        Args:
-            body: Parsed JSON of any shape.
-        """
         error = error_object(body)
         return None if error is None else failure_of(error)
 
@@ -300,14 +284,6 @@ class API(ABC):
             check_members(given, options_type(self), path)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
-        """The error for an answer with a status of 400 or above.
-
-        Args:
-            status: The HTTP status.
-            headers: Lower-case names.
-            body: As much of the body as `limits.error_body` allows.
-            now_ms: Milliseconds since the epoch, for a `Retry-After` date.
-        """
         text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             failure = self.read_failure(parse_chunk(text))
@@ -335,111 +311,19 @@ _TOO_MANY: Final = 429
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Adapter(ABC):
-    """Reads one answer: chunks in, events out.
+class ProviderAdapter(Adapter):
+    """The parts that all adapters share: start and end of an answer, and its errors."""
 
-    The relay calls `receive` for every chunk, then exactly one of `finish` and `abort`. `receive` raises `Malformed`
-    for a chunk that cannot be read and `Error` for a failure that the provider reports; the relay handles both. Where
-    only a part of a chunk cannot be read, it may return the events of the others and a `warning`.
-    """
-
-    api: API
-    ended: bool = False
-    """The provider's end mark has come; everything after it is ignored."""
-
-    text_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members whose string is the text of a delta, unchanged. The copier may learn a chunk that became one
-    such delta; later chunks like it are copied without `receive`. Empty: no chunk is ever copied."""
-    ignored_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members that vary from chunk to chunk and that no event depends on."""
-    label_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members at the top of a chunk that must be strings, but that no event depends on."""
-    kept_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members whose value is an object of numbers, of which only the last one of a stream matters."""
-    collects_text: ClassVar[bool] = False
-    """Whether `copied` receives visible text as well as arguments."""
     chunk: str = ""
     """The text of the current chunk, where the adapter notes it."""
-    copyable: bool = True
-    """Whether chunks like the last one may be copied: the result of `receive` depended on nothing but its bytes."""
 
-    is_plain: bool = False
-    """Whether a chunk like the last one may be copied whatever came before it: it becomes the delta that `expected`
-    returns, where that returns one."""
-
-    def __init__(self, api: API, model: str | None = None) -> None:
-        self.api = api
+    def __init__(self, api: ResponseAPI, model: str | None = None) -> None:
+        super().__init__(api)
         self.model = model
         self.named = False
         """Whether the provider has named the model; the first name holds."""
-        self.started = False
-        self.identifier = ""
-        """The provider's own id of the answer, as `start` tells it."""
-        self.usage: dict[str, Any] | None = None
-        self.own_cost: Amount | None = None
-        """The provider's own figure of the cost so far, in US dollars."""
         self.room = Room()
         """Limits everything that the adapter keeps of the answer."""
-
-    @abstractmethod
-    def receive(self, name: str, data: str) -> list[Event]:
-        """Reads one chunk.
-
-        Args:
-            name: The SSE event name, empty where there is none.
-            data: The chunk's text.
-
-        Raises:
-            Malformed: The chunk breaks the API's grammar.
-            Error: The chunk reports a failure.
-        """
-        raise NotImplementedError
-
-    @abstractmethod
-    def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
-        """Reads an answer that came as one JSON object instead of a stream.
-
-        Args:
-            answer: The parsed object.
-            text: Its JSON text, from which argument objects are taken verbatim; without it they are written anew.
-
-        Raises:
-            Malformed, Error: As `receive`.
-        """
-        raise NotImplementedError
-
-    @abstractmethod
-    def finish(self) -> list[Event]:
-        """Returns the last events, `finish` included: the end mark has come, or the body has ended.
-
-        Raises:
-            Error: The provider gave no finish reason, or one that means a failure.
-        """
-        raise NotImplementedError
-
-    def copied(self, event: Event, characters: int, text: str) -> None:  # noqa: B027  # most have nothing to note
-        """Notes deltas of one kind that were copied.
-
-        Args:
-            event: The delta as `receive` returned it, without its text.
-            characters: Code points of all their texts.
-            text: The texts joined, for arguments and, with `collects_text`, visible text; empty for other deltas.
-        """
-
-    def expected(self) -> Event | None:
-        """Returns the delta that a plain chunk would become now, or `None` where that is not known beforehand.
-
-        It is one for all answers: nobody may change it. Not for adapters with `collects_text`.
-        """
-        return None
-
-    def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note
-        """Notes the last value of one of the `kept_members` in copied chunks.
-
-        Args:
-            name: Its name.
-            text: Its JSON text.
-        """
 
     def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
         """Returns the provider's own figure in its usage, where it has one; by default OpenRouter's `cost`, in dollars.
@@ -451,7 +335,6 @@ class Adapter(ABC):
         return None if cost is None else amount_of(cost)  # asking of `None` costs 1,200 instructions
 
     def abort(self) -> list[Event]:
-        """Returns events for the complete parts of an incomplete answer; called once before an `error`."""
         return []
 
     def seed(self, choice: int = 0) -> str:
@@ -464,12 +347,6 @@ class Adapter(ABC):
         return f"{choice} {self.chunk[:512]} {self.chunk[-512:]}"
 
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
-        """The `start` event, once; the relay adds the ids it owns.
-
-        Args:
-            identifier: The provider's own id of the answer.
-            model: The model as the provider reports it.
-        """
         if model and not self.named:
             # Formats repeat it in every frame: a long one would make many megabytes of one read of short deltas.
             self.model, self.named = model[: LIMITS.model_name], True
@@ -485,7 +362,6 @@ class Adapter(ABC):
         return [event]
 
     def end(self, finish_reason: str, raw: str | None) -> Event:
-        """The `finish` event."""
         if self.model and self.usage and raw:  # of nearly all answers; built at once, it takes half of the time
             return {
                 "type": "finish",
@@ -506,11 +382,9 @@ class Adapter(ABC):
         return event
 
     def word(self) -> str:
-        """Returns the provider's finish reason so far, empty where it has given none."""
         return ""
 
     def error(self, failure: UpstreamFailure) -> Error:
-        """Returns the error for a failure that the stream reports; the relay sets the phase."""
         wait = retry_after_ms({}, failure.message, None, failure.retry_after_ms)
         return from_upstream(failure, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
@@ -533,7 +407,7 @@ class Adapter(ABC):
         return chunk
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        """Returns the failure that a chunk reports, or `None`. Overridden where the shape alone does not decide."""
+        """As `Adapter.failure`. Overridden where the shape alone does not decide."""
         return self.api.read_failure(chunk)
 
     def error_event(self, data: str) -> Error:
@@ -545,7 +419,6 @@ class Adapter(ABC):
         return self.error(failure or UpstreamFailure(data))
 
     def truncated(self) -> Error:
-        """Returns the error for an answer that ended without a finish reason."""
         return Error(
             "network",
             f"{self.api.provider} ended the answer before it was complete",

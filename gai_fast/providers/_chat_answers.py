@@ -17,7 +17,7 @@ from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Adapter
+from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
 from gai_fast.providers._events import citation, counted_usage
 from gai_fast.providers._room import Room, too_many
@@ -85,7 +85,7 @@ def chunk_shape(content: dict[str, Any]) -> Shape:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ChatAdapter(Adapter):
+class ChatAdapter(ProviderAdapter):
     """Reads the dialect's chunks; providers override the hooks that follow `finish`."""
 
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})

@@ -7,10 +7,10 @@ from typing import Any
 from gai_fast.core.chunks import count, parse_chunk
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
-from gai_fast.providers._base import Adapter
+from gai_fast.providers._base import ProviderAdapter
 
 
-class TokenCount(Adapter):
+class TokenCount(ProviderAdapter):
     """Reads `{"input_tokens": 12}`: an answer without content, which is passed on as it is.
 
     The count is no usage: nothing was used.

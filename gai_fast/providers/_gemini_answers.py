@@ -16,7 +16,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
-from gai_fast.providers._base import API, Adapter
+from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
@@ -109,7 +109,7 @@ class _Beside:
         self.continuation = text_of(raw.get("continuationToken"))
 
 
-class GeminiAdapter(Adapter):
+class GeminiAdapter(ProviderAdapter):
     """Reads the chunks of an answer."""
 
     text_members = frozenset({"text"})

@@ -33,7 +33,7 @@ from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers._base import API, Adapter
+from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import citation, counted_usage, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -116,7 +116,7 @@ _UNDELIVERED: Final = _Part()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ResponsesAdapter(Adapter):
+class ResponsesAdapter(ProviderAdapter):
     """Reads the dialect's events; providers override `client_calls` and `extras`."""
 
     text_members = frozenset({"delta"})

@@ -45,7 +45,7 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.providers._base import API, Adapter, Target
+from gai_fast.providers._base import API, ProviderAdapter, Target
 from gai_fast.providers._events import citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
@@ -185,7 +185,7 @@ _STEADY: Final = frozenset({"content-delta", "tool-plan-delta", "tool-call-delta
 """Events that do not change the meaning of the deltas after them."""
 
 
-class CohereAdapter(Adapter):
+class CohereAdapter(ProviderAdapter):
     """Reads the events of a message."""
 
     text_members = frozenset({"text", "thinking", "tool_plan", "arguments"})

@@ -38,7 +38,7 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
-from gai_fast.providers._base import API, Adapter, Target
+from gai_fast.providers._base import API, ProviderAdapter, Target
 from gai_fast.providers._events import counted_usage
 from gai_fast.providers._requests import argument_object, function_tool, image_data, joined, required_schema
 from gai_fast.providers._tool_calls import ToolCalls
@@ -196,7 +196,7 @@ class Generate(_Ollama):
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-class OllamaAdapter(Adapter):
+class OllamaAdapter(ProviderAdapter):
     """Reads the answers of both APIs."""
 
     text_members = frozenset({"content", "thinking", "response"})

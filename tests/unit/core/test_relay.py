@@ -23,8 +23,7 @@ from gai_fast.model.events import TYPES, Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import for_client
-from gai_fast.providers import Adapter as AnyAdapter
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API, ProviderAdapter, Target
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse
 
@@ -47,7 +46,7 @@ class FakeAPI(API):
         return FakeAdapter(self, model)
 
 
-class FakeAdapter(AnyAdapter):
+class FakeAdapter(ProviderAdapter):
     """`{"text": …}` and its like are deltas, `{"events": […]}` is passed on, `{"end": word}` says why it finished."""
 
     def __init__(self, api: API, model: str | None = None) -> None:

@@ -11,7 +11,8 @@ from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import UpstreamFailure
-from gai_fast.providers import API, Adapter, Target, get_provider
+from gai_fast.providers import API, Target, get_provider
+from gai_fast.providers._base import ProviderAdapter
 from gai_fast.providers.groq import Groq
 
 
@@ -161,7 +162,7 @@ def test_an_api_without_a_dialect_takes_no_foreign_request() -> None:
 
 
 def test_an_adapter_has_nothing_to_tell_before_an_error_unless_it_says_so() -> None:
-    assert Adapter.abort(get_provider("openai").adapter()) == []
+    assert ProviderAdapter.abort(get_provider("openai").adapter()) == []
 
 
 def test_a_chunk_must_be_an_object_that_tells_of_no_failure() -> None:
