@@ -41,6 +41,7 @@ KERNELS = {
 # one of a subclass (tests/test_architecture.py).
 COMPILED = (
     "core/adapter",
+    "core/answer",
     "core/body",
     "core/chunks",
     "core/learning",
@@ -79,6 +80,7 @@ COMPILED = (
     "formats/responses/tools",
     "formats/responses/whole",
     "ledger/state",
+    "legal_stream",
     "model/figures",
     "model/money",
     "model/settings",

@@ -90,7 +90,7 @@ def relayed(
     output = output or form.encoder(framing, context)
     api = get_provider(provider)
     outs = []
-    with patch.multiple("gai_fast.core.relay", **{name: getattr(kernels, name) for name in KERNELS}):
+    with patch.multiple("gai_fast.core.answer", **{name: getattr(kernels, name) for name in KERNELS}):
         relay = Relay(
             api.adapter("asked"),
             output,
@@ -728,7 +728,7 @@ def test_an_attempt_that_begins_as_another_answer_did_does_not_say_its_role_agai
     for kernels in both:
         context = StreamContext("stream", "request", None, "asked", lambda: NOW)
         output: Any = get_format("openai").passthrough("sse", context, whole=False)
-        with patch.multiple("gai_fast.core.relay", **{name: getattr(kernels, name) for name in KERNELS}):
+        with patch.multiple("gai_fast.core.answer", **{name: getattr(kernels, name) for name in KERNELS}):
             relay = Relay(api.adapter(), output, deltas=output, frames=output, failed=lambda error: True)
             relay.receive_data(answer("b").partition(b"\n\n")[0] + b"\n\n", NOW)
             relay.receive_eof(api.adapter().truncated(), NOW)
@@ -872,7 +872,7 @@ def test_arguments_that_are_copied_are_handed_over_in_bounded_pieces(both: Both)
     arguments = []
     for kernels in both:
         adapter = Watched(get_provider("openai"))
-        with patch.multiple("gai_fast.core.relay", **{name: getattr(kernels, name) for name in KERNELS}):
+        with patch.multiple("gai_fast.core.answer", **{name: getattr(kernels, name) for name in KERNELS}):
             output: Any = get_format("gai").encoder("sse", context_of())
             relay = Relay(adapter, output, deltas=output)
             relay.receive_data(body, NOW)

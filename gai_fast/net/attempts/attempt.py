@@ -29,8 +29,9 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.reading import estimated_tokens
-from gai_fast.core.relay import Relay, State
+from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
+from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, Tallies

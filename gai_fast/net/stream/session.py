@@ -25,9 +25,10 @@ from typing import Final, cast
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.meter import StreamMeter
-from gai_fast.core.relay import Relay, State
+from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import DeltaSink, EventSink
 from gai_fast.kernels import FastPath, Piece
+from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
@@ -162,7 +163,7 @@ class Session(Receiver):
             self._begin_bill()
             self.relay = self._make_relay(adapter, translate)
             if waits:
-                self.relay.owes = False
+                self.relay.waive()
                 self._look_later()
             self._arm()
             is_made = True
@@ -490,7 +491,7 @@ class Session(Receiver):
         """Has the attempt not charged where nothing of it was sent: it still waits for a connection, or to be made."""
         exchange = self.attempts.exchange
         if exchange is not None and exchange.is_waiting:
-            self.relay.owes = False
+            self.relay.waive()
 
     def watch(self, watcher: EventSink | None) -> None:
         """Shows a watcher the events of the stream from now on; as `Relay.watch`. Its client notices nothing."""

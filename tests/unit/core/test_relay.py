@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
 from typing import Any, ClassVar, Literal, cast
 
 import pytest
@@ -16,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.core.chunks import parse_chunk
-from gai_fast.core.relay import TRANSITIONS, IllegalTransition, Relay, State
+from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import Untellable
+from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.events import TYPES, Event
+from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import for_client
@@ -175,50 +175,6 @@ def relayed(*pieces: Any, **options: Any) -> Stream:
     return Stream(**options).send(*pieces).end()
 
 
-# ---- the table -------------------------------------------------------------------------------------------------------
-
-
-def in_state(state: State) -> Stream:
-    stream = Stream()
-    if state is not State.IDLE:
-        stream.send(HELLO)
-    stream.relay.state = state
-    return stream
-
-
-LEGAL = {
-    State.IDLE: {"start", "error"},
-    State.STREAMING: TYPES - {"start", "done", "stream.gap"},
-    State.RESET: {"start", "error"},
-    State.FINISHED: {"done"},
-    State.FAILED: {"done"},
-    State.CLOSED: set[str](),
-}
-
-
-def test_the_table_allows_exactly_what_the_contract_does() -> None:
-    assert {state: set(events) for state, events in TRANSITIONS.items()} == LEGAL
-
-
-@pytest.mark.parametrize(
-    ("state", "kind"),
-    [
-        (state, kind)
-        for state, legal in LEGAL.items()
-        for kind in sorted(TYPES | {"unheard.of"} - legal)
-        if kind not in legal
-    ],
-)
-def test_an_illegal_event_is_our_bug_and_never_reaches_the_client(state: State, kind: str) -> None:
-    stream = in_state(state)
-    before = list(stream.events)
-    with pytest.raises(
-        IllegalTransition, match=rf"stream: '{re.escape(kind)}' is not allowed in state '{state.value}'"
-    ):
-        stream.relay._emit(cast(Event, {"type": kind, "text": "x", "arguments": "{}"}))
-    assert (stream.events, stream.relay.state) == (before, state)
-
-
 # ---- how a stream begins and ends ------------------------------------------------------------------------------------
 
 
@@ -237,15 +193,6 @@ def test_an_answer_is_a_start_its_deltas_one_finish_and_done() -> None:
         {"type": "finish", "provider": "fake", "model": "big", "finish_reason": "stop", "finish_reason_raw": "stop"},
         {"type": "done", "finished": True},
     ]
-
-
-def test_an_adapter_may_tell_the_same_metadata_of_all_its_answers() -> None:
-    told = {"region": "eu"}
-    stream = Stream(upstream="main")
-    stream.relay._emit({"type": "start", "provider": "fake", "provider_metadata": told})
-    assert stream.events[0]["provider_metadata"] == {"region": "eu", "upstream": "main"}
-    assert told == {"region": "eu"}
-    assert stream.relay.error is None
 
 
 def test_rule_3_finish_is_held_until_the_end_mark() -> None:
@@ -458,7 +405,7 @@ def test_of_an_oversized_error_body_the_limit_is_read_and_no_more_is_waited_for(
     assert stream.relay.is_over
     check_legal(stream.events)
     assert len(stream.error["message"]) == LIMITS.error_message
-    assert len(stream.relay._body.collected) == LIMITS.error_body
+    assert len(stream.relay._answer.body.collected) == LIMITS.error_body
 
 
 def test_a_date_of_retry_after_counts_from_the_time_of_the_call() -> None:
@@ -679,84 +626,6 @@ def test_what_the_sink_cannot_write_is_a_malformed_chunk() -> None:
     relay.receive_eof()
     check_legal(sink.events)
     assert [event["type"] for event in sink.events] == ["start", "text.delta", "warning", "finish", "done"]
-
-
-# ---- surrogates ------------------------------------------------------------------------------------------------------
-
-
-def spoken(*chunks: Any) -> list[Event]:
-    return relayed(*chunks, STOP).events[1:-2]
-
-
-@pytest.mark.parametrize(
-    ("member", "key"), [("text", "text"), ("think", "text"), ("refuse", "text"), ("args", "arguments")]
-)
-def test_halves_in_two_deltas_are_one_character(member: str, key: str) -> None:
-    call = chunk(events=[{"type": "tool.call.start", "call_id": "c", "index": 0}])
-    keys = {"call_id": "c", "index": 0} if member == "args" else {}
-    said = spoken(call, chunk(**{member: "a\ud83d"}, keys=keys), chunk(**{member: "\ude00b"}, keys=keys))[1:]
-    assert said == [{"type": DELTAS[member], key: "a", **keys}, {"type": DELTAS[member], key: "😀b", **keys}]
-
-
-@pytest.mark.parametrize(
-    ("deltas", "expected"),
-    [
-        (["\ud83d", "\ude00"], ["😀"]),
-        (["\ud83d", "x"], ["\ufffdx"]),
-        (["\ud83d", "\ud83d", "\ude00"], ["\ufffd", "😀"]),
-        (["\ude00"], ["\ufffd"]),
-        (["\ud83d"], ["\ufffd"]),  # noqa: PT014  # ruff takes all halves for equal
-        (["a\ud83db\ude00"], ["a\ufffdb\ufffd"]),
-        (["\ud83d\ude00"], ["😀"]),
-    ],
-)
-def test_a_half_that_stays_alone_is_replaced(deltas: list[str], expected: list[str]) -> None:
-    assert [event["text"] for event in spoken(*(chunk(text=text) for text in deltas))] == expected
-
-
-def test_halves_of_different_choices_kinds_and_calls_are_not_joined() -> None:
-    start = [{"type": "tool.call.start", "call_id": f"c{index}", "index": index} for index in (0, 1)]
-    high, low = "\ud83d", "\ude00"
-    said = spoken(
-        chunk(events=start),
-        chunk(text=high), chunk(text=high, keys={"choice": 1}), chunk(think=high),
-        chunk(args=high, keys={"call_id": "c0", "index": 0}), chunk(args=high, keys={"call_id": "c1", "index": 1}),
-        chunk(args=low + "1", keys={"call_id": "c1", "index": 1}),
-        chunk(args=low + "0", keys={"call_id": "c0", "index": 0}),
-        chunk(think=low + "t"), chunk(text=low + "1", keys={"choice": 1}), chunk(text=low + "0"),
-    )[2:]  # fmt: skip
-    assert said == [
-        {"type": "tool.call.delta", "arguments": "😀1", "call_id": "c1", "index": 1},
-        {"type": "tool.call.delta", "arguments": "😀0", "call_id": "c0", "index": 0},
-        {"type": "reasoning.delta", "text": "😀t"},
-        {"type": "text.delta", "text": "😀1", "choice": 1},
-        {"type": "text.delta", "text": "😀0"},
-    ]
-
-
-def test_usage_and_warnings_between_two_halves_do_not_part_them() -> None:
-    usage = chunk(events=[{"type": "usage", "usage": {"input_tokens": 1}}])
-    assert [event["type"] for event in spoken(chunk(text="\ud83d"), usage, "x", chunk(text="\ude00"))] == [
-        "usage", "warning", "text.delta",
-    ]  # fmt: skip
-
-
-def test_whatever_else_comes_between_parts_them() -> None:
-    said = spoken(chunk(text="\ud83d"), chunk(events=[{"type": "citations", "citations": [{}]}]), chunk(text="\ude00"))
-    assert [event.get("text") for event in said] == ["\ufffd", None, "\ufffd"]
-
-
-@pytest.mark.parametrize("last", [STOP, chunk(error="no")])
-def test_a_half_is_told_before_the_end(last: dict[str, Any]) -> None:
-    stream = relayed(HELLO, chunk(text="\ud83d"), last)
-    assert stream.events[2] == {"type": "text.delta", "text": "\ufffd"}
-    assert stream.kinds[3] in ("finish", "error")
-
-
-def test_a_half_that_was_all_there_was_makes_the_error_one_of_mid_stream() -> None:
-    stream = relayed(chunk(text="\ud83d"))
-    assert stream.kinds == ["start", "text.delta", "error", "done"]
-    assert stream.error["phase"] == "mid_stream"
 
 
 # ---- passthrough -----------------------------------------------------------------------------------------------------
@@ -997,7 +866,7 @@ def test_an_end_that_a_sink_has_no_word_for_cuts_the_stream_and_is_no_fault(how:
         relay.fail(Error("overloaded", "draining", reason="draining"))
     else:
         relay.break_off(Error("provider_unavailable", "too large", reason="answer_too_large"))
-    assert (relay.is_cut, relay.fault, relay.state) == (True, None, State.CLOSED)
+    assert (relay.is_cut, relay.fault, relay.state) == (True, None, State.CUT)
     assert relay.error is not None
     relay.receive_data(sse(HELLO))
     relay.cancel()

@@ -172,7 +172,7 @@ def test_an_attempt_that_was_left_before_its_content_is_charged_for_the_prompt()
 
 def test_an_attempt_that_was_not_sent_is_not_charged() -> None:
     scene = Scene()
-    scene.relay.owes = False
+    scene.relay.waive()
     assert scene.relay.left() is None
     scene.relay.cancel()
     assert scene.costs == {}

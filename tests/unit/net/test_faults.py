@@ -104,8 +104,13 @@ def broken(part: str, name: str, drive: Callable[[Fixture], None], **options: An
     made = {
         "output": stream.output,
         "client": stream.client,
+<<<<<<< HEAD
         "targets": stream.targets,
         "adapter": stream.relay._adapter,
+=======
+        "runner": stream.runner,
+        "adapter": stream.relay._answer.adapter,
+>>>>>>> 75ecb330 (Relay: an Answer reads one response, a LegalStream has the order of events, the relay the attempts and the end)
         "chain": chain,
     }
     hits = [0]
@@ -156,7 +161,7 @@ def test_a_bug_is_no_failure_of_the_upstream() -> None:
     stream = Fixture(retries=2)
     stream.targets.breakers["up"] = breaker
     stream.start()
-    stream.relay._adapter.receive = fail
+    stream.relay._answer.adapter.receive = fail
     stream.session.head_received(200, SSE)
     stream.session.body_received(frame())
     (error,) = stream.client.taken()

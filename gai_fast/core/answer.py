@@ -1,0 +1,522 @@
+"""One response of an upstream: its body, its frames, the events that these become, and what it costs. Sans-IO.
+
+Owns everything that belongs to one attempt: a new attempt is a new `Answer`. The relay decides which of its events the
+client gets, in which order and how the stream ends. Knows no provider and no client format.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from gai_fast.core.adapter import Adapter
+from gai_fast.core.body import Body, BodyKind, unavailable
+from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk
+from gai_fast.core.learning import Learning
+from gai_fast.core.reading import estimated_tokens
+from gai_fast.core.sinks import DeltaSink
+from gai_fast.core.transcript import Transcript
+from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.events import DELTAS, Event, join_surrogates
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import Bill, cost_member
+
+
+class Progress(enum.Enum):
+    """How far an answer has come."""
+
+    AWAITED = "awaited"  # no event so far
+    BEGUN = "begun"  # events, but no content
+    CONTENT = "content"  # content, repeated content included
+
+
+_AWAITED: Final[Progress] = Progress.AWAITED
+_CONTENT: Final[Progress] = Progress.CONTENT
+_UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
+
+
+class Answer:
+    """Reads one response of an upstream for the relay.
+
+    Args:
+        adapter: Reads the provider's chunks.
+        deltas: Receives copied deltas; `None` if none may be copied.
+        passes: Whether frames are passed on as they are.
+        on_malformed: As for `Relay`.
+        translate: As for `Relay`.
+        prompt_characters: As for `Relay`.
+        transcript: As for `Relay`.
+        bill: As for `Relay`.
+        goes_on: Whether the answer continues the delivered content of another attempt.
+        characters: The number of characters of that content.
+    """
+
+    __slots__ = (
+        "_bill",
+        "_generated",
+        "_goes_on",
+        "_learning",
+        "_malformed_run",
+        "_on_malformed",
+        "_passes",
+        "_prompt_characters",
+        "_translate",
+        "adapter",
+        "body",
+        "characters",
+        "copier",
+        "early_warnings",
+        "halves",
+        "is_strict",
+        "oversized",
+        "owes",
+        "progress",
+        "transcript",
+    )
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        deltas: DeltaSink | None,
+        passes: bool,
+        on_malformed: Literal["skip", "error"],
+        translate: Callable[[Error, bytes], Error] | None,
+        prompt_characters: int | None,
+        transcript: Transcript | None,
+        bill: Bill | None,
+        goes_on: bool = False,
+        characters: int = 0,
+    ) -> None:
+        self._bill = bill
+        self._generated = 0  # characters of this attempt, repeated ones included; counted if there is a transcript
+        self._goes_on = goes_on
+        self._learning: Learning | None = None
+        self._malformed_run = 0
+        self._on_malformed: Literal["skip", "error"] = on_malformed
+        self._passes = passes
+        self._prompt_characters = prompt_characters
+        self._translate = translate
+        self.adapter = adapter
+        self.body = Body(adapter.api)
+        self.characters = characters
+        """The characters that the client has got, those of the attempt that this one continues included."""
+        self.copier = DeltaCopier(
+            SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
+            passes,
+            adapter.text_members,
+            adapter.ignored_members,
+            adapter.kept_members,
+            adapter.label_members,
+        )
+        self.early_warnings: list[Event] = []
+        """The warnings that wait for the `start`."""
+        self.halves: dict[tuple[object, ...], Event] = {}
+        """The high halves of surrogate pairs that wait for the next delta of their place."""
+        self.is_strict = on_malformed == "error"
+        self.oversized = ""
+        """The error text of a frame that was too large; no frame follows it."""
+        self.owes = True
+        """Whether the attempt is under way at its upstream, so that it is charged if it ends now."""
+        self.progress = _AWAITED
+        self.transcript = transcript
+        self.learn_for(deltas)
+
+    def next_attempt(
+        self,
+        adapter: Adapter,
+        *,
+        deltas: DeltaSink | None,
+        passes: bool,
+        translate: Callable[[Error, bytes], Error] | None,
+        goes_on: bool,
+    ) -> Answer:
+        """Returns the answer of the stream's next attempt. The arguments are those of the class."""
+        return Answer(
+            adapter,
+            deltas=deltas,
+            passes=passes,
+            on_malformed=self._on_malformed,
+            translate=translate,
+            prompt_characters=self._prompt_characters,
+            transcript=self.transcript,
+            bill=self._bill,
+            goes_on=goes_on,
+            characters=self.characters if goes_on else 0,
+        )
+
+    def learn_for(self, deltas: DeltaSink | None) -> None:
+        """Copies deltas for a sink from now on; `None` if none may be copied."""
+        self._learning = None
+        if deltas is not None and self.adapter.text_members and not self.body.is_array:
+            self._learning = Learning(self.adapter, deltas, self.copier)
+
+    # -- the body --
+
+    def receive(self, data: bytes) -> bytes:
+        """Receives bytes of a body that is no stream, as far as it is known.
+
+        Returns:
+            The bytes of the stream among them, if the body proves to be one.
+
+        Raises:
+            Error: The body is markup, or too large.
+        """
+        body = self.body
+        is_new = body.kind is _UNKNOWN
+        frames = body.feed(data)
+        if is_new and body.is_array:
+            self.copier = DeltaCopier(ArrayFramer(), self._passes)
+            self._learning = None  # its frames are never copied
+        return frames
+
+    def error_of_body(self, now_ms: int | None) -> Error:
+        """Returns the error of a response with a status of 400 or above.
+
+        Args:
+            now_ms: Milliseconds since the epoch, for a `Retry-After` date.
+        """
+        body = self.body
+        return self.adapter.api.decode_error(body.status, body.headers, body.collected, now_ms)
+
+    def read_whole(self) -> list[Event]:
+        """Reads a whole JSON answer to a streamed request.
+
+        Raises:
+            Error: The answer is an error.
+            WRONG_SHAPE: It is no answer.
+        """
+        text = self._whole_text()
+        answer = parse_chunk(text)
+        failure = self.adapter.api.read_failure(answer)
+        if failure is not None:
+            raise self.adapter.error(failure)
+        events = self.adapter.receive_whole(answer, text)
+        if self.is_strict and is_partly_read(events):
+            raise partly_read()
+        return events
+
+    def error_of_whole(self, problem: Exception) -> Error:
+        """Returns the error for a whole answer that `read_whole` cannot read; it may be cut off."""
+        return self.adapter.truncated() if _is_unfinished(self._whole_text()) else self.no_answer(problem)
+
+    def no_answer(self, problem: Exception) -> Error:
+        """Returns the error for a JSON document that is not an answer."""
+        return self.unavailable("malformed_chunk", f"answered with JSON that is not an answer: {_worded(problem)}")
+
+    def _whole_text(self) -> str:
+        return self.body.collected.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+
+    # -- frames --
+
+    def next_frames(self, seq: int, now_ms: int) -> list[Frame] | None:
+        """Returns the next frames that are not copied; None if the bytes fed so far hold no more.
+
+        If a frame is too large, `oversized` is set. The frames before it in the same read are returned, so that the
+        cuts of the body change nothing.
+
+        Args:
+            seq: The number of the stream's last event.
+            now_ms: Milliseconds since the epoch.
+        """
+        try:
+            return self.copier.next(seq, now_ms)
+        except ValueError as problem:
+            self.oversized = str(problem)
+            before: list[Frame] = getattr(problem, "before", [])
+            return before
+
+    def last_frames(self, *, copies_body: bool) -> list[Frame]:
+        """Returns the bytes after the last blank line as frames.
+
+        Args:
+            copies_body: Whether the client gets the body byte for byte. Otherwise a frame that lacks its blank line
+                gets it, since another attempt's frames may follow, and a frame that is cut off has no bytes.
+        """
+        frames = []
+        for frame in self.copier.close():
+            raw = frame.raw
+            line = raw.rstrip(b"\r\n")
+            if line and not copies_body:
+                raw = b"" if _is_cut_off(line, frame.data) else line + b"\n\n"
+            frames.append(frame._replace(raw=raw))
+        return frames
+
+    def read_stray(self, stray: str) -> list[Event]:
+        """Reads lines that are not SSE: some servers send their error so, with or without `error:` before it.
+
+        Raises:
+            Error: The lines report a failure.
+            Malformed: They are neither JSON nor plain text.
+        """
+        text = stray.removeprefix("error:").strip()
+        failure = self.adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
+        if failure is not None:
+            raise self.adapter.error(failure)
+        return []
+
+    def note_read(self, frame: Frame, events: list[Event]) -> None:
+        """Notes a chunk that was read, for frames like it to be copied.
+
+        Args:
+            frame: The chunk's frame.
+            events: The events that it became; the sink has them.
+        """
+        self._malformed_run = 0
+        if self._learning is not None:
+            has_content = self.progress is _CONTENT
+            self._learning.receive(frame, events, joins=bool(self.halves), has_content=has_content)
+
+    def note_copied(self, deltas: DeltaSink, kinds: list[tuple[Event, int, str]]) -> int:
+        """Accounts for copied deltas.
+
+        Args:
+            deltas: The sink that receives them.
+            kinds: As `DeltaCopier.take_copied` returns them.
+
+        Returns:
+            The code points of their visible text.
+        """
+        visible = 0
+        self.progress = _CONTENT
+        self._malformed_run = 0
+        adapter = self.adapter
+        for event, characters, text in kinds:
+            self.characters += characters
+            adapter.copied(event, characters, text)
+            if deltas.collects_text:
+                deltas.copied(event, text)
+            if event["type"] == "text.delta" and "choice" not in event:
+                visible += characters
+        if adapter.kept_members:
+            for name, text in self.copier.take_kept().items():
+                adapter.kept(name, text)
+        return visible
+
+    def refuse_malformed(self, problem: Exception) -> Error | None:
+        """Counts a chunk that cannot be read.
+
+        Returns:
+            The error that ends the attempt; None if the chunk is left out.
+        """
+        self._malformed_run += 1
+        if self.is_strict or self._malformed_run >= LIMITS.malformed_chunks:
+            return self.unavailable("malformed_chunk", f"sent what cannot be read: {_worded(problem)}")
+        # A `start` that the adapter made for this chunk was lost with it.
+        self.adapter.started = self.progress is not _AWAITED
+        return None
+
+    # -- errors --
+
+    def client_error(self, error: Error, raw: bytes = b"") -> Error:
+        """Returns an error as clients may see it.
+
+        Args:
+            error: The error.
+            raw: The frame that reports it, if one does.
+        """
+        return error if self._translate is None else self._translate(error, raw)
+
+    def is_hidden(self, frame: Frame) -> bool:
+        """Whether a frame after the end holds an error that the translation hides from clients."""
+        if self._translate is None or frame.data is None:
+            return False
+        try:
+            failure = self.adapter.failure(parse_chunk(frame.data), frame.name)
+        except WRONG_SHAPE:
+            return False
+        error = None if failure is None else self.adapter.error(failure)
+        return error is not None and self.client_error(error, frame.raw) is not error
+
+    def unavailable(self, reason: str, what: str) -> Error:
+        """Returns the error for an answer that no client can use; the arguments are those of `body.unavailable`."""
+        return unavailable(self.adapter.api, reason, what)
+
+    # -- content --
+
+    def finish(self) -> list[Event]:
+        """Returns the last events: the end mark has come, or the body has ended.
+
+        Raises:
+            Error: As `Adapter.finish`.
+        """
+        events = self.adapter.finish()
+        if "usage" not in events[-1] and self._prompt_characters is not None:
+            events[-1]["usage"] = self._estimated_usage(self.characters, "estimated")
+        return events
+
+    def complete_calls(self, transcript: Transcript | None) -> list[Event]:
+        """Returns the complete calls of an incomplete answer.
+
+        Args:
+            transcript: Knows the ids that the client has for them, if it keeps the content.
+        """
+        calls = self.adapter.abort()
+        return calls if transcript is None else [transcript.named(event) for event in calls]
+
+    def compared(self, transcript: Transcript, event: Event, characters: int) -> Event | None:
+        """Returns the part of an event that the client lacks; None if the client has all of it.
+
+        Args:
+            transcript: The delivered content.
+            event: The event.
+            characters: The characters of its content.
+
+        Raises:
+            Error: The event differs from the delivered content.
+        """
+        self._generated += characters
+        return transcript.take(event)
+
+    # Halves of a surrogate pair in two neighbouring deltas are one character; neighbours have the same
+    # kind, choice and call, whatever else stands between them.
+
+    def joined(self, event: Event, key: str, text: str) -> tuple[Event, str]:
+        """Returns the delta and its text without halves; a high half at its end waits for the next delta.
+
+        Args:
+            event: The delta.
+            key: The key that holds its text.
+            text: The text.
+        """
+        place = event["type"], event.get("choice"), event.get("index")
+        half = self.halves.pop(place, None)
+        if half is not None:
+            text = half[key] + text  # type: ignore[literal-required]  # the key depends on the type
+        elif not _SURROGATE.search(text):
+            return event, text
+        if _HIGH_HALF.search(text):
+            self.halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
+            text = text[:-1]
+            # The next delta must be joined to the half, so it must not be copied.
+            self.copier.forget()
+        text = join_surrogates(text)
+        return {**event, key: text}, text  # type: ignore[misc]  # as above
+
+    def take_halves(self) -> list[Event]:
+        """Returns a delta for each half that stays alone."""
+        halves, self.halves = self.halves, {}
+        return [{**half, DELTAS[half["type"]]: "\ufffd"} for half in halves.values()]  # type: ignore[misc]  # as above
+
+    # -- usage and cost --
+
+    def partial_usage(self, *, has_started: bool) -> dict[str, Any]:
+        """Returns the usage up to an end that was not the provider's: its last count, or an estimate.
+
+        Args:
+            has_started: Whether the stream has had its `start`.
+        """
+        counted = self.adapter.usage
+        if self._prompt_characters is None or (not has_started and not counted):
+            return {**counted, "source": "partial"} if counted else {}
+        return self._counted_or_estimated(self.characters, "partial")
+
+    def charge_failed(self) -> None:
+        """Charges the attempt, which has failed, if it has generated content; another attempt follows."""
+        if self._bill is not None and self.progress is _CONTENT:
+            self._bill.charge_failed(self._own_usage("partial"), self.adapter.own_cost)
+        self.owes = False
+
+    def abandon(self) -> None:
+        """Charges the attempt, which is given up while it is under way."""
+        if self.owes and self._bill is not None and self._prompt_characters is not None:
+            self._bill.charge_failed(self._own_usage("partial"), self.adapter.own_cost)
+        self.owes = False
+
+    def charge_disconnected(self) -> dict[str, Any] | None:
+        """Charges the attempt at the end of a stream whose client is gone; returns the stream's usage.
+
+        Without content an attempt is charged for its prompt, if it `owes`.
+        """
+        bill = self._bill
+        usage: dict[str, Any] = {}
+        if self.owes and self._prompt_characters is not None:
+            usage = self._own_usage("partial")
+            if bill is not None:
+                bill.charge_last(usage, self.adapter.own_cost)
+        return self._with_cost(usage) or None
+
+    def billed(self, event: Event) -> Event:
+        """Charges the attempt, and returns the end with the stream's cost in its usage.
+
+        An upstream that fails before any content is not charged: it has sold nothing.
+
+        Args:
+            event: The `finish` or `error`.
+        """
+        bill, usage = self._bill, event.get("usage")
+        if bill is None or usage is None:
+            return event
+        if self.owes and (event["type"] == "finish" or self.progress is _CONTENT):
+            source: str | None = usage.get("source")
+            if source is not None and self._goes_on:  # an estimate counts the content of the attempt before, too
+                bill.charge_last(self._own_usage(source), self.adapter.own_cost)
+            else:
+                bill.charge_last(usage, self.adapter.own_cost)
+        event["usage"] = self._with_cost(usage)
+        return event
+
+    def _with_cost(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns usage with the cost of the stream so far, if that is known; never without tokens."""
+        total = None if self._bill is None or not usage else self._bill.total()
+        return usage if total is None else {**usage, "cost": cost_member(total[0], total[1])}
+
+    def _own_usage(self, source: str) -> dict[str, Any]:
+        """Returns the usage of the attempt alone, should it end now, for its charge."""
+        characters = self.characters if self.transcript is None and not self._goes_on else self._generated
+        return self._counted_or_estimated(characters, source)
+
+    def _counted_or_estimated(self, characters: int, source: str) -> dict[str, Any]:
+        counted: dict[str, Any] = dict(self.adapter.usage or {})
+        # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
+        usage = self._estimated_usage(characters, source)
+        usage["input_tokens"] = counted.get("input_tokens", usage["input_tokens"])
+        usage["output_tokens"] = max(counted.get("output_tokens", 0), usage["output_tokens"])
+        usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
+        return {**counted, **usage}
+
+    def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
+        """Estimates by length."""
+        into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(characters)
+        return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
+
+
+def is_partly_read(events: list[Event]) -> bool:
+    """Whether an adapter has left out a part of a chunk."""
+    return any(event["type"] == "warning" for event in events)
+
+
+def partly_read() -> Malformed:
+    """Returns the exception for a chunk of which a part was left out."""
+    return Malformed("a part of it has another shape")
+
+
+def _worded(problem: Exception) -> str:
+    """Describes the fault of a chunk, without quoting it."""
+    # The exception that a chunk of another shape raises depends on the build.
+    return str(problem) if isinstance(problem, Malformed) else "it has another shape"
+
+
+def _is_unfinished(text: str) -> bool:
+    """Whether a JSON text ends before its brackets are closed."""
+    bare = _STRING.sub("", text)
+    return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
+
+
+def _is_cut_off(raw: bytes, data: str | None) -> bool:
+    """Whether a body's last frame ends before it is whole; clients would fail at it.
+
+    SDKs read the data of a frame that has any field but no data, an `event` that no `data` follows, as an empty text.
+    """
+    if data is None:
+        return _FIELD.search(raw) is not None
+    return not data.strip() or _is_unfinished(data)
+
+
+_FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is no comment
+_STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_HIGH_HALF: Final = re.compile(r"[\ud800-\udbff]\Z")

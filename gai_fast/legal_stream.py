@@ -1,0 +1,473 @@
+"""The events of one stream as its client gets them: in legal order, through processors, to the sinks of the attempt.
+
+Owns the states of a stream and the events that each of them allows (docs/events.md, "Ends"). `core/relay.py` decides
+which events come, and how a stream ends.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from gai_fast.core.answer import Answer, Progress
+from gai_fast.core.body import BodyKind
+from gai_fast.core.chain import Chain
+from gai_fast.core.reading import characters_of_media
+from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
+from gai_fast.kernels import DeltaCopier, Frame
+from gai_fast.model.errors import Error, GaiFastError
+from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event
+
+
+class State(enum.Enum):
+    """The states of a stream."""
+
+    IDLE = "idle"
+    STREAMING = "streaming"
+    RESET = "reset"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CLOSED = "closed"
+    TAIL = "tail"  # closed; the sink takes the bytes that follow, until `receive_eof`
+    CUT = "cut"  # closed, though the sink could not take the end
+
+    __hash__ = object.__hash__  # the members are looked up once per event, and `Enum.__hash__` is a call of Python code
+
+
+_BETWEEN: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
+
+TRANSITIONS: Final[dict[State, dict[str, State]]] = {
+    State.IDLE: {"start": State.STREAMING, "error": State.FAILED},
+    State.STREAMING: {
+        **dict.fromkeys(_BETWEEN, State.STREAMING),
+        "stream.reset": State.RESET,
+        "finish": State.FINISHED,
+        "error": State.FAILED,
+    },
+    State.RESET: {"start": State.STREAMING, "error": State.FAILED},
+    State.FINISHED: {"done": State.CLOSED},
+    State.FAILED: {"done": State.CLOSED},
+    State.CLOSED: {},
+    State.TAIL: {},
+    State.CUT: {},
+}
+"""`TRANSITIONS[state][event type]` is the next state; an event that is not here is illegal."""
+
+
+class _Step:
+    """The treatment of an event of one type in one state: `TRANSITIONS` and the tables of `events`, together.
+
+    One look-up finds all of it.
+    """
+
+    __slots__ = ("is_around", "is_aside", "is_content", "is_end", "is_media", "key", "state")
+
+    def __init__(self, kind: str, state: State) -> None:
+        self.state = state
+        self.key = DELTAS.get(kind)
+        """Of a delta, the key that holds its text."""
+        self.is_aside = kind in ASIDES
+        self.is_around = kind in AROUND
+        self.is_content = kind not in NO_CONTENT
+        self.is_media = kind in MEDIA
+        self.is_end = kind in ("finish", "error")
+
+
+_STEPS: Final[dict[State, dict[str, _Step]]] = {
+    state: {kind: _Step(kind, following) for kind, following in steps.items()} for state, steps in TRANSITIONS.items()
+}
+
+
+class IllegalTransition(GaiFastError):
+    """A bug of ours: an event that the state of its stream does not allow."""
+
+    def __init__(self, state: State, kind: str) -> None:
+        super().__init__(f"stream: {kind!r} is not allowed in state {state.value!r}")
+
+
+class Unwritable(Exception):
+    """The sink cannot write an event: a number beyond all floats, JSON nested too deep."""
+
+
+_OVER: Final = frozenset((State.FINISHED, State.FAILED, State.CLOSED, State.TAIL, State.CUT))
+
+# As constants, because the attribute of an enum costs 75 ns on 3.11.
+_STREAMING: Final[State] = State.STREAMING
+_AWAITED: Final[Progress] = Progress.AWAITED
+_BEGUN: Final[Progress] = Progress.BEGUN
+_CONTENT: Final[Progress] = Progress.CONTENT
+_STREAM: Final[BodyKind] = BodyKind.STREAM
+_IGNORED: Final[BodyKind] = BodyKind.IGNORED
+
+
+class _Watched:
+    """A sink and a watcher; the watcher gets each event that the sink has taken."""
+
+    __slots__ = ("_sink", "_watcher")
+
+    def __init__(self, sink: EventSink, watcher: EventSink) -> None:
+        self._sink = sink
+        self._watcher = watcher
+
+    def event(self, event: Event) -> None:
+        """As `EventSink.event`."""
+        self._sink.event(event)
+        self._watcher.event(event)
+
+
+class LegalStream:
+    """The client's side of a relay: state, sinks, processors and counts. The relay is its subclass.
+
+    Args:
+        stream_id: As for `Relay`.
+        chain: As for `Relay`.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_chain",
+        "_commits",
+        "_continued",
+        "_deltas",
+        "_failed_rest",
+        "_frames",
+        "_has_told",
+        "_is_void",
+        "_now_ms",
+        "_sink",
+        "_stream_id",
+        "_unwatched",
+        "_upstream",
+        "_watcher",
+        "delivered",
+        "deltas",
+        "end",
+        "others",
+        "state",
+    )
+
+    def __init__(self, stream_id: str | None, chain: Chain | None) -> None:
+        self._stream_id = stream_id
+        self._chain = chain
+        self._continued: Literal["verified", "prefill"] | None = None
+        # Complete calls and usage of a failed attempt, for the end, until the next attempt brings new content.
+        self._failed_rest: tuple[list[Event], dict[str, Any]] | None = None
+        self._has_told = False
+        self._now_ms = 0
+        self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
+        self._watcher: EventSink | None = None
+        self.state = State.IDLE
+        self.delivered = False
+        """Whether content has been passed on and is not void: from then on no attempt begins anew in silence."""
+        self.deltas = 0
+        """The number of deltas so far."""
+        self.end: Event = {}
+        """The `finish` or `error`, once there is one."""
+        self.others = 0
+        """The number of other events so far."""
+
+    # -- where it stands --
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream has had its end."""
+        return self.state in _OVER
+
+    @property
+    def awaits_tail(self) -> bool:
+        """Whether the stream is over, and the sink takes the bytes that follow until `receive_eof`."""
+        return self.state is State.TAIL
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the stream is over though the sink could not take its end."""
+        return self.state is State.CUT
+
+    @property
+    def has_told(self) -> bool:
+        """Whether the sink has received a delta: processors hold some back, and leave some out."""
+        if self._chain is None or self._chain.touches == "events":
+            return self.deltas > 0
+        return self._has_told
+
+    @property
+    def due_ms(self) -> int | None:
+        """The time at which `tick` must be called if nothing comes before, on the clock of `receive_data`."""
+        return None if self._chain is None or self.state is not _STREAMING else self._chain.due_ms
+
+    @property
+    def copier(self) -> DeltaCopier | None:
+        """The stream's copier, where the bytes that it copies may be sent as they are; `None`: not now."""
+        answer = self._answer
+        is_open = answer.body.kind is _STREAM and self.state is _STREAMING and self._deltas is not None
+        return answer.copier if is_open and not answer.halves and answer.copier.copies else None
+
+    # -- the attempt's answer --
+
+    @property
+    def dialect(self) -> str:
+        """The dialect of the attempt's upstream."""
+        return self._answer.adapter.api.dialect
+
+    @property
+    def response_id(self) -> str:
+        """The provider's own id of the attempt's answer; empty: it has none."""
+        return self._answer.adapter.identifier
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the attempt's response, lower-case names; none before they have come."""
+        return self._answer.body.headers
+
+    @property
+    def awaits_first_event(self) -> bool:
+        """Whether the attempt has brought no event yet."""
+        return self._answer.progress is _AWAITED
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the attempt has brought content, repeated content included."""
+        return self._answer.progress is _CONTENT
+
+    @property
+    def _is_done_with(self) -> bool:
+        """Whether the rest of the attempt is ignored."""
+        return self._answer.body.kind is _IGNORED
+
+    def abandon(self) -> None:
+        """Charges the attempt, which is given up while it is under way: the answer comes from another one."""
+        self._answer.abandon()
+
+    def waive(self) -> None:
+        """Has the attempt not charged: nothing of it has been sent to its upstream."""
+        self._answer.owes = False
+
+    def left(self) -> dict[str, Any] | None:
+        """Returns the usage of a stream that ends without an event for that, as its client is gone; charges it."""
+        return self._answer.charge_disconnected()
+
+    # -- the sinks --
+
+    def _use(
+        self,
+        answer: Answer,
+        sink: EventSink,
+        deltas: DeltaSink | None,
+        frames: FrameSink | None,
+        upstream: str | None,
+    ) -> None:
+        """Takes the events of an answer from now on, and writes them to its sinks."""
+        self._answer = answer
+        self._sink = sink
+        self._deltas = deltas
+        self._frames = frames
+        self._commits = frames is not None and frames.commits
+        self._upstream = upstream
+        self._is_void = False  # the client has a start: frames that only repeat it are not passed on
+        self._unwatched = None
+        if self._watcher is not None:
+            self._show(self._watcher)
+
+    def _replace_watcher(self, watcher: EventSink | None) -> None:
+        """Shows another watcher the events from now on; `None`: nobody watches any more."""
+        if self._unwatched is not None:
+            self._sink, self._deltas = self._unwatched
+            self._unwatched = None
+            self._answer.learn_for(self._deltas)
+        self._watcher = watcher
+        if watcher is not None:
+            self._show(watcher)
+
+    def _show(self, watcher: EventSink) -> None:
+        """Puts a watcher beside the sink of the attempt."""
+        self._unwatched = self._sink, self._deltas
+        self._sink, self._deltas = _Watched(self._sink, watcher), None
+        self._answer.learn_for(None)
+        self._answer.copier.forget()
+
+    # -- events --
+
+    def _emit_all(self, events: list[Event]) -> None:
+        for event in events:
+            self._emit(event)
+
+    def _emit(self, event: Event) -> None:
+        kind = event["type"]
+        answer = self._answer
+        if answer.progress is _AWAITED:
+            answer.progress = _BEGUN
+        step = _STEPS[self.state].get(kind)
+        if step is None:
+            if kind == "start" and self._continued is not None:
+                return  # the client has the start of the answer that goes on
+            raise IllegalTransition(self.state, kind)
+        key, transcript = step.key, answer.transcript
+        if key is not None:
+            text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
+            if answer.halves or not text.isascii():
+                event, text = answer.joined(event, key, text)
+                if not text:
+                    return
+            answer.progress = _CONTENT
+            if transcript is not None:
+                new = answer.compared(transcript, event, len(text))
+                if new is None:
+                    return
+                self._failed_rest = None
+                event, text = new, new[key]  # type: ignore[literal-required]  # as above
+            self.delivered = True
+            self.deltas += 1
+            answer.characters += len(text)
+        elif kind == "start":
+            event = self._completed_start(event)
+        elif answer.halves and not step.is_aside:
+            self._emit_all(answer.take_halves())
+        if key is None:
+            if step.is_content:
+                answer.progress = _CONTENT
+            media = characters_of_media(event) if step.is_media else 0
+            if transcript is not None and not step.is_around:
+                new = answer.compared(transcript, event, media)
+                if new is None:
+                    return
+                self._failed_rest = None
+                event = new
+            answer.characters += media
+            self.delivered = self.delivered or step.is_content
+            self.others += 1
+            if step.is_end:
+                self.end = event = answer.billed(event)
+                if kind == "finish" and self._continued is not None:
+                    event["continued"] = self._continued
+        if self._chain is None:
+            self._write(event)
+        else:
+            for made in self._chain.process(event, self._now_ms):
+                if made["type"] in ("finish", "error"):  # a processor may have counted the tokens
+                    made = answer.billed(made)
+                    if "usage" in made:
+                        self.end["usage"] = made["usage"]
+                self._tell(made)
+        self.state = step.state
+        if kind == "start" and answer.early_warnings:
+            early, answer.early_warnings = answer.early_warnings, []
+            self._emit_all(early)
+
+    def _tell(self, made: Event) -> None:
+        """Gives the sink an event that the processors made."""
+        self._has_told = self._has_told or made["type"] in DELTAS
+        self._write(made)
+
+    def _write(self, event: Event) -> None:
+        try:
+            self._sink.event(event)
+        except ValueError as problem:
+            raise Unwritable(str(problem)) from None
+
+    def _completed_start(self, event: Event) -> Event:
+        if self._stream_id:
+            event["stream_id"] = self._stream_id
+        if self._upstream:
+            event["provider_metadata"] = {**event.get("provider_metadata", {}), "upstream": self._upstream}
+        return event
+
+    def _go_on_from(self, failure: Error, continued: Literal["verified", "prefill"] | None) -> None:
+        """Relates the attempt to the content that the attempt before it has delivered.
+
+        Args:
+            failure: The failure of the attempt before.
+            continued: As for `Relay.begin`.
+        """
+        answer = self._answer
+        transcript = answer.transcript
+        if continued is None:
+            self._failed_rest = None
+            self._emit({"type": "stream.reset", "reason": failure.reason or failure.code})
+            answer.progress, self.delivered = _AWAITED, False  # the event is none of the answer's
+            if transcript is not None:
+                transcript.forget()
+        elif transcript is not None and continued == "verified":
+            transcript.repeat(failure)
+        elif transcript is not None:
+            transcript.go_on()
+
+    def _emit_complete_calls(self) -> dict[str, Any]:
+        """Emits the complete calls of an incomplete answer; returns its usage."""
+        answer = self._answer
+        transcript, answer.transcript = answer.transcript, None
+        if self._failed_rest is not None:  # the attempt has brought nothing new: all is as the one before left it
+            answer.halves = {}
+            calls, usage = self._failed_rest
+            self._emit_all(calls)
+            return usage
+        self._emit_all(answer.take_halves())
+        if self.state is _STREAMING:
+            self._emit_all(answer.complete_calls(transcript))
+        return self._partial_usage()
+
+    def _partial_usage(self) -> dict[str, Any]:
+        """Returns the usage up to an end that was not the provider's."""
+        return self._answer.partial_usage(has_started=self.state is not State.IDLE)
+
+    def _name_phase(self, error: Error) -> None:
+        """Sets the phase of an error; `connect`, which only a connection can know, stays."""
+        if error.phase != "connect":
+            error.phase = "mid_stream" if self.delivered else "first_event"
+
+    # -- copied deltas and frames --
+
+    def _take_copied(self, deltas: DeltaSink) -> None:
+        """Passes on and counts the deltas that were copied since the last call, as if each had come as an event."""
+        data, count, kinds = self._answer.copier.take_copied()
+        deltas.append_frames(data, count, self._note_copied(deltas, count, kinds))
+
+    def _note_copied(self, deltas: DeltaSink, count: int, kinds: list[tuple[Event, int, str]]) -> int:
+        """Accounts for copied deltas; returns the code points of their visible text."""
+        self.deltas += count
+        self.delivered = True
+        self._is_void = False
+        return self._answer.note_copied(deltas, kinds)
+
+    def _only_repeats_start(self, events: list[Event]) -> bool:
+        """Whether a frame only repeats the start of the attempt before: SDKs would join a second role to the first."""
+        if self._is_void and self._frames is not None:
+            adapter = self._answer.adapter
+            # Before the start there is nothing that a part could be opened in.
+            opens = not events and self._frames.opens_parts and adapter.started
+            if opens or adapter.ended or any(event["type"] != "start" for event in events):
+                self._is_void = False
+        return self._is_void
+
+    def _pass_on(self, raw: bytes, *, last: bool = False) -> None:
+        if self._frames is not None:
+            self._frames.frame(raw, last=last)
+
+    def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:
+        """Goes on after the upstream's own end, where the sink takes the whole body.
+
+        Args:
+            sink: The sink.
+            frames: The frames that the end's read brought after it, as far as they have been cut.
+        """
+        if sink.copies_body and self.state is State.CLOSED:
+            self.state = State.TAIL
+            self._answer.oversized = ""
+            self._answer.copier.forget()
+            self._pass_tail_on(frames)
+            self._receive_tail()
+
+    def _receive_tail(self) -> None:
+        """Passes on the frames that were fed after the end."""
+        answer = self._answer
+        frames: list[Frame] | None = []
+        while frames is not None and self.state is State.TAIL:
+            frames = answer.next_frames(0, self._now_ms)
+            if answer.oversized:  # no other frame is cut after it
+                self.state = State.CLOSED
+            self._pass_tail_on(frames or ())
+
+    def _pass_tail_on(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if not self._answer.is_hidden(frame):
+                self._pass_on(frame.raw, last=True)

@@ -1,0 +1,257 @@
+"""`gai_fast/core/answer.py`: one response of an upstream, as far as the relay has it read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import pytest
+
+from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
+from gai_fast.core.body import BodyKind
+from gai_fast.core.transcript import Transcript
+from gai_fast.kernels import Frame
+from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.limits import LIMITS
+from gai_fast.model.money import UNIT, Bill
+from gai_fast.model.settings import Price
+from gai_fast.model.upstream_errors import for_client
+from tests.legal import sse
+from tests.unit.core.test_relay import END, HELLO, STOP, FakeAdapter, FakeAPI, chunk
+
+PRICE = Price(input=UNIT, output=UNIT, cached_input=UNIT, cache_write=UNIT, reasoning=UNIT)
+
+
+class ArrayAPI(FakeAPI):
+    answers_in_arrays = True
+
+
+def answer(
+    api: FakeAPI | None = None,
+    *,
+    on_malformed: Literal["skip", "error"] = "skip",
+    prompt_characters: int | None = None,
+    goes_on: bool = False,
+    characters: int = 0,
+    **options: Any,
+) -> Answer:
+    known: dict[str, Any] = {"deltas": None, "passes": False, "translate": None, "transcript": None, "bill": None}
+    return Answer(
+        FakeAdapter(api or FakeAPI()),
+        on_malformed=on_malformed,
+        prompt_characters=prompt_characters,
+        goes_on=goes_on,
+        characters=characters,
+        **{**known, **options},
+    )
+
+
+def billed(**options: Any) -> tuple[Answer, Bill]:
+    bill = Bill()
+    bill.begin("fake", "up", PRICE)
+    return answer(bill=bill, prompt_characters=40, **options), bill
+
+
+def frames_of(made: Answer, data: bytes) -> list[Frame]:
+    stream = made.receive(data)
+    made.copier.feed(stream)
+    frames: list[Frame] = []
+    while (more := made.next_frames(0, 0)) is not None:
+        frames += more
+    return frames
+
+
+# ---- the body --------------------------------------------------------------------------------------------------------
+
+
+def test_the_frames_of_a_stream_are_cut() -> None:
+    made = answer()
+    assert [frame.data for frame in frames_of(made, sse(HELLO, END))] == [json.dumps(HELLO), END]
+    assert made.body.kind is BodyKind.STREAM
+
+
+def test_an_array_has_frames_of_its_own() -> None:
+    made = answer(ArrayAPI())
+    frames = frames_of(made, b'[{"text": "a"},\n{"text": "b"}]')
+    assert [frame.data for frame in frames if frame.data] == ['{"text": "a"}', '{"text": "b"}']
+
+
+def test_an_oversized_frame_is_noted_and_the_frames_before_it_are_returned() -> None:
+    made = answer()
+    frames = frames_of(made, sse(HELLO) + b"data: " + b"x" * (LIMITS.event + 1))
+    assert [frame.data for frame in frames] == [json.dumps(HELLO)]
+    assert str(LIMITS.event) in made.oversized
+
+
+@pytest.mark.parametrize(
+    ("rest", "copies_body", "raw"),
+    [
+        (b"data: {}", False, b"data: {}\n\n"),
+        (b"data: {}\r\n", False, b"data: {}\n\n"),
+        (b"data: {", False, b""),
+        (b"event: x", False, b""),
+        (b": ping", False, b": ping\n\n"),
+        (b"data: {", True, b"data: {"),
+    ],
+)
+def test_the_last_frame_is_completed_or_has_no_bytes(rest: bytes, copies_body: bool, raw: bytes) -> None:
+    made = answer()
+    assert frames_of(made, rest) == []
+    assert [frame.raw for frame in made.last_frames(copies_body=copies_body)] == [raw]
+
+
+def test_a_whole_answer_is_read_or_is_an_error() -> None:
+    def whole(body: bytes, **options: Any) -> Answer:
+        made = answer(**options)
+        made.receive(body)
+        return made
+
+    made = whole(b' {"answer": {"text": "Hi", "end": "stop"}}')
+    assert [event["type"] for event in made.read_whole()] == ["start", "text.delta"]
+    with pytest.raises(Error, match="Overloaded"):
+        whole(b'{"error": {"message": "Overloaded"}}').read_whole()
+    with pytest.raises(Malformed) as caught:
+        whole(b'{"strange": true}').read_whole()
+    assert whole(b'{"strange": true}').error_of_whole(caught.value).reason == "malformed_chunk"
+    assert whole(b'{"answer": {"text"').error_of_whole(caught.value).reason == "truncated"
+    partly = b'{"answer": {"text": "Hi", "events": [{"type": "warning"}]}}'
+    assert is_partly_read(whole(partly).read_whole())
+    with pytest.raises(Malformed, match=str(partly_read())):
+        whole(partly, on_malformed="error").read_whole()
+
+
+def test_the_error_of_a_body_has_its_status_and_headers() -> None:
+    made = answer()
+    made.body.receive_head(429, {"retry-after": "7"})
+    made.receive(b'{"error": {"message": "Slow down"}}')
+    error = made.error_of_body(None)
+    assert (error.code, error.message, error.retry_after_ms) == ("rate_limited", "Slow down", 7000)
+
+
+# ---- chunks that cannot be read --------------------------------------------------------------------------------------
+
+
+def test_the_third_malformed_chunk_in_a_row_is_refused() -> None:
+    made, frame = answer(), Frame(b"", "", "{}", None)
+    for _ in range(2):
+        assert [made.refuse_malformed(Malformed("odd")) for _ in range(2)] == [None, None]
+        made.note_read(frame, [])
+    assert made.refuse_malformed(Malformed("odd")) is None
+    assert made.refuse_malformed(Malformed("odd")) is None
+    error = made.refuse_malformed(KeyError("private"))
+    assert error is not None
+    assert (error.reason, error.message) == (
+        "malformed_chunk",
+        "fake sent what cannot be read: it has another shape",
+    )
+
+
+def test_a_strict_answer_refuses_the_first() -> None:
+    error = answer(on_malformed="error").refuse_malformed(Malformed("odd"))
+    assert error is not None
+    assert error.message == "fake sent what cannot be read: odd"
+
+
+@pytest.mark.parametrize(("progress", "started"), [(Progress.AWAITED, False), (Progress.BEGUN, True)])
+def test_a_start_that_was_lost_with_a_malformed_chunk_is_made_again(progress: Progress, started: bool) -> None:
+    made = answer()
+    made.adapter.start("m1", None)
+    made.progress = progress
+    made.refuse_malformed(Malformed("odd"))
+    assert made.adapter.started is started
+
+
+def test_lines_that_are_not_sse_may_report_a_failure() -> None:
+    made = answer()
+    assert made.read_stray("error: sorry") == made.read_stray('{"fine": true}') == []
+    with pytest.raises(Error, match="Overloaded"):
+        made.read_stray('error: {"error": "Overloaded"}')
+
+
+def test_an_error_is_hidden_whose_text_the_translation_replaces() -> None:
+    made = answer(translate=lambda error, _: for_client(error, "main"))
+    secret = json.dumps(chunk(error={"message": "Incorrect API key sk-1", "code": "invalid_api_key"}))
+    assert made.is_hidden(Frame(b"", "", secret, None))
+    for shown in (json.dumps(chunk(error="Overloaded")), json.dumps(HELLO), "{", None):
+        assert not made.is_hidden(Frame(b"", "", shown, None))
+        assert not answer().is_hidden(Frame(b"", "", secret, None))
+
+
+# ---- content, usage and cost -----------------------------------------------------------------------------------------
+
+
+def test_halves_of_a_character_are_joined_or_replaced() -> None:
+    made = answer()
+    event, text = made.joined({"type": "text.delta", "text": "a\ud83d"}, "text", "a\ud83d")
+    assert (event["text"], text) == ("a", "a")
+    assert made.joined({"type": "text.delta", "text": "\ude00b"}, "text", "\ude00b")[1] == "😀b"
+    assert made.take_halves() == []
+    made.joined({"type": "text.delta", "text": "\ud83d"}, "text", "\ud83d")
+    assert made.take_halves() == [{"type": "text.delta", "text": "\ufffd"}]
+    assert made.halves == {}
+
+
+def test_an_answer_that_reports_no_usage_gets_an_estimate() -> None:
+    made = answer(prompt_characters=40, characters=8)
+    made.adapter.receive("", json.dumps(STOP))
+    assert made.finish()[-1]["usage"] == {
+        "input_tokens": 10, "output_tokens": 2, "total_tokens": 12, "source": "estimated",
+    }  # fmt: skip
+    unasked = answer()
+    unasked.adapter.receive("", json.dumps(STOP))
+    assert "usage" not in unasked.finish()[-1]
+
+
+def test_partial_usage_is_nothing_before_the_start_unless_the_provider_has_counted() -> None:
+    made = answer(prompt_characters=40)
+    assert made.partial_usage(has_started=False) == {}
+    assert made.partial_usage(has_started=True)["input_tokens"] == 10
+    made.adapter.usage = {"input_tokens": 7}
+    assert made.partial_usage(has_started=False)["input_tokens"] == 7
+
+
+def test_a_failed_attempt_is_charged_if_it_has_content() -> None:
+    for progress, charged in ((Progress.BEGUN, 0), (Progress.CONTENT, 1)):
+        made, bill = billed()
+        made.progress = progress
+        made.charge_failed()
+        assert (len(bill.charges), made.owes) == (charged, False)
+
+
+def test_an_abandoned_or_disconnected_attempt_is_charged_for_its_prompt_if_it_owes() -> None:
+    for owes in (True, False):
+        made, bill = billed()
+        made.owes = owes
+        made.abandon()
+        assert (len(bill.charges), made.owes) == (int(owes), False)
+        made, bill = billed()
+        made.owes = owes
+        usage = made.charge_disconnected()
+        assert (usage is not None, len(bill.charges)) == (owes, int(owes))
+
+
+def test_the_end_has_the_cost_of_the_stream() -> None:
+    made, bill = billed()
+    event = made.billed({"type": "finish", "usage": {"input_tokens": 1, "output_tokens": 2}})
+    assert "cost" in event["usage"]
+    assert len(bill.charges) == 1
+    unbegun, bill = billed()
+    assert "cost" not in unbegun.billed({"type": "error", "usage": {"input_tokens": 1}})["usage"]
+    assert bill.charges == ()
+
+
+def test_an_answer_that_goes_on_is_charged_for_its_own_content_alone() -> None:
+    made, bill = billed(goes_on=True, characters=400)
+    made.progress = Progress.CONTENT
+    made.billed({"type": "finish", "usage": {"output_tokens": 100, "source": "estimated"}})
+    assert bill.charges[0].amount == 10 * UNIT // 10**6
+
+
+def test_the_next_attempt_keeps_the_characters_that_it_goes_on_from() -> None:
+    made = answer(characters=8, transcript=Transcript(), on_malformed="error")
+    for goes_on, characters in ((True, 8), (False, 0)):
+        following = made.next_attempt(
+            FakeAdapter(FakeAPI()), deltas=None, passes=False, translate=None, goes_on=goes_on
+        )
+        assert (following.characters, following.progress) == (characters, Progress.AWAITED)
+        assert (following.transcript, following.is_strict) == (made.transcript, True)
