@@ -27,11 +27,6 @@ from gai_fast.providers import PROVIDERS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gai_fast"
 
-# Modules that have not reached their folder yet: no rule about folders counts them. The set only shrinks.
-UNMOVED = {
-    "gai_fast/providers/_base.py",
-}
-
 # What the modules of a folder must not touch: they get time, bytes and ids handed in.
 FORBIDDEN = {
     "model": {"asyncio", "time", "os"},
@@ -118,10 +113,6 @@ class Module:
         return self.path.parent.relative_to(PACKAGE).as_posix()
 
     @property
-    def is_moved(self) -> bool:
-        return self.path.relative_to(ROOT).as_posix() not in UNMOVED
-
-    @property
     def is_package(self) -> bool:
         return self.path.name == "__init__.py"
 
@@ -200,7 +191,7 @@ def edges() -> dict[tuple[str, str], list[str]]:
     for module in MODULES:
         for node, target in imports(module):
             imported = by_name.get(target.removeprefix("gai_fast:")) if target.startswith("gai_fast:") else None
-            if imported is None or not (module.is_moved and imported.is_moved) or module.folder == imported.folder:
+            if imported is None or module.folder == imported.folder:
                 continue
             found.setdefault((module.folder, imported.folder), []).append(f"{module.at(node)}: imports {imported.name}")
     return found
@@ -258,7 +249,7 @@ def test_the_core_is_given_its_parts() -> None:
 def test_a_folder_is_read_at_a_glance() -> None:
     modules: dict[str, list[str]] = {}
     for module in MODULES:
-        if module.is_moved and (not module.is_package or not module.top):
+        if not module.is_package or not module.top:
             modules.setdefault(module.folder.removeprefix("."), []).append(module.path.name)
     assert not violations(
         f"{folder or 'the root'}: {len(names)} modules"
@@ -272,20 +263,15 @@ def test_no_name_of_a_module_means_two_things() -> None:
     named: dict[tuple[str, str], list[str]] = {}
     for module in MODULES:
         alike = module.top in ("kernels", "formats") and module.folder != module.top
-        if module.is_moved and module.path.stem not in SHARED_NAMES and not alike:
+        if module.path.stem not in SHARED_NAMES and not alike:
             named.setdefault((module.top, module.path.name), []).append(module.name)
     assert not violations(f"{names}" for names in named.values() if len(names) > 1)
-
-
-def test_what_is_not_in_its_place_yet_is_there() -> None:
-    assert {module.path.relative_to(ROOT).as_posix() for module in MODULES} >= UNMOVED
 
 
 def test_a_folder_does_not_touch_what_is_handed_to_it() -> None:
     assert not violations(
         f"{module.at(node)}: imports {target}"
         for module in MODULES
-        if module.is_moved
         for node, target in imports(module)
         if target in FORBIDDEN.get(module.top, ()) and (module.name, target) != (SWITCH, "os")
     )
@@ -321,7 +307,7 @@ def test_providers_formats_and_processors_know_neither_each_other_nor_their_like
     assert not violations(
         f"{module.at(node)}: imports {target}"
         for module in MODULES
-        if module.kind and module.is_moved
+        if module.kind
         for node, target in imports(module)
         for kind, _, name in [target.removeprefix("gai_fast:").partition(".")]
         if target.startswith("gai_fast:")

@@ -33,10 +33,10 @@ from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
 from gai_fast.core.chunks import WRONG_SHAPE
+from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
-from gai_fast.legal_stream import LegalStream, State, Unwritable
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import LIMITS

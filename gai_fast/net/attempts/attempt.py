@@ -27,11 +27,11 @@ from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
-from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, Tallies

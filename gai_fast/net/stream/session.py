@@ -24,11 +24,11 @@ from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import DeltaSink, EventSink
 from gai_fast.kernels import FastPath, Piece
-from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.core.chunks import parse_chunk
+from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import Untellable
-from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import StreamEncoder
-from gai_fast.legal_stream import State
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import LIMITS

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import Untellable
 from gai_fast.formats import get_format
-from gai_fast.legal_stream import State
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import for_client
 from gai_fast.providers import get_provider

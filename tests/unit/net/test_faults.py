@@ -104,13 +104,8 @@ def broken(part: str, name: str, drive: Callable[[Fixture], None], **options: An
     made = {
         "output": stream.output,
         "client": stream.client,
-<<<<<<< HEAD
         "targets": stream.targets,
-        "adapter": stream.relay._adapter,
-=======
-        "runner": stream.runner,
         "adapter": stream.relay._answer.adapter,
->>>>>>> 75ecb330 (Relay: an Answer reads one response, a LegalStream has the order of events, the relay the attempts and the end)
         "chain": chain,
     }
     hits = [0]

@@ -1,4 +1,4 @@
-"""`gai_fast/legal_stream.py`: the events that each state of a stream allows, and what becomes of them."""
+"""`gai_fast/core/legal_stream.py`: the events that each state of a stream allows, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.legal_stream import TRANSITIONS, IllegalTransition, State
+from gai_fast.core.legal_stream import TRANSITIONS, IllegalTransition, State
 from gai_fast.model.events import TYPES, Event
 from tests.unit.core.test_relay import DELTAS, HELLO, STOP, Recorder, Stream, chunk, relayed
 
