@@ -27,9 +27,8 @@ JOBS = os.cpu_count() or 1
 HIDDEN = "-fvisibility=hidden"
 # Code for failures stands behind the code of requests (csrc/cold.h), which then takes fewer lines of the caches.
 COLD = ("-include", "csrc/cold.h", "-freorder-blocks-and-partition")
-LOOPS = ("simd", "simd_scalar", "simd_vector", "simd_avx2", "simd_avx512")
 KERNELS = {
-    "encoders": ("loops", *LOOPS),
+    "encoders": ("loops", "simd_scalar", "simd_vector"),
     "parsers": ("loops",),
     "relay": ("loops", "learn"),
     "sockets": (),

@@ -1,7 +1,7 @@
 /* The oldest compiler that the kernels are built with.
  *
- * GCC 8 is the first with the intrinsics of AVX-512 VBMI2 (GCC 8 release notes, "x86"); older systems have a newer one
- * beside their own. Clang calls itself GCC 4, and is not judged by that.
+ * GCC 8 is that of the oldest systems with a wheel (manylinux_2_28). Older systems have a newer one beside their own.
+ * Clang calls itself GCC 4, and is not judged by that.
  */
 #ifndef GAI_COMPILER_H
 #define GAI_COMPILER_H

@@ -1,11 +1,11 @@
-/* The loops that pay for vector instructions, and which of their forms is in use.
+/* The loops that use vector instructions, and which of their two forms is in use.
  *
  * A loop handles as many whole blocks from the beginning of its input as it can, and returns how much that was. The
  * caller handles the rest one by one: a character that needs an escape, the end of a block. So the scalar form of most
- * loops is to do nothing, and all forms give the same bytes.
+ * loops is to do nothing, and both forms give the same bytes.
  *
- * simd_*.c hold the forms, one file for each instruction set. simd.c finds those of this machine; the import of the
- * kernels chooses the widest and points `gai_loops` of every extension at it (loops.c).
+ * An architecture has at most one vector form (simd_vector.c). The import of the kernels chooses it if the machine can
+ * run it, else the scalar one (simd_scalar.c), and points `gai_loops` of every extension at it (loops.c).
  */
 #ifndef GAI_SIMD_H
 #define GAI_SIMD_H
@@ -38,16 +38,9 @@ extern __attribute__((visibility("hidden"))) const gai_simd *gai_loops;
 
 static inline void gai_use_loops(const gai_simd *loops) { gai_loops = loops; }
 
-/* The forms; NULL where the compiler or this machine has none. */
 const gai_simd *gai_scalar_loops(void);
-const gai_simd *gai_vector_loops(void); /* SSE4.1 or NEON: vectors of 16 bytes */
-const gai_simd *gai_avx2_loops(void);
-const gai_simd *gai_avx512_loops(void);
-
-enum { GAI_FORMS = 4 };
-
-/* Those that this machine has, the narrowest first; returns how many. */
-int gai_find_forms(const gai_simd *forms[GAI_FORMS]);
+/* SSE4.1 or NEON, vectors of 16 bytes; NULL if the compiler or this machine has neither. */
+const gai_simd *gai_vector_loops(void);
 
 #define GAI_ONES 0x0101010101010101u
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__

@@ -13,8 +13,7 @@ Time on a shared machine varies by tens of per cent, counts do not. `baseline.js
 
 Instructions are compared where the baseline has an entry for the same architecture, compiler, Cython, Python and its
 flags; of whole requests, for the same libraries as well. Elsewhere `check` says so and compares the rest, and fails
-where `GAI_FAST_REQUIRE_ALL` is set. valgrind cannot run AVX-512, so that form of the kernels is not counted: parity
-tests compare its results, `ci/bench.sh` its times.
+where `GAI_FAST_REQUIRE_ALL` is set.
 
     python -m benchmarks.instructions check      # tables; exit code 1 where a figure differs by more than 3 %
     python -m benchmarks.instructions accept     # writes the present counts into the baselines; after make install

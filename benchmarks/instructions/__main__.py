@@ -92,7 +92,6 @@ def check() -> tuple[list[str], bool]:
     """
     costs, growths = measure()
     lines, fine = compare(costs, load_baseline(BASELINE), environment(), growths, is_required=requires_all())
-    lines.append("not counted: the form for AVX-512, which valgrind cannot run (ci/bench.sh times it)")
     if MODULES == "interpreted":
         lines.append("not counted: whole requests, since the modules of this build are interpreted")
         return lines, fine and not requires_all()

@@ -67,12 +67,9 @@ def environment() -> str:
 
 
 def counted_form() -> str:
-    """The form of the vector loops that is counted: that of 16 bytes, which every machine of an architecture has.
-
-    valgrind has no AVX-512, and counts with AVX2 would hold on machines that have it alone.
-    """
+    """Returns the name of the vector loops' form that is counted: vectors if the machine has them."""
     forms: tuple[str, ...] = importlib.import_module("gai_fast.kernels._native.encoders").forms()
-    return forms[:2][-1]
+    return forms[-1]
 
 
 def counted_environment() -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The native/pure switch: all kernels from one implementation, chosen once at import.
 
 `GAI_FAST_NO_EXTENSIONS=1` runs pure Python, `GAI_FAST_REQUIRE_EXTENSIONS=1` fails rather than fall back.
-`GAI_FAST_SIMD=NAME` chooses the form of the native kernels' vector loops in place of the widest. Only a missing
-`_native` module means "not built": any other error while importing it is a fault and is raised. `_pure` lists the
-kernels' names; type checkers see the pure side.
+`GAI_FAST_SIMD=NAME` chooses the form of the native kernels' vector loops. Only a missing `_native` module means "not
+built": any other error while importing it is a fault and is raised. `_pure` lists the kernels' names; type checkers see
+the pure side.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ if not (TYPE_CHECKING or _is_set("GAI_FAST_NO_EXTENSIONS")):
             raise
 
 
+_REMOVED_FORMS = {"avx2": "sse", "avx512": "sse"}
+"""Forms of the vector loops that earlier builds had, and the form that runs in place of each."""
+
+
 def _use_form(wanted: str) -> str | None:
-    """Uses a form of the vector loops, the widest if none is wanted; returns its name, None in pure Python.
+    """Uses a form of the vector loops, vectors if none is wanted; returns its name, None in pure Python.
 
     Raises:
         ImportError: This machine, or this build, does not have the form.
@@ -48,10 +52,11 @@ def _use_form(wanted: str) -> str | None:
         return None
     import gai_fast.kernels._native.encoders as encoders
 
-    if wanted and wanted not in encoders.forms():
+    chosen = _REMOVED_FORMS.get(wanted, wanted)
+    if chosen and chosen not in encoders.forms():
         raise ImportError(f"GAI_FAST_SIMD={wanted!r}: this machine and build can run {', '.join(encoders.forms())}")
-    if wanted:
-        encoders.use(wanted)
+    if chosen:
+        encoders.use(chosen)
     form: str = encoders.form()
     return form
 

@@ -120,7 +120,7 @@ def test_vectors_are_among_the_forms_that_are_tested(target: Target, build: Call
     """A form that is not found is not tested either; the import of the kernels says which are there."""
     machine = target.compile("-dumpmachine").stdout
     vectors = "neon" if machine.startswith(("aarch64", "arm64")) else "sse"
-    assert target.run(build(HERE / "test_simd.c")).stdout.split()[:2] == ["scalar", vectors]
+    assert target.run(build(HERE / "test_simd.c")).stdout.split() == ["scalar", vectors]
 
 
 def test_a_compiler_below_the_floor_is_refused_and_says_what_to_do(target: Target) -> None:
@@ -148,6 +148,5 @@ NEWER = {
 def test_the_sources_have_nothing_that_the_oldest_compiler_lacks() -> None:
     """The floor itself is not run here: Debian has no GCC that old."""
     sources = {path: path.read_text() for path in sorted(CSRC.iterdir())}
-    assert "_mm512_maskz_compress_epi8" in sources[CSRC / "simd_avx512.c"]  # which came with GCC 8
     found = [(path.name, release, name) for path in sources for release in NEWER for name in NEWER[release]]
     assert not [hit for hit in found if hit[2] in sources[CSRC / hit[0]]]

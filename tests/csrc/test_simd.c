@@ -91,10 +91,8 @@ static void line_ends_are_found(const gai_simd *form, uint64_t *random) {
 }
 
 int main(void) {
-    const gai_simd *forms[GAI_FORMS];
-    int count = gai_find_forms(forms);
-    CHECK(count >= 1 && strcmp(forms[0]->name, "scalar") == 0, "%d", count);
-    for (int i = 0; i < count; i++) {
+    const gai_simd *forms[] = {gai_scalar_loops(), gai_vector_loops()};
+    for (size_t i = 0; i < LENGTH(forms) && forms[i] != NULL; i++) {
         uint64_t random = 1;
         for (int round = 0; round < ROUNDS; round++) {
             utf8_is_escaped(forms[i], &random);

@@ -53,8 +53,6 @@ def test_no_form_is_taken_that_is_not_there() -> None:
 FLAGS = {
     "scalar": set[str](),
     "sse": {"sse4_1", "popcnt"},
-    "avx2": {"avx2", "sse4_1", "popcnt"},
-    "avx512": {"avx512_vbmi2", "avx512vbmi", "avx512bw", "avx512dq", "avx512cd", "avx512vl", "bmi2", "avx2"},
 }
 
 

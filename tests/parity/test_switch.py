@@ -100,6 +100,8 @@ def test_gai_fast_simd_chooses_a_form_that_is_there() -> None:
         result = run(GAI_FAST_SIMD=form)
         assert result.stdout == "native _native\n"
         assert result.stderr == f"simd {form or encoders.forms()[-1]}\n"
+    for removed in ("avx2", "avx512") if "sse" in encoders.forms() else ():
+        assert run(GAI_FAST_SIMD=removed).stderr == "simd sse\n"
     foreign = "sse" if "neon" in encoders.forms() else "neon"
     for form in ("avx1024", foreign, "SCALAR"):
         result = run(GAI_FAST_SIMD=form)

@@ -31,10 +31,8 @@ cdef extern from "simd.h" nogil:
     ctypedef struct gai_simd:
         const char *name
 
-    enum:
-        GAI_FORMS
-
-    int gai_find_forms(const gai_simd **forms)
+    const gai_simd *gai_scalar_loops()
+    const gai_simd *gai_vector_loops()
     void gai_use_loops(const gai_simd *loops)
 
 

@@ -31,7 +31,6 @@ import orjson
 from gai_fast.kernels._native.buffer cimport append, append_bytes, reserve
 from gai_fast.kernels._native.c cimport (
     GAI_ESCAPE_ROOM,
-    GAI_FORMS,
     GAI_INTEGER_ROOM,
     GAI_NUMBERS,
     PyUnicode_1BYTE_KIND,
@@ -48,7 +47,6 @@ from gai_fast.kernels._native.c cimport (
     gai_escape_ucs2,
     gai_escape_ucs4,
     gai_escape_utf8,
-    gai_find_forms,
     gai_find_line_end,
     gai_head,
     gai_make_head,
@@ -61,8 +59,10 @@ from gai_fast.kernels._native.c cimport (
     gai_put_unsigned,
     gai_release,
     gai_reserve,
+    gai_scalar_loops,
     gai_simd,
     gai_use_loops,
+    gai_vector_loops,
 )
 from gai_fast.kernels._pure import encoders as pure, faults, jsontext as pure_text
 from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA
@@ -86,10 +86,10 @@ cdef extern from *:
     const char *GAI_COMPILER
     const char *CYTHON_ABI
 
-cdef const gai_simd *FORMS[GAI_FORMS]
-cdef int COUNT = gai_find_forms(FORMS)
+cdef const gai_simd *SCALAR = gai_scalar_loops()
+cdef const gai_simd *VECTORS = gai_vector_loops()
 # All three extensions point at this table, so `use` changes it for all of them.
-cdef gai_simd LOOPS = FORMS[COUNT - 1][0]
+cdef gai_simd LOOPS = (SCALAR if VECTORS == NULL else VECTORS)[0]
 gai_use_loops(&LOOPS)
 
 
@@ -98,17 +98,17 @@ cdef const gai_simd *loops_in_use():
 
 
 def forms():
-    """The forms of the vector loops that this machine can run, the narrowest first."""
-    return tuple([FORMS[i].name.decode() for i in range(COUNT)])
+    """Returns the names of the loops' forms that this machine can run: scalar, then vectors if it has them."""
+    return ("scalar",) if VECTORS == NULL else ("scalar", VECTORS.name.decode())
 
 
 def form():
-    """The form in use: the widest until `use` is called (`gai_fast.kernels` calls it for `GAI_FAST_SIMD`)."""
+    """Returns the form in use: vectors until `use` is called (`gai_fast.kernels` calls it for `GAI_FAST_SIMD`)."""
     return LOOPS.name.decode()
 
 
 def use(name):
-    """Uses a form, in all extensions at once. All forms give the same bytes.
+    """Uses a form, in all extensions at once. Both forms give the same bytes.
 
     Raises:
         ValueError: This machine does not have it.
@@ -116,7 +116,7 @@ def use(name):
     global LOOPS
     if name not in forms():
         raise ValueError(f"no {name!r} form here; there are {forms()}")
-    LOOPS = FORMS[forms().index(name)][0]
+    LOOPS = (SCALAR if name == "scalar" else VECTORS)[0]
 
 
 def build():
