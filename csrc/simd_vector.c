@@ -27,6 +27,8 @@ GAI_V gai_v gai_v_minus(gai_v a, uint8_t c) { return _mm_subs_epu8(a, gai_v_8(c)
 GAI_V gai_v gai_v_high(gai_v a) { return _mm_and_si128(_mm_srli_epi16(a, 4), gai_v_8(15)); }
 GAI_V gai_v gai_v_pick(gai_v table, gai_v at) { return _mm_shuffle_epi8(table, at); } /* at >= 0x80: zero */
 #define gai_v_before(x, n) _mm_slli_si128(x, n) /* the bytes n places before, zeros at the beginning */
+GAI_V gai_v gai_v_low_pairs(gai_v a, gai_v b) { return _mm_unpacklo_epi8(a, b); } /* the first bytes of both in turn */
+GAI_V gai_v gai_v_high_pairs(gai_v a, gai_v b) { return _mm_unpackhi_epi8(a, b); }
 /* One bit for each byte whose highest bit is set. */
 GAI_V uint32_t gai_v_bits(gai_v a) { return (uint32_t)_mm_movemask_epi8(a); }
 GAI_V uint32_t gai_v_count(uint32_t bits) { return (uint32_t)_mm_popcnt_u32(bits); }
@@ -72,6 +74,8 @@ GAI_V gai_v gai_v_minus(gai_v a, uint8_t c) { return vqsubq_u8(a, gai_v_8(c)); }
 GAI_V gai_v gai_v_high(gai_v a) { return vshrq_n_u8(a, 4); }
 GAI_V gai_v gai_v_pick(gai_v table, gai_v at) { return vqtbl1q_u8(table, at); } /* at >= 16: zero */
 #define gai_v_before(x, n) vextq_u8(vdupq_n_u8(0), x, 16 - (n))
+GAI_V gai_v gai_v_low_pairs(gai_v a, gai_v b) { return vzip1q_u8(a, b); }
+GAI_V gai_v gai_v_high_pairs(gai_v a, gai_v b) { return vzip2q_u8(a, b); }
 GAI_V uint32_t gai_v_bits(gai_v a) {
     static const uint8_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     gai_v set = vandq_u8(vreinterpretq_u8_s8(vshrq_n_s8(vreinterpretq_s8_u8(a), 7)), vld1q_u8(places));
@@ -114,17 +118,87 @@ GAI_V gai_v gai_v_escaped(gai_v x) {
     return gai_v_or(gai_v_below(x, 0x20), named);
 }
 
-static GAI_VECTOR size_t gai_vector_escape(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length) {
+/* Every character is encoded in a place of its own; then a shuffle drops the bytes that its place does not need. These
+ * are the shuffles: for eight places of two bytes by which characters have two; for four places of three or four bytes
+ * by which have two or more (bits 0 to 3) and three or more (bits 4 to 7). In a place of four bytes four count where the
+ * first bit is missing beside the second. */
+static uint8_t gai_packing2[256][16], gai_packing3[256][16], gai_packing4[256][16];
+
+static void gai_fill_packing(uint8_t *packing, int index, int places, int width) {
+    int to = 0;
+    memset(packing, 0xFF, 16);
+    for (int place = 0; place < places; place++) {
+        int two = index >> place & 1, three = places == 4 && index >> (place + 4) & 1;
+        int size = two ? 2 + three : three ? 4 : 1;
+        for (int i = 0; i < size && to < 16; i++) {
+            packing[to++] = (uint8_t)(width * place + i);
+        }
+    }
+}
+
+static void gai_fill_packings(void) {
+    for (int index = 0; index < 256; index++) {
+        gai_fill_packing(gai_packing2[index], index, 8, 2);
+        gai_fill_packing(gai_packing3[index], index, 4, 3);
+        gai_fill_packing(gai_packing4[index], index, 4, 4);
+    }
+}
+
+/* By the low nibble: the one character that has an escape of two bytes, and the letter of that. \f is no such character
+ * here, since it has the nibble of the backslash; nor is U+0000. */
+static const uint8_t gai_escaped_characters[16] = {1, [2] = '"', [8] = '\b', '\t', '\n', [12] = '\\', '\r'};
+static const uint8_t gai_escape_letters[16] = {[2] = '"', [8] = 'b', 't', 'n', [12] = '\\', 'r'};
+
+/* Sixteen characters, those whose bits are set behind a backslash; writes up to 32 bytes, of which as many count as it
+ * returns. `first` has a backslash for these, `second` their letters. */
+GAI_V size_t gai_v_put_escapes(uint8_t *out, gai_v first, gai_v second, uint32_t bits) {
+    gai_v low = gai_v_load(gai_packing2[bits & 0xFF]), high = gai_v_load(gai_packing2[bits >> 8]);
+    size_t size = 8 + gai_v_count(bits & 0xFF);
+    gai_v_store(out, gai_v_pick(gai_v_low_pairs(first, second), low));
+    gai_v_store(out + size, gai_v_pick(gai_v_high_pairs(first, second), high));
+    return size + 8 + gai_v_count(bits >> 8);
+}
+
+/* Escapes whole blocks, from one with a character that needs an escape on; stops at a block with one that needs six bytes,
+ * or \f. Within gai_vector_escape this would cost an event of short pieces 2 %. */
+static __attribute__((noinline)) GAI_VECTOR size_t gai_vector_write_escapes(uint8_t **out, const uint8_t *end,
+                                                                            const uint8_t *text, size_t length) {
     uint8_t *to = *out;
     size_t i = 0;
-    length = (size_t)(end - to) < length ? (size_t)(end - to) : length;
-    while (length - i >= 16) {
+    while (length - i >= 16 && end - to >= 32) {
+        gai_v x = gai_v_load(text + i), nibble = gai_v_and(x, gai_v_8(15));
+        gai_v escaped = gai_v_equal(x, gai_v_pick(gai_v_load(gai_escaped_characters), nibble));
+        uint32_t needed = gai_v_bits(gai_v_escaped(x)), bits = gai_v_bits(escaped);
+        if (!needed) {
+            gai_v_store(to, x);
+            to += 16;
+        } else if (bits == needed) {
+            gai_v first = gai_v_choose(escaped, gai_v_8('\\'), x);
+            to += gai_v_put_escapes(to, first, gai_v_pick(gai_v_load(gai_escape_letters), nibble), bits);
+        } else {
+            break;
+        }
+        i += 16;
+    }
+    *out = to;
+    return i;
+}
+
+static GAI_VECTOR size_t gai_vector_escape(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length) {
+    uint8_t *to = *out;
+    size_t i = 0, most = (size_t)(end - to) < length ? (size_t)(end - to) : length;
+    while (most - i >= 16) {
         gai_v x = gai_v_load(text + i);
         uint32_t bits = gai_v_bits(gai_v_escaped(x));
         gai_v_store(to + i, x);
         if (bits) {
-            i += (size_t)__builtin_ctz(bits);
-            break;
+            *out = to + i;
+            size_t taken = gai_vector_write_escapes(out, end, text + i, length - i);
+            if (!taken) {
+                taken = (size_t)__builtin_ctz(bits);
+                *out += taken;
+            }
+            return i + taken;
         }
         i += 16;
     }
@@ -159,13 +233,38 @@ GAI_V gai_v gai_v_utf8_errors(gai_v x) {
     return gai_v_xor(gai_v_and(long_lead, gai_v_8(0x80)), errors);
 }
 
+/* Which bytes are the letter of an escape that is copied as it is: of " \ b f n r t. A bit for each high nibble, and by
+ * the low nibble those it goes with. */
+GAI_V uint32_t gai_v_copied_letters(gai_v x) {
+    static const uint8_t highs[16] = {[2] = 1, [5] = 2, [6] = 4, [7] = 8};
+    static const uint8_t lows[16] = {[2] = 1 | 4 | 8, [4] = 8, [6] = 4, [12] = 2, [14] = 4};
+    gai_v found = gai_v_and(gai_v_pick(gai_v_load(highs), gai_v_high(x)),
+                            gai_v_pick(gai_v_load(lows), gai_v_and(x, gai_v_8(15))));
+    return ~gai_v_bits(gai_v_equal(found, gai_v_8(0))) & 0xFFFF;
+}
+
 static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text, size_t length, size_t *characters) {
-    size_t i = 0, count = 0;
-    while (length - i >= 16) {
+    size_t i = 0, count = 0, taken = 16;
+    /* Less than 13 of a block: there the copy ends. */
+    while (taken > 12 && length - i >= 16) {
         gai_v x = gai_v_load(text + i);
-        uint32_t escaped = gai_v_bits(gai_v_escaped(x));
-        uint32_t wide = gai_v_bits(x);
-        size_t taken = escaped ? (size_t)__builtin_ctz(escaped) : 16;
+        uint32_t stop = gai_v_bits(gai_v_escaped(x)), wide = gai_v_bits(x), silent = 0;
+        gai_v_store(out + i, x);
+        if (!(stop | wide)) {
+            i += 16;
+            count += 16;
+            continue;
+        }
+        uint32_t backslash = stop ? gai_v_bits(gai_v_equal(x, gai_v_8('\\'))) : 0;
+        if (backslash) {
+            /* Of backslashes in a row every other one begins an escape; the subtraction carries that through the row. */
+            uint32_t either = ((backslash << 1 | 0xAAAAAAAA) - backslash) ^ 0xAAAAAAAA;
+            uint32_t letter = either ^ backslash;
+            silent = either & backslash;
+            stop &= ~(backslash | letter);
+            stop |= (letter & ~gai_v_copied_letters(x) & 0xFFFF) >> 1 | (silent & 0x8000);
+        }
+        taken = stop ? (size_t)__builtin_ctz(stop) : 16;
         if (wide & ((1u << taken) - 1)) {
             uint32_t fine = gai_v_bits(gai_v_equal(gai_v_utf8_errors(x), gai_v_8(0)));
             /* What is behind the character that ends the run is another matter, but a lead before it is cut short. */
@@ -175,49 +274,16 @@ static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text,
             if (taken == 16) {
                 taken -= text[i + 15] >= 0xC0 ? 1 : text[i + 14] >= 0xE0 ? 2 : text[i + 13] >= 0xF0 ? 3 : 0;
             }
-            /* Continuations are 80..BF. */
-            uint32_t continued = wide & gai_v_bits(gai_v_below(x, 0xC0));
-            count += taken - gai_v_count(continued & ((1u << taken) - 1));
-        } else {
-            count += taken;
+            silent |= wide & gai_v_bits(gai_v_below(x, 0xC0)); /* continuations are 80..BF */
         }
-        gai_v_store(out + i, x);
         i += taken;
-        if (escaped) {
-            break;
-        }
+        count += taken - gai_v_count(silent & ((1u << taken) - 1));
     }
     *characters += count;
     return i;
 }
 
 /* ---- characters → UTF-8 ---------------------------------------------------------------------------------------- */
-
-/* Every character is encoded in a place of its own; then a shuffle drops the bytes that its place does not need. These
- * are the shuffles: for eight places of two bytes by which characters have two; for four places of three or four bytes
- * by which have two or more (bits 0 to 3) and three or more (bits 4 to 7). In a place of four bytes four count where the
- * first bit is missing beside the second. */
-static uint8_t gai_packing2[256][16], gai_packing3[256][16], gai_packing4[256][16];
-
-static void gai_fill_packing(uint8_t *packing, int index, int places, int width) {
-    int to = 0;
-    memset(packing, 0xFF, 16);
-    for (int place = 0; place < places; place++) {
-        int two = index >> place & 1, three = places == 4 && index >> (place + 4) & 1;
-        int size = two ? 2 + three : three ? 4 : 1;
-        for (int i = 0; i < size && to < 16; i++) {
-            packing[to++] = (uint8_t)(width * place + i);
-        }
-    }
-}
-
-static void gai_fill_packings(void) {
-    for (int index = 0; index < 256; index++) {
-        gai_fill_packing(gai_packing2[index], index, 8, 2);
-        gai_fill_packing(gai_packing3[index], index, 4, 3);
-        gai_fill_packing(gai_packing4[index], index, 4, 4);
-    }
-}
 
 /* Four code points that are no surrogates; writes 16 bytes, of which as many count as it returns. */
 GAI_V size_t gai_v_encode4(uint8_t *out, gai_v c) {
