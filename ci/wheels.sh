@@ -48,13 +48,14 @@ rm -rf dist
 sdist=$(echo "$PWD"/dist/*.tar.gz)
 
 echo '== the wheel in an environment of its own'
-PYTHON=$python ci/wheel.sh "$sdist" dist "$native" "$@"
+PYTHON=$python TOOLS=$work/tools ci/wheel.sh "$sdist" dist "$native" "$@"
 expect "$native" native
 try "$native"
 
 echo '== the sdist without a compiler, and without uvloop'
-"$python" -m venv "$work/pure"
-GAI_FAST_BUILD=auto CC=/nonexistent CXX=/nonexistent "$work/pure/bin/python" -m pip install -qq --no-cache-dir "$sdist"
-"$work/pure/bin/python" -m pip uninstall -qq -y uvloop
+"$python" -m venv --without-pip "$work/pure"
+into_pure=("$work/tools/bin/python" -m pip --python "$work/pure/bin/python")
+GAI_FAST_BUILD=auto CC=/nonexistent CXX=/nonexistent "${into_pure[@]}" install -qq --no-cache-dir "$sdist"
+"${into_pure[@]}" uninstall -qq -y uvloop
 expect "$work/pure" pure
 try "$work/pure"
