@@ -24,6 +24,7 @@ include_patterns = [
     "CHANGES.md",
     "docs/*.md",
     "benchmarks/README.md",
+    "ci/README.md",
     "examples/README.md",
     "tests/README.md",
 ]

@@ -50,6 +50,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "benchmarks/README.md",
+    ROOT / "ci/README.md",
     ROOT / "examples/README.md",
     ROOT / "tests/README.md",
 ]

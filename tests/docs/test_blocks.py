@@ -30,7 +30,7 @@ PAGES: Final = [
         ROOT / "README.md",
         ROOT / "CHANGES.md",
         *sorted((ROOT / "docs").glob("*.md")),
-        *(ROOT / folder / "README.md" for folder in ("benchmarks", "examples", "tests")),
+        *(ROOT / folder / "README.md" for folder in ("benchmarks", "ci", "examples", "tests")),
     )
 ]
 
