@@ -310,8 +310,7 @@ def test_providers_formats_and_processors_know_neither_each_other_nor_their_like
         if module.kind
         for node, target in imports(module)
         for kind, _, name in [target.removeprefix("gai_fast:").partition(".")]
-        if target.startswith("gai_fast:")
-        and kind in KINDS
+        if target.startswith("gai_fast:") and kind in KINDS
         if kind != module.kind or not (name.startswith("_") or f"{kind}/{name.partition('.')[0]}" == module.folder)
     )
 
