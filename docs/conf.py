@@ -25,6 +25,7 @@ include_patterns = [
     "docs/*.md",
     "benchmarks/README.md",
     "ci/README.md",
+    "benchmarks/HISTORY.md",
     "examples/README.md",
     "tests/README.md",
 ]

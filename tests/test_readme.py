@@ -51,6 +51,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "benchmarks/README.md",
     ROOT / "ci/README.md",
+    ROOT / "benchmarks/HISTORY.md",
     ROOT / "examples/README.md",
     ROOT / "tests/README.md",
 ]

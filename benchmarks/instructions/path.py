@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from benchmarks.instructions.cases import ANSWERS, named
 from benchmarks.instructions.counting import ROOT, Cost, build_marks, counted_environment, environment, read
 from benchmarks.websocket import handshake, request_message
 
@@ -41,6 +42,8 @@ WARM_UP: Final = 30
 REQUESTS: Final = 20
 ROUNDS: Final = 5
 """Counts of so many requests, of which the smallest one counts: no collection of garbage is in it."""
+BURST: Final = 100
+"""Deltas of an answer that comes at once."""
 FEW: Final = 20
 MANY: Final = 60
 """Events that come alone, in two answers whose difference is the cost of one."""
@@ -48,19 +51,36 @@ MANY: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of request.
+    """One kind of request, or of an event that comes alone.
 
     Args:
         provider: The upstream's provider.
         path: The route that is asked.
-        pieces: The bytes that the upstream sends; each after the client has received the result of the one before.
+        fixture: The upstream's answer, from the tests' fixtures. If it is empty, the answer is a burst of deltas.
         resumable: The stream is durable.
+        is_alone: The cost is that of an event that is the only one of its read.
     """
 
     provider: str
     path: str
-    pieces: list[bytes]
+    fixture: str = ""
     resumable: bool = False
+    is_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The frames of a provider's answer.
+
+    Args:
+        opening: The frames before the first delta.
+        delta: The frame of a delta, from its text and its number.
+        closing: The frames after the last delta, from the whole text.
+    """
+
+    opening: bytes
+    delta: Callable[[str, str], bytes]
+    closing: Callable[[str], bytes]
 
 
 def _chunk(data: bytes) -> bytes:
@@ -77,11 +97,54 @@ def _chat(**about: object) -> bytes:
     return b"data: %b\n\n" % json.dumps({**common, **about}, separators=(",", ":")).encode()
 
 
-def _delta(text: str) -> bytes:
+def _chat_delta(text: str, number: str) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
-    return _chunk(_chat(choices=[choice], usage=None))
+    return _chat(choices=[choice], usage=None)
 
 
+def _chat_closing(text: str) -> bytes:
+    usage = {"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 19}
+    finish = _chat(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    return finish + _chat(choices=[], usage=usage) + b"data: [DONE]\n\n"
+
+
+def _responses_closing(text: str) -> bytes:
+    part = f'{{"type":"output_text","annotations":[],"logprobs":[],"text":"{text}"}}'
+    item = f'{{"id":"msg_1","type":"message","status":"completed","content":[{part}],"role":"assistant"}}'
+    usage = '{"input_tokens":9,"output_tokens":10,"total_tokens":19}'
+    whole = f'{{"id":"r","status":"completed","model":"m","output":[{item}],"usage":{usage}}}'
+    place = '"item_id":"msg_1","output_index":0,"content_index":0'
+    return (
+        named("response.output_text.done", f'{place},"text":"{text}","logprobs":[],"sequence_number":201')
+        + named("response.content_part.done", f'{place},"part":{part},"sequence_number":202')
+        + named("response.output_item.done", f'"output_index":0,"item":{item},"sequence_number":203')
+        + named("response.completed", f'"response":{whole},"sequence_number":204')
+    )
+
+
+def _messages_closing(text: str) -> bytes:
+    return (
+        named("content_block_stop", '"index":0')
+        + named("message_delta", '"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":10}')
+        + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    )
+
+
+def _gemini_closing(text: str) -> bytes:
+    return (
+        b'data: {"candidates": [{"content": {"parts": [{"text": ""}],"role": "model"},"finishReason": "STOP",'
+        b'"index": 0}],"usageMetadata": {"promptTokenCount": 9,"candidatesTokenCount": 10,"totalTokenCount": 19},'
+        b'"modelVersion": "mock","responseId": "kLew"}\r\n\r\n'
+    )
+
+
+UPSTREAMS: Final = {
+    "openai-compatible": Upstream(b"", _chat_delta, _chat_closing),
+    "openai:responses": Upstream(*ANSWERS["openai:responses"], _responses_closing),
+    "anthropic": Upstream(*ANSWERS["anthropic"], _messages_closing),
+    "gemini": Upstream(*ANSWERS["gemini"], _gemini_closing),
+}
+"""By provider, the frames of an answer."""
 _SSE: Final = _head(b"text/event-stream")
 _ENDS: Final = (
     b'"finished":true',
@@ -92,50 +155,56 @@ _ENDS: Final = (
 """Marks of a complete answer, in one format or another."""
 _BODY_END: Final = b"\r\n0\r\n\r\n"
 _SOCKET_END: Final = b'"type":"done","finished":true}'
-_END: Final = (
-    _chunk(
-        _chat(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
-        + _chat(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 19})
-        + b"data: [DONE]\n\n"
-    )
-    + b"0\r\n\r\n"
-)
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
-def at_once(deltas: int) -> list[bytes]:
-    """An answer that comes in one piece."""
-    return [_SSE + _delta(" tok") * deltas + _END]
+def at_once(provider: str) -> list[bytes]:
+    """Returns an answer that comes in one piece, each frame in a chunk of its own."""
+    upstream = UPSTREAMS[provider]
+    deltas = b"".join(_chunk(upstream.delta(" tok", str(number))) for number in range(1, BURST + 1))
+    opening = _chunk(upstream.opening) if upstream.opening else b""
+    return [_SSE + opening + deltas + _chunk(upstream.closing(" tok" * BURST)) + _LAST_CHUNK]
 
 
-def one_by_one(deltas: int) -> list[bytes]:
-    """An answer whose deltas are sent one by one, each when the one before it has arrived."""
-    return [_SSE + _delta("first"), *([_delta(" tok")] * deltas), _END]
+def one_by_one(provider: str, count: int) -> list[bytes]:
+    """Returns an answer whose deltas are sent one by one, each when the one before it has arrived."""
+    upstream = UPSTREAMS[provider]
+    first = _SSE + _chunk(upstream.opening + upstream.delta("first", "1"))
+    deltas = [_chunk(upstream.delta(" tok", str(number))) for number in range(2, count + 2)]
+    return [first, *deltas, _chunk(upstream.closing("first" + " tok" * count)) + _LAST_CHUNK]
 
 
 def fixture(name: str) -> list[bytes]:
-    """A provider's answer in one piece, from the tests' fixtures."""
+    """Returns a provider's answer in one piece, from the tests' fixtures."""
     (path,) = (path for path in FIXTURES.glob(f"{name}.*") if not path.name.endswith(".events.ndjson"))
     kind = b"text/event-stream" if path.suffix == ".sse" else b"application/x-ndjson"
-    return [_head(kind) + _chunk(path.read_bytes()) + b"0\r\n\r\n"]
+    return [_head(kind) + _chunk(path.read_bytes()) + _LAST_CHUNK]
 
 
-CASES: Final[dict[str, Callable[[], Case]]] = {
-    "request, 100 deltas at once": lambda: Case("openai-compatible", NATIVE, at_once(100)),
-    "request, 100 deltas passed through": lambda: Case("openai-compatible", CHAT, at_once(100)),
-    "request, 100 deltas as Messages": lambda: Case("openai-compatible", MESSAGES, at_once(100)),
-    "request, 100 deltas over a WebSocket": lambda: Case("openai-compatible", SOCKET, at_once(100)),
-    "request, 100 deltas, durable": lambda: Case("openai-compatible", NATIVE, at_once(100), resumable=True),
-    "request, tool call": lambda: Case("openai", NATIVE, fixture("openai/one_tool")),
-    "request, Responses": lambda: Case("openai:responses", NATIVE, fixture("openai-responses/text")),
-    "request, Responses passed through": lambda: Case("openai:responses", RESPONSES, fixture("openai-responses/text")),
-    "request, Anthropic": lambda: Case("anthropic", NATIVE, fixture("anthropic/text")),
-    "request, Anthropic as chat": lambda: Case("anthropic", CHAT, fixture("anthropic/text")),
-    "request, Anthropic passed through": lambda: Case("anthropic", MESSAGES, fixture("anthropic/text")),
-    "request, Gemini": lambda: Case("gemini", NATIVE, fixture("gemini/text")),
-    "request, Ollama": lambda: Case("ollama", NATIVE, fixture("ollama/text")),
+CASES: Final = {
+    "request, 100 deltas at once": Case("openai-compatible", NATIVE),
+    "request, 100 deltas passed through": Case("openai-compatible", CHAT),
+    "request, 100 deltas as Messages": Case("openai-compatible", MESSAGES),
+    "request, 100 deltas over a WebSocket": Case("openai-compatible", SOCKET),
+    "request, 100 deltas, durable": Case("openai-compatible", NATIVE, resumable=True),
+    "request, 100 deltas of Responses": Case("openai:responses", NATIVE),
+    "request, 100 deltas of Anthropic": Case("anthropic", NATIVE),
+    "request, 100 deltas of Gemini": Case("gemini", NATIVE),
+    "request, tool call": Case("openai", NATIVE, "openai/one_tool"),
+    "request, Responses": Case("openai:responses", NATIVE, "openai-responses/text"),
+    "request, Responses passed through": Case("openai:responses", RESPONSES, "openai-responses/text"),
+    "request, Anthropic": Case("anthropic", NATIVE, "anthropic/text"),
+    "request, Anthropic as chat": Case("anthropic", CHAT, "anthropic/text"),
+    "request, Anthropic passed through": Case("anthropic", MESSAGES, "anthropic/text"),
+    "request, Gemini": Case("gemini", NATIVE, "gemini/text"),
+    "request, Ollama": Case("ollama", NATIVE, "ollama/text"),
+    "event that comes alone": Case("openai-compatible", NATIVE, is_alone=True),
+    "event that comes alone over a WebSocket": Case("openai-compatible", SOCKET, is_alone=True),
+    "event that comes alone, durable": Case("openai-compatible", NATIVE, resumable=True, is_alone=True),
+    "event that comes alone, Responses": Case("openai:responses", NATIVE, is_alone=True),
+    "event that comes alone, Anthropic": Case("anthropic", NATIVE, is_alone=True),
+    "event that comes alone, Gemini": Case("gemini", NATIVE, is_alone=True),
 }
-ALONE: Final = {"event that comes alone": NATIVE, "event that comes alone over a WebSocket": SOCKET}
-"""By name, the route of an event that is the only one of its read."""
 
 
 def path_environment() -> str:
@@ -155,12 +224,16 @@ def measure_path(folder: Path) -> dict[str, Cost]:
         RuntimeError: valgrind or a C compiler is missing, or the server did not answer as it must.
     """
     with ExitStack() as stack:
-        server = Server(stack, folder, {make().provider for make in CASES.values()})
-        costs = {name: server.cost(make()) for name, make in CASES.items()}
-        for name, route in ALONE.items():
-            few, many = (server.cost(Case("openai-compatible", route, one_by_one(count))) for count in (FEW, MANY))
-            costs[name] = (many - few) / (MANY - FEW)
-    return {name: Cost(cost, 0, 2) for name, cost in costs.items()}
+        server = Server(stack, folder, {case.provider for case in CASES.values()})
+        return {name: Cost(_cost(server, case), 0, 2) for name, case in CASES.items()}
+
+
+def _cost(server: Server, case: Case) -> float:
+    """Returns the instructions of one request, or of one event that comes alone."""
+    if case.is_alone:
+        few, many = (server.cost(case, one_by_one(case.provider, count)) for count in (FEW, MANY))
+        return (many - few) / (MANY - FEW)
+    return server.cost(case, fixture(case.fixture) if case.fixture else at_once(case.provider))
 
 
 def serve(marks_path: str, configuration: str) -> None:
@@ -252,31 +325,36 @@ class Server:
             )
         return "".join(parts)
 
-    def cost(self, case: Case) -> float:
-        """Instructions of one request."""
+    def cost(self, case: Case, pieces: list[bytes]) -> float:
+        """Returns the instructions of one request.
+
+        Args:
+            case: The kind of request.
+            pieces: The bytes that the upstream sends; each after the client has received the result of the one before.
+        """
         with socket.create_connection(("127.0.0.1", self._port), timeout=SECONDS) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if case.path == SOCKET:
                 self._open_socket(client)
             for _ in range(WARM_UP):
-                self._ask(client, case)
+                self._ask(client, case, pieces)
             os.kill(self._process.pid, signal.SIGUSR1)
-            self._ask(client, case)
+            self._ask(client, case, pieces)
             self._counted()
             counts = []
             for _ in range(ROUNDS):
                 for _ in range(REQUESTS):
-                    self._ask(client, case)
+                    self._ask(client, case, pieces)
                 counts.append(self._counted())
         return min(counts) / REQUESTS
 
-    def _ask(self, client: socket.socket, case: Case) -> None:
+    def _ask(self, client: socket.socket, case: Case, pieces: list[bytes]) -> None:
         """One exchange, checked."""
         client.sendall(_request_of(case))
         upstream, answer = self._asked_upstream(client), b""
-        for number, piece in enumerate(case.pieces, 1):
+        for number, piece in enumerate(pieces, 1):
             upstream.sendall(piece)
-            while answer.count(b'"type":"text.delta"') < number < len(case.pieces):
+            while answer.count(b'"type":"text.delta"') < number < len(pieces):
                 answer += self._receive(client)
         last = _SOCKET_END if case.path == SOCKET else _BODY_END
         while not answer.endswith(last):

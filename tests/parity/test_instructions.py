@@ -19,8 +19,9 @@ from benchmarks.instructions.__main__ import (
     load_baseline,
     requires_all,
 )
-from benchmarks.instructions.path import ALONE, CASES, measure_path, path_environment
-from gai_fast.kernels import MODULES
+from benchmarks.instructions.path import BURST, CASES, UPSTREAMS, at_once, measure_path, one_by_one, path_environment
+from gai_fast import decode
+from gai_fast.kernels import MODULES, ChunkedBody
 
 pytestmark = pytest.mark.native
 
@@ -60,9 +61,23 @@ def test_a_request_costs_what_the_baseline_says_from_socket_to_socket(tmp_path: 
     if MODULES == "interpreted":
         unavailable("the compiled modules (make install)")
     costs, where = measure_path(tmp_path), path_environment()
-    assert costs.keys() == {*CASES, *ALONE}
+    assert costs.keys() == CASES.keys()
     lines, fine = compare(costs, load_baseline(PATH_BASELINE), where, is_required=requires_all())
     assert fine, "\n".join(lines)
+
+
+@pytest.mark.parametrize("provider", UPSTREAMS)
+def test_an_upstream_of_a_row_answers_as_its_provider_does(provider: str) -> None:
+    """An answer has its texts, its usage and its end, and no warning."""
+    for pieces, texts in (
+        (at_once(provider), [" tok"] * BURST),
+        (one_by_one(provider, 3), ["first", *[" tok"] * 3]),
+    ):
+        _, _, body = b"".join(pieces).partition(b"\r\n\r\n")
+        events = list(decode(provider, [ChunkedBody().feed(body)]))
+        assert [event["text"] for event in events if event["type"] == "text.delta"] == texts
+        finish, done = events[len(texts) + 1 :]
+        assert (finish["type"], finish["usage"]["output_tokens"], done["type"]) == ("finish", 10, "done")
 
 
 @pytest.fixture
