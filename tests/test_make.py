@@ -33,9 +33,9 @@ def make(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Make:
         unavailable("make")
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "gai_fast").mkdir()
-    (tmp_path / "setup.py").write_text('COMPILED = (\n    "clock",\n)\n')
-    for name in ("parsers.pyx", "clock.py"):
+    (tmp_path / "gai_fast/runtime").mkdir(parents=True)
+    (tmp_path / "setup.py").write_text('COMPILED = (\n    "runtime/clock",\n)\n')
+    for name in ("parsers.pyx", "runtime/clock.py"):
         (tmp_path / "gai_fast" / name).touch()
     commands = tmp_path / ".venv/bin"
     commands.mkdir(parents=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
@@ -25,6 +25,15 @@ from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
 from gai_fast.runtime.timers import Timers
+
+
+class Opening(Protocol):
+    """The part of `UpstreamPool` that sends requests."""
+
+    def open(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+    ) -> OpenExchange:
+        """Starts a request."""
 
 
 class Upstreams:
@@ -126,7 +135,8 @@ class Upstreams:
             own = {name.lower() for name in upstream.headers}
             headers = [item for item in headers if item[0].lower() not in own]
             headers += upstream.headers.items()
-        return self._pool(upstream).open(request.method, request.path, headers, request.body, receiver)
+        pool: Opening = self._pool(upstream)
+        return pool.open(request.method, request.path, headers, request.body, receiver)
 
     def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
         last = self._pool_of.get(upstream.name)

@@ -104,7 +104,7 @@ def test_the_playgrounds_files_are_served_with_a_policy(name: str) -> None:
 
 def test_all_pages_have_their_colours_from_one_file() -> None:
     for page, names in (("playground", ["style.css"]), ("dashboard", ["dashboard.css"]), ("docs", ["docs.css"])):
-        folder = files("gai_fast").joinpath("server", page)
+        folder = files("gai_fast").joinpath("server", "pages", page)
         assert 'href="playground/palette.css"' in folder.joinpath("index.html").read_text()
         for name in names:
             assert not re.search(r"light-dark|rgb|:[^;]*#[0-9a-f]{3}", folder.joinpath(name).read_text()), name
