@@ -1,65 +1,7 @@
-"""AG-UI 1.0, the protocol between agents and user interfaces: the format.
-
-Requests are read in `_agui_request.py`; answers are written in `_agui_stream.py`, which says where each event stands,
-and `_agui_whole.py`. Knows no route and no provider.
-"""
+"""AG-UI 1.0, the protocol between agents and user interfaces: `format.py` has the format."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from gai_fast.formats.agui.format import FORMAT
 
-from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
-from gai_fast.formats.agui.request import is_run_input, read_run_input, run_of
-from gai_fast.formats.agui.stream import Run, RunEvents
-from gai_fast.formats.agui.whole import WholeRun
-from gai_fast.model.request import Request
-
-
-class AGUIFormat(Format):
-    """Events of a run.
-
-    Args:
-        run: The client's names of the run; `None`: both are the stream's id.
-    """
-
-    name: ClassVar[str] = "agui"
-    framings: ClassVar[tuple[Framing, ...]] = ("sse",)
-    shares_native_routes: ClassVar[bool] = True
-
-    def __init__(self, run: Run | None = None) -> None:
-        self._run = run
-
-    def answering(self, body: Mapping[str, Any]) -> Format:
-        """Returns the format with the names that a request gives to its run.
-
-        Raises:
-            InvalidRequest: One of them is missing or too long.
-        """
-        return AGUIFormat(run_of(body))
-
-    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """Creates an encoder of a run's events."""
-        return RunEvents(framing, context, self._named(context))
-
-    def whole(self, context: StreamContext) -> Encoder:
-        """Creates an encoder of one run."""
-        return WholeRun(context, self._named(context))
-
-    def _named(self, context: StreamContext) -> Run:
-        return Run(context.stream_id, context.stream_id) if self._run is None else self._run
-
-    def owns_request(self, body: Mapping[str, Any]) -> bool:
-        """Whether a body is a `RunAgentInput`."""
-        return is_run_input(body)
-
-    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
-        """Translates a `RunAgentInput` into a native request.
-
-        Raises:
-            InvalidRequest: The text names the member by its path.
-        """
-        return read_run_input(body)
-
-
-FORMAT = AGUIFormat()
+__all__ = ["FORMAT"]

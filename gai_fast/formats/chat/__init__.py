@@ -1,68 +1,7 @@
-"""OpenAI's Chat Completions: the format.
-
-Requests are read in `_chat_members.py` and `_chat_request.py`; answers are written in `_chat_stream.py`, which
-says where each event stands, `_chat_whole.py` and, where the upstream speaks the dialect too, `_chat_passthrough.py`.
-Knows no route and no provider's quirks.
-"""
+"""OpenAI's Chat Completions: `format.py` has the format."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from gai_fast.formats.chat.format import FORMAT
 
-from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
-from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
-from gai_fast.formats.chat.members import read_chat_members, with_usage
-from gai_fast.formats.chat.passthrough import OwnChunks
-from gai_fast.formats.chat.request import read_chat_request
-from gai_fast.formats.chat.stream import Chunks
-from gai_fast.formats.chat.whole import WholeCompletion
-from gai_fast.kernels import encode_json
-from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
-
-
-class OpenAIFormat(DialectFormat):
-    """OpenAI's Chat Completions."""
-
-    name: ClassVar[str] = "openai"
-
-    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """Creates an encoder of `chat.completion.chunk` objects."""
-        return Chunks(framing, context)
-
-    def whole(self, context: StreamContext) -> OwnAnswer:
-        """Creates an encoder of one `chat.completion`."""
-        return WholeCompletion(context)
-
-    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
-        """Creates an encoder of the frames that complete an upstream's."""
-        return OwnChunks(framing, context)
-
-    def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """Reads those members of a chat request that matter to every route and upstream.
-
-        Raises:
-            InvalidRequest: `model` is no string, or `stream` no boolean.
-        """
-        return read_chat_members(body)
-
-    def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request with `stream_options.include_usage`."""
-        return with_usage(body)
-
-    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
-        """Translates a chat request into a native one; `stream` is false by default.
-
-        Raises:
-            InvalidRequest: The text names the field by its path.
-            Unsupported: `n` > 1.
-        """
-        return read_chat_request(body)
-
-    def error_body(self, error: Error, request_id: str) -> bytes:
-        """Returns `{"error": {message, type, param, code}}`, with the upstream's own members from `error.details`."""
-        return encode_json({"error": error_object(error)})
-
-
-FORMAT = OpenAIFormat()
+__all__ = ["FORMAT"]

@@ -7,13 +7,12 @@ the counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from operator import attrgetter
 from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Histogram
-from gai_fast.model.figures import SERIES
+from gai_fast.model.figures import SERIES, own_values, work_values
 from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.metrics import NO_GAPS, StreamMetrics
 from gai_fast.model.money import Amount
@@ -44,25 +43,20 @@ _HISTOGRAMS: Final = [each for each in SERIES if each.metric.bounds]
 _COUNTERS: Final = [each.source for each in SERIES if not each.metric.bounds]
 _USAGE: Final = [each.source for each in SERIES if each.field == "usage"]
 
-_Observe = Callable[[float | None], None]
-_Read = Callable[[StreamMetrics], tuple[Any, ...]]
+_Observe = Callable[[float], None]
 
 
-def _group(is_work: bool) -> tuple[list[str], list[str], _Read]:
-    """Returns the histograms and counters of one kind, and what reads their values: one call, because getattr costs."""
+def _group(is_work: bool) -> tuple[list[str], list[int]]:
+    """Returns the histograms of one kind, and the places of its counters: its values have the same order."""
     series = [each for each in SERIES if each.is_work is is_work and each.field not in ("gaps", "usage")]
     histograms = [each.source for each in series if each.metric.bounds]
-    counters = [each.source for each in series if not each.metric.bounds]
-    read: _Read = attrgetter(*histograms, *counters)
-    return histograms, counters, read
+    return histograms, [_COUNTERS.index(each.source) for each in series if not each.metric.bounds]
 
 
 _OWN: Final = _group(is_work=False)
 _WORK: Final = _group(is_work=True)
-_READ_OWN: Final[_Read] = _OWN[2]
-_READ_WORK: Final[_Read] = _WORK[2]
-_PLACES_OWN: Final = [_COUNTERS.index(name) for name in _OWN[1]]
-_PLACES_WORK: Final = [_COUNTERS.index(name) for name in _WORK[1]]
+_PLACES_OWN: Final[list[int]] = _OWN[1]
+_PLACES_WORK: Final[list[int]] = _WORK[1]
 _PLACE_OF_USAGE: Final = _COUNTERS.index(_USAGE[0])
 
 
@@ -92,15 +86,17 @@ class ModelCounts:
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's part of a shared answer was counted with the stream that asked for it."""
-        self._add(_READ_OWN(metrics), self._observe_own, _PLACES_OWN)
+        self._add(own_values(metrics), self._observe_own, _PLACES_OWN)
         if metrics.cache is None or not metrics.is_shared:
-            self._add(_READ_WORK(metrics), self._observe_work, _PLACES_WORK)
+            self._add(work_values(metrics), self._observe_work, _PLACES_WORK)
             self._add_answer(metrics)
 
     def _add(self, values: tuple[Any, ...], observers: list[_Observe], places: list[int]) -> None:
         at = 0
         for observe in observers:
-            observe(values[at])
+            value = values[at]
+            if value is not None:
+                observe(value)
             at += 1
         numbers = self._numbers
         for place in places:

@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.formats._signatures import opened
-from gai_fast.formats.agui import AGUIFormat
+from gai_fast.formats.agui.format import AGUIFormat
 from gai_fast.formats.agui.stream import Run, RunEvents
 from gai_fast.model.events import TYPES, Event
 from tests.unit.formats.streams import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gai_fast.formats.agui import AGUIFormat
+from gai_fast.formats.agui.format import AGUIFormat
 from gai_fast.formats.agui.stream import Run
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, STREAM_ID, context, encoded, finish, text

@@ -1,4 +1,4 @@
-"""`gai_fast/formats/agui/__init__.py`: the names of a run."""
+"""`gai_fast/formats/agui/format.py`: the names of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gai_fast/formats/vercel/__init__.py`: the versions of the format."""
+"""`gai_fast/formats/vercel/format.py`: the versions of the format."""
 
 from __future__ import annotations
 

@@ -1,0 +1,84 @@
+"""Anthropic's Messages: the format.
+
+Requests are read in `members.py` and `request.py`; answers are written in `stream.py`, which says where each event
+stands, `whole.py` and, where the upstream speaks the dialect too, completed in `passthrough.py`. Knows no route and no
+provider's quirks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.formats.messages.members import read_messages_members, without_foreign
+from gai_fast.formats.messages.parts import error_object, error_status
+from gai_fast.formats.messages.passthrough import OwnMessages
+from gai_fast.formats.messages.request import check_thread, read_messages_request, unanswerable
+from gai_fast.formats.messages.stream import Messages
+from gai_fast.formats.messages.whole import WholeMessage
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.request import Request
+
+
+class AnthropicFormat(DialectFormat):
+    """Anthropic's Messages."""
+
+    name: ClassVar[str] = "anthropic"
+    passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates an encoder of a message's events."""
+        return Messages(framing, context)
+
+    def whole(self, context: StreamContext) -> OwnAnswer:
+        """Creates an encoder of one `message`."""
+        return WholeMessage(context)
+
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnMessages(framing, context)
+
+    def read_request(self, body: dict[str, Any]) -> ClientRequest:
+        """Reads those members of a Messages request that matter to every route and upstream.
+
+        Raises:
+            InvalidRequest: `model` is no string, or `stream` no boolean.
+        """
+        return read_messages_members(body)
+
+    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
+        """Returns the request without reasoning that Anthropic did not sign."""
+        return without_foreign(body)
+
+    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
+        """Returns the request for Anthropic where its answer is translated: always a stream."""
+        return {**without_foreign(body), "stream": True}, unanswerable(body)
+
+    def check_translatable(self, body: dict[str, Any]) -> None:
+        """Refuses a conversation that Anthropic has stored.
+
+        Raises:
+            Unsupported: It has a `thread`.
+        """
+        check_thread(body)
+
+    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """Translates a Messages request into a native one; `stream` is false by default.
+
+        Raises:
+            InvalidRequest: The text names the field, mostly by its path in the client's own request.
+        """
+        return read_messages_request(body)
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """Returns `{"type": "error", "error": {type, message}, "request_id"}`, the upstream's own where it has one."""
+        return encode_json({"type": "error", "error": error_object(error), "request_id": request_id})
+
+    def error_status(self, error: Error) -> int:
+        """The status of an error response; 529 where a server is overloaded."""
+        return error_status(error)
+
+
+FORMAT = AnthropicFormat()

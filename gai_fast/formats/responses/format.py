@@ -1,0 +1,97 @@
+"""OpenAI's Responses API: the format.
+
+Requests are read in `members.py`, `request.py` and `items.py`; answers are written in `stream.py`, `whole.py` and,
+where the upstream speaks the dialect too, `passthrough.py`. Knows no route and no provider's quirks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+from gai_fast.formats._base import ClientRequest, Framing, PassthroughEncoder, StreamContext, StreamEncoder
+from gai_fast.formats._openai import error_object
+from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, Passthrough
+from gai_fast.formats.responses.members import read_response_members, without_foreign
+from gai_fast.formats.responses.parts import ResponseObject
+from gai_fast.formats.responses.passthrough import OwnEvents
+from gai_fast.formats.responses.request import check_stored, read_response_request, unanswerable
+from gai_fast.formats.responses.stream import ResponseEvents
+from gai_fast.formats.responses.whole import WholeResponse
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.request import Request
+
+
+class ResponsesFormat(DialectFormat):
+    """OpenAI's Responses API."""
+
+    name: ClassVar[str] = "responses"
+    repeats: ClassVar[bool] = True
+    passes_again: ClassVar[bool] = False
+
+    def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """Creates an encoder of `response.…` events."""
+        return ResponseEvents(framing, context)
+
+    def whole(self, context: StreamContext) -> OwnAnswer:
+        """Creates an encoder of one `response`."""
+        return WholeResponse(context)
+
+    def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
+        """Creates an encoder of the frames that complete an upstream's."""
+        return OwnEvents(framing, context)
+
+    def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
+        """The encoder behind the frames: it goes on with their response's id, which the end repeats, and numbers."""
+        if isinstance(before, Passthrough):
+            return cast("StreamEncoder", before.encoder)
+        return super().successor(before, framing, context)
+
+    def begun(self, context: StreamContext) -> dict[str, Any]:
+        """Returns the `queued` response."""
+        return ResponseObject(context).at("queued")
+
+    def read_request(self, body: dict[str, Any]) -> ClientRequest:
+        """Reads those members of a request that matter to every route and upstream.
+
+        Raises:
+            InvalidRequest: `model` is no string, or `stream` or `background` no boolean.
+        """
+        return read_response_members(body)
+
+    def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
+        """Returns the request without the reasoning of other providers, which this one cannot open.
+
+        Raises:
+            InvalidRequest: The text names a signature that only looks like one of ours.
+        """
+        return without_foreign(body, provider)
+
+    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
+        """Returns the request for an upstream of the dialect whose answer is translated: always a stream."""
+        own = without_foreign(body, provider)
+        sent = {key: value for key, value in own.items() if key not in ("background", "background_options")}
+        return {**sent, "stream": True}, unanswerable(body)
+
+    def check_translatable(self, body: dict[str, Any]) -> None:
+        """Refuses a conversation or a prompt that another upstream has stored.
+
+        Raises:
+            Unsupported: The text names the member.
+        """
+        check_stored(body)
+
+    def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
+        """Translates a request into a native one; `stream` is false by default.
+
+        Raises:
+            InvalidRequest: The text names the member by its path in the client's own request.
+        """
+        return read_response_request(body)
+
+    def error_body(self, error: Error, request_id: str) -> bytes:
+        """Returns `{"error": {message, type, param, code}}`, with the upstream's own members from `error.details`."""
+        return encode_json({"error": error_object(error)})
+
+
+FORMAT = ResponsesFormat()
