@@ -210,7 +210,7 @@ class Session(Receiver):
     def _guarded(self, call: Callable[[], FastPath | None]) -> FastPath | None:
         """Calls the work of a callback, unless the stream is over; an exception ends the stream.
 
-        `body_received` has a `try` of its own, as every read calls it.
+        `head_received` and `body_received` have a `try` of their own, as every request or read calls them.
         """
         if self._phase is _OVER:
             return None
@@ -367,11 +367,13 @@ class Session(Receiver):
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """Takes the upstream's status and headers."""
-        self._guarded(partial(self._receive_head, status, headers))
-
-    def _receive_head(self, status: int, headers: dict[str, str]) -> None:
-        self.relay.receive_head(status, headers)
-        self._advance()
+        if self._phase is _OVER:
+            return
+        try:
+            self.relay.receive_head(status, headers)
+            self._advance()
+        except Exception as problem:  # noqa: BLE001  # rule 2
+            self._break_off(problem)
 
     def body_received(self, data: bytes) -> FastPath | None:
         """Takes bytes of the upstream's body; returns the fast path for the next reads, or `None`."""

@@ -98,11 +98,11 @@ class ModelCounts:
             if value is not None:
                 observe(value)
             at += 1
-        numbers = self._numbers
+        numbers = self._numbers  # `+=` of an element would add objects, for 100 instructions more
         for place in places:
             number: int = values[at]
             if number:
-                numbers[place] += number
+                numbers[place] = numbers[place] + number
             at += 1
 
     def _add_answer(self, metrics: StreamMetrics) -> None:
@@ -115,7 +115,7 @@ class ModelCounts:
             for name in _USAGE:
                 number = _tokens(counted, name)
                 if number:
-                    numbers[place] += number
+                    numbers[place] = numbers[place] + number
                 place += 1
 
 
