@@ -325,27 +325,3 @@ SERIES: Final[tuple[Series, ...]] = tuple(
     for series in each.metadata["series"]
 )
 """What a server counts of its streams, by provider and model, in the order in which it is exposed."""
-
-
-# By hand, as `__init__`: reading them by the table takes each stream twice the time. A unit test compares the two.
-
-
-def own_values(metrics: StreamMetrics) -> tuple[Any, ...]:
-    """Returns the values of the series that are not the upstream's work: those of histograms, then of counters."""
-    deltas = metrics.deltas
-    return (
-        metrics.time_to_first_token,
-        metrics.duration,
-        metrics.gateway_overhead,
-        deltas,
-        max(0, metrics.events - deltas),
-        metrics.bytes_out,
-        1 if metrics.outcome == "disconnected" else 0,
-        metrics.retries,
-        metrics.fallbacks,
-    )
-
-
-def work_values(metrics: StreamMetrics) -> tuple[Any, ...]:
-    """Returns the values of the upstream's work, as `own_values`, without its gaps and its usage."""
-    return metrics.upstream_time_to_first_token, metrics.backpressure or None, metrics.bytes_in

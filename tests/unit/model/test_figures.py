@@ -8,8 +8,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from gai_fast.model.figures import SERIES, StreamMetrics, own_values, work_values
-from gai_fast.model.metrics import Outcome
+from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.money import Charge
 
 
@@ -42,26 +41,3 @@ def test_figures_are_equal_where_each_is_and_can_be_copied_and_sent_to_another_p
     assert replace(told, deltas=4) != told
     assert replace(told, deltas=4).deltas == 4
     assert asdict(told) == {each.name: getattr(told, each.name) for each in fields(told)}
-
-
-@pytest.mark.parametrize("outcome", ["finished", "disconnected"])
-def test_the_values_that_are_counted_are_those_of_the_table_in_its_order(outcome: Outcome) -> None:
-    measured = StreamMetrics(
-        time_to_first_token=0.5,
-        duration=1.5,
-        gateway_overhead=0.25,
-        upstream_time_to_first_token=0.125,
-        backpressure=0.75,
-        deltas=3,
-        events=8,
-        bytes_in=70,
-        bytes_out=90,
-        retries=11,
-        fallbacks=13,
-        outcome=outcome,
-    )
-    for metrics in (measured, StreamMetrics(outcome=outcome)):
-        for is_work, values in ((False, own_values(metrics)), (True, work_values(metrics))):
-            series = [each for each in SERIES if each.is_work is is_work and each.field not in ("gaps", "usage")]
-            series.sort(key=lambda each: not each.metric.bounds)  # histograms first
-            assert values == tuple(getattr(metrics, each.source) for each in series)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
+import pytest
+
+from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS, SERIES
 from gai_fast.model.limits import LIMITS, OTHER
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
@@ -108,6 +110,42 @@ def test_all_figures_of_a_model_are_added_up() -> None:
         "retries": 1,
         "fallbacks": 2,
     }
+
+
+@pytest.mark.parametrize("cache", [None, "miss", "hit"])
+def test_each_series_of_the_table_is_counted(cache: str | None) -> None:
+    """`ModelCounts.add` reads by name what the table lists, and of a shared answer what is no work of the upstream."""
+    usage = {each.source: at for at, each in enumerate(SERIES, 100) if each.field == "usage"}
+    gaps = (0, 2, *[0] * (len(GAP_BOUNDS) - 1))
+    metrics = stream(
+        time_to_first_token=0.5,
+        upstream_time_to_first_token=0.125,
+        gaps=gaps,
+        gap_sum=0.004,
+        duration=1.5,
+        gateway_overhead=0.25,
+        backpressure=0.75,
+        usage=usage,
+        deltas=3,
+        events=8,
+        bytes_in=70,
+        bytes_out=90,
+        outcome="disconnected",
+        retries=11,
+        fallbacks=13,
+        cache=cache,
+    )
+    counts = StreamCounts(["m"])
+    counts.stream_ended(metrics)
+    counted = counts.models["p", "m"]
+    for each in SERIES:
+        is_counted = not (each.is_work and cache == "hit")
+        if each.metric.bounds:
+            value = metrics.gap_sum if each.field == "gaps" else getattr(metrics, each.source)
+            assert counted.histograms[each.source].sum == is_counted * value
+        else:
+            value = usage[each.source] if each.field == "usage" else getattr(metrics, each.source)
+            assert counted.numbers[each.source] == is_counted * value
 
 
 def test_a_shared_answer_is_no_work_of_the_upstream() -> None:
