@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
+from gai_fast.net.upstream.connection_pool import PoolStats
 from gai_fast.runtime.timers import Timer, Timers
 
 
@@ -176,7 +176,7 @@ class FakePool:
         self.is_ready = False
         self.keeps_idle = True
         self.problem: Exception | None = None
-        self.stats = SimpleNamespace(open=0, connecting=0, pending=0)
+        self.stats = PoolStats(open=0, idle=0, connecting=0, pending=0, opened=0, reused=0, retried=0)
         FakePool.made.append(self)
 
     def keep_ready(self) -> None:

@@ -88,13 +88,14 @@ async def test_a_pool_of_a_former_configuration_ends_once_it_is_empty(
 ) -> None:
     moved = dataclasses.replace(UPSTREAM, base_url="http://127.0.0.2:9/v1")
     send(upstreams, UPSTREAM)
-    pools[0].stats.open = 1
+    pools[0].stats = dataclasses.replace(pools[0].stats, open=1)
     upstreams.use({"up": moved})
     assert (pools[0].keeps_idle, pools[0].is_closed) == (False, False)
     assert upstreams.last_pool("up") is None
     send(upstreams, moved)
     assert upstreams.connections() == {"up": 1}
-    pools[0].stats.open, pools[1].stats.open = 0, 2
+    pools[0].stats = dataclasses.replace(pools[0].stats, open=0)
+    pools[1].stats = dataclasses.replace(pools[1].stats, open=2)
     upstreams.use({"up": moved})
     assert [(pool.keeps_idle, pool.is_closed) for pool in pools] == [(False, True), (True, False)]
     assert upstreams.connections() == {"up": 2}
