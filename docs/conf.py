@@ -23,6 +23,7 @@ include_patterns = [
     "README.md",
     "CHANGES.md",
     "docs/*.md",
+    "docs/architecture/*.md",
     "benchmarks/README.md",
     "ci/README.md",
     "benchmarks/HISTORY.md",

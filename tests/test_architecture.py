@@ -546,7 +546,7 @@ def test_no_path_or_address_of_a_machine_is_left_in_the_sources() -> None:
 OUTSIDE = re.compile(
     r"\b(?:CONTR[A]CT|DESI[G]N|RELIAB[I]LITY|ECOSY[S]TEM|OPER[A]TING|PROV[I]DERS §|CLI[E]NTS\.md|[Td][0-9]{2}\b)"
 )
-PAGE_NAMED = re.compile(r'docs/([\w-]+\.md)(?:, "([^"]+)"(?: and "([^"]+)")?)?')
+PAGE_NAMED = re.compile(r'docs/([\w/-]+\.md)(?:, "([^"]+)"(?: and "([^"]+)")?)?')
 WRITTEN = {".py", ".pyx", ".pxd", ".c", ".h", ".md", ".toml", ".sh", ".in", ".js", ".css", ".html", ".svg", ""}
 
 
@@ -571,7 +571,10 @@ def test_no_file_refers_to_a_document_that_is_not_in_the_repository() -> None:
 
 
 def test_every_page_and_section_that_a_source_names_is_there() -> None:
-    headings = {page.name: re.findall(r"^#+ (.+)$", page.read_text(), re.M) for page in (ROOT / "docs").glob("*.md")}
+    docs = ROOT / "docs"
+    headings = {
+        str(page.relative_to(docs)): re.findall(r"^#+ (.+)$", page.read_text(), re.M) for page in docs.rglob("*.md")
+    }
     assert not violations(
         f"{path.relative_to(ROOT)}: docs/{page} {section}"
         for path in written_files()

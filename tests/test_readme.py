@@ -48,7 +48,7 @@ def test_the_configuration_can_be_used(tmp_path: Path, monkeypatch: pytest.Monke
 
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "benchmarks/README.md",
     ROOT / "ci/README.md",
     ROOT / "benchmarks/HISTORY.md",
@@ -57,9 +57,9 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_every_page_is_linked(page: Path) -> None:
-    assert f"](docs/{page.name})" in TEXT
+    assert f"]({page.relative_to(ROOT)})" in TEXT
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -29,7 +29,7 @@ PAGES: Final = [
     for page in (
         ROOT / "README.md",
         ROOT / "CHANGES.md",
-        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
         *(ROOT / folder / "README.md" for folder in ("benchmarks", "ci", "examples", "tests")),
     )
 ]
@@ -101,10 +101,13 @@ NOT_RUN: Final = {
     ("README.md", "make serve"): "installs the package; integration/test_cli.py runs the command that it starts",
     ("README.md", "gai-fast serve -c gai-fast.toml"): "asks providers; test_readme.py loads the file",
     ("benchmarks/README.md", 'make bench ARGS="--scenario burst-100 --only gai-fast --only Go"'): LONG,
-    ("docs/architecture.md", "a client's connection"): DRAWING,
-    ("docs/architecture.md", "bytes of the upstream"): DRAWING,
-    ("docs/architecture.md", "upstream → SharedCall → publication"): DRAWING,
-    ("docs/architecture.md", "upstream → session → delivery → publication"): DRAWING,
+    ("docs/architecture.md", "a client's request"): DRAWING,
+    ("docs/architecture.md", "gai_fast/"): DRAWING,
+    ("docs/architecture/net.md", "bytes of the upstream"): DRAWING,
+    ("docs/architecture/net.md", "upstream → SharedCall → publication"): DRAWING,
+    ("docs/architecture/net.md", "upstream → session → delivery → publication"): DRAWING,
+    ("docs/architecture/server.md", "a client's connection"): DRAWING,
+    ("docs/architecture/stores-and-ledger.md", "publication → stores/memory.py"): DRAWING,
     (
         "docs/benchmarks.md",
         "gai-fast bench http://127.0.0.1:8080   ",

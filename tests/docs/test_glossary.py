@@ -1,4 +1,4 @@
-"""The glossary of docs/architecture.md: alphabetical, one meaning a word, and each has a home that exists."""
+"""docs/architecture/glossary.md: alphabetical, one meaning a word, and each has a home that exists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.docs.pages import ROOT, coded, read, rows, section
 
-GLOSSARY: Final = rows(section(read("docs/architecture.md"), "Glossary"))[1:]
+GLOSSARY: Final = rows(section(read("docs/architecture/glossary.md"), "Glossary"))[1:]
 
 
 def test_the_words_are_in_alphabetical_order_and_stand_once() -> None:

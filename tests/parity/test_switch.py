@@ -118,7 +118,7 @@ def test_pure_python_has_no_form_to_choose() -> None:
 
 
 def test_declarations_of_the_kernels_are_not_installed() -> None:
-    """Without their C headers nobody could use them; docs/architecture.md, "The kernels"."""
+    """Without their C headers nobody could use them; docs/architecture/kernels.md, "The kernels"."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert project["include-package-data"] is False
     assert "gai_fast" in project["package-data"]

@@ -273,7 +273,7 @@ class Targets(AttemptRunner):
         except Exception as problem:
             lack = no_descriptors(problem) if isinstance(problem, OSError) else None
             if lack is not None:
-                raise lack  # noqa: B904  # it has its cause; see "Compiled modules" in docs/architecture.md
+                raise lack  # noqa: B904  # its cause is set: docs/architecture/kernels.md, "Compiled modules"
             logger.error("stream %s: its request cannot be built: a bug", stream_id, exc_info=problem)
         name = spec.model.upstream.name
         raise Error("internal", f"the gateway failed to build the request for upstream {name!r}", reason="request")

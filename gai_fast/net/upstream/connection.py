@@ -119,7 +119,8 @@ class _State(enum.Enum):
 
 
 # As constants, because the attribute of an enum costs 75 ns on 3.11, and a read needs two. Their type is the enum's,
-# since mypyc takes an attribute that is narrowed to a member to stay so (docs/architecture.md, "What is compiled").
+# since mypyc takes an attribute that is narrowed to a member to stay so. See "Compiled modules" in
+# docs/architecture/kernels.md.
 _QUEUED: Final[_State] = _State.QUEUED
 _CONNECTING: Final[_State] = _State.CONNECTING
 _HEAD: Final[_State] = _State.HEAD
