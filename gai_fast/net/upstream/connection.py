@@ -11,8 +11,8 @@ The states of an exchange; `close()` and every failure lead to ENDED from anywhe
 
     QUEUED ─► CONNECTING ─► HEAD ─► BODY ─► ENDED
        │           ▲          │
-       └───────────┼──────────┴► (a pooled connection that was dead: CONNECTING, once, for a fresh one)
-                   └─ a request that finds a pooled connection begins in HEAD
+       └───────────┼──────────┴► (if the pooled connection was dead: CONNECTING, once, for a fresh one)
+                   └─ a request that gets a pooled connection begins in HEAD
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Receiver:
         """Receives the bytes of the body that one read brought, without their framing.
 
         Returns:
-            The fast path for the next reads, or `None`. The bytes that a fast path leaves come here, perhaps none.
+            The fast path for the next reads, or None. Bytes that a fast path does not handle are passed to this
+            method; there may be none.
         """
         raise NotImplementedError
 
@@ -59,40 +60,40 @@ class Receiver:
         """Called exactly once, last, unless the exchange was closed.
 
         Args:
-            error: `None` after a complete, correctly framed body; else `network`, `timeout`, `provider_unavailable` or
-                `overloaded`, after the bytes that came before it. Its phase is `connect` where there was no connection,
-                else not set. `internal`, without a phase, is a bug of the gateway (its cause), and never a failure of
-                the upstream.
+            error: None after a complete, correctly framed body; else `network`, `timeout`, `provider_unavailable` or
+                `overloaded`, after the bytes received before it. Its phase is `connect` if there was no connection,
+                else not set. `internal`, without a phase, is a bug in the gateway, which is its cause; it is never a
+                failure of the upstream.
         """
         raise NotImplementedError
 
 
 class OpenExchange(Protocol):
-    """One request to an upstream and its response, under way."""
+    """A running request to an upstream and its response."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of the response has come, though the receiver may not have been given its last bytes."""
+        """Whether the whole response has arrived, although the receiver may not have its last bytes yet."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it still waits for a connection, so that nothing was sent."""
+        """Whether the request still waits for a connection, so that nothing was sent."""
 
     @property
     def resent(self) -> bool:
-        """Whether the request was written twice, as its first connection, a pooled one, was dead."""
+        """Whether the request was written twice because its first connection, a pooled one, was dead."""
 
     def pause_reading(self) -> None:
         """Stops reading the response; idempotent."""
 
     def resume_reading(self) -> None:
-        """Goes on reading; idempotent."""
+        """Resumes reading; idempotent."""
 
     def close(self) -> None:
-        """Aborts at any moment; the receiver is not called afterwards; idempotent."""
+        """Aborts the exchange. May be called at any time; the receiver is not called afterwards; idempotent."""
 
 
-# ---- one request and its answer ------------------------------------------------------------------------------------
+# ---- one request and its response ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,8 @@ class Timeouts:
 
     Args:
         connect: DNS, TCP and TLS together.
-        idle: Without a byte while reading is on.
-        total: From `open` to the end.
+        idle: Time without a byte while reading is on.
+        total: Time from `open` to the end.
     """
 
     connect: float
@@ -118,9 +119,8 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11, and a read needs two. Their type is the enum's,
-# since mypyc takes an attribute that is narrowed to a member to stay so. See "Compiled modules" in
-# docs/architecture/kernels.md.
+# Constants, because an attribute of an enum costs 75 ns on 3.11 and each read needs two. Annotated with the enum's
+# type: mypyc assumes that an attribute narrowed to a member stays so (docs/architecture/kernels.md, "Compiled modules").
 _QUEUED: Final[_State] = _State.QUEUED
 _CONNECTING: Final[_State] = _State.CONNECTING
 _HEAD: Final[_State] = _State.HEAD
@@ -129,7 +129,7 @@ _ENDED: Final[_State] = _State.ENDED
 
 
 class _NullReceiver(Receiver):
-    """Null receiver, installed once an exchange has ended, so that nothing refers to the former one."""
+    """Null receiver, installed once an exchange has ended, so that the exchange no longer refers to its receiver."""
 
     def head_received(self, status: int, headers: dict[str, str]) -> None: ...
 
@@ -147,9 +147,9 @@ class Exchange:
 
     Attributes:
         sent: Whether the request may have been written, so that the upstream may be working on it.
-        reused: Whether it runs on a pooled connection.
-        resent: Whether the request was written again, as its pooled connection was dead.
-        fast_path: Handles the next reads, once the response is under way and they are likely to bring only deltas.
+        reused: Whether the exchange runs on a pooled connection.
+        resent: Whether the request was written again because its pooled connection was dead.
+        fast_path: Handles the next reads, once the body has begun and the reads are likely to bring only deltas.
     """
 
     __slots__ = (
@@ -184,13 +184,13 @@ class Exchange:
         self.resent = False
         self._peer = peer
         self._method = method
-        self._request: bytes | None = request  # until the first byte of an answer
+        self._request: bytes | None = request  # until the first byte of the response
         self._receiver = receiver
         self._timeouts = timeouts
         self._timers = timers
         self._clock: Callable[[], float] = timers.clock
         self._state = _QUEUED
-        self._abandon: Callable[[], object] | None = None  # undoes, for close(), the work until it has a connection
+        self._abandon: Callable[[], object] | None = None  # cancels waiting or connecting, for close()
         self._connection: UpstreamConnection | None = None
         self._response: ResponseReader  # from `begin` on
         self.fast_path: FastPath | None = None
@@ -203,27 +203,27 @@ class Exchange:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of the response has come, though the receiver may not have been called for it yet."""
+        """Whether the whole response has arrived, although the receiver may not have been called for it yet."""
         return self._connection is not None and self._response.complete
 
     @property
     def has_ended(self) -> bool:
-        """Whether the receiver is not called any more."""
+        """Whether the exchange has ended; the receiver is not called any more."""
         return self._state is _ENDED
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it still waits for a connection."""
+        """Whether the exchange still waits for a connection."""
         return self._state is _QUEUED
 
     def pause_reading(self) -> None:
-        """Stops reading until `resume_reading`, and `idle_timeout` with it; idempotent."""
+        """Stops reading and suspends `idle_timeout` until `resume_reading`; idempotent."""
         self._paused = True
         if self._connection is not None:
             self._connection.pause_reading()
 
     def resume_reading(self) -> None:
-        """Goes on reading; `idle_timeout` begins anew."""
+        """Resumes reading and restarts `idle_timeout`."""
         if self._paused:
             self._paused = False
             if self._connection is not None:
@@ -239,12 +239,12 @@ class Exchange:
     # -- for the pool
 
     def begin_waiting(self, abandon: Callable[[], object]) -> None:
-        """Notes that it is in the pool's queue; `abandon` takes it out."""
+        """Notes that the exchange is in the pool's queue; `abandon` removes it."""
         self._abandon = abandon
         self._arm()
 
     def begin_connecting(self, abandon: Callable[[], object]) -> None:
-        """Notes that a connection is being made for it; `abandon` stops that."""
+        """Notes that a connection is being made for the exchange; `abandon` stops that."""
         self._state = _CONNECTING
         self._abandon = abandon
         self._connection = None
@@ -254,7 +254,7 @@ class Exchange:
         self._arm()
 
     def begin(self, connection: UpstreamConnection, *, reused: bool) -> None:
-        """Writes the request to a connection, which belongs to this exchange from now on."""
+        """Writes the request to a connection, which then belongs to this exchange."""
         self._state = _HEAD
         self._abandon = None
         self._connection = connection
@@ -268,27 +268,27 @@ class Exchange:
         self._arm()
 
     def fail(self, error: Error) -> None:
-        """Ends it with an error; its connection, finished or not, is aborted."""
+        """Ends the exchange with an error; aborts its connection, established or not."""
         if self._state is not _ENDED:
             if error.code != "internal" and (self._state is _QUEUED or self._state is _CONNECTING):
-                error.phase = "connect"  # only the relay knows how far a response was
+                error.phase = "connect"  # later phases are set by the relay, which knows the response's progress
             self._drop().exchange_ended(error)
 
     def broke(self, problem: Exception) -> None:
-        """Ends it because of a bug of the gateway; its connection is aborted."""
+        """Ends the exchange because of a bug in the gateway; aborts its connection."""
         error = Error("internal", f"the gateway failed while it asked {self._peer}")
         error.__cause__ = problem
         self.fail(error)
 
     @property
     def has_met_a_dead_connection(self) -> bool:
-        """Whether its connection, now lost, was a pooled one that the peer had closed before it saw the request."""
+        """Whether the lost connection was a pooled one that the peer had closed before it saw the request."""
         return self.reused and self._request is not None and self._clock() - self._read_at <= LIMITS.pool_stale
 
     # -- for the connection
 
     def now(self) -> float:
-        """Seconds, by the clock of its timers."""
+        """Returns the time in seconds, by the clock of the timers."""
         return self._clock()
 
     def data_received(self, data: bytes, now: float) -> None:
@@ -300,11 +300,11 @@ class Exchange:
                 rest = self.fast_path.feed(data, now)
                 if rest is not None:
                     self.rest_received(rest, now)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours, which would look like a connection that broke
+        except Exception as problem:  # noqa: BLE001  # otherwise a bug here would look like a broken connection
             self.broke(problem)
 
     def rest_received(self, body: bytes, now: float) -> None:
-        """Handles the bytes that the fast path left of a read, perhaps none."""
+        """Handles the bytes of a read that the fast path did not handle; there may be none."""
         try:
             self._response.look_at_chunks()
             self._pass_on(body, now)
@@ -328,7 +328,7 @@ class Exchange:
             self._complete(response.is_reusable)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the exchange: its connection is gone. Without an exception the peer closed it."""
+        """Ends the exchange because its connection is gone. `exc` is None if the peer closed the connection."""
         response = self._response
         if exc is not None and not isinstance(exc, ssl.SSLEOFError):
             reason = "tls" if isinstance(exc, ssl.SSLError) else "reset"
@@ -338,7 +338,7 @@ class Exchange:
         response.feed_eof()
         if response.error is not None:
             self.fail(response.error)
-        elif exc is not None:  # anybody on the way can end a TCP connection, and cut a body without a length
+        elif exc is not None:  # a third party on the path can end a TCP connection and cut a body without a length
             text = f"{self._peer} closed the connection without the end that TLS has (close_notify)"
             self.fail(Error("network", f"{text}: its answer may be cut", reason="truncated"))
         else:
@@ -347,7 +347,7 @@ class Exchange:
     # -- own
 
     def _shorten(self, fast_path: FastPath | None) -> None:
-        """Gives the next reads to a fast path, where there is one."""
+        """Installs the fast path for the next reads, or removes it."""
         if self._state is _ENDED:
             return
         if self.fast_path is not None and self.fast_path is not fast_path:
@@ -365,7 +365,7 @@ class Exchange:
             receiver.exchange_ended(None)
 
     def _drop(self) -> Receiver:
-        """Ends the work under way for it, and its connection; returns the receiver as `_end`."""
+        """Ends the exchange, cancels pending work and aborts its connection; returns the receiver, as `_end` does."""
         abandon, connection = self._abandon, self._connection
         receiver = self._end()
         if abandon is not None:
@@ -375,7 +375,7 @@ class Exchange:
         return receiver
 
     def _end(self) -> Receiver:
-        """Releases everything; returns the receiver for the last call, which may be due."""
+        """Releases everything; returns the receiver, for a last call if one is due."""
         receiver, self._receiver = self._receiver, _NULL_RECEIVER
         self._state = _ENDED
         self._abandon = self._connection = self._request = None
@@ -396,7 +396,7 @@ class Exchange:
         return min(self._total_by, read_at + self._timeouts.idle)
 
     def _arm(self) -> None:
-        """Makes sure that a timer fires no later than the deadline; where it fires earlier, `look` sets it again."""
+        """Makes sure that a timer fires no later than the deadline. If it fires earlier, `look` sets it again."""
         deadline = self._deadline()
         if self._timer is None and self._connection is not None:
             self._connection.watch(deadline, self._timers)
@@ -407,7 +407,7 @@ class Exchange:
             self._timer = self._timers.schedule(deadline, self.look)
 
     def look(self) -> None:
-        """Ends the exchange if its time is over; a timer calls this: its own, or that of its connection."""
+        """Ends the exchange if its time is over. Called by its own timer or by its connection's timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -429,32 +429,33 @@ class Exchange:
 
 
 class ConnectionCallbacks(Protocol):
-    """The callbacks of a connection; its pool has them."""
+    """The callbacks of a connection, implemented by its pool."""
 
     def connection_made(self, connection: UpstreamConnection) -> None:
-        """The connection has a socket, until `connection_lost`."""
+        """Called when the connection has a socket, which it keeps until `connection_lost`."""
 
     def connection_free(self, connection: UpstreamConnection) -> None:
-        """The connection's exchange has ended, and it may carry another."""
+        """Called when the connection's exchange has ended and the connection may carry another."""
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
-        """The socket is gone. `exchange` is the one that the connection carried; it has not ended yet."""
+        """Called when the socket is gone. `exchange` ran on the connection and has not ended yet; None if none ran."""
 
 
 class UpstreamConnection:
     """One TCP or TLS connection, which carries one exchange at a time.
 
-    It may carry another only after a complete, correctly framed response; closing an exchange aborts it, so that the
-    rest of one caller's response never becomes another's.
+    It may carry another only after a complete, correctly framed response. Closing an exchange aborts the connection, so
+    that the rest of one caller's response never becomes another's.
 
     Args:
-        callbacks: Called when its socket is there, free or gone.
-        batch: Shares its reads with those of other connections; without a batch each read is handled at once.
-        known: The heads of the upstream's responses, where it has other connections; without them, its own.
+        callbacks: Called when its socket is made, free or gone.
+        batch: Handles reads together with other connections' reads; without a batch each read is handled at once.
+        known: The response heads shared by all connections to the upstream; a new, private one if not given.
 
     Attributes:
-        known: The heads of the responses that it, or another connection to the same upstream, has brought.
-        idle_timeout: Seconds after which the peer closes it where it is idle, as far as the peer said so.
+        known: The response heads of this connection, or of all connections to the upstream if they are shared.
+        idle_timeout: Seconds after which the peer closes the idle connection, by its last response. None if the
+            response did not give a time.
     """
 
     __slots__ = (
@@ -485,7 +486,7 @@ class UpstreamConnection:
         self._borrower: FastPath | None = None  # reads the socket in place of the transport
         self._broken: OSError | None = None
         self._is_paused = False
-        self._timer: Timer | None = None  # stays when an exchange ends: the next one seldom needs an earlier one
+        self._timer: Timer | None = None  # kept when an exchange ends: the next exchange seldom needs an earlier timer
         self._watched = 0.0
         self._transport: Transport
 
@@ -496,7 +497,7 @@ class UpstreamConnection:
     def data_received(self, data: bytes) -> None:
         exchange, batch = self._exchange, self._batch
         if exchange is None:
-            self.abort()  # bytes that no request asked for
+            self.abort()  # unsolicited bytes
             return
         fast_path = exchange.fast_path
         if batch is None or fast_path is None:
@@ -505,21 +506,21 @@ class UpstreamConnection:
             batch.add(self, exchange, fast_path, data)
 
     def handle(self, exchange: Exchange, data: bytes, now: float) -> None:
-        """Handles a read that has waited for the others of its batch."""
+        """Handles a read that was delayed by its batch."""
         self._give(exchange, exchange.data_received, data, now)
 
     def handle_rest(self, exchange: Exchange, body: bytes, now: float) -> None:
-        """Handles the bytes that the fast path left of such a read."""
+        """Handles the bytes of a batched read that the fast path did not handle."""
         self._give(exchange, exchange.rest_received, body, now)
 
     def _give(self, exchange: Exchange, take: Callable[[bytes, float], None], data: bytes, now: float) -> None:
         if self._exchange is exchange:
             take(data, now)
         else:
-            self.drop()  # the exchange has ended: bytes that no request asked for
+            self.drop()  # the exchange has ended: unsolicited bytes
 
     def failed(self, exchange: Exchange, problem: Exception) -> None:
-        """Ends the exchange, a read of which the read batch could not handle: a bug of the gateway."""
+        """Ends the exchange because the read batch failed on one of its reads, which is a bug in the gateway."""
         if self._exchange is exchange:
             exchange.broke(problem)
         else:
@@ -531,18 +532,18 @@ class UpstreamConnection:
         records = self.records
         descriptor = descriptor_of(transport) if records is None else records.descriptor
         if descriptor < 0 or not transport.is_reading() or transport.get_write_buffer_size():
-            return -1  # one that is still written to may be closed by that, and its descriptor given to another
+            return -1  # a pending write may close the socket, and its descriptor may be given to another socket
         transport.pause_reading()
         self._borrower = borrower
         return descriptor
 
     @property
     def records(self) -> TLSRecords | None:
-        """The records of a TLS connection; `None`: it is plain."""
+        """The records of a TLS connection. None if the connection is plain."""
         return cast("TLSRecords | None", self._transport.get_extra_info("tls_records"))
 
     def take_back(self) -> None:
-        """Takes the socket back from its borrower, and reads it again."""
+        """Takes the socket back from its borrower and resumes reading."""
         borrower, self._borrower = self._borrower, None
         if borrower is not None:
             borrower.end_reading()
@@ -559,14 +560,14 @@ class UpstreamConnection:
         self._transport.abort()
 
     def eof_received(self) -> None:
-        # A response is over or cut; close(), the transport's default, would first wait for our unsent bytes.
+        # The response is complete or cut. close(), the transport's default, would first wait for unsent bytes.
         self._transport.abort()
 
     def pause_writing(self) -> None:
-        """Does nothing: a request is written whole, however slowly its upstream reads."""
+        """Does nothing: a request is written whole, even if its upstream reads slowly."""
 
     def resume_writing(self) -> None:
-        """Does nothing, as `pause_writing`."""
+        """Does nothing; see `pause_writing`."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.take_back()
@@ -581,7 +582,7 @@ class UpstreamConnection:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the peer of an idle connection has sent nothing: neither bytes nor an end."""
+        """Whether the socket of an idle connection has neither bytes nor an end of input to read."""
         return not has_arrived(self._transport)
 
     def begin(self, exchange: Exchange, request: bytes) -> None:
@@ -590,10 +591,10 @@ class UpstreamConnection:
         self._transport.write(request)
 
     def release(self, is_reusable: bool) -> None:
-        """Ends the complete exchange; the connection is kept where it may carry another."""
+        """Ends the complete exchange. Keeps the connection if it may carry another, else aborts it."""
         self.take_back()
         self._exchange = None
-        # A peer that answers before it has the whole request cannot tell the rest of it from the next one.
+        # If the peer answers before it has the whole request, it cannot distinguish the rest from the next request.
         if is_reusable and not self._transport.is_closing() and not self._transport.get_write_buffer_size():
             if self._is_paused:
                 self.resume_reading()
@@ -603,7 +604,7 @@ class UpstreamConnection:
             self._transport.abort()
 
     def watch(self, due: float, timers: Timers) -> None:
-        """Has the exchange look at its deadline no later than then."""
+        """Schedules a check of the exchange's deadline no later than `due`."""
         if self._timer is None or due < self._watched:
             self._unwatch()
             self._watched = due
@@ -626,7 +627,7 @@ class UpstreamConnection:
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Reads again."""
+        """Resumes reading the socket."""
         self._is_paused = False
         self._transport.resume_reading()
 

@@ -1,15 +1,15 @@
 """The connections to one upstream, and their assignment to exchanges.
 
-Owns the number of connections, the queue of exchanges that wait for one, those that are kept ready, the time that an
-idle one is kept, and the one transparent retry of a pooled connection that was dead. It must not know how a connection
-is made (`pool.py`, whose coroutines stay interpreted), the meaning of a response, other retries and other upstreams.
+Owns the number of connections, the queue of waiting exchanges, the connections kept ready, the time that an idle
+connection is kept, and the one transparent retry after a dead pooled connection. It must not know how a connection is
+made (`pool.py`, whose coroutines stay interpreted), the meaning of a response, other retries and other upstreams.
 
-An exchange that finds no idle connection has one made for it. Where that takes time, it takes whichever is there first:
-that one, or one that another exchange has done with. An attempt that is no longer needed goes on, and its connection
-stays idle.
+If an exchange finds no idle connection, the pool makes one. If that takes time, the exchange gets the first connection
+available: the new one, or one released by another exchange. An attempt that is no longer needed continues, and its
+connection becomes idle.
 
-An exchange that has met a dead connection takes a fresh one only: its upstream may have closed all that it had, and a
-request is sent again once.
+After a dead connection an exchange gets only a fresh one: the upstream may have closed all pooled connections, and a
+request is sent again only once.
 """
 
 from __future__ import annotations
@@ -35,9 +35,17 @@ from gai_fast.runtime.timers import Timer, Timers
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """Counts of one pool. At present: `open` sockets, `idle` ones among them, `connecting`, and `pending` requests that
-    wait for a connection. In total: `opened` connections, `reused` ones, `retried` requests whose pooled connection was
-    dead."""
+    """Counts of one pool.
+
+    Attributes:
+        open: Open sockets, now.
+        idle: Idle connections among them.
+        connecting: Connections being made, now.
+        pending: Requests that wait for a connection, now.
+        opened: Connections opened, in total.
+        reused: Reuses of a connection, in total.
+        retried: Requests sent again because their pooled connection was dead, in total.
+    """
 
     open: int
     idle: int
@@ -52,11 +60,12 @@ class Attempt:
     """A connection that is being made.
 
     Attributes:
-        exchange: The exchange that it is made for, which fails with it; `None`: it is made for whoever comes.
-        work: Done when the work is.
-        stop: Stops the work.
-        is_stopped: Whether `stop` was called.
-        timer: Stops it in time where no exchange does that.
+        exchange: The exchange that needs the connection and fails if the attempt fails. None if the connection is made
+            for future requests.
+        work: The attempt's task. None if it has none.
+        stop: Stops the attempt.
+        is_stopped: Whether the attempt was stopped.
+        timer: Limits the time of an attempt that has no exchange.
     """
 
     __slots__ = ("exchange", "is_stopped", "stop", "timer", "work")
@@ -72,7 +81,7 @@ class Attempt:
 def _nothing() -> None: ...
 
 
-_LOOK: Final = LIMITS.pool_look  # a constant, because every request asks
+_LOOK: Final = LIMITS.pool_look  # a constant, because every request reads it
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -80,12 +89,12 @@ class ConnectionPool(ABC):
     """The connections to one upstream, idle ones included; belongs to one loop and its thread.
 
     Args:
-        origin: Where the upstream is.
+        origin: The upstream's address.
         timeouts: The time limits of an exchange.
         timers: The loop's wheel; its clock is the pool's.
-        max_connections: Connections in all, idle and connecting ones included; more requests wait, first come, first
-            served, up to `limits.pool_waiting`.
-        min_idle: Connections that `keep_ready` keeps idle for requests to come.
+        max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
+            first come, first served, up to `limits.pool_waiting`.
+        min_idle: Connections that `keep_ready` keeps idle for future requests.
         loop: The loop.
     """
 
@@ -109,15 +118,15 @@ class ConnectionPool(ABC):
         self._min_idle = min_idle
         self._loop = loop
         self._open: set[UpstreamConnection] = set()
-        self._idle: dict[UpstreamConnection, float] = {}  # → since when; the longest idle first
+        self._idle: dict[UpstreamConnection, float] = {}  # → when it became idle; longest idle first
         self._idle_time = IdleTime()
         self._attempts: dict[Attempt, None] = {}
-        self._seeking: dict[Exchange, Attempt] = {}  # the one that came first, first
-        self._waiting: OrderedDict[Exchange, None] = OrderedDict()  # those for which there is no room
+        self._seeking: dict[Exchange, Attempt] = {}  # in order of arrival
+        self._waiting: OrderedDict[Exchange, None] = OrderedDict()  # exchanges above max_connections
         self._expiry: Timer | None = None
         self._keeps_idle = True
         self._keeps_ready = False
-        self._refill: Timer | None = None  # until it fires no connection is made for whoever comes
+        self._refill: Timer | None = None  # until it fires, no connection is made for future requests
         self._refill_wait = LIMITS.ready_retry_first
         self._known = KnownResponseHeads()
         self._closed = False
@@ -131,11 +140,11 @@ class ConnectionPool(ABC):
         """Starts a request and returns at once; the receiver is called in a later turn of the loop.
 
         Args:
-            path: From the base URL on, with its query; begins with `/`.
-            headers: All but those that the connection sets: `Host`, `Content-Length`, `Accept-Encoding`, ….
+            path: Relative to the base URL, with its query; begins with `/`.
+            headers: All headers except those that the connection sets: `Host`, `Content-Length`, `Accept-Encoding`, ….
 
         Raises:
-            ValueError: Something would break the request's framing; see `encode_request`.
+            ValueError: An argument would break the request's framing; see `encode_request`.
         """
         request = self._encoder.encode(method, path, headers, body)
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
@@ -152,7 +161,7 @@ class ConnectionPool(ABC):
         return exchange
 
     def keep_idle(self, keeps: bool) -> None:
-        """Decides whether connections are kept for requests to come; those that are idle go at once where not."""
+        """Sets whether connections are kept for future requests. If not, closes the idle ones at once."""
         self._keeps_idle = keeps
         if not keeps:
             idle = tuple(self._idle)
@@ -161,12 +170,12 @@ class ConnectionPool(ABC):
                 connection.abort()
 
     def keep_ready(self) -> None:
-        """Makes `min_idle` connections for requests to come, and from now on keeps as many idle."""
+        """Makes `min_idle` connections for future requests, and from then on keeps that many idle."""
         self._keeps_ready = self._min_idle > 0
         self._fill()
 
     def connect_ahead(self) -> bool:
-        """Makes one connection for requests to come, if there is room; returns whether the pool is still open."""
+        """Makes one connection for future requests, if there is room. Returns whether the pool is still open."""
         if not self._closed and self._has_room():
             self._make_ahead()
         return not self._closed
@@ -186,12 +195,12 @@ class ConnectionPool(ABC):
 
     @abstractmethod
     def _make_at_once(self) -> UpstreamConnection | None:
-        """Makes a connection, where that takes no time; `None`: `_make` does, or tells why not."""
+        """Makes a connection if that takes no time. None if not: the caller then uses `_make`, which reports errors."""
         raise NotImplementedError
 
     @abstractmethod
     def _make(self, attempt: Attempt) -> None:
-        """Begins to make a connection; ends with a call of `_made` or `_failed`, in a later turn of the loop."""
+        """Starts making a connection. Calls `_made` or `_failed` in a later turn of the loop."""
         raise NotImplementedError
 
     # ---- which exchange gets which connection
@@ -200,7 +209,7 @@ class ConnectionPool(ABC):
         return len(self._open) + len(self._attempts) < self._max_connections
 
     def _connect(self, exchange: Exchange) -> None:
-        """Has a connection made for an exchange."""
+        """Starts making a connection for an exchange."""
         attempt = Attempt(exchange)
         self._seeking[exchange] = attempt
         self._attempts[attempt] = None
@@ -219,7 +228,7 @@ class ConnectionPool(ABC):
         attempt.stop()
 
     def _hand_over(self, connection: UpstreamConnection, *, reused: bool) -> bool:
-        """Gives a connection to the exchange that has waited longest; returns whether there was one."""
+        """Gives a connection to the exchange that has waited longest. Returns False if no exchange waits."""
         for exchange, attempt in self._seeking.items():
             if not (reused and exchange.resent):
                 del self._seeking[exchange]
@@ -255,10 +264,10 @@ class ConnectionPool(ABC):
     def _gone(self) -> Error:
         return Error("network", f"the connections to {self._peer} are being closed", reason="closed")
 
-    # ---- what becomes of an attempt
+    # ---- the outcome of an attempt
 
     def _made(self, attempt: Attempt, connection: UpstreamConnection) -> None:
-        """Lends a new connection to the exchange that it was made for, or to another."""
+        """Gives a new connection to its exchange or to a waiting one, else keeps it idle."""
         self._opened += 1
         exchange = self._forget(attempt)
         if attempt.is_stopped:
@@ -272,16 +281,16 @@ class ConnectionPool(ABC):
             _keep(self, connection)
 
     def _failed(self, attempt: Attempt, error: Error) -> None:
-        """Fails the exchange that the connection was to be for."""
+        """Fails the exchange that the attempt was made for, unless the attempt was stopped."""
         exchange = self._forget(attempt)
         if not attempt.is_stopped:
             self._fail(exchange, error)
 
     def _broke(self, attempt: Attempt, problem: Exception) -> None:
-        """Fails that exchange because of a bug of the gateway.
+        """Fails the attempt's exchange because of a bug in the gateway.
 
         Raises:
-            Exception: The bug, where there is no exchange.
+            Exception: The bug, if the attempt has no exchange.
         """
         exchange = self._forget(attempt)
         if exchange is None:
@@ -290,7 +299,7 @@ class ConnectionPool(ABC):
         exchange.broke(problem)
 
     def _ended(self, attempt: Attempt) -> None:
-        """Has connections made for those that wait, now that there is room."""
+        """Serves waiting exchanges, now that there is room."""
         self._forget(attempt)
         self._serve_waiting()
         self._fill()
@@ -311,7 +320,7 @@ class ConnectionPool(ABC):
             self._fill_later()
 
     def _fill_later(self) -> None:
-        """Makes no connection for requests to come for a while, which is longer each time."""
+        """Suspends making connections for future requests, for a longer time after each call."""
         if self._keeps_ready and self._refill is None and not self._closed:
             self._refill = self._timers.schedule(self._clock() + self._refill_wait, self._refill_again)
             self._refill_wait = min(2 * self._refill_wait, LIMITS.ready_retry)
@@ -321,7 +330,7 @@ class ConnectionPool(ABC):
         self._fill()
 
     def _fill(self) -> None:
-        """Makes connections where fewer than `min_idle` are idle."""
+        """Makes connections if fewer than `min_idle` are idle."""
         if not self._keeps_ready or self._closed or not self._keeps_idle or self._refill is not None:
             return
         while len(self._attempts) < LIMITS.ready_connecting and self._has_room():
@@ -343,7 +352,7 @@ class ConnectionPool(ABC):
         self._emptied.clear()
 
     def connection_free(self, connection: UpstreamConnection) -> None:
-        """Gives the connection to an exchange that waits, or keeps it idle."""
+        """Gives the connection to a waiting exchange, or keeps it idle."""
         if self._idle_time.told(connection.idle_timeout):
             self._expire()
         is_wanted = bool(self._seeking or self._waiting)
@@ -351,7 +360,7 @@ class ConnectionPool(ABC):
             _keep(self, connection)
 
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
-        """Forgets a connection; a request on a pooled one that was dead gets a fresh one before those that wait."""
+        """Forgets a connection. If it was a dead pooled one, its request gets a fresh one before waiting requests."""
         self._open.discard(connection)
         if not self._open:
             self._emptied.set()
@@ -386,7 +395,7 @@ class ConnectionPool(ABC):
             connection.abort()
 
     def _idled(self, age: float) -> None:
-        """Notes the age of an idle connection that has ended; where they end young, ready ones are made more rarely."""
+        """Notes the age of an idle connection that has ended. If it was young, new ready ones are delayed."""
         if age < LIMITS.pool_idle_least:
             self._fill_later()
         else:
@@ -394,8 +403,8 @@ class ConnectionPool(ABC):
 
 
 def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:
-    """Gives an exchange an idle connection, or has one made for it; returns whether that was possible."""
-    # Functions, because a method of a class with an interpreted subclass is called through the interpreter.
+    """Gives an exchange an idle connection, or makes one for it. Returns False if there is no room."""
+    # A function, because a method of a class with an interpreted subclass is called through the interpreter.
     while pool._idle:
         connection, since = pool._idle.popitem()  # the last one used is the least likely to have been closed
         is_young = pool._clock() < since + _LOOK
@@ -423,7 +432,7 @@ def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:
 
 
 def _keep(pool: ConnectionPool, connection: UpstreamConnection) -> None:
-    """Keeps a connection for requests to come."""
+    """Keeps a connection for future requests, or closes it if none is kept."""
     if not pool._keeps_idle or pool._closed:
         connection.abort()
         return

@@ -1,10 +1,10 @@
-"""Sockets that are connected to a host: its addresses, and which of them answers first.
+"""Connecting sockets to a host: name resolution, and a race between the host's addresses.
 
-Owns the look-up of names and its cache, and the order in which addresses are tried. Knows no TLS, no HTTP and no limits
-of an upstream.
+Owns the look-up of names and its cache, and the order in which addresses are tried. It must not know TLS, HTTP or the
+limits of an upstream.
 
-A resolved address is checked and then connected to as it is, so that no second look-up can give another one (DNS
-rebinding).
+A resolved address is checked, and then this same address is connected to. A second look-up could return another address
+(DNS rebinding).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gai_fast.net.upstream.sockets import no_descriptors
 from gai_fast.net.upstream.stream_socket import NOT_BLOCKING, StreamSocket
 
 _Address = tuple[socket.AddressFamily, Any]
-"""A family and a socket address of it, resolved."""
+"""An address family and a resolved socket address of this family."""
 
 Role = Literal["upstream", "proxy"]
 _KEYS: Final[dict[Role, str]] = {"upstream": "base_url", "proxy": "proxy"}
@@ -34,13 +34,13 @@ _KEYS: Final[dict[Role, str]] = {"upstream": "base_url", "proxy": "proxy"}
 class Host:
     """The addresses of one host, and connections to it.
 
-    An answer of the DNS is used for `limits.dns_fresh` seconds; in the second half of that time a use has the name
-    looked up again in the background. Where a look-up fails, the last answer is used for `limits.dns_stale` seconds.
+    A DNS result is used for `limits.dns_fresh` seconds. In the second half of that time, a use starts another look-up
+    in the background. If a look-up fails, the last result is used until it is `limits.dns_stale` seconds old.
 
     Args:
         name: A name or an IP address, without brackets.
         port: A port.
-        role: What it is, for messages.
+        role: Whether the host is an upstream or a proxy, for messages.
         loop: The loop.
         clock: Monotonic seconds.
     """
@@ -63,11 +63,11 @@ class Host:
         self._look_up: asyncio.Task[list[_Address]] | None = None
 
     def connect_at_once(self) -> socket.socket | None:
-        """Connects to an address of this machine, which takes no time: the system does both sides of it.
+        """Connects to an address of this machine, without waiting: the system completes both sides at once.
 
         Returns:
-            The socket; `None`: the host is not one address of this machine, or it could not be connected to, and
-            `dial` tells why.
+            The socket. None if the host is not a single address of this machine or the connection failed; `dial`
+            reports the reason.
         """
         if self._near is None:
             return None
@@ -85,7 +85,7 @@ class Host:
         return sock if is_connected else None
 
     async def dial(self) -> socket.socket:
-        """Returns a socket that is connected to an address that was checked.
+        """Returns a socket that is connected to a checked address.
 
         Raises:
             Error: `network`, with the reasons `dns`, `forbidden_address`, `connect`; or `overloaded`, with the reason
@@ -106,11 +106,11 @@ class Host:
             raise no_descriptors(exc) or Error("network", text, reason="connect") from exc
 
     def forget(self) -> None:
-        """Doubts the addresses, as the host may have moved: the next use has them only where a look-up fails."""
+        """Distrusts the cached addresses, as the host may have moved. They are used only if the next look-up fails."""
         self._is_doubted = True
 
     async def close(self) -> None:
-        """Gives up a look-up that is under way."""
+        """Cancels a running look-up."""
         if self._look_up is not None:
             self._look_up.cancel()
             await asyncio.wait([self._look_up])
@@ -119,7 +119,7 @@ class Host:
         """Returns the addresses, at least one.
 
         Raises:
-            Error: As `dial`.
+            Error: `network`, with the reasons `dns` or `closed`; or `overloaded`, with the reason `descriptors`.
         """
         if self._literal is not None:
             return self._literal
@@ -129,12 +129,12 @@ class Host:
             look_up = self._look_up = self._look_up or self._loop.create_task(self._resolve())
             look_up.add_done_callback(self._looked_up)
             if is_needed:
-                await asyncio.wait([look_up])  # it serves others, too: whoever leaves does not end it
+                await asyncio.wait([look_up])  # shared: a cancelled waiter must not cancel it
                 if look_up.cancelled():
                     raise Error("network", f"the look-up of {self._name} was given up", reason="closed")
                 problem = look_up.exception()
                 if problem is None:
-                    return look_up.result()  # another that waited may have found that it cannot be used
+                    return look_up.result()  # not `_found`: another waiter may have distrusted it already
                 if not self._found or age >= LIMITS.dns_stale:
                     raise self._unresolved(problem)
         return self._found
@@ -151,7 +151,7 @@ class Host:
     def _looked_up(self, look_up: asyncio.Task[list[_Address]]) -> None:
         self._look_up = None
         if not look_up.cancelled():
-            look_up.exception()  # it is raised to those that wait, and nobody else needs it
+            look_up.exception()  # marks it as retrieved; it is raised to the waiters
 
     async def _resolve(self) -> list[_Address]:
         found = await self._loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
@@ -162,10 +162,10 @@ class Host:
 
 
 async def _connect_first(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
-    """Returns the socket that connects first: families alternate, each address starts a little later (RFC 8305).
+    """Returns the socket that connects first. Families alternate, and the attempts are staggered (RFC 8305).
 
     Raises:
-        OSError: No address could be connected to; the failure of the last one.
+        OSError: No address could be connected to; the last failure.
     """
     if len(addresses) == 1:
         return await _connect_one(loop, *addresses[0])
@@ -208,13 +208,13 @@ async def _connect_one(loop: asyncio.AbstractEventLoop, family: socket.AddressFa
         await connected(loop, sock, address)
         is_connected = True
     finally:
-        if not is_connected:  # a cancelled attempt, too, must not leave its socket open
+        if not is_connected:  # also if cancelled
             sock.close()
     return sock
 
 
 def _new_socket(family: socket.AddressFamily) -> socket.socket:
-    """Returns a socket that does not block.
+    """Returns a non-blocking socket.
 
     Raises:
         OSError: The process has no descriptor left.
@@ -227,19 +227,19 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
 
 
 def _connect(sock: socket.socket, address: Any) -> int:
-    """Begins to connect; returns the error number of what has come of it by now."""
+    """Starts to connect; returns the error number of the result so far."""
     error = sock.connect_ex(address)
-    return sock.connect_ex(address) if error in _UNDER_WAY else error  # to this machine it has succeeded, or failed
+    return sock.connect_ex(address) if error in _UNDER_WAY else error  # on one machine the second call gives the result
 
 
 async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, address: Any) -> None:
     """Waits until the socket is connected to a resolved address.
 
-    uvloop's `sock_connect` would resolve the address again in a thread. That takes longer than connecting, and once a
-    process has a thread each of its system calls costs a little more.
+    uvloop's `sock_connect` would resolve the address again in a thread. That takes longer than connecting. Also, system
+    calls cost a little more in a process that has threads.
 
     Raises:
-        OSError: It was refused.
+        OSError: The connection failed.
     """
     error = _connect(sock, address)
     if error in _UNDER_WAY:
@@ -255,7 +255,7 @@ async def connected(loop: asyncio.AbstractEventLoop, sock: socket.socket, addres
 
 
 _CONNECTED: Final = (0, errno.EISCONN)
-_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)  # an interrupted one goes on, too (POSIX, connect)
+_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)  # EINTR: the connection continues (POSIX, connect)
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -264,10 +264,10 @@ def _set(future: asyncio.Future[None]) -> None:
 
 
 def reason_of(exc: OSError) -> str:
-    """Returns the system's message, without the address that asyncio puts in its place.
+    """Returns the system's message for a failed connection, instead of asyncio's, which contains the address.
 
     Args:
-        exc: The reason why a connection could not be made.
+        exc: The failure.
     """
     if isinstance(exc, socket.gaierror) or exc.errno is None:
         return exc.strerror or type(exc).__name__

@@ -1,7 +1,7 @@
 """The bytes of a request to an upstream, and the rules for a base URL. Sans-IO.
 
-This module refuses everything that would break the framing of a request or send it elsewhere. Knows no provider and no
-JSON.
+This module refuses everything that would break the framing of a request or send it elsewhere. It must not know
+providers or JSON.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Origin:
     Args:
         scheme: `http` or `https`.
         host: A name in ASCII or an IP address without brackets; lower case.
-        port: The scheme's default where the URL has none.
-        prefix: The path before that of every request; no trailing slash.
+        port: The scheme's default if the URL has none.
+        prefix: The path put before every request's path; no trailing slash.
     """
 
     scheme: str
@@ -39,8 +39,8 @@ class Origin:
         """Parses a base URL.
 
         Raises:
-            ValueError: It is not an absolute http or https URL, or holds credentials, a query or a fragment. The text
-                never repeats the URL, which may hold a secret.
+            ValueError: The URL is not an absolute http or https URL, or it contains credentials, a query or a fragment.
+                The text never repeats the URL, which may contain a secret.
         """
         if not _VISIBLE.fullmatch(base_url):
             raise ValueError("base_url holds a blank or a control character")
@@ -62,7 +62,7 @@ class Origin:
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], parts.path.rstrip("/"))
 
     def __hash__(self) -> int:
-        return hash(self.host)  # needed for every request, and the one that `dataclass` generates is interpreted
+        return hash(self.host)  # used for every request; the hash that `dataclass` generates runs interpreted
 
     @property
     def peer(self) -> str:
@@ -71,7 +71,7 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """The value of `Host`: no port where it is the scheme's own (RFC 9110 §7.2)."""
+        """The value of `Host`, without the port if it is the scheme's default (RFC 9110 §7.2)."""
         return self.peer if self.port != _PORTS[self.scheme] else self.peer.rpartition(":")[0]
 
 
@@ -93,7 +93,7 @@ _TARGET: Final = re.compile(r"/[!\"$-~]*")  # visible ASCII without '#'
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
 _VALUE: Final = re.compile(r"[\t -~\xa0-\ud7ff\ue000-\U0010ffff]*")
 
-# These decide the framing and the connection, or would ask for a response that is refused.
+# These control the framing and the connection, or request a response that would be refused.
 _OURS: Final = frozenset(
     "accept-encoding connection content-length expect host keep-alive proxy-connection te trailer transfer-encoding "
     "upgrade".split()
@@ -104,8 +104,8 @@ def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
     """Returns the header lines of a request; also checks the headers of a configuration.
 
     Raises:
-        ValueError: A name is not a token, or is one that the connection sets, or a value holds a line break or another
-            control character. The text names the header and never shows its value.
+        ValueError: A name is not a token, the connection itself sets the header, or a value contains a line break or
+            another control character. The text names the header and never shows its value.
     """
     lines = []
     agent = f"User-Agent: gai-fast/{__version__}\r\n"
@@ -129,18 +129,19 @@ def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tup
     Args:
         origin: The upstream.
         method: The method, in upper case.
-        path: The path behind the origin's prefix, with its query.
-        headers: All but those that the connection sets.
+        path: The path after the origin's prefix, with its query.
+        headers: All headers except those that the connection sets.
         body: The body; empty for none.
 
     Raises:
-        ValueError: Something would break the framing. The text shows no value and no path, whose query may hold a key.
+        ValueError: An argument would break the framing. The text shows no value, and no path, whose query may contain a
+            key.
     """
     return _with_body(_encode_head(origin, method, path, tuple(headers)), method, body)
 
 
 class RequestEncoder:
-    """Encodes the requests to one upstream, most of which have the head of the one before.
+    """Encodes the requests to one upstream. Caches the last head, because most requests repeat it.
 
     Args:
         origin: The upstream.
@@ -156,7 +157,7 @@ class RequestEncoder:
         self._headers: Sequence[tuple[str, str]] = ()
 
     def encode(self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-        """Returns the bytes of a request; as `encode_request`."""
+        """Returns the bytes of a request; see `encode_request`."""
         if headers != self._headers or path != self._path or method != self._method:
             self._head = _encode_head(self._origin, method, path, tuple(headers))
             self._method, self._path = method, path
@@ -172,7 +173,7 @@ def _with_body(head: bytes, method: str, body: bytes) -> bytes:
 
 @lru_cache(LIMITS.upstream_heads)
 def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """Returns the head without its length: the same for every request of a model."""
+    """Returns the head without `Content-Length`. It is the same for every request of a model."""
     if not _METHOD.fullmatch(method) or method == "CONNECT":
         raise ValueError(f"{method[: LIMITS.identifier]!r} is not a method that is sent upstream")
     if not _TARGET.fullmatch(path):

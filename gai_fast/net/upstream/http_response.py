@@ -4,11 +4,11 @@ Owns the decision whether a response is correctly framed. It must not know conne
 
 It is stricter than llhttp, which httptools wraps:
 
-1. Each response has a parser of its own: httptools keeps the last field of a trailer, and would give it to the next
-   response as a header.
-2. Any `Transfer-Encoding` but `chunked` is refused: llhttp takes `gzip, chunked` and would pass on compressed bytes.
+1. Each response has its own parser: httptools keeps the last field of a trailer and would report it as a header of the
+   next response.
+2. Any `Transfer-Encoding` except `chunked` is refused: llhttp accepts `gzip, chunked` and would pass compressed bytes.
 3. `HTTP/0.9`, `HTTP/2.0` and a status below 100 are refused (RFC 9112 §2.3, RFC 9110 §15).
-4. Heads, trailers and chunk extensions are counted here; llhttp has no limit for them.
+4. The size of heads, trailers and chunk extensions is limited here; llhttp does not limit it.
 5. httptools has no call for the end of input, so whether an EOF is an end is decided here (RFC 9112 §6.3).
 """
 
@@ -24,10 +24,10 @@ from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
-_MOST_OVERHEAD: Final = LIMITS.response_head  # a constant, because every read asks
-_ChunkedBody: Final = ChunkedBody  # likewise: to look a name up costs 30 ns
+_MOST_OVERHEAD: Final = LIMITS.response_head  # a constant, because every read uses it
+_ChunkedBody: Final = ChunkedBody  # a constant, because looking up a global name costs 30 ns
 
-# The usual spellings of the headers that most responses have: looking one up costs a third of decoding it.
+# The usual spellings of the headers that most responses have. A look-up costs a third of decoding the name.
 _NAMES: Final[dict[bytes, str]] = {
     spelt.encode(): name
     for name in "cache-control connection content-length content-type date server transfer-encoding".split()
@@ -36,9 +36,9 @@ _NAMES: Final[dict[bytes, str]] = {
 
 
 class KnownResponseHead:
-    """The head of a chunked response, parsed once and recognised when it comes again from the same upstream.
+    """The parsed head of a chunked response, reused if the same upstream sends the same bytes again.
 
-    Many servers send the same bytes before every response, so parsing them again would give the same.
+    Many servers send identical heads with every response.
     """
 
     __slots__ = ("data", "headers", "idle_timeout", "keep_alive", "status")
@@ -46,7 +46,7 @@ class KnownResponseHead:
     def __init__(
         self, data: bytes, status: int, headers: dict[str, str], keep_alive: bool, idle_timeout: float | None
     ) -> None:
-        self.data = data  # with the blank line
+        self.data = data  # includes the blank line
         self.idle_timeout = idle_timeout
         self.status = status
         self.headers = headers
@@ -57,7 +57,7 @@ class KnownResponseHeads:
     """The last response head of one upstream, whichever of its connections it came on.
 
     Attributes:
-        last: That head; `None`: none has come that can be recognised.
+        last: The head. None if the upstream has not yet sent a head that can be reused.
     """
 
     __slots__ = ("last",)
@@ -69,21 +69,22 @@ class KnownResponseHeads:
 class ResponseReader:
     """Parses one response: the head with httptools, the body by its framing. Sans-IO.
 
-    After each `feed` look at `head`, the bytes it returned, then `error` and `complete`, in this order: that is the
-    order in which they came.
+    After each `feed`, handle `head`, the returned bytes, then `error` and `complete`, in this order, which is the order
+    of arrival.
 
     Args:
         peer: `host:port`, for messages.
-        method: Of the request; a response to HEAD has no body whatever its head says.
-        known: The heads of the same upstream; this response's becomes the last one, if it can be recognised again.
+        method: The request's method. A response to HEAD has no body, even if its head announces one.
+        known: The upstream's known heads. This response's head becomes the last one if it can be reused.
 
     Attributes:
-        head: Status and headers, once they have come.
+        head: Status and headers. None until they have arrived.
         complete: Whether the response has ended properly.
-        error: The fault of the response, if it has one.
+        error: The error in the response. None if there is none.
         is_reusable: Whether the connection may carry another exchange; valid once `complete`.
-        idle_timeout: Seconds after which the peer closes an idle connection, by its `Keep-Alive` header.
-        chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`.
+        idle_timeout: Seconds after which the peer closes an idle connection, by its `Keep-Alive` header. None if the
+            header gives no time.
+        chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`. None if the body is not chunked.
     """
 
     __slots__ = (
@@ -115,15 +116,15 @@ class ResponseReader:
         self._is_head = method == "HEAD"
         self._keep_alive = False
         self.chunks: ChunkedBody | None = None
-        self._left: int | None = None  # bytes of a body whose length the head tells
+        self._left: int | None = None  # missing bytes of a body with Content-Length
         self._headers: dict[str, str]  # while a head is parsed
         self._head_bytes = 0
-        self._tail = b""  # the last bytes of a head that goes on
+        self._tail = b""  # the last bytes of an incomplete head
         self._parser: HttpResponseParser | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Takes the bytes of one read and returns those of the body; must not be called after the end."""
-        at = 0  # the place of the body
+        """Parses the bytes of one read and returns the body's bytes in it; must not be called after the end."""
+        at = 0  # where the body begins
         if self.head is None:
             at = self._repeated(data)
             if not at:
@@ -161,14 +162,14 @@ class ResponseReader:
             self.is_reusable = self._keep_alive and not chunks.rest
 
     def feed_eof(self) -> None:
-        """Takes the end of input: sets `complete` where the response ends so, else `error`."""
+        """Handles the end of input: sets `complete` if it ends the response properly, else `error`."""
         if self.head is not None and self.chunks is None and self._left is None:
             self.complete = True
         else:
             self._refuse("network", "truncated", "closed the connection before the end of its answer")
 
     def _repeated(self, data: bytes) -> int:
-        """Returns the size of a head that is known; 0 where another one comes, or in pieces."""
+        """Recognises a known head and returns its size. Returns 0 if the head differs or is split over reads."""
         known = self._known.last if self._known is not None else None
         if known is None or self._head_bytes or self._is_head or not data.startswith(known.data):
             return 0
@@ -179,7 +180,7 @@ class ResponseReader:
         return len(known.data)
 
     def _note_head(self, data: bytes) -> None:
-        """Keeps a head that came in one piece with nothing before it: the next response may have the same."""
+        """Remembers a head that arrived in one read without an interim head; the next response may repeat it."""
         if self._known is None or self.head is None or self.chunks is None:
             return
         if len(data) == self._head_bytes <= LIMITS.known_head:
@@ -187,11 +188,11 @@ class ResponseReader:
             self._known.last = KnownResponseHead(data, status, headers.copy(), self._keep_alive, self.idle_timeout)
 
     def _feed_head(self, data: bytes) -> bytes | None:
-        """Feeds heads, interim ones too, to httptools; returns the bytes behind the last, `None` before its end."""
+        """Feeds heads, also interim ones, to httptools. Returns the bytes after the last; None until it has ended."""
         while data and self._is_in_head():
             seen = self._tail + data
             end = seen.find(_HEAD_END)
-            # No parser sees a byte of a body: the end of the head is looked for before it is fed.
+            # The parser gets no byte of the body: the end of the head is searched before the head is fed.
             size = len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
             self._tail = seen[-len(_HEAD_END) + 1 :] if end < 0 else b""
             self._head_bytes += size
@@ -205,13 +206,13 @@ class ResponseReader:
             if self.error is None and self._head_bytes > LIMITS.response_head:
                 self._too_large()
             if end >= 0 or self.error is not None:
-                self._parser = None  # it refers to this object; a cycle would wait for the garbage collector
+                self._parser = None  # breaks a reference cycle, which only the garbage collector would free
             self._note_head(data[:size])
             data = data[size:]
         return None if self.head is None else data
 
     def _is_in_head(self) -> bool:
-        # A method, because the parser's callbacks change these attributes: a method narrows no type.
+        # A method, because it does not narrow types: the parser's callbacks change these attributes.
         return self.head is None and self.error is None
 
     def _refuse(self, code: Code, reason: str, text: str) -> None:
@@ -249,7 +250,7 @@ class ResponseReader:
             self.head = status, headers
             self._keep_alive = parser.should_keep_alive()
             self.idle_timeout = keep_alive_timeout(headers.get("keep-alive"))
-            if self._is_head or status == 204:  # RFC 9112 §6.3: these have no body whatever their head says
+            if self._is_head or status == 204:  # RFC 9112 §6.3: no body, even if the head announces one
                 self.complete = True
             elif "transfer-encoding" in headers:
                 self.chunks = _ChunkedBody()

@@ -1,8 +1,8 @@
 """The time for which an upstream keeps an idle connection: `IdleTime`.
 
-A request that meets a connection which its peer is closing may be lost, and a POST must not be sent twice. So a
-connection is retired before its peer closes it: before the time that `Keep-Alive` names (RFC 2068, 19.7.1.1), else
-before the time after which this peer was seen to close one.
+If a request is written while the peer closes the connection, the request may be lost, and a POST must not be sent
+twice. So a connection is retired before its peer closes it: before the time in `Keep-Alive` (RFC 2068, 19.7.1.1), else
+before the idle time after which this peer has closed an earlier connection.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 from gai_fast.model.limits import LIMITS
 
 _TIMEOUT: Final = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.I)
-_MARGIN: Final = 1.0  # seconds on the way and until a timer fires; undici takes the same
-_SEEN: Final = 0.9  # the part of a time after which a connection was closed: the next may be closed a little earlier
+_MARGIN: Final = 1.0  # seconds for the network and until a timer fires; undici uses the same value
+_SEEN: Final = 0.9  # share of the observed time: the next connection may be closed a little earlier
 _RISE: Final = 1.25
-_MOST: Final = LIMITS.pool_idle  # a constant, because every answer asks
+_MOST: Final = LIMITS.pool_idle  # a constant, because every response uses it
 
 
 def keep_alive_timeout(header: str | None) -> float | None:
-    """The seconds that a `Keep-Alive` header names; `None`: it names none."""
+    """Returns the seconds in a `Keep-Alive` header. None if it gives no time."""
     found = None if header is None else _TIMEOUT.search(header)
     return None if found is None else float(found[1])
 
@@ -38,10 +38,10 @@ class IdleTime:
         self._told = self._seen = self.limit = LIMITS.pool_idle
 
     def told(self, seconds: float | None) -> bool:
-        """Takes the time in the header of an answer; returns whether the limit has changed.
+        """Notes the time in a response's `Keep-Alive` header; returns whether the header's time has changed.
 
         Args:
-            seconds: The time; `None`: the answer names none.
+            seconds: The time. None if the response gave no time.
         """
         told = _MOST if seconds is None else max(seconds - _MARGIN, seconds / 2)
         if told == self._told:
@@ -54,15 +54,15 @@ class IdleTime:
         """Notes that the upstream closed a connection.
 
         Args:
-            age: The seconds that it had been idle. An upstream that restarts closes young ones, too: those teach
-                nothing.
+            age: Seconds that the connection had been idle. Low ages are ignored: an upstream that restarts also closes
+                connections that are young.
         """
         if age >= LIMITS.pool_idle_least:
             self._seen = min(self._seen, max(_SEEN * age, LIMITS.pool_idle_least))
             self._set()
 
     def outlived(self) -> None:
-        """Notes that a connection was still open when it was retired: the next may be kept longer."""
+        """Notes that a connection was still open when it was retired, so that the next is kept longer."""
         if self._seen < self._told:
             self._seen = min(self._seen * _RISE, LIMITS.pool_idle)
             self._set()

@@ -1,7 +1,7 @@
-"""One connection without TLS to an upstream: `PlainTransport`, in place of the event loop's own.
+"""One connection without TLS to an upstream: `PlainTransport`, instead of the event loop's transport.
 
-The loop's own is made in a coroutine, which waits for a turn of the loop, and asks the socket for both of its
-addresses. With it a newcomer's connection to an upstream took a third of the instructions until the first token.
+The loop's transport is made in a coroutine, which waits for a turn of the loop and asks the socket for both of its
+addresses. With it, a new client's upstream connection took a third of the instructions until the first token.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _READ: Final[int] = LIMITS.plain_read
 class PlainTransport(SocketTransport):
     """A TCP connection to an upstream.
 
-    It calls `connection_made` of the receiver at once, and is read from then on.
+    It calls the receiver's `connection_made` at once, and then starts reading.
 
     Args:
-        loop: As for `SocketTransport`, like the others.
-        sock: The socket.
-        receiver: The receiver.
-        readers: As for `SocketTransport`.
-        most: Bytes of one read at most.
+        loop: See `SocketTransport`.
+        sock: See `SocketTransport`.
+        receiver: See `SocketTransport`.
+        readers: See `SocketTransport`.
+        most: Maximum number of bytes of one read.
 
     Raises:
         OSError: The loop cannot watch the socket; the receiver's `connection_lost` follows.

@@ -1,8 +1,8 @@
 """The connections to one upstream: making and closing them.
 
-Owns the way to an upstream: a socket, a proxy's tunnel, TLS. It must not know which exchange gets a connection
-(`connection_pool.py`), nor the meaning of an answer, retries and other upstreams. The proxy environment is not read:
-only the configuration names upstreams and their proxies.
+Owns the path to an upstream: a socket, a proxy's tunnel, TLS. It must not know which exchange gets a connection
+(`connection_pool.py`), nor the meaning of a response, retries and other upstreams. Proxies come from the configuration
+only; environment variables such as `HTTPS_PROXY` are not read.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class UpstreamPool(ConnectionPool):
         base_url: http or https; see `Origin.parse`.
         timers: The loop's wheel; its clock is the pool's.
         connect_timeout: Seconds for DNS, TCP and TLS together.
-        idle_timeout: Seconds without a byte of an answer while reading is on.
-        total_timeout: Seconds from `open` to the end of the answer, waiting included.
-        max_connections: Connections in all, idle and connecting ones included; more requests wait, first come, first
-            served, up to `limits.pool_waiting`.
-        min_idle: Connections that `keep_ready` keeps idle for requests to come.
-        proxy: Connections go through a tunnel of this HTTP proxy.
-        ssl_context: For https; the system's trusted authorities, TLS ≥ 1.2 and a checked host name where not given.
-        loop: The running one where not given.
+        idle_timeout: Seconds without a byte of a response while reading is on.
+        total_timeout: Seconds from `open` to the end of the response, including the wait for a connection.
+        max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
+            first come, first served, up to `limits.pool_waiting`.
+        min_idle: Connections that `keep_ready` keeps idle for future requests.
+        proxy: The HTTP proxy whose tunnels carry the connections. None for direct connections.
+        ssl_context: For https. By default the system's trusted authorities, TLS ≥ 1.2 and a checked host name.
+        loop: The running loop by default.
 
     Raises:
         ValueError: `base_url` is not acceptable.
@@ -73,7 +73,7 @@ class UpstreamPool(ConnectionPool):
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(way.host, way.port, role, self._loop, timers.clock)
         is_tls = self.origin.scheme == "https"
-        # Only an answer over TLS comes in pieces that are worth waiting for: docs/performance.md.
+        # Only TLS responses arrive in pieces that are worth coalescing: docs/performance.md.
         self._readers = SocketSet(self._loop, coalesces=is_tls)
         self._tls: TLS | None = None
         if is_tls:
@@ -81,7 +81,7 @@ class UpstreamPool(ConnectionPool):
         self._batch = ReadBatch(self._loop, timers.clock)
 
     async def close(self) -> None:
-        """Ends all connections, and exchanges with `network`, reason `closed`; returns when the sockets are gone."""
+        """Closes all connections; exchanges fail with `network`, reason `closed`. Returns when the sockets are gone."""
         self._closed = True
         attempts = tuple(self._attempts)
         for exchange in [*self._waiting, *self._seeking]:
@@ -96,13 +96,13 @@ class UpstreamPool(ConnectionPool):
         self.close_empty()
 
     def close_empty(self) -> None:
-        """Ends a pool that has neither connections nor exchanges, at once."""
+        """Closes a pool that has neither connections nor exchanges, at once."""
         self._closed = True
         if self._expiry is not None:
             self._expiry.cancel()
         if self._refill is not None:
             self._refill.cancel()
-        self._batch.close()  # the loop refers to it once it has borrowed a socket, and to the next one likewise
+        self._batch.close()  # the loop refers to the batch once it has borrowed a socket, and also to the readers
         self._readers.close()
 
     def _make_at_once(self) -> UpstreamConnection | None:
@@ -111,7 +111,7 @@ class UpstreamPool(ConnectionPool):
         sock = self._host.connect_at_once()
         if sock is None:
             return None
-        self._readers.defer()  # the next newcomer's request does not wait for the answers to the former ones
+        self._readers.defer()  # a new request is sent before the responses to earlier ones are read
         try:
             return self._connection(sock)
         except OSError:
@@ -136,10 +136,10 @@ class UpstreamPool(ConnectionPool):
     # ---- how a connection is made
 
     async def _dial(self) -> socket.socket:
-        """Returns a socket on which the upstream is spoken to.
+        """Returns a socket connected to the upstream, directly or through the proxy's tunnel.
 
         Raises:
-            Error: As `Host.dial` and `open_tunnel`.
+            Error: From `Host.dial` or `open_tunnel`.
         """
         sock = await self._host.dial()
         if self._proxy is None:
@@ -157,7 +157,7 @@ class UpstreamPool(ConnectionPool):
         return sock
 
     async def _secure(self, sock: socket.socket) -> UpstreamConnection:
-        """Returns the connection on a socket, after its handshake where there is one.
+        """Returns the connection on a socket, after the TLS handshake for https.
 
         Raises:
             Error: `network`, with the reasons `connect` or `tls`.
@@ -169,15 +169,15 @@ class UpstreamPool(ConnectionPool):
             await self._tls.connect(sock, connection)
         except Error:
             if self._proxy is None:
-                self._host.forget()  # the address may be another's by now
+                self._host.forget()  # the address may belong to another host by now
             raise
         return connection
 
     async def _plain(self, sock: socket.socket) -> UpstreamConnection:
-        """Returns the connection on a socket, once the loop has read it: what a peer says at once, or its end.
+        """Returns the connection on a socket after the loop has read once, so that an early end or byte is noticed.
 
         Raises:
-            Error: As `_secure`.
+            Error: `network`, reason `connect`, if the loop cannot watch the socket.
         """
         try:
             connection = self._connection(sock)
@@ -185,7 +185,7 @@ class UpstreamPool(ConnectionPool):
             raise self._unusable(exc) from exc
         is_made = False
         try:
-            for _ in range(2):  # asyncio's loop looks at its sockets in the next turn, and reads them at its end
+            for _ in range(2):  # asyncio's loop polls its sockets in the next turn and reads them at the end of it
                 await asyncio.sleep(0)
             is_made = True
         finally:
@@ -197,7 +197,7 @@ class UpstreamPool(ConnectionPool):
         """Returns the connection without TLS on a socket.
 
         Raises:
-            OSError: It cannot be used, and is closed.
+            OSError: The loop cannot watch the socket, which is then closed.
         """
         connection = self._new_connection()
         PlainTransport(self._loop, sock, connection, self._readers)
@@ -216,29 +216,29 @@ class Closable(Protocol):
     """An object that is closed asynchronously."""
 
     async def close(self) -> None:
-        """Returns when it is closed."""
+        """Closes the object; returns when it is closed."""
 
 
 class Openable(Protocol):
-    """A part that must be opened before it is used."""
+    """An object that must be opened before it is used."""
 
     async def open(self) -> None:
-        """Opens it."""
+        """Opens the object."""
 
 
 async def open_all(parts: Sequence[Openable]) -> None:
-    """Opens one after the other."""
+    """Opens all parts, one after the other."""
     for part in parts:
         await part.open()
 
 
 async def close_all(parts: Sequence[Closable]) -> None:
-    """Closes one after the other; where one fails, the others are still closed."""
+    """Closes all parts, one after the other. If one fails, the others are still closed."""
     async with AsyncExitStack() as stack:
         for part in reversed(parts):
             stack.push_async_callback(part.close)
 
 
 async def close_together(*closings: Awaitable[None]) -> None:
-    """Waits for all of them at once."""
+    """Runs the closings concurrently and waits for all."""
     await asyncio.gather(*closings)

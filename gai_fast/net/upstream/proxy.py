@@ -1,7 +1,7 @@
 """A tunnel through an HTTP proxy: `CONNECT` (RFC 9110, 9.3.6).
 
-Owns the request for the tunnel and what is accepted as its answer. The bytes behind it are the upstream's alone. The
-address rule cannot be applied to what the proxy resolves, so it is applied to the name that is asked for.
+Owns the request for the tunnel and the check of the proxy's response. The bytes after that belong to the upstream. The
+proxy resolves the upstream's name, so the rule for forbidden addresses is applied to the name instead of the address.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Proxy:
     """An HTTP proxy.
 
     Args:
-        origin: Where it is.
-        credentials: The value of `Proxy-Authorization`; empty: none.
+        origin: The proxy's address.
+        credentials: The value of `Proxy-Authorization`; empty for none.
     """
 
     origin: Origin
@@ -37,12 +37,12 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
-        """Reads `http://[user[:password]@]host[:port]`.
+        """Parses `http://[user[:password]@]host[:port]`.
 
         Raises:
-            ValueError: It is something else. The text never repeats the URL, which may hold a password.
+            ValueError: The URL has another form. The text never repeats the URL, which may contain a password.
         """
-        if not url.isprintable():  # bytes of the environment that are no UTF-8, too
+        if not url.isprintable():  # also finds bytes of the environment that are not UTF-8
             raise ValueError("must have characters that are not printable percent-encoded")
         try:
             parts = urlsplit(url)
@@ -64,16 +64,16 @@ class Proxy:
 
 
 async def open_tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy, origin: Origin) -> None:
-    """Asks a proxy for a tunnel; from then on the socket is one to the upstream.
+    """Opens a tunnel through a proxy. Afterwards the socket is connected to the upstream.
 
     Args:
         loop: The loop.
-        sock: Connected to the proxy.
+        sock: A socket connected to the proxy.
         proxy: The proxy.
         origin: The upstream.
 
     Raises:
-        Error: `network`: the reason `forbidden_address`, or `proxy` where the proxy opens none.
+        Error: `network`, with the reason `forbidden_address`, or `proxy` if the proxy opens no tunnel.
         OSError: The connection broke.
     """
     if is_forbidden_host(origin.host):

@@ -1,4 +1,4 @@
-"""Sockets: descriptors and addresses of asyncio's transports, a process that has none left, and ends with a reset."""
+"""Helpers for sockets of asyncio's transports: descriptors and their exhaustion, addresses, unsent bytes, resets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import LIMITS
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
-"""`struct linger`: on, for no time. The system then ends the connection with a reset (POSIX, `SO_LINGER`)."""
+"""`struct linger`: on, with a time of 0. Closing then resets the connection (POSIX, `SO_LINGER`)."""
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def no_descriptors(problem: OSError) -> Error | None:
-    """The error of a process or a machine that can open nothing more; `None`: the problem is another one."""
-    # A resolver that cannot open a file says that it does not know the name.
+    """Returns the error for a process or machine without free descriptors. None if the problem is another one."""
+    # If the resolver cannot open a file, it reports an unknown name.
     if problem.errno not in _EXHAUSTED and not (isinstance(problem, socket.gaierror) and _is_exhausted()):
         return None
     text = "the server has no file descriptor left: the operator should raise its limit (ulimit -n)"
@@ -43,14 +43,14 @@ def _is_exhausted() -> bool:
 
 
 class HasSocket(Protocol):
-    """A transport, for what is known of its socket."""
+    """A transport that gives access to its socket."""
 
     def get_extra_info(self, name: str, /) -> Any:
-        """As asyncio's transports."""
+        """See `asyncio.BaseTransport.get_extra_info`."""
 
 
 def descriptor_of(transport: HasSocket) -> int:
-    """The descriptor of a transport's socket; -1: it has none, or its bytes are not those that it is given (TLS)."""
+    """Returns the descriptor of a transport's socket. -1 if it has none or the socket carries TLS."""
     if transport.get_extra_info("sslcontext") is not None:
         return -1
     sock = transport.get_extra_info("socket")
@@ -58,7 +58,7 @@ def descriptor_of(transport: HasSocket) -> int:
 
 
 def has_arrived(transport: HasSocket) -> bool:
-    """Whether a transport's socket has bytes, or the end, that nobody has read yet."""
+    """Whether a transport's socket has unread bytes or an unread end of input."""
     sock = transport.get_extra_info("socket")
     if sock is None:
         return False
@@ -68,32 +68,32 @@ def has_arrived(transport: HasSocket) -> bool:
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:
-    """The address that a connection comes from; empty where it has none, as a unix socket."""
+    """Returns the peer's address; empty if the connection has none, for example over a unix socket."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def untaken(transport: asyncio.WriteTransport) -> int:
-    """Bytes written to a transport that its peer has not acknowledged; 0 where the transport itself holds none.
+    """Returns the number of written bytes that the peer has not acknowledged; 0 if the transport's buffer is empty.
 
-    The transport's buffer alone tells too little: the system takes more from it only once a third of its own buffer is
-    free, so a peer that reads slowly would seem to take nothing for as long as that lasts.
+    The transport's buffer alone is not enough: the system accepts more bytes only once a third of its own buffer is
+    free, so a peer that reads slowly would seem to make no progress until then.
     """
-    sock = transport.get_extra_info("socket")  # first, as it is given what has just been written
+    sock = transport.get_extra_info("socket")  # before the size: this call flushes what has just been written
     unsent = transport.get_write_buffer_size()
     if sock is not None and unsent:
-        with contextlib.suppress(OSError, ValueError):  # it may be closed already, or the system may not tell
+        with contextlib.suppress(OSError, ValueError):  # already closed, or not supported by the system
             unsent += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return unsent
 
 
 def reset(transport: asyncio.WriteTransport) -> None:
-    """Aborts a connection with a reset instead of an orderly end; what is unsent is lost.
+    """Aborts a connection with a reset instead of an orderly end; unsent bytes are lost.
 
-    A body without a length or chunks ends with its connection, so that after an orderly end it would look complete.
+    A body without a length or chunks ends with its connection, so after an orderly end it would look complete.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        with contextlib.suppress(OSError):  # it may be closed already
+        with contextlib.suppress(OSError):  # already closed
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()

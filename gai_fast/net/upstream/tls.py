@@ -1,6 +1,6 @@
-"""TLS to an upstream: whom it trusts, and a connection over a socket that is connected already.
+"""TLS to an upstream: trusted authorities, and TLS connections over connected sockets.
 
-Owns the contexts: trusted authorities, versions, the client's own certificate. It must not know how a socket is
+Owns the contexts: trusted authorities, versions, the client certificate. It must not know how a socket is
 connected (`pool.py`), nor the handshake's steps and the records (`tls_transport.py`).
 """
 
@@ -28,11 +28,11 @@ class TLS:
     """TLS to one upstream; belongs to one loop and its thread.
 
     Args:
-        origin: Where the upstream is; its host is the name that the certificate must have.
+        origin: The upstream's address; the certificate must be valid for its host.
         loop: The loop of the connections.
         clock: Monotonic seconds.
         readers: Watches the sockets.
-        context: Verifies the upstream; `default_ssl_context` where not given.
+        context: Verifies the upstream; `default_ssl_context()` if not given.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class TLS:
     async def connect(self, sock: socket, receiver: Receiver) -> None:
         """Makes a TLS connection on a socket, and calls the receiver's `connection_made`.
 
-        The socket belongs to the connection from now on, and is closed where this fails or is cancelled.
+        The connection takes ownership of the socket. The socket is closed if this method fails or is cancelled.
 
         Args:
-            sock: Connected to the upstream, directly or through a proxy's tunnel; not blocking. No byte of the
-                upstream's side of TLS may have been read from it.
+            sock: A non-blocking socket connected to the upstream, directly or through a proxy's tunnel. No byte of the
+                upstream's TLS may have been read from it.
             receiver: An asyncio protocol.
 
         Raises:
@@ -73,7 +73,7 @@ class TLS:
             text += "check base_url, its certificate and the trusted authorities"
             raise Error("network", text, reason="tls") from exc
         finally:
-            if not is_made:  # a cancelled handshake, too, must not leave its socket open
+            if not is_made:  # also if cancelled
                 transport.abort()
 
 
@@ -87,7 +87,7 @@ def _settle(shaken: asyncio.Future[None], problem: Exception | None) -> None:
 
 
 def said(problem: OSError) -> str:
-    """Returns what went wrong in a handshake."""
+    """Returns the reason of a failed handshake as text."""
     if isinstance(problem, ssl.SSLCertVerificationError):
         return problem.verify_message
     if isinstance(problem, ssl.SSLEOFError):
@@ -106,7 +106,7 @@ class TLSFileError(ValueError):
     """A file of an upstream's TLS cannot be used.
 
     Attributes:
-        key: The key of the configuration that names it.
+        key: The configuration key that names the file.
     """
 
     def __init__(self, key: str, text: str) -> None:
@@ -116,12 +116,12 @@ class TLSFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """The files that TLS with an upstream is made of, as they are named in `[[upstream]]`.
+    """The TLS files of an upstream, as named in `[[upstream]]`.
 
     Args:
-        ca_file: The authorities that its certificate may come from, in place of the system's.
-        client_cert: The certificate that it is shown.
-        client_key: The private key of that; in the same file where not given.
+        ca_file: The trusted authorities, instead of the system's.
+        client_cert: The client certificate sent to the upstream.
+        client_key: The private key of `client_cert`; in the same file if not given.
     """
 
     ca_file: str | None = None
@@ -133,16 +133,16 @@ class TLSFiles:
         """Numbers that change when one of the files does."""
         numbers: list[int] = []
         for path in filter(None, (self.ca_file, self.client_cert, self.client_key)):
-            with contextlib.suppress(OSError):  # one that is not there changes the numbers, too
+            with contextlib.suppress(OSError):  # a missing file also changes the numbers
                 stat = Path(path).stat()
                 numbers += stat.st_mtime_ns, stat.st_size, stat.st_ino
         return tuple(numbers)
 
     def context(self) -> ssl.SSLContext:
-        """Returns the context that these files make, one for all that have the same.
+        """Returns the context made of these files. Equal files share one context.
 
         Raises:
-            TLSFileError: One of them cannot be used.
+            TLSFileError: One of the files cannot be used.
         """
         return _context(self, self.version) if any((self.ca_file, self.client_cert)) else default_ssl_context()
 
@@ -152,7 +152,7 @@ def _context(files: TLSFiles, version: tuple[int, ...]) -> ssl.SSLContext:
     for key, path in (("ca_file", files.ca_file), ("client_cert", files.client_cert), ("client_key", files.client_key)):
         try:
             if path is not None:
-                open_file(path).close()  # OpenSSL would wait for a FIFO, and read a device without an end
+                open_file(path).close()  # OpenSSL would block on a FIFO and read a device forever
         except OSError as problem:
             raise TLSFileError(key, _fault(path, problem, "")) from None
     try:
