@@ -159,7 +159,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def load(self, stream_id: str) -> Copy | None:
-        """Returns the copy of a log; `None` where there is none."""
+        """Returns the copy of a log. None if there is none."""
 
     @abstractmethod
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
@@ -201,7 +201,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def followed_ago(self, stream_id: str) -> float | None:
-        """Returns the seconds since followers of a stream were noted last; `None`: none was.
+        """Returns the seconds since followers of a stream were last noted. None if none were.
 
         Args:
             stream_id: A stream of this worker's own.
@@ -240,12 +240,12 @@ class Backend(ABC):
             caller: The name by which it counts, for a backend that holds the keys of several processes in its memory.
 
         Returns:
-            The claim that stands; `None`: the key was free, or is this claim's.
+            The claim that stands. None if the key was free or already belongs to this claim.
         """
 
     @abstractmethod
     async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key; `None`: nobody has."""
+        """Returns the claim that has a key. None if the key is free."""
 
     @abstractmethod
     async def release(self, key: str, stream_id: str, caller: str = "") -> bool:

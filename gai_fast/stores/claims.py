@@ -111,7 +111,7 @@ class MemoryClaims:
             ttl: Seconds for which it is taken.
 
         Returns:
-            The claim that stands; `None`: the key was free, or is this claim's.
+            The claim that stands. None if the key was free or already belongs to this claim.
         """
         now = self._clock()
         while self._claims:
@@ -125,7 +125,7 @@ class MemoryClaims:
         return None if standing == claim else standing
 
     def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key; `None`: nobody has."""
+        """Returns the claim that has a key. None if the key is free."""
         standing = self._claims.get(key)
         return None if standing is None or standing[1] <= self._clock() else standing[0]
 

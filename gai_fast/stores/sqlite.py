@@ -88,7 +88,7 @@ class SQLiteBackend(Backend):
     """The copies in one file.
 
     Args:
-        path: The file; it is made where there is none, its folder is not.
+        path: The file. It is created if missing; its folder is not.
         is_synchronous: Whether every commit is on the disk before it counts.
     """
 
@@ -105,7 +105,7 @@ class SQLiteBackend(Backend):
         self._without_cancels = -1  # the version of the data that had none for this worker; likewise
 
     async def open(self) -> None:
-        """Opens the file, and makes it and its tables where they are missing.
+        """Opens the file, and creates it and its tables if they are missing.
 
         Raises:
             StoreError: It cannot be read and written, is damaged, or is another program's.
@@ -184,7 +184,7 @@ class SQLiteBackend(Backend):
         return await self._writer.call(lambda connection: _claim(connection, key, claim, ttl))
 
     async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key; `None`: nobody has."""
+        """Returns the claim that has a key. None if the key is free."""
         return await self._writer.call(lambda connection: _standing(connection, key))
 
     async def release(self, key: str, stream_id: str, caller: str = "") -> bool:

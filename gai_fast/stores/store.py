@@ -1,4 +1,4 @@
-"""The store as the rest of the gateway uses it: logs in memory and, where there is one, a backend behind them.
+"""The store as the rest of the gateway uses it: logs in memory, copied to a backend if one is configured.
 
 Owns which parts a store has, their start and end, and the lease of this process.
 
@@ -52,7 +52,7 @@ class Store:
     Args:
         settings: `[store]`.
         timers: The loop's timers.
-        backend: Where copies are kept; `None`: nowhere.
+        backend: Keeps copies of the logs. None if no copies are kept.
         claim_ttl: Seconds for which an idempotency key is taken.
     """
 
@@ -162,7 +162,7 @@ class Store:
         return self.memory.find(stream_id)
 
     async def find(self, stream_id: str, *, is_running: bool = False) -> StreamLog | None:
-        """Returns the log of a stream, wherever it runs or ran; `None` where there is none, or no longer.
+        """Returns the log of a stream, in whatever process it runs or ran. None if there is none, or no longer.
 
         Args:
             stream_id: The stream's id.
@@ -284,7 +284,7 @@ class Store:
             raise
 
     async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key; `None`: nobody has.
+        """Returns the claim that has a key. None if the key is free.
 
         Args:
             key: As for `claim`.
@@ -346,7 +346,7 @@ class Store:
         releasing.add_done_callback(self._abandoned.discard)
 
     async def release(self, key: str, stream_id: str, caller: str = "") -> None:
-        """Frees a key whose stream failed before its first content; harmless where another stream has it.
+        """Frees a key whose stream failed before its first content. Does nothing if another stream has it.
 
         Args:
             key: As for `claim`.
@@ -367,9 +367,9 @@ class Store:
             self._budget.give_back(caller)
 
     def _note_unfreed(self, digest: str, stream_id: str, caller: str, *, is_counted: bool = False) -> None:
-        """Keeps a key in mind that is to be freed once the backend answers again.
+        """Remembers a key, which is freed once the backend answers again.
 
-        Of a request that was sent again meanwhile there are several streams, and any of them may have the key.
+        A retried request may have several streams, and any of them may have the key.
 
         Args:
             digest: The key's name.

@@ -43,10 +43,10 @@ from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timer, Timers
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks; see `upstream.py`.
+# Constants, because an attribute of an enum costs 75 ns on 3.11 and every read needs it; see `connection.py`.
 _IDLE: Final[State] = State.IDLE
 _STREAMING: Final[State] = State.STREAMING
-perf_counter: Final = time.perf_counter  # likewise: to look a name up costs 30 ns
+perf_counter: Final = time.perf_counter  # a constant, because looking up a global name costs 30 ns
 
 
 class Phase(Enum):
@@ -75,15 +75,15 @@ class EngineCallbacks:
     timers: Timers
 
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
-        """The stream has ended: nothing of it is counted any more.
+        """Called when the stream has ended; the engine counts it no more.
 
         Returns:
-            The end of the response waits for it; `None`: it waits for nothing.
+            A future that the end of the response waits for. None if the response ends at once.
         """
         raise NotImplementedError
 
     def broke(self, session: Session, fault: Exception) -> None:
-        """A stream failed because of a bug."""
+        """Called when a stream failed because of a bug."""
         raise NotImplementedError
 
 
@@ -268,7 +268,7 @@ class Session(Receiver):
         return None if is_seen else spec.deltas
 
     def _failed(self, error: Error) -> bool:
-        """Decides on a failure for the relay; `True`: another attempt follows."""
+        """Decides whether another attempt follows a failure. Called by the relay."""
         self._fast_path = None
         delay = None if self._phase is _OVER else self.attempts.failed(error, self.relay)
         if delay is None:
@@ -320,8 +320,8 @@ class Session(Receiver):
         Args:
             former: The output until now.
             adapter: As `Attempts.again` returns it.
-            translate: Likewise.
-            continued: Likewise.
+            translate: As `Attempts.again` returns it.
+            continued: As `Attempts.again` returns it.
         """
         self._use_output(former)
         self._begin_bill()
@@ -444,7 +444,7 @@ class Session(Receiver):
     # -- the client --
 
     def client_lost(self) -> None:
-        """Ends the stream, whose client is gone: rule 1. Does nothing where the stream has ended."""
+        """Ends the stream because its client is gone: rule 1. Does nothing if the stream has ended."""
         self._is_left = True
         if self._phase is not _OVER:
             try:
@@ -454,14 +454,14 @@ class Session(Receiver):
                 self.attempts.close_exchange()
 
     def pause(self) -> None:
-        """Stops reading the upstream: the client takes its bytes too slowly."""
+        """Stops reading the upstream, because the client reads too slowly."""
         self._delivery.is_paused = True
         self._meter.paused(perf_counter())
         if self.attempts.exchange is not None:
             self.attempts.exchange.pause_reading()
 
     def resume(self) -> None:
-        """Goes on reading: the client has caught up."""
+        """Resumes reading, because the client has caught up."""
         self._delivery.is_paused = False
         self._meter.resumed(perf_counter())
         if self.attempts.exchange is not None:
@@ -687,7 +687,7 @@ class Session(Receiver):
     def _end_tail(self) -> None:
         """Ends a response whose upstream does not end its body."""
         self._timer = None
-        if self._delivery.is_paused:  # nothing is read meanwhile
+        if self._delivery.is_paused:  # nothing is read during a pause
             self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
             return
         self.attempts.close_exchange()

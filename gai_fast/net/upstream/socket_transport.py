@@ -1,14 +1,13 @@
-"""A connection to an upstream over a socket of ours: the base of `PlainTransport` and `TLSTransport`.
+"""A connection to an upstream over a socket: the base of `PlainTransport` and `TLSTransport`.
 
-Owns the socket, what the loop watches it for, the bytes that it has not taken, and the end. It must not know what the
-bytes are, or how a socket is connected.
+Owns the socket, the events that the loop watches it for, the unsent bytes, and the end of the connection. It must not
+know the meaning of the bytes, or how a socket is connected.
 
-A bug while the socket is read or written closes it, since the exchange must not be left without an end; the loop logs
-the bug.
+A bug while the socket is read or written closes the socket, because the exchange must end; the loop logs the bug.
 
-What a turn of the loop that reads several sockets writes is sent at its end, one transport after the other. To wake a
-process costs more than to give it bytes, and a peer on this machine that is woken for the first of them is still awake
-for the others: 13 % less CPU for bursts of 100 deltas from plain sockets, 7 % over TLS.
+If a turn of the loop reads several sockets, its writes are sent at the end of the turn, one transport after the other.
+Waking a process costs more than sending it bytes, and a peer on this machine that was woken by the first write is still
+awake for the others: 13 % less CPU for bursts of 100 deltas from plain sockets, 7 % over TLS.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ class Receiver(Protocol):
     """The part of an asyncio protocol that a transport calls."""
 
     def connection_made(self, transport: Any) -> None:
-        """The connection is there, and its handshake has succeeded where there is one."""
+        """Called when the connection is made and its TLS handshake, if any, has succeeded."""
 
     def data_received(self, data: bytes) -> None:
         """Receives plain text."""
 
     def eof_received(self) -> object:
-        """The peer has ended the connection properly."""
+        """Called when the peer has ended the connection properly."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed."""
+        """Called when the socket is closed."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -68,29 +67,29 @@ class Transport(ABC):
 
     @abstractmethod
     def resume_reading(self) -> None:
-        """Reads the socket again; idempotent."""
+        """Resumes reading the socket; idempotent."""
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Sends bytes, at the end of the loop's turn at the latest, as fast as the socket takes them."""
+        """Starts to send bytes by the end of the loop's turn; buffers those that the socket does not accept yet."""
 
     @abstractmethod
     def get_write_buffer_size(self) -> int:
-        """Bytes that the socket has not taken, or has not been given yet."""
+        """Returns the number of bytes that the socket has not accepted yet."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Closes the socket at once; what it has not taken is lost. The receiver's `connection_lost` follows."""
+        """Closes the socket at once; unsent bytes are lost. The receiver's `connection_lost` follows."""
 
 
 class SocketTransport(Transport):
-    """A transport over a socket of ours.
+    """A transport over a socket.
 
     Args:
         loop: The loop.
-        sock: Connected, not blocking; belongs to the transport from now on.
-        receiver: Called until its `connection_lost`, which comes in a later turn of the loop than the end.
-        readers: Watches the socket while it is read, and has it flushed at the end of a turn.
+        sock: A connected, non-blocking socket, which the transport owns from then on.
+        receiver: Called until its `connection_lost`, which is called in a later turn of the loop than the close.
+        readers: Watches the socket for reading, and flushes it at the end of a turn.
     """
 
     __slots__ = (
@@ -118,7 +117,7 @@ class SocketTransport(Transport):
         self._is_reading = self._is_writing = False  # whether the loop watches the socket for that
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As `Transport.get_extra_info`. What has been written goes to the socket before anybody else gets that."""
+        """See `Transport.get_extra_info`. Flushes written bytes before the socket is returned."""
         if name != "socket":
             return default
         self.flush()
@@ -154,7 +153,7 @@ class SocketTransport(Transport):
             self.flush()
 
     def flush(self) -> None:
-        """Gives the socket what this turn has written."""
+        """Sends the bytes written in this turn of the loop."""
         data, self._unflushed = self._unflushed, b""
         if not data:
             return
@@ -168,7 +167,7 @@ class SocketTransport(Transport):
 
     @abstractmethod
     def _write(self, data: bytes) -> None:
-        """Sends bytes behind those that are unsent."""
+        """Sends bytes after the unsent ones."""
 
     def get_write_buffer_size(self) -> int:
         """As `Transport.get_write_buffer_size`."""
@@ -199,10 +198,10 @@ class SocketTransport(Transport):
 
     @abstractmethod
     def _read(self) -> bool:
-        """Reads the socket once, and calls the receiver; returns whether it got as much as it takes at once."""
+        """Reads the socket once and calls the receiver. Returns whether the read was full, so that more may follow."""
 
     def _send(self, data: bytes | memoryview) -> int:
-        """Sends bytes once; returns how many the socket has taken, where it could be written to."""
+        """Calls `send` once; returns the number of bytes sent, 0 if the socket accepted none or failed."""
         try:
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -212,7 +211,7 @@ class SocketTransport(Transport):
             return 0
 
     def _flush(self) -> None:
-        """Sends what is unsent, as far as the socket takes it; the loop calls again where it takes no more."""
+        """Sends unsent bytes until the socket accepts no more. The loop then calls again when it is writable."""
         while self._unsent or self._has_more():
             sent = self._send(self._unsent)  # a name, since mypyc evaluates the bound of a slice twice
             if self._is_closed:
@@ -226,7 +225,7 @@ class SocketTransport(Transport):
             self._loop.remove_writer(self._descriptor)
 
     def _has_more(self) -> bool:
-        """Whether there are bytes to send behind those that have been sent; they are the unsent ones then."""
+        """Whether there are more bytes to send; if so, moves them to the unsent ones."""
         return False
 
     def _await_room(self) -> None:
@@ -248,7 +247,7 @@ class SocketTransport(Transport):
         self._loop.call_soon(self._lost, problem)
 
     def _lost(self, problem: Exception | None) -> None:
-        receiver, self._receiver = self._receiver, None  # breaks a reference cycle, as that refers to this
+        receiver, self._receiver = self._receiver, None  # breaks a cycle: the receiver refers to the transport
         if receiver is not None:
             receiver.connection_lost(problem)
 
@@ -257,5 +256,5 @@ class SocketTransport(Transport):
 
 
 def failed_to(what: str) -> OSError:
-    """The end of a connection whose transport has failed for a bug: it could not do this."""
+    """Returns the error for a connection that was closed because of a bug in the gateway."""
     return ConnectionAbortedError(errno.ECONNABORTED, f"the gateway failed to {what}")

@@ -1,8 +1,8 @@
-"""One TLS connection on a socket: `TLSTransport`, in place of the event loop's own; `Handshakes` starts them.
+"""One TLS connection on a socket: `TLSTransport`, instead of the event loop's transport; `Handshakes` starts them.
 
-Owns the handshake, and what is written but not encrypted. It must not know HTTP, pools, how a context is made
-(`tls.py`), or how records are read (`TLSRecords`). The handshake is the standard library's, an `SSLObject` on buffers
-in memory.
+Owns the handshake, and bytes that are written but not encrypted yet. It must not know HTTP, pools, how a context is
+made (`tls.py`), or how records are read (`TLSRecords`). The handshake uses the standard library's `SSLObject` on
+buffers in memory.
 
 1. A read of the socket goes through one buffer that all connections share, so an idle one holds no buffer but
    OpenSSL's. The plain text of all records of a read is handed on as one piece.
@@ -10,7 +10,7 @@ in memory.
 3. A turn of the loop makes `limits.tls_steps` steps of handshakes at most (0.3 ms each), and finishes those that were
    begun before it begins others. So the first to finish brings a session, and most of a burst resume it, which costs
    half.
-4. The end of the connection without TLS's own end (`close_notify`) is an error: anybody on the way can forge it.
+4. If the connection ends without `close_notify`, that is an error: a third party on the path can forge a TCP end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gai_fast.net.upstream.socket_transport import Receiver, SocketTransport, fa
 
 
 class _State(enum.Enum):
-    """How far the handshake is."""
+    """The state of the handshake."""
 
     WAITING = enum.auto()  # for its turn to begin
     SHAKING = enum.auto()
@@ -49,7 +49,7 @@ def _ignore(problem: Exception | None) -> None: ...
 
 
 class Handshakes:
-    """The handshakes with one upstream: their order, and the session that the next ones resume.
+    """The handshakes with one upstream: their order, and the TLS session that later handshakes resume.
 
     Args:
         loop: The loop of the connections.
@@ -100,7 +100,7 @@ class Handshakes:
         self._new.remove(transport)
 
     def session(self) -> Any:
-        """The session to resume, as long as it may be."""
+        """The session to resume. None if there is none or it has expired."""
         if self._session is not None and self._clock() >= self._session_until:
             self._session = None
         return self._session
@@ -156,12 +156,12 @@ class TLSTransport(SocketTransport):
     """A TLS connection to an upstream.
 
     Args:
-        handshakes: Those with its upstream.
-        loop: As for `SocketTransport`.
-        sock: Likewise.
-        receiver: Likewise, from `connection_made` on; where the handshake fails, never.
-        readers: Likewise.
-        shaken: Called once, when the handshake has succeeded (`None`) or failed.
+        handshakes: The handshakes with the upstream.
+        loop: See `SocketTransport`.
+        sock: See `SocketTransport`.
+        receiver: See `SocketTransport`. Called from `connection_made` on; never called if the handshake fails.
+        readers: See `SocketTransport`.
+        shaken: Called once, with None when the handshake has succeeded or with the exception when it has failed.
     """
 
     __slots__ = (
