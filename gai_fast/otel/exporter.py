@@ -207,11 +207,11 @@ class Exporter:
             await self._send_metrics(session)
 
     async def _may_send(self) -> None:
-        """Returns when the receiver may be asked: it says until when it wants to be left alone."""
+        """Waits until the receiver may be sent to again (`_not_before`)."""
         await asyncio.sleep(self._not_before - time.monotonic())
 
     def _take(self) -> _Batch | None:
-        """Takes the next spans, about `limits.otel_batch` bytes; `None`: there are none."""
+        """Takes the next spans, about `limits.otel_batch` bytes. None if there are none."""
         pieces, size, count = [], 0, 0
         with self._lock:
             while self._spans and size < LIMITS.otel_batch:
@@ -244,7 +244,7 @@ class Exporter:
             await self._send(session, "/v1/metrics", metrics)
 
     async def _send(self, session: ClientSession, path: str, items: bytes) -> _Refusal | None:
-        """Sends one request; returns why it was not taken, or `None`."""
+        """Sends one request. Returns the reason of its refusal, or None if it was accepted."""
         data = protobuf.request(self._origin, _SCOPE, __version__, items)
         refusal: _Refusal | None = None
         try:

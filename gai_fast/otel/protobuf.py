@@ -39,7 +39,7 @@ _CUMULATIVE: Final = 2  # a value of `AggregationTemporality`
 
 
 def varint(value: int) -> bytes:
-    """A whole number; negative ones as 64 bits in two's complement."""
+    """Encodes an integer; negative ones as 64 bits in two's complement."""
     if 0 <= value < _BYTE:
         return _SMALL[value]
     if value < 0:
@@ -53,17 +53,17 @@ def varint(value: int) -> bytes:
 
 
 def field(tag: bytes, data: bytes) -> bytes:
-    """A field that has a length: a text, bytes or a message."""
+    """Encodes a length-delimited field: a text, bytes or a message."""
     return tag + varint(len(data)) + data
 
 
 def text(tag: bytes, value: str) -> bytes:
-    """A text; halves of surrogate pairs become question marks, and the end of a long one is left out."""
+    """Encodes a text. Lone surrogates become question marks; a long text is truncated."""
     return field(tag, value[: LIMITS.otel_text].encode("utf-8", "replace"))
 
 
 def attributes(tag: bytes, given: Attributes) -> bytes:
-    """Fields of type `KeyValue`, in order."""
+    """Encodes attributes as fields of type `KeyValue`, in order."""
     return b"".join([_attribute(tag, name, value) for name, value in given.items()])
 
 
@@ -136,7 +136,7 @@ def span(
     Args:
         trace_id: 32 hex digits.
         span_id: 16 hex digits.
-        parent_id: 16 hex digits; empty: it is the root.
+        parent_id: 16 hex digits; empty for the root span.
         state: `tracestate`.
         name: Its name.
         kind: `SERVER` or `CLIENT`.
@@ -145,7 +145,7 @@ def span(
         given: Its attributes.
         known: More of them, encoded already, with `ATTRIBUTE`.
         events: Results of `event`.
-        error: Why it failed; `None`: it did not.
+        error: Why it failed. None if it did not fail.
     """
     parts = [
         b"\x0a\x10",

@@ -126,7 +126,7 @@ class Answered(NamedTuple):
         status: The status of the answer.
         scheme: `http` or `https`.
         client: The client's address.
-        user_agent: The client's `user-agent`; `None`: it sends none.
+        user_agent: The client's `user-agent`. None if the client sends none.
         request_id: The request's id.
         key: The name of the caller's key.
         code: The code of the error that it was refused with.
@@ -167,14 +167,14 @@ class Trace:
     Args:
         recorder: Takes the spans.
         trace_id: 32 hex digits.
-        parent_id: The span of the caller; empty: there is none.
+        parent_id: The caller's span; empty if there is none.
         state: `tracestate`, passed on unchanged.
         is_sampled: Whether there are spans; figures are counted in any case.
         route: The route of the request, with placeholders; `None`: there is no request, and so no SERVER span.
         with_content: Whether spans hold prompts.
 
     Attributes:
-        trace_id: Likewise.
+        trace_id: 32 hex digits.
     """
 
     __slots__ = (
@@ -278,7 +278,7 @@ class Trace:
         """Notes the end of the hedge.
 
         Args:
-            error: Its failure; `None`: it came second.
+            error: Its failure. None if the first attempt was faster.
         """
         _end(self._hedge, _DROPPED if error is None else error.code)
         self._hedge = None
@@ -439,12 +439,12 @@ class Trace:
         return b"".join([event(name, self._ns(when), about) for name, when, about in events])
 
     def _ns(self, moment: float) -> int:
-        """Nanoseconds since the epoch of a moment of the performance counter."""
+        """Converts a time of the performance counter to nanoseconds since the epoch."""
         return self._began_ns + int((moment - self._began) * 1e9)
 
 
 def _end(attempt: Attempt | None, error: str) -> None:
-    """Ends an attempt, where it has not ended."""
+    """Ends an attempt if it has not ended."""
     if attempt is not None and attempt.ended is None:
         attempt.ended = time.perf_counter()
         attempt.error = error
@@ -524,7 +524,7 @@ def _asked_output(body: dict[str, Any]) -> str:
 
 
 def _member(value: Any, name: str) -> str:
-    """The text of a member, or the value itself where that is a text; empty for any other."""
+    """Returns the text of a member, or the value itself if that is a text; empty for any other value."""
     found = value.get(name) if isinstance(value, dict) else value
     return found if isinstance(found, str) else ""
 

@@ -31,7 +31,7 @@ _NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]{1,19})', re.M)
 
 
 def _beginnings(kind: str) -> tuple[bytes, ...]:
-    """The beginnings of the JSON of one type of event, without and with the envelope: keys have a fixed order."""
+    """Returns the prefixes of the JSON of one event type, without and with the envelope: keys have a fixed order."""
     return tuple(f'{{{envelope}"type":"{kind}"'.encode() for envelope in ("", f'"schema":"{SCHEMA}",'))
 
 
@@ -50,7 +50,7 @@ class LogHeader(NamedTuple):
         framing: `sse` or `ndjson`; `json`: the one piece is a whole answer.
         envelope: `compact` or `full`; `None`: the framing's own.
         request_id: The id of the request that started the stream, for the envelope of other formats.
-        trace_id: The 32 hex digits of its `traceparent`, where there was one.
+        trace_id: The 32 hex digits of its `traceparent`, if there was one.
     """
 
     stream_id: str
@@ -122,7 +122,7 @@ class LogWatcher(Protocol):
     """Follows the end of a log. Is called at once, in order; no call may raise."""
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
-        """One more piece can be read.
+        """Called when one more piece can be read.
 
         Args:
             piece: The log's own bytes, which must not be changed.
@@ -130,7 +130,7 @@ class LogWatcher(Protocol):
         """
 
     def ended(self) -> None:
-        """Nothing more comes: the log has ended, or its writer is gone."""
+        """Called when the log has ended or its writer is gone; nothing more follows."""
 
 
 class LogGate(Protocol):

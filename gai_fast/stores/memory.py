@@ -2,7 +2,7 @@
 
 Owns how many bytes of one stream and of all are kept, and for how long after a stream's end.
 
-1. Where a stream has more than `max_stream_bytes`, its oldest pieces are dropped.
+1. If a stream has more than `max_stream_bytes`, its oldest pieces are dropped.
 2. Where all have more than `max_bytes`, the callers who have most make room, down to one common size. Of theirs the
    streams that ended first are dropped; where none is left, the oldest pieces of the largest running ones, down to one
    common size. A caller who has less than the others loses nothing to them.
@@ -194,7 +194,7 @@ class StreamLog:
             self._watchers = (*self._watchers, watcher)
 
     def unwatch(self, watcher: LogWatcher) -> None:
-        """Calls a watcher no more; harmless for one that does not watch."""
+        """Stops calling a watcher; does nothing if it does not watch."""
         self._watchers = tuple(each for each in self._watchers if each is not watcher)
 
     @property
@@ -366,7 +366,7 @@ class LogMemory:
         return self._logs.get(stream_id)
 
     def forget(self, log: StreamLog) -> None:
-        """Drops a log before its time: it is a mirror, which can be made anew."""
+        """Drops a log before its time. The log is a mirror, which can be filled again."""
         if self._logs.get(log.header.stream_id) is log:
             self._forget(log)
             self._ended.pop(log.header.stream_id, None)

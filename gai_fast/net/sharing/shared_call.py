@@ -88,10 +88,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         upstream: The name of the upstream.
         id: What it was asked for.
         began_ms: When the call began, in milliseconds since the epoch.
-        status: The status of the response; 0: the line has none.
+        status: The status of the response; 0 if the line has none.
         headers: With `status`.
-        data: Bytes of the body, where they are text.
-        base64: Bytes of the body, where they are not.
+        data: Bytes of the body, if they are text.
+        base64: Bytes of the body, if they are not text.
         ends: The response has ended.
         error: With `ends`: the failure that ended it.
     """
@@ -190,8 +190,8 @@ class SharedCall(Receiver):
         loop: The loop.
 
     Attributes:
-        key: Likewise.
-        log: Likewise.
+        key: The key of its request.
+        log: Its log.
         publication: Has its readers.
         seq: The number of the last line.
     """
@@ -435,7 +435,7 @@ class SharedReader:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of the response has come."""
+        """Whether the whole response has arrived."""
         return self.log.ending is not None or (self.call is not None and self.call.is_complete)
 
     @property

@@ -19,7 +19,7 @@ class AckWindow:
         size: Bytes that may be unacknowledged.
 
     Attributes:
-        size: Likewise; it may change until something is sent.
+        size: Bytes that may be unacknowledged; may be changed until something is sent.
         is_used: The client has acknowledged an event; before that, nothing is bounded.
     """
 

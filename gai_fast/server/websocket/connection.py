@@ -10,8 +10,8 @@ Every use of aiohttp's private parts stands here, in `server/lanes/aiohttp_trans
    extensions above `limits.socket_extensions`, since it trusts the numbers in them.
 3. A read that is one whole message, as most are, goes to the owner at once if `receive` waits for it: aiohttp's queue
    and the task behind it cost a request 30,000 instructions. Every other read is aiohttp's.
-4. A client that takes nothing for `write_timeout`, or is silent for two `limits.socket_look` although it was sent a
-   ping, is cut off. One whose message is the same, and not whole, at two looks breaks a rule.
+4. A client that reads nothing for `write_timeout`, or is silent for two `limits.socket_look` although it was sent a
+   ping, is disconnected. A partial message without progress between two checks is a violation.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class SocketOwner(Protocol):
         """The client has caught up."""
 
     def violated(self, violation: Violation) -> None:
-        """The client broke a rule: nothing more of it is read."""
+        """Called when the client violated a rule; nothing more is read from it."""
 
     def message_received(self, message: bytes) -> None:
-        """Takes a message that came while `receive` waited for one; `receive` goes on waiting."""
+        """Handles a message that arrived while `receive` waited for one; `receive` continues to wait."""
 
     def answer(self, messages: bytes) -> None:
         """Writes frames that the client may provoke without end."""
@@ -196,7 +196,7 @@ class AiohttpSocket(asyncio.Protocol):
         return True
 
     async def receive(self) -> bytes | Violation | None:
-        """The next message of the client, not decoded; a violation for one that is not text; `None`: it has ended."""
+        """Returns the client's next message, undecoded; a violation if it is not text. None if the socket has ended."""
         while True:
             self._is_waiting = True
             try:
@@ -228,7 +228,7 @@ class AiohttpSocket(asyncio.Protocol):
             self._writer.take_back()
 
     def ping(self) -> None:
-        """Writes a ping, so that programs on the way see that the connection is in use; not right after another one."""
+        """Writes a ping, so that intermediaries see that the connection is in use; not right after another ping."""
         now = self._loop.time()
         if now >= self._pinged_at + LIMITS.socket_ping:
             self._pinged_at = now
@@ -236,7 +236,7 @@ class AiohttpSocket(asyncio.Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that the client has not taken."""
+        """Returns the number of bytes that the client has not received yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     async def close(self, violation: Violation) -> None:
@@ -358,7 +358,7 @@ def _drop(frames: bytes) -> None:
 
 
 def offered(header: str) -> list[str]:
-    """The subprotocols that a client offers, without those that carry a key.
+    """Returns the subprotocols that a client offers, without those that carry a key.
 
     Args:
         header: `sec-websocket-protocol`; repeated ones joined with ", ".
@@ -368,7 +368,7 @@ def offered(header: str) -> list[str]:
 
 
 def _for_aiohttp(request: web.BaseRequest) -> web.BaseRequest:
-    """The handshake without what aiohttp must not see: rule 2."""
+    """Returns the handshake without the headers that aiohttp must not see: rule 2."""
     headers = CIMultiDict(request.headers)
     names = offered(", ".join(headers.popall("Sec-WebSocket-Protocol", [])))
     if names:

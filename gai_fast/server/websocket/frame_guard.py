@@ -6,8 +6,8 @@
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
 4. A read that is exactly one message of text, as most are, needs no other parser: `take_text` returns the message.
 
-Sans-IO: it reads the heads of frames and skips all other payloads. aiohttp finds whatever else is wrong with a frame.
-Behind a violation it only looks for the client's close.
+Sans-IO: it reads the heads of frames and skips all other payloads. aiohttp detects all other errors in a frame. After
+a violation it only looks for the client's close.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class FrameGuard:
         return unmasked(data, begin)
 
     def has_closed(self, data: bytes) -> bool:
-        """Looks at bytes behind a violation for the close with which the client answers ours.
+        """Searches the bytes after a violation for the client's close frame, which answers the server's.
 
         Args:
             data: The next bytes.
@@ -168,5 +168,5 @@ class FrameGuard:
 
 
 def _payload(head: bytes) -> int:
-    """The length of a frame's payload."""
+    """Returns the length of a frame's payload."""
     return int.from_bytes(head[_SHORTEST:], "big") if len(head) > _SHORTEST else head[1] & _LENGTH

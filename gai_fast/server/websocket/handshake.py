@@ -36,8 +36,8 @@ class WebSocketRoutes:
         streams: The handlers of requests.
 
     Attributes:
-        engine: Likewise.
-        streams: Likewise.
+        engine: The streams.
+        streams: The handlers of requests.
         router: The routes; must be set before the first request.
         is_draining: The server ends.
         sessions: The open sockets.
@@ -76,7 +76,7 @@ _UPGRADE_REQUIRED: Final = 426
 
 
 def _problem_of(incoming: Incoming) -> Error | None:
-    """The fault of a handshake (RFC 6455, 4.2.1), or `None`."""
+    """Returns the error in a handshake (RFC 6455, 4.2.1), or None."""
     headers, http = incoming.http.headers, incoming.http
     if not http.is_http_1_1 or headers.get("upgrade", "").strip().lower() != "websocket":
         text = "this route is a WebSocket: upgrade to it with HTTP/1.1"
