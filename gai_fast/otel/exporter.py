@@ -290,7 +290,7 @@ def _refusal(response: ClientResponse) -> _Refusal:
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up in the exporter's own thread: those of an executor would hold up the end of the process."""
+    """Looks names up in the exporter's own thread: an executor's threads would delay the end of the process."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

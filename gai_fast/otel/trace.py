@@ -170,7 +170,7 @@ class Trace:
         parent_id: The caller's span; empty if there is none.
         state: `tracestate`, passed on unchanged.
         is_sampled: Whether there are spans; figures are counted in any case.
-        route: The route of the request, with placeholders; `None`: there is no request, and so no SERVER span.
+        route: The route of the request, with placeholders. None if there is no request, and so no SERVER span.
         with_content: Whether spans hold prompts.
 
     Attributes:

@@ -44,11 +44,11 @@ class LogHeader(NamedTuple):
 
     Args:
         stream_id: The stream's id; random, never used before.
-        caller: The name of the key whose caller started the stream; nobody else may see it.
+        caller: The name of the key whose caller started the stream; no other caller may see it.
         model: The model as its caller asked for it.
         format: The name of the wire format.
         framing: `sse` or `ndjson`; `json`: the one piece is a whole answer.
-        envelope: `compact` or `full`; `None`: the framing's own.
+        envelope: `compact` or `full`. None for the framing's default.
         request_id: The id of the request that started the stream, for the envelope of other formats.
         trace_id: The 32 hex digits of its `traceparent`, if there was one.
     """
@@ -91,7 +91,7 @@ class Backlog(NamedTuple):
 
     Args:
         pieces: In order, each whole frames: the log's own bytes, which must not be changed.
-        last_seq: The number of the last event in them; the position that was asked for where there are none.
+        last_seq: The number of the last event in them; the requested position if there are none.
         lost: The number of the last event that was asked for and is no longer there: the pieces begin after it. 0: none
             is missing.
         text: Where events are lost, the visible text of the stream up to `lost`; `None` where the log does not have it:
@@ -182,7 +182,7 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
 
 
 def _numbers(block: bytes, header: LogHeader) -> Iterator[tuple[int, int]]:
-    """Returns the numbers of the events in a block, each with the place where it ends."""
+    """Returns the number of each event in a block and the offset of its end."""
     if header.framing == "ndjson":
         for found in _NDJSON_NUMBER.finditer(block):
             yield int(found[1]), found.end()
@@ -217,7 +217,7 @@ _read_delta: Final = msgspec.json.Decoder(_Delta).decode
 
 
 def add_text(text: bytearray, block: bytes) -> bool:
-    """Adds the visible text of a block to that of the stream before it.
+    """Appends the visible text of a block to the stream's text before it.
 
     Args:
         text: The text before the block, UTF-8; becomes that up to the end of the block.

@@ -59,8 +59,8 @@ class Gap(NamedTuple):
 
     Args:
         lost: The number of the last dropped event.
-        text: The visible text since the gap before, or of all that was dropped; `None`: nobody has it any more.
-        is_whole: Whether `text` is that of all that was dropped.
+        text: The visible text since the gap before, or of all that was dropped. None if it is lost.
+        is_whole: Whether `text` covers all that was dropped.
     """
 
     lost: int
@@ -117,7 +117,7 @@ class Copy(NamedTuple):
         header: Describes the stream.
         worker: The name of the worker that writes it.
         lost: The number of the last event that was dropped; 0: none.
-        text: The visible text up to `lost`; `None`: nobody has it.
+        text: The visible text up to `lost`. None if it is lost.
         news: The part after `lost`.
     """
 
@@ -177,11 +177,11 @@ class Backend(ABC):
 
     @abstractmethod
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns those of the workers that have their lease."""
+        """Returns which of the workers have their lease."""
 
     @abstractmethod
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose copy is there."""
+        """Returns which of the streams have a copy."""
 
     @abstractmethod
     async def renew(self, worker: str) -> None:
@@ -249,7 +249,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
-        """Frees a key if this stream has it; returns whether it had. The caller is that of `claim`."""
+        """Frees a key if this stream has it; returns whether it had. `caller` is as for `claim`."""
 
 
 def header_text(header: LogHeader, worker: str) -> bytes:

@@ -1,6 +1,6 @@
 """Cancelling streams that run in another process, through the store.
 
-Owns who asks whom. Where workers of one server reach each other by their bus, nobody asks the store.
+Owns these requests. If the workers of a server reach each other by their bus, the store is not used.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class MemoryClaims:
             if self._claims[first][1] > now:
                 break
             del self._claims[first]
-        if key in self._claims and self._claims[key][1] <= now:  # the time to live was shortened meanwhile
+        if key in self._claims and self._claims[key][1] <= now:  # the time to live has been shortened
             del self._claims[key]
         standing = self._claims.setdefault(key, (claim, now + ttl))[0]
         return None if standing == claim else standing

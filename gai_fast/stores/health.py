@@ -28,7 +28,7 @@ class Health:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.problem: StoreError | None = None
-        """The failure since which nothing has succeeded; `None`: the store works."""
+        """The failure since which no call has succeeded. None if the store works."""
         self._clock = clock
         self._is_told = False  # whether that problem has been logged
         self._failed_at = 0.0

@@ -187,7 +187,7 @@ class Journal:
         return changes
 
     async def _write(self, changes: Sequence[Change]) -> Collection[str]:
-        """Writes changes, as often as that takes; those of logs that are forgotten meanwhile no more: rule 5."""
+        """Writes changes, and retries until that succeeds. Skips logs forgotten in the meantime: rule 5."""
         wait = LIMITS.store_retry_first
         while changes:
             try:
@@ -290,7 +290,7 @@ class Journal:
         self._drop(change.stream_id)
 
     def _go_without(self, copying: _Copying) -> None:
-        """Keeps no copy of a log any more, which nobody waits for from now on."""
+        """Stops copying a log and lets its held pieces pass."""
         copying.is_given_up = copying.log.is_degraded = True
         copying.publish_all()
         self._changed.pop(copying, None)
@@ -377,7 +377,7 @@ class _Copying:
         self._lost = 0  # the last event that the copy has dropped
         self._text = (0, 0)  # length and checksum of the text of its gaps
         self._touched = -math.inf
-        self._held: deque[tuple[bytes, int]] = deque()  # pieces that nobody may read before they are written
+        self._held: deque[tuple[bytes, int]] = deque()  # pieces that may be read only once they are written
         self.held = 0
         self._ending: Ending | None = None
 
@@ -432,11 +432,11 @@ class _Copying:
         return self.is_behind or bool(self._pieces) or self.log.is_over
 
     def take(self, life: float, ttl: float) -> Change | None:
-        """Returns the next change of the copy; `None`: there is none.
+        """Returns the next change of the copy. None if there is none.
 
         Args:
             life: Seconds for which the copy of a running stream is kept.
-            ttl: Seconds for which that of an ended one is.
+            ttl: Seconds for which the copy of an ended stream is kept.
         """
         log, now = self.log, self._journal.clock()
         header = None if self.is_begun else log.header
@@ -477,7 +477,7 @@ class _Copying:
         self._publish_end()
 
     def begin_again(self) -> None:
-        """The store has lost the copy: it is written anew, from the log."""
+        """Starts the copy again from the log, because the store has lost it."""
         self.is_begun = self.is_complete = False
         self._written = self._lost = self.copied = 0
         self._text = (0, 0)
@@ -509,7 +509,7 @@ class _Copying:
         after, self._written = self._written, pieces[-1][1]
         if self.log.header.is_numbered:
             return [Record(after, self._written, b"".join(piece for piece, _ in pieces))]
-        records = []  # where frames have no numbers, nobody could cut what was joined
+        records = []  # without numbers in the frames, joined pieces could not be cut again
         for piece, last_seq in pieces:
             records.append(Record(after, last_seq, piece))
             after = last_seq

@@ -44,11 +44,11 @@ class StreamLog:
     Attributes:
         header: Describes the stream.
         last_seq: The number of the last event; 0: none yet.
-        ending: How the stream ended; `None`: it has not, or nobody knows how (`broken`).
-        broken: The writer is gone without an end, and nothing more comes; `None`: it is not.
-        is_degraded: The durable copy of the log is behind or incomplete; never where the store has none.
+        ending: How the stream ended. None if it has not, or if that is unknown (`broken`).
+        broken: The error of a log whose writer is gone without an end. None if the log is not broken.
+        is_degraded: The durable copy of the log is behind or incomplete; never if the store keeps no copies.
         followed_at: When another process was last heard to follow it; where a store keeps that, it is not known here.
-        gate: Gets what is appended, and publishes it; `None`: it is published at once.
+        gate: Gets what is appended, and publishes it. None if it is published at once.
     """
 
     __slots__ = (
@@ -111,7 +111,7 @@ class StreamLog:
 
         Args:
             piece: Whole frames, at least one.
-            last_seq: The number of the last event in it, larger than that of the piece before.
+            last_seq: The number of the last event in it, larger than the previous piece's.
         """
         if self.gate is None:
             self.publish(piece, last_seq)
@@ -154,7 +154,7 @@ class StreamLog:
             self._end()
 
     def break_off(self, error: Error) -> None:
-        """Ends a log whose writer is gone: nobody knows how the stream goes on. Only the first end counts.
+        """Ends a log whose writer is gone, so that the rest is unknown. Only the first end counts.
 
         Args:
             error: For the followers; it is no part of the log.
@@ -177,7 +177,7 @@ class StreamLog:
 
         Args:
             last_seq: The event's number.
-            text: The visible text up to it; `None`: nobody has it.
+            text: The visible text up to it. None if it is lost.
         """
         self.last_seq = self._lost = last_seq
         before = 0 if self._text is None else len(self._text)
@@ -189,7 +189,7 @@ class StreamLog:
     # -- followers --
 
     def watch(self, watcher: LogWatcher) -> None:
-        """Calls a watcher from now on, until `unwatch` or the end; one that has ended already calls nobody."""
+        """Calls a watcher until `unwatch` or the end. Does nothing if the log has ended."""
         if not self.is_over:
             self._watchers = (*self._watchers, watcher)
 

@@ -39,7 +39,7 @@ _DAMAGED: Final = News([], is_damaged=True)
 _Work = Callable[[], Coroutine[Any, Any, None]]
 
 IsGone = Callable[[str], Awaitable[bool | None]]
-"""Returns whether the worker of a stream is gone, by the stream's id; `None`: only its lease can tell."""
+"""Returns whether the worker of a stream is gone, by the stream's id. None if only its lease shows that."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +62,7 @@ class Mirrors:
         own: The name of this process as a worker.
 
     Attributes:
-        is_gone: Knows more of a worker than its lease does; `None`: nobody does.
+        is_gone: Whether a worker is gone, more exactly than by its lease. None if only leases are used.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str) -> None:
@@ -79,7 +79,7 @@ class Mirrors:
         self.is_gone: IsGone | None = None
 
     async def find(self, stream_id: str) -> StreamLog | None:
-        """Returns a log that has all that the store has of a stream by now; `None` where there is no stream.
+        """Returns a log that has all that the store has of a stream by now. None if there is no such stream.
 
         Args:
             stream_id: The stream's id.
@@ -97,7 +97,7 @@ class Mirrors:
         return await asyncio.shield(loading)  # another request may wait for it, too
 
     def worker_of(self, stream_id: str) -> str | None:
-        """The name of the worker that runs a stream of another process; `None`: none of which there is a mirror.
+        """The name of the worker that runs a stream of another process. None if it has no mirror here.
 
         Args:
             stream_id: The stream's id.
@@ -124,7 +124,7 @@ class Mirrors:
     async def _load(self, stream_id: str) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
-            here = self._memory.find(stream_id)  # begun in this process meanwhile
+            here = self._memory.find(stream_id)  # begun in this process in the meantime
             if here is not None or copy is None:
                 return here
             if copy.header.stream_id != stream_id:  # its log would stand in for another stream's
@@ -217,7 +217,7 @@ class Mirrors:
             if record.last_seq > log.last_seq:
                 is_new = record.after == log.last_seq
                 if not is_new and not log.header.is_numbered and log.last_seq > log.lost:
-                    return False  # nobody knows which of its frames are in the log
+                    return False  # unknown which of its frames are in the log
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
                     return False
@@ -312,7 +312,7 @@ class Mirrors:
         await self._backend.note_followers([each for each, mirror in self._mirrors.items() if mirror.log.watchers])
 
     def _drop_ended(self) -> None:
-        """Goes on without the mirrors that have ended, and without those that nobody watches."""
+        """Goes on without the mirrors that have ended, and without those that have no watcher."""
         now = time.monotonic()
         for stream_id, mirror in [*self._mirrors.items()]:
             if mirror.log.watchers:

@@ -132,7 +132,7 @@ local at = redis.call('HGET', KEYS[1], 'followed')
 if not at then return nil end
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(at)"""
-"""Milliseconds by the server's clock: those of two machines may differ."""
+"""Milliseconds by the server's clock, as clocks of two machines may differ."""
 _REMOVE_HALF: Final = """\
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
 """The copy may have begun, or been removed, since it was looked at."""
@@ -146,7 +146,7 @@ _MARK: Final = b"0-1"
 _NUMBERS: Final = 1 << 63
 """Numbers of entries are smaller."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
-"""Commands that reply with nothing where the copy is not there."""
+"""Commands whose reply is empty if the copy does not exist."""
 
 
 class Script:
@@ -208,7 +208,7 @@ class RedisBackend(Backend):
             self._clients = [journal, self._new_client(), self._new_client(is_timed=False)]
             if not self._is_cluster:
                 self._held = self._clients[2].connection_pool.get_available_connection()
-            await self.renew("")  # fails where the server cannot be written
+            await self.renew("")  # fails if the server cannot be written
         except StoreError:
             await self.close()
             raise
@@ -289,7 +289,7 @@ class RedisBackend(Backend):
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns those of the workers that have their lease; all of them after a loss: rule 6."""
+        """Returns which of the workers have their lease; all of them after a loss: rule 6."""
         own = set() if self._worker is None else {self._worker}
         there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
         if not own <= there:
@@ -297,7 +297,7 @@ class RedisBackend(Backend):
         return workers if self.has_lost else there.intersection(workers)
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose copy is there, both keys of it."""
+        """Returns which of the streams have both keys of a copy."""
         return await self._there(stream_ids, _both)
 
     @property
@@ -402,7 +402,7 @@ class RedisBackend(Backend):
         return read_claim(found)
 
     async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key; `None`: nobody has."""
+        """Returns the claim that has a key. None if the key is free."""
         async with self._turn():
             found = await self._call(lambda: self._others.get(f"gai:claim:{key}"))
         return None if found is None else read_claim(found)
@@ -417,11 +417,11 @@ class RedisBackend(Backend):
 
     async def command(self, *words: str | bytes | float) -> Any:
         """Sends one command, for a part of the server that has keys of its own; returns the reply."""
-        client = self._others  # raises where it is closed; the library may not be installed then
+        client = self._others  # raises if it is closed; the library may not be installed then
         return await self._call(lambda: client.execute_command(*words))
 
     async def run_script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
-        """Runs a script, in one round trip where the server knows it; returns its reply.
+        """Runs a script, in one round trip if the server knows it; returns its reply.
 
         Args:
             script: The script.
@@ -489,7 +489,7 @@ class RedisBackend(Backend):
             "driver_info": None,
         }
         if self._is_cluster:
-            # The client asks again where a node has moved.
+            # The client asks again if a node has moved.
             self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
             return self._made[-1]
         self._made.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))

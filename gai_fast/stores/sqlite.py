@@ -136,11 +136,11 @@ class SQLiteBackend(Backend):
             await asyncio.sleep(LIMITS.store_poll)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns those of the workers that have their lease."""
+        """Returns which of the workers have their lease."""
         return await self._reader.call(lambda connection: _leased(connection, workers))
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose copy is there."""
+        """Returns which of the streams have a copy."""
         return await self._reader.call(lambda connection: _kept(connection, stream_ids))
 
     async def renew(self, worker: str) -> None:
@@ -229,7 +229,7 @@ class SQLiteBackend(Backend):
                 raise StoreError("unsuitable", f"{self._path} is the file of another program")
             elif schema != _SCHEMA:
                 raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
-            connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails where it cannot be written
+            connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails if it cannot be written
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise StoreError("damaged", f"{self._path} is damaged")
 
@@ -391,7 +391,7 @@ class _Thread:
         self._busy: tuple[float, StoreError] | None = None  # when the file was locked for too long last
 
     async def call(self, function: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Calls a function in the thread. It goes on there where the caller is cancelled.
+        """Calls a function in the thread. It continues there if the caller is cancelled.
 
         Raises:
             StoreError: SQLite failed, the store is closed, or the file was locked for too long while the call waited.
@@ -433,7 +433,7 @@ class _Thread:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        # Only where the file is new: to close any descriptor of a file drops the locks that the process has on it.
+        # Only if the file is new: to close any descriptor of a file drops the locks that the process has on it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass

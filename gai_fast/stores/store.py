@@ -204,7 +204,7 @@ class Store:
     async def followed_ago(self, log: StreamLog) -> float:
         """Returns the seconds since a stream of this process was followed in another; infinity: it never was.
 
-        While the backend fails no other process can read the stream, so nobody follows it there.
+        While the backend fails no other process can read the stream, so it has no followers there.
 
         Args:
             log: The stream's log.
@@ -262,7 +262,7 @@ class Store:
             caller: The name by which it counts (`ClaimBudget`).
 
         Returns:
-            The claim that stands, whose stream can be found unless its worker is gone; `None`: the key is taken now.
+            The claim that stands, whose stream can be found unless its worker is gone. None if the key was free.
 
         Raises:
             Overloaded: The backend is out of reach, or there is no room for more keys.
@@ -279,7 +279,7 @@ class Store:
         claiming = asyncio.ensure_future(self._claim(self._backend, digest, claim, caller))
         try:
             return await asyncio.shield(claiming)
-        except asyncio.CancelledError:  # the client has left, and nobody will start the stream
+        except asyncio.CancelledError:  # the client has left, so the stream will not start
             claiming.add_done_callback(lambda _: self._give_back(key, claim, caller, claiming))
             raise
 

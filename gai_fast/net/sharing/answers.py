@@ -137,7 +137,7 @@ class Answers:
     # -- of this process --
 
     def find(self, key: str) -> tuple[StreamLog, SharedCall | None] | None:
-        """Returns the log of an answer that is kept or under way in this process, and the call where it is."""
+        """Returns the log of an answer that is kept or under way in this process, and the call if it runs here."""
         call = self._calls.get(key)
         if call is not None:
             return None if call.log.lost else (call.log, call)
@@ -220,7 +220,7 @@ class Answers:
         """Claims a key, unless another process has an answer of use.
 
         Returns:
-            Its log; `None`: the key is claimed.
+            Its log. None if the key is now claimed.
 
         Raises:
             Error: The store is of no use now, or too many others claim this key.

@@ -316,7 +316,7 @@ class SharedCall(Receiver):
 
     @property
     def last_event(self) -> Event:
-        """The end of the log: a `finish` where the answer is kept."""
+        """The end of the log: a `finish` if the answer is kept."""
         return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
@@ -344,7 +344,7 @@ class SharedCall(Receiver):
             self._exchange.resume_reading()
 
     def cancel(self) -> None:
-        """Ends the call, which nobody reads any more: rule 4."""
+        """Ends the call, which has no reader any more: rule 4."""
         exchange = self._exchange
         self._was_resent, self._exchange = self.resent, None
         if exchange is not None:
@@ -373,7 +373,7 @@ class SharedReader:
     Args:
         log: The call's log.
         receiver: The stream.
-        call: The call, where it runs in this process.
+        call: The call, if it runs in this process.
         loop: The loop.
         is_paced: Whether the lines come with the gaps with which they were logged.
         is_stale: The answer was kept: its rate limits are of the past, and left out.

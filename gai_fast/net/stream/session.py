@@ -199,9 +199,9 @@ class Session(Receiver):
 
     @property
     def upstream_headers(self) -> Headers:
-        """The headers of the upstream's response that its client gets: where it reads the upstream's own bytes."""
+        """The headers of the upstream's response that its client gets, if it reads the upstream's own bytes."""
         spec = self.attempts.spec
-        if spec.frames is None or self._again_handle is not None:  # those of an attempt that has failed are void
+        if spec.frames is None or self._again_handle is not None:  # a failed attempt's headers are void
             return ()
         return passed_headers(self.relay.headers) if self.relay.dialect == spec.dialect else ()
 
@@ -224,7 +224,7 @@ class Session(Receiver):
 
     @property
     def _answering(self) -> str:
-        """The name of the upstream whose answer it is: that of a shared one may be another target of the model."""
+        """The name of the upstream that answers; a shared answer's may be another target of the model."""
         spec = self.attempts.spec
         return spec.model.upstream.name if spec.sharing is None else spec.sharing.upstream
 
@@ -262,7 +262,7 @@ class Session(Receiver):
             self._delivery.output = output
 
     def _deltas(self) -> DeltaSink | None:
-        """The sink of deltas that are written already; `None` where a transcript or a processor must see each."""
+        """The sink of deltas that are written already; None if a transcript or a processor must see each."""
         spec = self.attempts.spec
         is_seen = self.attempts.transcript is not None or (spec.chain is not None and spec.chain.touches == "deltas")
         return None if is_seen else spec.deltas
@@ -577,7 +577,7 @@ class Session(Receiver):
             self._meter.token_delivered(now)
 
     def progress(self) -> tuple[float, float | None, int]:
-        """Returns the seconds since the request, those until its first token where it has come, and the deltas."""
+        """Returns the seconds since the request, the seconds to its first token if any, and the deltas."""
         return self._meter.progress(perf_counter())
 
     @property

@@ -56,7 +56,7 @@ class StreamGuards(Protocol):
     """Decides whether a stream may start."""
 
     def check(self, streams: int, of_caller: int) -> None:
-        """Raises an `Error` where there are too many streams already, in all or of the caller."""
+        """Raises an `Error` if there are too many streams already, in all or of the caller."""
 
 
 class Engine(EngineCallbacks):
@@ -83,7 +83,7 @@ class Engine(EngineCallbacks):
         self.callers: dict[str, int] = {}
         """The number of sessions in `streams`, by the caller that they belong to."""
         self.guards: StreamGuards | None = None
-        """Asked before a stream starts, where the server has limits."""
+        """Checks each stream before it starts, if the server has limits."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
@@ -103,7 +103,7 @@ class Engine(EngineCallbacks):
         self._looks: set[asyncio.Task[float]] = set()  # for followers in other processes
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.telemetry = _telemetry(settings)
-        """Traces requests and streams; `None`: nothing is exported."""
+        """Traces requests and streams. None if nothing is exported."""
         self.sinks: list[MetricsSink] = []
         """Receive the figures of every stream at its end."""
         self.tallies = Tallies()
@@ -226,7 +226,7 @@ class Engine(EngineCallbacks):
     # -- durable streams --
 
     def publish(self, spec: StreamSpec, clock: Clock) -> Publication:
-        """Starts a durable stream, which nobody follows yet.
+        """Starts a durable stream, without a follower yet.
 
         Args:
             spec: The first attempt; it has a log header, and its output is an encoder.
@@ -253,7 +253,7 @@ class Engine(EngineCallbacks):
         return publication
 
     def publication(self, stream_id: str) -> Publication | None:
-        """Returns a durable stream that runs in this process; `None`: there is none of this id."""
+        """Returns a durable stream that runs in this process. None if there is none of this id."""
         return self._publications.get(stream_id)
 
     def follow(
@@ -312,7 +312,7 @@ class Engine(EngineCallbacks):
         if look.cancelled():
             return
         bug = look.exception()
-        if bug is not None:  # a stream that nobody ends would go on for ever
+        if bug is not None:  # otherwise the stream would never end
             logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
         found(math.inf if bug is not None else look.result())
 
@@ -332,7 +332,7 @@ class Engine(EngineCallbacks):
         self.store.know_workers(is_gone)
 
     def shared_answers(self, now_ms: Callable[[], int]) -> Answers | None:
-        """Returns the answers that streams share; `None` where none are (`[cache] ttl` is 0).
+        """Returns the answers that streams share. None if none are shared (`[cache] ttl` is 0).
 
         Args:
             now_ms: Milliseconds since the epoch.
@@ -363,7 +363,7 @@ class Engine(EngineCallbacks):
         self.streams[stream_id].cancel()
 
     def _cancel_here(self, stream_id: str) -> None:
-        session = self.streams.get(stream_id)  # it may have ended meanwhile
+        session = self.streams.get(stream_id)  # None if it has ended in the meantime
         if session is not None:
             session.cancel()
 

@@ -130,7 +130,7 @@ class Targets(AttemptRunner):
     ) -> ModelSettings | None:
         """Chooses a target of a model; as `AttemptRunner.place`."""
         balancer = self._balancers.get(model.name)
-        if balancer is None:  # a configuration without these targets has been loaded meanwhile
+        if balancer is None:  # a new configuration has no such targets
             return None
         began = beginning(request) if balancer.uses_beginning else ""
         return balancer.choose(began, self._loop.time(), self._upstream_wait, without)

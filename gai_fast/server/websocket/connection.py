@@ -1,7 +1,7 @@
 """A WebSocket over aiohttp: aiohttp does the handshake, reads and closes; messages go straight to the transport.
 
 Every use of aiohttp's private parts stands here, in `server/lanes/aiohttp_transport.py` and in
-`server/lanes/handler.py`. `tests/unit/server/websocket/test_connection.py` fails where a release changes one of them.
+`server/lanes/handler.py`. `tests/unit/server/websocket/test_connection.py` fails if a release changes one of them.
 
 1. For the length of the socket this object is the transport's protocol, in front of aiohttp's. It hears at once of a
    slow or a lost client, and every byte of the client passes `FrameGuard` first, also those that came before the answer

@@ -330,7 +330,7 @@ class SocketStream:
 
 
 class Canceller:
-    """The transport of a request to cancel a stream: its answer matters only where the stream cannot be found.
+    """The transport of a request to cancel a stream: its answer matters only if the stream cannot be found.
 
     Args:
         stream: The stream of the socket that is to be cancelled.

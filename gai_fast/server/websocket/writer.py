@@ -19,7 +19,7 @@ class FrameWriter:
         watch: Counts what is written.
 
     Attributes:
-        deflate: Compresses the messages; `None`: they are written as they are.
+        deflate: Compresses the messages. None if they are sent uncompressed.
     """
 
     __slots__ = ("_is_closed", "_is_closing", "_lender", "_send", "_transport", "_watch", "deflate")
