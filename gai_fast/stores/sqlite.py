@@ -102,7 +102,7 @@ class SQLiteBackend(Backend):
         # The version of the data, and the positions for which it has nothing new; used by the reading thread alone.
         self._version = -1
         self._without_news: dict[str, int] = {}
-        self._without_cancels = -1  # the version of the data that had none for this worker; likewise
+        self._without_cancels = -1  # the version of the data that had none for this worker; reading thread only
 
     async def open(self) -> None:
         """Opens the file, and creates it and its tables if they are missing.

@@ -87,9 +87,9 @@ class Answers:
         now_ms: Milliseconds since the epoch.
 
     Attributes:
-        store: Has the logs.
-        settings: Likewise.
-        loop: Likewise.
+        store: Holds the logs.
+        settings: `[cache]`.
+        loop: The loop.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class Engine(EngineCallbacks):
         settings: The configuration.
         loop: The running loop.
         memory: As for `stores.open_store`.
-        ledger: What keys use of their limits, and what they spend; the engine's from now on. `None`: one of its own.
+        ledger: Counts what keys use of their limits and spend; owned by the engine from then on. A new one if None.
     """
 
     def __init__(

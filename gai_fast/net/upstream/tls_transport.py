@@ -193,7 +193,7 @@ class TLSTransport(SocketTransport):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject  # from the first step on
-        self._records: TLSRecords  # likewise
+        self._records: TLSRecords  # from the first step on
         self._offered: Any = None
         self._plain = memoryview(b"")  # written, not encrypted yet
         self._state = _WAITING

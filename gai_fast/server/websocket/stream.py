@@ -102,7 +102,7 @@ class SocketStream:
 
     Attributes:
         name: The client's id of it.
-        lead: Likewise.
+        lead: The beginning of each of its messages.
         http: The request, as if it had come alone.
         is_cancelled: The client has asked to cancel it.
     """
