@@ -53,7 +53,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
 
     def engine(*args: Any) -> Engine:
         made = Engine(*args)
-        made.policy = Telling()
+        made.targets.policy = Telling()
         return made
 
     monkeypatch.setattr(application, "Engine", engine)
