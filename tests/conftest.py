@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 
 from gai_fast.kernels import MODULES
-from gai_fast.model.limits import LIMITS
 from tests.corpus.summary import lines as summary
 from tests.integration.certificates import Authority
 from tests.kernels import IMPLEMENTATIONS, is_set, use_profile
+from tests.limits import LIMITS, set_limit
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS
 
@@ -135,11 +135,11 @@ def change_limits() -> Iterator[ChangeLimits]:
     def change(**limits: float) -> None:
         for name, value in limits.items():
             former.setdefault(name, getattr(LIMITS, name))
-            object.__setattr__(LIMITS, name, value)  # it is frozen
+            set_limit(name, value)
 
     yield change
     for name, value in former.items():
-        object.__setattr__(LIMITS, name, value)
+        set_limit(name, value)
 
 
 @pytest.fixture(scope="session")

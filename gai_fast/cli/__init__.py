@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.cli.limits import LIMITS
 from gai_fast.model.version import __version__
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.cli.client_errors import words_of
+from gai_fast.cli.limits import LIMITS
 from gai_fast.kernels import SSEParser
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret
 from gai_fast.model.version import __version__
 

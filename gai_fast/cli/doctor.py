@@ -23,7 +23,8 @@ import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
 from gai_fast.cli.diagnosis import Check, worst
-from gai_fast.model.limits import LIMITS
+from gai_fast.cli.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 if TYPE_CHECKING:
     import aiohttp
@@ -212,7 +213,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
 @url_option(help="The gateway as its clients reach it: also checks the proxies in front of it.")
 @option(
     "--idle",
-    type=FiniteRange(0, LIMITS.stream_probe_idle),
+    type=FiniteRange(0, SHARED.stream_probe_idle),
     default=20.0,
     help="Seconds of silence that a stream must survive, with --url.",
 )

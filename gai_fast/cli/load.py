@@ -28,7 +28,7 @@ from gai_fast.core.relay import Relay
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.upstream.connection import Exchange, Receiver
@@ -167,7 +167,7 @@ class NativeReader:
         if self._over:
             return ()
         if self._status >= 400:
-            self._refusal = (self._refusal + data)[: LIMITS.error_body]
+            self._refusal = (self._refusal + data)[: SHARED.error_body]
             return ()
         try:
             events = [_EVENT.decode(one.data) for one in self._parser.feed(data)]

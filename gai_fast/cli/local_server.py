@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -74,7 +74,7 @@ class LocalServer:
             # A bound socket that does not listen: the kernel refuses, and no other process can take the port.
             if self._listens:
                 loop = asyncio.get_running_loop()
-                self._server = await loop.create_server(self._accept, sock=self._socket, backlog=LIMITS.backlog)
+                self._server = await loop.create_server(self._accept, sock=self._socket, backlog=SHARED.backlog)
         except OSError:
             await self.stop()
             raise

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
+from gai_fast.cli.limits import LIMITS
 from gai_fast.config import Value
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import API, get_provider, provider_names
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from gai_fast.cli.dialects import DIALECTS
 from gai_fast.cli.dialects._base import ANY_PREFIX, CREATED, Answer, to_json
 from gai_fast.cli.faults import BEFORE_HEAD, FAULTS, STATUSES, Fault
 from gai_fast.cli.local_server import LocalServer, cut, read_body, reset, run_until_signal
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -147,7 +147,7 @@ class Mock:
     def _app(self) -> web.Application:
         from aiohttp import web
 
-        app = web.Application(client_max_size=LIMITS.whole_answer)
+        app = web.Application(client_max_size=SHARED.whole_answer)
         app.router.add_get(ANY_PREFIX + "models", self._models)
         for name, dialect in self.dialects.items():
             app.router.add_post(dialect.route, partial(self._answer, name))

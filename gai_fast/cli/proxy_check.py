@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gai_fast.cli.diagnosis import Check
-from gai_fast.model.limits import LIMITS
+from gai_fast.cli.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.server.requests.probe import EVENTS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def findings(answer: Answer, idle: float, heartbeat: float) -> list[Check]:
 
 
 def _buffering(answer: Answer) -> Check:
-    sent = (EVENTS - 1) * LIMITS.stream_probe_interval
+    sent = (EVENTS - 1) * SHARED.stream_probe_interval
     before = answer.arrivals[:EVENTS]
     took = before[-1] - before[0] if before else 0.0
     if len(before) < EVENTS or took < sent / 2:
@@ -85,7 +86,7 @@ def _compression(answer: Answer) -> Check:
 def _timeout(answer: Answer, idle: float, heartbeat: float) -> Check:
     if len(answer.arrivals) > EVENTS:
         return Check("proxy.timeout", "ok", f"no timeout: a silence of {idle:g} s is survived")
-    silent = max(answer.ended - EVENTS * LIMITS.stream_probe_interval, 0.0)
+    silent = max(answer.ended - EVENTS * SHARED.stream_probe_interval, 0.0)
     text = f"a timeout of a proxy cuts the stream after about {silent:.0f} s of silence, of {idle:g} s"
     if 0 < heartbeat < silent:
         text += f"; the gateway's keep-alives (heartbeat = {heartbeat:g}) come before"
@@ -113,7 +114,7 @@ async def check_way(
         return [Check("proxy", "skipped", "no --url: the proxies in front are not looked at")]
     answer = None
     begun = time.monotonic()
-    longest = aiohttp.ClientTimeout(total=idle + EVENTS * LIMITS.stream_probe_interval + LIMITS.doctor)
+    longest = aiohttp.ClientTimeout(total=idle + EVENTS * SHARED.stream_probe_interval + LIMITS.doctor)
     try:
         async with session.get(
             f"{url}/probe",

@@ -15,7 +15,7 @@ import click
 
 from gai_fast.cli import ConfigFailure, FiniteRange, WholeRange, announce, cannot_listen, option
 from gai_fast.cli.local_server import LocalServer, cut, read_body, run_until_signal
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.attempts.recording_player import Recording, read_recording
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Replay:
         self._split = split
         from aiohttp import web
 
-        app = web.Application(client_max_size=LIMITS.whole_answer)
+        app = web.Application(client_max_size=SHARED.whole_answer)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._server = LocalServer(app, port=port)
 

@@ -30,7 +30,7 @@ from gai_fast.cli import (
     option,
 )
 from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.version import __version__
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
 @option("--uds", envvar="GAI_FAST_UDS", metavar="PATH", help="Unix socket to listen on, instead of an address.")
 @option(
     "--fd",
-    type=WholeRange(0, LIMITS.descriptor),
+    type=WholeRange(0, SHARED.descriptor),
     envvar="GAI_FAST_FD",
     help="Inherited descriptor of a listening socket, instead of an address.",
 )

@@ -26,8 +26,9 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Static
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
+from gai_fast.cli.limits import LIMITS
 from gai_fast.cli.top_lines import COLUMNS, foot, head, printable, widths
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SCROLL_BAR: Final = 2
@@ -215,7 +216,7 @@ class Top(App[None]):
         """Draws the table anew; the cursor stays at its stream."""
         table = self._base.query_one(DataTable)
         chosen, place = self._chosen(), table.cursor_row
-        streams = self._sample.streams[: LIMITS.streams_sampled]
+        streams = self._sample.streams[: SHARED.streams_sampled]
         self._rows = sorted(streams, key=COLUMNS[self._sorted_by].order, reverse=self._is_reversed)
         arrow = "▼" if self._is_reversed else "▲"
         table.clear(columns=True)

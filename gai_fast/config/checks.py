@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import nearest, shown
 from gai_fast.core.compression import is_available
 from gai_fast.model.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.model.errors import CLASSES
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.net.upstream.http_request import Origin
@@ -62,8 +63,8 @@ def host(value: str) -> str:
 
 def socket_path(value: str) -> str:
     """The path of a unix socket."""
-    if len(value.encode()) > LIMITS.socket_path:
-        raise ValueError(f"must be a path of at most {LIMITS.socket_path} bytes")
+    if len(value.encode()) > SHARED.socket_path:
+        raise ValueError(f"must be a path of at most {SHARED.socket_path} bytes")
     return value
 
 
@@ -96,8 +97,8 @@ def upstream_name(value: str) -> str:
 
 def model_name(value: str) -> str:
     """The name of a `[[model]]`, or `<upstream>/<id>`."""
-    if len(value) > LIMITS.model_name:
-        raise ValueError(f"must have at most {LIMITS.model_name} characters")
+    if len(value) > SHARED.model_name:
+        raise ValueError(f"must have at most {SHARED.model_name} characters")
     return value
 
 

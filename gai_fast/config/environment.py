@@ -22,7 +22,7 @@ from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_val
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
 from gai_fast.model.addresses import address_of
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret
 from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.providers import API, get_provider, provider_names
@@ -159,7 +159,7 @@ def secret(
         missing = f"the file {path} is empty"
         try:
             with open_file(path, may_be_piped=True) as file:
-                text = file.read(LIMITS.response_head).decode("ascii", "replace").strip()
+                text = file.read(SHARED.response_head).decode("ascii", "replace").strip()
         except OSError as problem:
             text, missing = "", f"the file {path} cannot be read: {problem.strerror}"
     if not text:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.config.problems import ConfigError
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.runtime.files import open_file
 
 Place = tuple[str | int, ...]
@@ -62,11 +62,11 @@ class ConfigFile:
 def _source(path: Path) -> str:
     try:
         with open_file(path, may_be_piped=True) as file:
-            content = file.read(LIMITS.config_file + 1)
+            content = file.read(SHARED.config_file + 1)
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from None
-    if len(content) > LIMITS.config_file:
-        raise ConfigError(f"{path}: larger than {LIMITS.config_file} bytes: this is not a configuration")
+    if len(content) > SHARED.config_file:
+        raise ConfigError(f"{path}: larger than {SHARED.config_file} bytes: this is not a configuration")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as problem:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gai_fast.config import checks
+from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import Problems, meant, nearest, shown
 from gai_fast.config.values import (
     Key,
@@ -27,7 +28,7 @@ from gai_fast.config.values import (
 )
 from gai_fast.core.compression import CODINGS
 from gai_fast.model.errors import CLASSES
-from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import (
     BALANCES,
     BreakerSettings,
@@ -119,7 +120,7 @@ def _target(given: Mapping[str, Any]) -> Mapping[str, Any]:
 SERVER: Final[Mapping[str, Key]] = {
     "host": text("Address to listen on; one that is not loopback needs a [[key]] or `insecure`.", checks.host),
     "port": whole("Port to listen on; 0 chooses a free one.", 0, 65535),
-    "workers": whole("Processes that answer.", 1, LIMITS.workers),
+    "workers": whole("Processes that answer.", 1, SHARED.workers),
     "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
     "cors_origins": texts("Origins whose pages may call; matched exactly.", checks.origin),
     "allowed_hosts": texts("Host headers that are allowed on loopback, beside the loopback names.", checks.host),
@@ -142,7 +143,7 @@ SERVER: Final[Mapping[str, Key]] = {
     "demo": switch("Offer the embedded model `demo`."),
     "grace": seconds("How long running answers may go on after SIGTERM.", zero=True),
     "uds": text("Path of a unix socket to listen on instead.", checks.socket_path, example="gai-fast.sock"),
-    "fd": whole("Inherited descriptor of a socket to listen on instead.", 0, LIMITS.descriptor, example=3),
+    "fd": whole("Inherited descriptor of a socket to listen on instead.", 0, SHARED.descriptor, example=3),
     "tls_cert": text("File of the certificate chain (PEM), for TLS to clients.", checks.path, example="cert.pem"),
     "tls_key": text("File of the certificate's private key (PEM).", checks.path, example="key.pem"),
     "forwarded_allow_ips": texts(

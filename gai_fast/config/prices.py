@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from gai_fast.config.checks import PRICES, price
 from gai_fast.config.file import ConfigFile
+from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import ConfigError, Problems, nearest, shown
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import USD, amount_of
 from gai_fast.model.settings import Price, PriceSettings
 from gai_fast.providers import provider_names

@@ -36,11 +36,12 @@ from gai_fast.config.keys import (
     unknown_key,
     unknown_section,
 )
+from gai_fast.config.limits import LIMITS
 from gai_fast.config.prices import made_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.config.targets import read_targets
 from gai_fast.model.addresses import is_loopback
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
 from gai_fast.model.settings import (
     BreakerSettings,
@@ -371,9 +372,9 @@ class _Resolution:
         if found is None:
             return None
         key = found.reveal()
-        if LIMITS.shortest_key <= len(key) <= LIMITS.longest_key:
+        if LIMITS.shortest_key <= len(key) <= SHARED.longest_key:
             return key_digest(key)
-        bounds = f"{LIMITS.shortest_key} to {LIMITS.longest_key} characters"
+        bounds = f"{LIMITS.shortest_key} to {SHARED.longest_key} characters"
         why = "a short one is guessed" if len(key) < LIMITS.shortest_key else "each one that is sent is hashed"
         self._problems.add(reference.origin, f"`secret`: what {reference.value} holds must have {bounds}: {why}")
         return None

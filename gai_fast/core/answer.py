@@ -15,13 +15,13 @@ from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
 from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk
 from gai_fast.core.learning import Learning
+from gai_fast.core.limits import LIMITS
 from gai_fast.core.reading import estimated_tokens
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import DELTAS, Event, join_surrogates
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import Bill, cost_member
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from gai_fast.core.adapter import ResponseAPI
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _STREAM_TYPES: Final = frozenset(
     {"", "text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"}
@@ -97,17 +97,17 @@ class Body:
         if self.kind is _STREAM:
             return data
         if self.kind is _ERROR:
-            self._buffer += data[: LIMITS.error_body - len(self._buffer)]
+            self._buffer += data[: SHARED.error_body - len(self._buffer)]
         elif self.kind is _WHOLE:
             self._buffer += data
-            if len(self._buffer) > LIMITS.whole_answer:
-                raise unavailable(self._api, "answer_too_large", f"sent more than {LIMITS.whole_answer} bytes of JSON")
+            if len(self._buffer) > SHARED.whole_answer:
+                raise unavailable(self._api, "answer_too_large", f"sent more than {SHARED.whole_answer} bytes of JSON")
         return b""
 
     @property
     def is_full(self) -> bool:
         """Whether an error body has reached its limit: the rest is not waited for."""
-        return self.kind is _ERROR and len(self._buffer) == LIMITS.error_body
+        return self.kind is _ERROR and len(self._buffer) == SHARED.error_body
 
     @property
     def collected(self) -> bytes:
@@ -123,8 +123,8 @@ class Body:
             head = bytes(self._buffer).removeprefix(_BOM) if len(self._buffer) <= len(data) + len(_BOM) else data
             seen = head.lstrip(_BLANK)
             if not seen or _BOM.startswith(seen):
-                if len(self._buffer) > LIMITS.event:
-                    text = f"sent more than {LIMITS.event} bytes without an event"
+                if len(self._buffer) > SHARED.event:
+                    text = f"sent more than {SHARED.event} bytes without an event"
                     raise unavailable(self._api, "event_too_large", text)
                 return b""
             first, data = seen[:1], bytes(self._buffer)

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
+from gai_fast.core.limits import LIMITS
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Malformed
-from gai_fast.model.limits import LIMITS
 
 _loads: Final = orjson.loads
 _CONTAINERS: Final = LIMITS.chunk_containers

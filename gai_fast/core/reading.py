@@ -13,10 +13,11 @@ from typing import Any, Final, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
+from gai_fast.core.limits import LIMITS
 from gai_fast.kernels import count_opening
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
     AssistantPart,
@@ -195,7 +196,7 @@ def _unquoted(problem: str) -> str:
     return _QUOTED.sub(r"\1", problem)
 
 
-def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = LIMITS.json_depth) -> _T:
+def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.json_depth) -> _T:
     """Reads JSON of a client.
 
     Args:

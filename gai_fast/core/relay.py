@@ -34,12 +34,12 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
 from gai_fast.core.chunks import WRONG_SHAPE
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
+from gai_fast.core.limits import LIMITS
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import Bill
 
 _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))

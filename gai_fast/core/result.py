@@ -12,7 +12,7 @@ from typing import Any
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 
 @dataclass(slots=True)
@@ -160,9 +160,9 @@ class Collector:
 
     def _grow(self, size: int) -> None:
         """Counts what is about to be kept, with the cost of keeping it."""
-        self._size += size + LIMITS.log_piece_cost
-        if self._size > LIMITS.collected:
-            text = f"the answer is larger than {LIMITS.collected} characters: read it as events"
+        self._size += size + SHARED.log_piece_cost
+        if self._size > SHARED.collected:
+            text = f"the answer is larger than {SHARED.collected} characters: read it as events"
             raise Error("provider_unavailable", text, reason="answer_too_large")
 
     def _text_part(self, kind: str, text: str) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gai_fast.core.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ASIDES, DELTAS, Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 """Events about an answer, not part of it: while an attempt repeats known content they are left out."""
 
@@ -110,7 +111,7 @@ class Transcript:
         if self.is_lost:
             return
         text: str = event.get("call_id", "") if key is None else event[key]  # type: ignore[literal-required]  # DELTAS' keys
-        self._size += LIMITS.log_piece_cost + (len(repr(event)) if key is None else len(text))
+        self._size += SHARED.log_piece_cost + (len(repr(event)) if key is None else len(text))
         if key is not None and self._said and self._said[-1][0] == place:
             self._said[-1][1].append(text)
         else:

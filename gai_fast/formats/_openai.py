@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event, JSONText
-from gai_fast.model.limits import LIMITS
 
 EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
 AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Final, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.formats._base import Encoder, Format, Framing, PassthroughEncoder, StreamContext
+from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import Part, Piece
 from gai_fast.model.events import NO_CONTENT, Event
-from gai_fast.model.limits import LIMITS
 
 
 class OwnFrames(Encoder, Protocol):

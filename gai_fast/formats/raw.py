@@ -3,7 +3,7 @@
 A frame that cannot be read is left out, and so is an error that tells of the gateway's own account. Nothing is added:
 no keep-alive, and no word about an end that the upstream did not tell itself. So where an answer breaks, or is
 cancelled, after its beginning, the response is cut off, and no other attempt follows. What follows the upstream's own
-end belongs to the body: the response ends when the body does, at the latest `LIMITS.upstream_tail` seconds after that
+end belongs to the body: the response ends when the body does, at the latest `SHARED.upstream_tail` seconds after that
 end. No log, processor or continuation can make these bytes from events.
 
 | event | body |

@@ -26,10 +26,10 @@ from gai_fast.config.keys import STREAM
 from gai_fast.core.compression import compressor
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
+from gai_fast.integrations.limits import LIMITS
 from gai_fast.kernels import encode_ndjson, encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.events import TYPES, Event, done
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id

@@ -20,8 +20,9 @@ from urllib.parse import parse_qsl
 from gai_fast.formats._base import Framing
 from gai_fast.integrations._body import Body, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
+from gai_fast.integrations.limits import LIMITS
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.http.replies import Headers, Reply, error_reply
 
@@ -180,9 +181,9 @@ class Request:
         """
         text = self.scope["query_string"].decode("latin-1")
         try:
-            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=LIMITS.query_fields))
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=SHARED.query_fields))
         except ValueError:
-            many = f"more than {LIMITS.query_fields} query parameters"
+            many = f"more than {SHARED.query_fields} query parameters"
             raise Error("invalid_request", many, reason="query") from None
 
     async def body(self) -> bytes:

@@ -10,7 +10,8 @@ from datetime import date, timedelta
 from operator import attrgetter
 
 from gai_fast.ledger._base import By, SpendEntry, SpendRow
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.ledger.limits import LIMITS
+from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
 
 

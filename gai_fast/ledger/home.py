@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from gai_fast.ledger._base import Caps, SpendEntry
 from gai_fast.ledger.book import SpendBook
+from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.state import UNCLEAR, KeyState
-from gai_fast.model.limits import LIMITS
 
 
 class Ask(NamedTuple):

@@ -34,7 +34,7 @@ from gai_fast.ledger._base import (
     label_of,
 )
 from gai_fast.model.errors import Error, RateLimited
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import USD, Amount
 from gai_fast.model.settings import KeyLimits, KeySettings
@@ -200,7 +200,7 @@ class Ledger(ABC):
         """
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
-            self._settle(ticket, min(tokens, LIMITS.priced_tokens))  # an upstream may say any number
+            self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may say any number
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """A stream has ended; as `MetricsSink.stream_ended`."""
@@ -337,7 +337,7 @@ def refusal(place: int, wait: float, caps: Caps) -> Error:
     if place == SPEND or caps[place] == 0:
         text = _TEXTS[place] if caps[place] else "this key may not make requests"
         return Error("rate_limited", f"{text} ({name})", reason=name, temporary=False)
-    milliseconds = max(1, math.ceil(wait * 1e3 - _ROUNDING)) if wait else LIMITS.overloaded_ms
+    milliseconds = max(1, math.ceil(wait * 1e3 - _ROUNDING)) if wait else SHARED.overloaded_ms
     error = Error("rate_limited", f"{_TEXTS[place]} ({name} = {caps[place]})", reason=name)
     error.retry_after_ms = milliseconds  # the true wait, which may be longer than that of an upstream
     return error

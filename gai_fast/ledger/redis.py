@@ -32,8 +32,9 @@ import msgspec
 from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow
 from gai_fast.ledger.book import summed
 from gai_fast.ledger.home import Answer, Report
+from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import SharedHome
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
@@ -116,7 +117,7 @@ class RedisHome(SharedHome):
         """Tells the operator that spend was not added, at most once in `limits.warning_interval`."""
         now = time.monotonic()
         if now >= self._silent_until:
-            self._silent_until = now + LIMITS.warning_interval
+            self._silent_until = now + SHARED.warning_interval
             logger.error("a sum of spend in Redis is full: what is more than 9.2 million of a currency is not added")
 
     async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
@@ -126,7 +127,7 @@ class RedisHome(SharedHome):
     async def recalled(self) -> Sequence[str]:
         """Waits for keys that others want; as `SharedHome.recalled`."""
         key = self._own("recall")
-        first = await self._backend.command("BLPOP", key, LIMITS.lease_renewal)
+        first = await self._backend.command("BLPOP", key, SHARED.lease_renewal)
         if first is None:
             return ()
         rest = await self._backend.command("LPOP", key, LIMITS.ledger_batch)

@@ -43,8 +43,9 @@ from gai_fast.ledger._base import (
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.home import Answer, Ask, Report
 from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
+from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.state import GRANTED, UNCLEAR
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import Health, out_of_reach
@@ -605,7 +606,7 @@ class SharedLedger(Ledger):
             requests, tokens, streams, spend = (max(0, each) for each in key.spare)
             age = now - key.used_at if key.requests > 0 else 0.0
             questions = [
-                Ask(each.tokens, now - each.asked, now - each.asked >= LIMITS.ledger_recall) for each in waiting
+                Ask(each.tokens, now - each.asked, now - each.asked >= SHARED.ledger_recall) for each in waiting
             ]
             kept = (requests, tokens, streams, spend)
             wants_more = bool(waiting or key.requests > 0 or key.spare[SPEND] < key.most[SPEND])
@@ -636,7 +637,7 @@ class SharedLedger(Ledger):
                 key.give_back()
             for waiting, (verdict, wait) in zip(asks, answer.verdicts, strict=True):
                 self._tell(key, waiting, verdict, wait, report.caps)
-            held = [end for end in ends if answer.holders and now - end.since < LIMITS.ledger_recall]
+            held = [end for end in ends if answer.holders and now - end.since < SHARED.ledger_recall]
             for end in ends:
                 if end not in held:
                     end.told()

@@ -23,9 +23,10 @@ import msgspec
 from gai_fast.ledger._base import By, SpendEntry, SpendRow
 from gai_fast.ledger.book import summed
 from gai_fast.ledger.home import Answer, Report, answer
+from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import SharedHome
 from gai_fast.ledger.state import Holder, KeyState, Rate
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
@@ -89,12 +90,12 @@ class SQLiteHome(SharedHome):
 
     async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
         """Waits for a moment: the exchange has noted what others are to report; as `SharedHome.recall`."""
-        await asyncio.sleep(min(LIMITS.store_poll, max(_SHORTEST, waited)))
+        await asyncio.sleep(min(SHARED.store_poll, max(_SHORTEST, waited)))
 
     async def recalled(self) -> Sequence[str]:
         """Looks for keys that others want, every `limits.store_poll`; as `SharedHome.recalled`."""
         while not await self._backend.look(self._has_recalls):  # noqa: ASYNC110  # another process sets no event
-            await asyncio.sleep(LIMITS.store_poll)
+            await asyncio.sleep(SHARED.store_poll)
         return await self._backend.transact(self._take_recalls)
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:

@@ -31,7 +31,7 @@ from gai_fast.ledger._base import (
     RateLeft,
     labels_of,
 )
-from gai_fast.model.limits import LIMITS
+from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.money import Amount
 
 GRANTED: Final = -1

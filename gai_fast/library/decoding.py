@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, Protocol
 
 from gai_fast.core.relay import Relay
 from gai_fast.kernels import NDJSONParser, SSEParser, parse_exact
+from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import KEY_RANK, SCHEMA, Event, JSONText, is_empty
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id

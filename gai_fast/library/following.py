@@ -20,7 +20,7 @@ from gai_fast.formats import get_format
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, Form, gap
@@ -143,7 +143,7 @@ class FollowedStream:
 
     def _read(self, log: StreamLog) -> None:
         """Takes the next part of the log, or its end."""
-        backlog = log.read(self.position, LIMITS.follower_read)
+        backlog = log.read(self.position, SHARED.follower_read)
         if backlog.lost:
             self._ready.append(in_order(gap(self.position, backlog.lost, backlog.text)))
         for piece in backlog.pieces:

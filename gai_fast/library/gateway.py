@@ -28,9 +28,9 @@ from gai_fast.ledger import new_ledger
 from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.library.following import FollowedStream
+from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import MetricsSink, StreamMetrics
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, Settings

@@ -29,9 +29,9 @@ from gai_fast.core.callbacks import EventManager
 from gai_fast.core.result import Collector, Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
 from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
+from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.net.stream.callbacks import CallbackRunner
 from gai_fast.net.upstream.dialing import reason_of

@@ -23,9 +23,10 @@ from typing import Any
 
 from gai_fast.core.result import Collector
 from gai_fast.kernels import encode_json, encode_sse
+from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order, join_surrogates
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id, new_stream_id
 
@@ -381,8 +382,8 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             encode_sse("", event=kind)  # refuses a name that could not be written
     else:
         raise TypeError(f"a stream is sent texts and events (mappings); this is {type(item).__name__}")
-    if size > LIMITS.event:
-        raise ValueError(f"an event of {size} bytes is larger than the limit of {LIMITS.event} (limits.event)")
+    if size > SHARED.event:
+        raise ValueError(f"an event of {size} bytes is larger than the limit of {SHARED.event} (limits.event)")
     return event, size + LIMITS.pushed_event
 
 

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -62,7 +62,7 @@ def is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-@functools.lru_cache(LIMITS.known_addresses)
+@functools.lru_cache(SHARED.known_addresses)
 def is_forbidden_address(address: str) -> bool:
     """Whether an IP address is link-local or a cloud's metadata service, also where it is wrapped in IPv6."""
     ip = ipaddress.ip_address(address)

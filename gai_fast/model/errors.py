@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 Code = Literal[
     "invalid_request",
@@ -105,7 +105,7 @@ class Error(GaiFastError):
         self.message = _shortened(message) or kind.code.replace("_", " ")
         self.reason = reason
         self.temporary = kind.default_temporary if temporary is None else temporary
-        self.retry_after_ms = None if retry_after_ms is None else max(0, min(retry_after_ms, LIMITS.retry_after_ms))
+        self.retry_after_ms = None if retry_after_ms is None else max(0, min(retry_after_ms, SHARED.retry_after_ms))
         self.phase = phase
         self.provider = provider
         self.status = status or kind.default_status
@@ -293,8 +293,8 @@ class Malformed(GaiFastError, ValueError):
 
 def _shortened(message: str) -> str:
     """Makes a message safe for an event: bounded, and without characters that control terminals or forge log lines."""
-    if len(message) > LIMITS.error_message:
-        message = message[: LIMITS.error_message - 1] + CUT
+    if len(message) > SHARED.error_message:
+        message = message[: SHARED.error_message - 1] + CUT
     return _CONTROL.sub(" ", message).strip()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Price
 
 Amount = int
@@ -42,7 +42,7 @@ class Charge(NamedTuple):
     currency: str
 
 
-def amount_of(figure: Any, most: int = LIMITS.charge) -> Amount | None:
+def amount_of(figure: Any, most: int = SHARED.charge) -> Amount | None:
     """Returns a number of units as an amount, rounded half to even.
 
     Args:
@@ -108,7 +108,7 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     )
     amount, rest = divmod(total, _PRICED_TOKENS)
     is_more_than_half = rest * 2 > _PRICED_TOKENS or (rest * 2 == _PRICED_TOKENS and amount % 2 == 1)
-    return min(amount + is_more_than_half, LIMITS.charge * UNIT)
+    return min(amount + is_more_than_half, SHARED.charge * UNIT)
 
 
 def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
@@ -125,12 +125,12 @@ def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
 
 def is_absurd(usage: Mapping[str, Any]) -> bool:
     """Whether an upstream counts more tokens than any answer can have, so that the cost is not what it says."""
-    return any(isinstance(count, int) and count > LIMITS.priced_tokens for count in usage.values())
+    return any(isinstance(count, int) and count > SHARED.priced_tokens for count in usage.values())
 
 
 def _tokens(usage: Mapping[str, Any], name: str) -> int:
     count = usage.get(name, 0)
-    return min(max(count, 0), LIMITS.priced_tokens) if isinstance(count, int) else 0
+    return min(max(count, 0), SHARED.priced_tokens) if isinstance(count, int) else 0
 
 
 class Bill:

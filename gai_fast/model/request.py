@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 Effort = Literal["minimal", "low", "medium", "high"]
 FormatType = Literal["text", "json", "json_schema"]
@@ -135,7 +135,7 @@ class Reasoning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The amount of thinking that is asked for."""
 
     effort: Effort | UnsetType = UNSET
-    max_tokens: Annotated[int, Meta(ge=0, le=LIMITS.max_tokens)] | UnsetType = UNSET
+    max_tokens: Annotated[int, Meta(ge=0, le=SHARED.max_tokens)] | UnsetType = UNSET
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,7 +145,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     query: str | UnsetType = UNSET
-    model: Annotated[str, Meta(min_length=1, max_length=LIMITS.model_name)] | UnsetType = UNSET
+    model: Annotated[str, Meta(min_length=1, max_length=SHARED.model_name)] | UnsetType = UNSET
     system: str | UnsetType = UNSET
     messages: list[Message] = []
     tools: list[Tool] = []
@@ -154,7 +154,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reasoning: Reasoning | UnsetType = UNSET
     temperature: Annotated[float, Meta(ge=0, le=2)] | UnsetType = UNSET
     top_p: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
-    max_tokens: Annotated[int, Meta(ge=1, le=LIMITS.max_tokens)] | UnsetType = UNSET
+    max_tokens: Annotated[int, Meta(ge=1, le=SHARED.max_tokens)] | UnsetType = UNSET
     stop: list[str] = []
     seed: int | UnsetType = UNSET
     metadata: dict[str, Any] = {}

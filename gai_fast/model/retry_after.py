@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 
 def retry_after_ms(
@@ -35,11 +35,11 @@ def retry_after_ms(
         _number(after, 1000),
         _until(_http_date_ms(after), now_ms),
         told_ms,
-        _again_ms(message[: LIMITS.error_message].lower()),
+        _again_ms(message[: SHARED.error_message].lower()),
         max((wait for wait in resets if wait is not None), default=None),
     )
     wait = next((wait for wait in found if wait is not None), None)
-    return None if wait is None else max(0, min(int(wait), LIMITS.retry_after_ms))
+    return None if wait is None else max(0, min(int(wait), SHARED.retry_after_ms))
 
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")

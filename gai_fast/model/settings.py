@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Final, Literal, get_args
 
 from gai_fast.model.errors import Forbidden, NotFound
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 MIB = 1 << 20
 
@@ -440,7 +440,7 @@ class Settings(_Snapshot):
         except KeyError:
             pass
         upstream, slash, identifier = name.partition("/")
-        if slash and identifier and upstream in self.upstreams and len(name) <= LIMITS.model_name:
+        if slash and identifier and upstream in self.upstreams and len(name) <= SHARED.model_name:
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
         return None
 
@@ -477,8 +477,8 @@ class Settings(_Snapshot):
             return model
         if name is None:
             raise NotFound(message="no model is configured", reason="model")
-        known = [each for each in self.model_names() if key is None or key.may_use(each)][: LIMITS.suggested_from]
-        close = get_close_matches(name[: LIMITS.identifier], known, 1)
+        known = [each for each in self.model_names() if key is None or key.may_use(each)][: SHARED.suggested_from]
+        close = get_close_matches(name[: SHARED.identifier], known, 1)
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
         upstream, slash, _ = name.partition("/")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gai_fast.model.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnavailable
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _SPECIFIC: Final[dict[str, Code]] = {}
 for _code, _words in {
@@ -124,7 +124,7 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
         status: The HTTP status, or the one in the body; below 400 it is ignored.
     """
     lowered = [word.lower() for word in words]
-    text = message[: LIMITS.error_message].lower()
+    text = message[: SHARED.error_message].lower()
     for word in lowered:
         if word in _SPECIFIC:
             return "content_filtered" if word == "invalid_prompt" and _POLICY.search(text) else _SPECIFIC[word]
@@ -215,7 +215,7 @@ def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
     """Returns an error; where it or its bytes quote a secret, another one whose message does not, without the
     upstream's own words beside it."""
     words = f"{error.reason} {error.message} {error.details}".encode(errors="replace") + raw
-    secrets = [secret for secret in secrets if len(secret) >= LIMITS.secret]
+    secrets = [secret for secret in secrets if len(secret) >= SHARED.secret]
     quoted = [secret for secret in secrets if secret in words]
     message = error.message
     for secret in sorted(quoted, key=len, reverse=True):
@@ -238,7 +238,7 @@ def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
 def _without_beginning(secrets: Collection[bytes], message: str) -> str:
     """Returns a message that was cut, without the beginning of a secret at its end; a few letters may be any word's."""
     text = message.removesuffix(CUT).encode(errors="replace")
-    least = LIMITS.secret // 2
+    least = SHARED.secret // 2
     begun = (size for secret in secrets for size in range(least, len(secret)) if text.endswith(secret[:size]))
     return text[: len(text) - max(begun, default=0)].decode(errors="replace") + CUT
 

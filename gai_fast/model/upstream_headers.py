@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _PASSED: Final = ("x-ratelimit", "openai-", "anthropic-")
 """The beginnings of their names: rate limits, times, versions, and whose account it is."""
@@ -24,10 +24,10 @@ def passed_headers(headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
         headers: The headers of the upstream's response, which is not trusted; lower-case names.
     """
     passed = [item for item in headers.items() if item[0].startswith(_PASSED) and _is_writable(*item)]
-    return passed[: LIMITS.passed_headers]
+    return passed[: SHARED.passed_headers]
 
 
 def _is_writable(name: str, value: str) -> bool:
     """Whether a header is short, and has neither control nor non-ASCII characters."""
     is_text = value.isascii() and value.isprintable()
-    return is_text and 0 < len(value) <= LIMITS.passed_value and _NAME.fullmatch(name) is not None
+    return is_text and 0 < len(value) <= SHARED.passed_value and _NAME.fullmatch(name) is not None

@@ -28,11 +28,12 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, D
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gai_fast.model.addresses import is_forbidden_address
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import OTelSettings
 from gai_fast.model.version import __version__
 from gai_fast.otel import protobuf
+from gai_fast.otel.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.otel")
 _SCOPE: Final = "gai-fast"
@@ -271,7 +272,7 @@ class Exporter:
         now = time.monotonic()
         if not self._is_failing and now >= self._silent_until:
             self._is_failing = True
-            self._silent_until = now + LIMITS.warning_interval
+            self._silent_until = now + SHARED.warning_interval
             self._lost_before = self.lost
             _log.warning("spans and metrics cannot be exported to %s: %s", self._settings.endpoint, refusal.reason)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.otel.limits import LIMITS
 from gai_fast.otel.protobuf import Value, histogram, point
 
 Labels = tuple[tuple[str, Value], ...]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.otel.limits import LIMITS
 
 Value = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, Value]

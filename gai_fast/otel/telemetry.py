@@ -10,12 +10,12 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import OTelSettings
 from gai_fast.model.version import __version__
 from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter
 from gai_fast.otel.histograms import Histograms, Instrument, Labels
+from gai_fast.otel.limits import LIMITS
 from gai_fast.otel.trace import Parent, Trace
 
 _DIGITS: Final = 16

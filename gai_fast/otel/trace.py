@@ -24,10 +24,11 @@ from msgspec import UNSET
 from gai_fast.core.reading import conversation
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, TextPart
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
+from gai_fast.otel.limits import LIMITS
 from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, SERVER, Value, attributes, event, span
 
 _OTHER: Final = "_OTHER"
@@ -428,7 +429,7 @@ class Trace:
             for name, kind in _TOKEN_TYPES.items():
                 count = (metrics.usage or {}).get(name)
                 if count is not None:
-                    observe(TOKENS, (*labels, ("gen_ai.token.type", kind)), float(min(count, LIMITS.priced_tokens)))
+                    observe(TOKENS, (*labels, ("gen_ai.token.type", kind)), float(min(count, SHARED.priced_tokens)))
         if told is not None:
             observe(FIRST_CHUNK, labels, told)
         if error is not None:

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.events import JSONText, join_surrogates
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.processors.limits import LIMITS
 
 
 class NotJSON(GaiFastError, ValueError):
@@ -325,8 +326,8 @@ class JSONReader:
 
     def _end_number(self, position: int) -> None:
         text = self._text()
-        if len(text) > LIMITS.integer_digits:
-            raise NotJSON(f"a number of more than {LIMITS.integer_digits} digits", position)
+        if len(text) > SHARED.integer_digits:
+            raise NotJSON(f"a number of more than {SHARED.integer_digits} digits", position)
         if self._number in ("zero", "integer"):
             self._open(int(text))
         else:

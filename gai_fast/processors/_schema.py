@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors._schema_cost import CostlySchema, check_cost
+from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "jsonschema_rs"
 _ROOT: Final = "schema:root"

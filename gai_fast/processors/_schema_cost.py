@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.processors.limits import LIMITS
 
 _Object = dict[str, Any]
 
@@ -221,7 +222,7 @@ class _Count:
         while node is not self._root:
             node, key = self._parents[id(node)]
             parts.append(str(key).replace("~", "~0").replace("/", "~1"))
-        return repr("/".join(["#", *reversed(parts)])[: LIMITS.identifier])
+        return repr("/".join(["#", *reversed(parts)])[: SHARED.identifier])
 
 
 class _Subschema:

@@ -13,7 +13,7 @@ import msgspec
 
 from gai_fast.core.chain import Processor, StreamInfo, joined_count
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.processors.limits import LIMITS
 
 _OWN: Final = frozenset({*ENVELOPE_KEYS, *DELTAS.values(), "seq", "from_seq"})
 """Keys in which neighbours may differ."""

@@ -13,7 +13,7 @@ import msgspec
 
 from gai_fast.core.chain import Processor, StreamInfo, Touches
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.processors.limits import LIMITS
 
 _ENDS: Final = frozenset({"start", "finish", "error"})
 

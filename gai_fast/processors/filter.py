@@ -9,7 +9,7 @@ import msgspec
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo, Touches
 from gai_fast.model.events import DELTAS, TYPES, Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _PASSED: Final = FRAME | {"stream.reset", "stream.gap"}
 """Without these, later events would be misread."""
@@ -68,7 +68,7 @@ class FilterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     keep: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
-    choices: tuple[Annotated[int, msgspec.Meta(ge=0, lt=LIMITS.choices)], ...] | None = None
+    choices: tuple[Annotated[int, msgspec.Meta(ge=0, lt=SHARED.choices)], ...] | None = None
 
     def __post_init__(self) -> None:
         self._made()

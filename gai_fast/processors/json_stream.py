@@ -18,9 +18,9 @@ from gai_fast.core.chain import Processor, StreamInfo
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, is_empty
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors._json_text import JSONReader, NotJSON, blanks_end, same_json
 from gai_fast.processors._schema import Schema, compile_schema, is_available
+from gai_fast.processors.limits import LIMITS
 
 OnInvalid = Literal["warn", "error"]
 

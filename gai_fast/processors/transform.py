@@ -10,7 +10,7 @@ import msgspec
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.processors.limits import LIMITS
 
 
 class TransformProcessor(Processor):

@@ -19,8 +19,9 @@ from gai_fast.core.chain import Processor, StreamInfo
 from gai_fast.core.reading import characters_of_media, estimated_tokens
 from gai_fast.core.result import Result
 from gai_fast.model.events import DELTAS, MEDIA, Event
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import StreamMetrics
+from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "bpe_openai"
 _COUNTS: Final = (
@@ -113,7 +114,7 @@ class UsageAggregator:
         self.total.add(usage)
         key = provider, model
         if key not in self.by_model and (
-            len(self.by_model) >= LIMITS.usage_models or max(len(provider), len(model)) > LIMITS.model_name
+            len(self.by_model) >= LIMITS.usage_models or max(len(provider), len(model)) > SHARED.model_name
         ):
             key = OTHER, OTHER
         totals = self.by_model.get(key)

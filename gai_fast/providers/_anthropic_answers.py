@@ -23,12 +23,12 @@ from gai_fast.core.chunks import count, inside, members, parse_chunk, text_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers.limits import LIMITS
 
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _FOREIGN_END: Final = "[DONE]"

@@ -11,7 +11,7 @@ from typing import Final
 
 from gai_fast.kernels import escape, parse_exact
 from gai_fast.model.errors import Malformed
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 Path = tuple[str | int, ...]
 _STEP: Final = re.compile(
@@ -39,7 +39,7 @@ def argument_path(path: str) -> Path:
             steps.append(str(parse_exact(step["double"])))
         else:
             steps.append(step["name"] or re.sub(r"\\(.)", r"\1", step["single"]))
-    if path[:1] != "$" or at < len(path) or not steps or len(steps) > LIMITS.arguments_depth:
+    if path[:1] != "$" or at < len(path) or not steps or len(steps) > SHARED.arguments_depth:
         raise Malformed("the path of an argument cannot be read")
     return tuple(steps)
 

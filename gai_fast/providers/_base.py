@@ -23,7 +23,7 @@ from gai_fast.core.reading import check_members
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import Message, Request
 from gai_fast.model.retry_after import retry_after_ms
@@ -349,7 +349,7 @@ class ProviderAdapter(Adapter):
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
         if model and not self.named:
             # Formats repeat it in every frame: a long one would make many megabytes of one read of short deltas.
-            self.model, self.named = model[: LIMITS.model_name], True
+            self.model, self.named = model[: SHARED.model_name], True
         if self.started:
             return []
         self.started = True

@@ -18,7 +18,7 @@ from orjson import Fragment
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json, escape, join_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
@@ -117,7 +117,7 @@ class ChatAPI(API):
                     frame.ends.clear()
         except Error:
             frame.ends.clear()  # this provider does not take all of it
-        if len(self._frames) >= LIMITS.known_values:
+        if len(self._frames) >= SHARED.known_values:
             self._frames.clear()
         self._frames[target.model] = frame  # only now: engines of several threads share a provider
         return frame

@@ -15,13 +15,14 @@ from gai_fast.core.chunks import count, inside, parse_chunk, text_of
 from gai_fast.kernels import Shape
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
 from gai_fast.providers._events import citation, counted_usage
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import outcome
+from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
@@ -227,8 +228,8 @@ class ChatAdapter(ProviderAdapter):
             raise Malformed("the index of a choice is no number")
         if number in self.choices:
             return self.choices[number]
-        if len(self.choices) >= LIMITS.choices:
-            raise too_many("choices", LIMITS.choices)
+        if len(self.choices) >= SHARED.choices:
+            raise too_many("choices", SHARED.choices)
         choice = self.choices[number] = Choice(number, self.room)
         return choice
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from gai_fast.core.chunks import count, text_of
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, is_empty
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.providers.limits import LIMITS
 
 _LEVELS: Final = 2
 """Levels of nesting of an event around the arguments of a tool."""
@@ -27,7 +28,7 @@ def parse_arguments(text: str) -> Any:
         ValueError: They are no JSON, or nested so deep that an event which holds them could not be read.
     """
     value = parse_exact(text)
-    if text.count("[") + text.count("{") > LIMITS.arguments_depth - _LEVELS:
+    if text.count("[") + text.count("{") > SHARED.arguments_depth - _LEVELS:
         parse_exact("[" * _LEVELS + text + "]" * _LEVELS)
     return value
 
@@ -129,5 +130,5 @@ def _has_at_most(levels: int, value: Any) -> bool:
     return levels > 0 and all(_has_at_most(levels - 1, item) for item in value)
 
 
-_TOOL_LEVELS: Final[int] = LIMITS.arguments_depth - 8
+_TOOL_LEVELS: Final[int] = SHARED.arguments_depth - 8
 """Levels of the input and the output of a server tool: a whole answer has up to five around them, in any format."""

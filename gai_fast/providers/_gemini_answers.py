@@ -13,7 +13,7 @@ from gai_fast.core.chunks import WRONG_SHAPE, count, members, number, parse_chun
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, ProviderAdapter
@@ -21,6 +21,7 @@ from gai_fast.providers._events import counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
 """An end mark of proxies; Google sends none. Proxies also send blank data as a keep-alive."""
@@ -178,7 +179,7 @@ class GeminiAdapter(ProviderAdapter):
             added += candidate.citations.tell(beside.cited)
             if beside.reason:
                 candidate.reason = beside.reason[: LIMITS.kept_word]
-                candidate.message = beside.message[: LIMITS.error_message]
+                candidate.message = beside.message[: SHARED.error_message]
             self._continuation = beside.continuation or self._continuation
             events += _numbered(candidate, added)
         # "Unspecified" beside an answer is no block.
@@ -197,8 +198,8 @@ class GeminiAdapter(ProviderAdapter):
             raise Malformed("the index of a candidate is no number")
         candidate = self._candidates.get(number)
         if candidate is None:
-            if len(self._candidates) >= LIMITS.choices:
-                raise too_many("choices", LIMITS.choices)
+            if len(self._candidates) >= SHARED.choices:
+                raise too_many("choices", SHARED.choices)
             candidate = self._candidates[number] = _Candidate(number, self.room, self._places)
         return candidate
 

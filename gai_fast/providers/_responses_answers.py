@@ -31,12 +31,12 @@ from gai_fast.core.chunks import WRONG_SHAPE, count, inside, parse_chunk, text_o
 from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import citation, counted_usage, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
-_PIECE: Final[int] = LIMITS.kept_piece  # looked up once: adapters take room for every fragment of a call
+_PIECE: Final[int] = SHARED.kept_piece  # looked up once: adapters take room for every fragment of a call
 
 
 class Room:
@@ -23,7 +23,7 @@ class Room:
 
     __slots__ = ("left",)
 
-    def __init__(self, limit: int = LIMITS.kept_answer) -> None:
+    def __init__(self, limit: int = SHARED.kept_answer) -> None:
         self.left = limit
 
     def take(self, characters: int, pieces: int = 1) -> None:
@@ -52,7 +52,7 @@ class Room:
 def _full() -> Error:
     return Error(
         "provider_unavailable",
-        f"an answer of which more than {LIMITS.kept_answer} bytes would have to be kept in memory",
+        f"an answer of which more than {SHARED.kept_answer} bytes would have to be kept in memory",
         reason="answer_too_large",
     )
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText, join_surrogates
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers._events import parse_arguments
 from gai_fast.providers._room import Room, too_many
+from gai_fast.providers.limits import LIMITS
 
 
 class ToolCall:

@@ -20,7 +20,7 @@ from orjson import Fragment
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
@@ -41,12 +41,13 @@ from gai_fast.providers._anthropic_answers import AnthropicAdapter
 from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
+from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 
-_BETA: Final = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{LIMITS.identifier}}}")
+_BETA: Final = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{SHARED.identifier}}}")
 BETAS: Final = Annotated[
     list[Annotated[str, Meta(pattern=rf"^{_BETA.pattern}\Z")]],
     Meta(max_length=LIMITS.betas),
@@ -260,7 +261,7 @@ def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any
     members = map(str.strip, header.split(","))
     names = [name for name in members if name]  # RFC 9110, 5.6.1: a recipient ignores empty ones
     if len(names) > LIMITS.betas or not all(map(_BETA.fullmatch, names)):
-        raise _bad_header("anthropic-beta", f"at most {LIMITS.betas} names of {LIMITS.identifier} characters")
+        raise _bad_header("anthropic-beta", f"at most {LIMITS.betas} names of {SHARED.identifier} characters")
     given = body.get("betas")
     return {**body, "betas": [*(given if isinstance(given, list) else ()), *names]}
 

@@ -29,7 +29,6 @@ from gai_fast.core.chunks import count, inside, parse_chunk, text_of
 from gai_fast.core.reading import turns
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (
     AssistantMessage,
     FilePart,
@@ -51,6 +50,7 @@ from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from gai_fast.providers.limits import LIMITS
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
 _INVALID_TOKEN: Final = 498

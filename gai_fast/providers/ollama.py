@@ -22,7 +22,6 @@ from gai_fast.core.chunks import count, members, parse_chunk, text_of
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (
     AssistantMessage,
     ImagePart,
@@ -42,6 +41,7 @@ from gai_fast.providers._base import API, ProviderAdapter, Target
 from gai_fast.providers._events import counted_usage
 from gai_fast.providers._requests import argument_object, function_tool, image_data, joined, required_schema
 from gai_fast.providers._tool_calls import ToolCalls
+from gai_fast.providers.limits import LIMITS
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _ADDRESS: Final = "http://127.0.0.1:11434"

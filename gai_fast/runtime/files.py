@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.runtime.limits import LIMITS
 
 
 def open_file(path: str | Path, *, may_be_piped: bool = False) -> BinaryIO:
@@ -46,11 +47,11 @@ def _piped(pipe: int, path: str) -> bytes:
     news = select.poll()
     news.register(pipe, select.POLLIN)
     text = b""
-    while len(text) <= LIMITS.config_file:
+    while len(text) <= SHARED.config_file:
         left = end - time.monotonic()
         if left <= 0 or not news.poll(left * 1000):
             raise OSError(errno.ETIMEDOUT, f"a pipe that nobody wrote to the end within {LIMITS.piped_file:g} s", path)
-        piece = os.read(pipe, LIMITS.config_file)
+        piece = os.read(pipe, SHARED.config_file)
         if not piece:
             if not text:  # it is no empty configuration: a reload would take everything away
                 raise OSError(errno.EINVAL, "a pipe with nothing in it; once read, it cannot be read again", path)

@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from typing import Final
 
 from gai_fast.kernels import timed_id
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.runtime.clock import now_ms
 
 _BATCH: Final = 64
@@ -27,7 +27,7 @@ _RANDOM: Final = 22
 _NUMBER: Final = re.compile(r"[1-9a-f][0-9a-f]{0,7}")
 _worker: Final = [""]  # the end of the stream ids of this process
 
-_ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{LIMITS.identifier}}}")
+_ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 
 EVENT_NUMBERS: Final = 10**15
 """The numbers of events in ids are smaller."""

@@ -21,7 +21,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.runtime.limits import LIMITS
 
 
 def _nothing() -> None: ...

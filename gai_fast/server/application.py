@@ -25,7 +25,7 @@ from yarl import URL
 from gai_fast.ledger import SharedHome, new_ledger
 from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, ServerSettings, Settings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.upstream.sockets import reset
@@ -45,6 +45,7 @@ from gai_fast.server.http.transport import LEFT
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
@@ -427,7 +428,7 @@ class Adapter:
             Error: The reason, where the route has no say.
         """
         length = http.headers.get("content-length", "0")
-        if len(length) > LIMITS.max_body_digits or int(length) > self._settings.max_body:
+        if len(length) > SHARED.max_body_digits or int(length) > self._settings.max_body:
             raise body_too_large(self._settings.max_body)
         expectation = http.headers.get("expect") if http.is_http_1_1 else None  # RFC 9110, 10.1.1
         if expectation is not None and expectation.lower() != "100-continue":
@@ -491,7 +492,7 @@ def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
     return Reply(308, headers=[("location", location), *id_headers(http.request_id)])
 
 
-_is_local = lru_cache(LIMITS.known_values)(is_local)
+_is_local = lru_cache(SHARED.known_values)(is_local)
 
 
 def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:

@@ -17,8 +17,8 @@ import asyncio
 import logging
 from typing import Protocol
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.edge.listening import Listener
+from gai_fast.server.limits import LIMITS
 
 _log = logging.getLogger("gai_fast.server")
 

@@ -23,7 +23,6 @@ from aiohttp import web
 
 from gai_fast.config.environment import activated_sockets
 from gai_fast.ledger import SharedHome
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Settings
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.drain import drain
@@ -46,6 +45,7 @@ from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.handler import HandlerFactory, Times
 from gai_fast.server.lanes.lane import FastLane
 from gai_fast.server.lanes.routes import HOT_PATHS, Mount
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.reload import Reload, Reloaded
 from gai_fast.stores.backend import Backend
 

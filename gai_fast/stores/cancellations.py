@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import StreamLog
 
 CancelHere = Callable[[str], None]
@@ -48,14 +49,14 @@ class Cancellations:
         try:
             await self._backend.ask_to_cancel(worker, log.header.stream_id)
             if not log.is_over:
-                async with asyncio.timeout(LIMITS.bus_wait):
+                async with asyncio.timeout(SHARED.bus_wait):
                     await over.event.wait()
         except StoreError as problem:
             self._health.failed(problem)
             raise out_of_reach() from None
         except TimeoutError:
             text = "the process that runs the stream was asked to cancel it, and has not done so: ask again"
-            raise Error("overloaded", text, reason="worker", retry_after_ms=int(LIMITS.lease * 1000)) from None
+            raise Error("overloaded", text, reason="worker", retry_after_ms=int(SHARED.lease * 1000)) from None
         finally:
             log.unwatch(over)
 
@@ -74,7 +75,7 @@ class Cancellations:
                 self._health.failed(problem)
             except Exception as bug:  # noqa: BLE001  # of ours, on the way to the store
                 self._health.broke("streams cannot be cancelled for other processes", bug)
-            await asyncio.sleep(LIMITS.store_retry)
+            await asyncio.sleep(SHARED.store_retry)
 
     def _cancel(self, stream_id: str, cancel_here: CancelHere) -> None:
         try:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.stores._base import Claim
+from gai_fast.stores.limits import LIMITS
 
 _STEPS: Final = 256
 """Steps in which the time of keys is counted: a key counts for at most one step longer than it is taken."""

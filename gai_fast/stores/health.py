@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.stores.backend import StoreError
 
 _UNREADABLE: Final = ("unreachable", "refused", "busy")
@@ -57,7 +57,7 @@ class Health:
         now = self._clock()
         if now < self._silent_until:
             return False
-        self._silent_until = now + LIMITS.warning_interval
+        self._silent_until = now + SHARED.warning_interval
         return True
 
     def _note(self, problem: StoreError) -> None:
@@ -78,7 +78,7 @@ class Health:
         Raises:
             Overloaded: It could not even be read less than `limits.store_retry` ago.
         """
-        is_recent = self._clock() - self._failed_at < LIMITS.store_retry
+        is_recent = self._clock() - self._failed_at < SHARED.store_retry
         if self.problem is not None and self.problem.fault in _UNREADABLE and is_recent:
             raise out_of_reach()
 
@@ -90,4 +90,4 @@ def out_of_reach(content: str = "the streams") -> Error:
         content: What the store has that the request needs.
     """
     text = f"the store of {content} is out of reach"
-    return Error("overloaded", text, reason="store", retry_after_ms=LIMITS.overloaded_ms)
+    return Error("overloaded", text, reason="store", retry_after_ms=SHARED.overloaded_ms)

@@ -29,11 +29,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending
 from gai_fast.stores.backend import Backend, Change, Gap, Record, StoreError
 from gai_fast.stores.health import Health, logger
+from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog, level_down
 
 _TRIMMED: Final = 8
@@ -183,7 +184,7 @@ class Journal:
                 self._batch.pop()
             else:
                 changes.append(change)
-                size += sum(len(record.piece) for record in change.records) + LIMITS.log_block_cost
+                size += sum(len(record.piece) for record in change.records) + SHARED.log_block_cost
         return changes
 
     async def _write(self, changes: Sequence[Change]) -> Collection[str]:
@@ -200,7 +201,7 @@ class Journal:
                 self._degrade(changes)
                 changes = [each for each in changes if each.is_dropped or each.stream_id in self._copies]
                 await asyncio.sleep(wait)
-                wait = min(2 * wait, LIMITS.store_retry)
+                wait = min(2 * wait, SHARED.store_retry)
             else:
                 self.is_failing = False
                 self.health.worked()
@@ -386,7 +387,7 @@ class _Copying:
     def advanced(self, piece: bytes, last_seq: int) -> None:
         """The log has one more piece."""
         if not self.is_behind and not self.is_given_up:
-            cost = len(piece) + LIMITS.log_piece_cost
+            cost = len(piece) + SHARED.log_piece_cost
             self._pieces.append((piece, last_seq))
             self._size += cost
             self._journal.size += cost
@@ -402,7 +403,7 @@ class _Copying:
         """As the log's gate: a piece comes, which may be read once it is written."""
         if not self._journal.lets_pass and not self.is_behind and not self.is_given_up:
             self._held.append((piece, last_seq))
-            self.held += len(piece) + LIMITS.log_piece_cost
+            self.held += len(piece) + SHARED.log_piece_cost
         else:
             self.publish_all()  # the store may have failed for somebody else since the last piece
             self.log.publish(piece, last_seq)
@@ -445,7 +446,7 @@ class _Copying:
             records, gap = self._read()
         else:
             records = self._join()
-        self.copied += sum(len(record.piece) + LIMITS.log_block_cost for record in records)
+        self.copied += sum(len(record.piece) + SHARED.log_block_cost for record in records)
         if gap is None and log.lost > self._lost and self.copied > self._journal.trimmed_from:
             gap = self._gap(log.read(0, 1))
         if gap is not None:
@@ -472,7 +473,7 @@ class _Copying:
     def _publish_up_to(self, seq: float) -> None:
         while self._held and self._held[0][1] <= seq:
             piece, last_seq = self._held.popleft()
-            self.held -= len(piece) + LIMITS.log_piece_cost
+            self.held -= len(piece) + SHARED.log_piece_cost
             self.log.publish(piece, last_seq)
         self._publish_end()
 

@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, add_text, frames_after
+from gai_fast.stores.limits import LIMITS
 
 URL: Final = "memory://"
 
-_PIECE_COST: Final = LIMITS.log_piece_cost
+_PIECE_COST: Final = SHARED.log_piece_cost
 _BLOCKS: Final = 8
 """A stream may have at least so many, so that dropping one never drops most of it."""
 SPARE: Final = 16
@@ -246,7 +247,7 @@ class StreamLog:
         for block, last in self._blocks:
             if excess <= 0:
                 return 0
-            excess -= len(block) + LIMITS.log_block_cost
+            excess -= len(block) + SHARED.log_block_cost
             if excess <= 0:
                 return last
         return self.last_seq if excess > 0 else 0
@@ -260,7 +261,7 @@ class StreamLog:
         before = self.size
         while self._blocks and self.size > limit:
             block, last = self._blocks.popleft()
-            self._kept -= len(block) + LIMITS.log_block_cost
+            self._kept -= len(block) + SHARED.log_block_cost
             self._drop(block, last)
         if self._tail and self.size > limit:
             block, self._tail, self._gathered = b"".join(self._tail), [], 0
@@ -291,7 +292,7 @@ class StreamLog:
             self._add(b"".join(tail), self.last_seq)
 
     def _add(self, block: bytes, last_seq: int) -> None:
-        cost = len(block) + LIMITS.log_block_cost
+        cost = len(block) + SHARED.log_block_cost
         self._blocks.append((block, last_seq))
         self._kept += cost
         self._memory.size += cost

@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.stores._base import frames_after
 from gai_fast.stores.backend import Backend, Copy, News, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach
+from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 
 _NO_NEWS: Final = News([])
@@ -187,7 +188,7 @@ class Mirrors:
     async def _is_leased(self, worker: str) -> bool:
         """Whether a worker had its lease a moment ago: followers of a killed one all ask at once."""
         now = time.monotonic()
-        if now - self._looked_at >= LIMITS.lease_renewal:
+        if now - self._looked_at >= SHARED.lease_renewal:
             self._looked_at = now
             self._leased.clear()
         if worker not in self._leased:
@@ -234,10 +235,10 @@ class Mirrors:
         await self._repeat(self._read_all, lambda: max(LIMITS.mirror_pause, len(self._mirrors) * LIMITS.mirror_share))
 
     async def _look(self) -> None:
-        await self._repeat(self._look_at_workers, lambda: LIMITS.lease_renewal)
+        await self._repeat(self._look_at_workers, lambda: SHARED.lease_renewal)
 
     async def _tell(self) -> None:
-        await self._repeat(self._tell_workers, lambda: LIMITS.lease_renewal)
+        await self._repeat(self._tell_workers, lambda: SHARED.lease_renewal)
 
     async def _repeat(self, work: _Work, pause: Callable[[], float]) -> None:
         """Repeats a call as long as there are mirrors.
@@ -256,7 +257,7 @@ class Mirrors:
                 self._note(problem)
                 if time.monotonic() - worked_at >= LIMITS.mirror_patience:
                     self._break_off_all()
-                await asyncio.sleep(LIMITS.store_retry)
+                await asyncio.sleep(SHARED.store_retry)
             self._drop_ended()
 
     async def _read_all(self) -> None:

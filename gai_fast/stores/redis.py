@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Claim
 from gai_fast.stores.backend import (
@@ -55,6 +55,7 @@ from gai_fast.stores.backend import (
     read_header,
 )
 from gai_fast.stores.health import logger
+from gai_fast.stores.limits import LIMITS
 
 URL: Final = "redis://127.0.0.1:6379/0"
 
@@ -267,7 +268,7 @@ class RedisBackend(Backend):
         """Returns what is new of some copies; the server tells at once, a cluster's nodes are asked again and again."""
         count = max(LIMITS.store_entries_least, LIMITS.store_entries // len(positions))
         if self._is_cluster:
-            await asyncio.sleep(min(wait, LIMITS.store_poll))
+            await asyncio.sleep(min(wait, SHARED.store_poll))
             read: list[_Command] = [
                 ("XREAD", "COUNT", count, "STREAMS", _log(stream_id), f"{after}-0")
                 for stream_id, after in positions.items()
@@ -303,11 +304,11 @@ class RedisBackend(Backend):
     @property
     def has_lost(self) -> bool:
         """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
-        return time.monotonic() - self._lost_at < LIMITS.lease
+        return time.monotonic() - self._lost_at < SHARED.lease
 
     def _note_loss(self) -> None:
         now = time.monotonic()
-        if now - self._lost_at >= 2 * LIMITS.lease:  # where a server evicts leases again and again, the dead are found
+        if now - self._lost_at >= 2 * SHARED.lease:  # where a server evicts leases again and again, the dead are found
             self._lost_at = now
 
     async def _remove_half(self, stream_id: str) -> None:
@@ -334,7 +335,7 @@ class RedisBackend(Backend):
 
     async def renew(self, worker: str) -> None:
         """Renews a lease."""
-        lease = int(LIMITS.lease * 1000)
+        lease = int(SHARED.lease * 1000)
         former = await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease, "GET"))
         if former is None and worker == self._worker:
             self._note_loss()
@@ -370,7 +371,7 @@ class RedisBackend(Backend):
         ask: list[_Command] = [
             ("RPUSH", key, stream_id),
             ("LTRIM", key, -LIMITS.cancels, -1),
-            ("PEXPIRE", key, int(LIMITS.lease * 1000)),
+            ("PEXPIRE", key, int(SHARED.lease * 1000)),
         ]
         async with self._turn():
             replies = await self._pipeline(self._others, ask)

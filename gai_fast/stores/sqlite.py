@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Claim
 from gai_fast.stores.backend import (
@@ -44,6 +44,7 @@ from gai_fast.stores.backend import (
     read_ending,
     read_header,
 )
+from gai_fast.stores.limits import LIMITS
 
 URL: Final = "sqlite:///gai-fast.db"
 
@@ -133,7 +134,7 @@ class SQLiteBackend(Backend):
             news = await self._reader.call(lambda connection: self._tail(connection, positions))
             if news or time.monotonic() >= until:
                 return news
-            await asyncio.sleep(LIMITS.store_poll)
+            await asyncio.sleep(SHARED.store_poll)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns which of the workers have their lease."""
@@ -313,7 +314,7 @@ class SQLiteBackend(Backend):
             claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
             # Of workers that are gone, and of those before the machine was started again.
             monotonic = time.monotonic()
-            alive = (monotonic - LIMITS.lease, monotonic + LIMITS.lease)
+            alive = (monotonic - SHARED.lease, monotonic + SHARED.lease)
             connection.execute("DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?", alive)
             connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", alive)
         return left <= 0 or claims == step
@@ -341,7 +342,7 @@ class SQLiteBackend(Backend):
         }
         if not asked:
             return {}
-        limit = min(LIMITS.store_read, LIMITS.store_reply // len(asked))
+        limit = min(LIMITS.store_read, SHARED.store_reply // len(asked))
         with _transaction(connection, "DEFERRED"):
             found = {stream_id: _news_of(connection, stream_id, after, limit) for stream_id, after in asked.items()}
         news = {stream_id: each for stream_id, each in found.items() if each != _NOTHING}
@@ -454,7 +455,7 @@ def _entered_wal(connection: sqlite3.Connection) -> str:
         except sqlite3.OperationalError as problem:
             if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                 raise
-            time.sleep(LIMITS.store_poll)
+            time.sleep(SHARED.store_poll)
 
 
 def _connection_is_there(connection: sqlite3.Connection) -> None:
@@ -523,7 +524,7 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
         row = connection.execute("SELECT renewed FROM leases WHERE worker = ?", (worker,)).fetchone()
         if row is None or not isinstance(row[0], float):  # SQLite may find a value of any type in a damaged row
             continue
-        if 0 <= now - row[0] < LIMITS.lease:  # one from before a restart of the machine may lie ahead
+        if 0 <= now - row[0] < SHARED.lease:  # one from before a restart of the machine may lie ahead
             found.add(worker)
     return found
 

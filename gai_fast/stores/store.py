@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import Final, Literal
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
@@ -29,6 +29,7 @@ from gai_fast.stores.cancellations import CancelHere, Cancellations
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
 from gai_fast.stores.health import Health, out_of_reach
 from gai_fast.stores.journal import Journal
+from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.mirror import IsGone, Mirrors
 
@@ -311,7 +312,7 @@ class Store:
                 if standing is None or await self._is_settled(backend, standing.stream_id):
                     break
                 age = max(0.0, (claim.at_ms - standing.at_ms) / 1e3)
-                if age + waited >= LIMITS.claim_settling:
+                if age + waited >= SHARED.claim_settling:
                     break
                 await asyncio.sleep(wait)  # its worker has just taken it, and its first batch is under way
                 waited += wait
@@ -392,7 +393,7 @@ class Store:
 
     async def _keep_lease(self, backend: Backend) -> None:
         while True:
-            await asyncio.sleep(LIMITS.lease_renewal)
+            await asyncio.sleep(SHARED.lease_renewal)
             try:
                 await backend.renew(self.worker)
                 await self._free_keys(backend)
@@ -407,7 +408,7 @@ class Store:
 
     async def _free_keys(self, backend: Backend) -> None:
         """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
-        until = self._clock() + LIMITS.lease_renewal
+        until = self._clock() + SHARED.lease_renewal
         while self._unfreed and self._clock() < until:
             (digest, stream_id), (caller, is_counted) = self._unfreed.popitem(last=False)
             try:
@@ -430,7 +431,7 @@ class Store:
                 self._health.failed(problem)
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("what is past its time was not removed from the store", problem)
-            await asyncio.sleep(LIMITS.store_poll if has_more else LIMITS.store_sweep_interval)
+            await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
 
 
 def _digest(key: str) -> str:

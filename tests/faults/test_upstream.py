@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import BreakerSettings
 from tests.faults.bench import Bench, check_chat, check_stream, error_of, fault
@@ -37,6 +36,7 @@ from tests.integration.gateway import (
     on_steady_loop,
 )
 from tests.integration.test_retry import body, claude, closed_port
+from tests.limits import LIMITS
 from tests.ports import free_port
 from tests.waiting import SECONDS, until, until_answered
 from tests.wire import chunk

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.model.limits import LIMITS
 from tests.integration.gateway import Net
+from tests.limits import replaced
 from tests.waiting import SECONDS
 
 
@@ -31,12 +30,10 @@ async def mock() -> AsyncIterator[Mock]:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries come at once, except where a test is about their time."""
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01))
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=0.01))
 
 
 @pytest.fixture
 def patient_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that closes gives its clients all the time that they need for their last bytes."""
-    monkeypatch.setattr(
-        "gai_fast.server.serving.LIMITS", dataclasses.replace(LIMITS, closing=SECONDS, parting_frame=SECONDS)
-    )
+    monkeypatch.setattr("gai_fast.server.serving.LIMITS", replaced(closing=SECONDS, parting_frame=SECONDS))

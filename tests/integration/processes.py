@@ -15,7 +15,7 @@ from tests.integration.gateway import QUERY, Client, Net, Response, until
 from tests.integration.test_cli import PATIENCE, environment
 
 PROGRAM = f"""
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 from gai_fast.cli import main
 
 for name in ("closing", "parting_frame", "worker_end"):

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ModelSettings, Price, Secret, TargetSettings
 from gai_fast.server.serving import start
@@ -32,6 +31,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.integration.test_retry import BUSY, CLAUDE, DONE, ROLE, Step, answer, claude
+from tests.limits import LIMITS
 from tests.waiting import until
 from tests.wire import chunk
 

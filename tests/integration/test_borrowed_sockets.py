@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gai_fast.kernels import IMPLEMENTATION
-from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.limits import MIB
 from gai_fast.model.settings import Settings
 from tests.integration.gateway import (
     DONE,
@@ -35,6 +35,7 @@ from tests.integration.gateway import (
     on_both_loops,
 )
 from tests.integration.websocket import BINARY, CLOSE, Socket, connect, frame
+from tests.limits import LIMITS
 from tests.waiting import until
 from tests.wire import chunk
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gai_fast.kernels import IMPLEMENTATION
-from gai_fast.model.limits import LIMITS
 from tests.integration.certificates import Authority
 from tests.integration.gateway import Client, Gateway, Net, Response, delta, on_both_loops
 from tests.integration.test_borrowed_sockets import WORDS, Paced, ask, failure, lent
+from tests.limits import LIMITS
 from tests.wire import chunk
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -20,10 +20,10 @@ from click.testing import CliRunner
 
 from gai_fast.cli import main
 from gai_fast.cli.mock import Mock
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, NATIVE, QUERY, Net, on_both_loops, on_uvloop, request_bytes
 from tests.integration.processes import configure, hold, release, serving
+from tests.limits import LIMITS
 
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
 KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),)))

@@ -10,7 +10,6 @@ import signal
 import sys
 from contextlib import suppress
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.edge.connections import abort_slowest
 from tests.integration.gateway import (
@@ -26,6 +25,7 @@ from tests.integration.gateway import (
     on_steady_loop,
     on_uvloop,
 )
+from tests.limits import LIMITS
 from tests.waiting import until
 from tests.wire import chunk
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings
 from gai_fast.server.serving import start
@@ -36,6 +35,7 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
+from tests.limits import LIMITS, replaced
 from tests.ports import free_port
 from tests.readers import READERS
 from tests.waiting import until, until_answered
@@ -761,7 +761,7 @@ async def test_pings_run_while_a_retry_waits_and_its_failure_is_told_in_band(
 async def test_a_retry_is_not_waited_for_where_the_breaker_has_opened(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=NEVER))
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=NEVER))
     main, backup = Steps(BUSY), Steps(answer())
     breaker = BreakerSettings(failures=1, window=30, open=30)
     gateway = await gateway_for(net, main, backup, breaker=breaker)
@@ -915,9 +915,7 @@ async def follow(gateway: Gateway, chance: random.Random, path: str) -> None:
 async def test_whatever_happens_each_stream_is_legal_and_nothing_is_left(
     net: Net, wish: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "gai_fast.net.attempts.retry.LIMITS", dataclasses.replace(LIMITS, retry_first=0.01, retry_floor=1000)
-    )
+    monkeypatch.setattr("gai_fast.net.attempts.retry.LIMITS", replaced(retry_first=0.01, retry_floor=1000))
     chance = random.Random(f"{wish} {path} {SEED}")
     main, backup = Chaos(chance), Chaos(chance)
     gateway = await gateway_for(

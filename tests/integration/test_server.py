@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from gai_fast import IMPLEMENTATION, __version__
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
@@ -28,6 +27,7 @@ from tests.integration.gateway import (
     on_uvloop,
     request_bytes,
 )
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 ROUTES = {

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (
     MESSAGES,
@@ -36,6 +36,7 @@ from tests.integration.processes import configure, hold, release, serving, settl
 from tests.integration.test_backpressure import IN_FLIGHT, PIECE, PIECES, WORD, blast, stuck
 from tests.integration.test_cli import PATIENCE, environment
 from tests.integration.websocket import connect
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until, until_answered
 
 ASKED = b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n"

@@ -19,13 +19,13 @@ import uvloop
 
 from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.net.upstream.connection import Exchange
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.runtime.timers import TimerWheel
 from tests.integration.certificates import Authority
+from tests.limits import LIMITS
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
 from tests.wire import reset

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.tls import TLSFiles
 from tests.integration.certificates import Authority
 from tests.integration.test_upstream_sockets import CHUNKED, OK, Net, Peer, answer_all, on_both_loops, open_
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 PROXY_BUFFER = 64 * 1024

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.mock import Fault
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
@@ -44,6 +43,7 @@ from tests.integration.websocket import (
     refused,
 )
 from tests.kernels import IS_REPEATED
+from tests.limits import LIMITS
 from tests.waiting import until
 from tests.wire import chunk
 

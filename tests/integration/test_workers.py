@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from gai_fast.cli.mock import Mock
-from gai_fast.model.limits import LIMITS
 from tests.integration.gateway import QUERY, Client, Net, Response
 from tests.integration.processes import Server, configure, hold, release, serving, settled
 from tests.integration.test_cli import PATIENCE, environment
 from tests.integration.websocket import upgrade
+from tests.limits import LIMITS
 from tests.waiting import until, until_answered
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")

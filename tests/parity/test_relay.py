@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from gai_fast.core.relay import Relay
 from gai_fast.formats import get_format
 from gai_fast.formats._base import StreamContext
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._chat_answers import ChatAdapter
 from tests.kernels import cuts, is_set, some_cuts
+from tests.limits import LIMITS
 
 Both = tuple[ModuleType, ModuleType]
 KERNELS = ("ArrayFramer", "DeltaCopier", "LineFramer", "SSEFramer")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.soak.checker import NOT_LOGGED, UNNAMED, Ending, Ledger
 from tests.soak.gateway import BRIEF
 from tests.soak.upstream import Call, Upstream

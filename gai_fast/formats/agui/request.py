@@ -17,7 +17,7 @@ from typing import Any, Final
 from gai_fast.formats._members import RequestReader, call_input, expect, invalid, member, required
 from gai_fast.formats._signatures import opened
 from gai_fast.formats.agui.stream import Run
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
 
 _NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query", "tools"}
@@ -50,8 +50,8 @@ def run_of(body: Mapping[str, Any]) -> Run:
     """
     names = [required(body, key, "$", str) for key in ("threadId", "runId")]
     for key, name in zip(("threadId", "runId"), names, strict=True):
-        if not 0 < len(name) <= LIMITS.chat_id:
-            raise invalid(f"Expected 1 to {LIMITS.chat_id} characters", f"$.{key}")
+        if not 0 < len(name) <= SHARED.chat_id:
+            raise invalid(f"Expected 1 to {SHARED.chat_id} characters", f"$.{key}")
     return Run(*names)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.formats._signatures import is_ours, seal
+from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event, JSONText
-from gai_fast.model.limits import LIMITS
 
 _STOP_REASONS: Final = {
     "stop": "end_turn",

@@ -22,7 +22,7 @@ from gai_fast.formats.responses.tools import ToolItem
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Takes the type of an event of the dialect, and its members behind `sequence_number`."""
@@ -125,7 +125,7 @@ class Output:
         self._tools: dict[str, ToolItem] = {}
         self._drawing: dict[str, ToolItem] = {}  # the image tools among `_tools`
         self._requested: set[str] = set()
-        self._room = LIMITS.collected
+        self._room = SHARED.collected
 
     def take(self, event: Event) -> None:
         """Takes any event of the first choice; those that change no item are ignored."""
@@ -171,16 +171,16 @@ class Output:
         Raises:
             Error: As `add`.
         """
-        self._room -= size + LIMITS.log_piece_cost
+        self._room -= size + SHARED.log_piece_cost
         if self._room < 0:
-            what = f"the answer is larger than {LIMITS.collected} characters, and this format repeats it at its end"
+            what = f"the answer is larger than {SHARED.collected} characters, and this format repeats it at its end"
             raise Error("provider_unavailable", what, reason="answer_too_large")
 
     # -- items --
 
     def _new(self, item: dict[str, Any]) -> int:
         """Adds an item, writes its object as it is now, and returns its index."""
-        self.take_room(LIMITS.log_block_cost)
+        self.take_room(SHARED.log_block_cost)
         self.items.append(item)
         index = len(self.items) - 1
         self._tell("response.output_item.added", {"output_index": index, "item": item})

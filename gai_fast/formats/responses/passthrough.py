@@ -14,12 +14,13 @@ from typing import ClassVar, Final
 
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
+from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import Output, tell_nobody
 from gai_fast.formats.responses.parts import custom_tools
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 
 class OwnEvents(ResponseEvents):
@@ -34,7 +35,7 @@ class OwnEvents(ResponseEvents):
         self._is_first = True
         # Events that frames carried, an event and its text where they were copied, and the frames that begin an item.
         self._kept: list[Event | tuple[Event, str] | bytes] = []
-        self._room = LIMITS.collected
+        self._room = SHARED.collected
 
     def complete(self, event: Event) -> None:
         """Writes what the upstream's frames lack of an event."""
@@ -106,7 +107,7 @@ class OwnEvents(ResponseEvents):
     def begin_anew(self) -> None:
         """The client has the start of a response; `event` goes on with its id and its numbers."""
         self._is_first = True
-        self._kept, self._room, self._usage = [], LIMITS.collected, None
+        self._kept, self._room, self._usage = [], SHARED.collected, None
 
     def is_end(self, raw: bytes) -> bool:
         """Whether a frame is `[DONE]`, which some servers send."""

@@ -43,7 +43,7 @@ from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 OLDEST: Final = 5
 """The version of the SDK whose parts are written by default."""
@@ -160,7 +160,7 @@ class Parts(BlockEncoder):
         self._calls: set[str] = set()
         self._server_tools: dict[str, bool] = {}
         """Whether the client has the input of a tool that the provider runs."""
-        self._room = LIMITS.kept_answer
+        self._room = SHARED.kept_answer
         self._signatures: dict[str, dict[str, Any]] = {}
         self._sources = 0
         self._usage: Mapping[str, Any] | None = None
@@ -280,9 +280,9 @@ class Parts(BlockEncoder):
             self._part({"type": "tool-output-error", **place, "errorText": text, "providerExecuted": True})
 
     def _take_room(self, size: int) -> None:
-        self._room -= size + LIMITS.kept_piece
+        self._room -= size + SHARED.kept_piece
         if self._room < 0:
-            what = f"the ids of its tools are larger than {LIMITS.kept_answer} characters, which this format must keep"
+            what = f"the ids of its tools are larger than {SHARED.kept_answer} characters, which this format must keep"
             raise Error("provider_unavailable", what, reason="answer_too_large")
 
     def _citations(self, event: Event) -> None:

@@ -66,7 +66,8 @@ from gai_fast.kernels._native.c cimport (
 )
 from gai_fast.kernels._pure import encoders as pure, faults, jsontext as pure_text
 from gai_fast.model.events import JSONText, KEY_RANK, KEYS, SCHEMA
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.kernels._pure.limits import LIMITS
 
 # ---- the vector loops ----------------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ cdef class WriteBuffer:
 # ---- JSON text -----------------------------------------------------------------------------------------------------
 
 
-cdef size_t DEPTH = LIMITS.arguments_depth
+cdef size_t DEPTH = SHARED.arguments_depth
 cdef size_t DIGITS = pure_text.LONG_DIGITS
 cdef object dumps = orjson.dumps
 cdef object loads = orjson.loads
@@ -460,7 +461,7 @@ fill_slots()
 # The parts of a compact `text.delta` that holds nothing else, in NDJSON and in SSE, once they are known.
 cdef list PLAIN_PARTS = [None, None]
 cdef size_t NAME_LIMIT = LIMITS.event_name
-cdef size_t ID_LIMIT = LIMITS.identifier
+cdef size_t ID_LIMIT = SHARED.identifier
 cdef object CAPACITY = LIMITS.encoder_capacity
 cdef long long EXACT_END = pure.EXACT_END
 cdef bytes FINISHED = pure.encode_done({"finished": True})

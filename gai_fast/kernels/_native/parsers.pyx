@@ -41,7 +41,8 @@ from gai_fast.kernels._native.c cimport (
 from gai_fast.kernels._pure import faults, parsers as pure
 from gai_fast.kernels._pure.jsontext import LONG_DIGITS
 from gai_fast.kernels._pure.shapes import count_members
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.kernels._pure.limits import LIMITS
 
 gai_use_loops(loops_in_use())
 
@@ -67,12 +68,12 @@ cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
 cdef object Frame = pure.Frame
 cdef object SSEEvent = pure.SSEEvent
-cdef object LIMIT = LIMITS.event
+cdef object LIMIT = SHARED.event
 cdef size_t KEPT = LIMITS.encoder_capacity  # a parser between two events holds no more memory than this
-cdef size_t DEPTH = LIMITS.arguments_depth
+cdef size_t DEPTH = SHARED.arguments_depth
 cdef size_t DIGITS = LONG_DIGITS
 cdef size_t RETRY_DIGITS = LIMITS.retry_digits
-cdef Py_ssize_t LENGTH_DIGITS = LIMITS.max_body_digits
+cdef Py_ssize_t LENGTH_DIGITS = SHARED.max_body_digits
 cdef enum:
     ID_TIME = 13  # the digits of 48 bits, and a dash behind the eighth
     ID_DASH = 8

@@ -80,7 +80,8 @@ from gai_fast.kernels._native.encoders import parse_exact
 from gai_fast.kernels._native.tls cimport TLSRecords
 from gai_fast.kernels._native.parsers cimport ChunkedBody, END, whole_chunk, _Feed, _LineFeed, _SSEFeed, LineFramer, SSEFramer
 from gai_fast.kernels._pure.relay import as_bytes
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.kernels._pure.limits import LIMITS
 
 gai_use_loops(loops_in_use())
 
@@ -100,7 +101,7 @@ cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
 cdef size_t COLLECTED = LIMITS.collected_text
 cdef Py_ssize_t BATCHED = LIMITS.batched_read
-cdef Py_ssize_t ACK_STEP = LIMITS.ack_step
+cdef Py_ssize_t ACK_STEP = SHARED.ack_step
 cdef Py_ssize_t BULK = LIMITS.bulk_read
 cdef long REST = <long>(LIMITS.bulk_rest * 1e9)
 cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each

@@ -14,7 +14,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport strerror
 
 from gai_fast.kernels._pure import socket_set as pure
-from gai_fast.model.limits import LIMITS
+from gai_fast.kernels._pure.limits import LIMITS
 
 from gai_fast.kernels._native.buffer cimport bytes_memory, finished_bytes, new_bytes
 

@@ -28,7 +28,7 @@ from gai_fast.kernels._native.openssl cimport (
     gai_ssl,
 )
 from gai_fast.kernels._pure import tls_records as _pure
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 cdef enum:
     ROOM = 65536    # bytes of one read: `limits.tls_read`
@@ -230,7 +230,7 @@ cdef bint is_found() except -1:
         ssl = sys.modules["ssl"]
         path = getattr(ssl._ssl, "__file__", None)
         FOUND = (
-            GAI_CAN_WATCH and path is not None and ssl.OPENSSL_VERSION.startswith("OpenSSL ") and LIMITS.tls_read == ROOM
+            GAI_CAN_WATCH and path is not None and ssl.OPENSSL_VERSION.startswith("OpenSSL ") and SHARED.tls_read == ROOM
             and bool(gai_find_openssl(path.encode(), ssl.OPENSSL_VERSION.encode()))
         )
     return FOUND

@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast.kernels._pure import faults
 from gai_fast.kernels._pure.parsers import Frame, checked_limit
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _OUTSIDE: Final = re.compile(rb'["\[\]{},]')
 _INSIDE: Final = re.compile(rb'["\\]')
@@ -34,7 +34,7 @@ class ArrayFramer:
 
     __slots__ = ("_broken", "_buffer", "_closed", "_depth", "_in_string", "_limit", "_searched", "_start")
 
-    def __init__(self, limit: int = LIMITS.event) -> None:
+    def __init__(self, limit: int = SHARED.event) -> None:
         self._limit = checked_limit(limit)
         self._reset()
 

@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.kernels._pure import faults
 from gai_fast.kernels._pure.jsontext import encode_json, well_formed
+from gai_fast.kernels._pure.limits import LIMITS
 from gai_fast.kernels._pure.relay import Part
 from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, is_empty
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 """WHATWG HTML 9.2.5; never `str.splitlines`, which also splits at U+2028, U+0085 and more."""
@@ -50,7 +51,7 @@ def encode_sse(data: Any, *, event: str | None = None, id: str | None = None, re
     if event is not None:
         lines.append(f"event: {field_value('event', event, LIMITS.event_name, 'event_name')}\n")
     if id is not None:
-        lines.append(f"id: {field_value('id', id, LIMITS.identifier, 'identifier')}\n")
+        lines.append(f"id: {field_value('id', id, SHARED.identifier, 'identifier')}\n")
     if retry is not None:
         lines.append(f"retry: {checked_retry(retry)}\n")
     head = "".join(lines).encode()

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from gai_fast.kernels._pure.chunked import ChunkedBody
 from gai_fast.kernels._pure.counters import StreamCounters
+from gai_fast.kernels._pure.limits import LIMITS
 from gai_fast.kernels._pure.relay import DeltaCopier
 from gai_fast.kernels._pure.tls_records import TLSRecords
-from gai_fast.model.limits import LIMITS
 
 
 class Borrower(Protocol):

@@ -19,7 +19,7 @@ import orjson
 
 from gai_fast.kernels._pure import faults
 from gai_fast.model.events import JSONText
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 
 def well_formed(text: str) -> str:
@@ -77,7 +77,7 @@ def encode_json(value: Any) -> bytes:
             _refuse_non_finite(value, "$")
         return written
     except RecursionError:
-        raise faults.too_deep(LIMITS.arguments_depth) from None
+        raise faults.too_deep(SHARED.arguments_depth) from None
 
 
 def _fragment(value: object) -> orjson.Fragment:
@@ -133,8 +133,8 @@ def _write(value: Any, write: Callable[[bytes], None], path: str, depth: int) ->
         # Decimal writes integers of any length; str() refuses those over `sys.get_int_max_str_digits()`.
         write(str(Decimal(value)).encode())
     elif isinstance(value, (dict, list, tuple)):
-        if depth == LIMITS.arguments_depth:
-            raise faults.too_deep(LIMITS.arguments_depth)
+        if depth == SHARED.arguments_depth:
+            raise faults.too_deep(SHARED.arguments_depth)
         if isinstance(value, dict):
             separator = b"{"
             for key, item in value.items():
@@ -193,8 +193,8 @@ def parse_exact(text: str) -> Any:
     if not isinstance(text, str):
         raise faults.not_text("text", text)
     value = _parse(text)
-    if text.count("[") + text.count("{") > LIMITS.arguments_depth and _depth(text) > LIMITS.arguments_depth:
-        raise faults.too_deep(LIMITS.arguments_depth)
+    if text.count("[") + text.count("{") > SHARED.arguments_depth and _depth(text) > SHARED.arguments_depth:
+        raise faults.too_deep(SHARED.arguments_depth)
     return value
 
 
@@ -209,7 +209,7 @@ def _parse(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise faults.not_json(error.msg, error.pos) from None
     except RecursionError:
-        raise faults.too_deep(LIMITS.arguments_depth) from None
+        raise faults.too_deep(SHARED.arguments_depth) from None
 
 
 def _depth(text: str) -> int:
@@ -225,8 +225,8 @@ def _depth(text: str) -> int:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > LIMITS.integer_digits:
-        raise faults.integer_too_long(LIMITS.integer_digits)
+    if len(digits) > SHARED.integer_digits:
+        raise faults.integer_too_long(SHARED.integer_digits)
     return int(digits)
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from gai_fast.kernels._pure import faults
 from gai_fast.kernels._pure.jsontext import parse_exact
-from gai_fast.model.limits import LIMITS
+from gai_fast.kernels._pure.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SSE_END: Final = re.compile(rb"[\r\n]")
@@ -51,7 +52,7 @@ class _Feed(ABC, Generic[Item]):
 
     __slots__ = ("_broken", "_buffer", "_first", "_limit", "_mark", "_searched", "_start")
 
-    def __init__(self, limit: int = LIMITS.event) -> None:
+    def __init__(self, limit: int = SHARED.event) -> None:
         self._limit = checked_limit(limit)
         self._reset()
 
@@ -151,7 +152,7 @@ class _SSEFeed(_Feed[Item]):
 
     _keeps_raw = False
 
-    def __init__(self, limit: int = LIMITS.event) -> None:
+    def __init__(self, limit: int = SHARED.event) -> None:
         self._id = ""
         self._retry: int | None = None
         super().__init__(limit)
@@ -242,7 +243,7 @@ class SSEParser(_SSEFeed[SSEEvent]):
 
     __slots__ = ("_last_event_id",)
 
-    def __init__(self, limit: int = LIMITS.event) -> None:
+    def __init__(self, limit: int = SHARED.event) -> None:
         super().__init__(limit)
         self._last_event_id = ""
 

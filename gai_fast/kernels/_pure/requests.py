@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
-_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,%d}" % (LIMITS.max_body_digits - 1))
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,%d}" % (SHARED.max_body_digits - 1))
 
 
 def body_start(data: bytes, before: bytes, after: bytes) -> int:

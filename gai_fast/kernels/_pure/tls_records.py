@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 if TYPE_CHECKING:
     import ssl
 
-_RECORD: Final = LIMITS.tls_record
-_BUFFER: Final = memoryview(bytearray(LIMITS.tls_read))
+_RECORD: Final = SHARED.tls_record
+_BUFFER: Final = memoryview(bytearray(SHARED.tls_read))
 """One read of any socket: it is filled and emptied within a call, so an idle connection holds no buffer of its own."""
 
 UNANNOUNCED: Final = "the connection ended without TLS's close_notify"

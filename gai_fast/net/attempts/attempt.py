@@ -33,7 +33,6 @@ from gai_fast.core.reading import estimated_tokens
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, Tallies
 from gai_fast.model.money import Bill, Charge, cost_of
 from gai_fast.model.request import Request
@@ -43,6 +42,7 @@ from gai_fast.net.attempts.hedge import Hedge, HedgeOwner
 from gai_fast.net.attempts.key_ring import KeyRing
 from gai_fast.net.attempts.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_side
 from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 

@@ -35,9 +35,10 @@ from random import Random
 from typing import Final, Literal
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.retry import is_fault_of_upstream
+from gai_fast.net.limits import LIMITS
 
 Place = tuple[str, str]
 """The upstream's name and the id: what a target is known by within its model."""
@@ -73,7 +74,7 @@ def cooling_seconds(error: Error) -> float:
     if asked is None:
         return LIMITS.cooling if error.code == "rate_limited" else 0.0
     if error.code in _COOLING:
-        return min(asked, LIMITS.retry_after_ms) / 1000
+        return min(asked, SHARED.retry_after_ms) / 1000
     return 0.0
 
 
@@ -144,7 +145,7 @@ class Target:
         """
         if self.is_drained or not self.weight:
             return math.inf
-        full = LIMITS.overloaded_ms / 1000 if self._is_full else 0.0
+        full = SHARED.overloaded_ms / 1000 if self._is_full else 0.0
         return max(0.0, self._cooling_until - now, upstream, full)
 
     @property
@@ -158,7 +159,7 @@ class Target:
         if self.is_drained or not self.weight:
             why = "is drained" if self.is_drained else "has weight 0"
             text = f"{name} {why}, and no other target of the model is ready"
-            raise Error("overloaded", text, reason="drained", retry_after_ms=LIMITS.overloaded_ms)
+            raise Error("overloaded", text, reason="drained", retry_after_ms=SHARED.overloaded_ms)
         if self._cooling_until > now:
             code: Literal["rate_limited", "overloaded"] = "rate_limited" if self._is_limited else "overloaded"
             left = max(1, math.ceil((self._cooling_until - now) * 1000))
@@ -166,7 +167,7 @@ class Target:
             raise Error(code, text, reason="cooling", retry_after_ms=left, provider=upstream.provider)
         if self._is_full:
             text = f"{name} has its {self.streams} streams, and no other target of the model is ready"
-            raise Error("overloaded", text, reason="target_streams", retry_after_ms=LIMITS.overloaded_ms)
+            raise Error("overloaded", text, reason="target_streams", retry_after_ms=SHARED.overloaded_ms)
 
     def condition(self, now: float, upstream: Literal["open", "cooling"] | None) -> TargetCondition:
         """Returns the most important thing to know of it, for people.

@@ -20,8 +20,8 @@ from gai_fast.core.relay import Relay
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.attempts.spec import Clock
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import Adapter
 

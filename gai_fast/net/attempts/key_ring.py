@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.attempts.balance import cooling_seconds
 
@@ -98,6 +98,6 @@ class KeyRing:
             "rate_limited",
             text,
             reason="upstream_keys",
-            retry_after_ms=min(wait, LIMITS.retry_after_ms),
+            retry_after_ms=min(wait, SHARED.retry_after_ms),
             provider=upstream.provider,
         )

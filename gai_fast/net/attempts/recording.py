@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 
 FORMAT: Final = 1
@@ -49,7 +50,7 @@ def secrets_of(key: str | None, headers: Mapping[str, str]) -> frozenset[bytes]:
     for name, value in headers.items():
         if name.lower() in _CREDENTIALS:
             values.update(_PARTS.split(value))
-    texts = [*([key] if key else []), *(value for value in values if len(value) >= LIMITS.secret)]
+    texts = [*([key] if key else []), *(value for value in values if len(value) >= SHARED.secret)]
     return frozenset(written for text in texts for written in (text.encode(), orjson.dumps(text)[1:-1]))
 
 

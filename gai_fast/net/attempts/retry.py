@@ -26,8 +26,8 @@ from typing import Final, Literal
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings
+from gai_fast.net.limits import LIMITS
 
 _RETRIED: Final = frozenset[Code](
     {"rate_limited", "overloaded", "timeout", "network", "provider_unavailable", "internal"}

@@ -30,9 +30,10 @@ from gai_fast.core.meter import StreamMeter
 from gai_fast.kernels import Piece, size_of
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StreamSettings
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.view import OwnFrames, View, with_retry
 from gai_fast.net.logs.writer import Headers
@@ -255,7 +256,7 @@ class Follower:
     def _read_on(self) -> None:
         """Sends the next part of the log, and whatever follows in later turns."""
         log, view = self._log, self._view
-        backlog = log.read(view.position, LIMITS.follower_read)
+        backlog = log.read(view.position, SHARED.follower_read)
         if backlog.lost and not view.go_on_after(backlog.lost, backlog.text):
             text = "the log no longer has what this client has missed"
             self._end_with(Error("not_found", text, reason="gap").payload(), log.last_seq + 1)

@@ -21,9 +21,10 @@ from typing import Any, Final, Literal, Protocol
 from gai_fast.kernels import FrameLog, Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
+from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Ending, StreamLog
 
@@ -319,7 +320,7 @@ class Publication:
         if self._session is None or self._followers or self._timer is not None or self._is_draining:
             return  # it has ended, or it is followed or waits again
         is_detached = _WAYS[self._stream.on_disconnect] == "detach"
-        rest = (self._stream.detach_ttl if is_detached else 0.0) + LIMITS.lease - ago
+        rest = (self._stream.detach_ttl if is_detached else 0.0) + SHARED.lease - ago
         if rest > 0.0:
             self._await(rest)
         else:

@@ -10,7 +10,7 @@ import logging
 from typing import Final, Protocol
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.writer import Headers
@@ -61,7 +61,7 @@ class WholeFollower:
         if self._publication is not None:
             self._publication.joined(self)
         self._log.watch(self)
-        self._answer = b"".join(self._log.read(0, LIMITS.held_answer).pieces)
+        self._answer = b"".join(self._log.read(0, SHARED.held_answer).pieces)
         if self._log.is_over:
             self.ended()
 

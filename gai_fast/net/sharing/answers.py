@@ -24,13 +24,14 @@ import msgspec
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import CacheSettings, StoreSettings
 from gai_fast.net.attempts.error_redaction import ForClient
 from gai_fast.net.attempts.spec import Asked, Clock, Role, StreamSpec
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.sharing.remainder import Remainder, remainder_spec
 from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
@@ -271,7 +272,7 @@ class Answers:
         try:
             await asyncio.shield(self._opening)
         except StoreError:
-            self._opening, self._open_again = None, now + LIMITS.store_retry
+            self._opening, self._open_again = None, now + SHARED.store_retry
             raise
         if self._is_gone is not None:
             self.store.know_workers(self._is_gone)

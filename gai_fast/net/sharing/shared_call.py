@@ -34,10 +34,11 @@ import orjson
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.runtime.timers import Timers
@@ -507,7 +508,7 @@ class SharedReader:
         self._handle = None
         log = self.log
         if not self._lines:
-            backlog = log.read(self.position, LIMITS.follower_read)
+            backlog = log.read(self.position, SHARED.follower_read)
             if backlog.lost and self._was_paused:
                 text = "this client is too slow: the rest of the answer that it shares is no longer kept for it"
                 self._end(Error("timeout", text, reason=SLOW_CLIENT, status=408))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gai_fast.core.callbacks import EventManager
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.core.callbacks")
 

@@ -31,12 +31,13 @@ from gai_fast.core.sinks import DeltaSink, EventSink
 from gai_fast.kernels import FastPath, Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Bill, Charge
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.writer import Headers
 from gai_fast.net.upstream.connection import Receiver
@@ -642,8 +643,8 @@ class Session(Receiver):
             else:
                 self._end()
         elif self._hold:
-            if self._delivery.gathered > LIMITS.held_answer:
-                text = f"the answer is larger than {LIMITS.held_answer} bytes: ask for a stream"
+            if self._delivery.gathered > SHARED.held_answer:
+                text = f"the answer is larger than {SHARED.held_answer} bytes: ask for a stream"
                 self.fail(Error("provider_unavailable", text, reason="answer_too_large"))
         elif self._delivery.is_committed or state is not _IDLE:
             self._gather_or_send()
@@ -669,7 +670,7 @@ class Session(Receiver):
         if not self.relay.awaits_tail or self.attempts.exchange is None:
             return False
         if self._hold:
-            return self.relay.error is None and self._delivery.gathered <= LIMITS.held_answer
+            return self.relay.error is None and self._delivery.gathered <= SHARED.held_answer
         return self.relay.error is None or self.relay.delivered or self._delivery.is_committed
 
     def _hold_end(self) -> None:
@@ -677,7 +678,7 @@ class Session(Receiver):
         if self._phase is _RUNNING:
             self._phase = _HOLDING_END
             self._disarm()
-            self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
+            self._timer = self._timers.schedule(self._loop.time() + SHARED.upstream_tail, self._stop_waiting)
         if not self._hold:
             self._gather_or_send()
 
@@ -688,7 +689,7 @@ class Session(Receiver):
         """Ends a response whose upstream does not end its body."""
         self._timer = None
         if self._delivery.is_paused:  # nothing is read during a pause
-            self._timer = self._timers.schedule(self._loop.time() + LIMITS.upstream_tail, self._stop_waiting)
+            self._timer = self._timers.schedule(self._loop.time() + SHARED.upstream_tail, self._stop_waiting)
             return
         self.attempts.close_exchange()
         self.relay.receive_eof()
@@ -707,7 +708,7 @@ class Session(Receiver):
             attempts.close_exchange()
         elif attempts.exchange is not None:
             if not attempts.exchange.is_complete:
-                due = self._loop.time() + LIMITS.upstream_tail
+                due = self._loop.time() + SHARED.upstream_tail
                 self._timer = self._timers.schedule(due, attempts.close_exchange)
             attempts.exchange.resume_reading()
         if counted is None:

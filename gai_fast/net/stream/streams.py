@@ -20,12 +20,12 @@ from msgspec import UNSET
 
 from gai_fast.ledger import Ledger, LocalLedger
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, Settings, StreamSettings
 from gai_fast.net.attempts.balance import Place, TargetCondition, place_of
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.follower import Follower
 from gai_fast.net.logs.publication import Numbered, Publication

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from gai_fast.core.prompt_prefix import beginning
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
@@ -26,6 +26,7 @@ from gai_fast.net.attempts.error_redaction import ForClient
 from gai_fast.net.attempts.key_ring import KeyRing
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
@@ -320,7 +321,7 @@ class Targets(AttemptRunner):
         shown = for_client(error, upstream.name, keep_details=True)
         now = self._loop.time()
         if shown is not error and now >= self._silent_until.get(upstream.name, now):
-            self._silent_until[upstream.name] = now + LIMITS.warning_interval
+            self._silent_until[upstream.name] = now + SHARED.warning_interval
             logger.warning("%s", shown)
 
     # -- breakers --

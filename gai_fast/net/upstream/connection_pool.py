@@ -25,7 +25,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.http_request import Origin, RequestEncoder
 from gai_fast.net.upstream.http_response import KnownResponseHeads

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from gai_fast.model.addresses import is_forbidden_address, is_loopback
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.http_request import is_ip_address
 from gai_fast.net.upstream.sockets import no_descriptors
 from gai_fast.net.upstream.stream_socket import NOT_BLOCKING, StreamSocket

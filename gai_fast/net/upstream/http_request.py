@@ -14,8 +14,9 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.version import __version__
+from gai_fast.net.limits import LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
     agent = f"User-Agent: gai-fast/{__version__}\r\n"
     for name, value in headers:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name[: LIMITS.identifier]!r} is not a header name")
+            raise ValueError(f"{name[: SHARED.identifier]!r} is not a header name")
         lowered = name.lower()
         if lowered in _OURS:
             raise ValueError(f"the header {name!r} is set by the connection itself")
@@ -175,7 +176,7 @@ def _with_body(head: bytes, method: str, body: bytes) -> bytes:
 def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
     """Returns the head without `Content-Length`. It is the same for every request of a model."""
     if not _METHOD.fullmatch(method) or method == "CONNECT":
-        raise ValueError(f"{method[: LIMITS.identifier]!r} is not a method that is sent upstream")
+        raise ValueError(f"{method[: SHARED.identifier]!r} is not a method that is sent upstream")
     if not _TARGET.fullmatch(path):
         raise ValueError("the path of a request begins with '/' and is percent-encoded")
     return (

@@ -20,11 +20,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gai_fast.kernels import ChunkedBody
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.upstream.idle_time import keep_alive_timeout
 
 _HEAD_END: Final = b"\r\n\r\n"
-_MOST_OVERHEAD: Final = LIMITS.response_head  # a constant, because every read uses it
+_MOST_OVERHEAD: Final = SHARED.response_head  # a constant, because every read uses it
 _ChunkedBody: Final = ChunkedBody  # a constant, because looking up a global name costs 30 ns
 
 # The usual spellings of the headers that most responses have. A look-up costs a third of decoding the name.
@@ -183,7 +183,7 @@ class ResponseReader:
         """Remembers a head that arrived in one read without an interim head; the next response may repeat it."""
         if self._known is None or self.head is None or self.chunks is None:
             return
-        if len(data) == self._head_bytes <= LIMITS.known_head:
+        if len(data) == self._head_bytes <= SHARED.known_head:
             status, headers = self.head
             self._known.last = KnownResponseHead(data, status, headers.copy(), self._keep_alive, self.idle_timeout)
 
@@ -203,7 +203,7 @@ class ResponseReader:
             except (HttpParserError, HttpParserUpgrade) as exc:
                 if self.error is None and not self.complete:
                     self._refuse("network", "protocol", f"sent what is not valid HTTP/1.1 ({exc}): check base_url")
-            if self.error is None and self._head_bytes > LIMITS.response_head:
+            if self.error is None and self._head_bytes > SHARED.response_head:
                 self._too_large()
             if end >= 0 or self.error is not None:
                 self._parser = None  # breaks a reference cycle, which only the garbage collector would free
@@ -219,7 +219,7 @@ class ResponseReader:
         self.error = Error(code, f"{self._peer} {text}", reason=reason)
 
     def _too_large(self) -> None:
-        text = f"sent more than {LIMITS.response_head} bytes of headers (limit response_head)"
+        text = f"sent more than {SHARED.response_head} bytes of headers (limit response_head)"
         self._refuse("provider_unavailable", "head_too_large", text)
 
     # httptools calls these.

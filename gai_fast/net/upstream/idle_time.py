@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 
 _TIMEOUT: Final = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.I)
 _MARGIN: Final = 1.0  # seconds for the network and until a timer fires; undici uses the same value

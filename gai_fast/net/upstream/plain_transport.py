@@ -11,7 +11,7 @@ from socket import socket
 from typing import Final
 
 from gai_fast.kernels import SocketSet, receive
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.socket_transport import Receiver, SocketTransport
 
 _READ: Final[int] = LIMITS.plain_read

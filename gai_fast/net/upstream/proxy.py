@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from gai_fast.model.addresses import is_forbidden_host
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.upstream.http_request import Origin
 
 _HEAD_END: Final = b"\r\n\r\n"
@@ -86,12 +86,12 @@ async def open_tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, prox
     await loop.sock_sendall(sock, f"{request}\r\n".encode("ascii"))
     head = b""
     while _HEAD_END not in head:
-        data = await loop.sock_recv(sock, LIMITS.response_head)
+        data = await loop.sock_recv(sock, SHARED.response_head)
         head += data
         if not data:
             raise _refused(proxy, origin, "closed the connection")
-        if len(head) > LIMITS.response_head:
-            raise _refused(proxy, origin, f"answered with more than {LIMITS.response_head} bytes of headers")
+        if len(head) > SHARED.response_head:
+            raise _refused(proxy, origin, f"answered with more than {SHARED.response_head} bytes of headers")
     status = _STATUS.match(head)
     if status is None:
         raise _refused(proxy, origin, "sent what is no answer of an HTTP proxy: check `proxy`")

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import SocketSet
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 
 _MOST_UNFLUSHED: Final[int] = LIMITS.unflushed
 _NOTHING: Final = memoryview(b"")

@@ -14,7 +14,7 @@ import termios
 from typing import Any, Final, Protocol
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, with a time of 0. Closing then resets the connection (POSIX, `SO_LINGER`)."""
@@ -28,7 +28,7 @@ def no_descriptors(problem: OSError) -> Error | None:
     if problem.errno not in _EXHAUSTED and not (isinstance(problem, socket.gaierror) and _is_exhausted()):
         return None
     text = "the server has no file descriptor left: the operator should raise its limit (ulimit -n)"
-    wait = LIMITS.overloaded_ms
+    wait = SHARED.overloaded_ms
     error = Error("overloaded", text, reason="descriptors", retry_after_ms=wait, phase="connect")
     error.__cause__ = problem
     return error

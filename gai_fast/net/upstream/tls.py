@@ -17,7 +17,7 @@ from socket import socket
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.socket_transport import Receiver
 from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport

@@ -26,7 +26,8 @@ from socket import socket
 from typing import Any, Final
 
 from gai_fast.kernels import SocketSet, TLSRecords, make_tls_records
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.socket_transport import Receiver, SocketTransport, failed_to
 
 
@@ -42,7 +43,7 @@ _WAITING: Final[_State] = _State.WAITING
 _SHAKING: Final[_State] = _State.SHAKING
 _SHAKEN: Final[_State] = _State.SHAKEN
 
-_RECORD: Final = LIMITS.tls_record
+_RECORD: Final = SHARED.tls_record
 
 
 def _ignore(problem: Exception | None) -> None: ...
@@ -76,7 +77,7 @@ class Handshakes:
     ) -> None:
         self.context = context
         self.host = host
-        self.buffer = memoryview(bytearray(LIMITS.tls_read))
+        self.buffer = memoryview(bytearray(SHARED.tls_read))
         self._loop = loop
         self._clock = clock
         self._new: list[TLSTransport] = []
@@ -140,7 +141,7 @@ class Handshakes:
     def _run(self) -> None:
         self._is_due = False
         try:
-            for _ in range(LIMITS.tls_steps):
+            for _ in range(SHARED.tls_steps):
                 if self._begun:
                     self._begun.popleft().step()
                 elif self._new:
@@ -321,7 +322,7 @@ class TLSTransport(SocketTransport):
             self._close(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended during the handshake"))
             return
         self._incoming.write(buffer[:size])
-        if self._incoming.pending > LIMITS.tls_handshake:
+        if self._incoming.pending > SHARED.tls_handshake:
             self._close(ssl.SSLError(ssl.SSL_ERROR_SSL, "the handshake is too long"))
         elif not self._is_queued:
             self._is_queued = True

@@ -15,11 +15,12 @@ from typing import Any, Final, Protocol
 
 from gai_fast.kernels import encode_sse
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import StreamHead
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -62,7 +63,7 @@ class Feed:
             raise Error("overloaded", "this server is being stopped", reason="draining")
         if len(self._watchers) >= LIMITS.watchers:
             text = f"{LIMITS.watchers} dashboards are open in this worker: close one"
-            raise Error("overloaded", text, reason="watchers", retry_after_ms=LIMITS.overloaded_ms)
+            raise Error("overloaded", text, reason="watchers", retry_after_ms=SHARED.overloaded_ms)
         watcher = _Watcher(self._watchers, incoming)
         self._watchers[watcher] = None  # first: a client that is gone is reported at once, and removed
         watcher.begin(stream)

@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.server.admin.watch import News
 from gai_fast.server.http.replies import Headers
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.stream_response import StreamResponse
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -47,7 +48,7 @@ class Follows:
             raise Error("overloaded", "this server is being stopped", reason="draining")
         if len(self._follows) >= LIMITS.watchers:
             text = f"{LIMITS.watchers} streams are followed in this worker: close one"
-            raise Error("overloaded", text, reason="watchers", retry_after_ms=LIMITS.overloaded_ms)
+            raise Error("overloaded", text, reason="watchers", retry_after_ms=SHARED.overloaded_ms)
 
     def begin(self, response: StreamResponse, ask: Ask, first: News) -> None:
         """Begins to show a stream; call `check` before.

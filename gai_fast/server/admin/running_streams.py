@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.limits import LIMITS
 
 
 def running_streams(engine: Engine) -> dict[str, Any]:

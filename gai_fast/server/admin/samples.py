@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.server.admin.running_streams import timestamp
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.observe.metrics import PrometheusSink
 
@@ -46,7 +47,7 @@ class Sampler:
         return {
             "at": timestamp(time.time()),
             "active": streams["total"],
-            "streams": streams["data"][: LIMITS.streams_sampled],
+            "streams": streams["data"][: SHARED.streams_sampled],
             "rates": self._rates(_totals(sink, streams["deltas"])),
             "first_token_seconds": _histogram(sink, "time_to_first_token", FIRST_TOKEN_BOUNDS),
             "gap_seconds": _histogram(sink, "gaps", GAP_BOUNDS),

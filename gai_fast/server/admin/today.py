@@ -12,8 +12,8 @@ from typing import Any
 
 from gai_fast.ledger import By, Ledger
 from gai_fast.ledger.ledger import date_of
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import units
+from gai_fast.server.limits import LIMITS
 from gai_fast.stores.backend import StoreError
 
 

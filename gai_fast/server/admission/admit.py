@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl
 
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.auth_throttle import Guesses
@@ -240,7 +240,7 @@ class Admission:
         if code is not None:
             raise Error(code, "this Host is not served here (see allowed_hosts)", reason="host")
         if is_needed:
-            if len(served) >= LIMITS.known_values:
+            if len(served) >= SHARED.known_values:
                 served.clear()
             served.add(host)
 
@@ -304,7 +304,7 @@ def _is_other_page(origin: str | None, headers: dict[str, str], host: str) -> bo
 
 def _parse_query(query: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=LIMITS.query_fields, errors="strict"))
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=SHARED.query_fields, errors="strict"))
     except ValueError:
         raise Error("invalid_request", "the query string cannot be read", reason="query") from None
 
@@ -364,7 +364,7 @@ def body_too_large(most: int) -> Error:
     return Error("invalid_request", text, reason="max_body", status=413)
 
 
-@lru_cache(LIMITS.known_values)
+@lru_cache(SHARED.known_values)
 def _is_json(content_type: str) -> bool:
     """Whether a content type is JSON in UTF-8."""
     media, _, parameters = content_type.partition(";")

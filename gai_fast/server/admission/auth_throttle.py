@@ -23,7 +23,8 @@ from typing import Final
 
 from gai_fast.model.addresses import address_of
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -131,7 +132,7 @@ class Guesses:
             _log.warning("%s has sent %d wrong keys within a minute: it is blocked", name or "unix:", tally.count)
 
 
-@lru_cache(LIMITS.known_addresses)
+@lru_cache(SHARED.known_addresses)
 def source(address: str) -> str:
     """The address that wrong keys are counted for: that of a client, or its network where this is IPv6.
 

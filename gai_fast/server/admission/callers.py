@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.auth_throttle import Guesses
@@ -60,7 +60,7 @@ class Callers:
             RateLimited: The address has sent too many wrong keys.
         """
         key = _key_of(headers, basic)
-        found = self._keys.get(key_digest(key)) if key and len(key) <= LIMITS.longest_key and key.isascii() else None
+        found = self._keys.get(key_digest(key)) if key and len(key) <= SHARED.longest_key and key.isascii() else None
         if found is None:
             if address is not None:
                 self._guesses.note_wrong(address)

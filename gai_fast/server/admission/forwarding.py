@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import Final
 
 from gai_fast.model.addresses import Networks
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.server.limits import LIMITS
 
 _PAIR: Final = r"""([\w!#$%&'*+.^`|~-]++)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",;]*+))"""
 _PAIRS: Final = re.compile(_PAIR, re.A)
@@ -36,7 +37,7 @@ class Forwarding:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._networks = Networks(names)
-        self._known = lru_cache(LIMITS.known_values)(self._networks.has)
+        self._known = lru_cache(SHARED.known_values)(self._networks.has)
 
     def trusts(self, peer: str) -> bool:
         """Whether a connection comes from a proxy that is believed.

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 
 
 class LoopLag:

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
-from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.server_limits import ServerLimits
+from gai_fast.server.limits import LIMITS
 
 _log = logging.getLogger("gai_fast.server")
 
@@ -149,7 +150,7 @@ class MemoryWatch:
         self._resident = resident
         self._shed = shed
         self._timers = timers
-        self._given_back = self._silent_until = timers.clock() - LIMITS.warning_interval
+        self._given_back = self._silent_until = timers.clock() - SHARED.warning_interval
         self._timer: Timer = timers.schedule(timers.clock(), self._look)
 
     def use(self, limits: LimitSettings) -> None:
@@ -179,6 +180,6 @@ class MemoryWatch:
             return
         cut = self._shed(used - self._high_water) if was_short else 0
         if cut or now >= self._silent_until:
-            self._silent_until = now + LIMITS.warning_interval
+            self._silent_until = now + SHARED.warning_interval
             told = "%d MiB of memory are used, memory_high_water is %d MiB: no stream begins; slow clients cut off: %d"
             _log.warning(told, used // MIB, self._high_water // MIB, cut)

@@ -13,7 +13,7 @@ from typing import Final, Literal, cast
 
 from gai_fast.formats import Format, Framing, get_format
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.otel.trace import Parent
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -72,7 +72,7 @@ def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: s
             known = _KNOWN[default_format] = {}
         negotiated = known.get(accept)
         if negotiated is None:
-            if len(known) >= LIMITS.known_values:
+            if len(known) >= SHARED.known_values:
                 known.clear()
             negotiated = known[accept] = _negotiate(default_format, None, None, accept, None)
         return negotiated
@@ -84,7 +84,7 @@ _KNOWN: Final[dict[str, dict[str | None, Negotiated]]] = {}
 """The answers to requests without a query, by route's format and `Accept`: a `lru_cache` costs four times as much."""
 
 
-@lru_cache(LIMITS.known_values)
+@lru_cache(SHARED.known_values)
 def _negotiate(
     name: str, envelope: str | None, parameter: str | None, accept: str | None, version: str | None
 ) -> Negotiated:
@@ -132,7 +132,7 @@ def asks_for_state(query: Mapping[str, str], accept: str | None) -> bool:
     return bool(accept) and "framing" not in query and _preferred(accept or "") == "application/json"
 
 
-@lru_cache(LIMITS.known_values)
+@lru_cache(SHARED.known_values)
 def _preferred(accept: str) -> str | None:
     """The first media range of the highest quality, of those that are known."""
     best: tuple[float, str] | None = None
@@ -144,7 +144,7 @@ def _preferred(accept: str) -> str | None:
     return None if best is None else best[1]
 
 
-@lru_cache(LIMITS.known_values)
+@lru_cache(SHARED.known_values)
 def content_coding(accept_encoding: str | None, offered: tuple[str, ...]) -> str | None:
     """The content coding of an answer (RFC 9110, 12.5.3); `None`: it is sent as it is.
 

@@ -6,7 +6,7 @@ Owns the totals and the errors. Opens nothing: the engine asks it before a strea
 from __future__ import annotations
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import LimitSettings
 
 
@@ -59,4 +59,4 @@ class ServerLimits:
 
     def _refusal(self, code: Code, limit: str, text: str) -> Error:
         self.refused[limit] += 1
-        return Error(code, text, reason=limit, retry_after_ms=LIMITS.overloaded_ms)
+        return Error(code, text, reason=limit, retry_after_ms=SHARED.overloaded_ms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 
 
 class OpenConnections:

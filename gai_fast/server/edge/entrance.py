@@ -16,12 +16,12 @@ import resource
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
 
 _log = logging.getLogger("gai_fast.server")
 

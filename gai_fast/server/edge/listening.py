@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gai_fast.model.addresses import is_local
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ServerSettings
 from gai_fast.net.upstream.stream_socket import ListeningSocket
 from gai_fast.server.edge.accepted_transport import Newcomers
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -338,7 +339,7 @@ def begin(sockets: Sequence[socket.socket]) -> None:
     """
     for each in sockets:
         try:
-            each.listen(LIMITS.backlog)
+            each.listen(SHARED.backlog)
         except OSError as problem:
             raise CannotListen(*problem.args) from None
 
@@ -380,7 +381,7 @@ class LackLog:
         """
         now = time.monotonic()
         if now >= self._silent_until:
-            self._silent_until = now + LIMITS.warning_interval
+            self._silent_until = now + SHARED.warning_interval
             _log.warning("no connection can be accepted for now: %s", problem.strerror)
 
 
@@ -458,7 +459,7 @@ class SocketListener:
     async def accept_waiting(self) -> None:
         """Accepts what waits; as `Listener.accept_waiting`."""
         try:
-            for _ in range(LIMITS.backlog):  # what comes meanwhile must not hold up the end
+            for _ in range(SHARED.backlog):  # what comes meanwhile must not hold up the end
                 if self._protocols.room <= 0 or not self._accept_one():
                     return
         except OSError as problem:

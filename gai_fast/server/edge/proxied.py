@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Any, Final, cast
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.proxy_header import BadHeader, read_header
@@ -58,7 +58,7 @@ class Refusals:
         self._count += 1
         now = time.monotonic()
         if now >= self._silent_until:
-            self._silent_until = now + LIMITS.warning_interval
+            self._silent_until = now + SHARED.warning_interval
             more = f" ({self._count - 1} others before)" if self._count > 1 else ""
             _log.warning("a connection of %s is closed: %s%s", peer or "a unix socket", why, more)
             self._count = 0

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import Final, NamedTuple
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 
 _START: Final = b"PROXY "
 _LINE: Final = re.compile(rb"(TCP4|TCP6) (\S+) (\S+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})")

@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.server.edge.transport_layer import TransportLayer
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 _PLAIN: Final = "HTTP_REQUEST"
@@ -65,7 +66,7 @@ class Handshakes:
     def _run(self) -> None:
         self._is_due = False
         try:
-            for _ in range(min(LIMITS.tls_steps, len(self._waiting))):
+            for _ in range(min(SHARED.tls_steps, len(self._waiting))):
                 self._waiting.popleft().go_on()
         finally:  # also where a bug of ours ended one of them
             if self._waiting:
@@ -113,19 +114,19 @@ class TLSConnection(TransportLayer):
             return
         if not self._is_ready:
             self._incoming.write(data)
-            if self._incoming.pending > LIMITS.tls_handshake:  # a request comes with the end of the handshake
+            if self._incoming.pending > SHARED.tls_handshake:  # a request comes with the end of the handshake
                 self._is_held = True
                 self.wire.pause_reading()
             if not self._is_queued:
                 self._is_queued = True
                 self._handshakes.queue(self)
-        elif len(data) <= LIMITS.tls_record:
+        elif len(data) <= SHARED.tls_record:
             self._incoming.write(data)
             self._read()
         else:
             pieces = memoryview(data)
-            for at in range(0, len(data), LIMITS.tls_record):
-                self._incoming.write(pieces[at : at + LIMITS.tls_record])
+            for at in range(0, len(data), SHARED.tls_record):
+                self._incoming.write(pieces[at : at + SHARED.tls_record])
                 if not self._read():
                     return
 
@@ -221,8 +222,8 @@ class TLSConnection(TransportLayer):
         """
         incoming, pieces, size = self._incoming, [], 0
         try:
-            while incoming.pending and size < LIMITS.tls_record:
-                piece = self._tls.read(LIMITS.tls_record)
+            while incoming.pending and size < SHARED.tls_record:
+                piece = self._tls.read(SHARED.tls_record)
                 if not piece:
                     self._ending = ssl.SSLZeroReturnError()
                     break
@@ -313,7 +314,7 @@ class TLSConnection(TransportLayer):
         if self._has_ended or not self._is_ready or not data:
             return
         try:
-            if len(data) <= LIMITS.tls_record:
+            if len(data) <= SHARED.tls_record:
                 self._tls.write(data)
                 self.wire.write(self._outgoing.read())
             else:
@@ -328,8 +329,8 @@ class TLSConnection(TransportLayer):
             SSLError: The connection has failed.
         """
         records = []
-        for at in range(0, len(data), LIMITS.tls_record):
-            self._tls.write(data[at : at + LIMITS.tls_record])
+        for at in range(0, len(data), SHARED.tls_record):
+            self._tls.write(data[at : at + SHARED.tls_record])
             records.append(self._outgoing.read())
         return records
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 
 LOOKS: Final = 4
 """Looks at a client within its `write_timeout`: one that takes nothing is cut off at most half of it too late, as the

@@ -27,7 +27,6 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.edge.connections import OpenConnections
@@ -35,6 +34,7 @@ from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.request import headers_too_large
 from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import whole_response
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 

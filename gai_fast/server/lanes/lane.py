@@ -22,7 +22,6 @@ from typing import Final, Protocol, cast
 
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.upstream.sockets import peer_address, untaken
 from gai_fast.runtime.ids import new_request_id
@@ -34,6 +33,7 @@ from gai_fast.server.http.replies import Reply, StreamHead, error_reply, header_
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import LEFT, SocketLender, StreamCallbacks
 from gai_fast.server.lanes.request_reader import BODY, HAND_OVER, HEAD, KnownHeads, RequestReader
+from gai_fast.server.limits import LIMITS
 
 
 class Routes(Protocol):

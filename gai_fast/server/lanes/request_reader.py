@@ -16,11 +16,12 @@ from functools import lru_cache
 from typing import Final
 
 from gai_fast.kernels import body_start
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.server.admission.callers import has_key
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
+from gai_fast.server.limits import LIMITS
 
 
 class Outcome(enum.Enum):
@@ -45,7 +46,7 @@ REQUEST: Final = Part.REQUEST
 HEAD: Final = Part.HEAD
 BODY: Final = Part.BODY
 
-_MOST_DIGITS: Final = LIMITS.max_body_digits  # a constant, because every request asks
+_MOST_DIGITS: Final = SHARED.max_body_digits  # a constant, because every request asks
 _METHOD: Final = b"POST /"
 _REQUEST_LINE: Final = re.compile(r'POST (/[!"$-~]*) HTTP/1\.1')
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -127,7 +128,7 @@ class KnownHead:
             head: The bytes, the empty line included.
             request: The request.
         """
-        if not request.keep_alive or len(head) > LIMITS.known_head:
+        if not request.keep_alive or len(head) > SHARED.known_head:
             return None
         lengths = [*_LENGTH_LINE.finditer(head)]
         if len(lengths) != 1:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gai_fast.formats import Format, get_format
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.limits import OTHER
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.runtime.ids import new_request_id
@@ -24,6 +24,7 @@ from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.operations import OperationRoutes
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.audit import audit
 from gai_fast.server.observe.counts import StreamCounts

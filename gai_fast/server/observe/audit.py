@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.log_format import Entry
 
 _log: Final = logging.getLogger("gai_fast.audit")

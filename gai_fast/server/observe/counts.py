@@ -13,9 +13,10 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Histogram
 from gai_fast.model.figures import SERIES
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import NO_GAPS, StreamMetrics
 from gai_fast.model.money import Amount
+from gai_fast.server.limits import LIMITS
 
 LAG_BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -37,7 +38,7 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
     "refused": "refused",
 }
 # As constants of this module, because looking up a name of another one costs each stream 0.03 us a time.
-_MOST_TOKENS: Final = LIMITS.priced_tokens
+_MOST_TOKENS: Final = SHARED.priced_tokens
 _NO_GAPS: Final = NO_GAPS
 _HISTOGRAMS: Final = [each for each in SERIES if each.metric.bounds]
 _COUNTERS: Final = [each.source for each in SERIES if not each.metric.bounds]

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast.kernels import encode_json
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ServerSettings
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, TextIO, cast
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -90,7 +91,7 @@ class QueuedStream(io.TextIOBase):
             text: Whole lines.
         """
         data = text.encode(self._encoding, "backslashreplace")
-        cost = len(data) + LIMITS.kept_piece
+        cost = len(data) + SHARED.kept_piece
         with self._lock:
             has_room = self._waiting + cost <= LIMITS.stderr_waiting or threading.current_thread() is self._writer
             if has_room and (self._writer is not None or self._start()):
@@ -144,7 +145,7 @@ class QueuedStream(io.TextIOBase):
                 _log.error("%d log lines were dropped", count)  # `write` always has room for a line of this thread
             with self._lock:
                 self.dropped += lost
-                self._waiting -= size + len(pieces) * LIMITS.kept_piece
+                self._waiting -= size + len(pieces) * SHARED.kept_piece
             if not piece:
                 time.sleep(LIMITS.stderr_interval)  # lines gather
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gai_fast.kernels import IMPLEMENTATION, MODULES, Histogram, encode_json
 from gai_fast.model.figures import SERIES, Series
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
 from gai_fast.model.version import __version__
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast.ledger import Ledger, SpendEntry
 from gai_fast.ledger.ledger import date_of
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import is_absurd
 from gai_fast.model.settings import ANONYMOUS
@@ -50,7 +50,7 @@ class SpendSink:
                 self._tell_once("currency", upstream, text, currency, self._ledger.currency)
         if metrics.usage is not None and is_absurd(metrics.usage):
             text = "counts more than %d tokens in an answer, which is charged for so many"
-            self._tell_once("tokens", metrics.upstream, text, LIMITS.priced_tokens)
+            self._tell_once("tokens", metrics.upstream, text, SHARED.priced_tokens)
 
     def _tell_once(self, kind: str, upstream: str, text: str, *values: object) -> None:
         if (kind, upstream) not in self._told:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.formats import FORMATS
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_ID, EVENT_NUMBERS
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, VALUES
 from gai_fast.server.requests.idempotency import TOKEN
 
@@ -72,7 +73,7 @@ _FORM: Final = (
 _KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "minLength": 1, "maxLength": LIMITS.idempotency_key}
 _IDEMPOTENCY: Final = Parameter("idempotency-key", "A request with the same key is answered once.", _KEY, "header")
 _CACHE: Final = Parameter(HEADER, "Whether equal requests may share the answer.", {"enum": [*VALUES]}, "header")
-_EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$", "minLength": 24, "maxLength": LIMITS.identifier}
+_EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$", "minLength": 24, "maxLength": SHARED.identifier}
 _SEQUENCE_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": EVENT_NUMBERS - 1}
 _AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
 _LAST: Final = Parameter("last-event-id", "As `after`; the header counts where there are both.", _EVENT, "header")

@@ -19,9 +19,10 @@ from gai_fast.formats.messages import request as messages_request
 from gai_fast.formats.responses import request as responses_request
 from gai_fast.model.errors import CLASSES, Phase
 from gai_fast.model.events import FINISH_REASONS, TYPES, Event
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
 from gai_fast.server.admin.targets import CONDITIONS, Target
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import PRINTABLE
 
 Schema = dict[str, Any]
@@ -103,12 +104,12 @@ def _dialects() -> dict[str, Schema]:
     An upstream of the same dialect gets the members that are not known here, too, and judges the values of all members
     but those that the gateway itself reads.
     """
-    model = {"type": "string", "maxLength": LIMITS.model_name}
+    model = {"type": "string", "maxLength": SHARED.model_name}
     switch = _or_null({"type": "boolean"})
     shared = {"model": _or_null(model), "stream": switch, "background": switch}
     items = {"type": "array", "minItems": 1}
     texts = {"anyOf": [_TEXT, items]}
-    chat = {"type": "string", "minLength": 1, "maxLength": LIMITS.chat_id}
+    chat = {"type": "string", "minLength": 1, "maxLength": SHARED.chat_id}
     part = _record({"type": _TEXT})
     message = _record({"role": {"enum": ["system", "user", "assistant"]}, "parts": _list(part)})
     messages = {**_list(message), "minItems": 1}

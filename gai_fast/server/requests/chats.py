@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply, id_headers
@@ -51,13 +51,13 @@ def chat_id_of(body: Mapping[str, Any]) -> str:
     """
     chat_id = body.get("id")
     if not isinstance(chat_id, str) or not _is_id(chat_id):
-        text = f"`id` must be the chat's id, a string of 1 to {LIMITS.chat_id} characters - at `$.id`"
+        text = f"`id` must be the chat's id, a string of 1 to {SHARED.chat_id} characters - at `$.id`"
         raise Error("invalid_request", text, reason="validation")
     return chat_id
 
 
 def _is_id(chat_id: str) -> bool:
-    return 0 < len(chat_id) <= LIMITS.chat_id
+    return 0 < len(chat_id) <= SHARED.chat_id
 
 
 class ChatRoutes:
@@ -144,7 +144,7 @@ class ChatRoutes:
 
 async def _running(store: Store, standing: Claim) -> StreamLog | None:
     """Returns the log of a stream that runs; `None`: it is over, or its worker is gone."""
-    is_young = now_ms() - standing.at_ms < LIMITS.claim_settling * 1e3
+    is_young = now_ms() - standing.at_ms < SHARED.claim_settling * 1e3
     try:
         log = await store.find(standing.stream_id, is_running=is_young)
     except Error as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.view import NATIVE, Form, View, view_of
 from gai_fast.net.stream.session import Session
@@ -318,7 +318,7 @@ def place_of(incoming: Incoming) -> Place | None:
 
 
 def _place(text: str) -> Place:
-    found = EVENT_ID.fullmatch(text) if len(text) <= LIMITS.identifier else None
+    found = EVENT_ID.fullmatch(text) if len(text) <= SHARED.identifier else None
     if found is None:
         raise _bad_place("it must be the `id:` of an event, <stream id>.<number>")
     return Place(found[1], int(found[2]))

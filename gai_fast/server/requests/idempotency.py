@@ -24,11 +24,11 @@ import msgspec
 from gai_fast.core.reading import parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
 from gai_fast.server.requests.stream_response import StreamResponse

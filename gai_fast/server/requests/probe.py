@@ -15,11 +15,12 @@ from typing import Final
 
 from gai_fast.kernels import encode_sse
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import StreamHead
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 
 EVENTS: Final = 6
@@ -50,15 +51,15 @@ class Probes:
             Overloaded: The server drains, or as many probes as may run.
         """
         text = incoming.query.get("idle", "0")
-        if not _SECONDS.fullmatch(text) or float(text) > LIMITS.stream_probe_idle:
+        if not _SECONDS.fullmatch(text) or float(text) > SHARED.stream_probe_idle:
             raise Error(
-                "invalid_request", f"`idle` must be seconds, at most {LIMITS.stream_probe_idle:g}", reason="idle"
+                "invalid_request", f"`idle` must be seconds, at most {SHARED.stream_probe_idle:g}", reason="idle"
             )
         if self._is_draining:
             raise Error("overloaded", "this server is being stopped", reason="draining")
         if len(self._running) >= LIMITS.stream_probes:
             text = f"{LIMITS.stream_probes} probes run in this worker: wait for one to end"
-            raise Error("overloaded", text, reason="probes", retry_after_ms=LIMITS.overloaded_ms)
+            raise Error("overloaded", text, reason="probes", retry_after_ms=SHARED.overloaded_ms)
         probe = _Probe(self._running, incoming)
         self._running.add(probe)
         probe.begin(stream, float(text))
@@ -92,7 +93,7 @@ class _Probe:
     async def _run(self, idle: float) -> None:
         for number in range(1, EVENTS + 1):
             self._push(number)
-            await asyncio.sleep(LIMITS.stream_probe_interval)
+            await asyncio.sleep(SHARED.stream_probe_interval)
         await asyncio.sleep(idle)
         self._push(EVENTS + 1)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats.responses.log import ended_as, frames_behind, last_response
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.logs.view import Form, OwnFrames, View, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
@@ -97,7 +97,7 @@ def response_of(log: StreamLog, otherwise: str | None = None) -> dict[str, Any]:
     ending = log.ending
     if ending is not None and ending.error is not None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
-    backlog = log.read(0, LIMITS.held_answer)
+    backlog = log.read(0, SHARED.held_answer)
     response = last_response(backlog.pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:

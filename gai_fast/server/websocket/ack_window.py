@@ -5,7 +5,7 @@ Sans-IO: it counts bytes and numbers of events, and holds none of them.
 
 from __future__ import annotations
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 
 
 class AckWindow:

@@ -26,12 +26,12 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 
 from gai_fast.kernels import Borrower
-from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.admission.callers import KEY_PROTOCOL
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import leave_out_server
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
 from gai_fast.server.websocket.writer import FrameWriter

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gai_fast.kernels import unmasked
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 
 PROTOCOL_ERROR: Final = 1002
 POLICY_VIOLATION: Final = 1008

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from gai_fast.core.reading import decoded
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 
 INVALID_PAYLOAD: Final = 1007
@@ -57,7 +57,7 @@ def read_message(data: bytes) -> Message | Violation:
         data: The message.
     """
     try:
-        message = decoded(_DECODER, data, LIMITS.json_depth + 1)
+        message = decoded(_DECODER, data, SHARED.json_depth + 1)
     except InvalidRequest as problem:
         return _fault(problem)
     needed = _NEEDED.get(message.type)
@@ -66,8 +66,8 @@ def read_message(data: bytes) -> Message | Violation:
     for name in needed:
         if getattr(message, name) in (UNSET, ""):
             return Violation(POLICY_VIOLATION, f"a message of this type needs `{name}`")
-    if len(message.stream) > LIMITS.identifier:
-        return Violation(POLICY_VIOLATION, f"`stream` is longer than {LIMITS.identifier} characters")
+    if len(message.stream) > SHARED.identifier:
+        return Violation(POLICY_VIOLATION, f"`stream` is longer than {SHARED.identifier} characters")
     if message.seq is not UNSET and not 0 <= message.seq < _MOST:
         return Violation(POLICY_VIOLATION, "`seq` is no number of an event")
     return message

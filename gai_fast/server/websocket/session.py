@@ -26,7 +26,6 @@ from aiohttp import web
 
 from gai_fast.kernels import Borrower, frame_messages
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission.admit import body_too_large
@@ -34,6 +33,7 @@ from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.routes import Handler, Router
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.connection import AiohttpSocket

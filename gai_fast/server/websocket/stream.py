@@ -19,12 +19,13 @@ from typing import Final, Protocol
 
 from gai_fast.kernels import Borrower, frame_messages, last_seq
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.logs.writer import BodyFraming
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import LEFT, StreamCallbacks
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.websocket.ack_window import AckWindow
 from gai_fast.server.websocket.formats import DONE
@@ -194,7 +195,7 @@ class SocketStream:
     def lend(self, borrower: Borrower) -> int:
         """As `LendingTransport.lend`, while this is the socket's only stream and its client acknowledges nothing."""
         window = self._window
-        if self._is_over or window.is_used or window.size < LIMITS.ack_steps * LIMITS.ack_step:
+        if self._is_over or window.is_used or window.size < LIMITS.ack_steps * SHARED.ack_step:
             return -1
         return self._socket.lend(borrower)
 

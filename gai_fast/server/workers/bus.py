@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.workers.link import LinkError, Messages, pack
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -61,10 +62,10 @@ class Bus:
         loop = asyncio.get_running_loop()
         path = str(self._folder / str(self._number))
         self._server = await loop.create_unix_server(
-            lambda: _Answering(handlers, self._answering), path, backlog=LIMITS.workers
+            lambda: _Answering(handlers, self._answering), path, backlog=SHARED.workers
         )
 
-    async def ask(self, worker: int, kind: str, *items: Any, wait: float = LIMITS.bus_wait) -> Any:
+    async def ask(self, worker: int, kind: str, *items: Any, wait: float = SHARED.bus_wait) -> Any:
         """Asks another worker.
 
         Args:

@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
+from gai_fast.server.limits import LIMITS
 
 _PREFIX: Final = "gai-fast-"
 _LOCK: Final = "lock"
@@ -44,7 +45,7 @@ def bus_folder(parent: Path) -> Iterator[Path]:
         OSError: It cannot be made.
         PathTooLong: As above.
     """
-    if len(os.fsencode(parent / f"{_PREFIX}12345678" / str(LIMITS.worker_number))) > LIMITS.socket_path:
+    if len(os.fsencode(parent / f"{_PREFIX}12345678" / str(LIMITS.worker_number))) > SHARED.socket_path:
         raise PathTooLong(str(parent))
     _remove_left(parent)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.stream_socket import StreamSocket
+from gai_fast.server.limits import LIMITS
 
 _LENGTH: Final = 4
 _READ: Final = 65536

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.drained import DRAINED, Drained
@@ -26,6 +26,7 @@ from gai_fast.server.admin.running_streams import running_streams
 from gai_fast.server.admin.targets import Target, all_targets
 from gai_fast.server.admin.watch import News as StreamNews
 from gai_fast.server.admin.watch import Watches
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.durable import Running, cancelled, state_of
 from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.workers.supervisor import WORKERS
@@ -345,7 +346,7 @@ class Answers:
         if log is None:
             return None
         backlog = log.read(0, LIMITS.peer_read)
-        text = backlog.text if backlog.text is not None and len(backlog.text) <= LIMITS.store_reply else None
+        text = backlog.text if backlog.text is not None and len(backlog.text) <= SHARED.store_reply else None
         return [[*log.header], backlog.lost, text, _news(log, 0)]
 
     async def tail(self, positions: dict[str, int], wait: float) -> dict[str, Any]:
@@ -365,7 +366,7 @@ class Answers:
             log = behind[(self._turn + at) % len(behind)]
             news = answer[log.header.stream_id] = _news(log, positions[log.header.stream_id])
             size += len(news[_PIECE])
-            if size >= LIMITS.store_reply:
+            if size >= SHARED.store_reply:
                 break
         self._turn += len(answer)  # the next answer begins with those that are left out here
         return answer
@@ -549,7 +550,7 @@ class PeerBackend(Backend):
                 question.answer.cancel()
         for owner, some in by_owner.items():
             if owner not in self._asked:
-                ask = self._peers.bus.ask(owner, "tail", some, wait, wait=wait + LIMITS.bus_wait)
+                ask = self._peers.bus.ask(owner, "tail", some, wait, wait=wait + SHARED.bus_wait)
                 answer = asyncio.ensure_future(ask)
                 answer.add_done_callback(lambda each: each.cancelled() or each.exception())  # nobody may look at it
                 self._asked[owner] = _Question(some, answer)
@@ -583,7 +584,7 @@ class PeerBackend(Backend):
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Tells the streams' workers, which note it at their logs."""
         by_owner = self._peers.by_owner(stream_ids)
-        wait = LIMITS.lease_renewal  # the next note is sent then, and a busy worker must not hold it up
+        wait = SHARED.lease_renewal  # the next note is sent then, and a busy worker must not hold it up
         asked = (self._peers.bus.ask(owner, "followed", some, wait=wait) for owner, some in by_owner.items())
         await asyncio.gather(*asked, return_exceptions=True)  # one that is gone has no streams
 

@@ -20,7 +20,7 @@ from gai_fast.ledger import By, SharedHome, SpendEntry, SpendRow
 from gai_fast.ledger._base import Caps
 from gai_fast.ledger.home import Answer, Ask, Home, Report
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.server.workers.bus import Bus
 from gai_fast.server.workers.peers import SupervisorQuestions
@@ -66,7 +66,7 @@ class SupervisorHome(SharedHome):
 
     async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
         """Asks the workers that have anything of a key; as `SharedHome.recall`."""
-        asked = (self._bus.ask(int(worker), RECALL, [key], wait=LIMITS.ledger_recall) for worker in holders)
+        asked = (self._bus.ask(int(worker), RECALL, [key], wait=SHARED.ledger_recall) for worker in holders)
         await asyncio.gather(*asked, return_exceptions=True)  # one that is gone, or busy, is not waited for
 
     async def recalled(self) -> Sequence[str]:

@@ -37,8 +37,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.edge.listening import LackLog, accept, begin
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
 from gai_fast.server.workers.link import Link, LinkGone, receive_connections, send_connection, send_last
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Settings
 from gai_fast.runtime.ids import name_worker
 from gai_fast.server.admin.drained import Drained
@@ -24,6 +23,7 @@ from gai_fast.server.admission.memory import high_water
 from gai_fast.server.edge.accepted_transport import Newcomers
 from gai_fast.server.edge.certificate import Certificate
 from gai_fast.server.edge.listening import LackLog, Protocols
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.reload import from_bytes
 from gai_fast.server.serving import Bound, Running, start

@@ -14,9 +14,9 @@ import pytest
 import gai_fast
 from gai_fast.integrations import asgi
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.limits import LIMITS
 from tests.integration.gateway import Net, on_uvloop
 from tests.integration.integrations.stacks import Site, fastapi, on_uvicorn, starlette
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 

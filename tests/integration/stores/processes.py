@@ -26,7 +26,7 @@ async def main(backend, name):
 """
 START = """
 import asyncio, sys, time
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import SHARED
 from pathlib import Path
 from gai_fast.stores import Claim, LogHeader
 from gai_fast.stores.backend import Change, Record

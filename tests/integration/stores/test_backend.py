@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader
 from gai_fast.stores.backend import (
     Backend,
@@ -25,6 +24,7 @@ from gai_fast.stores.backend import (
 )
 from tests.conftest import ChangeLimits
 from tests.integration.stores.conftest import MakeBackend
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})

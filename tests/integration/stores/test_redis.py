@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Backend, Change, Gap, News, Record, ending_text
 from gai_fast.stores.redis import RedisBackend, Script
@@ -18,6 +17,7 @@ from tests.integration.certificates import Authority
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
 from tests.integration.stores.servers import RedisServer
+from tests.limits import LIMITS
 from tests.ports import free_port
 from tests.waiting import SECONDS, until, until_answered
 

@@ -16,12 +16,13 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import Change, Gap, News, Record
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal
 from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
+from tests.limits import LIMITS
 from tests.waiting import SECONDS
 
 NORMAL, FULL = 1, 2

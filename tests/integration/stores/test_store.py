@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
@@ -23,6 +23,7 @@ from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
 from tests.integration.stores.servers import FAULTS, RedisServer
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
@@ -171,7 +172,7 @@ async def test_a_stream_without_its_beginning_has_an_explicit_gap_elsewhere(url:
 
 OWNER = """
 async def main(backend, url, lease):
-    object.__setattr__(LIMITS, "lease", float(lease))
+    object.__setattr__(SHARED, "lease", float(lease))
     from gai_fast.model.settings import StoreSettings
     from gai_fast.stores import open_store
     from gai_fast.runtime.timers import TimerWheel

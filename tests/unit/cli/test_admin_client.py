@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, Sample
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.ports import free_port
 
 SAMPLE: dict[str, Any] = {

@@ -11,9 +11,9 @@ import pytest
 
 from gai_fast.cli.config import json_schema, toml
 from gai_fast.config import LISTS, SECTIONS, load
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors import PROCESSORS, parameters
 from tests.integration.certificates import Authority
+from tests.limits import LIMITS
 
 from .conftest import Run
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gai_fast.cli.config import toml
 from gai_fast.config import LATER, SECTIONS, ConfigError, load
 from gai_fast.config.file import line_numbers
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.config.folders import Folder
 
 

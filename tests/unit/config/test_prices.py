@@ -9,9 +9,9 @@ import pytest
 
 from gai_fast.config import ConfigError, load, read
 from gai_fast.config.prices import made_price
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import Price, Settings
+from tests.limits import LIMITS
 
 UPSTREAM = '[[upstream]]\nname = "o"\nprovider = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "o"\nid = "m"\n'

@@ -12,11 +12,11 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import UNIT, Bill
 from gai_fast.model.settings import Price
 from gai_fast.model.upstream_errors import for_client
 from tests.legal import sse
+from tests.limits import LIMITS
 from tests.unit.core.test_relay import END, HELLO, STOP, FakeAdapter, FakeAPI, chunk
 
 PRICE = Price(input=UNIT, output=UNIT, cached_input=UNIT, cache_write=UNIT, reasoning=UNIT)

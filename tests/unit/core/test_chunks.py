@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.core.chunks import count, members, number, parse_chunk, text_of
 from gai_fast.model.errors import Malformed
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 
 @pytest.mark.parametrize(

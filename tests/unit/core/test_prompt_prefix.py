@@ -9,8 +9,8 @@ import pytest
 
 from gai_fast.core.prompt_prefix import beginning
 from gai_fast.core.reading import parse_request
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
+from tests.limits import LIMITS
 
 
 def native(**members: Any) -> Request:

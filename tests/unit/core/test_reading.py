@@ -14,7 +14,6 @@ from msgspec import UNSET
 
 from gai_fast.core.reading import characters, check_members, conversation, parse_object, parse_request, turns
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import (
     AssistantMessage,
     NamedTool,
@@ -24,6 +23,7 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
+from tests.limits import LIMITS
 
 SECRET = "my private words"
 

@@ -5,7 +5,6 @@ The upstream is `Adapter` below: chunks are JSON objects whose members say what 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from typing import Any, ClassVar, Literal, cast
@@ -20,12 +19,12 @@ from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import Untellable
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import for_client
 from gai_fast.providers._base import API, ProviderAdapter, Target
 from tests.kernels import cuts
 from tests.legal import check_any_cut, check_legal, relaying, sse
+from tests.limits import LIMITS, replaced
 
 DELTAS = {"text": "text.delta", "think": "reasoning.delta", "refuse": "refusal.delta", "args": "tool.call.delta"}
 END = "[END]"
@@ -582,7 +581,7 @@ def test_a_stream_that_never_starts_tells_no_warning() -> None:
 
 
 def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.core.relay.LIMITS", dataclasses.replace(LIMITS, early_warnings=2))
+    monkeypatch.setattr("gai_fast.core.relay.LIMITS", replaced(early_warnings=2))
     stream = Stream()
 
     def receive(name: str, data: str) -> list[Event]:

@@ -15,10 +15,10 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import StreamEncoder
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors import Chain, Processor, StreamInfo, make_chain, read_processor
 from gai_fast.providers import get_provider
 from tests.legal import check_legal, sse
+from tests.limits import LIMITS
 from tests.unit.core.test_relay import HELLO, STOP, FakeAdapter, FakeAPI, Frames, chunk
 
 CALL = {"call_id": "c1", "index": 0}

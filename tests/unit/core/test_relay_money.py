@@ -10,13 +10,13 @@ from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import UNIT, Bill
 from gai_fast.model.settings import Price
 from gai_fast.processors import Chain
 from gai_fast.processors.usage import UsageProcessor
 from gai_fast.providers import get_provider
 from tests.legal import sse
+from tests.limits import LIMITS
 
 MICRO = UNIT // 10**6
 PRICE = Price(input=UNIT, output=10 * UNIT, cached_input=UNIT, cache_write=UNIT, reasoning=10 * UNIT)

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.formats._openai import annotation, argument_text, note_warning
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import JSONText
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.formats.chat_reader import OPENAI
 
 

@@ -13,8 +13,8 @@ from gai_fast.formats._passthrough import Passthrough
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
+from tests.limits import LIMITS
 from tests.unit.formats.messages_reader import ANSWER, BEGIN, CLOSE, OPEN, OVERLOADED, PING, STOP, delta
 from tests.unit.formats.relays import cut, received, relay_to
 from tests.unit.formats.streams import context

@@ -8,7 +8,8 @@ import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow
 from gai_fast.ledger.book import SpendBook
-from gai_fast.model.limits import OTHER, Limits
+from gai_fast.ledger.limits import Limits
+from gai_fast.model.limits import OTHER
 from tests.conftest import ChangeLimits
 
 DAY = "2026-11-22"

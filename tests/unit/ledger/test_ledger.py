@@ -6,7 +6,7 @@ import pytest
 
 from gai_fast.ledger._base import NAMES, REQUESTS, SPEND, STREAMS, TOKENS, Caps
 from gai_fast.ledger.ledger import date_of, refusal
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 CAPS = Caps(20, 1000, 5, 10**12, "t USD")
 

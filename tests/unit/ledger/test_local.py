@@ -8,9 +8,9 @@ import pytest
 
 from gai_fast.ledger import LocalLedger, Period, SpendEntry, SpendRow
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
+from tests.limits import LIMITS
 
 MIDNIGHT = 1_795_305_600.0  # 2026-11-22T00:00:00Z
 

@@ -12,15 +12,16 @@ import pytest
 
 from gai_fast.ledger import By, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
 from gai_fast.ledger.home import Answer, Home, Report
+from gai_fast.ledger.limits import Limits
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import Limits
+from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
 from gai_fast.stores.backend import StoreError
 from tests.waiting import SECONDS, until
 
-FAST = Limits(ledger_flush=0.002, ledger_retry=0.01, ledger_wait=0.2, ledger_recall=0.1)
+FAST = Limits(ledger_flush=0.002, ledger_retry=0.01, ledger_wait=0.2)
 DAY = "2026-11-22"
 
 
@@ -114,6 +115,7 @@ async def site(count: int = 2, *, fails_open: bool = True) -> AsyncIterator[Site
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "LIMITS", FAST)
+    monkeypatch.setattr(shared, "SHARED", replace(SHARED, ledger_recall=0.1))
 
 
 def key(**limits: object) -> KeySettings:

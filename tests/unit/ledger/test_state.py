@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gai_fast.ledger._base import REQUESTS, SPEND, STREAMS, TOKENS, Caps
 from gai_fast.ledger.state import GRANTED, UNCLEAR, KeyState, Rate
-from gai_fast.model.limits import LIMITS, Limits
+from tests.limits import LIMITS
 
 NO = (0, 0, 0, 0)
 
@@ -342,9 +342,8 @@ class Worker:
 
 
 def test_the_limits_of_the_ledger_fit_together() -> None:
-    limits = Limits()
-    assert limits.ledger_scarce >= 4 * limits.ledger_parts
-    assert limits.ledger_flush < limits.ledger_recall < limits.ledger_wait < limits.ledger_gone
+    assert LIMITS.ledger_scarce >= 4 * LIMITS.ledger_parts
+    assert LIMITS.ledger_flush < LIMITS.ledger_recall < LIMITS.ledger_wait < LIMITS.ledger_gone
 
 
 @pytest.mark.parametrize(("limits", "place"), [(caps(tokens=100), TOKENS), (caps(spend=100), SPEND)])

@@ -18,9 +18,9 @@ from gai_fast.core.reading import parse_request
 from gai_fast.kernels import NDJSONEncoder, SSEEncoder
 from gai_fast.library.decoding import OrderedEvents, adecode, decode, read_events
 from gai_fast.model.events import Event, JSONText
-from gai_fast.model.limits import LIMITS
 from tests.kernels import cuts
 from tests.legal import check_legal, sse
+from tests.limits import LIMITS
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import uvloop
 import gai_fast
 from gai_fast.library.stream import Stream
 from gai_fast.model.errors import Error, Network
-from gai_fast.model.limits import LIMITS
 from tests.conftest import ChangeLimits
 from tests.legal import check_legal
+from tests.limits import LIMITS
 from tests.steady import SteadyLoop
 from tests.waiting import SECONDS, until
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gai_fast.model import errors
 from gai_fast.model.errors import CLASSES, Code, Error, Malformed
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 # The table of `docs/events.md`.
 TABLE: dict[Code, tuple[int, bool]] = {

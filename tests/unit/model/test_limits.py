@@ -1,32 +1,44 @@
-"""`gai_fast/model/limits.py`: every bound is positive, immutable and says why it is what it is."""
+"""The `limits.py` of each folder: every bound is positive, immutable, says why it is what it is, and stands once."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import itertools
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gai_fast.model import limits
-from gai_fast.model.limits import LIMITS
+from gai_fast.model.limits import KIB, MIB
+from tests.limits import HOLDERS, LIMITS
+
+FIELDS = [(module, field) for module, holder in HOLDERS.items() for field in dataclasses.fields(holder)]
+
+
+def test_each_folder_has_its_limits() -> None:
+    assert {"gai_fast.model.limits", "gai_fast.server.limits", "gai_fast.net.limits"} < HOLDERS.keys()
+    names = [field.name for _, field in FIELDS]
+    assert len(names) == len(set(names)) > 300
 
 
 def test_limits_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        LIMITS.event = 1
+    for holder in HOLDERS.values():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(holder, dataclasses.fields(holder)[0].name, 1)
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(LIMITS), ids=lambda field: field.name)
-def test_a_limit_is_a_positive_number_of_its_type(field: dataclasses.Field[object]) -> None:
-    value = getattr(LIMITS, field.name)
+@pytest.mark.parametrize(("module", "field"), FIELDS, ids=lambda value: getattr(value, "name", value))
+def test_a_limit_is_a_positive_number_of_its_type(module: str, field: dataclasses.Field[Any]) -> None:
+    value = getattr(HOLDERS[module], field.name)
     assert type(value).__name__ == field.type
     assert value > 0
 
 
-def test_each_limit_has_its_reason_beside_it() -> None:
-    tree = ast.parse(Path(limits.__file__).read_text())
+@pytest.mark.parametrize("module", HOLDERS)
+def test_each_limit_has_its_reason_beside_it(module: str) -> None:
+    tree = ast.parse(Path(str(import_module(module).__file__)).read_text())
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef)).body
     fields = [node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
     reasons = {
@@ -40,8 +52,8 @@ def test_each_limit_has_its_reason_beside_it() -> None:
 
 
 def test_the_limits_that_the_contract_fixes() -> None:
-    assert LIMITS.response_head == 64 * limits.KIB
-    assert LIMITS.event == 8 * limits.MIB
+    assert LIMITS.response_head == 64 * KIB
+    assert LIMITS.event == 8 * MIB
     assert LIMITS.identifier == 128
     assert LIMITS.retry_after_ms == 120_000
     assert LIMITS.malformed_chunks == 3
@@ -49,5 +61,4 @@ def test_the_limits_that_the_contract_fixes() -> None:
 
 def test_limits_agree_with_each_other() -> None:
     assert LIMITS.error_message < LIMITS.error_body < LIMITS.event < LIMITS.whole_answer
-    assert LIMITS.feed_slice <= LIMITS.stream_turn
     assert LIMITS.json_depth <= LIMITS.arguments_depth

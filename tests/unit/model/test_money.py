@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import UNIT, Bill, Charge, amount_of, cost_member, cost_of, is_absurd, units, written
 from gai_fast.model.settings import Price, PriceSettings, Settings
+from tests.limits import LIMITS
 
 MICRO = UNIT // 10**6
 PRICE = Price(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.retry_after import retry_after_ms
+from tests.limits import LIMITS
 
 NOW_MS = 1_800_000_000_000
 

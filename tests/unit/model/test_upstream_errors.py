@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import CLASSES, Code, Error, ProviderUnavailable, RateLimited
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_errors import UpstreamFailure, classify, for_client, from_upstream
+from tests.limits import LIMITS
 
 # ---- an upstream's words → code --------------------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.upstream_headers import passed_headers
+from tests.limits import LIMITS
 
 PASSED = [
     ("x-ratelimit-limit-requests", "60"),

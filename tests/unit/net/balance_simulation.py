@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Balance, ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
+from tests.limits import LIMITS
 
 
 def upstream(name: str, **more: Any) -> UpstreamSettings:

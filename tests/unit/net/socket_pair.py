@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gai_fast.kernels import SocketSet
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.plain_transport import PlainTransport
+from tests.limits import LIMITS
 
 
 class Receiver:

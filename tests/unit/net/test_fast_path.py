@@ -23,7 +23,6 @@ from gai_fast.core.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import IMPLEMENTATION, Borrower, LendingTransport, Piece, ReadBatch
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
@@ -42,6 +41,7 @@ from gai_fast.server.websocket.stream import FRAMES, SocketStream
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
 from tests.kernels import cuts
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"

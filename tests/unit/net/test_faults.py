@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings, Settings
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.stream.session import Session
 from gai_fast.processors import Chain, Processor
+from tests.limits import LIMITS
 from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 

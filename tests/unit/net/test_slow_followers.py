@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.formats import get_format
-from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.follower import Follower
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeClient, FakeTime
 
 KEPT = 2048 * KIB

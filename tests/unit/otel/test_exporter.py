@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import OTelSettings
 from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter, _Refusal, _Resolver
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.otlp import Receiver
 from tests.waiting import SECONDS, until
 

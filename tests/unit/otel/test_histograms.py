@@ -5,9 +5,9 @@ from __future__ import annotations
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, INSTRUMENTS, TOKENS, Histograms
+from tests.limits import LIMITS
 from tests.otlp import read
 
 

@@ -10,12 +10,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.trace import Answered, Target, Trace
+from tests.limits import LIMITS
 from tests.otlp import read
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.batch import BatchProcessor
+from tests.limits import LIMITS
 
 from .streams import FINISH, START, delta, stream, text_of, through
 

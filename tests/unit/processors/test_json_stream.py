@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.json_stream import JSONStreamProcessor, JSONStreamSettings
+from tests.limits import LIMITS
 
 from .streams import FINISH, START, delta, pieces, stream, text_of, through, types_of
 from .test_json_text import VALUES, calls, written

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors._json_text import JSONReader, NotJSON, same_json
+from tests.limits import LIMITS
 
 from .streams import pieces
 

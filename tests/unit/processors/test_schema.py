@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors import StreamInfo, _schema, read_processor
 from gai_fast.processors._schema import Schema, compile_schema
 from gai_fast.processors.json_stream import JSONStreamProcessor
+from tests.limits import LIMITS
 
 from .streams import pieces, stream, text_of, through, types_of
 

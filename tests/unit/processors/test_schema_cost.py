@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
@@ -11,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.processors import _schema_cost
 from gai_fast.processors._schema_cost import CostlySchema, check_cost
+from tests.limits import LIMITS, replaced
 
 ROOT: Final = {"$ref": "#"}
 
@@ -244,7 +243,7 @@ def evaluations(root: Any, limit: int, answer: Any) -> Counter[tuple[Any, ...]]:
 
 @given(documents, answers, st.integers(2, 20))
 def test_no_place_of_any_answer_is_evaluated_more_often_than_the_limit(schema: Any, answer: Any, limit: int) -> None:
-    with mock.patch.object(_schema_cost, "LIMITS", replace(LIMITS, schema_paths=limit)):
+    with mock.patch.object(_schema_cost, "LIMITS", replaced(schema_paths=limit)):
         try:
             check_cost(schema)
         except CostlySchema:

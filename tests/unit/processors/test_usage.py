@@ -9,11 +9,11 @@ import pytest
 
 from gai_fast.core.result import Result
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.processors import StreamInfo, read_processor, usage
 from gai_fast.processors.usage import UsageAggregator, UsageProcessor, load_counter
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 
 from .streams import FINISH, START, delta, through
 

@@ -10,7 +10,7 @@ import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from gai_fast.model.errors import InvalidRequest, Unsupported
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import body, request
 

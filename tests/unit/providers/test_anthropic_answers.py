@@ -10,8 +10,8 @@ import pytest
 from gai_fast.core.result import collect
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
+from tests.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, calls_of, of_type, plain, read_whole, text_of
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import Malformed
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
+from tests.limits import LIMITS
 
 
 def piece(path: str, value: Any = None, *, says: bool = True) -> ArgumentPiece:

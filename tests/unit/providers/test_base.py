@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers import API, Target, get_provider
 from gai_fast.providers._base import ProviderAdapter
 from gai_fast.providers.groq import Groq
+from tests.limits import LIMITS
 
 
 class TestDecodeError:

@@ -10,10 +10,10 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsStr
 
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error, Unsupported
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import AssistantMessage, Request, SystemMessage, ToolMessage, UserMessage
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider
 from gai_fast.providers._chat import ChatAPI
+from tests.limits import LIMITS
 from tests.unit.providers.answers import (
     body,
     body_without,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from gai_fast.core.chunks import parse_chunk
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import PROVIDERS, Adapter, get_provider, provider_names
 from gai_fast.providers._chat_answers import ChatAdapter
+from tests.limits import LIMITS
 from tests.unit.providers.answers import (
     between,
     call,

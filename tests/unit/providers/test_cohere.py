@@ -13,9 +13,9 @@ from gai_fast.core.result import collect
 from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import Target, get_provider
 from tests.legal import sse
+from tests.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, body, calls_of, of_type, plain, read_whole, request, text_of
 

@@ -9,12 +9,12 @@ import pytest
 from gai_fast.core.relay import Relay
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.kernels import parse_exact
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._events import citation, counted_usage, server_tool
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCalls
 from tests.legal import sse
+from tests.limits import LIMITS
 
 
 class TestUsage:

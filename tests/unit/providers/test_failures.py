@@ -8,10 +8,10 @@ import pytest
 
 from gai_fast.core.relay import Relay
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._failures import error_object, failure_of
 from tests.legal import sse
+from tests.limits import LIMITS
 
 
 class TestErrorObject:

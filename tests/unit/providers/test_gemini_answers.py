@@ -9,9 +9,9 @@ import pytest
 
 import gai_fast
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from tests.kernels import cuts
+from tests.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import between, calls_of, of_type, read_whole, text_of
 from tests.unit.providers.gemini import STOP, call, chunk, failed, grounding, piece, read, text

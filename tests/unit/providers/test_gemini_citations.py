@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._gemini_citations import Citations
 from gai_fast.providers._room import Room
+from tests.limits import LIMITS
 from tests.unit.providers.answers import of_type
 from tests.unit.providers.gemini import STOP, chunk, grounding, read, text
 

@@ -12,8 +12,8 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
+from tests.limits import LIMITS
 from tests.unit.providers.answers import (
     between,
     calls_of,

@@ -12,10 +12,10 @@ import gai_fast
 from gai_fast.core.relay import Relay
 from gai_fast.formats import FORMATS, StreamContext, get_format
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.providers._room import Room, too_many
 from tests.legal import sse
+from tests.limits import LIMITS
 
 LONG = "x" * 1024 * 1024
 Chunks = Callable[[int], Any]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider
 from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
+from tests.limits import LIMITS
 from tests.unit.providers.answers import call, chunk, plain
 
 

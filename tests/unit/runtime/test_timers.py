@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import TimerHandle, TimerWheel
+from tests.limits import LIMITS
 from tests.unit.fake_loop import FakeLoop
 from tests.waiting import SECONDS
 

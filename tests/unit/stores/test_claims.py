@@ -7,10 +7,10 @@ import contextlib
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.stores import Claim
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 MINE, THEIRS = Claim("s", "body"), Claim("t", "body")

@@ -7,9 +7,9 @@ import logging
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import Health
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 GONE = StoreError("unreachable", "the server cannot be reached")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -20,6 +20,7 @@ from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until

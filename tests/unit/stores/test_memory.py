@@ -14,11 +14,12 @@ import pytest
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import KIB, LIMITS, MIB
+from gai_fast.model.limits import KIB, MIB
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Backlog, Ending, LogHeader, memory
 from gai_fast.stores.memory import LogMemory, StreamLog, check_url, level_down
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 Make = Callable[..., LogMemory]

@@ -10,8 +10,8 @@ import pytest
 from gai_fast.core.relay import Relay
 from gai_fast.formats import Framing, get_format
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.providers import get_provider, provider_names
+from tests.limits import LIMITS
 from tests.unit.formats.chat_reader import (
     HEAD,
     OPENAI,

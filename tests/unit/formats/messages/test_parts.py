@@ -19,7 +19,7 @@ from gai_fast.formats.messages.parts import (
     usage_of,
 )
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 
 def test_signatures_of_others_and_of_calls_are_marked() -> None:

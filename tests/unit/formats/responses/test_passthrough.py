@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.formats.relays import cut
 from tests.unit.formats.responses_reader import ended, frame, relayed, upstream
 from tests.unit.formats.streams import objects_of

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.formats import Framing, get_format
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.formats.responses_reader import RESPONSES, checked, streamed, told, types
 from tests.unit.formats.streams import (
     DONE,

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.formats.responses_reader import RESPONSES, whole
 from tests.unit.formats.streams import DONE, ERROR, NOT_DONE, START, USAGE, context, encoded, finish, text
 

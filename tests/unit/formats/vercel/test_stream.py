@@ -15,7 +15,7 @@ from gai_fast.formats import get_format
 from gai_fast.formats.vercel.stream import Parts
 from gai_fast.model.errors import Error
 from gai_fast.model.events import TYPES, Event
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.unit.formats.every_event import EVERY_EVENT
 from tests.unit.formats.streams import (
     DONE,

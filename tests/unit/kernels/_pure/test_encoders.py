@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.events import KEYS, JSONText
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 STREAM = "s-7_" + "x" * 18
 

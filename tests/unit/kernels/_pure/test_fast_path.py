@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 
 class Loop:

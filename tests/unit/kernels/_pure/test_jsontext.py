@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from gai_fast.model.events import JSONText
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 DEEP = LIMITS.arguments_depth
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from tests.kernels import cuts, fed
+from tests.limits import LIMITS
 
 
 def feed_all(parser: Any, chunks: list[bytes], items: list[Any]) -> None:

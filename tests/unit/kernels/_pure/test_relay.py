@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gai_fast.kernels._pure.faults import FeedError
-from gai_fast.model.limits import LIMITS
 from tests.kernels import IS_REPEATED, cuts, load
+from tests.limits import LIMITS
 
 PARTS = (b"<", "seq", b"@", "ts", b":", "text", b">")
 NOW = 1_700_000_000_000

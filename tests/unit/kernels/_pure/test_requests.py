@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from hypothesis import given, strategies
 
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 
 BEFORE, AFTER = b"POST /x HTTP/1.1\r\nContent-Length: ", b"\r\nHost: a\r\n\r\n"
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gai_fast.model.limits import LIMITS
+from tests.limits import LIMITS
 from tests.waiting import until
 
 Run = Callable[[Callable[[Any, list[Any]], Coroutine[Any, Any, None]]], None]

@@ -15,9 +15,9 @@ import pytest
 
 from gai_fast.kernels import IMPLEMENTATION, make_tls_records
 from gai_fast.kernels._pure import TLSRecords as PureRecords
-from gai_fast.model.limits import LIMITS
 from tests.integration.certificates import Authority
 from tests.key_updates import update_keys
+from tests.limits import LIMITS
 
 
 class Pair:

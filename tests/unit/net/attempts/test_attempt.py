@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import StreamSpec
+from tests.limits import LIMITS
 from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings, Price, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import Balancer
 from gai_fast.net.attempts.hedge import Hedge
@@ -18,6 +17,7 @@ from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import Clock
 from gai_fast.net.stream.session import Session
 from gai_fast.providers import get_provider
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeExchange
 from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
 

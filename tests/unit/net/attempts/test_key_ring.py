@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.attempts.key_ring import KeyRing
+from tests.limits import LIMITS
 
 REFUSED = Error("unauthorized", "no such key")
 

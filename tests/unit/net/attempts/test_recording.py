@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import logging
 import random
@@ -17,10 +16,10 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, read_recording
 from gai_fast.net.upstream.connection import Receiver
+from tests.limits import LIMITS, replaced
 from tests.unit.net.fakes import FakeTime
 
 ABOUT = {"provider": "openai", "model": "m", "upstream": "u", "stream_id": "s"}
@@ -295,7 +294,7 @@ def test_a_secret_that_stands_in_the_beginning_of_another_is_not_written_at_the_
 def test_a_recording_has_a_largest_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gai_fast.net.attempts.recording.LIMITS", dataclasses.replace(LIMITS, recorded=1000))
+    monkeypatch.setattr("gai_fast.net.attempts.recording.LIMITS", replaced(recorded=1000))
     path = tmp_path / "r.ndjson"
     session = Session()
     exchange = RecordedExchange(path, ABOUT, session, FakeTime().time)

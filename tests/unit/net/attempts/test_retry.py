@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import CLASSES, Code, Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.attempts.retry import Breaker, Failure, RetryBudget, RetryPolicy, Verdict, is_fault_of_upstream
+from tests.limits import LIMITS
 
 NEXT, END = Verdict("next"), Verdict("end")
 

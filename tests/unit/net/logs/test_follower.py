@@ -10,13 +10,13 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.follower import Follower
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeClient, FakeTime
 
 AT = 1_790_000_000_000

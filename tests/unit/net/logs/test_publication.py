@@ -11,12 +11,13 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import KIB, LIMITS
+from gai_fast.model.limits import KIB
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.publication import Publication, ending_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores.memory import LogMemory
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 ALL = 1 << 40

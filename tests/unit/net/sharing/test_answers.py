@@ -12,7 +12,6 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import (
     CacheSettings,
@@ -28,6 +27,7 @@ from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
+from tests.limits import LIMITS
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
 

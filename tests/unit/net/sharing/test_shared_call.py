@@ -7,13 +7,13 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StoreSettings
 from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
 from gai_fast.stores.memory import LogMemory
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 HEADER = LogHeader("AbCdEfGhIjKlMnOpQrStUv", "answers anna", "m", CALLS, "ndjson")

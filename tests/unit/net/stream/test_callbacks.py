@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gai_fast.core.callbacks import EventManager
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.callbacks import CallbackRunner
+from tests.limits import LIMITS
 from tests.waiting import SECONDS
 
 DELTA: Any = {"type": "text.delta", "text": "a"}

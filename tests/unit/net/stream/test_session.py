@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Container
 from typing import Any
@@ -13,7 +12,6 @@ from gai_fast.core.reading import parse_request
 from gai_fast.core.relay import Relay
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
@@ -25,6 +23,7 @@ from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.stream import session as module
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.providers import get_provider
+from tests.limits import LIMITS, replaced
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
 
 SSE = {"content-type": "text/event-stream"}
@@ -268,7 +267,7 @@ def test_an_answer_that_is_one_object_fails_with_its_status_whenever_that_is() -
 
 
 def test_an_answer_that_is_one_object_is_not_gathered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMITS", dataclasses.replace(LIMITS, held_answer=500))
+    monkeypatch.setattr(module, "SHARED", replaced(held_answer=500))
     stream = Fixture(hold=True).start()
     stream.session.head_received(200, SSE)
     assert stream.receive(frame()) == []
@@ -624,6 +623,6 @@ def test_a_whole_copy_is_as_long_as_the_body_within_its_limit(monkeypatch: pytes
     stream = copying(hold=True)
     assert stream.receive(frame() + frame("", "stop") + DONE) == []
     assert stream.receive(BEHIND) == []
-    limits = dataclasses.replace(LIMITS, held_answer=len(BEHIND))
-    monkeypatch.setattr(module, "LIMITS", limits)
+    limits = replaced(held_answer=len(BEHIND))
+    monkeypatch.setattr(module, "SHARED", limits)
     assert stream.receive(BEHIND) == ["commit", ("end", frame() + frame("", "stop") + DONE + BEHIND + BEHIND)]

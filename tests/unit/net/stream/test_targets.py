@@ -13,7 +13,6 @@ import pytest
 
 from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import Error, Internal, Overloaded
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
@@ -24,6 +23,7 @@ from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.runtime.timers import TimerWheel
+from tests.limits import LIMITS
 from tests.unit.net.conftest import Recorder
 from tests.unit.net.fakes import FakeOutput, FakePool
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.runtime.timers import TimerWheel
+from tests.limits import LIMITS
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

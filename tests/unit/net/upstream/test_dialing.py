@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream import dialing
 from gai_fast.net.upstream.dialing import Host
+from tests.limits import LIMITS
 
 
 def at(*addresses: str) -> list[tuple[Any, ...]]:

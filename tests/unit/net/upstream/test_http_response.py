@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.http_response import KnownResponseHeads, ResponseReader
+from tests.limits import LIMITS
 from tests.wire import chunk
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.idle_time import IdleTime, keep_alive_timeout
+from tests.limits import LIMITS
 
 
 @pytest.mark.parametrize(

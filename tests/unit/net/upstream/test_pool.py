@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.upstream.connection import UpstreamConnection
 from gai_fast.net.upstream.connection_pool import PoolStats
 from gai_fast.net.upstream.pool import UpstreamPool, close_all, close_together
 from gai_fast.runtime.timers import TimerWheel
+from tests.limits import LIMITS
 from tests.unit.fake_loop import FakeTransport
 from tests.waiting import until
 

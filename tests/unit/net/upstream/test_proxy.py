@@ -9,9 +9,9 @@ import socket
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.proxy import Proxy, open_tunnel
+from tests.limits import LIMITS
 
 PROXY = Proxy.parse("http://proxy.example:3128")
 UPSTREAM = Origin.parse("https://api.example.com/v1")

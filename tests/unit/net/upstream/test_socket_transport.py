@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gai_fast.kernels import SocketSet
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.plain_transport import PlainTransport
+from tests.limits import LIMITS
 from tests.unit.net.socket_pair import Pair, Receiver
 from tests.waiting import until
 

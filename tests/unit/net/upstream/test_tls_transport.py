@@ -15,11 +15,11 @@ import pytest
 import uvloop
 
 from gai_fast.kernels import SocketSet
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.upstream.tls import said
 from gai_fast.net.upstream.tls_transport import Handshakes, TLSTransport
 from tests.integration.certificates import Authority
 from tests.key_updates import update_keys
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 

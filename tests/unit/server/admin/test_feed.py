@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.requests.incoming import Incoming
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.server import incoming_requests
 from tests.unit.server.admin.pushing import Client
 from tests.waiting import until

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.admin.follow import Follows
 from gai_fast.server.admin.watch import News
 from gai_fast.server.requests.stream_response import StreamResponse
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.server import incoming_requests
 from tests.unit.server.admin.pushing import Client
 from tests.waiting import until

@@ -6,9 +6,9 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.running_streams import running_streams, timestamp, together
+from tests.limits import LIMITS
 
 
 def session(number: int, first_token: float | None = None) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.observe.metrics import PrometheusSink
+from tests.limits import LIMITS
 
 
 def stream(**about: Any) -> StreamMetrics:

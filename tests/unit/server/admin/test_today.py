@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.ledger import By, Ledger, SpendRow
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.money import UNIT
 from gai_fast.server.admin.today import Today
 from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 
 
 class Book:

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.watch import News, Watches
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, ServerSettings, key_digest
 from gai_fast.server.admission.admit import Admission, Admitted, check_json, is_for_operators, preflight
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.lanes.routes import ROUTES
+from tests.limits import LIMITS
 
 HOST = "127.0.0.1:8080"
 KEY = "sk-alice-0123456789"

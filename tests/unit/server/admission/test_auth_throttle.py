@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.admission.auth_throttle import Guesses, source
+from tests.limits import LIMITS
 
 MOST, MINUTE = LIMITS.wrong_keys, LIMITS.wrong_keys_time
 HERE, THERE = "192.0.2.1", "192.0.2.2"

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.callers import Callers
+from tests.limits import LIMITS
 
 ALICE, BOB = "sk-alice-0123456789", "sk-bob-0123456789"
 CALLERS = Callers([KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),))])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from tests.limits import LIMITS
 
 PROXY = "10.0.0.1"
 BEHIND = Forwarding(("10.0.0.0/8", "2001:db8::/64", "unix:"))

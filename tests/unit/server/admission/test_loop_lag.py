@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.admission.loop_lag import LoopLag
+from tests.limits import LIMITS
 from tests.waiting import until
 
 

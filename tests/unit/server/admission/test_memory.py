@@ -13,12 +13,13 @@ from typing import NoReturn
 
 import pytest
 
-from gai_fast.model.limits import LIMITS, MIB
+from gai_fast.model.limits import MIB
 from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission import memory
 from gai_fast.server.admission.memory import MemoryWatch, Resident, give_back, memory_limit, watch_memory
 from gai_fast.server.admission.server_limits import ServerLimits
+from tests.limits import LIMITS
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

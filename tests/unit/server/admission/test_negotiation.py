@@ -7,10 +7,10 @@ import re
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.otel.trace import Parent
 from gai_fast.server.admission import negotiation
 from gai_fast.server.admission.negotiation import content_coding, negotiate, trace_parent
+from tests.limits import LIMITS
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 

@@ -15,10 +15,10 @@ import uvloop
 from aiohttp import web
 
 from gai_fast.kernels import SocketSet
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.edge.accepted_transport import Newcomers
 from gai_fast.server.edge.transport_layer import TransportLayer
 from gai_fast.server.http.transport import SocketLender
+from tests.limits import LIMITS
 from tests.waiting import until
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]

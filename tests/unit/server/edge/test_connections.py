@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.edge.connections import OpenConnections, abort_slowest
+from tests.limits import LIMITS
 
 
 class Transport:

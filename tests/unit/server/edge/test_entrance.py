@@ -11,12 +11,12 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.entrance import Entrance, Layer, Places, RefusedConnection, affordable
 from gai_fast.server.http.replies import Reply, error_reply
+from tests.limits import LIMITS
 
 
 class FakeTransport(asyncio.Transport):

@@ -17,7 +17,6 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.edge import listening
 from gai_fast.server.edge.accepted_transport import Newcomers
@@ -32,6 +31,7 @@ from gai_fast.server.edge.listening import (
     set_options,
 )
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 WRITE = 40.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.edge.proxy_header import BadHeader, ProxyHeader, read_header
+from tests.limits import LIMITS
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V4 = bytes((203, 0, 113, 9, 192, 0, 2, 1)) + (4711).to_bytes(2, "big") + (443).to_bytes(2, "big")

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.edge.certificate import Certificate
 from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
 from tests.integration.certificates import Authority
+from tests.limits import LIMITS
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.http.deadlines import WriteProgress, body_due
+from tests.limits import LIMITS
 
 TIMEOUT = 30.0
 

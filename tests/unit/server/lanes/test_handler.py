@@ -18,13 +18,13 @@ from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, error_reply
 from gai_fast.server.lanes import handler
 from gai_fast.server.lanes.handler import HandlerFactory, Times, error_of
 from gai_fast.server.observe.access_log import log_unreadable
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.net.logs.writer import HTTP_CHUNKS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.lane import FastLane, LaneConnection
+from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 from tests.unit.server.incoming_requests import post
 from tests.unit.server.streams import FakeStream

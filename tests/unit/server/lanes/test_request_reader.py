@@ -15,7 +15,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.request_reader import (
@@ -27,6 +26,7 @@ from gai_fast.server.lanes.request_reader import (
     KnownHeads,
     RequestReader,
 )
+from tests.limits import LIMITS
 from tests.unit.server import incoming_requests
 
 HOT = "/s"

@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.observe.audit import audit
 from gai_fast.server.observe.log_format import JSONFormatter
+from tests.limits import LIMITS
 
 
 def test_an_action_has_one_line_with_its_fields(caplog: pytest.LogCaptureFixture) -> None:

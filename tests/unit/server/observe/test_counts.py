@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS, SERIES
-from gai_fast.model.limits import LIMITS, OTHER
+from gai_fast.model.limits import OTHER
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.server.observe.counts import StreamCounts
+from tests.limits import LIMITS
 
 
 def stream(**about: object) -> StreamMetrics:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.log_queue import QueuedStream
 from tests.integration.test_cli import environment
+from tests.limits import LIMITS
 from tests.waiting import until
 
 LINE = "x" * 999 + "\n"

@@ -16,12 +16,12 @@ import pytest
 from gai_fast.core.meter import StreamMeter
 from gai_fast.kernels import IMPLEMENTATION, MODULES
 from gai_fast.model.figures import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, GAP_BOUNDS
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.metrics import LogSink, PrometheusSink, engine_gauges, process_gauges
+from tests.limits import LIMITS
 
 NATIVE = "/api/v1/stream"
 

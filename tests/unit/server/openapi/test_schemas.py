@@ -13,9 +13,9 @@ from gai_fast.formats import get_format
 from gai_fast.formats.vercel.request import read_ui_request
 from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import KEYS, TYPES
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.request import Request
 from gai_fast.server.openapi.schemas import ref, schemas
+from tests.limits import LIMITS
 from tests.unit.formats.every_event import EVERY_EVENT
 
 ALL = schemas()

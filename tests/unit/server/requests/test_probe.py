@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import StreamSettings
 from gai_fast.server.requests.probe import EVENTS, Probes
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.server import incoming_requests
 from tests.unit.server.admin.test_feed import Client
 from tests.waiting import until

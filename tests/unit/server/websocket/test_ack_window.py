@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.websocket.ack_window import AckWindow
+from tests.limits import LIMITS
 
 
 def test_without_an_acknowledgement_nothing_is_bounded() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.websocket.frame_guard import FrameGuard, Violation
 from tests.integration.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, frame
+from tests.limits import LIMITS
 
 LEGAL = (
     frame("a")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.messages import Message, lead_of, read_message, read_plain
+from tests.limits import LIMITS
 
 
 def nested(levels: int) -> str:

@@ -12,7 +12,6 @@ import pytest
 from gai_fast.formats import get_format
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ServerSettings, StreamSettings
 from gai_fast.server.admission.admit import Admission, Admitted
@@ -25,6 +24,7 @@ from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.messages import read_message
 from gai_fast.server.websocket.session import Dialect, SocketSession
+from tests.limits import LIMITS
 from tests.unit.fake_loop import FakeLoop
 from tests.unit.kernels._pure.test_messages import messages
 

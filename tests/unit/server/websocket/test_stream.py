@@ -9,11 +9,11 @@ import pytest
 
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.stream import FRAMES, Canceller, SocketStream
+from tests.limits import LIMITS
 from tests.unit.fake_loop import FakeLoop
 from tests.unit.kernels._pure.test_messages import messages
 from tests.unit.server.streams import FakeStream

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.workers.bus_folder import PathTooLong, bus_folder
+from tests.limits import LIMITS
 from tests.waiting import SECONDS
 
 SERVER = """

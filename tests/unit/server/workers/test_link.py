@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.workers.link import (
     Link,
     LinkError,
@@ -20,6 +19,7 @@ from gai_fast.server.workers.link import (
     send_connection,
     send_last,
 )
+from tests.limits import LIMITS
 
 
 @pytest.fixture

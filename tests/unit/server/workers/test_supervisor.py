@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.limits import LIMITS
 from gai_fast.server.workers.supervisor import Supervisor
+from tests.limits import LIMITS
 from tests.waiting import SECONDS
 
 PROGRAM = r"""
 import errno, os, select, signal, socket, sys, time
 from dataclasses import replace
-from gai_fast.model.limits import LIMITS
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.workers import link
 from gai_fast.server.workers.link import Messages, pack, receive_connections
 from gai_fast.server.workers.supervisor import Supervisor, WorkerError

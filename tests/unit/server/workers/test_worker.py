@@ -17,7 +17,6 @@ import pytest
 import uvloop
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import LIMITS
 from gai_fast.model.settings import LimitSettings, ServerSettings, Settings
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.memory import high_water
@@ -26,6 +25,7 @@ from gai_fast.server.workers import worker
 from gai_fast.server.workers.link import Link, pack, send_connection, send_last
 from gai_fast.server.workers.worker import HandedListener, SupervisorLink, Worker, drain_as_others
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.waiting import SECONDS, until
 
 
