@@ -12,9 +12,10 @@ from gai_fast.ledger._base import REQUESTS, Caps
 from gai_fast.ledger.home import Answer, Ask, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.ledger.state import GRANTED
-from gai_fast.model.limits import OTHER, Limits
+from gai_fast.model.limits import OTHER
 from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 
 TEN = Caps(10, None, None, None, "")
 ASKS = [Ask(0, 0.0, True)] * 11
@@ -82,7 +83,7 @@ async def test_a_worker_that_is_not_heard_has_nothing(tmp_path: Path, clock: Clo
     first, second = await opened(tmp_path), await opened(tmp_path)
     one = Caps(None, None, 1, None, "")
     assert verdicts(await first.exchange(1, [], [report(one, ASKS[:1])])) == [GRANTED]
-    clock.now += Limits().ledger_gone + 1
+    clock.now += LIMITS.ledger_gone + 1
     assert verdicts(await second.exchange(1, [], [report(one, ASKS[:1])])) == [GRANTED]
     await first.close()
     await second.close()
