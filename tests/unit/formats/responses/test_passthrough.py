@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from tests.limits import LIMITS
+from tests.conftest import ChangeLimits
 from tests.unit.formats.relays import cut
 from tests.unit.formats.responses_reader import ended, frame, relayed, upstream
 from tests.unit.formats.streams import objects_of
@@ -95,8 +95,8 @@ def test_two_messages_stay_two() -> None:
     assert told == [("msg_1", "word0 word1"), ("msg_2", "word0")]
 
 
-def test_a_large_answer_is_passed_on_though_an_end_of_ours_cannot_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(LIMITS), "collected", 300, raising=False)
+def test_a_large_answer_is_passed_on_though_an_end_of_ours_cannot_repeat_it(change_limits: ChangeLimits) -> None:
+    change_limits(collected=300)
     assert relayed([ANSWER]) == ANSWER
     assert last([b"".join(FRAMES[:40])], cancel=True)["output"] == []
 

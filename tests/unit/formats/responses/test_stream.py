@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.formats import Framing, get_format
 from gai_fast.model.events import Event
-from tests.limits import LIMITS
+from tests.conftest import ChangeLimits
 from tests.unit.formats.responses_reader import RESPONSES, checked, streamed, told, types
 from tests.unit.formats.streams import (
     DONE,
@@ -193,8 +193,8 @@ def test_another_attempt_before_any_content_goes_on_with_the_same_response() -> 
     assert found[-1]["response"]["model"] == "other"
 
 
-def test_the_answer_that_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(LIMITS), "collected", 2000, raising=False)
+def test_the_answer_that_is_kept_has_a_limit(change_limits: ChangeLimits) -> None:
+    change_limits(collected=2000)
     encoder = get_format("responses").encoder("sse", context())
     with pytest.raises(Exception, match="larger than") as raised:
         for _ in range(100):
