@@ -146,7 +146,7 @@ COMPILED = (
     "server/http/write_watch",
     "server/lanes/lane",
     "server/lanes/request_reader",
-    "server/lanes/routes",
+    "server/lanes/router",
     "server/observe/access_log",
     "server/observe/counts",
     "server/observe/spend",

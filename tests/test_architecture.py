@@ -62,7 +62,7 @@ CATCHES_ALL = {
     "server.extension",  # a user's module while it is imported: the server does not start
     "server.application",  # a handler: 500
     "server.lanes.lane",  # a handler: 500
-    "server.lanes.routes",  # a handler: 500
+    "server.lanes.router",  # a handler: 500
     "server.requests.pending",  # an answer that waits for another process: 500
     "server.websocket.session",  # a message of a WebSocket: it is closed with 1011
     "server.workers.supervisor",  # one worker: the others go on

@@ -44,7 +44,8 @@ from gai_fast.server.http.request import HTTPRequest, headers_too_large
 from gai_fast.server.http.transport import LEFT
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.lanes.operations import OperationRoutes
-from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Mount, Route, Router
+from gai_fast.server.lanes.router import Mount, Router
+from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.counts import CostLabels

@@ -44,7 +44,8 @@ from gai_fast.server.extension import extend, load, may_be_passed_by
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.handler import HandlerFactory, Times
 from gai_fast.server.lanes.lane import FastLane
-from gai_fast.server.lanes.routes import HOT_PATHS, Mount
+from gai_fast.server.lanes.router import Mount
+from gai_fast.server.lanes.routes import HOT_PATHS
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.reload import Reload, Reloaded
 from gai_fast.stores.backend import Backend

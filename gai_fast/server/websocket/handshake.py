@@ -15,7 +15,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
-from gai_fast.server.lanes.routes import Router
+from gai_fast.server.lanes.router import Router
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.connection import SUBPROTOCOL, offered

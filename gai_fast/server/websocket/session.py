@@ -32,7 +32,8 @@ from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.routes import Handler, Router
+from gai_fast.server.lanes.router import Router
+from gai_fast.server.lanes.routes import Handler
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes

@@ -20,7 +20,7 @@ from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, Ups
 from gai_fast.server.application import add_routes, build_application, new_service
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.routes import Mount, Router
+from gai_fast.server.lanes.router import Mount, Router
 from tests.waiting import SECONDS
 
 QUERY = {"query": "hi"}

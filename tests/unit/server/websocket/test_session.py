@@ -17,7 +17,8 @@ from gai_fast.model.settings import ServerSettings, StreamSettings
 from gai_fast.server.admission.admit import Admission, Admitted
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.routes import Handlers, Mount, Route, Router
+from gai_fast.server.lanes.router import Mount, Router
+from gai_fast.server.lanes.routes import Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.websocket.formats import EVENTS

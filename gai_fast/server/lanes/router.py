@@ -1,0 +1,361 @@
+"""From a parsed request to its answer, by the route table.
+
+Owns the shape of error responses, and the one place where an unexpected exception of a handler becomes a response.
+Both servers, aiohttp's and the fast lane, call it with the same requests. Opens nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gai_fast.formats import Format, get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import OTHER
+from gai_fast.model.settings import KeySettings
+from gai_fast.otel.trace import Answered, Parent, Trace
+from gai_fast.runtime.ids import new_request_id
+from gai_fast.server.admission.admit import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight
+from gai_fast.server.admission.forwarding import NOBODY, Forwarding
+from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
+from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.lanes.routes import ROUTES, SECTIONS, Handler, Handlers, Route
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.observe.access_log import AccessLog, log_unreadable
+from gai_fast.server.observe.audit import audit
+from gai_fast.server.observe.counts import StreamCounts
+from gai_fast.server.requests.incoming import Incoming
+
+if TYPE_CHECKING:
+    from gai_fast.otel.telemetry import Telemetry
+
+_log: Final = logging.getLogger("gai_fast.server")
+
+_NOBODYS: Final = (401, 429)
+"""The statuses of requests whose key is unknown: no admin has asked, and strangers could fill the audit log."""
+
+_ALIKE: Final = 0.8
+"""The likeness of an unknown path to a route from which on the route is suggested: `/v1/v1/messages` and `/v1/messages`
+have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
+
+
+class _Resource:
+    """The routes of one path."""
+
+    __slots__ = ("actions", "allow", "format", "methods")
+
+    def __init__(self, format: Format, methods: dict[str, Handler], actions: dict[str, str]) -> None:
+        self.actions = actions
+        self.format = format
+        self.methods = methods
+        self.allow = ", ".join(sorted({*methods, "OPTIONS"}))
+
+
+class Mount(NamedTuple):
+    """The place at which the application of a request is mounted.
+
+    Attributes:
+        on_loopback: The server can be reached from this machine only.
+        prefix: The path that the application is mounted under, without its last slash.
+    """
+
+    on_loopback: bool
+    prefix: str = ""
+
+
+class Router:
+    """Answers requests by the route table.
+
+    Args:
+        admission: The guards.
+        handlers: The objects whose methods answer.
+        counts: Counts every request at its end.
+        mount: Where the application is mounted, unless a request says otherwise.
+        routes: The routes.
+        forwarding: The proxies that are believed whose request it is.
+
+    Attributes:
+        limits_of: As for `Incoming`.
+        telemetry: Traces requests; `None`: they are not traced.
+        scheme: `http` or `https`, of the server's URL.
+        access_log: Has a line for each request.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        handlers: Handlers,
+        counts: StreamCounts,
+        mount: Mount,
+        *,
+        routes: Sequence[Route] = ROUTES,
+        forwarding: Forwarding = NOBODY,
+    ) -> None:
+        self.limits_of: Callable[[KeySettings], Headers] | None = None
+        self.telemetry: Telemetry | None = None
+        self.scheme = "http"
+        self.access_log = AccessLog()
+        self._forwarding = forwarding
+        self._admission = admission
+        self._counts = counts
+        self._count = counts.request_ended  # looked up once: the class of `counts` may be derived
+        self._mount = mount
+        exact: dict[str, list[Route]] = {}
+        prefixes: dict[tuple[str, str], list[Route]] = {}
+        for route in routes:
+            if route.is_prefix:
+                prefixes.setdefault((route.path, route.ending), []).append(route)
+            else:
+                exact.setdefault(route.path, []).append(route)
+        self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
+        self._prefixes = {ends: _resource(found, handlers) for ends, found in prefixes.items()}
+        self._sections = [(path, _Resource(get_format(name), {}, {})) for path, name in SECTIONS]
+
+    def use(self, admission: Admission) -> None:
+        """Lets these guards look at requests from now on."""
+        self._admission = admission
+
+    def handle(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
+        """Answers a request, or begins a stream.
+
+        An error that a handler raises becomes the error body of its route; so does any other exception, as `internal`,
+        and its traceback goes to the log.
+
+        Args:
+            http: The request, whole.
+            mount: Where the application is mounted.
+        """
+        admitted = self._admit(http, mount)
+        resource, incoming = self._incoming(http, admitted)
+        try:
+            if admitted.error is not None:
+                raise admitted.error
+            return self._answer(resource, incoming, admitted)
+        except Error as error:
+            return incoming.refusal(error, _more_headers(error, incoming.path), close=admitted.error is not None)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
+            _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
+            return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
+
+    def answer_on_socket(self, incoming: Incoming, handler: Handler) -> Reply | None:
+        """Answers a request that came over an open WebSocket; as `handle`.
+
+        Args:
+            incoming: The request, of the caller that the handshake was admitted for.
+            handler: Answers it.
+        """
+        telemetry = self.telemetry
+        if telemetry is not None:
+            self._begin_trace(telemetry, incoming.http, incoming.path, incoming.trace_parent, incoming.key_headers)
+        try:
+            incoming.http.key = self._admission.key_on_socket(incoming.key_headers)  # known as yet
+            return handler(incoming)
+        except Error as error:
+            return incoming.refusal(error)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
+            _log.error("a request of %s could not be handled", incoming.path, exc_info=problem)
+            return incoming.refusal(Error("internal", "The server failed to handle this request"))
+
+    def refuse(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
+        """The refusal of a request of which only the head has come, where that is reason enough to refuse it.
+
+        Args:
+            http: The request, without its body.
+            mount: Where the application is mounted.
+        """
+        admitted = self._admit(http, mount)
+        resource, incoming = self._incoming(http, admitted)
+        try:
+            if admitted.error is not None:
+                raise admitted.error
+            if resource is None:
+                raise self._not_found(admitted.path)
+            if http.method in resource.methods:
+                if http.method == "POST":
+                    check_json(http.headers)
+            elif http.method != "OPTIONS":
+                raise _not_allowed(resource.allow)
+        except Error as error:
+            return incoming.refusal(error, _more_headers(error, incoming.path), close=True)
+        return None
+
+    def refusal(self, http: HTTPRequest, error: Error, mount: Mount | None = None) -> Reply:
+        """The response for an error of a request whose head could be read, in the shape of its route.
+
+        Args:
+            http: The request.
+            error: The reason to refuse it. Its connection is of no further use.
+            mount: Where the application is mounted.
+        """
+        return self._incoming(http, self._admit(http, mount))[1].refusal(error, close=True)
+
+    def ended(self, http: HTTPRequest, status: int) -> None:
+        """Counts a request whose answer has ended, and writes its line of the access log.
+
+        Args:
+            http: The request; its head could be read.
+            status: As for `AccessLog.request_ended`.
+        """
+        if http.metrics is not None:
+            self._count(http.metrics.endpoint, status, http.metrics)
+        elif http.refused is not None:
+            path, code = http.refused
+            self._counts.request_refused(self._endpoint(path), status, code)
+        if http.action is not None and status not in _NOBODYS:
+            action, target = http.action
+            key = None if http.key is None else http.key.name
+            audit(action, key, self.client(http) or None, target or None, status)
+        self.access_log.request_ended(http, status, self._forwarding)
+        if http.trace is not None:
+            self._end_trace(http, http.trace, status)
+
+    def _begin_trace(
+        self, telemetry: Telemetry, http: HTTPRequest, path: str, parent: Parent | None, headers: Mapping[str, str]
+    ) -> None:
+        """Begins the trace of a request, unless it has one since its head came.
+
+        Args:
+            telemetry: Traces it.
+            http: The request.
+            path: Its path below the mount.
+            parent: The caller's span.
+            headers: The headers of the request, for `tracestate`.
+        """
+        if http.trace is None:
+            http.trace = telemetry.begin(parent, headers.get("tracestate"), route=self._endpoint(path))
+
+    def _end_trace(self, http: HTTPRequest, trace: Trace, status: int) -> None:
+        trace.request_ended(
+            Answered(
+                method=http.method,
+                path=http.target.partition("?")[0],
+                status=status,
+                scheme=self.scheme,
+                client=self.client(http),
+                user_agent=http.headers.get("user-agent"),
+                request_id=http.request_id,
+                key=http.caller,
+                code=None if http.refused is None else http.refused[1],
+                stream=http.metrics,
+            )
+        )
+
+    def client(self, http: HTTPRequest) -> str:
+        """The address of the client that has sent a request; empty where it has none.
+
+        Args:
+            http: The request; its head could be read.
+        """
+        return self._forwarding.client(http.transport.remote, http.headers)
+
+    def refuse_unreadable(self, remote: str, error: Error) -> Reply:
+        """The refusal of a request whose head could not be read, counted and logged; it repeats nothing of the request.
+
+        Args:
+            remote: The client's address.
+            error: The reason.
+        """
+        identifier = new_request_id()
+        self._counts.request_refused(OTHER, error.status, error.code)
+        log_unreadable(remote, error.status, identifier)
+        return error_reply(error, identifier, close=True)
+
+    def _endpoint(self, path: str) -> str:
+        """The route of a path, as a label."""
+        if path in self._exact:
+            return path
+        for prefix, ending in self._prefixes:
+            if _tail(path, prefix, ending) is not None:
+                return f"{prefix}{{}}{ending}"
+        return OTHER
+
+    def _admit(self, http: HTTPRequest, mount: Mount | None) -> Admitted:
+        if mount is None:
+            mount = self._mount
+        return self._admission.admit(
+            http.method,
+            http.target,
+            http.headers,
+            is_http_1_1=http.is_http_1_1,
+            on_loopback=mount.on_loopback,
+            prefix=mount.prefix,
+            peer=http.transport,
+        )
+
+    def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
+        """The resource of a path, or `None`, and the request in its format."""
+        telemetry = self.telemetry
+        if telemetry is not None and admitted.is_api:
+            self._begin_trace(telemetry, http, admitted.path, admitted.trace_parent, http.headers)
+        resource, incoming = self._found(http, admitted)
+        incoming.limits_of = self.limits_of
+        return resource, incoming
+
+    def _found(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
+        path = admitted.path
+        resource = self._exact.get(path)
+        if resource is not None:
+            if resource.actions and http.method in resource.actions:
+                http.action = resource.actions[http.method], ""
+            return resource, Incoming(http, admitted, resource.format)
+        for (prefix, ending), resource in self._prefixes.items():
+            tail = _tail(path, prefix, ending)
+            if tail is not None:
+                if resource.actions and http.method in resource.actions:
+                    http.action = resource.actions[http.method], tail
+                return resource, Incoming(http, admitted, resource.format, tail)
+        section = next(section for prefix, section in self._sections if path.startswith(prefix))
+        return section if path == "*" else None, Incoming(http, admitted, section.format)
+
+    def _answer(self, resource: _Resource | None, incoming: Incoming, admitted: Admitted) -> Reply | None:
+        method = incoming.http.method
+        if is_preflight(method, incoming.http.headers):
+            return preflight(admitted)
+        if resource is None:
+            raise self._not_found(admitted.path)
+        handler = resource.methods.get(method)
+        if handler is not None:
+            return handler(incoming)
+        if method == "OPTIONS":
+            headers = [("allow", resource.allow), *id_headers(incoming.request_id), *incoming.answer_headers]
+            return Reply(204, headers=headers)
+        raise _not_allowed(resource.allow)
+
+    def _not_found(self, path: str) -> Error:
+        """The error for a path that no route has: often an SDK's, whose base URL has one `/v1` too few or too many."""
+        near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _ALIKE)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return Error("not_found", f"there is no such route{hint}", reason="route")
+
+
+def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
+    methods: dict[str, Handler] = {}
+    for route in routes:
+        methods[route.method] = handler = route.handler(handlers)
+        if route.method == "GET" and route.whole:
+            methods["HEAD"] = handler
+    actions = {route.method: route.action for route in routes if route.action}
+    return _Resource(get_format(routes[0].format), methods, actions)
+
+
+def _tail(path: str, prefix: str, ending: str) -> str | None:
+    """The part of a path between a prefix and an ending; `None`: it has not both."""
+    rest = path.removeprefix(prefix)
+    return rest.removesuffix(ending) if path.startswith(prefix) and rest.endswith(ending) else None
+
+
+def _not_allowed(allow: str) -> Error:
+    message = f"this route does not accept this method; it accepts {allow}"
+    error = Error("invalid_request", message, reason="method", status=405)
+    error.details = {"allow": allow}
+    return error
+
+
+def _more_headers(error: Error, path: str) -> Headers:
+    """The headers of a refusal that `replies.error_headers` does not know."""
+    if error.status == 405:
+        return [("allow", str((error.details or {})["allow"]))]
+    # A browser asks its user for the key of a page: as the password, with any name.
+    return [("www-authenticate", 'Basic realm="gai-fast"')] if error.status == 401 and asks_for_key(path) else []
