@@ -27,8 +27,13 @@ class Limits:
     json_prose: int = 64 * KIB
     """Characters held back while a JSON document is looked for behind them: an introduction of ten pages."""
 
-    counted_text: int = 1 * MIB
-    """Characters whose tokens are counted at once: a token that is cut at the end of such a block counts twice."""
+    counted_text: int = 48 * KIB
+    """Characters whose tokens are counted at once: a token that is cut at the end of such a block counts twice. A
+    character has four tokens at most, and bpe-openai refuses a text of more than 200,000."""
+
+    counted_whole: int = 1 * MIB
+    """Characters of a prompt, or of one delta, that are counted, in 60 ms; the rest is estimated: the longest contexts
+    have four times as many, and the event loop waits meanwhile."""
 
     held_beside: int = 256
     """Events that wait beside held text: usage and snapshots come a few times a second, text with them."""

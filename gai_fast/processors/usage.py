@@ -175,8 +175,11 @@ class UsageProcessor(Processor):
     """Counts the tokens of a stream whose provider sends no usage, in place of an estimate by length.
 
     Args:
-        count: Counts the tokens of a text.
-        prompt: Returns the request's text; without it the input stays estimated, and so does the label.
+        count: Counts the tokens of a text of `limits.counted_text` characters at most. A `ValueError` refuses the text,
+            which is then estimated by length.
+        prompt: Returns the request's text; without it the input stays estimated.
+
+    The label `source` is `counted` only where the prompt and all text of the answer were counted.
     """
 
     def __init__(self, count: CountTokens, prompt: Callable[[], str] | None = None) -> None:
@@ -185,6 +188,7 @@ class UsageProcessor(Processor):
         self._said: list[str] = []
         self._size = 0
         self._before = 0  # tokens of text that is no longer kept
+        self._is_counted = prompt is not None  # whether no text was estimated
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
         """Passes the event on; a `finish` without usage gets the counts."""
@@ -195,7 +199,7 @@ class UsageProcessor(Processor):
                 self._said.append(text)
                 self._size += len(text)
             if self._size > LIMITS.counted_text:
-                self._before += self._count("".join(self._said))
+                self._before += self._tokens("".join(self._said))
                 self._said.clear()
                 self._size = 0
         elif kind in MEDIA:
@@ -203,6 +207,7 @@ class UsageProcessor(Processor):
         elif kind == "stream.reset":
             self._said.clear()
             self._size = self._before = 0
+            self._is_counted = self._prompt is not None
         elif kind == "finish":
             usage = event.get("usage")
             if usage is None or usage.get("source") == "estimated":
@@ -210,15 +215,31 @@ class UsageProcessor(Processor):
         return (event,)
 
     def _counted(self, estimated: Mapping[str, Any]) -> dict[str, Any]:
-        output = self._before + self._count("".join(self._said))
-        input_tokens = estimated.get("input_tokens", 0) if self._prompt is None else self._count(self._prompt())
-        source = "estimated" if self._prompt is None else "counted"
+        output = self._before + self._tokens("".join(self._said))
+        input_tokens = estimated.get("input_tokens", 0) if self._prompt is None else self._tokens(self._prompt())
         return {
             "input_tokens": input_tokens,
             "output_tokens": output,
             "total_tokens": input_tokens + output,
-            "source": source,
+            "source": "counted" if self._is_counted else "estimated",
         }
+
+    def _tokens(self, text: str) -> int:
+        """Counts a text in blocks; estimates what is refused, and what is beyond `limits.counted_whole`."""
+        counted, block = min(len(text), LIMITS.counted_whole), LIMITS.counted_text
+        tokens = sum([self._block(text[at : min(at + block, counted)]) for at in range(0, counted, block)])
+        return tokens + self._estimated(len(text) - counted)
+
+    def _block(self, text: str) -> int:
+        try:
+            return self._count(text)
+        except ValueError:
+            return self._estimated(len(text))
+
+    def _estimated(self, characters: int) -> int:
+        if characters:
+            self._is_counted = False
+        return estimated_tokens(characters)
 
 
 Encoding = Literal["o200k_base", "cl100k_base"]

@@ -186,6 +186,36 @@ def test_text_beyond_the_limit_is_counted_in_blocks_and_not_kept(change_limits: 
     assert finish["usage"]["output_tokens"] == 0
 
 
+def picky(text: str) -> int:
+    """Counts characters, as a counter that refuses long texts."""
+    if len(text) > LIMITS.counted_text:
+        raise ValueError("Input too long to encode safely")
+    return len(text)
+
+
+def test_no_block_is_longer_than_a_counter_takes() -> None:
+    size = 3 * LIMITS.counted_text + 7
+    processor = UsageProcessor(picky, lambda: "p" * size)
+    events: list[Any] = [delta("x" * size), *[delta("y" * (LIMITS.counted_text - 1))] * 3, FINISH]
+    usage = through(processor, [START, *events])[-1]["usage"]
+    assert usage["output_tokens"] == size + 3 * (LIMITS.counted_text - 1)
+    assert (usage["input_tokens"], usage["source"]) == (size, "counted")
+
+
+def test_text_beyond_what_is_counted_of_one_text_is_estimated(change_limits: ChangeLimits) -> None:
+    change_limits(counted_text=10, counted_whole=100)
+    usage = through(UsageProcessor(picky, lambda: "p" * 140), [START, delta("x" * 100), FINISH])[-1]["usage"]
+    assert usage == {"input_tokens": 100 + 10, "output_tokens": 100, "total_tokens": 210, "source": "estimated"}
+
+
+def test_text_that_the_counter_refuses_is_estimated() -> None:
+    def refuse(text: str) -> int:
+        raise ValueError("Input produces 201000 tokens which exceeds chunk limit 200000")
+
+    usage = through(UsageProcessor(refuse, lambda: "p" * 40), [START, delta("x" * 400), FINISH])[-1]["usage"]
+    assert usage == {"input_tokens": 10, "output_tokens": 100, "total_tokens": 110, "source": "estimated"}
+
+
 def test_counting_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "find_spec", lambda name: None)
     load_counter.cache_clear()
@@ -205,6 +235,19 @@ def test_a_real_vocabulary(unavailable: Callable[[str], NoReturn]) -> None:
     made = read_processor({"use": "usage"}).processor(StreamInfo(prompt=lambda: "hello world"))
     assert made is not None
     assert through(made, [delta("hello"), delta(" world"), FINISH])[-1]["usage"]["total_tokens"] == 4
+
+
+@pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")  # the library's own
+@pytest.mark.parametrize("text", ["x" * 1_000_001, " a" * 201_000, "\U00013000" * 70_000])
+def test_the_library_refuses_no_long_answer(text: str, unavailable: Callable[[str], NoReturn]) -> None:
+    load_counter.cache_clear()
+    try:
+        count = load_counter()
+    except ValueError:
+        unavailable("bpe-openai, of the extra `tokens`")
+    usage = through(UsageProcessor(count, lambda: text), [START, delta(text), FINISH])[-1]["usage"]
+    assert usage["source"] == "counted"
+    assert usage["input_tokens"] == usage["output_tokens"] > 100_000
 
 
 def test_deltas_without_text_are_not_kept() -> None:
