@@ -36,7 +36,7 @@ from gai_fast.ledger._base import (
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.money import USD, Amount
+from gai_fast.model.money import USD, Amount, tokens_of
 from gai_fast.model.settings import KeyLimits, KeySettings
 
 DAY: Final = 24 * 60 * 60
@@ -210,7 +210,7 @@ class Ledger(ABC):
             self.cancel(metrics.stream_id)
             return
         usage = {} if metrics.is_shared else metrics.usage or {}
-        self.settle(metrics.stream_id, usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
+        self.settle(metrics.stream_id, tokens_of(usage, "input_tokens") + tokens_of(usage, "output_tokens"))
 
     def left(self, key: KeySettings) -> Left | None:
         """Returns what is left of a key's limits a minute; `None`: it has none.

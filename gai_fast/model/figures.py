@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
-from gai_fast.model.money import Amount, Charge
+from gai_fast.model.money import Amount, Charge, tokens_of
 
 # The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
@@ -286,7 +286,7 @@ class StreamMetrics:
     @property
     def tokens_per_second(self) -> float | None:
         """Output tokens after the first, a second; `None` where all came in one read."""
-        tokens = (self.usage or {}).get("output_tokens", 0) - 1
+        tokens = tokens_of(self.usage or {}, "output_tokens") - 1
         return float(tokens / self.gap_sum) if tokens > 0 and self.gap_sum else None
 
     def as_dict(self) -> dict[str, Any]:

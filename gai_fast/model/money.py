@@ -95,10 +95,10 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
         usage: Counts as events have them.
         price: The price of the model that was asked.
     """
-    into, out = _tokens(usage, "input_tokens"), _tokens(usage, "output_tokens")
-    cached = min(_tokens(usage, "cached_input_tokens"), into)
-    new = min(_tokens(usage, "cache_write_input_tokens"), into - cached)
-    reasoning = min(_tokens(usage, "reasoning_tokens"), out)
+    into, out = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
+    cached = min(tokens_of(usage, "cached_input_tokens"), into)
+    new = min(tokens_of(usage, "cache_write_input_tokens"), into - cached)
+    reasoning = min(tokens_of(usage, "reasoning_tokens"), out)
     total = (
         (into - cached - new) * price.input
         + cached * price.cached_input
@@ -128,7 +128,13 @@ def is_absurd(usage: Mapping[str, Any]) -> bool:
     return any(isinstance(count, int) and count > SHARED.priced_tokens for count in usage.values())
 
 
-def _tokens(usage: Mapping[str, Any], name: str) -> int:
+def tokens_of(usage: Mapping[str, Any], name: str) -> int:
+    """Returns a count of usage, `limits.priced_tokens` at most; 0 for what an upstream or a processor has in its place.
+
+    Args:
+        usage: Counts as events have them.
+        name: The count's name.
+    """
     count = usage.get(name, 0)
     return min(max(count, 0), SHARED.priced_tokens) if isinstance(count, int) else 0
 

@@ -21,6 +21,7 @@ from gai_fast.core.result import Result
 from gai_fast.model.events import DELTAS, MEDIA, Event
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.money import tokens_of
 from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "bpe_openai"
@@ -71,10 +72,10 @@ class UsageTotals:
             self.without_usage += 1
             return
         for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + usage.get(name, 0))
+            setattr(self, name, getattr(self, name) + tokens_of(usage, name))
         source = usage.get("source")
         if source in _SOURCES:
-            self.tokens_by_source[source] = self.tokens_by_source.get(source, 0) + usage.get("total_tokens", 0)
+            self.tokens_by_source[source] = self.tokens_by_source.get(source, 0) + tokens_of(usage, "total_tokens")
 
 
 class UsageAggregator:

@@ -72,6 +72,13 @@ def test_the_wait_is_the_true_one_however_long(ledger: LocalLedger) -> None:
     assert refused(ledger, caller, 10).retry_after_ms == (6000 + 10 - 60) * 1000
 
 
+def test_a_stream_whose_counts_are_no_counts_is_settled(ledger: LocalLedger) -> None:
+    caller = key(streams=1)
+    ledger.try_take(caller, "1", 0)
+    ledger.stream_ended(StreamMetrics(duration=1.0, usage={"input_tokens": 4, "output_tokens": None}, stream_id="1"))
+    assert ledger.try_take(caller, "2", 0)
+
+
 @pytest.mark.parametrize("limit", ["requests_per_minute", "tokens_per_minute", "streams"])
 def test_nothing_mends_a_limit_of_zero(ledger: LocalLedger, limit: str) -> None:
     error = refused(ledger, key(**{limit: 0}))

@@ -32,6 +32,14 @@ def test_tokens_a_second_are_those_after_the_first_by_the_time_in_which_they_cam
     assert told.as_dict().get("tokens_per_second") == rate
 
 
+@pytest.mark.parametrize("count", [None, "7", -3, 1.5])
+def test_a_count_that_is_no_count_is_none(count: object) -> None:
+    """A processor may write anything into the usage of the end."""
+    told = StreamMetrics(duration=3.0, gap_sum=2.0, usage={"output_tokens": count})
+    assert told.tokens_per_second is None
+    assert "tokens_per_second" not in told.as_dict()
+
+
 def test_figures_are_equal_where_each_is_and_can_be_copied_and_sent_to_another_process() -> None:
     charges = (Charge("openai", "up", 1, "USD"),)
     told = StreamMetrics(duration=1.0, deltas=3, usage={"output_tokens": 3}, charges=charges)

@@ -73,6 +73,12 @@ def test_sources_that_nobody_knows_are_in_the_totals_and_open_no_entry() -> None
     assert (totals.total.streams, totals.total.total_tokens) == (1000, 1000 * USAGE["total_tokens"])
 
 
+def test_counts_that_are_no_counts_add_nothing() -> None:
+    totals = UsageAggregator()
+    totals.add({"input_tokens": 3, "output_tokens": None, "total_tokens": "3", "source": "counted"})
+    assert (totals.total.input_tokens, totals.total.output_tokens, totals.total.total_tokens) == (3, 0, 0)
+
+
 def test_results_and_figures_are_added_too() -> None:
     totals = UsageAggregator()
     totals.add(Result(provider="p", model="m", usage=USAGE))
