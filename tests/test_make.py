@@ -31,8 +31,9 @@ def make(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Make:
     """Runs make in a folder of one kernel and one module; returns what was compiled."""
     if shutil.which("make") is None:
         unavailable("make")
-    for name in ("Makefile", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "ci").mkdir()
+    for name in ("Makefile", "pyproject.toml", "ci/install.sh"):
+        shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "gai_fast/runtime").mkdir(parents=True)
     (tmp_path / "setup.py").write_text('COMPILED = (\n    "runtime/clock",\n)\n')
     for name in ("parsers.pyx", "runtime/clock.py"):
@@ -67,8 +68,9 @@ def make(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Make:
 
 def edit(source: Path) -> None:
     """Makes a source newer than what was built of it."""
+    folder = next(parent for parent in source.parents if parent.name == "gai_fast").parent
     before = time.time() - 100
-    for stamp in (source.parents[1] / ".venv").glob(".*"):
+    for stamp in (folder / ".venv").glob(".*"):
         os.utime(stamp, (before, before))
     source.touch()
 
@@ -133,3 +135,22 @@ def test_a_build_that_failed_is_made_again(make: Make) -> None:
     assert make("install", code=2, FAILS="1") == [EVERYTHING]
     assert make("serve") == [KERNELS]
     assert make("install") == [EVERYTHING]
+
+
+@pytest.mark.parametrize(
+    ("uv", "called"),
+    [("exit 0", ["uv"]), ("exit 1", ["uv", "pip"]), (None, ["pip"])],
+    ids=["uv", "uv fails", "no uv"],
+)
+def test_pip_installs_if_uv_does_not(tmp_path: Path, uv: str | None, called: list[str]) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, script in {"uv": uv, "python": "exit 0"}.items():
+        if script is not None:
+            (commands / name).write_text(f'#!/bin/sh\necho "$0 $*" >>{tmp_path}/calls\n{script}\n')
+            (commands / name).chmod(0o755)
+    arguments = [ROOT / "ci/install.sh", commands / "python", "--no-deps", "gai-fast[test]"]
+    subprocess.run(arguments, capture_output=True, timeout=100, check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ["pip" if "/python -m pip" in call else "uv" for call in calls] == called
+    assert all(call.endswith("--no-deps gai-fast[test]") for call in calls)
