@@ -1,4 +1,4 @@
-"""The providers: a registration line each, loaded when first asked for."""
+"""The registry of providers: one line per provider. A provider's module is imported at its first use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "provider_names",
 ]
 
-# A provider's module holds `APIS`: its `API` objects by the name after the colon, "" for the plain name.
+# A provider's module has `APIS`: its `API` objects by the name after the colon; "" is the API of the plain name.
 PROVIDERS: Final = {
     "openai": "gai_fast.providers.openai",
     "anthropic": "gai_fast.providers.anthropic",
@@ -41,8 +41,8 @@ PROVIDERS: Final = {
     "openai-compatible": "gai_fast.providers.openai_compatible",
     "demo": "gai_fast.providers.demo",
 }
-# Those whose signatures are their whole reasoning, encrypted: all that have a Responses API, but for OpenRouter, whose
-# chat API gives signatures of texts as well. Its Responses API says so in `start` (`provider_metadata.api`).
+# Providers whose signatures are the whole reasoning, encrypted: all that have a Responses API, except OpenRouter. Its
+# chat API also sends signatures of texts; its Responses API is marked in `start` (`provider_metadata.api`).
 ENCRYPTING: Final = frozenset(("openai", "azure", "groq", "xai", "deepseek", "perplexity", "openai-compatible"))
 
 
@@ -54,7 +54,7 @@ def get_provider(name: str) -> API:
         name: `name` or `name:api`.
 
     Raises:
-        ValueError: No such provider, or no such API of it; the text names the nearest known one.
+        ValueError: The provider or its API is unknown. The text names the nearest known name, or all known names.
     """
     provider, _, api = name.partition(":")
     module = PROVIDERS.get(provider)
@@ -68,7 +68,7 @@ def get_provider(name: str) -> API:
 
 
 def provider_names() -> tuple[str, ...]:
-    """The names that can be configured, without APIs."""
+    """Returns the provider names that can be configured, without APIs."""
     return tuple(PROVIDERS)
 
 

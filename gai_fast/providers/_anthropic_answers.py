@@ -1,17 +1,17 @@
-"""Answers of Anthropic's Messages API: events with content blocks by index.
+"""Reads responses of Anthropic's Messages API: events of content blocks by index.
 
     message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta+ → message_stop
 
-`ping` and unknown events may stand anywhere, `error` may come at any time. What is unusual:
+`ping`, `error` and unknown events may occur anywhere. What is unusual:
 
 * A call is complete when its block is closed.
-* Usage in `message_start` holds the input; every `message_delta` overwrites the members that it has with totals.
+* The usage in `message_start` counts the input. Each `message_delta` overwrites the members that it has with totals.
   `input_tokens` does not include cached tokens.
-* A signature replaces the one before it. Citations come before their text, so they become an event when their block
-  closes and the span is known.
+* A signature replaces the previous signature of its block. Citations arrive before their text, so they become an event
+  when their block closes and the span is known.
 * A refusal may have no content block at all.
-* Faulty proxies send `message_start` twice. The same message again is ignored; another message within the first is a
-  failure, since the two cannot be separated.
+* Faulty proxies send `message_start` twice. A repeated message is ignored. Another message within the first is a
+  failure, because the two cannot be separated.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from gai_fast.providers.limits import LIMITS
 
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _FOREIGN_END: Final = "[DONE]"
-"""The end mark of proxies for other dialects; it does not mean that the message is complete."""
+"""The end mark of other dialects, which some proxies send. It does not mean that the message is complete."""
 
 
 @dataclass(slots=True)
 class _Block:
-    """One content block that is open."""
+    """One open content block."""
 
     begin: int
-    """Code points of the answer's text before it."""
+    """Code points of the response's text before the block."""
     call: ToolCall | None = None
     server_tool: str = ""
     """The id of the run of a server tool; empty for other blocks."""
     given: str = ""
-    """JSON text of the input that the block began with."""
+    """JSON text of the input in `content_block_start`."""
     pieces: list[str] = field(default_factory=list)
     """Fragments of the input of a server tool."""
     signature: str = ""
@@ -65,17 +65,17 @@ _COUNTED: Final = (
 class AnthropicAdapter(ProviderAdapter):
     """Reads the events of a message."""
 
-    # Not `partial_json`: the meaning of a fragment depends on whether its block is open.
+    # `partial_json` is missing: the meaning of a fragment depends on the state of its block.
     text_members = frozenset({"text", "thinking"})
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._identifier = ""
         self._blocks: dict[int, _Block] = {}
-        self._spoke = False
+        self._has_content = False
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
-        """Names of the tools that the provider runs itself, by the id of the run."""
+        """Names of the tools that the provider runs, by the id of the run."""
         self._characters = 0
         self._counts: dict[str, Any] = {}
         self._reason = ""
@@ -87,8 +87,8 @@ class AnthropicAdapter(ProviderAdapter):
         if data.startswith(_FOREIGN_END):
             return []
         chunk = self.checked(parse_chunk(data))
-        kind: Any = chunk.get("type") or name  # of any type: unknown events are ignored
-        # `content_block_start` may hold text as well, but it opens a block.
+        kind: Any = chunk.get("type") or name  # not checked: unknown events are ignored
+        # `content_block_start` may hold text as well, but is not copyable: it opens a block.
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
@@ -141,11 +141,11 @@ class AnthropicAdapter(ProviderAdapter):
         return self._reason
 
     def abort(self) -> list[Event]:
-        # A call whose block is still open was cut off, however complete its text looks.
-        return [event for index, block in self._blocks.items() for event in self._told_at_close(index, block)]
+        # A call whose block is still open was cut off, even if its text looks complete.
+        return [event for index, block in self._blocks.items() for event in self._closing_events(index, block)]
 
     def expected(self) -> Event | None:
-        return _EXPECTED if self.started and self._spoke else None
+        return _EXPECTED if self.started and self._has_content else None
 
     def copied(self, event: Event, characters: int, text: str) -> None:
         if event["type"] == "text.delta":
@@ -154,23 +154,23 @@ class AnthropicAdapter(ProviderAdapter):
     # -- the message --
 
     def _begin(self, message: dict[str, Any]) -> list[Event]:
-        """Reads the head of a message."""
+        """Reads `message_start`, or the same members of a whole response."""
         identifier, model = text_of(message.get("id")), text_of(message.get("model"))
-        if self._spoke and identifier != self._identifier:
+        if self._has_content and identifier != self._identifier:
             raise self.spliced()
-        if not self._spoke:
+        if not self._has_content:
             self._identifier = identifier
             self._count(message.get("usage"))
         return self.start(identifier, model)
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
-        """Reads the stop reason; of several, the last one holds."""
+        """Reads the stop reason. The last reason holds."""
         self._reason = text_of(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
         category = text_of((delta.get("stop_details") or {}).get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
     def _count(self, usage: Any) -> None:
-        """Reads totals: members that are present overwrite, the others stay."""
+        """Reads totals. Members that are present overwrite earlier values."""
         if not isinstance(usage, dict) or not usage:
             return
         for key in _COUNTED:
@@ -199,14 +199,14 @@ class AnthropicAdapter(ProviderAdapter):
         return block
 
     def _open(self, index: int, raw: dict[str, Any], given: str) -> list[Event]:
-        """Opens a block, and reads any content that it has already.
+        """Opens a block, and reads the content that it has at its start.
 
         Args:
-            index: Its place in the message.
+            index: Its position in the message.
             raw: The raw block.
-            given: JSON text of its input, where the block has one already.
+            given: JSON text of its input, empty if the block has none at its start.
         """
-        self._spoke = True
+        self._has_content = True
         self._blocks.pop(index, None)
         block, kind = self._block(index), text_of(raw.get("type"))
         if kind == "text":
@@ -238,9 +238,9 @@ class AnthropicAdapter(ProviderAdapter):
         return []
 
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
-        self._spoke = True
+        self._has_content = True
         match delta.get("type"):
-            # Text changes no state of its block, so such deltas may be copied.
+            # A text delta changes no state of its block, so later text deltas may be copied.
             case "text_delta":
                 self.is_plain = True
                 return self._text(delta["text"])
@@ -259,7 +259,7 @@ class AnthropicAdapter(ProviderAdapter):
         return []
 
     def _sign(self, block: _Block, signature: Any) -> None:
-        """Sets the signature of a block; the last one holds."""
+        """Sets the signature of a block. Replaces an earlier signature."""
         signature = text_of(signature)
         self.room.give_back(len(block.signature), bool(block.signature))
         self.room.take(len(signature), bool(signature))
@@ -275,19 +275,20 @@ class AnthropicAdapter(ProviderAdapter):
         block = self._blocks.pop(index, None)
         if block is None:
             return []
-        events = self._told_at_close(index, block)
+        events = self._closing_events(index, block)
         self.room.give_back(len(block.signature), bool(block.signature))
         if block.call is not None:
             if not block.call.pieces and block.given:
                 events += self._calls.add(block.call, block.given)
-            # Text that is not JSON may have been cut by `max_tokens`; only a later event tells.
+            # Arguments that are not JSON may have been cut off by `max_tokens`; only a later event has the reason.
             events += self._calls.close(block.call, cut_off=bool(block.call.arguments.strip()))
         elif block.server_tool:
             arguments = "".join(block.pieces) or block.given
             events.append(server_tool(block.server_tool, self._server_tools[block.server_tool], "started", arguments))
         return events
 
-    def _told_at_close(self, index: int, block: _Block) -> list[Event]:
+    def _closing_events(self, index: int, block: _Block) -> list[Event]:
+        """Returns the signature and the citations of a block, which become events at its end."""
         events: list[Event] = []
         if block.signature:
             events.append({"type": "reasoning.signature", "block": index, "signature": block.signature})
@@ -304,7 +305,7 @@ class AnthropicAdapter(ProviderAdapter):
 
 
 def _source(raw: dict[str, Any]) -> dict[str, Any]:
-    """Reads the source of a citation; a document without an address is named by its place in the request."""
+    """Reads the source of a citation. The address of a document without a URL is its position in the request."""
     uri = raw.get("url") or raw.get("source") or raw.get("file_id")
     if not uri and "document_index" in raw:
         uri = f"document:{raw['document_index']}"
@@ -312,7 +313,7 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_aside(chunk: Any) -> bool:
-    """Whether an event that looks like an error has a type of its own: such events are ignored."""
+    """Returns whether an event that looks like an error has a type that is no error. Such events are ignored."""
     return isinstance(chunk, dict) and not chunk.get("error") and not str(chunk.get("type", "error")).endswith("error")
 
 

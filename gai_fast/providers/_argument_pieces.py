@@ -1,4 +1,4 @@
-"""Arguments that come as values with their paths, written as JSON text while they come.
+"""Writes arguments that arrive as values with their paths as JSON text, piece by piece.
 
 Owns the paths and the text between the values. Knows no provider.
 """
@@ -21,10 +21,10 @@ _STEP: Final = re.compile(
 
 
 def argument_path(path: str) -> Path:
-    """Reads a JSON path (RFC 9535) of one value into keys and indices.
+    """Parses a JSON path (RFC 9535) of one value into keys and indices.
 
     Raises:
-        Malformed: It is no such path.
+        Malformed: The text is no such path.
     """
     steps: list[str | int] = []
     at = 1
@@ -46,29 +46,29 @@ def argument_path(path: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentPiece:
-    """One value of an argument, or a part of one."""
+    """One value of an argument, or a part of one string."""
 
     path: Path
     text: str
-    """JSON; a string without its closing quote; empty where the piece only ends a value."""
+    """JSON; a string has no closing quote. Empty if the piece only ends a value."""
     is_string: bool
 
 
 class ArgumentWriter:
-    """Writes arguments as JSON text while their values come, in the order of the text."""
+    """Writes arguments as JSON text. The values must arrive in the order of the text."""
 
     def __init__(self) -> None:
         self._path: Path = ()
         self._keys: list[set[str | int]] = []
-        """The keys so far of every open object and array."""
+        """The keys so far of each open object and array."""
         self._in_string = False
-        """The last value is a string that may go on, so its closing quote is not written yet."""
+        """Whether the last value is a string that may continue, so that its closing quote is not written yet."""
 
     def write(self, piece: ArgumentPiece) -> str:
         """Returns the text for a piece.
 
         Raises:
-            Malformed: The place of the value has been closed already.
+            Malformed: The position of the value is closed already, or it has another kind of value.
         """
         if not piece.text:
             return ""
@@ -82,7 +82,7 @@ class ArgumentWriter:
         return text
 
     def _move(self, path: Path) -> str:
-        """Closes and opens the containers between the last value and this one."""
+        """Returns the text between the last value and this one: closes and opens containers, writes the key."""
         text, same = "", 0
         if self._path:
             parting = (at for at, steps in enumerate(zip(path, self._path, strict=False)) if steps[0] != steps[1])
@@ -106,7 +106,7 @@ class ArgumentWriter:
         return text
 
     def _closed(self, depth: int) -> str:
-        """Closes the value and all containers below a depth."""
+        """Returns the text that closes the last value and all containers below a depth."""
         ends = ("]" if isinstance(step, int) else "}" for step in reversed(self._path[depth + 1 :]))
         return ('"' if self._in_string else "") + "".join(ends)
 

@@ -1,9 +1,9 @@
-"""The base classes of providers: `API` builds requests, `ProviderAdapter` has what all adapters share.
+"""The base classes of providers: `API` builds requests, `ProviderAdapter` is the base of all adapters.
 
-A provider's file has one `API` object per API of that provider. `API.adapter()` makes one adapter per answer. Neither
-awaits, opens anything or reads a clock. Knows no provider by name. `gai_fast/core/adapter.py` has the interfaces that
-the relay calls. Code that several providers share stands beside this file: `_requests.py`, `_chunks.py`, `_events.py`,
-`_failures.py`, `_room.py` and `_tool_calls.py`.
+A provider's file has one `API` object per API of that provider. `API.adapter()` creates one adapter per response. `API`
+and adapters do no I/O and read no clock. Knows no provider by name. `gai_fast/core/adapter.py` has the interfaces that
+the relay calls. Code that several providers share is in this folder: `_requests.py`, `_events.py`, `_failures.py`,
+`_room.py` and `_tool_calls.py`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
     "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
     "ndjson": [("content-type", "application/json"), ("accept", "application/x-ndjson")],
 }
-"""The headers that every request has, by the framing of its answer."""
+"""The headers of every request, by the framing of its response."""
 
 
 class Target:
-    """The model and the credential of a request, and the treatment of fields that have no place in it.
+    """The model and the credential of a request, and the policy for fields that the provider does not support.
 
     Args:
-        model: The id that the upstream knows the model by.
-        api_key: The credential in plain text; `None` where the upstream needs none.
+        model: The upstream's id of the model.
+        api_key: The credential in plain text; None if the upstream needs none.
         on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
+
+    Attributes:
         dropped: The paths of the fields that were left out, in order; filled by `API.leave_out`.
     """
 
@@ -77,51 +79,51 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class API(ResponseAPI):
-    """One API of one provider: stateless, shared by all requests."""
+    """One API of one provider. Stateless; shared by all requests."""
 
     telemetry_name: ClassVar[str] = ""
-    """The provider's name in OpenTelemetry's GenAI conventions (`gen_ai.provider.name`); empty: the same."""
+    """The provider's name in OpenTelemetry's GenAI conventions (`gen_ai.provider.name`); empty: `provider`."""
     operation: ClassVar[str] = "chat"
-    """The kind of operation in these conventions (`gen_ai.operation.name`)."""
+    """The operation's name in these conventions (`gen_ai.operation.name`)."""
     base_url: ClassVar[str] = ""
     """The default, in the form that the provider's SDK uses; empty: the configuration must set one."""
     base_url_form: ClassVar[str] = "https://HOST/v1"
-    """The form of a `base_url` that the configuration must set, for messages."""
+    """An example of the `base_url` that the configuration must set, for error messages."""
     key_variable: ClassVar[str] = ""
     """The usual environment variable of the credential; empty: none."""
     host_variable: ClassVar[str] = ""
-    """The environment variable from which the provider's own SDK reads its address; empty: none."""
+    """The environment variable from which the provider's own SDK reads the server's address; empty: none."""
     local_servers: ClassVar[Mapping[str, str]] = {}
-    """The usual `base_url` of servers of this API that people run on their own machine, by a name for each."""
+    """The default `base_url` of each server of this API that users run locally, by the server's name."""
     path: ClassVar[str] = ""
     """The path of requests below `base_url`."""
     recording: ClassVar[str] = ""
-    """The name of a file beside this package that is replayed instead of asking an upstream; empty: none."""
+    """The name of a recording in this package that is played instead of a request to an upstream; empty: none."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
     models_path: ClassVar[str] = ""
-    """The path of the list of models, which costs nothing to ask for; empty: this API has none."""
+    """The path of the list of models, a request that is free of charge; empty: this API has none."""
     count_path: ClassVar[str] = ""
-    """The path at which this API counts the tokens of a request; empty: it does not."""
+    """The path at which this API counts the tokens of a request; empty: this API counts none."""
     lacks: ClassVar[frozenset[str]] = frozenset()
-    """Names of the fields of a native request that this API does not support with any value."""
+    """Names of the fields of a native request that this API supports with no value."""
     options: ClassVar[Mapping[str, Any]] = {}
-    """The types (for `msgspec.convert`) of those members of `provider_options` that the gateway itself reads. Each may
-    also be `null`. All other members are sent as they are; the upstream judges them."""
+    """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
+    may also be `null`. All other members are sent unchanged; the upstream validates them."""
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        """Builds the provider's request for a native one: `body` with `provider_options` merged in.
+        """Builds the provider's request for a native request: `body` with `provider_options` merged in.
 
         Raises:
             InvalidRequest: An option has a wrong type or is the model, or a field has a value that no provider accepts.
-            Unsupported: The provider does not support a field, and `target` does not allow to leave it out; the text
+            Unsupported: The provider does not support a field, and `target` does not allow it to be left out. The text
                 names the field.
         """
         options = request.provider_options.get(self.provider)
         if options:
             path = f"$.provider_options.{self.provider}"
             if "model" in options:
-                # A key's `models` and the price are of the model that the configuration names.
+                # A key's `models` and the price apply to the configured model.
                 what = "the model is that of the configuration"
                 raise InvalidRequest(
                     message=f"The request is not valid: {what} - at `{path}.model`", reason="validation"
@@ -136,35 +138,35 @@ class API(ResponseAPI):
 
         Args:
             request: The request without the fields that this API `lacks`; its options have been checked.
-            target: Model and credential; `leave_out` decides on anything else that the API does not support.
+            target: Model and credential, for `leave_out`, which handles everything else that the API does not support.
 
         Raises:
             InvalidRequest, Unsupported: As `build_request`.
         """
-        # mypyc does not keep a class with an abstract method from being instantiated, and crashes on an empty body.
+        # mypyc allows an abstract class to be instantiated, and crashes on an empty method body.
         raise NotImplementedError
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
-        """Builds the HTTP request for a body. Overridden where the path or the headers depend on the body."""
+        """Builds the HTTP request for a body. Overridden if the path or the headers depend on the body."""
         return UpstreamRequest(self.path, encode_json(body), self.headers(target))
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
-        """The headers of a request, with the credential where there is one."""
+        """Returns the headers of a request, with the credential if there is one."""
         headers = _HEADERS[self.framing].copy()
         if target.api_key:
             headers.append(self.key_header(target.api_key))
         return headers
 
     def key_header(self, api_key: str) -> tuple[str, str]:
-        """The header that carries the credential."""
+        """Returns the header that carries the credential."""
         return "authorization", f"Bearer {api_key}"
 
     @abstractmethod
     def adapter(self, model: str | None = None) -> Adapter:
-        """Creates the reader of one answer.
+        """Creates the adapter for one response.
 
         Args:
-            model: The id that the request asked for; events have it where the provider names no model.
+            model: The requested model; events have it if the provider names no model.
         """
         raise NotImplementedError
 
@@ -179,12 +181,12 @@ class API(ResponseAPI):
     def build_passthrough(
         self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
     ) -> UpstreamRequest:
-        """Builds the request for a client's body in this API's dialect, with the model replaced.
+        """Builds the request for a client's body in this API's dialect. Replaces the model.
 
         Args:
             body: The client's JSON object.
             target: Model and credential.
-            headers: Those headers of the client that its format passes on (`Format.passed_headers`), by name.
+            headers: The client's headers that its format passes on (`Format.passed_headers`), by name.
 
         Raises:
             InvalidRequest: A member that `options` names has a wrong type.
@@ -198,7 +200,7 @@ class API(ResponseAPI):
     def build_count(
         self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
     ) -> UpstreamRequest:
-        """Builds the request that has the tokens of a client's body counted, for `TokenCount` to read the answer.
+        """Builds the request to count the tokens of a client's body. `TokenCount` reads the response.
 
         Raises:
             InvalidRequest: As `build_passthrough`.
@@ -212,20 +214,20 @@ class API(ResponseAPI):
 
     def unsupported(self, field: str) -> Unsupported:
         """Returns the error for a field that this API does not support and that cannot be left out."""
-        # The path may hold a key of the caller's, of any length.
+        # The path may contain a key from the request, which may have any length.
         return Unsupported(message=f"{self.provider} does not support `{field[:200]}`", reason="field")
 
     def leave_out(self, field: str, target: Target, what: str = "") -> None:
-        """Refuses a field of the native request that the API does not support, or notes that it is left out.
+        """Refuses a field of the native request that the API does not support, or records that it is left out.
 
-        `build_request` calls this for everything that the provider does not support, and goes on without it where this
-        returns. Nothing else reads `on_unsupported`.
+        `build_request` calls this method for everything that the provider does not support. If the method returns,
+        `build_request` leaves the field out. No other code reads `on_unsupported`.
 
         Args:
             field: The path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
-                `messages[2].content[1]`; `reading.turns` gives the paths of messages.
-            target: Holds `on_unsupported`, and gets the path where the field is left out.
-            what: A reason for the message, such as `audio parts in tool messages`.
+                `messages[2].content[1]`; `reading.turns` returns the paths of messages.
+            target: Holds `on_unsupported`; the path of a field that is left out is added to its `dropped`.
+            what: A detail for the error text, such as `audio parts in tool messages`.
 
         Raises:
             Unsupported: `on_unsupported` is `error`; the text names the field.
@@ -238,13 +240,13 @@ class API(ResponseAPI):
     def leave_out_part(
         self, path: str, part: Any, message: Message, target: Target, *, only_its_type: bool = False
     ) -> None:
-        """`leave_out` for a part of a message.
+        """Calls `leave_out` for a part of a message.
 
         Args:
             path: The path of the part in the native request.
             part: The part.
             message: The message that holds it.
-            target: As for `leave_out`.
+            target: See `leave_out`.
             only_its_type: The API supports parts of this kind, but not with this media type.
         """
         kind = part.__struct_config__.tag
@@ -253,7 +255,7 @@ class API(ResponseAPI):
         self.leave_out(path, target, what)
 
     def supported(self, request: Request, target: Target) -> Request:
-        """The request without the fields that this API `lacks`.
+        """Returns the request without the fields that this API `lacks`.
 
         Raises:
             Unsupported: As `leave_out`.
@@ -271,14 +273,14 @@ class API(ResponseAPI):
         return Request(**kept)
 
     def check_options(self, given: Mapping[str, Any], path: str) -> None:
-        """Checks those members of a caller's object that the gateway itself reads, by the types in `options`.
+        """Checks the members of a client's object that the gateway itself reads, by the types in `options`.
 
         Args:
             given: `provider_options` of this provider, or a body in this API's dialect.
-            path: The path of the object in the caller's request, from `$` on.
+            path: The path of the object in the client's request, starting with `$`.
 
         Raises:
-            InvalidRequest: A member has another type; the text names its path and never quotes a value.
+            InvalidRequest: A member has another type. The text names its path and never quotes a value.
         """
         if not self.options.keys().isdisjoint(given):
             check_members(given, options_type(self), path)
@@ -287,14 +289,14 @@ class API(ResponseAPI):
         text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
         try:
             failure = self.read_failure(parse_chunk(text))
-        except (ValueError, RecursionError):  # no JSON, or nested too deep to be parsed
+        except (ValueError, RecursionError):  # not JSON, or nested too deep for the parser
             failure = None
         if failure is None:
-            message = "" if text.startswith("<") else text  # markup is no message
+            message = "" if text.startswith("<") else text  # an HTML or XML page is no message
             failure = UpstreamFailure(message or f"{self.provider} answered with status {status}")
         failure = UpstreamFailure(failure.message, failure.words, status, failure.retry_after_ms, failure.details)
         if status != _TOO_MANY:
-            # OpenAI sends its limits with every answer; they are not the reason of a failure of another kind.
+            # OpenAI sends its rate limits with every response; they explain no other status than 429.
             headers = {name: value for name, value in headers.items() if "ratelimit" not in name}
         wait = retry_after_ms(headers, failure.message, now_ms, failure.retry_after_ms)
         return from_upstream(failure, phase="first_event", provider=self.provider, retry_after_ms=wait)
@@ -302,7 +304,7 @@ class API(ResponseAPI):
 
 @cache
 def options_type(api: API) -> type[Struct]:
-    """Returns a type for `msgspec.convert` whose members are those of `API.options`."""
+    """Returns a struct type for `msgspec.convert` with the members of `API.options`."""
     members = [(name, kind | None, None) for name, kind in api.options.items()]
     return defstruct(type(api).__name__, members)
 
@@ -312,10 +314,10 @@ _TOO_MANY: Final = 429
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ProviderAdapter(Adapter):
-    """The parts that all adapters share: start and end of an answer, and its errors."""
+    """The base of all adapters: the start and the end of a response, and its errors."""
 
     chunk: str = ""
-    """The text of the current chunk, where the adapter notes it."""
+    """The text of the current chunk; empty if the adapter does not set it."""
 
     def __init__(self, api: ResponseAPI, model: str | None = None) -> None:
         super().__init__(api)
@@ -323,23 +325,24 @@ class ProviderAdapter(Adapter):
         self.named = False
         """Whether the provider has named the model; the first name holds."""
         self.room = Room()
-        """Limits everything that the adapter keeps of the answer."""
+        """Limits the memory for everything that the adapter keeps of the response."""
 
     def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
-        """Returns the provider's own figure in its usage, where it has one; by default OpenRouter's `cost`, in dollars.
+        """Returns the cost that the provider reports in its usage, or None. By default OpenRouter's `cost`, in dollars.
 
         Args:
             usage: The provider's usage object.
         """
         cost = usage.get("cost")
-        return None if cost is None else amount_of(cost)  # asking of `None` costs 1,200 instructions
+        return None if cost is None else amount_of(cost)  # `amount_of(None)` costs 1,200 instructions
 
     def abort(self) -> list[Event]:
         return []
 
     def seed(self, choice: int = 0) -> str:
-        """Returns the text that an id is derived from for a call without one: the current chunk, which holds the
-        answer's id or its time.
+        """Returns the text from which the id of a call without an id is derived.
+
+        The text is from the current chunk, which holds the response's id or its time.
 
         Args:
             choice: The number of the call's choice.
@@ -348,7 +351,7 @@ class ProviderAdapter(Adapter):
 
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
         if model and not self.named:
-            # Formats repeat it in every frame: a long one would make many megabytes of one read of short deltas.
+            # Formats repeat the model in every frame: a long name would turn one read of short deltas into megabytes.
             self.model, self.named = model[: SHARED.model_name], True
         if self.started:
             return []
@@ -362,7 +365,7 @@ class ProviderAdapter(Adapter):
         return [event]
 
     def end(self, finish_reason: str, raw: str | None) -> Event:
-        if self.model and self.usage and raw:  # of nearly all answers; built at once, it takes half of the time
+        if self.model and self.usage and raw:  # nearly all responses; a single literal takes half of the time
             return {
                 "type": "finish",
                 "provider": self.api.provider,
@@ -389,15 +392,15 @@ class ProviderAdapter(Adapter):
         return from_upstream(failure, phase="first_event", provider=self.api.provider, retry_after_ms=wait)
 
     def checked(self, chunk: Any, name: str = "") -> dict[str, Any]:
-        """Returns a parsed chunk if it is an object that reports no failure; most adapters begin with this.
+        """Checks that a parsed chunk is an object that reports no failure, and returns it.
 
         Args:
             chunk: Parsed JSON of any shape.
-            name: The SSE event name, empty where there is none.
+            name: The SSE event name, empty if there is none.
 
         Raises:
             Error: The chunk reports a failure.
-            Malformed: It is no object.
+            Malformed: The chunk is no object.
         """
         failure = self.failure(chunk, name)
         if failure is not None:
@@ -407,11 +410,11 @@ class ProviderAdapter(Adapter):
         return chunk
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        """As `Adapter.failure`. Overridden where the shape alone does not decide."""
+        """Returns the failure that a chunk reports, or None. Overridden if the chunk's shape alone does not decide."""
         return self.api.read_failure(chunk)
 
     def error_event(self, data: str) -> Error:
-        """Returns the error for an SSE event named `error`, whatever the shape of its data."""
+        """Returns the error for an SSE event named `error`. Its data may have any shape."""
         try:
             failure = self.api.read_failure(parse_chunk(data))
         except Malformed:
@@ -427,7 +430,7 @@ class ProviderAdapter(Adapter):
         )
 
     def spliced(self) -> Error:
-        """Returns the error for a second answer that begins within the first: the two cannot be separated."""
+        """Returns the error for a response that begins within another response: the two cannot be separated."""
         return Error(
             "provider_unavailable",
             f"{self.api.provider} began another answer amid the first",

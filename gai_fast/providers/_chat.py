@@ -1,8 +1,8 @@
-"""The chat dialect: `POST …/chat/completions` as OpenAI made it and most others speak it.
+"""The chat dialect: `POST …/chat/completions` as OpenAI defines it and most other providers implement it.
 
-Source: OpenAI's API reference and SDK, and those of the providers that speak the dialect. Owns how a native request is
-written in it, with hooks where providers depart from it; a provider's own departures stand in its file. Answers are
-read in `_chat_answers.py`.
+Source: OpenAI's API reference and SDK, and the references and SDKs of the other providers. Writes native requests in
+the dialect. Owns the hooks for providers that depart from it; each departure is in its provider's file.
+`_chat_answers.py` reads the responses.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from gai_fast.providers._requests import (
     joined,
 )
 
-_UNSET: Final = UNSET  # a constant, because looking up a name of another module costs each request 0.03 us a time
+_UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAPI(API):
-    """Requests of the dialect; a provider overrides what it does differently."""
+    """Builds requests of the dialect. A provider overrides the methods and fields in which it differs."""
 
     dialect = "openai"
     path = "/chat/completions"
@@ -60,67 +60,67 @@ class ChatAPI(API):
     max_tokens_field: ClassVar[str] = "max_tokens"
     seed_field: ClassVar[str] = "seed"
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}
-    """Empty where the provider sends usage unasked, or refuses the field."""
+    """Empty if the provider always sends usage, or refuses the field."""
     user_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart, ImagePart, AudioPart, FilePart})
     """The kinds of parts that a user message may hold."""
     tool_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart})
+    """The kinds of parts that a tool's result may hold."""
     text_parts: ClassVar[bool] = True
-    """Whether a message of the system and the result of a tool may be several texts."""
-    """The kinds of parts that the result of a tool may hold."""
+    """Whether a system message and a tool's result may consist of several texts."""
     efforts: ClassVar[Mapping[str, str]] = {}
-    """The nearest word of the provider's for each `reasoning.effort` that it does not know."""
+    """The provider's nearest value for each `reasoning.effort` that it does not support."""
     finish_words: ClassVar = {
         "stop": "stop",
         "length": "length",
         "tool_calls": "tool_calls",
         "content_filter": "content_filter",
         "function_call": "tool_calls",
-        # Together's and Mistral's; others serve the same models and pass these words on.
+        # Together's and Mistral's words; other providers serve the same models and pass the words on.
         "eos": "stop",
         "model_length": "length",
     }
     failure_words = frozenset({"error", "insufficient_system_resource"})
 
     def __init__(self) -> None:
-        self._frames: dict[str, _Frame] = {}  # by model
+        self._templates: dict[str, _Template] = {}  # by model
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
-        frame = self._frames.get(target.model)
-        if frame is None:
-            frame = self._learn_frame(target)
-        body = frame.around(request)
+        template = self._templates.get(target.model)
+        if template is None:
+            template = self._build_template(target)
+        body = template.render(request)
         if body is None:
             return super().build_request(request, target)
-        api_key, headers = frame.known
+        api_key, headers = template.known
         if api_key != target.api_key:
             headers = tuple(self.headers(target))
-            frame.known = target.api_key, headers
-        return UpstreamRequest(frame.path, body, headers)
+            template.known = target.api_key, headers
+        return UpstreamRequest(template.path, body, headers)
 
-    def _learn_frame(self, asked: Target) -> _Frame:
-        """Makes the frame of a model's requests from some that are built as any other."""
-        frame = _Frame()
-        target = Target(asked.model, asked.api_key)
+    def _build_template(self, wanted: Target) -> _Template:
+        """Derives the template of a model's requests from sample requests, which are built from objects."""
+        template = _Template()
+        target = Target(wanted.model, wanted.api_key)
         try:
             headers = tuple(self.headers(target))
-            frame.known = target.api_key, headers
+            template.known = target.api_key, headers
             for kind in (UserMessage, AssistantMessage, SystemMessage):
                 message = encode_json(self.message(kind(content=_PROBE), "", target))
                 head, _, tail = message.partition(escape(_PROBE))
-                frame.ends[kind] = head, tail
+                template.ends[kind] = head, tail
                 one = super().build_request(Request(messages=[kind(content=_PROBE)]), target)
-                frame.path = one.path
-                frame.before, _, frame.after = one.body.partition(message)
+                template.path = one.path
+                template.before, _, template.after = one.body.partition(message)
             for request in (_SEVERAL, _LAST):
                 one = super().build_request(request, target)
-                if frame.around(request) != one.body or one.path != frame.path or tuple(one.headers) != headers:
-                    frame.ends.clear()
+                if template.render(request) != one.body or one.path != template.path or tuple(one.headers) != headers:
+                    template.ends.clear()
         except Error:
-            frame.ends.clear()  # this provider does not take all of it
-        if len(self._frames) >= SHARED.known_values:
-            self._frames.clear()
-        self._frames[target.model] = frame  # only now: engines of several threads share a provider
-        return frame
+            template.ends.clear()  # this provider does not support some sample
+        if len(self._templates) >= SHARED.known_values:
+            self._templates.clear()
+        self._templates[target.model] = template  # stored when complete: engines of several threads share a provider
+        return template
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
         return ChatAdapter(self, model)
@@ -141,7 +141,7 @@ class ChatAPI(API):
         return body
 
     def add_sampling(self, fields: dict[str, Any], request: Request) -> None:
-        """Adds the fields for sampling and streaming, which chat and legacy completions share."""
+        """Adds the fields for sampling and streaming, which chat and legacy completions have in common."""
         fields["stream"] = True
         if self.stream_options:
             fields["stream_options"] = self.stream_options
@@ -157,7 +157,7 @@ class ChatAPI(API):
             fields["stop"] = request.stop
 
     def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        """The conversation in the dialect."""
+        """Returns the conversation in the dialect."""
         sent = []
         for path, message in turns(request):
             written = self.message(message, path, target)
@@ -166,14 +166,14 @@ class ChatAPI(API):
         return sent
 
     def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
-        """One message; `None` where it is left out.
+        """Returns one message in the dialect, or None if it is left out.
 
         Args:
             message: The message.
-            path: Where it stands in the native request.
+            path: Its path in the native request.
             target: Model and credential.
         """
-        if isinstance(message, UserMessage):  # first, as most are: each check costs 0.1 µs
+        if isinstance(message, UserMessage):  # most are, and each check costs 0.1 µs
             text = message.content
             if isinstance(text, str):
                 return {"role": "user", "content": text}
@@ -182,7 +182,7 @@ class ChatAPI(API):
         if isinstance(message, SystemMessage):
             return {"role": "system", "content": self.content(message, path, target, _TEXT)}
         if isinstance(message, ToolMessage):
-            # The dialect has no flag for a failed tool; the text of its result has to say so.
+            # The dialect has no flag for a failed tool; only the result's text can describe the failure.
             content = self.content(message, path, target, self.tool_parts)
             return {"role": "tool", "tool_call_id": message.call_id, "content": content}
         return self.assistant(message, path, target)
@@ -190,11 +190,11 @@ class ChatAPI(API):
     def content(
         self, message: Message, path: str, target: Target, known: frozenset[type[Struct]]
     ) -> str | list[dict[str, Any]]:
-        """Content as one text, or as parts where it holds several, or more than text.
+        """Returns content as one text, or as parts if it has several texts or other parts.
 
         Args:
             message: The message.
-            path: Where it stands in the native request.
+            path: Its path in the native request.
             target: Model and credential.
             known: The kinds of parts that the message may hold.
         """
@@ -224,7 +224,7 @@ class ChatAPI(API):
         return sent
 
     def part(self, part: Any) -> dict[str, Any]:
-        """One part in the dialect; empty where its media type is not supported."""
+        """Returns one part in the dialect, empty if its media type is not supported."""
         if isinstance(part, TextPart):
             return {"type": "text", "text": part.text}
         if isinstance(part, ImagePart):
@@ -235,18 +235,18 @@ class ChatAPI(API):
         return {"type": "file", "file": {"filename": file_name(part), "file_data": file_url(part)}}
 
     def audio_format(self, media_type: str) -> str | None:
-        """The dialect's word for a media type, `None` where it has none."""
+        """Returns the dialect's word for a media type, or None if it has none."""
         return _AUDIO_FORMATS.get(media_type)
 
     def assistant(self, message: AssistantMessage, path: str, target: Target) -> dict[str, Any] | None:
-        """An earlier answer, with its calls and, where the provider accepts it, its reasoning."""
+        """Returns an assistant message with its calls, and with its reasoning if the provider accepts it."""
         if isinstance(message.content, str):
             return {"role": "assistant", "content": message.content}
         text = self.content(message, path, target, _TEXT)
         reasoning = [part for part in message.content if isinstance(part, ReasoningPart)]
         calls = [part for part in message.content if isinstance(part, ToolCallPart)]
         whole: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None}
-        # The reasoning of another provider is useless here, and its signatures would be refused.
+        # Another provider's reasoning is left out: this provider would refuse its signatures.
         own = [part for part in reasoning if not part.provider or part.provider == self.provider]
         if own:
             whole |= self.earlier_reasoning(own, target, has_calls=bool(calls))
@@ -255,25 +255,25 @@ class ChatAPI(API):
         return whole
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
-        """The members for this provider's own earlier reasoning; none where it does not accept it.
+        """Returns the members for this provider's own earlier reasoning, none if the provider does not accept it.
 
         Args:
             parts: The reasoning, in order.
             target: Model and credential.
-            has_calls: Whether the same message calls tools.
+            has_calls: Whether the message calls tools.
         """
         return {}
 
     def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
-        """A call the assistant made; its arguments are JSON text in a string."""
+        """Returns an earlier call in the dialect. Its arguments are JSON text in a string."""
         return earlier_function_call(call)
 
     def tool_choice(self, wanted: str | NamedTool) -> Any:
-        """The dialect's `tool_choice`."""
+        """Returns the dialect's `tool_choice`."""
         return {"type": "function", "function": {"name": wanted.name}} if isinstance(wanted, NamedTool) else wanted
 
     def response_format(self, wanted: ResponseFormat, target: Target) -> dict[str, Any]:
-        """The fields for the form of the answer."""
+        """Returns the fields for the format of the response."""
         if wanted.type == "text":
             return {"response_format": {"type": "text"}}
         if wanted.type == "json":
@@ -286,21 +286,21 @@ class ChatAPI(API):
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        """The fields for the amount of reasoning."""
+        """Returns the fields for the amount of reasoning."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
         return {"reasoning_effort": self.efforts.get(wanted.effort, wanted.effort)} if wanted.effort else {}
 
 
-class _Frame:
-    """A request that has nothing but texts, without them: to write it takes a fifth of building it from objects.
+class _Template:
+    """The bytes of a text-only request without its texts. Rendering takes a fifth of the time of building from objects.
 
     Attributes:
-        path: The path.
-        known: The credential of the last one, and its headers: together, because another thread may replace them.
+        path: The request's path.
+        known: The last credential and its headers, in one tuple because another thread may replace them.
         before: The body before the messages.
-        after: The body behind them.
-        ends: What stands before and behind the text of a message, by its kind; empty: such requests have no frame.
+        after: The body after the messages.
+        ends: The bytes before and after the text of a message, by its kind; empty: no request fits the template.
     """
 
     __slots__ = ("after", "before", "ends", "known", "path")
@@ -312,11 +312,11 @@ class _Frame:
         self.after = b""
         self.ends: dict[type[Struct], tuple[bytes, bytes]] = {}
 
-    def around(self, request: Request) -> bytes | None:
-        """Returns the body of a request; `None`: it has more than texts."""
+    def render(self, request: Request) -> bytes | None:
+        """Returns the body of a request, or None if the request has more than texts."""
         if not self.ends:
             return None
-        members = astuple(request)  # at once: each member by its name costs 160 instructions
+        members = astuple(request)  # one call: each access of a member by name costs 160 instructions
         for at in _OTHERS:
             given, other = members[at], _UNGIVEN[at]
             if given is not other and given != other:
@@ -324,18 +324,18 @@ class _Frame:
         pieces: list[bytes | str] = []
         system, query = members[_SYSTEM], members[_QUERY]
         messages: list[Message] = members[_MESSAGES]
-        is_framed = system is _UNSET or self._add(pieces, SystemMessage, system)
+        fits = system is _UNSET or self._add(pieces, SystemMessage, system)
         for message in messages:
-            is_framed = is_framed and self._add(pieces, type(message), message.content)
-        is_framed = is_framed and (query is _UNSET or self._add(pieces, UserMessage, query))
-        if not is_framed or not pieces:
+            fits = fits and self._add(pieces, type(message), message.content)
+        fits = fits and (query is _UNSET or self._add(pieces, UserMessage, query))
+        if not fits or not pieces:
             return None
         pieces[0] = self.before
         pieces.append(self.after)
         return join_json(pieces)
 
     def _add(self, pieces: list[bytes | str], kind: type[Struct], text: Any) -> bool:
-        """Adds a comma and a message; returns whether it is such a text."""
+        """Adds a comma and a message to `pieces`. Returns False, and adds nothing, if the content is no text."""
         ends = self.ends.get(kind)
         if ends is None or not isinstance(text, str) or not text:
             return False
@@ -362,7 +362,7 @@ _SEVERAL: Final = Request(
 )
 _LAST: Final = Request(messages=[UserMessage(content="a"), AssistantMessage(content="b")])
 _NOT_SENT: Final = frozenset(("model", "json_snapshots", "stream", "resumable", "request_id", "idempotency_key"))
-"""Members of a native request that no upstream reads: the model of the body is the target's."""
+"""Members of a native request that are not sent; the body's `model` is the target's."""
 _MEMBERS: Final = Request.__struct_fields__
 _SYSTEM: Final = _MEMBERS.index("system")
 _MESSAGES: Final = _MEMBERS.index("messages")

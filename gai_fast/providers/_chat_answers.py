@@ -1,7 +1,7 @@
-"""Answers of the chat dialect: chunks of `choices[].delta`, then `[DONE]`.
+"""Reads responses of the chat dialect: chunks of `choices[].delta`, then `[DONE]`.
 
-Usage may stand on any chunk, an error may come at any time. Owns the grammar, with hooks where providers depart from
-it; a provider's own departures stand in its file.
+Any chunk may hold usage, and any chunk may be an error. Owns the grammar and the hooks for providers that depart from
+it; each departure is in its provider's file.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from gai_fast.providers.limits import LIMITS
 _END: Final = "[DONE]"
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _FUNCTION_CALL: Final = -1
-"""The index of the deprecated `function_call`, beside those of `tool_calls`."""
+"""The index of the call in the deprecated `function_call`; no entry of `tool_calls` has it."""
 _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams in this dialect."""
 
 
-class Choice:  # no dataclass: mypyc leaves its `__init__` to the interpreter, which takes three times as long
-    """One choice of an answer."""
+class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
+    """One choice of a response."""
 
-    __slots__ = ("_calls", "_room", "characters", "number", "reason", "spoke")
+    __slots__ = ("_calls", "_room", "characters", "has_content", "number", "reason")
 
     def __init__(self, number: int, room: Room) -> None:
         self.number = number
         self._room = room
-        self._calls: ChatCalls | None = None  # made for those few choices that have calls
+        self._calls: ChatCalls | None = None  # created on demand: few choices have calls
         self.characters = 0
         """Code points of text so far."""
-        self.spoke = False
+        self.has_content = False
+        """Whether any chunk had content for this choice."""
         self.reason = ""
         """The provider's finish reason."""
 
     @property
     def calls(self) -> ChatCalls:
-        """Its tool calls, from their first fragment on."""
+        """Its tool calls; created at first use."""
         if self._calls is None:
             self._calls = ChatCalls(self._room)
         return self._calls
@@ -60,7 +61,7 @@ class Choice:  # no dataclass: mypyc leaves its `__init__` to the interpreter, w
 
 
 def _mark(events: list[Event], choice: Choice) -> None:
-    """Adds the number of their choice to events; those of the first choice have none."""
+    """Adds the number of the choice to its events. Events of the first choice have no number."""
     if choice.number:
         for event in events:
             event["choice"] = choice.number
@@ -68,33 +69,34 @@ def _mark(events: list[Event], choice: Choice) -> None:
 
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
-"""The number of values that a shape without calls yields."""
+"""The number of values that a shape without calls returns."""
 
 
 def chunk_shape(content: dict[str, Any]) -> Shape:
-    """Builds the shape of a chunk that holds at most one text and one fragment of a call.
+    """Builds the shape of a chunk that holds at most one text and one fragment of a tool call.
 
     Args:
         content: The members of a choice that hold the text and the calls.
     """
-    # In the order of most servers, in which a name is found at once.
+    # Members are in the order that most servers use: a name in that order is found at once.
     choice = {"index": "count", **content, "logprobs": "any", "finish_reason": "text"}
-    before = dict.fromkeys(("object", "created"), "any")
-    behind = dict.fromkeys(("service_tier", "system_fingerprint"), "any")
-    last = dict.fromkeys(("obfuscation", "p"), "any")
-    return Shape({"id": "text", **before, "model": "text", **behind, "choices": [choice], "usage": "object", **last})
+    head = dict.fromkeys(("object", "created"), "any")
+    middle = dict.fromkeys(("service_tier", "system_fingerprint"), "any")
+    tail = dict.fromkeys(("obfuscation", "p"), "any")
+    return Shape({"id": "text", **head, "model": "text", **middle, "choices": [choice], "usage": "object", **tail})
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChatAdapter(ProviderAdapter):
-    """Reads the dialect's chunks; providers override the hooks that follow `finish`."""
+    """Reads the dialect's chunks. Providers override the hooks in the last section of the class."""
 
     text_members = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments"})
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
-    label_members = frozenset({"id"})  # only `start` has its value
+    label_members = frozenset({"id"})  # only the `start` event holds it
     kept_members = frozenset({"usage"})
     plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text", "tool_calls": [_CALL]}})
-    """The shape of most chunks. Chunks of this shape are read without a JSON parser; every provider means the same."""
+    """The shape of most chunks. A chunk of this shape means the same at every provider and is read without a JSON
+    parser."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -104,7 +106,7 @@ class ChatAdapter(ProviderAdapter):
     def receive(self, name: str, data: str) -> list[Event]:
         self.is_plain = False
         if data[:1] != "{":
-            # The official clients test for a prefix.
+            # The official clients test for the prefix, too.
             if data.startswith(_END):
                 self.ended = True
                 return []
@@ -123,12 +125,12 @@ class ChatAdapter(ProviderAdapter):
         return events
 
     def _read_plain(self, text: str) -> list[Event] | None:
-        """Reads a chunk of the shape `plain`; returns `None` for any other chunk."""
+        """Reads a chunk of the shape `plain`. Returns None for any other chunk."""
         values = self.plain.read(text)
         if values is None:
             return None
-        # One by one: mypyc unpacks a tuple with an iterator, which costs 400 instructions. With their types, so that it
-        # need not ask the interpreter whether they are empty.
+        # Indexed one by one: mypyc unpacks a tuple with an iterator, which costs 400 instructions. Because of the
+        # annotations, compiled code tests a value for emptiness without a call to the interpreter.
         identifier: str | None = values[0]
         model: str | None = values[1]
         choices: int | None = values[2]
@@ -154,7 +156,7 @@ class ChatAdapter(ProviderAdapter):
             if reason:
                 choice.reason, self.copyable = reason[: LIMITS.kept_word], False
             if content or calls:
-                choice.spoke = True
+                choice.has_content = True
             if calls:
                 fragment = CallFragment(values[6], self.call_id(values[7] or ""), values[8] or "", values[9] or "", "")
                 events += self._call_fragment(choice, fragment)
@@ -164,17 +166,17 @@ class ChatAdapter(ProviderAdapter):
         return self._begun(events, identifier or "", model or "")
 
     def _read(self, parsed: Any, part: str, text: str) -> list[Event]:
-        """Reads any chunk.
+        """Reads a chunk of any shape.
 
         Args:
-            parsed: The chunk, parsed JSON of any shape.
-            part: The member of a choice that holds its content: `delta`, or `message` in a whole answer.
+            parsed: The chunk as parsed JSON.
+            part: The member of a choice that holds its content: `delta`, or `message` in a whole response.
             text: The chunk's JSON text.
         """
         usage = self.usage_in(parsed) if isinstance(parsed, dict) else None
         counted = self.count_usage(usage) if usage and isinstance(usage, dict) else None
         if counted:
-            self._count(counted, usage)  # a chunk that reports a failure may have usage, too
+            self._count(counted, usage)  # before `checked`: a chunk that reports a failure may have usage, too
         chunk = self.checked(parsed)
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
@@ -183,7 +185,7 @@ class ChatAdapter(ProviderAdapter):
             identifier, model = text_of(identifier), text_of(model)
         self.copyable = True
         self.chunk = text
-        # The whole chunk is read before any state changes, so that a malformed one leaves no call half begun.
+        # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
         raw: dict[str, Any]
         for raw in chunk.get("choices") or ():
@@ -196,19 +198,19 @@ class ChatAdapter(ProviderAdapter):
             events += self._done(choice, steps)
         events += extras
         if events and self.copyable:
-            # Of copied chunks only the last usage is read, by its name: it must be valid and the only one in the chunk.
+            # The copier finds usage by its name and keeps the last one: a chunk's usage must be valid and occur once.
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
         return self._begun(events, identifier, model)
 
     def _count(self, counted: dict[str, int], usage: Any) -> None:
-        """Notes usage in our terms, and the provider's own."""
+        """Stores the usage, and the cost that the provider's own usage reports."""
         self.usage, self.own_cost = counted, self.cost_in(usage)
 
     def _begun(self, events: list[Event], identifier: str, model: str) -> list[Event]:
-        """Returns the events of a chunk, with `start` before the first ones."""
+        """Returns the events of a chunk; puts `start` before the first events of the response."""
         if self.started and self.named:
             return events
-        # An empty chunk (Azure's first) gives no `start`: the model is not known yet.
+        # An empty chunk (Azure's first) yields no `start`: the model is not known yet.
         return self.start(identifier, model) + events if identifier or model or events else []
 
     def _done(self, choice: Choice, steps: Iterable[Event | CallFragment]) -> list[Event]:
@@ -222,7 +224,7 @@ class ChatAdapter(ProviderAdapter):
         return events
 
     def _open(self, index: Any) -> Choice:
-        """Returns the choice with an index that is new, or written in a new way."""
+        """Returns the choice for an index that `choices` does not have as a key: a new one, or an index as text."""
         number = 0 if index is None else count(index)
         if number is None:
             raise Malformed("the index of a choice is no number")
@@ -235,14 +237,14 @@ class ChatAdapter(ProviderAdapter):
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
-        if message is None and not choice.spoke and raw.get("message"):
-            # Some proxies send the whole answer in one chunk; a second one would repeat it.
+        if message is None and not choice.has_content and raw.get("message"):
+            # Some proxies send the whole response in one chunk. A second such chunk repeats it and is ignored.
             message, part, self.copyable = raw["message"], "message", False
         steps = list(self.read_message(choice, message, part)) if message else []
         if steps:
-            choice.spoke = True
+            choice.has_content = True
         if raw.get("finish_reason"):
-            # The last reason holds, also where an earlier one comes again.
+            # The last reason holds, even if it repeats an earlier reason.
             choice.reason, self.copyable = str(raw["finish_reason"])[: LIMITS.kept_word], False
         return steps
 
@@ -250,13 +252,13 @@ class ChatAdapter(ProviderAdapter):
         """Reads one delta, or a whole message, into events and fragments of calls.
 
         Args:
-            choice: The choice that it belongs to.
+            choice: The choice that the message belongs to.
             message: The raw object.
             part: `delta` or `message`.
         """
         content = message.get("content")
         if len(message) == 1:
-            # Almost every delta has one member.
+            # Most deltas have one member.
             if isinstance(content, str):
                 choice.characters += len(content)
                 return [{"type": "text.delta", "text": content}] if content else []
@@ -286,7 +288,7 @@ class ChatAdapter(ProviderAdapter):
         return steps
 
     def text(self, choice: Choice, text: Any) -> list[Event]:
-        """Returns the delta for visible text, where there is any."""
+        """Returns the delta for visible text, if the text is not empty."""
         text = text_of(text)
         if not text:
             return []
@@ -294,7 +296,7 @@ class ChatAdapter(ProviderAdapter):
         return [{"type": "text.delta", "text": text}]
 
     def _audio(self, choice: Choice, audio: dict[str, Any], audio_format: str) -> list[Event]:
-        """Reads audio and its transcript; the last chunk of a stream holds only the time when the audio expires."""
+        """Reads audio and its transcript. A stream's last chunk has neither, only the time when the audio expires."""
         events = self.text(choice, audio.get("transcript"))
         if audio.get("data"):
             members = {"chunk": text_of(audio["data"]), "format": audio_format}
@@ -307,10 +309,10 @@ class ChatAdapter(ProviderAdapter):
         return [{"type": "citations", "citations": found}] if found else []
 
     def citations_once(self, cited: Iterable[dict[str, Any]]) -> list[Event]:
-        """`citations` for lists that every chunk repeats: each source becomes one citation.
+        """Returns one event for the citations whose address is new, for providers that repeat the list in every chunk.
 
         Raises:
-            Error: No room is left.
+            Error: The response exceeds the memory limit.
         """
         new = {one["uri"]: one for one in cited if one.get("uri") and one["uri"] not in self._cited}
         if new:
@@ -343,7 +345,7 @@ class ChatAdapter(ProviderAdapter):
         )
 
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
-        """Reads a fragment of a call."""
+        """Adds a fragment to its call, or begins a call with it."""
         calls = choice.calls
         call = calls.find(fragment)
         self.copyable = self.copyable and calls.is_steady(call, fragment)
@@ -365,7 +367,7 @@ class ChatAdapter(ProviderAdapter):
         choice = self.choices[event.get("choice", 0)]
         if event["type"] == "text.delta":
             choice.characters += characters
-            choice.spoke = True
+            choice.has_content = True
         elif event["type"] == "tool.call.delta":
             choice.calls.copied(event["index"], text)
 
@@ -399,7 +401,7 @@ class ChatAdapter(ProviderAdapter):
     def _outcome(self, choice: Choice) -> str:
         return outcome(self.api.finish_words, choice.reason, has_calls=choice.has_calls)
 
-    # -- what providers do differently --
+    # -- hooks for providers --
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         if isinstance(chunk, dict) and "choices" in chunk and not chunk.get("error"):
@@ -407,11 +409,11 @@ class ChatAdapter(ProviderAdapter):
         return self.api.read_failure(chunk)
 
     def message_in(self, choice: dict[str, Any], part: str) -> Any:
-        """Returns the content of a raw choice. Empty content of any type is ignored (PHP writes `{}` as `[]`)."""
+        """Returns the content of a raw choice. Empty content of any type is ignored: PHP writes `{}` as `[]`."""
         return choice.get(part)
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
-        """Reads one part of content that is a list."""
+        """Reads one part of a content list."""
         kind = part.get("type")
         if kind == "text":
             return self.text(choice, part.get("text"))
@@ -422,17 +424,17 @@ class ChatAdapter(ProviderAdapter):
         return []
 
     def call_id(self, identifier: str) -> str:
-        """Returns the id of a call, empty where it has none."""
+        """Returns the id of a call, empty if the call has none."""
         return identifier
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
-        """Returns the provider's usage object, where the chunk has one."""
+        """Returns the provider's usage object, or None if the chunk has none."""
         return chunk.get("usage")
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
-        """Usage in the terms of `docs/events.md`.
+        """Returns usage as `docs/events.md` defines it.
 
-        Servers have several names for the same count; the first that is present and not zero holds.
+        Servers have several names for one count; the first that is present and not zero holds.
         """
         into, out = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
         return counted_usage(
@@ -453,7 +455,7 @@ class ChatAdapter(ProviderAdapter):
 
 
 def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
-    """Reads a citation; its source stands under the name of its type, or beside it."""
+    """Reads a citation. Its source is in the member that its `type` names, or in the annotation itself."""
     source = annotation.get(annotation.get("type", "")) or annotation
     uri = source.get("url") or source.get("file_id") or source.get("document_id")
     title = source.get("title") or source.get("filename")
@@ -461,11 +463,11 @@ def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> list[Event]:
-    """Reads reasoning in OpenRouter's shape, which other servers and our own OpenAI format use, too.
+    """Reads reasoning in OpenRouter's shape, which other servers and gai-fast's own OpenAI format use, too.
 
     Args:
         details: The list.
-        with_text: Whether the text stands nowhere else in the message.
+        with_text: Whether to read the text; False if another member of the message has it.
     """
     events: list[Event] = []
     for detail in details:
@@ -484,7 +486,7 @@ def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> lis
 
 
 def _thinking(part: dict[str, Any]) -> list[Event]:
-    """Reads reasoning that is a part of the content: a text or a list of texts, and a signature."""
+    """Reads a content part with reasoning: a text or a list of texts, and a signature."""
     thoughts = part.get("thinking")
     if isinstance(thoughts, list):
         thoughts = "".join(text_of(thought.get("text")) for thought in thoughts)

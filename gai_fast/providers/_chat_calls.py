@@ -1,7 +1,8 @@
-"""Tool calls of the chat dialect: which call a fragment belongs to.
+"""Tool calls of the chat dialect: assigns each fragment to its call.
 
-Neither `index` nor `id` can be trusted alone. OpenAI numbers its calls and names each once; Gemini's OpenAI endpoint
-leaves the number out, Ollama and some gateways number all calls 0, others make a new id for every fragment.
+Neither `index` nor `id` alone identifies a call. OpenAI sends the index with every fragment and the id with the first.
+Gemini's OpenAI endpoint sends no index, Ollama and some gateways send the index 0 for all calls, and other servers send
+a new id with every fragment.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from gai_fast.providers._room import Room
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 
 
-class CallFragment:  # no dataclass: mypyc leaves its `__init__` to the interpreter, which takes three times as long
-    """A piece of a tool call in one chunk; members are empty where the chunk lacks them."""
+class CallFragment:  # written by hand: a dataclass's `__init__` runs interpreted, which is three times as slow
+    """A piece of a tool call in one chunk. Members that the chunk lacks are empty."""
 
     __slots__ = ("arguments", "identifier", "index", "name", "signature")
 
@@ -29,18 +30,18 @@ class CallFragment:  # no dataclass: mypyc leaves its `__init__` to the interpre
 
 
 class ChatCalls(ToolCalls):
-    """The calls of one choice, put together from fragments."""
+    """The calls of one choice, assembled from fragments."""
 
     def __init__(self, room: Room) -> None:
         super().__init__(room)
         self.at: dict[int, ToolCall] = {}
         """The current call for each `tool_calls[].index`."""
         self.named: dict[str, ToolCall] = {}
-        """The call for each of the provider's ids."""
+        """The call for each id from the provider."""
         self.last: ToolCall | None = None
 
     def find(self, fragment: CallFragment) -> ToolCall | None:
-        """Returns the call that a fragment continues, or `None` where it begins one."""
+        """Returns the call that a fragment continues, or None if the fragment begins a call."""
         index, identifier = fragment.index, fragment.identifier
         call = self.last if index is None else self.at.get(index)
         known = self.named.get(identifier) if identifier else None
@@ -49,10 +50,10 @@ class ChatCalls(ToolCalls):
         return None if call is None or _begins(call, fragment) else call
 
     def is_steady(self, call: ToolCall | None, fragment: CallFragment) -> bool:
-        """Whether this fragment, and any that looks like it, changes nothing but the arguments of one call.
+        """Returns whether this fragment, and any later fragment like it, changes only the arguments of one call.
 
-        This holds for a fragment that repeats the id of its call, and for one without an id where only one call is
-        possible. Any other id, or a name alone, may begin a call the next time.
+        That is so if the fragment repeats the id of its call, or if it has no id and only one call is possible. If it
+        has another id, or only a name, a later fragment like it may begin a call.
 
         Args:
             call: The result of `find` for the fragment.
@@ -69,7 +70,7 @@ class ChatCalls(ToolCalls):
         """Adds a fragment to a call and returns its events.
 
         Raises:
-            Error: No room is left.
+            Error: The response exceeds the memory limit.
         """
         if fragment.identifier and self.named.get(fragment.identifier) is not call:
             self._room.take(len(fragment.identifier))
@@ -84,16 +85,16 @@ class ChatCalls(ToolCalls):
         return events
 
     def copied(self, index: int, arguments: str) -> ToolCall:
-        """Notes arguments that were copied, for the call with this index."""
+        """Adds arguments that were copied to the call with this index, and returns the call."""
         self.last = super().copied(index, arguments)
         return self.last
 
 
 def _begins(call: ToolCall, fragment: CallFragment) -> bool:
-    """Whether a fragment in the place of a call begins another one.
+    """Returns whether a fragment under a call's index begins another call.
 
-    A new id means that, except at servers that make one for every fragment; without ids, a call has ended where its
-    text is complete JSON.
+    A new id begins a call, except if the server sends a new id with every fragment. Without ids, a call has ended if
+    its text is complete JSON.
     """
     is_another = bool(call.name) and fragment.name not in ("", call.name)
     if fragment.identifier and fragment.name and (is_another or not call.pieces):
@@ -106,7 +107,7 @@ def _begins(call: ToolCall, fragment: CallFragment) -> bool:
 
 
 def put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:
-    """Replaces arguments that are JSON values by their JSON text: some servers send objects."""
+    """Replaces arguments that are JSON values with their JSON text: some servers send objects."""
     functions: list[dict[str, Any]] = []
     is_text = True
     choice: dict[str, Any]

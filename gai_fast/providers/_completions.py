@@ -1,7 +1,7 @@
 """The legacy Completions dialect: `POST …/completions`, text in, text out.
 
-Source: OpenAI's API reference. The chat dialect with `choices[].text` in place of a delta, without roles and tools.
-Owns what differs; errors, usage and the ends are the chat dialect's.
+Source: OpenAI's API reference. The dialect has `choices[].text` in place of a delta, and no roles and tools. Owns the
+differences from the chat dialect; errors, usage and end are the chat dialect's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gai_fast.providers._chat_answers import ChatAdapter, chunk_shape
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class CompletionsAPI(ChatAPI):
-    """Requests of the dialect; a provider overrides what it does differently."""
+    """Builds requests of the dialect. A provider overrides the methods and fields in which it differs."""
 
     dialect = "completions"
     operation = "text_completion"
@@ -37,7 +37,7 @@ class CompletionsAPI(ChatAPI):
         return body
 
     def prompt(self, request: Request, target: Target) -> str:
-        """Returns the text of the last message: this API accepts one, of the user."""
+        """Returns the text of the last message. This API accepts one message, of the user."""
         *others, (path, last) = turns(request)
         for other, _ in others:
             self.leave_out(other, target, "more than one message")

@@ -1,4 +1,4 @@
-"""Counts of tokens: the answer of an API that counts those of a request instead of answering it."""
+"""Reads the response of an API that counts the tokens of a request."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gai_fast.providers._base import ProviderAdapter
 
 
 class TokenCount(ProviderAdapter):
-    """Reads `{"input_tokens": 12}`: an answer without content, which is passed on as it is.
+    """Reads `{"input_tokens": 12}`, a response without content, which is passed on unchanged.
 
-    The count is no usage: nothing was used.
+    The count is not stored as usage: no tokens were used.
     """
 
     def receive(self, name: str, data: str) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Parts of events that several adapters make: usage, citations, tools that a provider runs.
+"""Builds parts of events for several adapters: usage, citations, tools that a provider runs.
 
 Knows no provider.
 """
@@ -15,7 +15,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.providers.limits import LIMITS
 
 _LEVELS: Final = 2
-"""Levels of nesting of an event around the arguments of a tool."""
+"""Levels of nesting that an event has around a tool's arguments."""
 
 
 def parse_arguments(text: str) -> Any:
@@ -25,7 +25,7 @@ def parse_arguments(text: str) -> Any:
         text: The arguments.
 
     Raises:
-        ValueError: They are no JSON, or nested so deep that an event which holds them could not be read.
+        ValueError: The arguments are not JSON, or nested so deep that an event with them could not be parsed.
     """
     value = parse_exact(text)
     if text.count("[") + text.count("{") > SHARED.arguments_depth - _LEVELS:
@@ -42,17 +42,17 @@ def counted_usage(
     reasoning: int | None = None,
     total: int | None = None,
 ) -> dict[str, int]:
-    """Builds usage as `docs/events.md` defines it, keys in order, without unknown counts.
+    """Builds usage as `docs/events.md` defines it: keys in order, without unknown counts.
 
-    Where the total shows that reasoning is not part of the output, it is added to the output.
+    If the total shows that the output does not include reasoning, reasoning is added to the output.
 
     Args:
-        into: All input tokens, cached ones included.
+        into: All input tokens, including cached tokens.
         out: Output tokens.
         cached: Input tokens read from a cache.
         written: Input tokens written to a cache.
         reasoning: Output tokens spent on reasoning.
-        total: The sum, according to the provider.
+        total: The provider's sum.
     """
     if into is not None and out is not None and reasoning and total not in (None, into + out):
         out += reasoning if total == into + out + reasoning else 0
@@ -73,17 +73,17 @@ def counted_usage(
 
 
 def reasoning(text: Any) -> list[Event]:
-    """Returns the delta for a text of reasoning, where there is any.
+    """Returns the delta for reasoning text, if the text is not empty.
 
     Raises:
-        Malformed: Something else than text.
+        Malformed: The value is no text.
     """
     text = text_of(text)
     return [{"type": "reasoning.delta", "text": text}] if text else []
 
 
 def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[str, Any]:
-    """Builds one citation without empty members; a span from 0 to 0 is none."""
+    """Builds one citation without empty members. A span with the end 0 is left out."""
     cited: dict[str, Any] = {
         key: value for key, value in (("uri", uri), ("title", title)) if isinstance(value, str) and value
     }
@@ -94,19 +94,19 @@ def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[s
 
 
 def server_tool(identifier: str, name: str, status: str, arguments: str = "", output: Any = None) -> Event:
-    """Builds the event for a server tool, which the provider runs itself.
+    """Builds the event for a server tool, which the provider runs.
 
-    An input or output that has more levels than an answer around it leaves is JSON text.
+    An input or output with more than `_TOOL_LEVELS` levels becomes JSON text.
 
     Args:
         identifier: The provider's id of the run.
         name: The tool.
         status: `started`, `completed` or `failed`.
         arguments: Its input as JSON text; other text stays text.
-        output: Its result, empty where there is none.
+        output: Its result, empty if there is none.
 
     Raises:
-        ValueError: The output has more levels than can be written.
+        ValueError: The output is nested too deep to be serialized.
     """
     value: Any = arguments
     with suppress(ValueError):  # not JSON: it stays text
@@ -115,14 +115,14 @@ def server_tool(identifier: str, name: str, status: str, arguments: str = "", ou
         value = arguments
     if not _has_at_most(_TOOL_LEVELS, output):
         output = encode_json(output).decode()
-    # An adapter may repeat the name of a run with each of its results.
+    # Limited, because an adapter may repeat the name of a run with each of its results.
     name = name[: LIMITS.kept_word]
     members = {"id": identifier, "name": name, "status": status, "input": value, "output": output}
     return {"type": "server_tool", "server_tool": {key: members[key] for key in members if not is_empty(members[key])}}
 
 
 def _has_at_most(levels: int, value: Any) -> bool:
-    """Whether a JSON value has at most so many levels."""
+    """Returns whether a JSON value has at most this number of levels."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list):
@@ -131,4 +131,4 @@ def _has_at_most(levels: int, value: Any) -> bool:
 
 
 _TOOL_LEVELS: Final[int] = SHARED.arguments_depth - 8
-"""Levels of the input and the output of a server tool: a whole answer has up to five around them, in any format."""
+"""Levels of a server tool's input and output. In any format, a whole response has up to five levels around them."""

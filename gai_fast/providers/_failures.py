@@ -1,7 +1,7 @@
-"""Reads error bodies, in all the shapes that providers use.
+"""Reads error bodies in all shapes that providers use.
 
-Owns which object describes the failure, and which of its members hold codes, status and message.
-`gai_fast/model/upstream_errors.py` decides what the codes mean.
+Finds the object that describes the failure, and its members with codes, status and message.
+`gai_fast/model/upstream_errors.py` interprets the codes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:
-    """Finds the object in an error body that describes the failure; `None` where the body is no error.
+    """Finds the object in an error body that describes the failure. Returns None if the body is no error.
 
-    Understands `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`,
+    Reads `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`,
     `{"type": "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, `{"errors": [{…}]}`, and each of them in a
     one-element array. The official clients accept any `error` that is not empty.
     """
     if isinstance(body, list) and body:
         body = body[0]
-    # `dict` first, and alone: a check against an abstract class, or against two classes, is slow.
+    # `dict` is checked first and alone: a check against an abstract class, or against two classes, is slow.
     if not isinstance(body, dict) and not isinstance(body, Mapping):
         return None
     if _OF_ERRORS.isdisjoint(body):
@@ -60,15 +60,15 @@ _WORDS: Final = (
 
 
 def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure:
-    """Reads an error object, whatever the names of its members.
+    """Reads an error object. Its members may have the names of any provider.
 
     Args:
         error: The object that `error_object` found.
-        further: An object inside it with more specific words.
+        further: An inner object with more specific codes, or None.
     """
     try:
         encode_json([[error]])  # a client's frame has two levels around it
-    except ValueError:  # nested too deep to be written, or a number beyond all floats
+    except ValueError:  # nested too deep to be serialized, or a number out of a float's range
         error = {key: value for key, value in error.items() if isinstance(value, (str, int))}
     words: list[str] = []
     status: int | None = None
@@ -87,7 +87,7 @@ def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure
 
 
 def _worded(message: Any) -> str:
-    """Returns a message as text: validators send lists of `{loc, msg}`, some servers an object."""
+    """Returns a message as text. Validators send lists of `{loc, msg}`, some servers an object."""
     if isinstance(message, str):
         return message
     if isinstance(message, Mapping):

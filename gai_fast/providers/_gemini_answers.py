@@ -1,6 +1,6 @@
-"""Answers of Gemini: chunks of `candidates[].content.parts[]`.
+"""Reads Gemini's responses: chunks of `candidates[].content.parts[]`.
 
-`gemini.py` describes the grammar; `_gemini_citations.py` finds the places of citations.
+`gemini.py` describes the grammar. `_gemini_citations.py` computes the positions of citations.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
 
 _END: Final = "[DONE]"
-"""An end mark of proxies; Google sends none. Proxies also send blank data as a keep-alive."""
+"""An end mark that some proxies send; Google sends none. Proxies also send blank data as a keep-alive."""
 _COMPLETE: Final = ("stop", "tool_calls")
-"""Finish reasons with which every call that began is complete."""
+"""Finish reasons after which every call that began is complete."""
 
 
-# No dataclasses: mypyc leaves the `__init__` of one interpreted, and each chunk makes two.
+# The classes are written by hand: a dataclass's `__init__` runs interpreted, and each chunk creates two objects.
 
 
 class _Call:
@@ -41,18 +41,18 @@ class _Call:
         self.identifier = identifier
         self.name = name
         self.arguments = arguments
-        """JSON text, where the arguments come whole."""
+        """JSON text of arguments that came whole, else empty."""
         self.pieces = pieces
         self.continues = continues
 
     @property
-    def says(self) -> bool:
-        """Whether it is more than the end of a call."""
+    def has_content(self) -> bool:
+        """Whether the part holds more than the end of a call."""
         return bool(self.name or self.arguments or self.pieces)
 
 
 class _Part:
-    """One part of a chunk, checked."""
+    """One part of a chunk, with checked types."""
 
     def __init__(self, text: str, is_thought: bool, signature: str) -> None:
         self.text = text
@@ -60,35 +60,35 @@ class _Part:
         self.signature = signature
         self.call: _Call | None = None
         self.data: tuple[str, str] | None = None
-        """Media type and base64."""
+        """Media type and base64 data."""
         self.tool: tuple[str, dict[str, Any]] | None = None
-        """A step of a tool that Google runs, and the name of the part's member."""
+        """A step of a tool that Google runs: the name of the part's member, and its value."""
 
     @property
     def kind(self) -> str:
-        """The kind of its content; empty where it has none."""
-        if (self.call and self.call.says) or self.data or self.tool:
+        """The kind of its content; empty if it has none."""
+        if (self.call and self.call.has_content) or self.data or self.tool:
             return "other"
         return ("thought" if self.is_thought else "text") if self.text else ""
 
 
 class _Candidate:
-    """One candidate of an answer."""
+    """One candidate of a response."""
 
     def __init__(self, number: int, room: Room, places: Room) -> None:
         self.number = number
         self.calls = ToolCalls(room)
         self.open: ToolCall | None = None
-        """The call whose arguments come in pieces."""
+        """The call whose arguments arrive in pieces, or None."""
         self.arguments = ArgumentWriter()
         self.citations = Citations(room, places)
         self.block = -1
         """The number of the content block: a run of text or of thoughts, or a part of another kind."""
         self.kind = ""
         self.runs: list[tuple[str, str]] = []
-        """Names and ids of the tools that Google runs and that have not answered."""
+        """Id and name of each run of a Google tool that has no result yet."""
         self.latest = ("", "")
-        """The run that began last: it also gets a result without an id when all runs have one."""
+        """The run that began last. It also gets a result without an id if all runs have a result."""
         self.started = 0
         """The number of runs so far."""
         self.reason = ""
@@ -96,15 +96,15 @@ class _Candidate:
         self.message = ""
 
 
-class _Beside:
-    """The members of a candidate beside its parts, checked."""
+class _Details:
+    """The members of a candidate beside its parts, with checked types."""
 
     def __init__(self, candidate: _Candidate, raw: dict[str, Any]) -> None:
         self.candidate = candidate
         self.ratings = _ratings(raw.get("safetyRatings"))
-        """Category, action, probability and score."""
-        self.refers = has_references(raw)
-        self.cited = candidate.citations.read(raw) if self.refers else []
+        """Category, action, probability and score of each rating."""
+        self.has_references = has_references(raw)
+        self.cited = candidate.citations.read(raw) if self.has_references else []
         self.reason = str(raw.get("finishReason") or "")
         self.message = text_of(raw.get("finishMessage"))
         self.continuation = text_of(raw.get("continuationToken"))
@@ -116,7 +116,7 @@ class GeminiAdapter(ProviderAdapter):
     text_members = frozenset({"text"})
     ignored_members = frozenset({"createTime"})
     kept_members = frozenset({"usageMetadata"})
-    collects_text = True  # to find the places of citations
+    collects_text = True  # to compute the positions of citations
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -126,7 +126,7 @@ class GeminiAdapter(ProviderAdapter):
         self._blocked: Error | None = None
         self._continuation = ""
         self._shape: Any = None
-        """The shape of the chunk before, without its text."""
+        """The shape of the previous chunk, without its text."""
 
     def receive(self, name: str, data: str) -> list[Event]:
         if name == "error":
@@ -143,15 +143,15 @@ class GeminiAdapter(ProviderAdapter):
         return events
 
     def _read(self, parsed: Any, text: str) -> list[Event]:
-        """Reads one chunk; a whole answer is one, too."""
+        """Reads a chunk, or a whole response, which has the form of a chunk."""
         chunk = self.checked(parsed)
         self.chunk = text
         usage = _usage(chunk.get("usageMetadata"))
         self.usage = usage or self.usage
-        # The whole chunk is checked before any state changes, so that a malformed one leaves nothing half begun.
+        # The types of the whole chunk are checked before any state changes, so that a malformed chunk begins nothing.
         identifier, model = text_of(chunk.get("responseId")), text_of(chunk.get("modelVersion"))
         read = [
-            (raw, parts, _Beside(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
+            (raw, parts, _Details(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
         ]
         feedback = chunk.get("promptFeedback")
         word = refusal = ""
@@ -163,8 +163,8 @@ class GeminiAdapter(ProviderAdapter):
             )
             refusal = text_of(feedback.get("blockReasonMessage"))
             events = self._safety(prompt)
-        for _, parts, beside in read:
-            candidate = beside.candidate
+        for _, parts, details in read:
+            candidate = details.candidate
             added: list[Event] = []
             for part in parts:
                 try:
@@ -172,22 +172,22 @@ class GeminiAdapter(ProviderAdapter):
                 except WRONG_SHAPE:
                     if not (events or added):
                         raise
-                    # The parts before it have changed the state: their events must not be lost with the chunk.
+                    # Earlier parts of the chunk have changed the state, so their events must not be discarded.
                     added.append({"type": "warning", "reason": "malformed_chunk"})
                     break
-            added += self._safety(beside.ratings)
-            added += candidate.citations.tell(beside.cited)
-            if beside.reason:
-                candidate.reason = beside.reason[: LIMITS.kept_word]
-                candidate.message = beside.message[: SHARED.error_message]
-            self._continuation = beside.continuation or self._continuation
+            added += self._safety(details.ratings)
+            added += candidate.citations.emit(details.cited)
+            if details.reason:
+                candidate.reason = details.reason[: LIMITS.kept_word]
+                candidate.message = details.message[: SHARED.error_message]
+            self._continuation = details.continuation or self._continuation
             events += _numbered(candidate, added)
-        # "Unspecified" beside an answer is no block.
+        # A block reason "unspecified" beside candidates blocks nothing.
         if word and not (self._candidates and word.endswith("UNSPECIFIED")):
             self._block(word, refusal)
-        # Chunks of the same shape as this one and the one before change nothing but the text.
+        # If two chunks in a row have one shape, further chunks of that shape change nothing but the text.
         last, self._shape = self._shape, (bool(usage), [_shape(raw, parts) for raw, parts, _ in read])
-        self.copyable = self._shape == last and not any(beside.refers for _, _, beside in read)
+        self.copyable = self._shape == last and not any(details.has_references for _, _, details in read)
         if self.started and self.named:
             return events
         return self.start(identifier, model) + events if identifier or model or events else []
@@ -204,7 +204,7 @@ class GeminiAdapter(ProviderAdapter):
         return candidate
 
     def _block(self, word: str, message: str) -> None:
-        """Notes that the prompt is refused: nothing else follows, and everything before is no answer."""
+        """Stores the error for a blocked prompt, and ends the response: `finish` raises the error."""
         text = message or f"{self.api.provider} blocked the prompt: {word}"
         self._blocked = Error("content_filtered", text, reason=word.lower(), provider=self.api.provider)
         self.ended = True
@@ -221,7 +221,7 @@ class GeminiAdapter(ProviderAdapter):
             if not part.is_thought:
                 candidate.citations.text.add(part.text, len(part.text))
             events.append({"type": "reasoning.delta" if part.is_thought else "text.delta", "text": part.text})
-        if part.call is not None and (part.call.says or candidate.open is not None):
+        if part.call is not None and (part.call.has_content or candidate.open is not None):
             events += self._call(candidate, part.call, part.signature)
         elif part.signature:
             block = max(candidate.block, 0)
@@ -233,7 +233,7 @@ class GeminiAdapter(ProviderAdapter):
         return events
 
     def _call(self, candidate: _Candidate, fragment: _Call, signature: str) -> list[Event]:
-        """Reads a call, or a piece of the open one; an empty piece only ends it."""
+        """Reads a call, or a piece of the open call. An empty piece only ends the open call."""
         call, writer = candidate.open, candidate.arguments
         if call is None or fragment.name:
             if not (fragment.name or fragment.arguments):
@@ -252,22 +252,22 @@ class GeminiAdapter(ProviderAdapter):
             events += opened
         if signature:
             events.append(candidate.calls.sign(call, signature))
-        self.room.take(0, len(fragment.pieces))  # the writer keeps the place of each
+        self.room.take(0, len(fragment.pieces))  # the writer keeps the path of each piece
         events += candidate.calls.add(call, text)
         if not fragment.continues:
             events += self._close(candidate)
         return events
 
     def _close(self, candidate: _Candidate) -> list[Event]:
-        """Completes the call whose arguments came in pieces."""
+        """Completes the call whose arguments arrived in pieces, if there is one."""
         call, candidate.open = candidate.open, None
         if call is None:
             return []
         return candidate.calls.add(call, candidate.arguments.close()) + candidate.calls.close(call)
 
     def _tool_event(self, candidate: _Candidate, member: str, raw: dict[str, Any]) -> Event:
-        """Reads a step of a tool; a result without an id belongs to the last run without a result."""
-        # A result without an id repeats that of its run: many short results must not become many long events.
+        """Reads a step of a tool. A result without an id belongs to the last run without a result."""
+        # A result without an id gets the run's id: with long ids, many short results would become many long events.
         identifier = text_of(raw.pop("id", None))[: LIMITS.kept_word]
         if member in ("executableCode", "toolCall"):
             name = text_of(raw.pop("toolType", None))[: LIMITS.kept_word].lower() or "code_execution"
@@ -287,7 +287,7 @@ class GeminiAdapter(ProviderAdapter):
         return server_tool(run[0] or run[1], run[1], "failed" if failed else "completed", output=raw.get("output"))
 
     def _safety(self, ratings: list[tuple[str, str, str, Any]]) -> list[Event]:
-        """Returns the ratings that are new."""
+        """Returns an event for each rating that is new."""
         events: list[Event] = []
         for *key, score in ratings:
             if tuple(key) not in self._rated:
@@ -334,11 +334,12 @@ class GeminiAdapter(ProviderAdapter):
         return "" if first is None else first.reason
 
     def abort(self) -> list[Event]:
-        # A call in pieces that nothing ended was cut off; all others are events already.
+        # An open call was cut off and becomes no event; all other calls are events already.
         return [event for one in self._candidates.values() for event in _numbered(one, one.citations.rest())]
 
 
 def _numbered(candidate: _Candidate, events: list[Event]) -> list[Event]:
+    """Adds the candidate's number to its events. Events of the first candidate have no number."""
     if candidate.number:
         for event in events:
             event["choice"] = candidate.number
@@ -346,10 +347,10 @@ def _numbered(candidate: _Candidate, events: list[Event]) -> list[Event]:
 
 
 def _candidates(chunk: dict[str, Any], text: str) -> list[tuple[dict[str, Any], list[_Part]]]:
-    """The raw candidates of a chunk with their parts.
+    """Returns the raw candidates of a chunk, each with its parts.
 
     Raises:
-        Malformed: A member is not what the API promises.
+        Malformed: A member has another type than the API promises.
     """
     path = ("candidates", "content", "parts", "functionCall")
     has_calls = '"functionCall"' in text
@@ -392,8 +393,8 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
     pieces = raw.get("partialArgs") or ()
     continues = any(one.get("willContinue") for one in (raw, *pieces))
     if raw.get("args") is None or (not raw["args"] and (pieces or continues)):
-        text = ""  # no arguments, or they are still to come
-    elif not text:  # the member's name was written with escapes
+        text = ""  # no arguments, or later chunks have them
+    elif not text:  # the name `functionCall` is written with escapes, so `_candidates` did not look for the text
         text = encode_json(raw["args"]).decode()
     return _Call(
         text_of(raw.get("id")),
@@ -405,7 +406,8 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
 
 
 def _opened(text: str) -> str:
-    """Writes a string as JSON without its closing quote; half a surrogate pair at an edge waits for its other half."""
+    """Returns a string as JSON without its closing quote. Half a surrogate pair at either end is not escaped: the
+    neighbouring piece has the other half."""
     first, whole, last = cast("re.Match[str]", _HALVES.fullmatch(text)).groups()
     return f'"{first}{escape(whole).decode()[1:-1]}{last}'
 
@@ -428,12 +430,12 @@ def _piece(raw: dict[str, Any], numbers: Iterator[str]) -> ArgumentPiece:
 
 
 def _shape(raw: dict[str, Any], parts: list[_Part]) -> tuple[Any, ...]:
-    """Returns the members of a raw candidate that change more than the text."""
+    """Returns the members of a raw candidate that affect more than the text."""
     return raw.get("index"), raw.get("finishReason"), [part.kind for part in parts]
 
 
 def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
-    """Returns the ratings above "negligible": category, action, probability and score."""
+    """Returns the ratings above "negligible", each as category, action, probability and score."""
     found = []
     for rating in ratings or ():
         probability = str(rating.get("probability"))
@@ -445,11 +447,11 @@ def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
 
 
 _PROBABLE: Final = frozenset("LOW MEDIUM HIGH 2 3 4".split())
-"""Old SDKs wrote the numbers of the enum."""
+"""Probabilities above "negligible". Old SDKs wrote the numbers of the enum."""
 
 
 def _usage(raw: Any) -> dict[str, int] | None:
-    """Usage in the terms of `docs/events.md`; `None` where nothing is counted."""
+    """Returns usage as `docs/events.md` defines it, or None if no count is present."""
     if not isinstance(raw, dict):
         return None
     prompt, answer = count(raw.get("promptTokenCount")), count(raw.get("candidatesTokenCount"))

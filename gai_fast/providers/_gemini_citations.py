@@ -1,7 +1,7 @@
-"""Citations of Gemini: sources, and their places in the text.
+"""Reads Gemini's citations: sources, and their positions in the text.
 
-Offsets count the bytes of the whole text, in UTF-8; a citation may come before its text. Owns how much of the text is
-kept to find places, and which citations are events already.
+Offsets count the UTF-8 bytes of the whole text. A citation may arrive before its text. Owns how much of the text is
+kept to convert offsets, and which citations are events already.
 """
 
 from __future__ import annotations
@@ -16,31 +16,36 @@ from gai_fast.providers._events import citation
 from gai_fast.providers._room import Room
 
 _PIECE: Final = 512
-"""Characters of text that are looked through to find one place."""
+"""Characters of a piece of text, which is encoded to convert one offset."""
 
 
 class PlacedText:
-    """The text of a candidate, to convert offsets in bytes into offsets in characters.
+    """The text of a candidate, to convert byte offsets to character offsets.
 
-    The length of ASCII is enough; other text is kept as long as there is room.
+    Of ASCII only the length is kept. Other text is kept until `room` is used up.
 
     Args:
-        room: What is left of `limits.cited_text` for all candidates of the answer.
+        room: The rest of `limits.cited_text`, shared by all candidates of the response.
     """
 
     def __init__(self, room: Room) -> None:
         self.size = 0
-        """Bytes, in UTF-8."""
+        """The text's length in UTF-8 bytes."""
         self._room = room
         self._length = 0
         self._is_lost = False
-        """Some text is missing: no place can be found any more."""
+        """Whether some text is missing, so that no offset can be converted any more."""
         self._begins: list[int] = []
         self._pieces: list[tuple[int, str]] = []
 
     def add(self, text: str, characters: int) -> None:
-        """Adds text with this number of characters; with another number, the text is missing."""
-        if len(text) != characters or self._room.left < 0:
+        """Adds text.
+
+        Args:
+            text: The text.
+            characters: The number of its characters. Another number than `len(text)` means that text is missing.
+        """
+        if len(text) != characters or self._room.remaining < 0:
             self._is_lost = True
             return
         size = characters
@@ -57,9 +62,9 @@ class PlacedText:
         self._length += characters
 
     def span(self, start: Any, end: Any) -> tuple[int, int] | None:
-        """Converts a span of bytes into one of characters; `None` where that is not possible."""
+        """Returns the span of characters for a span of bytes, or None if it cannot be converted."""
         first, last = count(start) or 0, count(end)
-        if not last or last < first or last > self.size or self._is_lost or self._room.left < 0:
+        if not last or last < first or last > self.size or self._is_lost or self._room.remaining < 0:
             return None
         return self._characters(first), self._characters(last)
 
@@ -76,11 +81,11 @@ class PlacedText:
 
 
 Reference = tuple[str, str, int, int | None]
-"""Address and title of a source, and the span of bytes that refers to it."""
+"""Address and title of a source, and the span of bytes that it supports."""
 
 
 def has_references(raw: dict[str, Any]) -> bool:
-    """Whether a raw candidate has metadata about sources, which may lead to no citation."""
+    """Returns whether a raw candidate has metadata about sources. The metadata may hold no citation."""
     return bool(raw.get("groundingMetadata") or raw.get("citationMetadata") or raw.get("urlContextMetadata"))
 
 
@@ -88,24 +93,24 @@ class Citations:
     """The citations of one candidate.
 
     Args:
-        room: For the sources that are kept.
-        places: What is left of `limits.cited_text` for all candidates of the answer.
+        room: The memory limit for the sources that are kept.
+        places: The rest of `limits.cited_text`, shared by all candidates of the response.
     """
 
     def __init__(self, room: Room, places: Room) -> None:
         self.text = PlacedText(places)
         self._room = room
         self._sources: list[tuple[Any, Any]] = []
-        """Addresses and titles of the last list."""
-        self._told: set[Reference] = set()
-        self._ahead: list[Reference] = []
-        """Citations of text that has not come yet."""
+        """Addresses and titles of the last list of sources."""
+        self._seen: set[Reference] = set()
+        self._pending: list[Reference] = []
+        """Citations of text that has not arrived yet."""
 
     def read(self, raw: dict[str, Any]) -> list[Reference]:
         """Reads the citations of a raw candidate.
 
         Raises:
-            Error: No room is left.
+            Error: The response exceeds the memory limit.
         """
         cited = [
             *self._grounded(raw.get("groundingMetadata") or {}),
@@ -115,7 +120,7 @@ class Citations:
         return [_reference(*one) for one in cited]
 
     def _grounded(self, metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Yields sources with the spans that they support, and without a span, as (address, title, start, end)."""
+        """Yields (address, title, start, end) for each span that a source supports, and for each source without one."""
         chunks = metadata.get("groundingChunks")
         if chunks:
             sources = [_source(source) for source in chunks]
@@ -135,34 +140,38 @@ class Citations:
                 if index not in used:
                     yield (*source, None, None)
 
-    def tell(self, cited: list[Reference], *, last: bool = False) -> list[Event]:
-        """Returns one event for new citations; those of text that has not come yet wait for the end.
+    def emit(self, cited: list[Reference], *, last: bool = False) -> list[Event]:
+        """Returns one event for the new citations. Citations of text that has not arrived yet are kept for the end.
+
+        Args:
+            cited: The citations.
+            last: Whether the text has ended.
 
         Raises:
-            Error: No room is left.
+            Error: The response exceeds the memory limit.
         """
         entries: list[dict[str, Any]] = []
         for one in cited:
-            if one in self._told and not last:
+            if one in self._seen and not last:
                 continue
             uri, title, start, end = one
             span = self.text.span(start, end)
             if not last:
                 self._room.take(len(uri) + len(title), 3)
-                self._told.add(one)
+                self._seen.add(one)
                 if (end or 0) > self.text.size:
-                    self._ahead.append(one)
+                    self._pending.append(one)
                     continue
             entry = citation(uri, title, *(span or ()))
-            if not entry and span:  # recited from an unknown source: the span is known all the same
+            if not entry and span:  # recited from an unknown source: only the span is known
                 entry = {"start": span[0], "end": span[1]}
             entries += [entry] if entry else []
         return [{"type": "citations", "citations": entries}] if entries else []
 
     def rest(self) -> list[Event]:
-        """Returns the citations whose text never came, without their span."""
-        ahead, self._ahead = self._ahead, []
-        return self.tell(ahead, last=True)
+        """Returns one event for the pending citations. A citation whose text never arrived has no span."""
+        pending, self._pending = self._pending, []
+        return self.emit(pending, last=True)
 
 
 def _length(sources: list[tuple[Any, Any]]) -> int:
@@ -170,7 +179,7 @@ def _length(sources: list[tuple[Any, Any]]) -> int:
 
 
 def _source(raw: dict[str, Any]) -> tuple[Any, Any]:
-    """Reads address and title of a source; a document without an address is named by its store."""
+    """Reads address and title of a source. The address of a document without a URI is the name of its store."""
     inner: Mapping[str, Any] = next(
         (raw[name] for name in ("web", "retrievedContext", "maps", "image") if raw.get(name)), {}
     )
@@ -179,13 +188,13 @@ def _source(raw: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _recited(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yields the sources that the text recites."""
+    """Yields (address, title, start, end) of the sources that the text recites."""
     for one in metadata.get("citations") or metadata.get("citationSources") or ():
         yield one.get("uri"), one.get("title"), one.get("startIndex", 0), one.get("endIndex")
 
 
 def _retrieved(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yields the pages that were read because the prompt named them."""
+    """Yields (address, None, None, None) of each page that was fetched because the prompt names it."""
     for page in metadata.get("urlMetadata") or ():
         if page.get("urlRetrievalStatus") == "URL_RETRIEVAL_STATUS_SUCCESS":
             yield page.get("retrievedUrl"), None, None, None

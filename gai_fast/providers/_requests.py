@@ -1,4 +1,4 @@
-"""Parts of requests that several providers share: turns, tools, calls, media, and the merging of options.
+"""Builds parts of requests for several providers: turns, tools, calls, media; merges options.
 
 Knows no provider.
 """
@@ -18,14 +18,14 @@ from gai_fast.model.request import FilePart, ImagePart, ResponseFormat, Tool, To
 
 
 def is_given(value: Any) -> bool:
-    """Whether a field of a native request is set; 0 is, an empty list is not."""
+    """Returns whether a field of a native request is set. The value 0 is set, an empty list is not."""
     return value is not UNSET and value not in ("", [], {})
 
 
 def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Merges `provider_options` into a body, as JSON Merge Patch (RFC 7396) defines it.
 
-    Objects are merged member by member, `null` removes a member, any other value replaces one.
+    Objects are merged member by member, `null` removes a member, any other value replaces a member.
     """
     whole = dict(body)
     for key, value in options.items():
@@ -40,19 +40,19 @@ def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
 
 
 def joined(texts: Iterable[str]) -> str:
-    """Returns the texts of a message as one, parted by blank lines, for an upstream that accepts no parts there.
+    """Joins the texts of a message with blank lines, for an upstream that accepts only one text.
 
-    Not for those of an earlier answer. There the gateway itself begins a part after reasoning or a call, in the middle
-    of a sentence if need be; so they follow each other as they are.
+    Not for assistant messages: the gateway begins a new part after reasoning or a call, possibly in the middle of a
+    sentence, so their texts are joined without a separator.
     """
     return "\n\n".join(text for text in texts if text)
 
 
 def image_data(image: ImagePart) -> tuple[str, str] | None:
-    """Returns media type and base64 data of an image, also of one in a `data:` URL; `None` for any other URL.
+    """Returns media type and base64 data of an image or a `data:` URL. Returns None for any other URL.
 
     Raises:
-        InvalidRequest: Data without a media type.
+        InvalidRequest: The image has data without a media type.
     """
     if not isinstance(image.url, str):
         return media_type(image), str(image.data)
@@ -61,10 +61,10 @@ def image_data(image: ImagePart) -> tuple[str, str] | None:
 
 
 def image_url(image: ImagePart) -> str:
-    """Returns the image as a URL: its own, or a `data:` URL.
+    """Returns the image's URL, or a `data:` URL with its data.
 
     Raises:
-        InvalidRequest: Data without a media type.
+        InvalidRequest: The image has data without a media type.
     """
     if isinstance(image.url, str):
         return image.url
@@ -77,7 +77,7 @@ def file_url(part: FilePart) -> str:
 
 
 def file_name(part: FilePart) -> str:
-    """Returns a file's name, or a made one, since some APIs require one."""
+    """Returns a file's name, or a default name, because some APIs require a name."""
     return part.filename or f"file.{part.media_type.rpartition('/')[2]}"
 
 
@@ -85,7 +85,7 @@ def file_text(part: FilePart) -> str:
     """Decodes the text of a text file.
 
     Raises:
-        InvalidRequest: Its data is not base64 of UTF-8.
+        InvalidRequest: The data is not base64 of UTF-8.
     """
     try:
         return b64decode(part.data, validate=True).decode()
@@ -94,10 +94,10 @@ def file_text(part: FilePart) -> str:
 
 
 def media_type(image: ImagePart) -> str:
-    """The media type of an image's data.
+    """Returns the media type of an image's data.
 
     Raises:
-        InvalidRequest: It is missing.
+        InvalidRequest: The media type is missing.
     """
     if not isinstance(image.media_type, str):
         raise InvalidRequest(message="An image with `data` needs its `media_type`", reason="validation")
@@ -105,7 +105,9 @@ def media_type(image: ImagePart) -> str:
 
 
 def add_turn(sent: list[dict[str, Any]], role: str, member: str, blocks: list[dict[str, Any]]) -> None:
-    """Adds the content of a message where neighbours of one role must be one turn.
+    """Adds the content of a message to the last turn if the turn has its role, else begins a turn.
+
+    For APIs that require adjacent messages of one role to be one turn.
 
     Args:
         sent: The turns so far.
@@ -120,11 +122,11 @@ def add_turn(sent: list[dict[str, Any]], role: str, member: str, blocks: list[di
 
 
 def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
-    """Declares a tool as in OpenAI's chat dialect, which other APIs follow.
+    """Returns the declaration of a tool in OpenAI's chat dialect, which other APIs use, too.
 
     Args:
         tool: The tool.
-        has_strict: Whether the API has `strict`.
+        has_strict: Whether the API has the member `strict`.
     """
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
@@ -136,13 +138,13 @@ def function_tool(tool: Tool, *, has_strict: bool = True) -> dict[str, Any]:
 
 
 def argument_text(call: ToolCallPart) -> str:
-    """Returns the arguments of a call of an earlier answer as JSON; `null`, as some models write, is no argument."""
+    """Returns the arguments of an earlier call as JSON. Some models write `null`, which becomes `{}`."""
     arguments = bytes(call.input).decode()
     return "{}" if arguments == "null" else arguments
 
 
 def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
-    """A call of an earlier answer whose arguments are JSON text in a string."""
+    """Returns an earlier call with its arguments as JSON text in a string."""
     arguments = argument_text(call)
     if arguments.startswith('"'):  # the model wrote text instead of JSON
         arguments = parse_exact(arguments)
@@ -150,16 +152,16 @@ def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
 
 
 def argument_object(call: ToolCallPart) -> Fragment | None:
-    """Returns the arguments of a call if they are an object, else `None`."""
+    """Returns the arguments of a call if they are an object, else None."""
     arguments = argument_text(call)
     return Fragment(arguments) if arguments.startswith("{") else None
 
 
 def required_schema(wanted: ResponseFormat) -> Fragment:
-    """Returns the schema of the answer, for APIs that require one.
+    """Returns the schema of a response format, for APIs that require a schema.
 
     Raises:
-        InvalidRequest: It is missing.
+        InvalidRequest: The schema is missing.
     """
     if not wanted.schema:
         raise InvalidRequest(message="`response_format` needs a `schema`", reason="validation")

@@ -1,7 +1,7 @@
-"""The Responses dialect: `POST …/responses` as OpenAI made it and others speak it.
+"""The Responses dialect: `POST …/responses` as OpenAI defines it and other providers implement it.
 
-Source: openai-python 3.51 and OpenAI's API reference. Owns how a native request is written in it, with hooks where
-providers depart from it; a provider's own departures stand in its file. Answers are read in `_responses_answers.py`.
+Source: openai-python 3.51 and OpenAI's API reference. Writes native requests in the dialect. Owns the hooks for
+providers that depart from it; each departure is in its provider's file. `_responses_answers.py` reads the responses.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gai_fast.providers._responses_answers import ResponsesAdapter
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesAPI(API):
-    """Requests of the dialect; a provider overrides what it does differently."""
+    """Builds requests of the dialect. A provider overrides the methods and fields in which it differs."""
 
     dialect = "responses"
     lacks = frozenset({"stop", "seed"})
@@ -53,11 +53,12 @@ class ResponsesAPI(API):
         "cancelled": "cancelled",
     }
     stateless: ClassVar[bool] = True
-    """Whether the API has `store` and `include`: the provider then stores nothing and sends encrypted reasoning."""
+    """Whether the API has `store` and `include`. If so, requests ask it to store nothing and to send encrypted
+    reasoning."""
     summary: ClassVar[str] = "auto"
-    """The summary to ask for together with reasoning; empty where the provider refuses the field."""
+    """The summary that is requested with reasoning; empty if the provider refuses the field."""
     efforts: ClassVar[Mapping[str, str]] = {}
-    """The provider's words for efforts, where they differ."""
+    """The provider's nearest value for each `reasoning.effort` that it does not support."""
 
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)
@@ -97,7 +98,7 @@ class ResponsesAPI(API):
         return body | {name: value for name, value in limits.items() if value is not UNSET}
 
     def reasoning(self, wanted: Reasoning, target: Target) -> dict[str, Any]:
-        """The `reasoning` member: effort and summary."""
+        """Returns the `reasoning` member: effort and summary."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
         reasoning = {
@@ -107,7 +108,7 @@ class ResponsesAPI(API):
         return {key: value for key, value in reasoning.items() if value}
 
     def input(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        """The conversation as items."""
+        """Returns the conversation as items."""
         items: list[dict[str, Any]] = []
         calls: dict[str, str] = {}
         for path, message in turns(request):
@@ -116,7 +117,7 @@ class ResponsesAPI(API):
                 calls.update({item["call_id"]: item["type"] for item in answer if "name" in item})
                 items += answer
             elif isinstance(message, ToolMessage):
-                # A result must be of the kind of its call. The dialect has no flag for a failed tool.
+                # A result's kind must match its call's kind. The dialect has no flag for a failed tool.
                 kind = calls.get(message.call_id, "function_call")
                 output = self._content(message, path, target, ("input_text", "input_image"))
                 items.append({"type": f"{kind}_output", "call_id": message.call_id, "output": output})
@@ -131,7 +132,7 @@ class ResponsesAPI(API):
     def _content(
         self, message: Message, path: str, target: Target, known: tuple[str, ...]
     ) -> str | list[dict[str, Any]]:
-        """Content as one text, or as parts where it holds several, or more than text."""
+        """Returns content as one text, or as parts if it has several texts or other parts."""
         if isinstance(message.content, str):
             return message.content
         parts: list[dict[str, Any]] = []
@@ -147,11 +148,11 @@ class ResponsesAPI(API):
         return parts or ""
 
     def _answer(self, message: AssistantMessage, path: str, target: Target) -> list[dict[str, Any]]:
-        """An earlier answer: its text, reasoning and calls, in order."""
+        """Returns an assistant message as items: its text, reasoning and calls, in order."""
         if isinstance(message.content, str):
             return [{"role": "assistant", "content": message.content}]
         items: list[dict[str, Any]] = []
-        texts: list[str] = []  # of the last item; joined at the end, since adding to a text copies it
+        texts: list[str] = []  # the last item's texts; joined at the end, because appending to a string copies it
         for at, part in enumerate(message.content):
             if isinstance(part, TextPart):
                 if part.text:
@@ -162,7 +163,7 @@ class ResponsesAPI(API):
             elif isinstance(part, ToolCallPart):
                 items.append(_call(part))
             elif isinstance(part, ReasoningPart):
-                # Another provider's reasoning is useless here, and reasoning without a signature is not accepted.
+                # The API does not accept another provider's reasoning, or reasoning without a signature.
                 if part.signature and part.provider in (UNSET, self.provider):
                     items.append(_reasoning(part))
             else:
@@ -174,7 +175,7 @@ class ResponsesAPI(API):
 
 
 def _sent(part: Any) -> dict[str, Any]:
-    """A part in the dialect; empty where it has no such part."""
+    """Returns a part in the dialect, empty if the dialect has no such part."""
     if isinstance(part, TextPart):
         return {"type": "input_text", "text": part.text}
     if isinstance(part, ImagePart):
@@ -190,7 +191,7 @@ def _reasoning(part: ReasoningPart) -> dict[str, Any]:
 
 
 def _call(part: ToolCallPart) -> dict[str, Any]:
-    """A call of an earlier answer; a text as input was no JSON, so it is the call of a custom tool."""
+    """Returns an earlier call as an item. Text input was not JSON, so its call is the call of a custom tool."""
     arguments, called = argument_text(part), {"call_id": part.call_id, "name": part.name}
     if arguments.startswith('"'):
         return {"type": "custom_tool_call", **called, "input": parse_exact(arguments)}
@@ -201,7 +202,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     declared: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description:
         declared["description"] = tool.description
-    # Strict is the default of this API, and refuses most schemas.
+    # This API's default is strict, which refuses most schemas.
     strict = tool.strict if tool.strict is not UNSET else False
     return declared | {"parameters": Fragment(bytes(tool.parameters)), "strict": strict}
 

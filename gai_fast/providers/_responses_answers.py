@@ -1,21 +1,22 @@
-"""Answers of the Responses dialect.
+"""Reads responses of the Responses dialect.
 
     response.created → [queued] → in_progress
       per item: output_item.added → (content_part.added → *.delta* → *.done → content_part.done)* → output_item.done
     response.completed | incomplete | failed
 
-Owns the grammar, with hooks where providers depart from it; a provider's own departures stand in its file.
+Owns the grammar and the hooks for providers that depart from it; each departure is in its provider's file.
 What is unusual:
 
-* Output is items by index, and some have parts by index. `output_index` assigns an event to its item: some proxies
-  change an item's id from event to event, some events have no id, some no index.
-* Everything is repeated: at the end of a part, at the end of its item, and in the terminal event. Text that no delta
-  carried is read from the first of these that has it.
-* `encrypted_content` is a reasoning item's signature. Every event has another one; the one at the item's end is to be
-  sent back, without the item's id where nothing is stored.
-* Tools that the provider runs are items as well. The outcome of some is another item, that of most their own end.
-* A failure is an `error`, flat or nested, and then a `response.failed` with the same content.
-* Events that follow the terminal event are ignored.
+* The output is a list of items, and some items are lists of parts. `output_index` assigns an event to its item: some
+  proxies change an item's id from event to event, some events have no id, some no index.
+* The text is repeated three times: at the end of a part, at the end of its item, and in the terminal event. Text that
+  no delta carried is read from the first of these that has it.
+* `encrypted_content` is a reasoning item's signature. Each event has another value; the client must send back the value
+  at the item's end, without the item's id if the provider stores nothing.
+* A tool that the provider runs is an item, too. The outcome of some tools is a separate item; the outcome of most is
+  the end of their own item.
+* A failure is an `error`, flat or nested, followed by a `response.failed` with the same content.
+* Events after the terminal event are ignored.
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ from gai_fast.providers.limits import LIMITS
 _END: Final = "[DONE]"
 
 _STATUSES: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
-"""The statuses of an answer that has ended."""
+"""The statuses of a response that has ended."""
 _TERMINAL: Final = {"response.done": "completed"} | {f"response.{status}": status for status in _STATUSES}
-"""The status for each terminal event; ChatGPT's own endpoint, like the Realtime API, sends `done` for any."""
+"""The status for each terminal event. ChatGPT's own endpoint and the Realtime API send `done` for every status."""
 
-# By kind of part: the event for its text, the member that holds it, and the kind of item that has such parts.
+# For each kind of part: the event for its text, the member that holds the text, and the kind of item that it is in.
 _PARTS: Final = {
     "output_text": ("text.delta", "text", "message"),
     "refusal": ("refusal.delta", "refusal", "message"),
     "summary_text": ("reasoning.delta", "text", "reasoning"),
     "reasoning_text": ("reasoning.delta", "text", "reasoning"),
 }
-# Events of parts: the kind of part, and whether the event is a delta or the end.
+# For each event of a part: the kind of part, and `delta` or `done`.
 _PART_EVENTS: Final = {
     f"response.{name}.{end}": (kind, end)
     for end in ("delta", "done")
@@ -63,7 +64,7 @@ _PART_EVENTS: Final = {
         ("reasoning_text", "reasoning_text"),
     )
 }
-# Events of calls: the kind of item, and the member that holds the text.
+# For each event of a call: the kind of item, and the member that holds the text.
 _CALL_EVENTS: Final = {
     "response.function_call_arguments.delta": ("function_call", "delta"),
     "response.function_call_arguments.done": ("function_call", "arguments"),
@@ -73,12 +74,12 @@ _CALL_EVENTS: Final = {
 _AWAITED: Final = frozenset(
     "apply_patch_call computer_call local_shell_call mcp_approval_request program shell_call tool_search_call".split()
 )
-"""Server tools whose end is only the request: the outcome is another item, or comes from the client."""
+"""Server tools whose item holds only the request: the outcome is another item, or comes from the client."""
 _INPUTS: Final = ("arguments", "input", "action", "operation")
 _NAMED_INPUTS: Final = ("queries", "code", "revised_prompt", "prompt")
 _OUTPUTS: Final = ("output", "outputs", "results", "result", "tools", "error")
 _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}
-"""The media type by the beginning of the base64, where the event does not name it."""
+"""The image format for the first characters of the base64, used if the event does not name the format."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,10 +87,11 @@ class _Part:
     """One part of an item."""
 
     begin: int = 0
-    """Code points of the answer's text before it."""
+    """Code points of the response's text before the part."""
     is_delivered: bool = False
-    opening: str = ""
-    """The beginning of its text, to recognize it where its index is another one."""
+    """Whether its text has become events."""
+    prefix: str = ""
+    """The first characters of its text, to recognize the part if its index changes."""
     cited: int = 0
     """The number of its annotations that have been read."""
 
@@ -101,47 +103,47 @@ class _Item:
     kind: str
     identifier: str
     number: int
-    """Its place in the output."""
+    """Its position in the output."""
     parts: dict[tuple[str, int], _Part] = field(default_factory=dict)
     call: ToolCall | None = None
     is_whole: bool = False
-    """The argument text of its call has ended."""
+    """Whether the argument text of its call has ended."""
     is_signed: bool = False
     is_done: bool = False
 
 
-_OPENING: Final = 64
-"""Characters by which a text is recognized."""
+_PREFIX_LENGTH: Final = 64
+"""Characters of a text's prefix."""
 _UNDELIVERED: Final = _Part()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponsesAdapter(ProviderAdapter):
-    """Reads the dialect's events; providers override `client_calls` and `extras`."""
+    """Reads the dialect's events. Providers override `client_calls` and `extras`."""
 
     text_members = frozenset({"delta"})
     ignored_members = frozenset({"sequence_number", "obfuscation"})
     label_members = frozenset({"item_id"})
 
     client_calls: ClassVar[frozenset[str]] = frozenset({"function_call", "custom_tool_call"})
-    """Kinds of items that call a tool of the client's."""
+    """Kinds of items that call one of the client's tools."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self._items: list[_Item] = []
         self._identifier = ""
         self._at: dict[tuple[str, int], _Item] = {}
-        """The current item for each kind and `output_index`: some servers number all items 0."""
+        """The current item for each kind and `output_index`. Some servers number all items 0."""
         self._blocks_left = LIMITS.content_blocks
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
-        """Names of the tools that the provider runs itself, by the id of the run."""
+        """Names of the tools that the provider runs, by the id of the run."""
         self._characters = 0
         self._word = ""
         """The provider's finish reason."""
 
     def receive(self, name: str, data: str) -> list[Event]:
-        # OpenAI sends none, but clients accept one.
+        # OpenAI sends no `[DONE]`, but the official clients accept it.
         if data.startswith(_END):
             self.ended = True
             return []
@@ -151,7 +153,7 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data), name)
         kind = chunk.get("type") or name
-        # Without an index only the id assigns a delta to its item, and the copier does not compare ids.
+        # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
         if self._word:
             return []
@@ -161,7 +163,7 @@ class ResponsesAdapter(ProviderAdapter):
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         if isinstance(chunk, dict):
             kind = chunk.get("type") or name
-            # A tool that the provider runs may fail (`response.mcp_call.failed`) without the answer failing.
+            # A tool that the provider runs may fail (`response.mcp_call.failed`) without a failure of the response.
             if kind not in ("", "error") and not (chunk.get("error") and kind.count(".") < 2):
                 return None
         return self.api.read_failure(chunk)
@@ -183,7 +185,7 @@ class ResponsesAdapter(ProviderAdapter):
                 return self._complete(self._item(text_of(raw.get("type")), text_of(raw.get("id")), chunk), raw)
             case "response.content_part.done" | "response.reasoning_summary_part.done":
                 return self._end_part(chunk["part"], chunk)
-            case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # the name in Open Responses
+            case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # Open Responses' name
                 return self._part_event("reasoning_text", "delta", chunk)
             case "response.output_text.annotation.added":
                 part = self._part(self._item_of("message", chunk), "output_text", chunk)
@@ -193,7 +195,7 @@ class ResponsesAdapter(ProviderAdapter):
             case "response.audio.delta":
                 return [{"type": "audio.delta", "audio": {"chunk": text_of(chunk["delta"])}}] if chunk["delta"] else []
             case "response.audio.transcript.delta":
-                return self._say(_Part(), "output_text", chunk["delta"])
+                return self._deliver(_Part(), "output_text", chunk["delta"])
         return self._end(_TERMINAL[kind], chunk.get("response") or {}) if kind in _TERMINAL else []
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
@@ -222,24 +224,24 @@ class ResponsesAdapter(ProviderAdapter):
         elif event["type"] == "tool.call.delta":
             self._calls.copied(event["index"], text)
 
-    # -- the answer --
+    # -- the response --
 
     def _begin(self, response: dict[str, Any]) -> list[Event]:
         self._count(response.get("usage"))
         self._identifier = text_of(response.get("id"))
         return self.start(self._identifier, text_of(response.get("model")))
 
-    def _end(self, named: str, response: dict[str, Any]) -> list[Event]:
-        """Ends the answer: reads its finish reason, and everything that no earlier event had.
+    def _end(self, event_status: str, response: dict[str, Any]) -> list[Event]:
+        """Ends the response: reads its finish reason, and all content that no earlier event carried.
 
         Args:
-            named: The status for the event's name.
-            response: The whole answer.
+            event_status: The status that the event's name implies.
+            response: The whole response.
         """
         events = self._begin(response)
         status = response.get("status")
-        status = status if status in _STATUSES else named
-        if "failed" in (status, named):
+        status = status if status in _STATUSES else event_status
+        if "failed" in (status, event_status):
             raise self.error(self.api.read_failure(response) or UpstreamFailure())
         details = response.get("incomplete_details")
         reason = text_of(details.get("reason")) if isinstance(details, dict) else ""
@@ -247,7 +249,7 @@ class ResponsesAdapter(ProviderAdapter):
         return events + self._complete_all(response)
 
     def _complete_all(self, response: dict[str, Any]) -> list[Event]:
-        """Ends all items of a whole answer. Those that cannot be read are left out, with one warning."""
+        """Ends all items of a whole response. Items that cannot be read are left out, with one warning."""
         events: list[Event] = []
         output: list[tuple[str, str, dict[str, Any]]] = []
         given: Any = response.get("output") or []
@@ -271,7 +273,9 @@ class ResponsesAdapter(ProviderAdapter):
         return events if is_read else [*events, {"type": "warning", "reason": "malformed_chunk"}]
 
     def _paired(self, output: list[tuple[str, str, dict[str, Any]]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
-        """Pairs the items of a whole output with known ones: by id, else the next one of the kind, else a new one.
+        """Yields the item for each object of a whole output.
+
+        An object is paired with the item of its id, else with the next unpaired item of its kind, else with a new item.
 
         Args:
             output: The kind, the id and the object of each item.
@@ -289,7 +293,7 @@ class ResponsesAdapter(ProviderAdapter):
     def _count(self, usage: Any) -> None:
         if not isinstance(usage, dict):
             return
-        # Without the total: in this dialect every provider counts reasoning inside the output.
+        # `total` is not passed: in this dialect every provider's output includes reasoning.
         counted = counted_usage(
             count(usage.get("input_tokens")),
             count(usage.get("output_tokens")),
@@ -301,7 +305,7 @@ class ResponsesAdapter(ProviderAdapter):
             self.usage, self.own_cost = counted, self.cost_in(usage)
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
-        """Reads what stands beside the output of a complete answer."""
+        """Reads the members beside the output of a complete response."""
         return []
 
     # -- items --
@@ -324,11 +328,11 @@ class ResponsesAdapter(ProviderAdapter):
         return self._item(kind, text_of(chunk.get("item_id")), chunk)
 
     def _item(self, kind: str, identifier: str, chunk: dict[str, Any]) -> _Item:
-        """Returns the item of an event; one that was never announced begins now.
+        """Returns the item of an event. Begins the item if no event has announced it.
 
         Args:
             kind: The kind of item.
-            identifier: Its id, where there is one.
+            identifier: Its id, empty if the event has none.
             chunk: The event.
         """
         index = count(chunk.get("output_index"))
@@ -336,17 +340,17 @@ class ResponsesAdapter(ProviderAdapter):
         return item or self._new(kind, identifier, index)
 
     def _unnumbered(self, kind: str, identifier: str) -> _Item | None:
-        """Returns the item with this id, or the last open one of its kind."""
-        alike = [item for item in reversed(self._items) if item.kind == kind]
-        named = (item for item in alike if identifier and item.identifier == identifier)
-        return next(named, None) or next((item for item in alike if not item.is_done), None)
+        """Returns the item with this id, or the last open item of its kind, or None."""
+        of_kind = [item for item in reversed(self._items) if item.kind == kind]
+        named = (item for item in of_kind if identifier and item.identifier == identifier)
+        return next(named, None) or next((item for item in of_kind if not item.is_done), None)
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
-        """Begins an item; its end repeats anything that it holds already."""
+        """Begins an item. Content that it holds is not read here: the item's end repeats it."""
         kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
         index = count(chunk.get("output_index"))
         item = None if index is None else self._at.get((kind, index))
-        # At servers that number every item 0, this is another item.
+        # Some servers number every item 0: another id is another item.
         if item is None or item.is_done or item.identifier != identifier:
             item = self._new(kind, identifier, index)
         if kind in self.client_calls:
@@ -356,7 +360,7 @@ class ResponsesAdapter(ProviderAdapter):
         return [self._server_tool(raw, "started")]
 
     def _complete(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
-        """Ends an item: reads everything that no earlier event had."""
+        """Ends an item: reads all content that no earlier event carried."""
         kind = item.kind
         if kind == "message":
             return self._fill_all(item, raw.get("content"))
@@ -376,7 +380,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
-        # Servers that stream one of them repeat it in the other.
+        # A server that streams the summary or the content repeats its text in the other member.
         if not any(part.is_delivered for part in item.parts.values()):
             events = self._fill_all(item, raw.get("summary")) + self._fill_all(item, raw.get("content"))
         signature = text_of(raw.get("encrypted_content"))
@@ -400,38 +404,39 @@ class ResponsesAdapter(ProviderAdapter):
     def _part_event(self, kind: str, end: str, chunk: dict[str, Any]) -> list[Event]:
         if end == "done":
             return self._end_part({**chunk, "type": kind}, chunk)
-        return self._say(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
+        return self._deliver(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
 
-    def _say(self, part: _Part, kind: str, text: Any) -> list[Event]:
+    def _deliver(self, part: _Part, kind: str, text: Any) -> list[Event]:
+        """Returns the delta for text of a part, if the text is not empty."""
         text = text_of(text)
         if not text:
             return []
         event, _, _ = _PARTS[kind]
         if not part.is_delivered:
-            part.is_delivered, part.begin, part.opening = True, self._characters, text[:_OPENING]
+            part.is_delivered, part.begin, part.prefix = True, self._characters, text[:_PREFIX_LENGTH]
         if event == "text.delta":
             self._characters += len(text)
         return [{"type": event, "text": text}]
 
     def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
-        """Ends a part."""
+        """Ends a part: reads its text if no delta carried it, and its other annotations."""
         kind = text_of(raw.get("type"))
         if kind not in _PARTS:
             return []
-        _, member, of = _PARTS[kind]
-        item = self._item_of(of, chunk)
+        _, member, item_kind = _PARTS[kind]
+        item = self._item_of(item_kind, chunk)
         part = self._part(item, kind, chunk)
         if not part.is_delivered:
             text = text_of(raw.get(member))
             others = (other for key, other in item.parts.items() if key[0] == kind and other.is_delivered)
-            part = next((other for other in others if text.startswith(other.opening)), part)
+            part = next((other for other in others if text.startswith(other.prefix)), part)
         return self._fill(part, kind, raw)
 
     def _fill_all(self, item: _Item, raw_parts: Iterable[dict[str, Any]] | None) -> list[Event]:
         """Reads the parts of a whole item.
 
-        Each part that deltas carried is one of them, but not always the one with its index: gpt-oss on vLLM and Bedrock
-        count `content_index` on across items in their deltas, and from 0 in each whole item.
+        A part that deltas carried may have another index here: gpt-oss on vLLM and Bedrock count `content_index` across
+        items in their deltas, and from 0 in each whole item.
         """
         item.is_done = True
         delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
@@ -441,7 +446,7 @@ class ResponsesAdapter(ProviderAdapter):
             kind = text_of(raw.get("type"))
             if kind in _PARTS:
                 part = delivered.get((kind, index))
-                if part is not None and text_of(raw.get(_PARTS[kind][1])).startswith(part.opening):
+                if part is not None and text_of(raw.get(_PARTS[kind][1])).startswith(part.prefix):
                     del delivered[kind, index]
                 else:
                     part = None
@@ -462,23 +467,23 @@ class ResponsesAdapter(ProviderAdapter):
     def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
         """Reads a whole part: its text unless deltas carried it, and the annotations that no event carried.
 
-        What cannot be read of it is a warning: the other parts of its item, and its own text, count as delivered by
-        then, and would be lost with the chunk.
+        A member that cannot be read becomes a warning. An exception would discard the whole chunk, with the events of
+        the parts before this one, which count as delivered already.
         """
         events: list[Event] = []
         try:
             if not part.is_delivered:
-                events += self._say(part, kind, raw.get(_PARTS[kind][1]))
+                events += self._deliver(part, kind, raw.get(_PARTS[kind][1]))
             events += self._cite(part, (raw.get("annotations") or ())[part.cited :])
         except WRONG_SHAPE:
             events.append({"type": "warning", "reason": "malformed_chunk"})
         return events
 
     def _cite(self, part: _Part, annotations: Iterable[Any]) -> list[Event]:
-        """Reads annotations. Their offsets count within the part, ours within the whole text."""
+        """Reads annotations. Their offsets count from the begin of the part, an event's from the begin of the text."""
         cited = []
         for annotation in annotations:
-            part.cited += 1  # also one that cannot be read: the whole part repeats it
+            part.cited += 1  # counted before it is read: the whole part repeats an annotation that cannot be read
             uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
             span = count(annotation.get("start_index")), count(annotation.get("end_index"))
             places = [part.begin + place for place in span if place is not None] if span[1] else ()
@@ -491,24 +496,24 @@ class ResponsesAdapter(ProviderAdapter):
     def _call(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
         if item.call is None:
-            # A client must send back the `call_id`; the other id is that of the item.
+            # A client must send back the `call_id`; `id` is the item's id.
             identifier = text_of(raw.get("call_id")) or item.identifier
             item.call, events = self._calls.open(identifier, text_of(raw.get("name")))
         return events
 
     def _call_event(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
-        of, member = _CALL_EVENTS[kind]
-        item, text = self._item_of(of, chunk), text_of(chunk.get(member))
+        item_kind, member = _CALL_EVENTS[kind]
+        item, text = self._item_of(item_kind, chunk), text_of(chunk.get(member))
         if item.call is None or item.is_whole:
             return []
         if kind.endswith(".delta"):
             return self._calls.add(item.call, text)
         item.is_whole = True
-        # Text that is no JSON may be cut off; the item's end tells.
+        # Text that is not JSON may be cut off; only the item's end has the status.
         return [*self._arguments(item.call, text), *self._calls.close(item.call, cut_off=True)]
 
     def _arguments(self, call: ToolCall, text: str) -> list[Event]:
-        """Adds what no delta carried of the whole argument text."""
+        """Adds the rest of the whole argument text, which no delta carried."""
         so_far = call.arguments
         if text.startswith(so_far):
             return self._calls.add(call, text[len(so_far) :])
@@ -521,7 +526,7 @@ class ResponsesAdapter(ProviderAdapter):
             return []
         item.is_done = item.is_whole = True
         kind = raw["type"]
-        # Read before the call begins: a chunk that cannot be read leaves no call without its start.
+        # The text is read before the call begins, so that a chunk that cannot be read begins no call.
         given = raw.get("input" if kind == "custom_tool_call" else "arguments")
         text = given if isinstance(given, str) else encode_json(given).decode() if given else ""
         events = self._call(item, raw)
@@ -529,7 +534,7 @@ class ResponsesAdapter(ProviderAdapter):
         if call is None or call.closed:
             return events
         events += self._calls.add(call, "", text_of(raw.get("name"))) + self._arguments(call, text)
-        # A function's text that is no JSON may have been cut by the token limit; only the end of the answer tells.
+        # Arguments that are not JSON may have been cut off by the token limit; only the response's end has the reason.
         cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))
         return events + self._calls.close(call, cut_off=cut_off)
 
@@ -537,8 +542,8 @@ class ResponsesAdapter(ProviderAdapter):
         kind = text_of(raw["type"])
         identifier = text_of(raw.get("call_id")) or text_of(raw.get("id"))
         if kind == "mcp_approval_request":
-            asked = {key: raw[key] for key in ("server_label", "name", "arguments") if key in raw}
-            return server_tool(identifier, kind, status, encode_json(asked).decode())
+            requested = {key: raw[key] for key in ("server_label", "name", "arguments") if key in raw}
+            return server_tool(identifier, kind, status, encode_json(requested).decode())
         known = self._server_tools.get(identifier, kind.removesuffix("_output").removesuffix("_call"))
         name = text_of(raw.get("name")) or known
         if name != self._server_tools.get(identifier):
@@ -566,22 +571,23 @@ def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Eve
 def _match_rest(
     delivered: dict[tuple[str, int], _Part], whole: list[tuple[int, str, dict[str, Any]]], parts: list[_Part | None]
 ) -> None:
-    """Matches the parts of a whole item with those that deltas carried at other places.
+    """Matches the parts of a whole item with the parts that deltas carried under other indices.
 
-    They are matched in order: first those that begin alike, then those that the end has rewritten.
+    Parts of one kind are matched in order: first parts whose text has the prefix, then parts whose text differs because
+    the item's end has rewritten it.
 
     Args:
-        delivered: The parts that deltas carried and that are not matched yet; those that are matched are taken out.
+        delivered: The parts that deltas carried and that are not matched yet. Each match is removed.
         whole: The parts of the item: index, kind and JSON object.
-        parts: The part of each; `None` is replaced where a part is found.
+        parts: The part for each entry of `whole`, or None if it has no match. Each match replaces a None.
     """
-    for is_alike in (True, False):
-        left: dict[str, deque[tuple[str, int]]] = {}
+    for by_prefix in (True, False):
+        unmatched: dict[str, deque[tuple[str, int]]] = {}
         for key in delivered:
-            left.setdefault(key[0], deque()).append(key)
+            unmatched.setdefault(key[0], deque()).append(key)
         for at, (_, kind, raw) in enumerate(whole):
-            keys = left.get(kind)
+            keys = unmatched.get(kind)
             if parts[at] is None and keys:
                 text = text_of(raw.get(_PARTS[kind][1]))
-                if not is_alike or text.startswith(delivered[keys[0]].opening):
+                if not by_prefix or text.startswith(delivered[keys[0]].prefix):
                     parts[at] = delivered.pop(keys.popleft())

@@ -1,7 +1,7 @@
-"""`Room`: the memory that an adapter may use for one answer.
+"""`Room`: the memory that an adapter may use for one response.
 
-An upstream decides on the number and length of the calls, sources and identifiers of an answer. Everything that an
-adapter keeps of them until the answer ends takes its room from one `Room`. Knows no provider.
+The upstream determines the number and length of the calls, sources and identifiers of a response. Everything that an
+adapter keeps of them until the response ends is counted against one `Room`. Knows no provider.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ from typing import Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 
-_PIECE: Final[int] = SHARED.kept_piece  # looked up once: adapters take room for every fragment of a call
+_PIECE: Final[int] = SHARED.kept_piece  # a constant: adapters call `take` for every fragment of a call
 
 
 class Room:
-    """The rest of a limit.
+    """A memory limit, and the part of it that is not used yet.
 
     Args:
         limit: In bytes.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("remaining",)
 
     def __init__(self, limit: int = SHARED.kept_answer) -> None:
-        self.left = limit
+        self.remaining = limit
 
     def take(self, characters: int, pieces: int = 1) -> None:
-        """Takes room for strings.
+        """Counts strings against the limit.
 
         Args:
-            characters: Their number.
-            pieces: Strings or other objects that hold them.
+            characters: The number of their characters.
+            pieces: The number of strings, and of other objects that hold them.
 
         Raises:
-            Error: There is no room left.
+            Error: The limit is exceeded.
         """
-        self.left -= characters + pieces * _PIECE
-        if self.left < 0:
+        self.remaining -= characters + pieces * _PIECE
+        if self.remaining < 0:
             raise _full()
 
     def note(self, characters: int, pieces: int = 1) -> None:
-        """As `take`, for strings that are kept already: where there was no room, the next `take` raises."""
-        self.left -= characters + pieces * _PIECE
+        """Counts strings that are kept already. If they exceed the limit, the next `take` raises."""
+        self.remaining -= characters + pieces * _PIECE
 
     def give_back(self, characters: int, pieces: int = 1) -> None:
-        """Gives room back."""
-        self.left += characters + pieces * _PIECE
+        """Releases what `take` counted."""
+        self.remaining += characters + pieces * _PIECE
 
 
 def _full() -> Error:
@@ -58,5 +58,5 @@ def _full() -> Error:
 
 
 def too_many(what: str, limit: int) -> Error:
-    """The error for an answer with more parts than are kept in memory; `what` is the name of the limit."""
+    """Returns the error for a response with more parts than are kept in memory; `what` is the name of the limit."""
     return Error("provider_unavailable", f"an answer with more than {limit} {what.replace('_', ' ')}", reason=what)

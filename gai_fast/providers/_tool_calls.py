@@ -1,6 +1,6 @@
-"""The tool calls of an answer while they come: dense indices, unique ids, each complete call once.
+"""The tool calls of a response while it streams: dense indices, unique ids, one `tool.call` per call.
 
-Knows no provider; the adapters decide which fragment belongs to which call.
+Knows no provider. The adapters assign each fragment to its call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ToolCall:
         self.call_id = call_id
         self.name = name
         self.index: int | None = None
-        """Its number among the calls that have a `tool.call.start`."""
+        """Its number among the calls that have a `tool.call.start`; None if it has none yet."""
         self.pieces: list[str] = []
         self.signed = 0
         """Characters of its signature."""
@@ -37,13 +37,13 @@ class ToolCall:
 
     @property
     def arguments(self) -> str:
-        """The argument text as it came."""
+        """The argument text as received."""
         text = "".join(self.pieces)
         return text if text.isascii() else join_surrogates(text)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the argument text so far is one whole JSON object. Every piece is looked at once."""
+        """Whether the argument text so far is one whole JSON object. Each piece is scanned once."""
         if not self.pieces or not self.pieces[-1].endswith("}"):
             return False
         if self._scan is None:
@@ -55,30 +55,30 @@ _MARKS: Final = re.compile(r"""[{}\[\]"\\]""")
 
 
 class _ObjectScan:
-    """Follows the brackets of a growing text, so that it is parsed only where it may be one whole object."""
+    """Counts the brackets of a growing text, so that the text is parsed only if it may be one whole object."""
 
     __slots__ = ("_depth", "_in_string", "_is_broken", "_is_parsed", "_skipped", "_taken")
 
     def __init__(self) -> None:
         self._taken = 0
-        """Pieces that have been looked at."""
+        """The number of pieces that have been scanned."""
         self._depth = 0
         self._in_string = False
         self._skipped = 0
-        """Characters at the beginning of the next piece that belong to an escape."""
+        """Characters at the start of the next piece that belong to an escape."""
         self._is_broken = False
-        """The text is not one object, and cannot become one."""
+        """Whether the text can no longer become one object."""
         self._is_parsed = False
-        """The text has been parsed: any bracket that follows breaks it."""
+        """Whether the text has been parsed. Any further bracket makes it invalid."""
 
     def is_balanced(self, pieces: list[str]) -> bool:
-        """Looks at the pieces since the last call; returns whether all brackets are closed."""
+        """Scans the pieces since the last call. Returns whether all brackets are closed."""
         for piece in pieces[self._taken :]:
-            self._look_at(piece)
+            self._scan_piece(piece)
         self._taken = len(pieces)
         return not (self._depth or self._in_string or self._is_broken)
 
-    def _look_at(self, piece: str) -> None:
+    def _scan_piece(self, piece: str) -> None:
         skipped = self._skipped
         for mark in _MARKS.finditer(piece):
             at = mark.start()
@@ -101,58 +101,61 @@ class _ObjectScan:
         self._skipped = max(0, skipped - len(piece))
 
     def is_valid(self, call: ToolCall) -> bool:
-        """Whether the balanced text is JSON. It is parsed once, since nothing that ends with a brace can follow."""
+        """Returns whether the balanced text is JSON. Parses it once: any later piece with a brace makes it invalid."""
         if not self._is_parsed:
             self._is_parsed = True
             self._is_broken = compact_json(call.arguments) is None
         return not self._is_broken
 
 
-def _made_id(number: int, seed: str) -> str:
-    """Makes the id of a call without one: the same for the same bytes, another one for any other."""
+def _derived_id(number: int, seed: str) -> str:
+    """Returns an id for a call without an id. The id depends only on the number and the seed."""
     return f"call_{sha256(f'{number} {seed}'.encode(errors='surrogatepass')).hexdigest()[:24] if seed else number}"
 
 
 def outcome(words: Mapping[str, str], word: str, *, has_calls: bool) -> str:
-    """The `finish_reason` of an answer: `tool_calls` also where the provider's word for them is `stop`, or missing.
+    """Returns the `finish_reason` of a response.
+
+    A response with calls has the reason `tool_calls` even if the provider's word means `stop` or is missing.
 
     Args:
         words: The finish reason for each of the provider's words.
-        word: The provider's word, empty where there was none.
-        has_calls: Whether the answer has tool calls.
+        word: The provider's word, empty if there was none.
+        has_calls: Whether the response has tool calls.
     """
     reason = words.get(word, "other")
     return "tool_calls" if has_calls and (reason == "stop" or not word) else reason
 
 
 class ToolCalls:
-    """The calls of one choice: dense indices, unique ids, `tool.call` once per call, last."""
+    """The calls of one choice: dense indices, unique ids, one `tool.call` per call as its last event."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self.calls: list[ToolCall] = []
-        self._taken: set[str] = set()
+        self._used_ids: set[str] = set()
         self.announced: list[ToolCall] = []
-        """The calls that have a start, by their index; a call without a name has none yet."""
+        """The calls that have a `tool.call.start`, by their index. A call without a name has none yet."""
 
     def __bool__(self) -> bool:
         return bool(self.calls)
 
     def outcome(self, words: Mapping[str, str], word: str) -> str:
-        """As the function `outcome`, for these calls."""
+        """Returns the `finish_reason` of a response with these calls."""
         return outcome(words, word, has_calls=bool(self.calls))
 
     def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
         """Begins a call.
 
         Args:
-            call_id: The provider's id; where it is missing or taken, one is made.
-            name: The tool, empty where it is not known yet.
-            seed: A text that no other answer has, such as its id or the chunk that begins the call: a made id must be
-                unique in the whole conversation, which Anthropic insists on.
+            call_id: The provider's id. If it is missing, an id is derived; if another call has it, it gets a suffix.
+            name: The tool, empty if it is not known yet.
+            seed: A text that no other response has, such as its id or the chunk that begins the call: Anthropic
+                requires ids to be unique in the whole conversation.
 
         Raises:
-            Error: More calls than `limits.tool_calls`, an id longer than `limits.call_id`, or no room is left.
+            Error: There are more calls than `limits.tool_calls`, the id is longer than `limits.call_id`, or the
+                response exceeds the memory limit.
         """
         if len(self.calls) >= LIMITS.tool_calls:
             raise too_many("tool_calls", LIMITS.tool_calls)
@@ -160,10 +163,10 @@ class ToolCalls:
             what = f"the id of a call is longer than {LIMITS.call_id} characters"
             raise Error("provider_unavailable", what, reason="answer_too_large")
         number = len(self.calls)
-        identifier = call_id or _made_id(number, seed)
-        while identifier in self._taken:
+        identifier = call_id or _derived_id(number, seed)
+        while identifier in self._used_ids:
             identifier += f"_{number}"
-        self._taken.add(identifier)
+        self._used_ids.add(identifier)
         self._room.take(len(identifier) + len(name), 4)
         call = ToolCall(identifier, name)
         self.calls.append(call)
@@ -178,7 +181,7 @@ class ToolCalls:
             "tool_call": {"name": call.name},
             "index": call.index,
         }
-        # Fragments that came before the name become one delta now.
+        # Fragments that arrived before the name become one delta.
         return [start, *self._delta(call, call.arguments)]
 
     def _delta(self, call: ToolCall, arguments: str) -> list[Event]:
@@ -187,10 +190,10 @@ class ToolCalls:
         return [{"type": "tool.call.delta", "call_id": call.call_id, "index": call.index, "arguments": arguments}]
 
     def add(self, call: ToolCall, arguments: str, name: str = "") -> list[Event]:
-        """Adds a fragment of the arguments, and the name where it comes late.
+        """Adds a fragment of the arguments, and the name if the call has none yet.
 
         Raises:
-            Error: No room is left.
+            Error: The response exceeds the memory limit.
         """
         events: list[Event] = []
         if name and not call.name:
@@ -204,10 +207,10 @@ class ToolCalls:
         return events
 
     def sign(self, call: ToolCall, signature: str) -> Event:
-        """Returns the event for a signature of a call. Encoders keep the last one of each call.
+        """Returns the event for a signature of a call. Encoders keep the last signature of each call.
 
         Raises:
-            Error: No room is left.
+            Error: The response exceeds the memory limit.
         """
         self._room.give_back(call.signed, call.signed > 0)
         call.signed = len(signature)
@@ -215,14 +218,14 @@ class ToolCalls:
         return {"type": "reasoning.signature", "call_id": call.call_id, "signature": signature}
 
     def copied(self, index: int, arguments: str) -> ToolCall:
-        """Notes arguments that were copied, for the call with this index."""
+        """Adds arguments that were copied to the call with this index, and returns the call."""
         self._room.note(len(arguments))
         call = self.announced[index]
         call.pieces.append(arguments)
         return call
 
     def replace(self, call: ToolCall, arguments: str) -> None:
-        """Replaces the argument text, parts of which are events already."""
+        """Replaces the argument text. Parts of the old text are events already."""
         self._room.take(len(arguments))
         call.pieces = [arguments]
 
@@ -231,7 +234,8 @@ class ToolCalls:
 
         Args:
             call: The call.
-            cut_off: The provider has not completed the call: it is left out unless its text is JSON.
+            cut_off: Whether the provider may not have completed the call. A call that is cut off is left out unless its
+                text is JSON.
         """
         if call.closed:
             return []
@@ -252,9 +256,9 @@ class ToolCalls:
             "call_id": call.call_id,
             "tool_call": {"name": call.name, "input": value},
         }
-        # A call that never got a name becomes an event all the same.
+        # A call that never got a name has no start yet.
         return [complete] if call.index is not None else [*self._announce(call), complete]
 
     def close_all(self, *, cut_off: bool = False) -> list[Event]:
-        """`close` for every call that is still open, in order."""
+        """Closes every call that is still open, in order."""
         return [event for call in self.calls for event in self.close(call, cut_off=cut_off)]

@@ -1,11 +1,11 @@
 """Anthropic Messages: `https://api.anthropic.com/v1/messages`.
 
-Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21). Answers are read in
-`_anthropic_answers.py`.
+Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21). `_anthropic_answers.py` reads the
+responses.
 
-* `max_tokens` is required; neighbours of one role are one turn; signed reasoning goes back unchanged.
+* `max_tokens` is required. Adjacent messages of one role are one turn. Signed reasoning is sent back unchanged.
 * `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
-* Version 2026-10-21 refuses sampling parameters: a request with one is sent under 2023-06-01.
+* Version 2026-10-21 refuses sampling parameters: a request with a sampling parameter is sent with version 2023-06-01.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ BETAS: Final = Annotated[
     list[Annotated[str, Meta(pattern=rf"^{_BETA.pattern}\Z")]],
     Meta(max_length=LIMITS.betas),
 ]
-"""Names of beta features: tokens (RFC 9110), since they are joined in a header."""
+"""Names of beta features. They must be tokens (RFC 9110), because they are joined in a header."""
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-"""A version of the API."""
+"""The form of an API version."""
 
 
 class Anthropic(API):
@@ -163,7 +163,7 @@ class Anthropic(API):
         return "x-api-key", api_key
 
     def _output(self, request: Request, target: Target) -> dict[str, Any]:
-        """The `output_config`: the effort, and the schema of the answer."""
+        """Returns the `output_config`: the effort, and the schema of the response."""
         output: dict[str, Any] = {}
         if request.reasoning and request.reasoning.effort:
             output["effort"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
@@ -175,7 +175,7 @@ class Anthropic(API):
         return output
 
     def _messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        """The turns. Neighbours of one role are one turn: the results of parallel calls must come together."""
+        """Returns the turns. Adjacent messages of one role are one turn: parallel calls' results must be together."""
         sent: list[dict[str, Any]] = []
         for path, message in turns(request):
             if isinstance(message, SystemMessage):
@@ -211,7 +211,7 @@ class Anthropic(API):
         return blocks
 
     def _earlier_reasoning(self, part: ReasoningPart) -> list[dict[str, Any]]:
-        """Claude's own reasoning, unchanged; the API refuses it without a signature of its own."""
+        """Returns Claude's own reasoning, unchanged. The API refuses reasoning without its own signature."""
         if not part.signature or (part.provider and part.provider != self.provider):
             return []
         if part.redacted:
@@ -226,7 +226,7 @@ class Anthropic(API):
 
 
 def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
-    """The block for an image or a file; empty where the API supports none of its kind."""
+    """Returns the block for an image or a file, empty if the API does not support the part."""
     if isinstance(part, ImagePart):
         data = image_data(part)
         if data is None:
@@ -245,7 +245,10 @@ def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
-    """The `thinking` member. `max_tokens` includes the budget, so the default is raised by it."""
+    """Returns the `thinking` member, and `max_tokens` if its default applies.
+
+    `max_tokens` includes the thinking budget, so the budget is added to the default.
+    """
     if wanted.max_tokens is UNSET:
         return {"thinking": {"type": "adaptive"}} if wanted.effort else {}
     if not wanted.max_tokens:
@@ -255,11 +258,11 @@ def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
 
 
 def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:
-    """Returns the body with the beta features that a client names in its header, for `post`."""
+    """Returns the body with the beta features from the client's header added to `betas`, which `post` reads."""
     if not header:
         return body
     members = map(str.strip, header.split(","))
-    names = [name for name in members if name]  # RFC 9110, 5.6.1: a recipient ignores empty ones
+    names = [name for name in members if name]  # RFC 9110, 5.6.1: a recipient ignores empty elements
     if len(names) > LIMITS.betas or not all(map(_BETA.fullmatch, names)):
         raise _bad_header("anthropic-beta", f"at most {LIMITS.betas} names of {SHARED.identifier} characters")
     given = body.get("betas")

@@ -2,11 +2,11 @@
 
 Source: Azure's API reference and SDK. Besides the dialect:
 
-* The first chunk has no choices, no id and no model, only `prompt_filter_results`; choices carry
+* The first chunk has no choices, no id and no model, only `prompt_filter_results`. Choices have
   `content_filter_results`. Filtered and detected content becomes `safety` events.
-* The credential is sent as `api-key`; the model is the name of a deployment, and part of the path.
-* Responses (`azure:responses`) are at `{endpoint}/openai/v1/responses`, with the deployment as the body's `model`; an
-  `api-version` is sent only on request. The results of filters are in `content_filters`.
+* The credential is sent in the header `api-key`. The model is the name of a deployment, and part of the path.
+* The Responses API (`azure:responses`) is at `{endpoint}/openai/v1/responses`; the body's `model` is the deployment. An
+  `api-version` is sent only if `provider_options` has one. Filter results are in `content_filters`.
 * A blocked prompt is a 400 with `innererror.code` ResponsibleAIPolicyViolation.
 """
 
@@ -28,14 +28,14 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
 
 _API_VERSION: Final = "2024-10-21"
-"""The newest version that is generally available; `provider_options.azure.api_version` selects another."""
+"""The newest version with general availability. `provider_options.azure.api_version` selects another version."""
 
 _OPTIONS: Final = {"api_version": str}
 _NO_SEGMENTS: Final = frozenset({"", ".", ".."})
-"""Names that would lead to another path (RFC 3986 §5.2.4); all other names are quoted."""
+"""Names that would change the path (RFC 3986 §5.2.4). All other names are quoted."""
 
 _SCORES: Final = {"safe": 0, "low": 2, "medium": 4, "high": 6}
-"""Azure's own numbers for its severities."""
+"""Azure's number for each severity."""
 
 
 class Azure(ChatAPI):
@@ -64,7 +64,7 @@ class Azure(ChatAPI):
         return "api-key", api_key
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
-        return _said(body)
+        return _failure(body)
 
 
 class AzureAdapter(ChatAdapter):
@@ -99,7 +99,7 @@ class AzureResponses(ResponsesAPI):
         return "api-key", api_key
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
-        return _said(body)
+        return _failure(body)
 
 
 class AzureResponsesAdapter(ResponsesAdapter):
@@ -109,7 +109,7 @@ class AzureResponsesAdapter(ResponsesAdapter):
         return _filtered(response.get("content_filters") or ())
 
 
-def _said(body: Any) -> UpstreamFailure | None:
+def _failure(body: Any) -> UpstreamFailure | None:
     error = error_object(body)
     return None if error is None else failure_of(error, error.get("innererror"))
 

@@ -8,13 +8,14 @@ Source: the Cohere SDK 7.3 and Cohere's API reference.
 What is unusual:
 
 * `message-end` is the end mark; a `[DONE]` may follow it. Its `finish_reason` may be a failure: ERROR or TIMEOUT.
-* `tool_plan`, the plan of the model before it calls tools, is reasoning, and so are blocks of type `thinking`.
-* `delta.message` holds one content block, tool call or citation, never a list of them. A call is complete at its
+* `tool_plan`, the model's plan before it calls tools, is reasoning, and so are blocks of type `thinking`.
+* `delta.message` holds one content block, tool call or citation, never a list. A call is complete at its
   `tool-call-end`; its arguments may be pretty-printed.
-* A citation's span counts the characters of the block `content_index`; one of the plan or of a thought has no span.
-* Usage comes unasked: `tokens` counts the tokens used, `billed_units` those that are paid for.
+* A citation's span counts the characters of the block `content_index`. A citation of the plan or of a thought gets no
+  span.
+* Usage is always sent: `tokens` counts the tokens used, `billed_units` the tokens that are paid for.
 * No event names the model.
-* Status 498 is a token that is blocked or not valid.
+* Status 498 means a token that is blocked or not valid.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _END: Final = "[DONE]"
 
 
 class Cohere(API):
-    """Cohere's SDK expects the host alone as `base_url`, and appends `/v2` itself."""
+    """`base_url` is the host alone, as in Cohere's SDK, which appends `/v2`."""
 
     provider = "cohere"
     base_url = "https://api.cohere.com"
@@ -81,7 +82,7 @@ class Cohere(API):
         return CohereAdapter(self, model)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
-        # At other providers 498 means lack of capacity.
+        # Other providers use 498 for lack of capacity.
         return super().decode_error(401 if status == _INVALID_TOKEN else status, headers, body, now_ms)
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class Cohere(API):
         return {name: value for name, value in fields.items() if value is not UNSET}
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
-        """One message; its files are added to `documents`, which stand beside the messages."""
+        """Returns one message. Adds its files to `documents`, which is a member beside the messages."""
         if isinstance(message, AssistantMessage):
             return self._assistant(where, message, target)
         whole: dict[str, Any] = {"role": message.__struct_config__.tag}
@@ -133,7 +134,10 @@ class Cohere(API):
         return {**whole, "content": parts or ""}
 
     def _assistant(self, where: str, message: AssistantMessage, target: Target) -> dict[str, Any]:
-        """An earlier answer. Its reasoning is the plan where calls follow, else blocks: the model sees both alike."""
+        """Returns an assistant message. Its reasoning is the plan if there are calls, else it is blocks.
+
+        The model reads both forms alike.
+        """
         parts = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
         thoughts: list[str] = []
         content: list[dict[str, Any]] = []
@@ -157,7 +161,7 @@ class Cohere(API):
 
 
 def _document(part: FilePart) -> dict[str, Any]:
-    """A text file as a document that the model may cite."""
+    """Returns a text file as a document that the model may cite."""
     return {"data": ({"title": part.filename} if part.filename else {}) | {"text": file_text(part)}}
 
 
@@ -169,7 +173,7 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning) -> Any:
-    """The `thinking` member: on or off, with a budget. Only the effort `minimal` means off."""
+    """Returns the `thinking` member: on with a budget, on, or off. Of the efforts only `minimal` means off."""
     if wanted.max_tokens is not UNSET:
         if not wanted.max_tokens:
             return {"type": "disabled"}
@@ -194,9 +198,9 @@ class CohereAdapter(ProviderAdapter):
         super().__init__(api, model)
         self._calls = ToolCalls(self.room)
         self._open: dict[int | None, ToolCall] = {}
-        """The open calls, by their index."""
+        """The open calls, by index."""
         self._begins: dict[int | None, int] = {}
-        """Code points of the answer's text before each content block."""
+        """Code points of the response's text before each content block."""
         self._characters = 0
         self._reason = ""
 
@@ -266,7 +270,7 @@ class CohereAdapter(ProviderAdapter):
             self._calls.copied(event["index"], text)
 
     def _begin(self, index: int | None, content: dict[str, Any]) -> list[Event]:
-        """Opens a content block, and reads any content that it has already."""
+        """Opens a content block, and reads the content that it has at its start."""
         if index not in self._begins and len(self._begins) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self._begins[index] = self._characters
@@ -289,7 +293,7 @@ class CohereAdapter(ProviderAdapter):
         call = self._open.pop(index, None)
         if call is None:
             return []
-        # Text that is not JSON may have been cut by `max_tokens`; only a later event tells.
+        # Arguments that are not JSON may have been cut off by `max_tokens`; only a later event has the reason.
         return self._calls.close(call, cut_off=bool(call.arguments.strip()))
 
     def _cited(self, citations: Iterable[dict[str, Any]]) -> list[Event]:
@@ -298,7 +302,7 @@ class CohereAdapter(ProviderAdapter):
         return [{"type": "citations", "citations": cited}] if cited else []
 
     def _span(self, raw: dict[str, Any]) -> dict[str, int]:
-        """Returns the span in the answer's text that the citation is for."""
+        """Returns the span of a citation in the response's text, empty if it has none."""
         first, last = count(raw.get("start")), count(raw.get("end"))
         if raw.get("type") not in (None, "TEXT_CONTENT") or first is None or not last:
             return {}
@@ -309,7 +313,7 @@ class CohereAdapter(ProviderAdapter):
         """Reads the finish reason and the usage.
 
         Raises:
-            Error: It failed.
+            Error: The response failed.
         """
         usage = delta.get("usage")
         if isinstance(usage, dict):
@@ -327,7 +331,7 @@ class CohereAdapter(ProviderAdapter):
 
 
 def _function(message: dict[str, Any]) -> tuple[str, str]:
-    """Name and arguments of the call that a message holds."""
+    """Returns name and arguments of the call that a message holds."""
     function = message["tool_calls"].get("function") or {}
     return text_of(function.get("name")), text_of(function.get("arguments"))
 

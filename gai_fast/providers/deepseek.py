@@ -2,11 +2,11 @@
 
 Source: DeepSeek's API reference. Besides the dialect:
 
-* `delta.reasoning_content` first, then `delta.content`; the other one is `null`.
-* Keep-alives are comments in a stream and empty lines before a whole answer.
-* Finish word `insufficient_system_resource`: the answer failed for want of capacity.
-* Messages of the system and results of tools are one text.
-* Reasoning is sent back only beside tool calls: elsewhere older models refuse it.
+* `delta.reasoning_content` comes first, then `delta.content`; the other member is `null`.
+* Keep-alives are comments in a stream and empty lines before a whole response.
+* The finish reason `insufficient_system_resource` means that the response failed for lack of capacity.
+* System messages and tool results must be a single text.
+* Reasoning is sent back only with tool calls: without calls, older models refuse it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DeepSeek(ChatAPI):
 
 
 class DeepSeekResponses(ResponsesAPI):
-    """`https://api.deepseek.com/responses`: its reasoning comes as text."""
+    """`https://api.deepseek.com/responses`. Reasoning is plain text."""
 
     provider = "deepseek"
     base_url = DeepSeek.base_url

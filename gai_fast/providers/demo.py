@@ -1,6 +1,6 @@
-"""The embedded model: a recorded stream of a real one, replayed with its timing, in the chat dialect.
+"""The embedded model: a recorded stream of a real model in the chat dialect, played with its timing.
 
-Asks no upstream and needs no key; the session replays `recording`, made by `tools/record_demo.py`.
+Calls no upstream and needs no key. The session plays `recording`, which `tools/record_demo.py` creates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gai_fast.providers._chat import ChatAPI
 
 
 class Demo(ChatAPI):
-    """The model that answers before anything is configured."""
+    """The model that answers requests without any configuration."""
 
     provider = "demo"
     recording = "demo_recording.ndjson"

@@ -1,21 +1,21 @@
 """Google Gemini: `https://generativelanguage.googleapis.com/v1beta/models/{model}:streamGenerateContent`.
 
-Source: google-genai 3.3 and Google's API reference. Owns the requests; answers are read in `_gemini_answers.py`.
+Source: google-genai 3.3 and Google's API reference. Builds the requests; `_gemini_answers.py` reads the responses.
 
     (candidates[].content.parts[]* | promptFeedback | usageMetadata)*, in each chunk some of them
 
 What is unusual:
 
-* There is no end mark: the body ends. A candidate's `finishReason`, or a blocked prompt, is the reason. Older models
-  repeat `STOP` on every chunk; the last reason holds.
-* Without `alt=sse` the chunks are the elements of one JSON array. A failure may stand between the chunks as bare JSON.
-* A function call is one part, or (on Vertex) comes in pieces: values with their paths, which are written as JSON text
-  while they come. A part without `willContinue` ends the call, and so does the next call.
-* A `thoughtSignature` may stand on any part, often on one with empty text, and must be sent back on it.
-* Usage comes with most chunks; the last one that is not empty is the total. `candidatesTokenCount` does not include
+* There is no end mark: the response ends with the body. The finish reason is a candidate's `finishReason` or a blocked
+  prompt. Older models repeat `STOP` in every chunk; the last reason holds.
+* Without `alt=sse` the chunks are the elements of one JSON array. Bare JSON with a failure may occur between chunks.
+* A function call is one part, or (on Vertex) arrives in pieces: values with their paths, which are written as JSON text
+  piece by piece. A part without `willContinue` ends the call, and so does the next call.
+* Any part may have a `thoughtSignature`, often a part with empty text. The signature must be sent back on its part.
+* Most chunks have usage; the last usage that is not empty is the total. `candidatesTokenCount` does not include
   thoughts, `promptTokenCount` does not include tool use. Zeros are left out (protobuf).
-* Offsets of citations count the bytes of the whole text, in all of its parts.
-* Some models send ratings with every chunk: only those above "negligible" become events, once.
+* Offsets of citations count the bytes of the text of all parts.
+* Some models send ratings with every chunk. Only ratings above "negligible" become events, each once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")
 _TOOL_CHOICES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
-"""Thinking tokens for each effort, as in Google's own OpenAI endpoint: Gemini 2.5 has no levels."""
+"""Thinking tokens for each effort, as in Google's OpenAI endpoint. Gemini 2.5 has no levels."""
 _NEVER_MINIMAL: Final = re.compile(
     r"(?:^|/)gemini-(?:[\d.]+-pro|pro-latest|flash-latest|(?:3\.[7-9]|[4-9][\d.]*)-flash(?!-lite))"
 )
@@ -75,10 +75,10 @@ _IMAGE_TYPES: Final = {
 
 
 class Gemini(API):
-    """Google's SDK expects the host alone as `base_url`, and appends the version itself.
+    """`base_url` is the host alone, as in Google's SDK, which appends the version.
 
-    A model's id may be the name of a resource (`projects/…/publishers/google/models/…`), as Vertex AI expects it: with
-    Vertex's `base_url`, and an `authorization` header in the configuration.
+    A model's id may be the name of a resource (`projects/…/publishers/google/models/…`), which Vertex AI requires. For
+    Vertex AI, the configuration must set Vertex's `base_url` and an `authorization` header.
     """
 
     provider = "gemini"
@@ -99,7 +99,7 @@ class Gemini(API):
             "IMAGE_RECITATION MODEL_ARMOR".split(),
             "content_filter",
         ),
-        # Old SDKs wrote the numbers of the enum; above these the two APIs differ.
+        # Old SDKs wrote the numbers of the enum. Above 4 the two APIs' numbers differ.
         "1": "stop",
         "2": "length",
         "3": "content_filter",
@@ -172,7 +172,7 @@ class Gemini(API):
         return {name: value for name, value in fields.items() if value is not UNSET}
 
     def _contents(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        """The turns. Neighbours of one role are one turn: the results of parallel calls must come together."""
+        """Returns the turns. Adjacent messages of one role are one turn: parallel calls' results must be together."""
         sent: list[dict[str, Any]] = []
         names: dict[str, str] = {}
         ids = _ids(request, target)
@@ -193,13 +193,13 @@ class Gemini(API):
         return sent
 
     def _part(self, where: str, part: Any, ids: frozenset[str], target: Target) -> list[dict[str, Any]]:
-        """A part in Gemini's form; none for empty text, and for reasoning of other providers."""
+        """Returns a part in Gemini's form, or nothing for empty text and for another provider's reasoning."""
         if isinstance(part, TextPart):
             return [{"text": part.text}] if part.text else []
         if isinstance(part, ReasoningPart):
             if not part.signature or part.redacted or (part.provider and part.provider != self.provider):
                 return []
-            # A signature without a thought belongs to visible text, and came after it.
+            # A signature without a thought belongs to the visible text before it.
             thought = {"thought": True} if part.text else {}
             return [{"text": part.text, **thought, "thoughtSignature": part.signature}]
         if isinstance(part, ToolCallPart):
@@ -219,7 +219,7 @@ class Gemini(API):
     def _tool_result(
         self, where: str, message: ToolMessage, names: Mapping[str, str], ids: frozenset[str], target: Target
     ) -> list[dict[str, Any]]:
-        """The result of a call, and beside it the images that it holds: only the newest models accept them inside."""
+        """Returns the result of a call, and its images as separate parts: only the newest models accept them inside."""
         name = names.get(message.call_id)
         if name is None:
             raise InvalidRequest(message=f"No tool_call before `{where}` has its `call_id`", reason="validation")
@@ -237,14 +237,14 @@ class Gemini(API):
 
 
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
-"""A duration as protobuf writes it in JSON."""
+"""A duration in protobuf's JSON form."""
 
 
 def _path(model: str) -> str:
-    """The path for a model; the name of a resource keeps its slashes.
+    """Returns the path for a model. The name of a resource keeps its slashes.
 
     Raises:
-        NotFound: The name would lead to another path.
+        NotFound: The name would change the path.
     """
     version = "v1beta1" if model.startswith(_VERTEX) else "v1beta"
     if not model.startswith(_RESOURCES):
@@ -261,7 +261,7 @@ def _texts(message: SystemMessage) -> list[str]:
 
 
 def _in_order(turns: list[tuple[str, Message]]) -> Iterator[tuple[str, Message]]:
-    """The turns, with results in the order of their calls: without ids only the order assigns them."""
+    """Yields the messages, results in the order of their calls: without ids, results are assigned by order."""
     asked: dict[str, int] = {}
     for are_results, run in groupby(turns, lambda turn: isinstance(turn[1], ToolMessage)):
         if are_results:
@@ -278,7 +278,7 @@ def _calls_of(message: Message) -> list[ToolCallPart]:
 
 
 def _ids(request: Request, target: Target) -> frozenset[str]:
-    """The ids that are sent back: only unique ones, as made ids may repeat. Vertex AI refuses all ids."""
+    """Returns the ids that are sent: only unique ids, because derived ids may repeat. Vertex AI refuses all ids."""
     if target.model.startswith(_VERTEX):
         return frozenset()
     used = Counter(call.call_id for message in conversation(request) for call in _calls_of(message))
@@ -290,7 +290,7 @@ def _identifier(call_id: str, ids: frozenset[str]) -> dict[str, str]:
 
 
 def _image_type(image: ImagePart) -> dict[str, str]:
-    """The media type of an image that Google fetches: the request's, or by the ending of its name."""
+    """Returns the media type of an image that Google fetches: the request's, or the type for the URL's extension."""
     name = str(image.url).partition("?")[0]
     media_type = image.media_type or _IMAGE_TYPES.get(name.rpartition(".")[2].lower())
     return {"mimeType": media_type} if media_type else {}
@@ -302,11 +302,11 @@ def _declaration(tool: Tool) -> dict[str, Any]:
 
 
 def _calling(request: Request, tools: Any) -> dict[str, Any]:
-    """The `functionCallingConfig`. The mode `AUTO` does not enforce the schema of arguments; `VALIDATED` does."""
+    """Returns the `functionCallingConfig`. Mode `AUTO` does not enforce the schema of arguments, `VALIDATED` does."""
     wanted = request.tool_choice
     declared = isinstance(tools, list) and any("functionDeclarations" in tool for tool in tools)
     if wanted in ("auto", "none") and not declared:
-        return {}  # Google refuses it without declarations
+        return {}  # Google refuses the member without declarations
     if isinstance(wanted, NamedTool):
         return {"mode": "ANY", "allowedFunctionNames": [wanted.name]}
     if wanted in (UNSET, "auto") and any(tool.strict is True for tool in request.tools):
@@ -323,7 +323,7 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning, model: str) -> Any:
-    """The `thinkingConfig`: a budget or a level, never both, and a request for the thoughts."""
+    """Returns the `thinkingConfig`: a budget or a level, never both, and the request for thoughts."""
     budget = wanted.max_tokens
     if budget is UNSET and wanted.effort and "gemini-2.5" in model:
         budget = _BUDGETS[wanted.effort]

@@ -2,11 +2,12 @@
 
 Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 
-* `x_groq` on the first and the last chunk: usage, unasked (newer answers repeat it at the top level), and the text of a
-  failure within a stream.
-* `delta.executed_tools[]` of compound systems: tools that Groq ran itself, first the call, later the whole with output.
-* Status 498 is exceeded capacity.
-* `metadata` is declared but not supported; the least effort is `low`; reasoning goes back as `reasoning`.
+* `x_groq` in the first and the last chunk has usage, always (newer responses repeat it at the top level), and the text
+  of a failure within a stream.
+* `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
+  output.
+* Status 498 means exceeded capacity.
+* `metadata` is declared but not supported. The lowest effort is `low`. Reasoning is sent back as `reasoning`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from gai_fast.providers._responses import ResponsesAPI
 
 
 class Groq(ChatAPI):
-    """Groq's SDK expects the host alone as `base_url`, and appends `/openai/v1` itself."""
+    """`base_url` is the host alone, as in Groq's SDK, which appends `/openai/v1`."""
 
     provider = "groq"
     base_url = "https://api.groq.com"
@@ -49,7 +50,7 @@ class Groq(ChatAPI):
 
 
 class GroqAdapter(ChatAdapter):
-    """Reads `x_groq` and executed tools beside the dialect."""
+    """Reads `x_groq` and executed tools in addition to the dialect."""
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         failure = super().failure(chunk, name)
@@ -77,7 +78,7 @@ def _executed(tool: dict[str, Any]) -> Event:
 
 
 class GroqResponses(ResponsesAPI):
-    """`https://api.groq.com/openai/v1/responses`; it stores nothing, and has no summaries of reasoning."""
+    """`https://api.groq.com/openai/v1/responses`. It stores nothing and has no reasoning summaries."""
 
     provider = "groq"
     base_url = Groq.base_url

@@ -1,6 +1,6 @@
-"""Limits of what adapters read of an answer.
+"""Limits for requests and responses of providers.
 
-Only this folder uses them; limits that folders share stand in `model/limits.py`.
+Only this folder uses these limits. `model/limits.py` has the limits that several folders use.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from gai_fast.model.limits import KIB, MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes in bytes, times in seconds, unless the description names another unit."""
 
     kept_word: int = 128
-    """Characters of an upstream's finish reason that are passed on: the longest in use have thirty."""
+    """Characters of an upstream's finish reason that are passed on. The longest in use have thirty."""
 
     tool_calls: int = 1024
-    """Tool calls of one choice: each has a state of its own."""
+    """Tool calls of one choice; memory is kept for each."""
 
     call_id: int = 32 * KIB
-    """Characters of the id of a call, which is repeated with each piece of its arguments: gateways put signatures into
-    ids, which are some thousands long, and a read holds thousands of pieces."""
+    """Characters of a call's id. Some gateways put signatures of thousands of characters into ids. The limit bounds the
+    output, which repeats the id for each piece of arguments, and one read holds thousands of pieces."""
 
     content_blocks: int = 1024
-    """Open content blocks of one answer: each has a state of its own."""
+    """Open content blocks of one response; memory is kept for each."""
 
     cited_text: int = 8 * MIB
-    """Bytes of an answer's text that are kept to place citations whose offsets count bytes; ASCII needs none."""
+    """Bytes of a response's text that are kept to convert the byte offsets of citations. ASCII text is not kept."""
 
     betas: int = 64
-    """Names of beta features that a request may ask for: they share one header, and clients name a handful."""
+    """Names of beta features in a request. All names are sent in one header; clients send a handful."""
 
     default_max_tokens: int = 4096
-    """Tokens asked for where an API demands a bound and the request gives none: every model in use has it."""
+    """The `max_tokens` that is sent if the API requires one and the request has none. Every model in use allows it."""
 
 
 LIMITS: Final = Limits()

@@ -2,12 +2,13 @@
 
 Source: mistralai 3.7 and Mistral's API reference. Besides the dialect:
 
-* `stream_options` is not sent: it used to be refused (422), and usage always comes with the finish chunk.
-* `delta.content` is text or a list of typed parts: text, thinking, references to documents that were passed in.
-* A tool call's id may be the string `"null"` and its name empty; both mean that the fragment has none. Arguments may be
-  a JSON object.
-* Finish words `error` and `model_length`; the seed is `random_seed`; `required` is `any` in `tool_choice`.
-* A call that is sent back needs an id of nine letters and digits; documents are `document_url`, audio is bare base64.
+* `stream_options` is not sent: older servers refused it (422), and the finish chunk always has usage.
+* `delta.content` is text or a list of typed parts: text, thinking, references to documents of the request.
+* A tool call's id may be the string `"null"` and its name empty: the fragment has no id or name. Arguments may be a
+  JSON object.
+* There are the finish reasons `error` and `model_length`. The seed is `random_seed`. `required` is `any` in
+  `tool_choice`.
+* A call that is sent back needs an id of nine letters and digits. Documents are `document_url`, audio is bare base64.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _ID: Final = re.compile("[A-Za-z0-9]{9}")
 
 
 class Mistral(ChatAPI):
-    """Mistral's SDK expects the host alone as its server URL, and appends `/v1` itself."""
+    """`base_url` is the host alone, as in Mistral's SDK, which appends `/v1`."""
 
     provider = "mistral"
     telemetry_name = "mistral_ai"
@@ -89,7 +90,7 @@ class Mistral(ChatAPI):
 
 
 def _call_id(identifier: str) -> str:
-    """Returns an id that Mistral accepts: its own, or nine characters derived from another provider's."""
+    """Returns an id that Mistral accepts: the id if it has Mistral's form, else nine characters derived from it."""
     return identifier if _ID.fullmatch(identifier) else sha256(identifier.encode()).hexdigest()[:9]
 
 
@@ -99,7 +100,7 @@ def _thinking(part: ReasoningPart) -> dict[str, Any]:
 
 
 class MistralAdapter(ChatAdapter):
-    """Reads references, and treats the id `"null"` as none."""
+    """Reads references, and treats the id `"null"` as a missing id."""
 
     text_members = ChatAdapter.text_members | {"text"}  # the text of a thought
 

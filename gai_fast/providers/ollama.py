@@ -1,13 +1,13 @@
 """Ollama's own API: `http://127.0.0.1:11434/api/chat`, and `/api/generate` as `ollama:generate`.
 
 Source: Ollama's source and API reference. A stream is NDJSON: objects with `message` (chat) or `response` (generate)
-and `done: false`, then one with `done: true`, the reason and the usage. What is unusual:
+and `done: false`, then an object with `done: true`, the reason and the usage. What is unusual:
 
-* Tool calls come whole, with a JSON object for arguments; older servers give them no id.
-* A failure within a stream is a line `{"error": "text"}`, the last one.
-* A model that must be loaded first is silent for minutes.
-* Models that draw answer `/api/generate` with `image`, a PNG; their other objects only report progress.
-* Its `OLLAMA_HOST` is the address of the server, or the one that the server itself listens on.
+* Tool calls arrive whole, with a JSON object as arguments. Older servers send no id.
+* A failure within a stream is a last line `{"error": "text"}`.
+* If the server must load the model first, it may send nothing for minutes.
+* Image models answer `/api/generate` with `image`, a PNG; their other objects only report progress.
+* `OLLAMA_HOST` is the address of the server, or the address on which the server listens.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from gai_fast.providers.limits import LIMITS
 
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _ADDRESS: Final = "http://127.0.0.1:11434"
-_HERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""The addresses of a server that listens on all of them."""
+_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""The address to connect to for each address that means all interfaces."""
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
 class _Ollama(API):
-    """The common base of both APIs."""
+    """The base class of both APIs."""
 
     provider = "ollama"
     framing = "ndjson"
@@ -68,17 +68,20 @@ class _Ollama(API):
         return OllamaAdapter(self, model)
 
     def address(self, value: str) -> str:
-        """Reads it as Ollama does: scheme, port and host may be missing; without a scheme the port is Ollama's own."""
+        """Returns the base URL for a value of `OLLAMA_HOST`, which may lack scheme, host and port, as in Ollama.
+
+        Without a scheme, the default port is Ollama's own.
+        """
         scheme, separator, rest = value.strip("\"' ").rpartition("://")
         host, slash, path = rest.partition("/")
         found = _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)
         if found is None:
             return value
         port = found[2] or ("" if separator else "11434")
-        return f"{scheme or 'http'}://{_HERE.get(found[1], found[1])}{port and f':{port}'}{slash}{path}"
+        return f"{scheme or 'http'}://{_LOOPBACK.get(found[1], found[1])}{port and f':{port}'}{slash}{path}"
 
     def completed(self, fields: dict[str, Any], request: Request, target: Target) -> dict[str, Any]:
-        """Adds the fields that both APIs have to a body."""
+        """Returns a body with the fields of both APIs added."""
         options: dict[str, Any] = {
             "temperature": request.temperature,
             "top_p": request.top_p,
@@ -98,7 +101,7 @@ class _Ollama(API):
         return body
 
     def content(self, where: str, message: Message, target: Target) -> dict[str, Any]:
-        """A message's text in one piece, and its images."""
+        """Returns a message's text as one string, and its images."""
         if isinstance(message.content, str):
             return {"content": message.content}
         parts: Iterable[Any] = message.content
@@ -126,7 +129,7 @@ def _format(wanted: ResponseFormat) -> Any:
 
 
 class Chat(_Ollama):
-    """`/api/chat`. An effort becomes the word for `think`. A server that accepts only true and false refuses it;
+    """`/api/chat`. The effort is sent as `think`. Some servers accept only true and false and refuse the effort;
     `provider_options.ollama.think` overrides it."""
 
     path = "/api/chat"
@@ -138,13 +141,13 @@ class Chat(_Ollama):
         }
         if isinstance(request.tool_choice, NamedTool) or request.tool_choice == "required":
             self.leave_out("tool_choice", target)
-        # The only way to forbid calls is to offer no tools.
+        # Calls can be forbidden only by sending no tools.
         if request.tools and request.tool_choice != "none":
             fields["tools"] = [self._tool(at, tool, target) for at, tool in enumerate(request.tools)]
         return self.completed(fields, request, target)
 
     def _message(self, where: str, message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
-        """One message; `names` holds the tools of the calls so far, since a result names its tool."""
+        """Returns one message. `names` holds the tool of each call so far, because a result must name its tool."""
         whole = {"role": message.__struct_config__.tag} | self.content(where, message, target)
         if isinstance(message, ToolMessage):
             name = names.get(message.call_id)
@@ -238,7 +241,7 @@ class OllamaAdapter(ProviderAdapter):
         return self.start(None, model) + events if model or events else []
 
     def _tool_calls(self, raw: Any, text: str, path: tuple[str, ...]) -> list[Event]:
-        """Reads calls, with their arguments verbatim from the chunk's text at `path`."""
+        """Reads calls. Their arguments are taken verbatim from the chunk's text at `path`."""
         functions = [call["function"] for call in raw]
         given = [function for function in functions if "arguments" in function]
         for function, arguments in zip(
@@ -246,7 +249,7 @@ class OllamaAdapter(ProviderAdapter):
         ):
             if not isinstance(function["arguments"], (str, type(None))):
                 function["arguments"] = arguments
-        # The whole chunk is read before any state changes, so that a malformed one leaves no call behind.
+        # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
         calls = [
             (text_of(call.get("id")), text_of(function.get("name")), text_of(function.get("arguments")))
             for call, function in zip(raw, functions, strict=True)

@@ -1,11 +1,11 @@
 """OpenAI Chat Completions, Responses as `openai:responses`, and the legacy Completions API as `openai:completions`.
 
-Source: openai-python 3.51 and OpenAI's API reference. The chat dialect; besides:
+Source: openai-python 3.51 and OpenAI's API reference. Besides the chat dialect:
 
 * Padding (`obfuscation`) is on by default and costs bandwidth: requests turn it off.
-* `max_tokens` is deprecated, and newer models refuse it, in favour of `max_completion_tokens`.
-* With `moderation`, a chunk without choices holds the flagged categories.
-* The chat API has no reasoning text, so none is sent back.
+* `max_tokens` is deprecated in favour of `max_completion_tokens`, and newer models refuse it.
+* If the request has `moderation`, a chunk without choices holds the flagged categories.
+* The chat API returns no reasoning text, so none is sent back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OpenAI(ChatAPI):
 
 
 class OpenAIAdapter(ChatAdapter):
-    """Reads moderation results beside the dialect."""
+    """Reads moderation results in addition to the dialect."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         moderation = chunk.get("moderation")
@@ -77,7 +77,7 @@ class OpenAIResponses(ResponsesAPI):
 
 
 class OpenAIResponsesAdapter(ResponsesAdapter):
-    """Reads moderation results beside the dialect; here each side has one."""
+    """Reads moderation results in addition to the dialect. Here input and output have one result each."""
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
         moderation = response.get("moderation") or {}

@@ -1,11 +1,11 @@
-"""Any other server that speaks the chat dialect, and the legacy one as `openai-compatible:completions`.
+"""Other servers with OpenAI's chat dialect; the legacy Completions API is `openai-compatible:completions`.
 
-vLLM, llama.cpp, LM Studio, Ollama's `/v1`, Together, Moonshot, Databricks, Cloudflare, Google's OpenAI endpoint and
-others. What they add to the dialect:
+Examples are vLLM, llama.cpp, LM Studio, Ollama's `/v1`, Together, Moonshot, Databricks, Cloudflare and Google's OpenAI
+endpoint. Their additions to the dialect:
 
-* Moonshot puts usage into `choices[0].usage`.
-* Databricks sends reasoning as a part of content, `{"type": "reasoning", "summary": […]}`.
-* Google's endpoint gives its tool calls no index and requires their `thought_signature` to be sent back.
+* Moonshot sends usage in `choices[0].usage`.
+* Databricks sends reasoning as a content part, `{"type": "reasoning", "summary": […]}`.
+* Google's endpoint sends tool calls without an index, and requires their `thought_signature` to be sent back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PROVIDER: Final = "openai-compatible"
 
 
 class Compatible(ChatAPI):
-    """`base_url` is that for the OpenAI SDK, which usually ends in `/v1`; there is no default."""
+    """`base_url` is the URL for OpenAI's SDK, which usually ends in `/v1`. There is no default."""
 
     provider = _PROVIDER
     local_servers: ClassVar = {"lm-studio": "http://127.0.0.1:1234/v1", "vllm": "http://127.0.0.1:8000/v1"}

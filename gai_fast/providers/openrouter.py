@@ -2,12 +2,12 @@
 
 Source: openrouter 1.3 and OpenRouter's API reference. Besides the dialect:
 
-* Usage always comes; asking for it is deprecated.
-* `delta.reasoning` and `reasoning_details[]` hold the same text; the latter also has signatures and encrypted blocks.
-* A failure within a stream is an ordinary chunk with `error {code: int, message, metadata}`; `metadata.error_type` is
-  the most specific word.
-* Of `native_finish_reason` and `finish_reason`, the latter is the provider's finish reason.
-* Generated images as `delta.images[]` with data URLs.
+* Usage is always sent; the option that requests it is deprecated.
+* `delta.reasoning` and `reasoning_details[]` hold one text twice. The latter also has signatures and encrypted blocks.
+* A failure within a stream is a chunk with `error {code: int, message, metadata}`; `metadata.error_type` is the most
+  specific code.
+* The finish reason is read from `finish_reason`; `native_finish_reason` is ignored.
+* Generated images are in `delta.images[]` as `data:` URLs.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ _FORMATS: Final = {
 }
 """The `format` of `reasoning_details` that are sent back, by the first segment of the model's id."""
 _ENCRYPTING: Final = frozenset({"openai", "x-ai"})
+"""Authors whose models encrypt the reasoning and add a summary; the models of other authors sign a text."""
 
 
 class OpenRouter(ChatAPI):
-    """Many providers behind one address."""
+    """`https://openrouter.ai/api/v1/chat/completions`, a gateway to many providers."""
 
     provider = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
@@ -71,7 +72,6 @@ class OpenRouter(ChatAPI):
 def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
     """Returns the entries of `reasoning_details` for one part, in the form of the model's author."""
     form = {"format": _FORMATS[author]} if author in _FORMATS else {}
-    # The others sign a text; these encrypt the reasoning beside a summary.
     encrypts = author in _ENCRYPTING or part.redacted or not part.text
     details: list[dict[str, Any]] = []
     if part.text and author in _ENCRYPTING:
@@ -85,7 +85,7 @@ def _details(part: ReasoningPart, author: str) -> list[dict[str, Any]]:
 
 
 class OpenRouterAdapter(ChatAdapter):
-    """Reads images beside the dialect."""
+    """Reads images in addition to the dialect."""
 
     text_members = ChatAdapter.text_members | {"text"}  # `reasoning` repeats the text of `reasoning_details`
 
@@ -96,7 +96,7 @@ class OpenRouterAdapter(ChatAdapter):
 
 
 def _image(url: str) -> list[Event]:
-    """Returns the event for a `data:` URL; an image that would have to be fetched is left out."""
+    """Returns the event for a `data:` URL. Images with other URLs are left out: adapters fetch nothing."""
     head, _, data = url.partition(";base64,")
     if not data or not head.startswith("data:"):
         return []
@@ -104,7 +104,7 @@ def _image(url: str) -> list[Event]:
 
 
 class OpenRouterResponsesAdapter(ResponsesAdapter):
-    """Names the API in `start`: here signatures are encrypted reasoning, while the chat API's sign a text as well."""
+    """Adds the API's name to `start`: its signatures are encrypted reasoning, the chat API's may sign a text."""
 
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
         events = super().start(identifier, model)
@@ -114,7 +114,7 @@ class OpenRouterResponsesAdapter(ResponsesAdapter):
 
 
 class OpenRouterResponses(ResponsesAPI):
-    """`https://openrouter.ai/api/v1/responses`; its `error_type` is more specific than the error's code."""
+    """`https://openrouter.ai/api/v1/responses`. An error body's `error_type` is more specific than the error's code."""
 
     provider = "openrouter"
     base_url = OpenRouter.base_url

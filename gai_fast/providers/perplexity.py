@@ -2,11 +2,10 @@
 
 Source: Perplexity's API reference. Besides the dialect:
 
-* Usage comes on every chunk, cumulative, unasked; its `cost` is an object, in dollars: `total_cost` is the sum.
-* `citations` (URLs) and `search_results` (URLs with titles) are repeated on every chunk: each source is one citation.
-* The last chunk is called `chat.completion.done`; there is no chunk with only a role.
-* There are no tools, no seed and no stop sequences, and no JSON without a schema; a file is its bare base64 in a
-  `file_url`.
+* Every chunk has cumulative usage. Its `cost` is an object, in dollars; `total_cost` is the sum.
+* Every chunk repeats `citations` (URLs) and `search_results` (URLs with titles). Each source becomes one citation.
+* The last chunk's `object` is `chat.completion.done`. There is no chunk with only a role.
+* Tools, seed, stop sequences and JSON without a schema are not supported. A file is sent as bare base64 in `file_url`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from gai_fast.providers._responses_answers import ResponsesAdapter
 
 
 class Perplexity(ChatAPI):
-    """Answers with sources from the web."""
+    """`https://api.perplexity.ai/chat/completions`, which answers with sources from the web."""
 
     provider = "perplexity"
     base_url = "https://api.perplexity.ai"
@@ -94,7 +93,7 @@ def _cost_in(usage: Mapping[str, Any]) -> Amount | None:
 
 
 class PerplexityResponses(ResponsesAPI):
-    """The agent API, at the path that OpenAI's SDK uses."""
+    """The agent API, at the path that OpenAI's SDK uses: `/v1/responses`."""
 
     provider = "perplexity"
     base_url = Perplexity.base_url
@@ -107,7 +106,7 @@ class PerplexityResponses(ResponsesAPI):
 
 
 class PerplexityResponsesAdapter(ResponsesAdapter):
-    """Reads the cost, which has the form of the chat API's."""
+    """Reads the cost, which has the form of the chat API's cost."""
 
     def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
         return _cost_in(usage)

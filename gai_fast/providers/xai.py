@@ -2,14 +2,14 @@
 
 Source: xAI's API reference and recorded answers. Besides the dialect:
 
-* Chunks have an empty delta while the model thinks; some models repeat the same reasoning, which is kept.
-* `citations`, a list of URLs, at the top level of the last chunk.
-* `completion_tokens` leaves the reasoning out, and `cached_tokens` may be more than `prompt_tokens`.
+* Chunks have an empty delta while the model thinks. Some models repeat their reasoning; repetitions are kept.
+* The last chunk has `citations`, a list of URLs, at its top level.
+* `completion_tokens` does not include reasoning, and `cached_tokens` may be more than `prompt_tokens`.
 * `cost_in_usd_ticks` in the usage is the cost, in 10^-10 dollars.
-* Errors may be `{"code": "…", "error": "text"}`, also with status 200; a wrong key is a 400.
-* The lowest effort is `low`; files are only accepted by an id of xAI's.
-* Responses (`xai:responses`) are the Responses dialect; a `custom_tool_call` there is one of xAI's own tools at work
-  (`x_keyword_search` and its like), and reasoning is inside the output tokens.
+* Errors may be `{"code": "…", "error": "text"}`, even with status 200. A wrong key is a 400.
+* The lowest effort is `low`. Files are only accepted as ids of files stored at xAI.
+* `xai:responses` is the Responses dialect. Its `custom_tool_call` is the run of one of xAI's own tools, such as
+  `x_keyword_search`, and its output tokens include reasoning.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gai_fast.providers._responses_answers import ResponsesAdapter
 
 
 class XAI(ChatAPI):
-    """`base_url` is that for the OpenAI SDK; xAI's own SDK speaks gRPC."""
+    """`base_url` is the URL for OpenAI's SDK; xAI's own SDK uses gRPC."""
 
     provider = "xai"
     telemetry_name = "x_ai"
@@ -45,13 +45,13 @@ class XAI(ChatAPI):
 
 
 class XAIAdapter(ChatAdapter):
-    """Reads the citations, and corrects the usage."""
+    """Reads citations, and corrects the usage."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         return self.citations_once({"uri": uri} for uri in chunk.get("citations") or () if isinstance(uri, str))
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
-        # Without the total, the dialect's own count cannot see that the output does not include reasoning.
+        # The total is removed, so that `counted_usage` does not add the reasoning, which is added below.
         usage = super().count_usage({**raw, "total_tokens": None})
         into, out = usage.get("input_tokens"), usage.get("output_tokens")
         if into is not None and usage.get("cached_input_tokens", 0) > into:
@@ -80,7 +80,7 @@ class XAIResponses(ResponsesAPI):
 
 
 class XAIResponsesAdapter(ResponsesAdapter):
-    """Reads custom tool calls as those of xAI's own tools."""
+    """Reads custom tool calls as runs of xAI's own tools."""
 
     client_calls = frozenset({"function_call"})
 
@@ -94,7 +94,7 @@ def _cost_in(usage: Mapping[str, Any]) -> Amount | None:
 
 
 _TICKS: Final = 10**10
-"""Ticks in a dollar."""
+"""Ticks per dollar."""
 
 
 APIS: Final[dict[str, API]] = {"": XAI(), "responses": XAIResponses()}

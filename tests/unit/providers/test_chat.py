@@ -301,10 +301,10 @@ def test_a_request_of_texts_is_written_as_any_other(api: API) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PROVIDERS if isinstance(get_provider(name), ChatAPI)])
-def test_every_provider_of_chats_has_frames(name: str) -> None:
+def test_every_provider_of_chats_has_templates(name: str) -> None:
     made: Any = type(get_provider(name))()
     made.build_request(Request(query="a"), Target("m"))
-    assert made._frames["m"].ends
+    assert made._templates["m"].ends
 
 
 class _Own(ChatAPI):
@@ -402,7 +402,7 @@ class _Asked(_Own):
         return super().message(message, path, target)
 
 
-def test_a_frame_that_is_not_learned_yet_is_used_by_nobody() -> None:
+def test_a_template_is_not_used_before_it_is_complete() -> None:
     api = _Asked()
     api.build_request(Request(query="a"), Target("m"))
     assert {*api.bodies} == {API.build_request(_Own(), Request(query="a"), Target("m")).body}
@@ -412,4 +412,4 @@ def test_few_models_are_known_whatever_callers_name() -> None:
     api = type(get_provider("openai-compatible"))()
     for number in range(2 * LIMITS.known_values):
         assert _built(ChatAPI.build_request, api, TEXTS[0], f"m{number}")[3].startswith(b'{"model":"m%d",' % number)
-    assert len(api._frames) <= LIMITS.known_values
+    assert len(api._templates) <= LIMITS.known_values

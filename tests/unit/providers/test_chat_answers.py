@@ -277,7 +277,7 @@ def outcome(adapter: Adapter, receive: Callable[..., list[Event]], *given: objec
         return type(problem), getattr(problem, "code", None)
     choices = [
         (
-            *(choice.number, choice.characters, choice.spoke, choice.reason),
+            *(choice.number, choice.characters, choice.has_content, choice.reason),
             *([call.call_id for call in calls] for calls in (choice.calls.calls, choice.calls.named.values())),
             *(call.arguments for call in choice.calls.calls),
             {slot: call.call_id for slot, call in choice.calls.at.items()},

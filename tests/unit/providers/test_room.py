@@ -24,7 +24,7 @@ Chunks = Callable[[int], Any]
 def test_room_is_taken_given_back_and_used_up() -> None:
     room = Room(1000)
     room.take(1000 - LIMITS.kept_piece)
-    assert room.left == 0
+    assert room.remaining == 0
     room.give_back(100, 0)
     room.note(101, 0)
     with pytest.raises(Error) as caught:
@@ -217,7 +217,7 @@ def test_sources_that_are_listed_anew_take_no_more_room() -> None:
     chunk = candidate({"text": "a"}, groundingMetadata={"groundingChunks": sources})
     for _ in range(1000):
         adapter.receive("", json.dumps(chunk))
-    assert adapter.room.left > LIMITS.kept_answer // 2
+    assert adapter.room.remaining > LIMITS.kept_answer // 2
 
 
 MODEL = LONG[: 100 * 1024]
