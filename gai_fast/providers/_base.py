@@ -106,7 +106,7 @@ class API(ResponseAPI):
     count_path: ClassVar[str] = ""
     """The path at which this API counts the tokens of a request; empty: this API counts none."""
     lacks: ClassVar[frozenset[str]] = frozenset()
-    """Names of the fields of a native request that this API supports with no value."""
+    """Names of the fields of a native request that this API does not support at all."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
     may also be `null`. All other members are sent unchanged; the upstream validates them."""

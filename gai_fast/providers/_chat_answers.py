@@ -95,8 +95,8 @@ class ChatAdapter(ProviderAdapter):
     label_members = frozenset({"id"})  # only the `start` event holds it
     kept_members = frozenset({"usage"})
     plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text", "tool_calls": [_CALL]}})
-    """The shape of most chunks. A chunk of this shape means the same at every provider and is read without a JSON
-    parser."""
+    """The shape of most chunks. A chunk of this shape is read without a JSON parser; no provider gives it another
+    meaning."""
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)

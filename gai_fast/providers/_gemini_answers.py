@@ -111,7 +111,7 @@ class _Details:
 
 
 class GeminiAdapter(ProviderAdapter):
-    """Reads the chunks of an answer."""
+    """Reads the chunks of a response."""
 
     text_members = frozenset({"text"})
     ignored_members = frozenset({"createTime"})
@@ -406,8 +406,10 @@ def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str])
 
 
 def _opened(text: str) -> str:
-    """Returns a string as JSON without its closing quote. Half a surrogate pair at either end is not escaped: the
-    neighbouring piece has the other half."""
+    """Returns a string as JSON without its closing quote.
+
+    Half a surrogate pair at either end is not escaped: the adjacent piece has the other half.
+    """
     first, whole, last = cast("re.Match[str]", _HALVES.fullmatch(text)).groups()
     return f'"{first}{escape(whole).decode()[1:-1]}{last}'
 

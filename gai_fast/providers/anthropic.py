@@ -61,7 +61,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Anthropic(API):
-    """Anthropic's SDK expects the host alone as `base_url`, and appends `/v1` itself."""
+    """`base_url` is the host alone, as in Anthropic's SDK, which appends `/v1`."""
 
     provider = "anthropic"
     dialect = "anthropic"

@@ -183,7 +183,7 @@ def _thinking(wanted: Reasoning) -> Any:
     return {"type": "disabled" if wanted.effort == "minimal" else "enabled"}
 
 
-# ---- answers ---------------------------------------------------------------------------------------------------------
+# ---- responses -------------------------------------------------------------------------------------------------------
 
 _STEADY: Final = frozenset({"content-delta", "tool-plan-delta", "tool-call-delta", "content-end", "citation-end"})
 """Events that do not change the meaning of the deltas after them."""

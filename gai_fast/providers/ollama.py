@@ -196,11 +196,11 @@ class Generate(_Ollama):
         return self.completed(fields, request, target)
 
 
-# ---- answers ---------------------------------------------------------------------------------------------------------
+# ---- responses -------------------------------------------------------------------------------------------------------
 
 
 class OllamaAdapter(ProviderAdapter):
-    """Reads the answers of both APIs."""
+    """Reads the responses of both APIs."""
 
     text_members = frozenset({"content", "thinking", "response"})
     ignored_members = frozenset({"created_at"})

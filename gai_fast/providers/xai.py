@@ -1,6 +1,6 @@
 """xAI: the chat dialect at `https://api.x.ai/v1/chat/completions`.
 
-Source: xAI's API reference and recorded answers. Besides the dialect:
+Source: xAI's API reference and recorded responses. Besides the dialect:
 
 * Chunks have an empty delta while the model thinks. Some models repeat their reasoning; repetitions are kept.
 * The last chunk has `citations`, a list of URLs, at its top level.
