@@ -177,11 +177,11 @@ class AnthropicAdapter(ProviderAdapter):
             counted = usage.get(key)
             if counted is not None:
                 self._counts[key] = counted
-        into = count(self._counts.get("input_tokens"))
+        input_tokens = count(self._counts.get("input_tokens"))
         cached = count(self._counts.get("cache_read_input_tokens")) or 0
         written = count(self._counts.get("cache_creation_input_tokens")) or 0
         self.usage = counted_usage(
-            None if into is None else into + cached + written,
+            None if input_tokens is None else input_tokens + cached + written,
             count(self._counts.get("output_tokens")),
             cached=cached,
             written=written,

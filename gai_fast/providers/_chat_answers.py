@@ -436,10 +436,10 @@ class ChatAdapter(ProviderAdapter):
 
         Servers have several names for one count; the first that is present and not zero holds.
         """
-        into, out = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
+        input_tokens, output_tokens = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
         return counted_usage(
-            count(raw.get("input_tokens")) if into is None else into,
-            count(raw.get("output_tokens")) if out is None else out,
+            count(raw.get("input_tokens")) if input_tokens is None else input_tokens,
+            count(raw.get("output_tokens")) if output_tokens is None else output_tokens,
             cached=inside(raw, "prompt_tokens_details", "cached_tokens")
             or count(raw.get("num_cached_tokens"))
             or count(raw.get("prompt_cache_hit_tokens")),

@@ -34,8 +34,8 @@ def parse_arguments(text: str) -> Any:
 
 
 def counted_usage(
-    into: int | None,
-    out: int | None,
+    input_tokens: int | None,
+    output_tokens: int | None,
     *,
     cached: int | None = None,
     written: int | None = None,
@@ -47,22 +47,31 @@ def counted_usage(
     If the total shows that the output does not include reasoning, reasoning is added to the output.
 
     Args:
-        into: All input tokens, including cached tokens.
-        out: Output tokens.
+        input_tokens: All input tokens, including cached tokens.
+        output_tokens: Output tokens.
         cached: Input tokens read from a cache.
         written: Input tokens written to a cache.
         reasoning: Output tokens spent on reasoning.
         total: The provider's sum.
     """
-    if into is not None and out is not None and reasoning and total not in (None, into + out):
-        out += reasoning if total == into + out + reasoning else 0
+    if (
+        input_tokens is not None
+        and output_tokens is not None
+        and reasoning
+        and total not in (None, input_tokens + output_tokens)
+    ):
+        output_tokens += reasoning if total == input_tokens + output_tokens + reasoning else 0
     usage: dict[str, int] = {}
-    if into is not None and out is not None:
-        usage = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
-    elif into is not None:
-        usage["input_tokens"] = into
-    elif out is not None:
-        usage["output_tokens"] = out
+    if input_tokens is not None and output_tokens is not None:
+        usage = {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
+        }
+    elif input_tokens is not None:
+        usage["input_tokens"] = input_tokens
+    elif output_tokens is not None:
+        usage["output_tokens"] = output_tokens
     if cached:
         usage["cached_input_tokens"] = cached
     if written:

@@ -466,8 +466,14 @@ def _usage(raw: Any) -> dict[str, int] | None:
         and count(raw.get("totalTokenCount")) is None
     ):
         return None
-    into, out, reasoning = (prompt or 0) + (tools or 0), (answer or 0) + (thoughts or 0), thoughts or 0
-    return counted_usage(into, out, cached=count(raw.get("cachedContentTokenCount")), reasoning=reasoning)
+    input_tokens, output_tokens, reasoning = (
+        (prompt or 0) + (tools or 0),
+        (answer or 0) + (thoughts or 0),
+        thoughts or 0,
+    )
+    return counted_usage(
+        input_tokens, output_tokens, cached=count(raw.get("cachedContentTokenCount")), reasoning=reasoning
+    )
 
 
 # -- media and tools that Google runs --

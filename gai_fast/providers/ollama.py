@@ -46,7 +46,7 @@ from gai_fast.providers.limits import LIMITS
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _ADDRESS: Final = "http://127.0.0.1:11434"
 _LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-"""The address to connect to for each address that means all interfaces."""
+"""The address to connect to if the host is missing or an address of all interfaces."""
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------

@@ -53,13 +53,13 @@ class XAIAdapter(ChatAdapter):
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
         # The total is removed, so that `counted_usage` does not add the reasoning, which is added below.
         usage = super().count_usage({**raw, "total_tokens": None})
-        into, out = usage.get("input_tokens"), usage.get("output_tokens")
-        if into is not None and usage.get("cached_input_tokens", 0) > into:
-            usage["input_tokens"] = into = into + usage["cached_input_tokens"]
-        if out is not None:
-            usage["output_tokens"] = out = out + usage.get("reasoning_tokens", 0)
-        if into is not None and out is not None:
-            usage["total_tokens"] = into + out
+        input_tokens, output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
+        if input_tokens is not None and usage.get("cached_input_tokens", 0) > input_tokens:
+            usage["input_tokens"] = input_tokens = input_tokens + usage["cached_input_tokens"]
+        if output_tokens is not None:
+            usage["output_tokens"] = output_tokens = output_tokens + usage.get("reasoning_tokens", 0)
+        if input_tokens is not None and output_tokens is not None:
+            usage["total_tokens"] = input_tokens + output_tokens
         return usage
 
     def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
