@@ -1,4 +1,4 @@
-"""The wire formats: a registration line each, loaded when first asked for."""
+"""The wire formats: one line each; a format's module is imported at its first use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FORMATS: Final = {
 
 
 def known_format(name: str) -> Format | None:
-    """Returns the format of this name; `None`: there is none.
+    """Returns the format of this name, or None if it is unknown.
 
     Args:
         name: From a client.
@@ -57,7 +57,7 @@ def get_format(name: str) -> Format:
     """Returns the format of this name.
 
     Raises:
-        ValueError: No such format; the text names the known ones.
+        ValueError: The name is unknown; the text lists the known ones.
     """
     module = FORMATS.get(name)
     if module is None:

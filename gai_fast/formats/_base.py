@@ -1,8 +1,8 @@
-"""The interface of a wire format, between a stream's events and a client's bytes.
+"""The interface of a wire format: it turns a stream's events into a client's bytes.
 
-A format is one `Format` object: its name, its framings and the shape of its errors. `encoder()` makes one encoder per
-stream. An encoder is a sink for the relay's events and holds the bytes until they are taken. Nothing here awaits, opens
-anything or reads a clock.
+A format is one `Format` object: its name, its framings and the shape of its errors. `encoder()` creates one encoder per
+stream. An encoder is a sink for the relay's events and buffers the bytes until `take`. This module awaits nothing,
+opens nothing and reads no clock.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class StreamContext:
     Args:
         stream_id: The stream's id (`x-gai-stream-id`).
         request_id: Written in the envelope and in errors.
-        trace_id: The 32 hex digits of `traceparent`, where there is one.
-        model: The model as the client asked for it.
-        clock: Milliseconds since the epoch.
-        envelope: The choice of the client or the configuration; `None`: the framing's default.
-        timestamps: `ts` on every event.
+        trace_id: The 32 hex digits of `traceparent`, or None without that header.
+        model: The model's name as the client wrote it.
+        clock: Returns milliseconds since the epoch.
+        envelope: The choice of the client or the configuration, or None for the framing's default.
+        timestamps: Write `ts` on every event.
         ids: Write `id:` lines: the stream is durable.
-        retry_ms: Written inside the first frame of a durable stream.
-        usage: Whether usage is written in formats where clients must ask for it.
-        hides_usage: The gateway asks upstreams for usage all the same, and the client is not sent it.
+        retry_ms: Written as `retry:` in the first frame of a durable stream, or None for no such line.
+        usage: Write usage in formats whose clients must ask for it.
+        hides_usage: The gateway asks the upstream for usage, but the client did not ask for it and is not sent it.
         metrics: Returns the measurements of the stream, as in `Result.metrics`.
         echo: Members of the client's request that answers in its dialect repeat.
-        follows: The events come from a log, with the numbers that `id:` lines must have.
+        follows: The events come from a log and carry the numbers for the `id:` lines.
     """
 
     __slots__ = (
@@ -99,38 +99,38 @@ class Encoder(Protocol):
     """Encodes one stream into one buffer."""
 
     def event(self, event: Event) -> None:
-        """Writes the format's objects for this event, perhaps none."""
+        """Writes the format's objects for this event, if it has any."""
 
     def heartbeat(self) -> None:
         """Writes a keep-alive; only called between two events."""
 
     def take(self) -> bytes:
-        """The bytes written since the last call."""
+        """Returns the bytes written since the last call."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """The bytes written since the last call, in pieces, so that a writer that frames them copies them only once."""
+        """Returns the bytes written since the last call, unjoined: a writer that frames them copies them only once."""
 
 
 class StreamEncoder(Encoder, DeltaSink, Protocol):
-    """An encoder that writes a stream while it comes."""
+    """An encoder that writes a stream as its events arrive."""
 
 
 class PassthroughEncoder(Encoder, FrameSink, Protocol):
-    """An encoder that also takes the upstream's own frames; for a stream it is a `StreamEncoder` too."""
+    """An encoder that also accepts the upstream's own frames; for a stream it is a `StreamEncoder` too."""
 
 
 class ClientRequest:
-    """A request in a client's dialect: the facts that a route needs, whichever model answers.
+    """A request in a client's dialect: the facts that a route needs for any model.
 
     Args:
         body: The client's JSON object.
-        model: The model's name; `None`: the default.
+        model: The model's name, or None for the default.
         stream: The answer is a stream, otherwise one JSON object.
         wants_usage: The client asks for the usage of a stream.
         wants_json: The client asks for an answer in JSON.
-        prompt_characters: Characters of the prompt, for an estimate where no tokens are counted.
-        background: The answer is generated whether or not the client waits for it.
-        echo: As for `StreamContext`.
+        prompt_characters: Characters of the prompt, for an estimate if the upstream counts no tokens.
+        background: The answer is generated even if the client does not wait for it.
+        echo: Members of the request that the answer repeats, as in `StreamContext`.
     """
 
     __slots__ = ("background", "body", "echo", "model", "prompt_characters", "stream", "wants_json", "wants_usage")
@@ -157,7 +157,7 @@ class ClientRequest:
 
     @property
     def whole(self) -> bool:
-        """Whether the answer is one JSON object; in the background it is a stream, whoever reads it."""
+        """Whether the answer is one JSON object; an answer in the background is always a stream."""
         return not self.stream and not self.background
 
 
@@ -168,19 +168,19 @@ class Format(ABC):
     name: ClassVar[str]
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
     passed_headers: ClassVar[tuple[str, ...]] = ()
-    """Names of a request's headers that go with its body to an upstream of the dialect."""
+    """Names of request headers that are forwarded with the body to an upstream of the dialect."""
     announces: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
     shares_native_routes: ClassVar[bool] = False
-    """Whether the native routes take this dialect's requests, where the client asks for this format."""
+    """Whether the native routes accept this dialect's requests if the client asks for this format."""
     copies_upstream: ClassVar[bool] = False
-    """Whether the encoders are `FrameSink`s of every upstream's frames: then nothing can be made from events."""
+    """Whether the encoders are `FrameSink`s for the frames of every upstream; they write nothing from events."""
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Headers of a stream's response besides those that every stream has."""
+    """Headers of a stream's response besides those of every stream."""
     repeats: ClassVar[bool] = False
-    """Whether the end of a stream repeats its answer, so that it cannot be written without the beginning."""
+    """Whether the end of a stream repeats its answer: it cannot be written without the earlier events."""
     passes_again: ClassVar[bool] = True
-    """Whether, after an attempt whose first frames were passed on, those of another may follow."""
+    """Whether frames of a second attempt may be passed on after frames of a failed one were."""
 
     @abstractmethod
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
@@ -189,32 +189,32 @@ class Format(ABC):
 
     @abstractmethod
     def whole(self, context: StreamContext) -> Encoder:
-        """Creates an encoder whose bytes, at the end, are one JSON object (`"stream": false`)."""
+        """Creates an encoder that writes one JSON object at the end (`"stream": false`)."""
         raise NotImplementedError
 
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """Creates an encoder for an upstream of the same dialect; `None` where its bytes must be translated.
+        """Creates an encoder for an upstream of this dialect, or returns None if the answer must be translated.
 
         Args:
-            framing: What the client asked for.
+            framing: The framing that the client asked for.
             context: The stream.
             whole: The answer is one JSON object.
         """
         return None
 
     def version(self, name: str) -> Format:
-        """Returns the format as clients of a certain version read it.
+        """Returns the format for clients of a version.
 
         Args:
             name: The version, from a client.
 
         Raises:
-            ValueError: There is no such version; the text has those that there are.
+            ValueError: The version is unknown; the text lists the known ones.
         """
         raise ValueError(f"format {self.name!r} has no versions")
 
     def owns_request(self, body: Mapping[str, Any]) -> bool:
-        """Whether a body that came to a native route is a request in this dialect (`shares_native_routes`).
+        """Returns whether a body sent to a native route is a request in this dialect (`shares_native_routes`).
 
         Args:
             body: The client's JSON object.
@@ -222,45 +222,45 @@ class Format(ABC):
         return False
 
     def answering(self, body: Mapping[str, Any]) -> Format:
-        """Returns the format of the answer to a request that `owns_request`.
+        """Returns the format of the answer to a request for which `owns_request` is true.
 
         Args:
             body: The client's JSON object.
 
         Raises:
-            InvalidRequest: What the answer repeats of it is not valid.
+            InvalidRequest: A member that the answer repeats is not valid.
         """
         return self
 
     def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """Creates an encoder that goes on with an answer whose beginning was an upstream's own frames.
+        """Creates an encoder that continues an answer whose first frames were an upstream's own.
 
         Args:
-            before: The encoder that passed them on; they had no content.
-            framing: What the client asked for.
+            before: The encoder that passed these frames on; they had no content.
+            framing: The framing that the client asked for.
             context: The stream.
         """
         output = self.encoder(framing, context)
-        # The copied frames hold the role already. SDKs would join a second one to it.
+        # The passed frames already hold the role. SDKs would append a second role to the first.
         output.event({"type": "start"})
         output.take()
         return output
 
     def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]] | None:
-        """Returns a request for an upstream of this dialect whose answer is translated.
+        """Returns the client's body for an upstream of this dialect whose answer is translated.
 
         Args:
             body: The client's JSON object.
-            provider: The upstream's.
+            provider: The upstream's provider.
 
         Returns:
-            The request, and the paths of the members that a translated answer does not serve; `None`: it is translated,
-            too.
+            The request, and the paths of the members that a translated answer does not serve. None if the request must
+            be translated too.
         """
         return None
 
     def check_translatable(self, body: dict[str, Any]) -> None:  # noqa: B027  # most dialects have no such member
-        """Refuses a request that only an upstream of this dialect can answer, whatever `on_unsupported` says.
+        """Refuses a request that only an upstream of this dialect can answer, for any value of `on_unsupported`.
 
         Args:
             body: The client's JSON object.
@@ -270,15 +270,15 @@ class Format(ABC):
         """
 
     def begun(self, context: StreamContext) -> dict[str, Any]:
-        """Returns the object that answers a request for an answer in the background.
+        """Returns the response object for a new answer in the background.
 
         Args:
-            context: The stream, which has just begun.
+            context: The stream, which has just started.
         """
         raise self._no_requests()
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """Reads those members of a request in this dialect that matter to every route and upstream.
+        """Reads the members of a request in this dialect that all routes and upstreams need.
 
         Args:
             body: The client's JSON object.
@@ -289,7 +289,7 @@ class Format(ABC):
         raise self._no_requests()
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request with usage asked for.
+        """Returns a copy of the request that asks for usage, or the request itself if every answer has usage.
 
         Args:
             body: The client's JSON object.
@@ -297,11 +297,11 @@ class Format(ABC):
         raise self._no_requests()
 
     def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
-        """Returns a request as an upstream of the dialect accepts it: without what only this gateway can read.
+        """Returns the request for an upstream of the dialect, without members that only this gateway can read.
 
         Args:
             body: The client's JSON object.
-            provider: The upstream's.
+            provider: The upstream's provider.
         """
         return body
 
@@ -323,7 +323,7 @@ class Format(ABC):
         raise self._no_requests()
 
     def error_body(self, error: Error, request_id: str) -> bytes:
-        """Returns the body of an error response, before a stream has begun."""
+        """Returns the body of an error response; only for errors before a stream starts."""
         payload = {**error.payload(), "request_id": request_id}
         return encode_json({"error": payload})
 
@@ -332,26 +332,26 @@ class Format(ABC):
         return error.status
 
     def media_type(self, framing: Framing) -> str:
-        """The `content-type` of a stream."""
+        """Returns the `content-type` of a stream."""
         return MEDIA_TYPES[framing]
 
     def whole_media_type(self, pieces: Sequence[Piece]) -> str:
-        """The `content-type` of a whole answer.
+        """Returns the `content-type` of a whole answer.
 
         Args:
-            pieces: Its body.
+            pieces: The answer's body.
         """
         return "application/json"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DataEncoder(ABC):
-    """An encoder of a format whose SSE frames are one `data:` line each; NDJSON has the same objects, one a line.
+    """An encoder for formats with one `data:` line per SSE frame; in NDJSON each object is one line.
 
     Owns the framing, the keep-alive, the `id:` lines and the buffer. A format's `_encode` turns an event into objects.
 
     Args:
-        framing: What the client asked for.
+        framing: The framing that the client asked for.
         context: The stream.
     """
 
@@ -377,12 +377,12 @@ class DataEncoder(ABC):
         self._frame_at = -1
         self._seq = 0
         self.has_blocks = False
-        """As `DeltaSink.has_blocks`; a format whose deltas stand in blocks sets it."""
+        """As `DeltaSink.has_blocks`; set by formats whose deltas stand in blocks."""
         self.collects_text = False
-        """As `DeltaSink.collects_text`; a format whose end repeats the answer sets it."""
+        """As `DeltaSink.collects_text`; set by formats whose end repeats the answer."""
 
     def event(self, event: Event) -> None:
-        """Writes the format's objects for this event, perhaps none."""
+        """Writes the format's objects for this event, if it has any."""
         self._frame_at = -1
         self._encode(event)
         if event["type"] != "done":
@@ -392,11 +392,14 @@ class DataEncoder(ABC):
 
     @property
     def seq(self) -> int:
-        """The number of the last event, which a log keeps; frames carry it in `id:` lines only."""
+        """The number of the last event, as the log stores it; frames carry it in `id:` lines only."""
         return self._seq
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one: two one-letter texts differ at the place of the text."""
+        """Returns the parts of a delta like this one.
+
+        Encodes the delta with two one-letter texts: the frames differ only at the place of the text.
+        """
         first, second = (self._written({**event, key: letter}) for letter in "ab")  # type: ignore[misc]  # the key depends on the type
         places = [at for at, (one, other) in enumerate(zip(first, second, strict=False)) if one != other]
         if len(first) != len(second) or len(places) != 1:
@@ -404,7 +407,7 @@ class DataEncoder(ABC):
         return self._parts(first[: places[0]], first[places[0] + 1 :])
 
     def _written(self, event: Event) -> bytes:
-        """The frames of an event, which are not kept."""
+        """Returns the frames of an event without adding them to the buffer."""
         kept, self._out = self._out, []
         try:
             self._encode(event)
@@ -413,38 +416,41 @@ class DataEncoder(ABC):
             self._out = kept
 
     def _parts(self, head: bytes, tail: bytes) -> Sequence[Part] | None:
-        """Returns a frame around a text; with ids, its number stands before it. The very first frame has more lines."""
+        """Returns the parts of a frame: before the text, the text, after it. With ids, an `id:` line comes first.
+
+        None while `retry:` must still be written: the first frame has more lines.
+        """
         if not self._ids:
             return head, "text", tail
         return None if self._retry_ms is not None else (b"id: %b." % self._ids, "seq", b"\n" + head, "text", tail)
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
-        """Takes deltas that are written already."""
+        """Appends frames of deltas that the kernel has encoded."""
         self._out.append(frames)
         self._seq += count
 
     def copied(self, event: Event, text: str) -> None:  # noqa: B027  # most formats do not collect
-        """Takes the text of deltas that are written already, if `collects_text`."""
+        """Receives the text of deltas that the kernel has encoded, if `collects_text`."""
 
     def keep(self, event: Event) -> None:  # noqa: B027  # the ends of most formats repeat nothing
-        """Takes an event whose frames are an upstream's own, if `collects_text`."""
+        """Receives an event whose upstream frames were passed on, if `collects_text`."""
 
     def keep_text(self, event: Event, text: str) -> None:  # noqa: B027  # the ends of most formats repeat nothing
-        """Takes the text of deltas whose frames are an upstream's own, if `collects_text`."""
+        """Receives the text of deltas whose upstream frames were passed on, if `collects_text`."""
 
     def note_copied(self, count: int) -> None:  # noqa: B027  # frames of most formats have no numbers
-        """Takes the number of frames of an upstream's that were passed on unread."""
+        """Receives the number of upstream frames that were passed on unparsed."""
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
         self._out.append(b": ping\n" if self._sse else b"\n")
 
     def take(self) -> bytes:
-        """The bytes written since the last call."""
+        """Returns the bytes written since the last call."""
         return b"".join(self.take_pieces())
 
     def take_pieces(self) -> list[Piece]:
-        """The bytes written since the last call, in pieces."""
+        """Returns the bytes written since the last call, unjoined."""
         taken, self._out = self._out, []
         return taken
 
@@ -458,8 +464,8 @@ class DataEncoder(ABC):
         self._out.append(self._lead + data + self._trail)
 
     def _stamp(self) -> None:
-        # On the event's last frame only: a client that was cut off between two frames has not seen the event. Never a
-        # block of its own: OpenAI's Python SDK reads that as an event.
+        # The `id:` line stands in the event's last frame only: a client that was disconnected between two frames of an
+        # event gets the event again. It is never a frame of its own: OpenAI's Python SDK would read it as an event.
         if self._frame_at < 0:
             return
         lines = b"id: %b.%d\n" % (self._ids, self._seq)
@@ -470,21 +476,21 @@ class DataEncoder(ABC):
 
 
 OTHERS: tuple[str, ...] = ("audio.delta", "image", "safety", "server_tool", "tool.result")
-"""`WholeEncoder.others` of an answer that has all of them; JSON so far and parts of images are in what comes later."""
+"""`WholeEncoder.others` for answers with all of these; later events repeat partial JSON and partial images."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class WholeEncoder(ABC):
-    """An encoder of one JSON object, written once the stream has finished.
+    """An encoder of one JSON object, written when the stream has finished.
 
-    After an error it has no bytes: the error response has its own body (`Format.error_body`).
+    After an error it writes nothing: the body of the error response comes from `Format.error_body`.
 
     Args:
         context: The stream.
     """
 
     others: ClassVar[tuple[str, ...]] = ()
-    """Types of events that no member of a `Result` holds, and that the answer has."""
+    """Types of events that the answer contains although `Result` has no member for them."""
 
     def __init__(self, context: StreamContext) -> None:
         self._context = context
@@ -493,11 +499,11 @@ class WholeEncoder(ABC):
 
     @property
     def seq(self) -> int:
-        """The number of the one piece, which a log keeps."""
+        """1: the log stores the answer as one event."""
         return 1
 
     def event(self, event: Event) -> None:
-        """Takes one event; `done` makes the answer."""
+        """Collects one event; `done` after a `finish` writes the answer."""
         self._collector.event(event)
         if event["type"] == "done" and event["finished"]:
             result = self._collector.result()
@@ -506,19 +512,19 @@ class WholeEncoder(ABC):
             self._out = self._answer(result)
 
     def heartbeat(self) -> None:  # noqa: B027  # no format has one
-        """Writes nothing: the response has not begun, since its status is still open."""
+        """Writes nothing: the response's headers are sent at the end, when its status is known."""
 
     def take(self) -> bytes:
-        """The answer, once."""
+        """Returns the answer once, then nothing."""
         taken, self._out = self._out, b""
         return taken
 
     def take_pieces(self) -> list[Piece]:
-        """The answer as one piece, where there is one."""
+        """Returns the answer as one piece, or an empty list before the end."""
         taken = self.take()
         return [taken] if taken else []
 
     @abstractmethod
     def _answer(self, result: Result) -> bytes:
-        """The answer's JSON."""
+        """Returns the answer as JSON."""
         raise NotImplementedError

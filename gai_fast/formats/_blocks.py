@@ -1,7 +1,7 @@
-"""Encoders of formats whose deltas stand in blocks, which are begun and ended.
+"""The base of encoders for formats whose deltas stand in blocks with a start and an end.
 
-Owns the frame of a delta and when the kernel may write it: within its own block, or for a call that has begun. Knows no
-format: what begins and ends a block, and what an event becomes, is its own.
+Owns the frame of a delta, and when the kernel may write it: inside the delta's block, or after the start of its call.
+Knows no format: subclasses write the start and end of blocks and the frames of events.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class BlockEncoder(DataEncoder):
     __slots__ = ("_block", "_head")
 
     blocks: ClassVar[Mapping[str, str]]
-    """The kind of block that the text of each type of delta stands in."""
+    """The kind of block for each type of text delta."""
     writers: ClassVar[Mapping[str, Callable[[Any, Event], None]]]
-    """The method for each type of event; others write nothing."""
+    """The method for each type of event; other types write nothing."""
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self.has_blocks = True
         self._block = ""
-        """The kind of the open block; empty: none is open."""
+        """The kind of the open block, or empty if no block is open."""
         self._head = b""
         """The frame of a delta of the open block, up to its text."""
 
@@ -48,11 +48,11 @@ class BlockEncoder(DataEncoder):
             super().event(event)
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one; `None` before its block or call has begun."""
+        """Returns the parts of a delta like this one, or None before the start of its block or call."""
         if "choice" in event:
             return None
         if key == "arguments":
-            if not self._takes_arguments(event["call_id"]):
+            if not self._accepts_arguments(event["call_id"]):
                 return None
             return self._parts(self._lead + self._argument_head(event) + b'"', b'"}\n\n')
         if self.blocks[event["type"]] != self._block:
@@ -75,15 +75,15 @@ class BlockEncoder(DataEncoder):
 
     @abstractmethod
     def _begin(self, block: str) -> None:
-        """Makes sure that a block of this kind is open, and no other: sets `_block` and `_head`."""
+        """Opens a block of this kind unless it is open, ends any other block, and sets `_block` and `_head`."""
         raise NotImplementedError
 
     @abstractmethod
-    def _takes_arguments(self, call_id: str) -> bool:
-        """Whether the next fragment of a call's arguments is one frame, and changes nothing else."""
+    def _accepts_arguments(self, call_id: str) -> bool:
+        """Returns whether the next fragment of a call's arguments is one frame and changes no state."""
         raise NotImplementedError
 
     @abstractmethod
     def _argument_head(self, event: Event) -> bytes:
-        """Returns the object for a fragment of a call's arguments, up to the fragment."""
+        """Returns the JSON of a fragment of a call's arguments, up to the fragment's text."""
         raise NotImplementedError

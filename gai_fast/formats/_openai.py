@@ -1,6 +1,6 @@
-"""What OpenAI's dialects share: errors, citations, arguments, and words of requests.
+"""Shared by OpenAI's dialects: errors, citations, arguments, and values of request members.
 
-Owns the forms that the chat and the Responses dialect have in common, and those that AG-UI took from them.
+Owns the forms that Chat Completions and Responses have in common; AG-UI uses some of them too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gai_fast.model.events import Event, JSONText
 EFFORTS: Final = frozenset(("minimal", "low", "medium", "high"))
 AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
-# OpenAI has no type for a broken upstream: every failure that is not the caller's is a `server_error`. An unknown model
+# OpenAI has no type for a failed upstream: an error that the client did not cause is a `server_error`. An unknown model
 # is an `invalid_request_error`, as with OpenAI.
 _ERROR_TYPES: Final[Mapping[Code, str]] = {
     "invalid_request": "invalid_request_error",
@@ -43,11 +43,11 @@ def error_object(error: Error) -> dict[str, Any]:
 
 
 def annotation(citation: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """Builds a `url_citation` with all four members: `@ai-sdk/openai` refuses a stream where one is missing.
+    """Builds a `url_citation` with all four members: `@ai-sdk/openai` refuses a stream if one is missing.
 
     Args:
         citation: The citation of an event.
-        length: The code points of the text so far; both offsets, where the citation has none.
+        length: The code points of the text so far; both offsets if the citation has none.
     """
     start, end = citation.get("start"), citation.get("end")
     if start is None or end is None:
@@ -64,6 +64,6 @@ def argument_text(value: Any) -> str:
 
 
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
-    """Keeps a warning for the end of the answer, within `limits.warnings`."""
+    """Stores a warning for the end of the answer; drops it after `LIMITS.warnings` of them."""
     if len(warnings) < LIMITS.warnings:
         warnings.append({"reason": event.get("reason", "")})

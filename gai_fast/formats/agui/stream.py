@@ -135,7 +135,7 @@ class RunEvents(BlockEncoder):
         """Signatures of calls that have not begun."""
         self._usage: Mapping[str, Any] | None = None
 
-    def _takes_arguments(self, call_id: str) -> bool:
+    def _accepts_arguments(self, call_id: str) -> bool:
         return call_id in self._with_arguments
 
     def _write(self, kind: str, members: Mapping[str, Any]) -> None:

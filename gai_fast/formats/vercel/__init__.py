@@ -1,4 +1,4 @@
-"""The UI message stream of Vercel's AI SDK: `format.py` has the format."""
+"""The UI message stream of Vercel's AI SDK; the format is in `format.py`."""
 
 from __future__ import annotations
 

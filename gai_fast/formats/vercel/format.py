@@ -1,7 +1,7 @@
 """The UI message stream of Vercel's AI SDK: the format.
 
-Requests are read in `request.py`; answers are written in `stream.py`, which says where each event stands, and
-`whole.py`. Knows no route and no provider.
+`request.py` reads requests. `stream.py` and `whole.py` write answers; `stream.py` lists the parts of each event. Knows
+no route and no provider.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gai_fast.model.request import Request
 
 
 class VercelFormat(Format):
-    """The parts that every client from 5.0.0 on knows."""
+    """The parts that every client since 5.0.0 accepts."""
 
     name: ClassVar[str] = "vercel"
     framings: ClassVar[tuple[Framing, ...]] = ("sse",)
@@ -29,7 +29,7 @@ class VercelFormat(Format):
         """Returns the format for a major version of the SDK: `5`, `6` or `7`.
 
         Raises:
-            ValueError: There is no such version; the text has those that there are.
+            ValueError: The version is unknown; the text lists the known ones.
         """
         if name not in _VERSIONS:
             raise ValueError(f"unknown version; known: {', '.join(_VERSIONS)}")
@@ -44,7 +44,7 @@ class VercelFormat(Format):
         return WholeMessage(context)
 
     def owns_request(self, body: Mapping[str, Any]) -> bool:
-        """Whether a body is the SDK's own."""
+        """Returns whether a body is the SDK's own."""
         return is_own_body(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:

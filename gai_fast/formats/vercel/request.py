@@ -1,14 +1,14 @@
-"""Requests of Vercel's AI SDK, `{id, messages: UIMessage[], trigger, messageId, …body}`, read as native ones.
+"""Reads requests of Vercel's AI SDK, `{id, messages: UIMessage[], trigger, messageId, …body}`, as native requests.
 
-Owns which part of a `UIMessage` becomes which part of a native message; the SDK's own server makes the same choices
-(`convertToModelMessages`). Knows no provider and no route.
+Owns the mapping from the parts of a `UIMessage` to the parts of a native message, as in `convertToModelMessages` of the
+SDK's server. Knows no provider and no route.
 
-1. Members that a page adds to the body are those of a native request: `model`, `tools`, `temperature` and so on.
-2. An assistant message is cut at its `step-start` parts. Each step becomes an assistant message, and the results of its
-   tools become messages behind it.
-3. A part that only a page needs is left out: `data-*`, sources, a call whose input was still streaming, and a tool that
+1. Members that a page adds to the body are native ones: `model`, `tools`, `temperature` and so on.
+2. An assistant message is split at its `step-start` parts. Each step becomes an assistant message, followed by one
+   message for each tool result.
+3. A part that only a page needs is dropped: `data-*`, sources, a call whose input was still streaming, and a tool that
    the provider ran itself.
-4. The path of a part that a model should have had, but that has no native form, is returned.
+4. If a part is meant for the model but has no native form, its path is returned.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _NATIVE: Final = frozenset(Request.__struct_fields__) - {"messages", "query"}
 
 _DENIED: Final = "The user did not allow this call"
 
-# States of a tool part, by what has become of the call.
-_WAITS: Final = ("input-available", "approval-requested")
+# States of a tool part whose call has no result yet.
+_PENDING: Final = ("input-available", "approval-requested")
 
 
 def is_own_body(body: Mapping[str, Any]) -> bool:
-    """Whether a body is the SDK's, and not a native request.
+    """Returns whether a body is the SDK's, and not a native request.
 
     Args:
         body: The client's JSON object.
@@ -44,7 +44,7 @@ def is_own_body(body: Mapping[str, Any]) -> bool:
 
 
 def read_ui_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates the SDK's body into a native request; as `Format.parse_request`."""
+    """Translates the SDK's body into a native request; see `Format.parse_request`."""
     return _BodyReader().request(body)
 
 
@@ -52,7 +52,7 @@ class _BodyReader(RequestReader):
     """Reads one body of the SDK's."""
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The native request's JSON object."""
+        """Returns the native request's JSON object."""
         for key in OWN:
             member(body, key, "$", str)
         native = {key: body[key] for key in body if key in _NATIVE and body[key] is not None}
@@ -74,10 +74,10 @@ class _BodyReader(RequestReader):
             expect(part, f"{path}.parts[{at}]", dict)
             required(part, "type", f"{path}.parts[{at}]", str)
         if role == "system":
-            texts = [part for part in map(self._text, *_placed(parts, path)) if part is not None]
+            texts = [part for part in map(self._text, *_with_paths(parts, path)) if part is not None]
             return [{"role": "system", "content": texts}] if texts else []
         if role == "user":
-            content = [part for part in map(self._user_part, *_placed(parts, path)) if part is not None]
+            content = [part for part in map(self._user_part, *_with_paths(parts, path)) if part is not None]
             return [{"role": "user", "content": content}] if content else []
         if role == "assistant":
             return self._assistant(parts, path)
@@ -93,7 +93,7 @@ class _BodyReader(RequestReader):
         return self._file(part, path) if part["type"] == "file" else self._text(part, path)
 
     def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-        """Returns the native part for a file: one with a `data:` URL, or an image at any other address."""
+        """Returns the native part for a file with a `data:` URL or an image with any other URL, else None."""
         media_type = required(part, "mediaType", path, str)
         url = member(part, "url", path, str)
         kind = media_type.partition("/")[0].lower()
@@ -112,7 +112,7 @@ class _BodyReader(RequestReader):
         messages: list[dict[str, Any]] = []
         content: list[dict[str, Any]] = []
         results: list[dict[str, Any]] = []
-        for part, where in zip(*_placed([*parts, {"type": "step-start"}], path), strict=True):
+        for part, where in zip(*_with_paths([*parts, {"type": "step-start"}], path), strict=True):
             kind = part["type"]
             if kind == "step-start":
                 if content:
@@ -135,7 +135,7 @@ class _BodyReader(RequestReader):
                 file = self._file(part, where)
                 if file is not None and file["type"] != "file":
                     content.append(file)
-                elif file is not None:  # an assistant's message holds no documents
+                elif file is not None:  # a native assistant message cannot hold documents
                     self.lost.append(where[2:])
             else:
                 self._leave_out(part, where)
@@ -171,28 +171,28 @@ class _BodyReader(RequestReader):
             reason = member(approval, "reason", f"{path}.approval", str)
             result = {"content": reason or _DENIED, "is_error": True}
         elif state == "approval-responded":
-            self.lost.append(path[2:])  # an allowed call is run by the page, which sends its output
+            self.lost.append(path[2:])  # the page runs an allowed call, and sends the output in a later request
             return
-        elif state not in _WAITS:
+        elif state not in _PENDING:
             raise invalid("The state is none of a tool part's", f"{path}.state")
         content.append(call | _signature(part, "callProviderMetadata", path, "signature"))
         if result is not None:
             results.append({"role": "tool", "call_id": call_id, **result})
 
     def _leave_out(self, part: Mapping[str, Any], path: str) -> None:
-        """Leaves out a part; tells of one that a model should have had."""
+        """Drops a part; adds its path to `lost` if the part was meant for the model."""
         kind = part["type"]
         if not kind.startswith("data-") and kind not in ("source-url", "source-document", "step-start"):
             self.lost.append(path[2:])
 
 
-def _placed(parts: list[Any], path: str) -> tuple[list[Any], list[str]]:
-    """Returns the parts, and the path of each."""
+def _with_paths(parts: list[Any], path: str) -> tuple[list[Any], list[str]]:
+    """Returns the parts, and the path of each part."""
     return parts, [f"{path}.parts[{at}]" for at in range(len(parts))]
 
 
 def _signature(part: Mapping[str, Any], key: str, path: str, *members: str) -> dict[str, Any]:
-    """Returns what `signature_metadata` put into a part's metadata."""
+    """Returns the members that `signature_metadata` wrote into a part's metadata."""
     metadata = member(part, key, path, dict) or {}
     own = member(metadata, "gai", f"{path}.{key}", dict) or {}
     where = f"{path}.{key}.gai"

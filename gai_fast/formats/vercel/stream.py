@@ -1,35 +1,35 @@
 """The UI message stream of Vercel's AI SDK: events as parts.
 
 The parts are those of the SDK's `ui-message-chunks.ts`. Its clients check them strictly: an unknown type ends the
-stream in every version, and an unknown key in those before 5.0.217, 6.0.231 and 7.0.31. So by default nothing is
-written that 5.0.0 does not know, with exactly its keys; `?ui=6` and `?ui=7` add what those know besides.
+stream in every version; an unknown key ends it in versions before 5.0.217, 6.0.231 and 7.0.31. So the default is the
+parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys of those versions.
 
 | event | parts |
 |---|---|
-| `start` | `start` and `start-step`; without a `messageId`, which would rename a message that an answer continues |
+| `start` | `start` and `start-step`; no `messageId`, which would rename the message that an answer continues |
 | `text.delta` `refusal.delta` | `text-start`, `text-delta`, `text-end` |
 | `reasoning.delta` | `reasoning-start`, `reasoning-delta`, `reasoning-end` |
 | `reasoning.signature` | `providerMetadata.gai` of the `reasoning-end`, or of its call's `tool-input-available` |
 | `tool.call.start` `tool.call.delta` | `tool-input-start`, `tool-input-delta` |
-| `tool.call` | `tool-input-available`; from 6 on `tool-input-error` where the arguments are not JSON |
-| `tool.result` | `tool-output-available`; `data-tool-result` where the call is not part of the stream |
-| `server_tool` | the same parts with `providerExecuted`; `tool-output-error` where it failed |
-| `citations` | one `source-url` each, `source-document` where there is no address; offsets are left out |
+| `tool.call` | `tool-input-available`; from 6 on `tool-input-error` if the arguments are not JSON |
+| `tool.result` | `tool-output-available`; `data-tool-result` if the call is not part of the stream |
+| `server_tool` | the parts of a tool with `providerExecuted`; `tool-output-error` if the tool failed |
+| `citations` | one `source-url` each, `source-document` if there is no URL; offsets are left out |
 | `image` | `file` with a `data:` URL; a partial one is left out |
 | `audio.delta` | `data-audio`, transient |
-| `json.snapshot` | `data-json`, each in place of the one before |
+| `json.snapshot` | `data-json`; each one replaces the previous one |
 | `safety` | `data-safety` |
 | `warning` | `data-warning`, transient |
-| `usage` | `messageMetadata` of the end, where `finish` has none |
-| `step.end` | `finish-step`, and `start-step` before what follows |
-| `stream.reset` | 7: `reset-step` in the first step; before, none: no answer is begun anew once it has content |
+| `usage` | `messageMetadata` of the end, if `finish` has no usage |
+| `step.end` | `finish-step`, and `start-step` before the next part |
+| `stream.reset` | 7: `reset-step` in the first step; 5 and 6: none, an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
-| `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` where the answer was cancelled |
-| `error` | `message-metadata` with the usage so far, where there is one, and `error` |
+| `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` if the answer was cancelled |
+| `error` | `message-metadata` with the usage so far, if there is any, and `error` |
 | `done` | `[DONE]` after a `finish`; nothing after an `error` |
 
-Choices beyond the first are left out. `reset-step` drops one step. In a later one a `stream.reset` cuts the response
-off, since the client would keep the steps before.
+Choices beyond the first are left out. `reset-step` drops one step only: the client would keep the earlier steps. So a
+`stream.reset` after the first step cuts the response off.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from gai_fast.model.events import Event, JSONText
 from gai_fast.model.limits import SHARED
 
 OLDEST: Final = 5
-"""The version of the SDK whose parts are written by default."""
+"""The SDK version whose parts are the default."""
 RESETS: Final = 7
-"""The first version that knows `reset-step`."""
+"""The first version with `reset-step`."""
 
 _FINISH_REASONS: Final = {
     "stop": "stop",
@@ -64,7 +64,7 @@ def signature_metadata(signed: Mapping[str, Any], provider: str | None) -> dict[
     """Returns the `providerMetadata` that carries a signature to the client and back.
 
     Args:
-        signed: Has `signature`, and `redacted` where the block is nothing but that: an event, or a part of a message.
+        signed: An event or a part of a message. Has `signature`, and `redacted` if the block has only a signature.
         provider: The provider that made the signature.
     """
     own: dict[str, Any] = {"signature": signed["signature"]}
@@ -90,7 +90,7 @@ def source_part(citation: Mapping[str, Any], number: int) -> dict[str, Any]:
 
     Args:
         citation: The citation of an event.
-        number: Its place among those of the answer, from 1.
+        number: The citation's position in the answer, from 1.
     """
     identifier = f"source-{number}"
     title = citation.get("title")
@@ -113,7 +113,7 @@ def server_tool_id(tool: Mapping[str, Any]) -> str:
 
 
 def failure_text(output: Any) -> str:
-    """Returns the `errorText` for what a tool that failed put out."""
+    """Returns the `errorText` for the output of a failed tool."""
     return output if isinstance(output, str) else encode_json(output).decode()
 
 
@@ -159,13 +159,13 @@ class Parts(BlockEncoder):
         self._provider: str | None = None
         self._calls: set[str] = set()
         self._server_tools: dict[str, bool] = {}
-        """Whether the client has the input of a tool that the provider runs."""
+        """For each tool that the provider runs, by its id: whether its input was sent."""
         self._room = SHARED.kept_answer
         self._signatures: dict[str, dict[str, Any]] = {}
         self._sources = 0
         self._usage: Mapping[str, Any] | None = None
 
-    def _takes_arguments(self, call_id: str) -> bool:
+    def _accepts_arguments(self, call_id: str) -> bool:
         return call_id in self._calls
 
     # -- steps and blocks --
@@ -174,10 +174,10 @@ class Parts(BlockEncoder):
         self._frame(encode_json(part))
 
     def _begin(self, block: str = "") -> None:
-        """Makes sure that a step is open, and of blocks none or this one.
+        """Opens a step if none is open, and ends the open block if it is of another kind; opens this one.
 
         Args:
-            block: The kind of the block; empty: the open one ends.
+            block: The kind of the block; empty to end the open block only.
         """
         if block and self._block == block:
             return
@@ -225,7 +225,7 @@ class Parts(BlockEncoder):
         self._part({"type": "tool-input-start", "toolCallId": event["call_id"], "toolName": name})
 
     def _call_arguments(self, event: Event) -> None:
-        if event["call_id"] in self._calls:  # a processor may have left out its start
+        if event["call_id"] in self._calls:  # a processor may have dropped its start
             self._write_arguments(event)
 
     def _argument_head(self, event: Event) -> bytes:
@@ -264,7 +264,7 @@ class Parts(BlockEncoder):
         place = {"toolCallId": identifier}
         named = {**place, "toolName": tool.get("name", "")}
         is_over = tool.get("status") in ("completed", "failed")
-        # Some providers tell at the end what they have run: until then the tool has no input.
+        # Some providers send a tool's input only with its end.
         if not self._server_tools.get(identifier):
             if "input" in tool or is_over:
                 given = {"input": tool.get("input", {}), "providerExecuted": True}

@@ -1,6 +1,6 @@
-"""The whole answer for Vercel's AI SDK: one `UIMessage`, as `useChat` has it at the end of a stream.
+"""The whole answer for Vercel's AI SDK: one `UIMessage`, as `useChat` builds it from a stream.
 
-So the `tool.result` of a call is the output of its part: `useChat` merges a `tool-output-available` in the same way.
+The `tool.result` of a call becomes the output of the call's part: `useChat` merges `tool-output-available` in this way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gai_fast.model.events import Event
 
 
 class WholeMessage(WholeEncoder):
-    """Events → one `UIMessage`; without audio, whose parts of a stream are transient."""
+    """Events → one `UIMessage`. It has no audio: the audio parts of a stream are transient."""
 
     others: ClassVar[tuple[str, ...]] = ("image", "safety", "server_tool", "tool.result")
 
@@ -46,25 +46,25 @@ class WholeMessage(WholeEncoder):
 
     def _part(self, part: dict[str, Any], provider: str | None) -> dict[str, Any]:
         if part["type"] == "tool_call":
-            called = {
+            call_part = {
                 "type": f"tool-{part['name']}",
                 "toolCallId": part["call_id"],
                 "state": "input-available",
                 "input": part["input"],
             }
             if "signature" in part:
-                called["callProviderMetadata"] = signature_metadata(part, provider)
-            return called
-        said = {"type": part["type"], "text": part["text"], "state": "done"}
+                call_part["callProviderMetadata"] = signature_metadata(part, provider)
+            return call_part
+        text_part = {"type": part["type"], "text": part["text"], "state": "done"}
         if "signature" in part:
-            said["providerMetadata"] = signature_metadata(part, provider)
-        return said
+            text_part["providerMetadata"] = signature_metadata(part, provider)
+        return text_part
 
     def _of_event(self, event: Event, tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-        """Returns the part for an event; `None` where an earlier part has it now.
+        """Returns the part for an event, or None if the event updates an earlier part or has none.
 
         Args:
-            event: One of `others`.
+            event: An event of a type in `others`.
             tools: The parts of tools so far, by their ids.
         """
         kind = event["type"]
