@@ -1,6 +1,6 @@
-"""The encoder of a durable `gai.events.v1` stream; the kernels write all others as they are.
+"""The encoder of a durable `gai.events.v1` stream; the kernels' encoders write all other streams.
 
-Apart from `gai.py`, because mypyc cannot compile a class whose base is a kernel's.
+A module of its own, because mypyc cannot compile a class whose base class is in a kernel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gai_fast.kernels import SSEEncoder
 
 
 class FirstRetry(SSEEncoder):
-    """SSE with `retry:` in the first frame."""
+    """Writes SSE with `retry:` in the first frame."""
 
     __slots__ = ("first_retry",)
 

@@ -1,6 +1,6 @@
-"""Members of a client's JSON object, with checks of their types: what every dialect's reader of requests uses.
+"""Reads members of a client's JSON object and checks their types, for the request readers of all dialects.
 
-Owns the wording of a refusal: it names the member by its path from `$` on and quotes no value. Knows no dialect.
+Owns the text of a refusal: it names the member by its path from `$` and quotes no value. Knows no dialect.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", i
 
 
 def member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
-    """Returns a member, `None` where it is absent or null.
+    """Returns a member, or None if it is absent or null.
 
     Args:
         holder: The object.
         key: The member's name.
-        path: Where the object stands.
+        path: The object's path.
         *kinds: The types that the member may have.
 
     Raises:
-        InvalidRequest: It has none of the types.
+        InvalidRequest: The member has none of the types.
     """
     value = holder.get(key)
     if value is not None and type(value) not in kinds:
@@ -40,10 +40,10 @@ def member(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
 
 
 def required(holder: Mapping[str, Any], key: str, path: str, *kinds: type) -> Any:
-    """Returns a member that must be there; as `member`.
+    """Returns a mandatory member; the arguments are those of `member`.
 
     Raises:
-        InvalidRequest: It is absent, null, or has none of the types.
+        InvalidRequest: The member is absent, null, or has none of the types.
     """
     value = member(holder, key, path, *kinds)
     if value is None:
@@ -55,24 +55,24 @@ def expect(value: Any, path: str, *kinds: type) -> None:
     """Checks the type of a value.
 
     Raises:
-        InvalidRequest: It has none of the types.
+        InvalidRequest: The value has none of the types.
     """
     if type(value) not in kinds:
         raise _unexpected(value, path, kinds)
 
 
 def _unexpected(value: Any, path: str, kinds: tuple[type, ...]) -> InvalidRequest:
-    """Returns the refusal of a value whose exact type is none of these: `True` is no number."""
+    """Returns the refusal of a value whose exact type is none of `kinds`: `True` is not an `int` here."""
     expected = " | ".join(_JSON_TYPES[kind] for kind in kinds)
     return invalid(f"Expected `{expected}`, got `{_JSON_TYPES.get(type(value), 'null')}`", path)
 
 
 def unread(holder: Mapping[str, Any], path: str, known: Iterable[str]) -> list[str]:
-    """Returns the paths of the members of an object that its reader does not know, without `$.`; nulls are absent.
+    """Returns the paths, without `$.`, of an object's members that its reader does not know; nulls count as absent.
 
     Args:
         holder: The object.
-        path: Where it stands.
+        path: The object's path.
         known: The names of the members that the reader knows.
     """
     return [f"{path}.{key}"[2:] for key, value in holder.items() if key not in known and value is not None]
@@ -82,21 +82,21 @@ def invalid(what: str, path: str) -> InvalidRequest:
     """Returns the refusal of a request.
 
     Args:
-        what: The fault; quotes no value of the caller's.
-        path: Where it is.
+        what: The fault; must not quote a value of the client's.
+        path: The path of the fault.
     """
     return InvalidRequest(message=f"The request is not valid: {what} - at `{path}`", reason="validation")
 
 
 def read_native(native: Mapping[str, Any], moved: Mapping[str, str]) -> Request:
-    """Reads the native request that a client's was translated into.
+    """Parses the native request that a client's request was translated into.
 
     Args:
-        native: Its JSON object.
-        moved: The paths of native members that the client has elsewhere, and where; what is inside them moves along.
+        native: The native request's JSON object.
+        moved: Maps the paths of native members to the client's paths for them; members inside them move along.
 
     Raises:
-        InvalidRequest: It breaks a rule of native requests; the text names the client's own member.
+        InvalidRequest: The request breaks a rule of native requests; the text names the client's own member.
     """
     try:
         return parse_request(encode_json(native))
@@ -108,7 +108,7 @@ def read_native(native: Mapping[str, Any], moved: Mapping[str, str]) -> Request:
         raise InvalidRequest(message=problem.message[: place.start(1)] + own + "`", reason=problem.reason) from None
 
 
-# The values that a native request may have there are left out: other dialects have their own.
+# The text of a native refusal may list the known values. They are dropped: other dialects have other values.
 _PLACE: Final = re.compile(r"at `(\$[^`]*)`(?:; known: .*)?\Z")
 
 
@@ -123,14 +123,14 @@ def _own_path(path: str, moved: Mapping[str, str]) -> str:
 class RequestReader(ABC):
     """Reads one request; each dialect has a subclass.
 
-    Nulls are absent. Members are checked where their shape changes on the way; the native request checks the rest.
+    Nulls count as absent. A reader checks members whose shape it changes; the native request checks the rest.
 
     Args:
-        moved: As for `read_native`; `None`: none yet.
+        moved: As for `read_native`, or None for an empty mapping.
 
     Attributes:
         lost: The paths of the client's members that a native request cannot express, in their order.
-        moved: As given; a reader adds to it on the way.
+        moved: The argument; a reader adds paths to it.
     """
 
     def __init__(self, moved: dict[str, str] | None = None) -> None:
@@ -162,13 +162,13 @@ def data_url(url: str, path: str) -> dict[str, str]:
 
     Args:
         url: The URL.
-        path: Where it stands.
+        path: The URL's path in the request.
 
     Returns:
         `data` and `media_type`.
 
     Raises:
-        InvalidRequest: It has another form.
+        InvalidRequest: The URL has another form.
     """
     head, comma, data = url.partition(",")
     scheme, _, media = head.partition(":")
@@ -179,10 +179,10 @@ def data_url(url: str, path: str) -> dict[str, str]:
 
 
 def call_input(text: str) -> str | JSONText:
-    """Returns the input of a call: its JSON without white space; text that is no JSON as the model wrote it.
+    """Returns the input of a call: compact JSON, or the text unchanged if it is not JSON.
 
     Args:
-        text: The arguments as a dialect has them; blank: none.
+        text: The arguments in the dialect's form; blank text means no arguments.
     """
     compact = compact_json(text) if text.strip() else "{}"
     return text if compact is None else JSONText(compact, None)

@@ -1,9 +1,9 @@
-"""Passthrough in any dialect: the upstream's own frames, byte for byte, and the few of ours that complete them.
+"""Passthrough in any dialect: the upstream's frames, byte for byte, and the gateway's frames that complete them.
 
-Owns when a frame is passed on, and when one of ours is written beside it. Knows no dialect: an `OwnFrames`, the
-dialect's encoder with a few methods more, writes our frames. The format of a dialect is a `DialectFormat`, which says
-which answers are passed on. Frames may have any lines of SSE (`event:`, `id:`, comments): the framers keep them, and
-the copier compares them byte for byte.
+Owns when an upstream frame is passed on, and when a gateway frame is added. Knows no dialect: an `OwnFrames`, the
+dialect's encoder with a few more methods, writes the gateway's frames. A dialect's format is a `DialectFormat`, which
+decides which answers are passed on. Frames may have any lines of SSE (`event:`, `id:`, comments): the framers keep
+these lines, and the copier compares them byte for byte.
 """
 
 from __future__ import annotations
@@ -24,59 +24,60 @@ from gai_fast.model.events import NO_CONTENT, Event
 class OwnFrames(Encoder, Protocol):
     """A dialect's encoder as passthrough uses it.
 
-    `event` translates an answer that has no frames; `complete` writes what the frames of the others lack.
+    `event` translates an answer without upstream frames. `complete` adds frames to an answer with upstream frames.
     """
 
     opens_parts: ClassVar[bool]
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
     collects_text: bool
-    """Whether an end of ours repeats the answer: `keep` and `keep_text` then take the content of frames."""
+    """Whether the end that the gateway writes repeats the answer; `keep` and `keep_text` then receive its content."""
 
     def complete(self, event: Event) -> None:
-        """Takes a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
+        """Receives a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
 
-        Notes what later frames of ours need. Writes warnings and the end of a cancelled answer with its `finish`, and
-        an error that no frame of the upstream's tells.
+        Stores what later gateway frames need. At a `finish`, writes the warnings and the end of a cancelled answer.
+        Writes an error that no upstream frame carried.
         """
 
     def keep(self, event: Event) -> None:
-        """Takes any other event of such an answer, where an end of ours repeats it."""
+        """Receives any other event of such an answer, if the gateway's end repeats it."""
 
     def keep_text(self, event: Event, text: str) -> None:
-        """Takes the text of deltas whose frames were copied, where an end of ours repeats it."""
+        """Receives the text of copied deltas, if the gateway's end repeats it."""
 
     def note(self, raw: bytes) -> None:
-        """Takes each frame that is passed on and was not copied, in a dialect whose frames open parts."""
+        """Receives each frame that is passed on but not copied by the fast path, if `opens_parts`."""
 
     def note_copied(self, count: int) -> None:
-        """Takes the number of frames that were copied, in such a dialect."""
+        """Receives the number of copied frames, if `opens_parts`."""
 
-    def begin_anew(self) -> None:
-        """All since `start` is void. The client has that start, and no content: `event` must not write another one."""
+    def restart(self) -> None:
+        """Voids everything after the first `start`; `event` must not write another start, as the client has one."""
 
     def is_end(self, raw: bytes) -> bool:
-        """Whether a last frame is the end mark, which says that the answer is complete."""
+        """Returns whether a last frame is the end mark: the answer is complete."""
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether clients read a last frame as an error."""
+        """Returns whether clients read a last frame as an error."""
 
     def end_mark(self) -> bytes:
-        """Returns the end mark for an answer that has finished without one; none where the dialect has none."""
+        """Returns the end mark for a finished answer that lacks it; empty if the dialect has no end mark."""
 
 
 class Passthrough:
-    """The upstream's own frames, byte for byte, and those of ours that complete them.
+    """Passes on the upstream's frames, byte for byte, and adds the gateway's frames.
 
-    1. An event that frames carried writes nothing.
-    2. Warnings stand before the end mark, as the dialect writes them.
-    3. The end mark waits for the `finish`, and is added where the upstream sent none: after an error there is none.
-    4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get frames of our own.
-    5. An answer without any frame (a whole JSON object to a streamed request) is translated.
-    6. Usage that the gateway asked for, and its client did not, is left out where it is a chunk of its own.
-    7. Before the first content, frames that open parts wait for it: if the attempt fails before, another one opens its
-       own.
+    1. An event that upstream frames carried writes nothing.
+    2. Warnings stand before the end mark, in the dialect's form.
+    3. The end mark is held until the `finish`. It is added if the upstream sent none. After an error there is no end
+       mark.
+    4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get gateway frames.
+    5. An answer without any frame (a whole JSON object for a streamed request) is translated.
+    6. If the gateway asked for usage and the client did not, usage in a chunk without choices is dropped.
+    7. Before the first content, frames that open parts are held: if the attempt fails, the next attempt opens its own
+       parts.
 
-    Nothing else is added. Where the upstream sends no usage, a client that asked for it gets none: an estimate would be
+    Nothing else is added. If the upstream sends no usage, a client that asked for usage gets none: an estimate would be
     a frame that the upstream never sent.
 
     Args:
@@ -88,12 +89,12 @@ class Passthrough:
         "_encoder",
         "_end",
         "_end_mark",
+        "_error_passed",
         "_hides_usage",
         "_opening",
         "_out",
         "_passing",
         "_room",
-        "_told",
         "_waiting",
         "collects_text",
         "opens_parts",
@@ -111,7 +112,7 @@ class Passthrough:
         self.collects_text = encoder.collects_text
         self._out: list[Piece] = []
         self._passing = False
-        self._told = False
+        self._error_passed = False
         self._end_mark = b""
         self._end = b""
         self._opening = encoder.opens_parts
@@ -120,25 +121,25 @@ class Passthrough:
 
     @property
     def encoder(self) -> OwnFrames:
-        """The dialect's encoder, which knows what the client has got."""
+        """The dialect's encoder; it holds the state of the client's stream."""
         return self._encoder
 
     @property
     def seq(self) -> int:
-        """0: the upstream's frames have no numbers of ours."""
+        """0: the gateway does not number upstream frames."""
         return 0
 
     # -- the upstream's frames --
 
     def frame(self, raw: bytes, *, last: bool) -> None:
-        """Takes one frame of the upstream's."""
+        """Receives one upstream frame."""
         self._passing = True
         if last:
             if self._encoder.is_end(raw):
                 self._end_mark = raw
                 return
-            # The relay reads bare JSON as an error, but clients ignore a line that is no SSE.
-            self._told = self._encoder.is_error(raw)
+            # The relay reads bare JSON as an error, but clients ignore a line that is not SSE.
+            self._error_passed = self._encoder.is_error(raw)
         elif self._hides_usage and _USAGE.search(raw) is not None and _NO_CHOICES.search(raw) is not None:
             return
         if not self._opening:
@@ -154,17 +155,17 @@ class Passthrough:
         return ()
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
-        """Takes frames of the upstream's, all of them deltas."""
+        """Appends upstream frames; all of them are deltas."""
         if self._opening:
             self._opening = False
             self._release()
         self._out.append(frames)
         if self.opens_parts:
             self._encoder.note_copied(count)
-        self._end = bytes(frames[-4:]) or b"\n\n"  # the fast path has sent frames with this end
+        self._end = bytes(frames[-4:]) or b"\n\n"  # the end of the frames that the fast path has sent
 
     def copied(self, event: Event, text: str) -> None:
-        """Hands on the text of deltas, which an end of ours repeats."""
+        """Passes the text of deltas to the encoder, whose end repeats it."""
         self._encoder.keep_text(event, text)
 
     def _pass_on(self, raw: bytes) -> None:
@@ -174,7 +175,7 @@ class Passthrough:
         self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
 
     def _release(self) -> None:
-        """Passes on the frames that wait."""
+        """Passes on the held frames."""
         waiting, self._waiting, self._room = self._waiting, [], LIMITS.waiting_frames
         for raw in waiting:
             self._pass_on(raw)
@@ -187,18 +188,18 @@ class Passthrough:
         if kind == "stream.reset":
             self._passing, self._opening = False, self.opens_parts  # the next answer may have no frames
             self._waiting, self._room = [], LIMITS.waiting_frames
-            self._encoder.begin_anew()
+            self._encoder.restart()
             return
         if self._opening:
             self._opening = kind in NO_CONTENT
             if kind not in _BESIDE:
-                self._release()  # always when it is no longer so
+                self._release()  # a kind that ends the opening is never in `_BESIDE`
         if not self._passing:
             self._encoder.event(event)
             self._add_own()
         elif kind == "done":
             self._close(event)
-        elif kind in _COMPLETED and not (kind == "error" and self._told):
+        elif kind in _COMPLETED and not (kind == "error" and self._error_passed):
             self._encoder.complete(event)
             self._add_own()
         elif self.collects_text:
@@ -216,7 +217,7 @@ class Passthrough:
             self._out.append(added)
 
     def _add_own(self) -> None:
-        """Takes the encoder's frames, as events of their own."""
+        """Appends the encoder's frames, separated from an unfinished upstream frame."""
         pieces = self._encoder.take_pieces()
         if pieces:
             self._separate()
@@ -231,7 +232,7 @@ class Passthrough:
 
     def heartbeat(self) -> None:
         """Writes a keep-alive."""
-        # The LF of a CRLF may come with the next frame: after an LF of ours it would end an empty line.
+        # The LF of a CRLF may arrive with the next frame. After an LF of a keep-alive it would end an empty line.
         if self._end.endswith(b"\r"):
             self._out.append(b": ping\r")
         else:
@@ -239,19 +240,19 @@ class Passthrough:
             self._out.extend(self._encoder.take_pieces())
 
     def take(self) -> bytes:
-        """The bytes written since the last call."""
+        """Returns the bytes written since the last call."""
         return b"".join(self.take_pieces())
 
     def take_pieces(self) -> list[Piece]:
-        """The bytes written since the last call, in pieces."""
+        """Returns the bytes written since the last call, unjoined."""
         taken, self._out = self._out, []
         return taken
 
 
 def is_own_cancel(event: Event) -> bool:
-    """Whether a `finish` is the gateway's own cancellation, and no frame of the upstream's has told a reason.
+    """Returns whether a `finish` is the gateway's own cancellation, without a finish reason from the upstream.
 
-    Where one has, as `stop` or the upstream's own `cancelled`, clients know how the answer ended.
+    If an upstream frame had a reason, such as `stop` or the upstream's own `cancelled`, the client has read it.
 
     Args:
         event: The `finish`.
@@ -260,10 +261,12 @@ def is_own_cancel(event: Event) -> bool:
 
 
 def is_done_mark(raw: bytes) -> bool:
-    """Whether a frame is `[DONE]`, the end mark of OpenAI's dialects: a prefix, as the SDKs test it (`_streaming.py`).
+    """Returns whether a frame is `[DONE]`, the end mark of OpenAI's dialects.
+
+    The test is for a prefix, as in the SDKs (`_streaming.py`).
 
     Args:
-        raw: The frame; an upstream's own.
+        raw: An upstream frame.
     """
     return _DONE_LINE.search(raw) is not None
 
@@ -273,11 +276,11 @@ class OwnAnswer(Encoder, Protocol):
 
     @property
     def seq(self) -> int:
-        """The number of the one piece, which a log keeps."""
+        """1: the log stores the answer as one event."""
 
 
 class WholePassthrough:
-    """The upstream's whole answer as it is, or one built from events where the upstream streamed after all.
+    """Passes on the upstream's whole answer as it is, or builds one from events if the upstream streamed anyway.
 
     Args:
         encoder: The dialect's encoder of whole answers.
@@ -296,37 +299,37 @@ class WholePassthrough:
 
     @property
     def seq(self) -> int:
-        """The number of the one piece, which a log keeps."""
+        """1: the log stores the answer as one event."""
         return self._encoder.seq
 
     def frame(self, raw: bytes, *, last: bool) -> None:
-        """Takes the upstream's whole body; frames of a stream are ignored, as their events are collected."""
+        """Stores the upstream's whole body; ignores frames of a stream, as their events are collected."""
         if last and raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             self._raw = raw
 
     def event(self, event: Event) -> None:
-        """Takes one event."""
+        """Collects one event."""
         if event["type"] == "stream.reset":
             self._raw = b""
         self._encoder.event(event)
 
     def heartbeat(self) -> None:
-        """Writes nothing: the response has not begun, since its status is still open."""
+        """Writes nothing: the response's headers are sent at the end, when its status is known."""
 
     def take(self) -> bytes:
-        """The answer, once."""
-        made = self._encoder.take()
-        return self._raw if made and self._raw else made
+        """Returns the answer once, then nothing."""
+        built = self._encoder.take()
+        return self._raw if built and self._raw else built
 
     def take_pieces(self) -> list[Piece]:
-        """The answer as one piece, where there is one."""
+        """Returns the answer as one piece, or an empty list before the end."""
         taken = self.take()
         return [taken] if taken else []
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DialectFormat(Format):
-    """A format that upstreams speak too: their answers in it are passed on."""
+    """A format that some upstreams speak too: their answers are passed on."""
 
     @abstractmethod
     def whole(self, context: StreamContext) -> OwnAnswer:
@@ -335,11 +338,11 @@ class DialectFormat(Format):
 
     @abstractmethod
     def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
-        """Creates the encoder of the frames that complete an upstream's."""
+        """Creates the encoder of the frames that the gateway adds to an upstream's."""
         raise NotImplementedError
 
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
-        """Creates an encoder that passes frames on; NDJSON and streams with ids must be translated."""
+        """Creates an encoder that passes frames on; returns None for NDJSON and streams with ids."""
         if whole:
             return WholePassthrough(self.whole(context))
         if framing == "ndjson" or context.ids:
@@ -347,17 +350,20 @@ class DialectFormat(Format):
         return Passthrough(self.own_frames(framing, context), hides_usage=context.hides_usage)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request: every answer has usage. A dialect whose clients must ask for it replaces this."""
+        """Returns the request unchanged: every answer has usage.
+
+        A dialect whose clients must ask for usage overrides this method.
+        """
         return body
 
 
 _BESIDE: Final = NO_CONTENT - {"start", "finish", "error", "done"}
-"""Events that do not release frames that wait."""
-# Of the dialects of OpenAI.
+"""Events that do not release held frames."""
+# Only in OpenAI's dialects.
 _DONE_LINE: Final = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
-# A string cannot hold these members: its quotes are escaped.
+# A JSON string cannot contain these members: its quotes are escaped.
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
-"""Events of which frames may lack something, or that later frames of ours depend on."""
+"""Events that upstream frames may lack in part, or that later gateway frames depend on."""
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")

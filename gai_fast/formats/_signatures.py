@@ -1,8 +1,8 @@
-"""Signatures of reasoning and of calls in dialects that have one opaque text for them.
+"""Signatures of reasoning and of calls, for dialects that have one opaque text for them.
 
-Owns the form of those that the text alone does not explain: `gai:` and a JSON object. Clients send them back as they
-came. Knows no dialect, nor which of its signatures need the form. Which providers encrypt their reasoning is said where
-they are registered; one that does so in one of its APIs alone says it in its `start`.
+Owns the sealed form, `gai:` and a JSON object, for signatures that need more than their text. Clients send signatures
+back unchanged. Knows no dialect, and not which of its signatures need the sealed form. The registry of providers lists
+the providers that encrypt their reasoning; if a provider does so in one of its APIs only, the `start` has that API.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from gai_fast.formats._members import expect, member, required
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
-# What providers sign is base64 or begins with a letter and no colon.
+# A provider's signature is base64, or begins with a letter and has no colon.
 _MARK: Final = "gai:"
 
 
 def seal(signature: str, provider: str | None, call_id: str | None = None, redacted: bool | None = None) -> str:
-    """Returns a signature with what the way back needs: `gai:{"provider":…,"signature":…}`.
+    """Returns a signature in the sealed form: `gai:{"provider":…,"signature":…}`.
 
     Args:
-        signature: As the provider gave it.
+        signature: The provider's own signature.
         provider: The provider's name.
-        call_id: The call that it is for, if it is not for reasoning.
-        redacted: It is the whole of a redacted block.
+        call_id: The signed call, or None for a signature of reasoning.
+        redacted: The signature is the whole content of a redacted block.
     """
     members = {"provider": provider, "signature": signature, "redacted": redacted, "call_id": call_id}
     return _MARK + encode_json({key: value for key, value in members.items() if value or key == "signature"}).decode()
 
 
 def is_ours(text: object) -> bool:
-    """Whether a member of a request is a text that `seal` has made: nobody else can read it."""
+    """Returns whether a member of a request is a text from `seal`; only this gateway can read it."""
     return isinstance(text, str) and text.startswith(_MARK)
 
 
@@ -43,45 +43,45 @@ def opened(text: str, path: str, native: str) -> dict[str, Any]:
 
     Args:
         text: The signature.
-        path: Where it stands.
-        native: The provider of one that `seal` has not made.
+        path: The signature's path.
+        native: The provider of a signature that is not sealed.
 
     Returns:
-        `signature`, and where they are there, `provider`, `redacted` and `call_id`.
+        `signature`, and `provider`, `redacted` and `call_id` if the sealed form has them.
 
     Raises:
-        InvalidRequest: It begins as one of ours, and is none.
+        InvalidRequest: The text begins with `gai:` but is not a sealed signature.
     """
     if not is_ours(text):
         return {"provider": native, "signature": text}
     try:
-        told = orjson.loads(text[len(_MARK) :])
+        sealed = orjson.loads(text[len(_MARK) :])
     except ValueError:
-        told = None
-    expect(told, path, dict)
+        sealed = None
+    expect(sealed, path, dict)
     members = {
-        "provider": member(told, "provider", path, str),
-        "signature": required(told, "signature", path, str),
-        "redacted": member(told, "redacted", path, bool),
-        "call_id": member(told, "call_id", path, str),
+        "provider": member(sealed, "provider", path, str),
+        "signature": required(sealed, "signature", path, str),
+        "redacted": member(sealed, "redacted", path, bool),
+        "call_id": member(sealed, "call_id", path, str),
     }
     return {key: value for key, value in members.items() if value or key == "signature"}
 
 
 def encrypts(start: Event) -> bool:
-    """Whether the signatures of an answer are whole reasoning, encrypted.
+    """Returns whether each signature of an answer is its whole reasoning, encrypted.
 
     Args:
-        start: The answer's `start`; none: unknown.
+        start: The answer's `start`, or an empty dict if it is unknown.
     """
     return start.get("provider_metadata", {}).get("api") == "responses" or is_encrypted(start.get("provider"))
 
 
 def is_encrypted(provider: str | None) -> bool:
-    """Whether a provider's signatures are its whole reasoning, encrypted, as those of the Responses API are.
+    """Returns whether a provider's signatures are its whole reasoning, encrypted, as in the Responses API.
 
     Args:
-        provider: The name in events; `None`: unknown.
+        provider: The name in events, or None if it is unknown.
     """
-    # By name, since formats do not depend on providers; a stream of another process may have any provider's.
+    # Imported by name, since formats do not depend on providers. A stream of another process may have any provider.
     return provider in import_module("gai_fast.providers").ENCRYPTING

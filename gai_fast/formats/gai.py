@@ -1,6 +1,6 @@
-"""The format `gai.events.v1`: events as they are.
+"""The format `gai.events.v1`: the gateway's events unchanged.
 
-Owns the shape of this format's whole answer; the kernels and `_gai_stream.py` have the encoders of a stream.
+Owns the shape of this format's whole answer; the encoders of a stream are in the kernels and `_gai_stream.py`.
 
 | event | frame |
 |---|---|
@@ -8,7 +8,7 @@ Owns the shape of this format's whole answer; the kernels and `_gai_stream.py` h
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | the event |
 | `citations` `image` `audio.delta` `json.snapshot` `safety` `warning` `usage` `step.end` | the event |
 | `stream.reset` | the event; a second `start` or an `error` follows |
-| `stream.gap` | the event, written for one follower and kept in no log |
+| `stream.gap` | the event, written for one follower and stored in no log |
 | `finish` `error` | the event |
 | `done` | the event, without a number |
 """
@@ -54,17 +54,17 @@ class _Whole(WholeEncoder):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class GaiFormat(Format):
-    """The native format; its requests are native ones, which `gai_fast.core.reading` reads."""
+    """The native format; `gai_fast.core.reading` reads its requests."""
 
     name: ClassVar[str] = "gai"
     announces: ClassVar[bool] = True
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """Creates an encoder; by default SSE is compact and NDJSON full."""
+        """Creates an encoder; the default envelope is compact for SSE and full for NDJSON."""
         envelope = context.envelope or ("compact" if framing == "sse" else "full")
         ids = context.stream_id if context.ids and framing == "sse" else None
         kind = NDJSONEncoder if framing == "ndjson" else FirstRetry if ids else SSEEncoder
-        # The kernels take any dict; to mypy an `Event` is a `Mapping` but never a `dict`.
+        # The kernels accept any dict; for mypy an `Event` is a `Mapping` but never a `dict`.
         encoder: Any = kind(
             envelope, ids, context.request_id, context.trace_id, context.clock, timestamps=context.timestamps
         )
@@ -73,7 +73,7 @@ class GaiFormat(Format):
         return encoder  # type: ignore[no-any-return]  # an `Any` for mypy, as above
 
     def whole(self, context: StreamContext) -> Encoder:
-        """The whole answer: every key, `null` or `[]` where empty."""
+        """Creates an encoder of the whole answer, which has every key; empty values are `null` or `[]`."""
         return _Whole(context)
 
 

@@ -1,6 +1,6 @@
 """Limits of the formats.
 
-Only this folder uses them; limits that folders share stand in `model/limits.py`.
+Only this folder uses them; shared limits are in `model/limits.py`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from gai_fast.model.limits import KIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
 
     input_items: int = 20_000
-    """Items of a request's `input`: twice a conversation of 10,000, which are read in a tenth of a second."""
+    """Items of a request's `input`: twice a conversation of 10,000 items, which is read in a tenth of a second."""
 
     waiting_frames: int = 64 * KIB
-    """Bytes of frames that wait in passthrough for the first content behind them: more are passed on before it. They
-    open parts of the answer, and pings stand between them."""
+    """Bytes of upstream frames that passthrough holds until the first content; if there are more, all are passed on
+    earlier. These frames open parts of the answer, with pings between them."""
 
     warnings: int = 100
-    """Warnings of one answer that are reported in one place: more add nothing."""
+    """Warnings of one answer that are reported at its end; further warnings are dropped."""
 
     kept_piece_cost: int = 128
-    """Bytes that a text which is kept with its event costs besides its own: the header of a string (49), the tuple of
-    both (56) and its place in a list (9), each rounded up by the allocator."""
+    """Overhead in bytes of a text stored with its event: the header of a string (49), the tuple of both (56) and its
+    slot in a list (9), each rounded up by the allocator."""
 
 
 LIMITS: Final = Limits()

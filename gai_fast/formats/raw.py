@@ -1,19 +1,19 @@
-"""The format `raw`: the bytes of the upstream's body as they came, in whatever dialect it speaks.
+"""The format `raw`: the bytes of the upstream's body unchanged, in the upstream's dialect.
 
-A frame that cannot be read is left out, and so is an error that tells of the gateway's own account. Nothing is added:
-no keep-alive, and no word about an end that the upstream did not tell itself. So where an answer breaks, or is
-cancelled, after its beginning, the response is cut off, and no other attempt follows. What follows the upstream's own
-end belongs to the body: the response ends when the body does, at the latest `SHARED.upstream_tail` seconds after that
-end. No log, processor or continuation can make these bytes from events.
+An unreadable frame is left out, and so is an error about the gateway's own account. Nothing is added: no keep-alive,
+and no frame for an end that the upstream did not send. So if an answer fails or is cancelled after its first frame, the
+response is cut off, and no other attempt follows. Bytes after the upstream's own end belong to the body: the response
+ends with the body, at the latest `SHARED.upstream_tail` seconds after that end. No log, processor or continuation can
+produce these bytes from events.
 
 | event | body |
 |---|---|
-| `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | none: the upstream's frame holds it |
-| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none: the same |
-| `citations` `image` `audio.delta` `safety` `usage` `step.end` | none: the same |
-| `finish` `error` | none: the same, or the response is cut off |
-| `warning` `done` `json.snapshot` | none: the upstream knows nothing of it |
-| `stream.reset` | none: what was kept of a whole answer is void |
+| `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | none: the upstream's frame has it |
+| `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none: the upstream's frame has it |
+| `citations` `image` `audio.delta` `safety` `usage` `step.end` | none: the upstream's frame has it |
+| `finish` `error` | none: the upstream's frame has it, or the response is cut off |
+| `warning` `done` `json.snapshot` | none: these are the gateway's own events |
+| `stream.reset` | none: the buffered frames of a whole answer are void |
 | `stream.gap` | none: there is no log |
 """
 
@@ -30,13 +30,13 @@ from gai_fast.model.events import Event
 
 
 class RawBody:
-    """The upstream's frames, byte for byte; a whole answer is one frame.
+    """Passes on the upstream's frames, byte for byte; a whole answer is one frame.
 
     Args:
         hold: Nothing is sent before the end.
     """
 
-    __slots__ = ("_has_begun", "_is_told", "_out", "commits")
+    __slots__ = ("_end_passed", "_out", "_started", "commits")
 
     whole: bool = True
     opens_parts: bool = False
@@ -47,18 +47,18 @@ class RawBody:
     def __init__(self, *, hold: bool = False) -> None:
         self.commits = not hold
         self._out: list[Piece] = []
-        self._has_begun = False
-        self._is_told = False
+        self._started = False
+        self._end_passed = False
 
     @property
     def seq(self) -> int:
-        """0: the upstream's frames have no numbers of ours."""
+        """0: the gateway does not number upstream frames."""
         return 0
 
     def frame(self, raw: bytes, *, last: bool) -> None:
-        """Takes one frame of the upstream's."""
-        self._has_begun = True
-        self._is_told = last
+        """Receives one upstream frame."""
+        self._started = True
+        self._end_passed = last
         self._out.append(raw)
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
@@ -66,35 +66,35 @@ class RawBody:
         return ()
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
-        """Takes frames of the upstream's, all of them deltas."""
-        self._has_begun = True
+        """Appends upstream frames; all of them are deltas."""
+        self._started = True
         self._out.append(frames)
 
     def copied(self, event: Event, text: str) -> None:
-        """Is not called: nothing of the answer is repeated."""
+        """Does nothing; never called, since `collects_text` is false."""
 
     def event(self, event: Event) -> None:
-        """Takes one event, whose frame has been passed on.
+        """Receives one event whose frame has been passed on.
 
         Raises:
-            Untellable: The stream ends otherwise than its frames say.
+            Untellable: The stream's end differs from the end in its frames.
         """
         kind = event["type"]
-        if kind == "stream.reset":  # only in a whole answer, of which nothing has been sent yet
-            self._out, self._has_begun = [], False
+        if kind == "stream.reset":  # only in a whole answer, before anything is sent
+            self._out, self._started = [], False
             return
-        if not self._is_told and (kind == "error" or (is_own_cancel(event) and self._has_begun)):
+        if not self._end_passed and (kind == "error" or (is_own_cancel(event) and self._started)):
             raise Untellable
 
     def heartbeat(self) -> None:
         """Writes nothing."""
 
     def take(self) -> bytes:
-        """The bytes written since the last call."""
+        """Returns the bytes written since the last call."""
         return b"".join(self.take_pieces())
 
     def take_pieces(self) -> list[Piece]:
-        """The bytes written since the last call, in pieces."""
+        """Returns the bytes written since the last call, unjoined."""
         taken, self._out = self._out, []
         return taken
 
@@ -107,19 +107,19 @@ class RawFormat(Format):
     copies_upstream: ClassVar[bool] = True
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """Creates a sink of the upstream's frames."""
+        """Creates a sink for the upstream's frames."""
         return RawBody()
 
     def whole(self, context: StreamContext) -> Encoder:
-        """Creates a sink that another attempt may fill anew: nothing of it is sent before the end."""
+        """Creates a sink that sends nothing before the end, so another attempt may replace its frames."""
         return RawBody(hold=True)
 
     def media_type(self, framing: Framing) -> str:
-        """Plain text: what an upstream sends is not for a browser to interpret."""
+        """Returns plain text: a browser must not interpret an upstream's bytes."""
         return "text/plain; charset=utf-8"
 
     def whole_media_type(self, pieces: Sequence[Piece]) -> str:
-        """JSON where the upstream answered with one document; it may have streamed all the same."""
+        """Returns JSON if the upstream answered with one document, or plain text if it streamed anyway."""
         is_document = len(pieces) == 1 and bytes(pieces[0][:64]).lstrip()[:1] in (b"{", b"[")
         return super().whole_media_type(pieces) if is_document else self.media_type("sse")
 

@@ -1,4 +1,4 @@
-"""The format `simple`: the visible text and nothing else, for a page with ten lines of JavaScript.
+"""The format `simple`: only the visible text, for a page with ten lines of JavaScript.
 
 In SSE `[DONE]` means that the answer is complete, so it never follows an error. The whole answer is one
 `{"content": "…"}` with all the text.
@@ -8,10 +8,10 @@ In SSE `[DONE]` means that the answer is complete, so it never follows an error.
 | `text.delta` `refusal.delta` | `{"content": "…"}` |
 | `error` | `{"error": "…"}` |
 | `done` | `[DONE]` after a `finish`; nothing after an `error`, nor in NDJSON |
-| `start` `finish` `usage` `step.end` `safety` `warning` | none: there is only text |
+| `start` `finish` `usage` `step.end` `safety` `warning` | none |
 | `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` `json.snapshot` | none |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
-| `stream.reset` | none: no answer is begun anew |
+| `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 """
 

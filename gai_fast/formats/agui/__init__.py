@@ -1,4 +1,4 @@
-"""AG-UI 1.0, the protocol between agents and user interfaces: `format.py` has the format."""
+"""AG-UI 1.0, the protocol between agents and user interfaces; the format is in `format.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """AG-UI 1.0, the protocol between agents and user interfaces: the format.
 
-Requests are read in `request.py`; answers are written in `stream.py`, which says where each event stands, and
-`whole.py`. Knows no route and no provider.
+`request.py` reads requests. `stream.py` and `whole.py` write answers; `stream.py` lists the AG-UI events of each event.
+Knows no route and no provider.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AGUIFormat(Format):
     """Events of a run.
 
     Args:
-        run: The client's names of the run; `None`: both are the stream's id.
+        run: The client's ids of the run, or None to use the stream's id for both.
     """
 
     name: ClassVar[str] = "agui"
@@ -31,26 +31,26 @@ class AGUIFormat(Format):
         self._run = run
 
     def answering(self, body: Mapping[str, Any]) -> Format:
-        """Returns the format with the names that a request gives to its run.
+        """Returns the format with the ids of a request's run.
 
         Raises:
-            InvalidRequest: One of them is missing or too long.
+            InvalidRequest: An id is missing or too long.
         """
         return AGUIFormat(run_of(body))
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of a run's events."""
-        return RunEvents(framing, context, self._named(context))
+        return RunEvents(framing, context, self._run_of(context))
 
     def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one run."""
-        return WholeRun(context, self._named(context))
+        return WholeRun(context, self._run_of(context))
 
-    def _named(self, context: StreamContext) -> Run:
+    def _run_of(self, context: StreamContext) -> Run:
         return Run(context.stream_id, context.stream_id) if self._run is None else self._run
 
     def owns_request(self, body: Mapping[str, Any]) -> bool:
-        """Whether a body is a `RunAgentInput`."""
+        """Returns whether a body is a `RunAgentInput`."""
         return is_run_input(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:

@@ -1,12 +1,13 @@
-"""AG-UI's `RunAgentInput`, read as a native request.
+"""Reads AG-UI's `RunAgentInput` as a native request.
 
-Owns which message of a thread becomes which native one. Knows no provider and no route.
+Owns the mapping of a thread's messages to native messages. Knows no provider and no route.
 
 1. `forwardedProps` are members of a native request: `model`, `temperature`, `system` and so on.
-2. Reasoning, the text of an answer and its calls are messages of their own here; neighbours become one native message.
-3. `context` becomes a system message in front: a model knows nothing else of it. Activity messages are a page's own.
-4. The path of a member that a model should have had, but that has no native form, is returned: `state` and `resume`
-   where they hold anything, files that only a provider has, and media of other kinds.
+2. Reasoning and an answer (text and calls) are separate messages in AG-UI; adjacent ones become one native message.
+3. `context` becomes the first system message, so that the model sees it. Activity messages are for the page only and
+   are dropped.
+4. If a member is meant for the model but has no native form, its path is returned: non-empty `state` and `resume`,
+   files stored at a provider, and media of other kinds.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _OWN: Final = frozenset(
 )
 
 _MEDIA: Final = {"image": "image", "audio": "audio", "document": "file"}
-"""The native part for the data of each kind of media."""
+"""The type of the native part for each kind of media with data."""
 
 
 def is_run_input(body: Mapping[str, Any]) -> bool:
-    """Whether a body is a `RunAgentInput`, and not a native request.
+    """Returns whether a body is a `RunAgentInput`, and not a native request.
 
     Args:
         body: The client's JSON object.
@@ -40,23 +41,23 @@ def is_run_input(body: Mapping[str, Any]) -> bool:
 
 
 def run_of(body: Mapping[str, Any]) -> Run:
-    """Returns the names of a run.
+    """Returns the ids of a run.
 
     Args:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: One of them is missing or too long.
+        InvalidRequest: An id is missing or too long.
     """
-    names = [required(body, key, "$", str) for key in ("threadId", "runId")]
-    for key, name in zip(("threadId", "runId"), names, strict=True):
-        if not 0 < len(name) <= SHARED.chat_id:
+    identifiers = [required(body, key, "$", str) for key in ("threadId", "runId")]
+    for key, identifier in zip(("threadId", "runId"), identifiers, strict=True):
+        if not 0 < len(identifier) <= SHARED.chat_id:
             raise invalid(f"Expected 1 to {SHARED.chat_id} characters", f"$.{key}")
-    return Run(*names)
+    return Run(*identifiers)
 
 
 def read_run_input(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a `RunAgentInput` into a native request; as `Format.parse_request`."""
+    """Translates a `RunAgentInput` into a native request; see `Format.parse_request`."""
     return _InputReader().request(body)
 
 
@@ -67,7 +68,7 @@ class _InputReader(RequestReader):
         super().__init__({f"$.{key}": f"$.forwardedProps.{key}" for key in _NATIVE})
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The native request's JSON object."""
+        """Returns the native request's JSON object."""
         run_of(body)
         forwarded = member(body, "forwardedProps", "$", dict) or {}
         native = {key: value for key, value in forwarded.items() if key in _NATIVE and value is not None}
@@ -91,8 +92,8 @@ class _InputReader(RequestReader):
         for at, entry in enumerate(_list(body, "context")):
             path = f"$.context[{at}]"
             expect(entry, path, dict)
-            told = required(entry, "description", path, str), required(entry, "value", path, str)
-            lines.append(": ".join(told))
+            texts = required(entry, "description", path, str), required(entry, "value", path, str)
+            lines.append(": ".join(texts))
         return "\n".join(lines)
 
     def _tool(self, tool: Any, path: str) -> dict[str, Any]:
@@ -108,25 +109,25 @@ class _InputReader(RequestReader):
 
     def _messages(self, given: list[Any], messages: list[dict[str, Any]]) -> None:
         """Adds the native messages: rule 2."""
-        said: list[dict[str, Any]] = []
+        answer: list[dict[str, Any]] = []
         for at, message in enumerate(given):
             path = f"$.messages[{at}]"
             expect(message, path, dict)
             role = required(message, "role", path, str)
             if role == "assistant":
-                said += self._assistant(message, path)
+                answer += self._assistant(message, path)
                 continue
             if role == "reasoning":
-                said += self._reasoning(message, path)
+                answer += self._reasoning(message, path)
                 continue
             if role == "activity":
                 continue
-            if said:
-                messages.append({"role": "assistant", "content": said})
-                said = []
+            if answer:
+                messages.append({"role": "assistant", "content": answer})
+                answer = []
             messages.append(self._other(message, role, path))
-        if said:
-            messages.append({"role": "assistant", "content": said})
+        if answer:
+            messages.append({"role": "assistant", "content": answer})
 
     def _other(self, message: Mapping[str, Any], role: str, path: str) -> dict[str, Any]:
         if role in ("system", "developer"):
@@ -174,8 +175,8 @@ class _InputReader(RequestReader):
 
         Args:
             message: The message.
-            path: Where it stands.
-            *kinds: The kinds of native parts that it may hold; none: all.
+            path: The message's path.
+            *kinds: The kinds of native parts that the message may hold; all if none is given.
         """
         content = required(message, "content", path, str, list)
         if isinstance(content, str):
@@ -199,12 +200,12 @@ class _InputReader(RequestReader):
             return None
         source = required(part, "source", path, dict)
         path += ".source"
-        held = required(source, "type", path, str)
+        source_type = required(source, "type", path, str)
         value = required(source, "value", path, str)
-        if held == "data":
+        if source_type == "data":
             media_type = required(source, "mimeType", path, str)
             return {"type": _MEDIA[kind], "data": value, "media_type": media_type}
-        return {"type": "image", "url": value} if (held, kind) == ("url", "image") else None
+        return {"type": "image", "url": value} if (source_type, kind) == ("url", "image") else None
 
 
 def _list(body: Mapping[str, Any], key: str) -> list[Any]:
@@ -212,7 +213,7 @@ def _list(body: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _signature(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Returns the signature that a client sends back; one that `seal` has not made is a provider's own."""
+    """Returns the signature that a client sends back; a signature that is not sealed is a provider's own."""
     text = member(holder, "encryptedValue", path, str)
     if not text:
         return {}

@@ -1,28 +1,28 @@
-"""AG-UI 1.0: events as the events of a run.
+"""AG-UI 1.0: writes events as the events of a run.
 
 The events are those of the protocol's `schema.json`. Its client checks their order: `RUN_STARTED` comes first, and
-`RUN_FINISHED` only when every message, every reasoning and every call has ended.
+`RUN_FINISHED` comes after the end of every message, reasoning and call.
 
 | event | AG-UI |
 |---|---|
 | `start` | `RUN_STARTED` |
 | `text.delta` `refusal.delta` | `TEXT_MESSAGE_START`, `TEXT_MESSAGE_CONTENT`, `TEXT_MESSAGE_END` |
-| `reasoning.delta` | the same of `REASONING_MESSAGE`, within `REASONING_START` and `REASONING_END` |
+| `reasoning.delta` | three events of `REASONING_MESSAGE`, between `REASONING_START` and `REASONING_END` |
 | `reasoning.signature` | `REASONING_ENCRYPTED_VALUE` of its reasoning or call |
 | `tool.call.start` `tool.call.delta` `tool.call` | `TOOL_CALL_START`, `TOOL_CALL_ARGS`, `TOOL_CALL_END` |
 | `tool.result` | `TOOL_CALL_RESULT` |
-| `citations` `server_tool` `image` `audio.delta` | `CUSTOM`, named as the event, with its payload |
-| `json.snapshot` `safety` `warning` `step.end` | the same |
-| `usage` | `usage` of the end, where `finish` has none |
-| `stream.reset` | none: no answer is begun anew once it has content |
+| `citations` `server_tool` `image` `audio.delta` | `CUSTOM` with the event's type as name, and its payload |
+| `json.snapshot` `safety` `warning` `step.end` | `CUSTOM` with the event's type as name, and its payload |
+| `usage` | `usage` of the end, if `finish` has no usage |
+| `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
-| `finish` | `RUN_FINISHED`, with `usage` and `{"finish_reason": …}` as the result; a cancelled one has that outcome |
+| `finish` | `RUN_FINISHED`, with `usage`, and `{"finish_reason": …}` as the result; `outcome` if it was cancelled |
 | `error` | `RUN_ERROR` |
 | `done` | none: `RUN_FINISHED` and `RUN_ERROR` are ends |
 
-Choices beyond the first are left out. A tool that the provider runs is no call: a client would run it, and send it
-back. A call that was cut off has a `TOOL_CALL_END` all the same, before `RUN_FINISHED`. A `step.end` is no
-`STEP_FINISHED`: the client demands a `STEP_STARTED` of the same name before it, and no event tells of that.
+Choices beyond the first are left out. A tool that the provider runs is not written as a call: a client would run it,
+and send it back. A call that was cut off gets a `TOOL_CALL_END` too, before `RUN_FINISHED`. A `step.end` is not written
+as `STEP_FINISHED`: the client requires a `STEP_STARTED` of this name before it, and the gateway has no such event.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gai_fast.model.events import Event
 
 PROTOCOL: Final = "1.0"
 
-# Events without a counterpart, and the key of their payload.
+# Events without an AG-UI equivalent, and the payload's key.
 _CUSTOM: Final = {
     "audio.delta": "audio",
     "citations": "citations",
@@ -62,23 +62,23 @@ _COUNTS: Final = {
 
 
 class Run(NamedTuple):
-    """The names that a client gave to its run.
+    """The client's ids for a run.
 
     Args:
-        thread_id: The conversation.
-        run_id: The run.
+        thread_id: The id of the conversation.
+        run_id: The id of the run.
     """
 
     thread_id: str
     run_id: str
 
     def members(self) -> dict[str, str]:
-        """The members of an event about the run."""
+        """Returns the members of an event about the run."""
         return {"threadId": self.thread_id, "runId": self.run_id}
 
 
 def token_usage(usage: Mapping[str, Any] | None, provider: str | None, model: str | None) -> list[dict[str, Any]]:
-    """Returns the usage of a run: one entry, or none where nothing was counted."""
+    """Returns the usage of a run: one entry, or none if nothing was counted."""
     if not usage:
         return []
     names = {"provider": provider, "model": model}
@@ -92,7 +92,7 @@ class RunEvents(BlockEncoder):
     Args:
         framing: `sse`.
         context: The stream.
-        run: The client's names of the run.
+        run: The client's ids of the run.
     """
 
     __slots__ = (
@@ -127,12 +127,12 @@ class RunEvents(BlockEncoder):
         self._message_id = ""
         self._messages = 0
         self._parent = ""
-        """The message that calls belong to: that of the last text, or one of their own."""
+        """The id of the calls' parent message: the last text message, or a new message without text."""
         self._calls: set[str] = set()
         self._open_calls: dict[str, None] = {}
         self._with_arguments: set[str] = set()
         self._waiting: dict[str, dict[str, str]] = {}
-        """Signatures of calls that have not begun."""
+        """Signatures of calls that have not started."""
         self._usage: Mapping[str, Any] | None = None
 
     def _accepts_arguments(self, call_id: str) -> bool:
@@ -148,7 +148,7 @@ class RunEvents(BlockEncoder):
         return f"{self._stream_id}-{self._messages}"
 
     def _begin(self, block: str) -> None:
-        """Makes sure that a message of this kind is open, and no other."""
+        """Opens a message of this kind unless it is open, and ends any other."""
         if self._block == block:
             return
         self._end_block()
@@ -179,7 +179,7 @@ class RunEvents(BlockEncoder):
         self._provider = event.get("provider")
         self._model = event.get("model", self._model)
         if self._started:
-            return  # the client has the start of an attempt whose content is void
+            return  # the client has the start of an earlier attempt
         self._started = True
         self._write("RUN_STARTED", {**self._run.members(), "protocolVersion": PROTOCOL})
 
@@ -198,7 +198,7 @@ class RunEvents(BlockEncoder):
         self._end_block()
 
     def _sign_call(self, call_id: str) -> None:
-        """Writes the signature of a call that has begun, where there is one."""
+        """Writes the stored signature of a call that has started, if there is one."""
         value = self._waiting.pop(call_id, None)
         if value is not None:
             self._write("REASONING_ENCRYPTED_VALUE", {"subtype": "tool-call", "entityId": call_id, **value})
@@ -210,12 +210,12 @@ class RunEvents(BlockEncoder):
         self._open_calls[call_id] = None
         if not self._parent:
             self._parent = self._new_id()
-        named = {"toolCallName": event["tool_call"].get("name", ""), "parentMessageId": self._parent}
-        self._write("TOOL_CALL_START", {"toolCallId": call_id, **named})
+        members = {"toolCallName": event["tool_call"].get("name", ""), "parentMessageId": self._parent}
+        self._write("TOOL_CALL_START", {"toolCallId": call_id, **members})
         self._sign_call(call_id)
 
     def _call_arguments(self, event: Event) -> None:
-        if event["call_id"] not in self._calls:  # a processor may have left out its start
+        if event["call_id"] not in self._calls:  # a processor may have dropped its start
             return
         if event.get("arguments", "").strip():
             self._with_arguments.add(event["call_id"])
@@ -254,7 +254,7 @@ class RunEvents(BlockEncoder):
         self._usage = event["usage"]
 
     def _ended(self, event: Event) -> dict[str, Any]:
-        """Ends what is open; returns the usage of the run."""
+        """Ends the open message and all open calls; returns the run's `usage` member."""
         self._end_block()
         for call_id in list(self._open_calls):
             self._end_call(call_id)

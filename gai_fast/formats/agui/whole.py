@@ -1,6 +1,6 @@
-"""The whole answer for AG-UI: one object with what its client returns for a run (`result`, `newMessages`).
+"""The whole answer for AG-UI: one object with the members that its client returns for a run (`result`, `newMessages`).
 
-Citations and events that a message has no place for are in `result`.
+Citations, and events that have no place in a message, are in `result`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WholeRun(WholeEncoder):
 
     Args:
         context: The stream.
-        run: The client's names of the run.
+        run: The client's ids of the run.
     """
 
     others: ClassVar[tuple[str, ...]] = OTHERS
@@ -34,11 +34,11 @@ class WholeRun(WholeEncoder):
     def _answer(self, result: Result) -> bytes:
         messages = self._messages(result)
         calls = {call.call_id for call in result.tool_calls}
-        events: list[Event] = []  # of which a message has none
+        events: list[Event] = []  # events that have no place in a message
         for event in self._collector.others():
             if event["type"] == "tool.result" and event.get("call_id") in calls:
-                told = {"toolCallId": event["call_id"], "content": argument_text(event.get("tool_result"))}
-                messages.append({"id": self._id(messages), "role": "tool", **told})
+                output = {"toolCallId": event["call_id"], "content": argument_text(event.get("tool_result"))}
+                messages.append({"id": self._id(messages), "role": "tool", **output})
             else:
                 events.append(event)
         more = {"citations": result.citations, "events": events}
@@ -51,7 +51,7 @@ class WholeRun(WholeEncoder):
         return encode_json(answer)
 
     def _messages(self, result: Result) -> list[dict[str, Any]]:
-        """The reasoning, each a message, and the assistant's message."""
+        """Returns one message per reasoning part, and the assistant's message."""
         messages: list[dict[str, Any]] = []
         texts: list[str] = []
         calls: list[dict[str, Any]] = []

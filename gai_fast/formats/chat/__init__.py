@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions: `format.py` has the format."""
+"""OpenAI's Chat Completions; the format is in `format.py`."""
 
 from __future__ import annotations
 

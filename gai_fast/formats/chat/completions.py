@@ -1,7 +1,7 @@
 """OpenAI's legacy Completions: the format.
 
-Requests are read in `_completions_request.py`; answers are written in `_completions_stream.py`, which says where each
-event stands. Knows no route and no provider.
+`completions_request.py` reads requests. `completions_stream.py` writes answers, and lists the place of each event.
+Knows no route and no provider.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class CompletionsFormat(DialectFormat):
         return WholeText(context)
 
     def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
-        """Creates an encoder of the frames that complete an upstream's."""
+        """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnTextChunks(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """Reads those members of a request that matter to every route and upstream.
+        """Reads the members of a request that all routes and upstreams need.
 
         Raises:
-            InvalidRequest: `model` is no string, or `stream` no boolean.
+            InvalidRequest: `model` is not a string, or `stream` is not a boolean.
         """
         return read_completion_members(body)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request with `stream_options.include_usage`."""
+        """Returns a copy of the request with `stream_options.include_usage`."""
         return with_usage(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
@@ -53,7 +53,7 @@ class CompletionsFormat(DialectFormat):
 
         Raises:
             InvalidRequest: The text names the member by its path.
-            Unsupported: `n` > 1, several prompts, or one of tokens.
+            Unsupported: `n` > 1, several prompts, or a prompt of tokens.
         """
         return read_completion_request(body)
 

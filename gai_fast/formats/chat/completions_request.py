@@ -1,8 +1,8 @@
-"""Requests of OpenAI's legacy Completions, read as native ones.
+"""Reads requests of OpenAI's legacy Completions as native requests.
 
-Owns which member of the dialect becomes which member of a native request, which are ignored, and which cannot be
-expressed: `echo`, `logprobs`, `suffix`, `best_of`, penalties and prompts of tokens need an upstream that speaks the
-dialect itself. Knows no provider and no route.
+Owns the mapping of members to those of a native request, and which members are ignored or cannot be expressed. `echo`,
+`logprobs`, `suffix`, `best_of`, penalties and prompts of tokens need an upstream that speaks the dialect. Knows no
+provider and no route.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gai_fast.model.request import Request
 
 _SAME: Final = ("model", "temperature", "top_p", "seed", "max_tokens")
 
-# Members without an effect that a caller could see in the answer, and members of the route.
+# Members without a visible effect on the answer, and members that the route reads.
 _HARMLESS: Final = frozenset({"user", "stream_options"})
 
 KNOWN: Final = frozenset((*_SAME, *_HARMLESS, "prompt", "stop", "stream"))
@@ -39,13 +39,13 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 
 
 def read_completion_members(body: dict[str, Any]) -> ClientRequest:
-    """Reads those members of a request that matter to every route and upstream.
+    """Reads the members of a request that all routes and upstreams need.
 
     Args:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: `model` is no string, or `stream` no boolean.
+        InvalidRequest: `model` is not a string, or `stream` is not a boolean.
     """
     asked = read_chat_members(body)
     prompt = body.get("prompt")
@@ -55,17 +55,17 @@ def read_completion_members(body: dict[str, Any]) -> ClientRequest:
 
 
 def read_completion_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a request into a native one whose prompt is one message of the user's.
+    """Translates a request into a native one; the prompt becomes one user message.
 
     Args:
         body: The client's JSON object.
 
     Returns:
-        The request (`stream` is false by default), and the paths of the members that it cannot express.
+        The native request (`stream` is false by default), and the paths of the members that it cannot express.
 
     Raises:
         InvalidRequest: The text names the member by its path.
-        Unsupported: `n` > 1, several prompts, or one of tokens.
+        Unsupported: `n` > 1, several prompts, or a prompt of tokens.
     """
     native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
     native["stream"] = member(body, "stream", "$", bool) or False

@@ -1,24 +1,24 @@
-"""OpenAI's legacy Completions: events as `text_completion` chunks.
+"""OpenAI's legacy Completions: writes events as `text_completion` chunks.
 
-The chunks are those of OpenAI's `completion.py`: whole and streamed answers have one shape. The dialect is text alone:
+The chunks are those of OpenAI's `completion.py`: whole and streamed answers have one shape. The dialect has only text:
 
 | event | chunk |
 |---|---|
-| `start` | the model of all chunks |
+| `start` | the `model` of all chunks |
 | `text.delta` `refusal.delta` | `choices[0].text` |
-| `finish` | one with `finish_reason`; reasons that the dialect does not know are `stop`, with `x_gai.finish_reason` |
-| `usage` | one with `choices: []` after that, where usage was asked for; then all others have `"usage": null` |
-| `warning` | `x_gai.warnings` on the last chunk |
+| `finish` | a chunk with `finish_reason`; reasons that the dialect lacks are `stop`, with `x_gai.finish_reason` |
+| `usage` | if the client asked for it, a last chunk with `choices: []`; then all others have `"usage": null` |
+| `warning` | `x_gai.warnings` in the last chunk |
 | `error` | `{"error": {message, type, param, code}}`, and no `[DONE]` |
 | `done` | `[DONE]` after a `finish` |
 | `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` | none |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none |
 | `json.snapshot` `safety` `step.end` | none |
-| `stream.reset` | none: no answer is begun anew |
+| `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 
-Choices beyond the first are left out. The upstream's own frames are passed on where it speaks the dialect, with all
-that they hold (`echo`, `logprobs`, several choices).
+Choices beyond the first are left out. If the upstream speaks the dialect, its frames are passed on with all members
+(`echo`, `logprobs`, several choices).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gai_fast.core.result import Result
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._openai import error_object, note_warning
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
-from gai_fast.formats.chat.parts import finish_reason_of, tells_error, usage_of
+from gai_fast.formats.chat.parts import finish_reason_of, is_error_frame, usage_of
 from gai_fast.formats.chat.whole import WholeObject
 from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error
@@ -40,15 +40,15 @@ _TEXT: Final = ("text.delta", "refusal.delta")
 
 
 def _reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the dialect's `finish_reason`, and the members of `x_gai` beside it."""
-    reason, aside = finish_reason_of(event)
-    return ("stop", {"finish_reason": reason, **aside}) if reason == "tool_calls" else (reason, aside)
+    """Returns the dialect's `finish_reason`, and members for `x_gai`."""
+    reason, x_gai = finish_reason_of(event)
+    return ("stop", {"finish_reason": reason, **x_gai}) if reason == "tool_calls" else (reason, x_gai)
 
 
 class TextChunks(DataEncoder):
     """Events → `text_completion` chunks."""
 
-    __slots__ = ("_begun", "_created", "_id", "_model", "_tail", "_text_tail", "_usage", "_usage_asked", "_warnings")
+    __slots__ = ("_created", "_head", "_id", "_model", "_tail", "_text_tail", "_usage", "_usage_asked", "_warnings")
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
@@ -57,8 +57,8 @@ class TextChunks(DataEncoder):
         self._tail = b',"usage":null' if context.usage else b""
         self._id = f"cmpl-{context.stream_id}"
         self._model = context.model
-        self._begun = b""
-        """The beginning of every chunk; made from the names in the answer's beginning."""
+        self._head = b""
+        """The first bytes of every chunk, or empty until the first chunk: `start` sets the names in them."""
         self._text_tail = b""
         self._usage: Mapping[str, Any] = {}
         self._warnings: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ class TextChunks(DataEncoder):
             super().event(event)
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one; `None` where it writes nothing."""
+        """Returns the parts of a delta like this one, or None if it writes nothing."""
         if event["type"] not in _TEXT or "choice" in event:
             return None
         head = self._lead + self._text_head()
@@ -84,17 +84,17 @@ class TextChunks(DataEncoder):
 
     def _name(self, identifier: str, model: str) -> None:
         """Sets the members that all chunks share."""
-        self._id, self._model, self._begun = identifier, model, b""
+        self._id, self._model, self._head = identifier, model, b""
 
     def _begin(self) -> bytes:
-        if not self._begun:
-            self._begun = b'{"id":%b,"object":"text_completion","created":%d,"model":%b,"choices":[' % (
+        if not self._head:
+            self._head = b'{"id":%b,"object":"text_completion","created":%d,"model":%b,"choices":[' % (
                 escape(self._id),
                 self._created,
                 escape(self._model),
             )
             self._text_tail = b',"index":0,"logprobs":null,"finish_reason":null}]' + self._tail + b"}"
-        return self._begun
+        return self._head
 
     def _text_head(self) -> bytes:
         return self._begin() + b'{"text":'
@@ -116,9 +116,9 @@ class TextChunks(DataEncoder):
 
     def _finish(self, event: Event) -> None:
         usage = event.get("usage", self._usage) if self._usage_asked else {}
-        reason, aside = _reason_of(event)
+        reason, x_gai = _reason_of(event)
         last = {"warnings": self._warnings} if self._warnings else {}
-        extra = _extra(aside if usage else {**aside, **last})
+        extra = _extra(x_gai if usage else {**x_gai, **last})
         choice = b'{"text":"","index":0,"logprobs":null,"finish_reason":%b}' % escape(reason)
         self._frame(self._begin() + choice + b"]" + self._tail + extra + b"}")
         if usage:
@@ -126,19 +126,19 @@ class TextChunks(DataEncoder):
             self._frame(self._begin() + b'],"usage":' + encode_json(counts) + _extra({**beside, **last}) + b"}")
 
 
-def _extra(aside: Mapping[str, Any]) -> bytes:
-    return b',"x_gai":' + encode_json(aside) if aside else b""
+def _extra(x_gai: Mapping[str, Any]) -> bytes:
+    return b',"x_gai":' + encode_json(x_gai) if x_gai else b""
 
 
 class OwnTextChunks(TextChunks):
-    """The chunks of ours that complete the upstream's own: `_passthrough.py`."""
+    """Writes the gateway's chunks that complete the upstream's own: `_passthrough.py`."""
 
     __slots__ = ()
 
     opens_parts: ClassVar[bool] = False
 
     def complete(self, event: Event) -> None:
-        """Writes what the upstream's frames lack of an event."""
+        """Writes the chunks of an event that the upstream's frames lack."""
         kind = event["type"]
         if kind == "start":
             identifier = event.get("provider_metadata", {}).get("id")
@@ -152,21 +152,21 @@ class OwnTextChunks(TextChunks):
             self._encode(event)
 
     def note(self, raw: bytes) -> None:
-        """Notes nothing: a chunk of ours depends on events only."""
+        """Does nothing: the gateway's chunks depend on events only."""
 
-    def begin_anew(self) -> None:
-        """Nothing of the dialect begins an answer."""
+    def restart(self) -> None:
+        """Does nothing: the dialect has no frame at the start of an answer."""
 
     def is_end(self, raw: bytes) -> bool:
-        """Whether a frame is `[DONE]`."""
+        """Returns whether a frame is `[DONE]`."""
         return is_done_mark(raw)
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether a last frame has an error that clients read."""
-        return tells_error(raw)
+        """Returns whether a last frame has an error that clients read."""
+        return is_error_frame(raw)
 
     def end_mark(self) -> bytes:
-        """`[DONE]`."""
+        """Returns `[DONE]`."""
         return b"data: [DONE]\n\n"
 
 
@@ -174,6 +174,6 @@ class WholeText(WholeObject):
     """Events → one `text_completion`."""
 
     def _answer(self, result: Result) -> bytes:
-        reason, aside = _reason_of(self._finish)
+        reason, x_gai = _reason_of(self._finish)
         choice = {"text": result.text + result.refusal, "index": 0, "logprobs": None, "finish_reason": reason}
-        return self._object("text_completion", "cmpl", choice, aside, result)
+        return self._object("text_completion", "cmpl", choice, x_gai, result)

@@ -1,7 +1,7 @@
 """OpenAI's Chat Completions: the format.
 
-Requests are read in `members.py` and `request.py`; answers are written in `stream.py`, which says where each event
-stands, `whole.py` and, where the upstream speaks the dialect too, `passthrough.py`. Knows no route and no provider's
+`members.py` and `request.py` read requests. `stream.py` and `whole.py` write answers; `stream.py` lists the place of
+each event. `passthrough.py` completes the answers of upstreams that speak the dialect. Knows no route and no provider's
 quirks.
 """
 
@@ -36,19 +36,19 @@ class OpenAIFormat(DialectFormat):
         return WholeCompletion(context)
 
     def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
-        """Creates an encoder of the frames that complete an upstream's."""
+        """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnChunks(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """Reads those members of a chat request that matter to every route and upstream.
+        """Reads the members of a chat request that all routes and upstreams need.
 
         Raises:
-            InvalidRequest: `model` is no string, or `stream` no boolean.
+            InvalidRequest: `model` is not a string, or `stream` is not a boolean.
         """
         return read_chat_members(body)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the same request with `stream_options.include_usage`."""
+        """Returns a copy of the request with `stream_options.include_usage`."""
         return with_usage(body)
 
     def parse_request(self, body: dict[str, Any]) -> tuple[Request, list[str]]:

@@ -1,6 +1,6 @@
-"""The members of a chat request that matter to every route and upstream, read without translating the request.
+"""Reads the members of a chat request that all routes and upstreams need, without translating the request.
 
-Every request of the dialect passes here, also one that is passed through. Knows no provider and no route.
+Runs for every request of the dialect, including requests that are passed through. Knows no provider and no route.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from gai_fast.formats._members import member
 
 
 def read_chat_members(body: dict[str, Any]) -> ClientRequest:
-    """Reads those members of a chat request that matter to every route and upstream.
+    """Reads the members of a chat request that all routes and upstreams need.
 
     Args:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: `model` is no string, or `stream` no boolean.
+        InvalidRequest: `model` is not a string, or `stream` is not a boolean.
     """
     options, form = body.get("stream_options"), body.get("response_format")
     return ClientRequest(
@@ -32,7 +32,7 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
 
 
 def with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the same chat request with usage asked for.
+    """Returns a copy of a chat request that asks for usage.
 
     Args:
         body: The client's JSON object.
@@ -42,7 +42,7 @@ def with_usage(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _characters(messages: Any) -> int:
-    """Counts the characters of the texts in a client's messages, whatever their shape."""
+    """Counts the characters of the texts in a client's messages of any shape."""
     if isinstance(messages, str):
         return len(messages)
     counted = 0

@@ -1,7 +1,7 @@
-"""Parts of OpenAI's chat answers that streams and whole completions share.
+"""Parts of OpenAI's chat answers, shared by streams and whole completions.
 
-Owns the dialect's form of finish reasons, usage and reasoning, and the members of `x_gai`, which
-hold everything that the dialect has no place for.
+Owns the dialect's form of finish reasons, usage and reasoning, and the members of `x_gai`, the place for values that
+the dialect does not have.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from gai_fast.formats._signatures import encrypts
 from gai_fast.formats.chat.request import detail_format
 from gai_fast.model.events import Event
 
-# Finish reasons that OpenAI's clients do not know.
+# Finish reasons that OpenAI's clients do not accept.
 _OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
 
 
 def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the dialect's `finish_reason`, and the members of `x_gai` beside it."""
+    """Returns the dialect's `finish_reason`, and members for `x_gai`."""
     reason = event.get("finish_reason", "stop")
-    aside: dict[str, Any] = {}
+    x_gai: dict[str, Any] = {}
     if reason in _OWN_REASONS:
-        reason, aside["finish_reason"] = "stop", reason
+        reason, x_gai["finish_reason"] = "stop", reason
     if "continued" in event:
-        aside["continued"] = event["continued"]
-    return reason, aside
+        x_gai["continued"] = event["continued"]
+    return reason, x_gai
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns usage under OpenAI's names, and the members of `x_gai` beside it."""
+    """Returns usage under OpenAI's names, and members for `x_gai`."""
     prompt = {"cached_tokens": usage.get("cached_input_tokens", 0)}
     if "cache_write_input_tokens" in usage:
         prompt["cache_write_tokens"] = usage["cache_write_input_tokens"]
@@ -48,7 +48,7 @@ def reasoning_detail(index: int, block: Mapping[str, Any], start: Event) -> dict
     """Builds OpenRouter's entry for a signature.
 
     Args:
-        index: The number of the entry.
+        index: The entry's `index`.
         block: The event of the signature, or the reasoning part of a message.
         start: The answer's `start`.
     """
@@ -68,11 +68,11 @@ def extra_content(signature: str) -> dict[str, Any]:
     return {"google": {"thought_signature": signature}}
 
 
-def tells_error(raw: bytes) -> bool:
-    """Whether the SDKs raise an error for a frame: they look in lines of data for an `error` with anything in it.
+def is_error_frame(raw: bytes) -> bool:
+    """Returns whether the SDKs raise an error for a frame: they look for a non-empty `error` in its data lines.
 
     Args:
-        raw: The frame; an upstream's own.
+        raw: An upstream frame.
     """
     return _ERROR_LINE.search(raw) is not None
 

@@ -1,4 +1,4 @@
-"""Passthrough of OpenAI's chat stream: the chunks of ours that complete the upstream's own.
+"""Passthrough of OpenAI's chat stream: the gateway's chunks that complete the upstream's own.
 
 Owns the dialect's end mark and the place of warnings; `_passthrough.py` owns when a frame is passed on.
 """
@@ -9,49 +9,49 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
-from gai_fast.formats.chat.parts import tells_error
+from gai_fast.formats.chat.parts import is_error_frame
 from gai_fast.formats.chat.stream import Chunks
 from gai_fast.model.events import Event
 
 
 class OwnChunks(Chunks):
-    """Warnings stand on one chunk with `choices: []` before `[DONE]`."""
+    """Writes warnings in one chunk with `choices: []` before `[DONE]`."""
 
     __slots__ = ()
 
-    # Chunks without an event have a role or a filter's result: none that another attempt must repeat.
+    # Chunks without an event have a role or a filter's result. A later attempt need not repeat these.
     opens_parts: ClassVar[bool] = False
 
     def complete(self, event: Event) -> None:
-        """Writes what the upstream's frames lack of an event."""
+        """Writes the chunks of an event that the upstream's frames lack."""
         write = _COMPLETING.get(event["type"])
         if write is not None:
             write(self, event)
 
     def note(self, raw: bytes) -> None:
-        """Notes nothing: a chunk of ours depends on events only."""
+        """Does nothing: the gateway's chunks depend on events only."""
 
-    def begin_anew(self) -> None:
-        """The client has the role."""
+    def restart(self) -> None:
+        """Marks the first choice as open: the client has its role."""
         self._choices = [0]
 
     def is_end(self, raw: bytes) -> bool:
-        """Whether a frame is `[DONE]`."""
+        """Returns whether a frame is `[DONE]`."""
         return is_done_mark(raw)
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether a last frame has an error that clients read."""
-        return tells_error(raw)
+        """Returns whether a last frame has an error that clients read."""
+        return is_error_frame(raw)
 
     def end_mark(self) -> bytes:
-        """`[DONE]`."""
+        """Returns `[DONE]`."""
         return b"data: [DONE]\n\n"
 
-    def _named(self, event: Event) -> None:
+    def _on_start(self, event: Event) -> None:
         identifier = event.get("provider_metadata", {}).get("id")
         self._name_stream(identifier or self._id, event.get("model", self._model))
 
-    def _ended(self, event: Event) -> None:
+    def _on_finish(self, event: Event) -> None:
         if is_own_cancel(event):
             self._finish(event)
         elif self._warnings:
@@ -59,9 +59,9 @@ class OwnChunks(Chunks):
 
 
 _COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
-    "start": OwnChunks._named,
+    "start": OwnChunks._on_start,
     "warning": Chunks._warning,
     "usage": Chunks._snapshot,
-    "finish": OwnChunks._ended,
+    "finish": OwnChunks._on_finish,
     "error": Chunks._error,
 }

@@ -1,8 +1,7 @@
-"""Requests of OpenAI's Chat Completions, read as native ones.
+"""Reads requests of OpenAI's Chat Completions as native requests.
 
-Owns which field of the dialect becomes which field of a native request, which fields are ignored, and which cannot be
-expressed. Accepts everything that an answer in our own OpenAI format holds (reasoning, signatures). Knows no provider
-and no route.
+Owns the mapping of fields to those of a native request, and which fields are ignored or cannot be expressed. Accepts
+all fields of the gateway's own answers in this format (reasoning, signatures). Knows no provider and no route.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from gai_fast.formats._openai import AUDIO_TYPES, EFFORTS
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
-# Fields that are the same in a native request, and are checked there.
+# Fields that a native request has too; the native request checks them.
 _SAME: Final = ("model", "temperature", "top_p", "seed", "metadata")
 
-# Fields that are read one by one below.
+# Fields that are read below.
 _READ: Final = frozenset(
     "messages stream n stop max_tokens max_completion_tokens reasoning_effort response_format "
     "tools functions tool_choice function_call".split()
 )
 
-# Fields without an effect that a caller could see in the answer: accounts, caches, storage, and fields of the route.
+# Fields without a visible effect on the answer: accounts, caches, storage, and fields that the route reads.
 _HARMLESS: Final = frozenset(
     "prediction prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier store stream_options "
     "user".split()
@@ -46,7 +45,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 
-# OpenRouter's names for the author of a signature, where they are not `<provider>-responses-v1`.
+# OpenRouter's names for the author of a signature, if the name is not `<provider>-responses-v1`.
 _DETAIL_FORMATS: Final[Mapping[str, str]] = {
     "anthropic": "anthropic-claude-v1",
     "azure": "azure-openai-responses-v1",
@@ -57,7 +56,7 @@ _RESPONSES: Final = "-responses-v1"
 
 
 def read_chat_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a chat request into a native one; as `Format.parse_request`.
+    """Translates a chat request into a native one; see `Format.parse_request`.
 
     Raises:
         InvalidRequest: The text names the member by its path.
@@ -74,7 +73,7 @@ class _ChatReader(RequestReader):
         self._functions: dict[str, str] = {}
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The native request's JSON object."""
+        """Returns the native request's JSON object."""
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
         messages = member(body, "messages", "$", list)
@@ -156,7 +155,7 @@ class _ChatReader(RequestReader):
         if kind == "image_url":
             self.lost += unread(part, path, ("type", kind))
             image = required(part, kind, path, dict)
-            # `detail` is a hint about cost, not about content.
+            # `detail` affects cost, not content.
             self.lost += unread(image, f"{path}.{kind}", ("url", "detail"))
             url = required(image, "url", f"{path}.{kind}", str)
             if not url.startswith("data:"):
@@ -176,7 +175,7 @@ class _ChatReader(RequestReader):
     def _file(self, part: Mapping[str, Any], path: str) -> dict[str, Any] | None:
         file = required(part, "file", path, dict)
         data = member(file, "file_data", f"{path}.file", str)
-        if data is None:  # a `file_id` names a file that only OpenAI has
+        if data is None:  # a `file_id` names a file stored at OpenAI
             self.lost.append(path[2:])
             return None
         self.lost += unread(part, path, ("type", "file"))
@@ -185,7 +184,7 @@ class _ChatReader(RequestReader):
         return native if filename is None else {**native, "filename": filename}
 
     def _assistant(self, message: Mapping[str, Any], path: str) -> dict[str, Any]:
-        # Clients send earlier answers back whole; `annotations` are of no use to a model.
+        # Clients send earlier answers back unchanged. `annotations` are ignored: a model does not need them.
         self.lost += unread(
             message,
             path,
@@ -218,14 +217,14 @@ class _ChatReader(RequestReader):
     def _reasoning(self, message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
         text = member(message, "reasoning_content", path, str) or member(message, "reasoning", path, str)
         parts: list[dict[str, Any]] = []
-        texts: list[list[str]] = []  # of each part; joined at the end, since adding to a text copies it
+        texts: list[list[str]] = []  # the pieces of each part's text; joined at the end, since `+=` copies the text
         index: Any = None
         for at, detail in enumerate(member(message, "reasoning_details", path, list) or ()):
             here = f"{path}.reasoning_details[{at}]"
             part = self._reasoning_detail(detail, here)
-            # A client that kept the deltas sends a block in pieces with the same index.
-            same = parts and index is not None and detail.get("index") == index
-            if same and "signature" not in parts[-1] and "redacted" not in part:
+            # A client that stored the deltas sends a block in pieces with one index.
+            is_piece = parts and index is not None and detail.get("index") == index
+            if is_piece and "signature" not in parts[-1] and "redacted" not in part:
                 parts[-1].update(part)
                 texts[-1].append(part["text"])
             else:
@@ -234,16 +233,16 @@ class _ChatReader(RequestReader):
             index = detail.get("index")
         for part, pieces in zip(parts, texts, strict=True):
             part["text"] = "".join(pieces)
-        # The details also hold the text of blocks after a signature: the rest of the text belongs to the first block.
+        # The details also have the text of blocks after a signature. The rest of the text belongs to the first block.
         known = "".join(part["text"] for part in parts)
-        left = text.removesuffix(known) if text and text.endswith(known) else ""
-        if not left:
+        rest = text.removesuffix(known) if text and text.endswith(known) else ""
+        if not rest:
             return parts
         for part in parts:
             if not part["text"] and "redacted" not in part and not _signs_text(part):
-                part["text"] = left
+                part["text"] = rest
                 return parts
-        return [{"type": "reasoning", "text": left}, *parts]
+        return [{"type": "reasoning", "text": rest}, *parts]
 
     def _reasoning_detail(self, detail: Any, path: str) -> dict[str, Any]:
         expect(detail, path, dict)
@@ -256,7 +255,7 @@ class _ChatReader(RequestReader):
         if kind == "reasoning.encrypted":
             part["signature"] = required(detail, "data", path, str)
             if author is not None and author.endswith(_RESPONSES):
-                # With its summary, where a client has merged the entries of a block.
+                # The entry has a summary if the client has merged the entries of a block.
                 return {**part, "text": member(detail, "text", path, str) or ""}
             return {**part, "redacted": True}
         part["text"] = member(detail, "summary" if kind == "reasoning.summary" else "text", path, str) or ""
@@ -351,23 +350,23 @@ class _ChatReader(RequestReader):
 
 
 def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:
-    """Returns OpenRouter's name for the author of a signature; `None` where it has none.
+    """Returns OpenRouter's name for the author of a signature, or None if OpenRouter has no name.
 
     Args:
-        provider: The name in events.
-        is_encrypted: The signature is the whole reasoning.
+        provider: The provider's name in events.
+        is_encrypted: The signature is the whole reasoning, encrypted.
     """
     known = _DETAIL_FORMATS.get(provider or "")
     return f"{provider}{_RESPONSES}" if known is None and provider and is_encrypted else known
 
 
 def _author(detail_format: str | None) -> str | None:
-    """Returns the provider that OpenRouter names so."""
+    """Returns the provider for OpenRouter's name of an author, or None if the name is unknown."""
     if not detail_format or detail_format in _DETAIL_PROVIDERS:
         return _DETAIL_PROVIDERS.get(detail_format or "")
     return detail_format.removesuffix(_RESPONSES) or None if detail_format.endswith(_RESPONSES) else None
 
 
 def _signs_text(part: Mapping[str, Any]) -> bool:
-    """Whether a signature is for the visible text: Gemini's is, unless it stands on a call."""
+    """Returns whether a signature is for the visible text: Gemini's is, unless it belongs to a call."""
     return part.get("provider") == "gemini" and not part["text"]

@@ -1,6 +1,6 @@
 """OpenAI's whole chat completion: one JSON object, built from events.
 
-Events that the dialect has no place for are `x_gai.events`.
+Events that have no place in the dialect are in `x_gai.events`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gai_fast.model.events import Event
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class WholeObject(WholeEncoder):
-    """Events → one object of OpenAI's: with the reason of the end, usage, and what the dialect has no place for."""
+    """Events → one OpenAI object with finish reason, usage, and `x_gai` for values the dialect does not have."""
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
@@ -29,7 +29,7 @@ class WholeObject(WholeEncoder):
         self._warnings: list[dict[str, Any]] = []
 
     def event(self, event: Event) -> None:
-        """Takes one event."""
+        """Collects one event."""
         if event["type"] == "warning":
             note_warning(self._warnings, event)
         elif event["type"] == "start":
@@ -38,14 +38,14 @@ class WholeObject(WholeEncoder):
             self._finish = event
         super().event(event)
 
-    def _object(self, kind: str, prefix: str, choice: dict[str, Any], aside: dict[str, Any], result: Result) -> bytes:
-        """Writes the object.
+    def _object(self, kind: str, prefix: str, choice: dict[str, Any], x_gai: dict[str, Any], result: Result) -> bytes:
+        """Returns the object as JSON.
 
         Args:
             kind: The value of `object`.
-            prefix: Of the identifier.
+            prefix: The prefix of the id.
             choice: The one choice.
-            aside: Members of `x_gai`.
+            x_gai: Members of `x_gai`.
             result: The answer.
         """
         answer: dict[str, Any] = {
@@ -57,14 +57,14 @@ class WholeObject(WholeEncoder):
         }
         if result.usage:
             answer["usage"], beside = usage_of(result.usage)
-            aside |= beside
+            x_gai |= beside
         if self._warnings:
-            aside["warnings"] = self._warnings
+            x_gai["warnings"] = self._warnings
         events = self._collector.others()
         if events:
-            aside["events"] = events
-        if aside:
-            answer["x_gai"] = aside
+            x_gai["events"] = events
+        if x_gai:
+            answer["x_gai"] = x_gai
         return encode_json(answer)
 
 
@@ -74,16 +74,16 @@ class WholeCompletion(WholeObject):
     others: ClassVar[tuple[str, ...]] = OTHERS
 
     def _answer(self, result: Result) -> bytes:
-        reason, aside = finish_reason_of(self._finish)
+        reason, x_gai = finish_reason_of(self._finish)
         choice = {"index": 0, "message": self._message(result), "finish_reason": reason}
-        return self._object("chat.completion", "chatcmpl", choice, aside, result)
+        return self._object("chat.completion", "chatcmpl", choice, x_gai, result)
 
     def _message(self, result: Result) -> dict[str, Any]:
         parts = result.message["content"]
-        silent = not result.text and (result.tool_calls or result.refusal)
+        is_null = not result.text and (result.tool_calls or result.refusal)
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": None if silent else result.text,
+            "content": None if is_null else result.text,
             "refusal": result.refusal or None,
         }
         if result.reasoning:

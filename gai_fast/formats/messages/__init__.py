@@ -1,4 +1,4 @@
-"""Anthropic's Messages: `format.py` has the format."""
+"""Anthropic's Messages; the format is in `format.py`."""
 
 from __future__ import annotations
 

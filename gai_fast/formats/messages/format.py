@@ -1,8 +1,8 @@
 """Anthropic's Messages: the format.
 
-Requests are read in `members.py` and `request.py`; answers are written in `stream.py`, which says where each event
-stands, `whole.py` and, where the upstream speaks the dialect too, completed in `passthrough.py`. Knows no route and no
-provider's quirks.
+`members.py` and `request.py` read requests. `stream.py` and `whole.py` write answers; `stream.py` lists the place of
+each event. `passthrough.py` completes the answers of upstreams that speak the dialect. Knows no route and no provider's
+quirks.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class AnthropicFormat(DialectFormat):
         return WholeMessage(context)
 
     def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
-        """Creates an encoder of the frames that complete an upstream's."""
+        """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnMessages(framing, context)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """Reads those members of a Messages request that matter to every route and upstream.
+        """Reads the members of a Messages request that all routes and upstreams need.
 
         Raises:
-            InvalidRequest: `model` is no string, or `stream` no boolean.
+            InvalidRequest: `model` is not a string, or `stream` is not a boolean.
         """
         return read_messages_members(body)
 
@@ -53,14 +53,14 @@ class AnthropicFormat(DialectFormat):
         return without_foreign(body)
 
     def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
-        """Returns the request for Anthropic where its answer is translated: always a stream."""
+        """Returns the client's body for Anthropic if the answer is translated; it asks for a stream."""
         return {**without_foreign(body), "stream": True}, unanswerable(body)
 
     def check_translatable(self, body: dict[str, Any]) -> None:
-        """Refuses a conversation that Anthropic has stored.
+        """Refuses a conversation stored at Anthropic.
 
         Raises:
-            Unsupported: It has a `thread`.
+            Unsupported: The request has a `thread`.
         """
         check_thread(body)
 
@@ -73,11 +73,11 @@ class AnthropicFormat(DialectFormat):
         return read_messages_request(body)
 
     def error_body(self, error: Error, request_id: str) -> bytes:
-        """Returns `{"type": "error", "error": {type, message}, "request_id"}`, the upstream's own where it has one."""
+        """Returns `{"type": "error", "error": {type, message}, "request_id"}`, or with the upstream's error."""
         return encode_json({"type": "error", "error": error_object(error), "request_id": request_id})
 
     def error_status(self, error: Error) -> int:
-        """The status of an error response; 529 where a server is overloaded."""
+        """Returns the status of an error response; 529 if a server is overloaded."""
         return error_status(error)
 
 

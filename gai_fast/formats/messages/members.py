@@ -1,6 +1,6 @@
-"""The members of a Messages request that matter to every route and upstream, read without translating the request.
+"""Reads the members of a Messages request that all routes and upstreams need, without translating the request.
 
-Every request of the dialect passes here, also one that is passed through. Knows no provider and no route.
+Runs for every request of the dialect, including requests that are passed through. Knows no provider and no route.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from gai_fast.formats.messages.parts import is_foreign
 
 
 def read_messages_members(body: dict[str, Any]) -> ClientRequest:
-    """Reads those members of a Messages request that matter to every route and upstream.
+    """Reads the members of a Messages request that all routes and upstreams need.
 
     Args:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: `model` is no string, or `stream` no boolean.
+        InvalidRequest: `model` is not a string, or `stream` is not a boolean.
     """
     output = body.get("output_config")
     return ClientRequest(
         body,
         member(body, "model", "$", str),
         bool(member(body, "stream", "$", bool)),
-        wants_usage=True,  # every answer of the dialect has it
+        wants_usage=True,  # every answer of the dialect has usage
         wants_json=isinstance(output, dict) and output.get("format") is not None,
         prompt_characters=prompt_characters(body),
     )
 
 
 def prompt_characters(body: dict[str, Any]) -> int:
-    """Counts the characters of the texts in a request, whatever their shape.
+    """Counts the characters of the texts in a request of any shape.
 
     Args:
         body: The client's JSON object.
@@ -41,7 +41,7 @@ def prompt_characters(body: dict[str, Any]) -> int:
     return sum(map(_characters, (body.get("system"), body.get("messages"), body.get("tools"))))
 
 
-# The members of messages, blocks and tools that hold text. Data of images and documents are none.
+# The members of messages, blocks and tools that hold text. Data of images and documents do not count.
 _TEXTS = ("content", "text", "thinking", "name", "description", "title", "context")
 _VALUES = ("input", "input_schema")
 
@@ -66,7 +66,7 @@ def _characters(part: Any) -> int:
 
 
 def _size(value: Any) -> int:
-    """Counts the characters of a JSON value: about those of its text."""
+    """Counts the characters of a JSON value: about the length of its JSON text."""
     if isinstance(value, str):
         return len(value) + 2
     if isinstance(value, list):
@@ -77,9 +77,9 @@ def _size(value: Any) -> int:
 
 
 def without_foreign(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns a request as Anthropic accepts it: without reasoning that others have signed, or nobody.
+    """Returns the request for Anthropic, without reasoning that is unsigned or signed by another provider.
 
-    A conversation holds such blocks after another provider has answered in it.
+    A conversation has such blocks after another provider has answered in it.
 
     Args:
         body: The client's JSON object.
@@ -88,7 +88,7 @@ def without_foreign(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(messages, list) or not any(map(_foreign_blocks, messages)):
         return body
     kept = [_stripped(message) if _foreign_blocks(message) else message for message in messages]
-    # Anthropic refuses a message without content, and takes two of one role for one.
+    # Anthropic refuses a message without content, and joins two adjacent messages of one role.
     return {**body, "messages": [message for message in kept if message is not None]}
 
 

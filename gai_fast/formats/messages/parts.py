@@ -1,7 +1,7 @@
-"""Parts of Anthropic's answers that streams and whole messages share.
+"""Parts of Anthropic's answers, shared by streams and whole messages.
 
 Owns the dialect's form of stop reasons, usage, citations and errors, the place of signatures, and the members of
-`x_gai`, which hold everything that the dialect has no place for.
+`x_gai`, the place for values that the dialect does not have.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _STOP_REASONS: Final = {
     "content_filter": "refusal",
     "pause": "pause_turn",
 }
-"""The others have no word in the dialect: they are an `end_turn`, and stand in `x_gai`."""
+"""Other finish reasons have no equivalent: they become `end_turn`, with the reason in `x_gai`."""
 
-# Anthropic's own words that are finer than ours, and what they must mean to be passed on.
+# Anthropic's stop reasons that are more specific than the event's, and the event's reason for which each is passed on.
 _FINER: Final = {"stop_sequence": "stop", "model_context_window_exceeded": "length"}
 
 _ERROR_TYPES: Final[Mapping[Code, str]] = {
@@ -41,7 +41,7 @@ _ERROR_TYPES: Final[Mapping[Code, str]] = {
 }
 """All others are an `api_error`."""
 
-# The reasons for which Anthropic's SDK has an `error_code` that it acts upon.
+# Error reasons, and the `error_code` by which Anthropic's SDK handles them.
 _ERROR_CODES: Final = {"thread": "thread_unsupported_request"}
 
 # Statuses with a type of their own (Anthropic's page of errors).
@@ -51,25 +51,25 @@ _OVERLOADED: Final = 529
 
 
 def stop_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
-    """Returns the dialect's `stop_reason`, and the members of `x_gai` beside it."""
+    """Returns the dialect's `stop_reason`, and members for `x_gai`."""
     reason = event.get("finish_reason", "stop")
-    aside: dict[str, Any] = {}
+    x_gai: dict[str, Any] = {}
     word = _STOP_REASONS.get(reason)
     if word is None:
-        word, aside["finish_reason"] = "end_turn", reason
+        word, x_gai["finish_reason"] = "end_turn", reason
     raw = event.get("finish_reason_raw", "")
     if _FINER.get(raw) == reason:
         word = raw
     if "continued" in event:
-        aside["continued"] = event["continued"]
-    return word, aside
+        x_gai["continued"] = event["continued"]
+    return word, x_gai
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns usage under Anthropic's names, and the members of `x_gai` beside it.
+    """Returns usage under Anthropic's names, and members for `x_gai`.
 
-    Anthropic's `input_tokens` leave out what was read from a cache or written to it. A provider that counts more from a
-    cache than in all leaves nothing for `input_tokens`.
+    Anthropic's `input_tokens` exclude tokens read from a cache or written to it. They are 0 if a provider counts more
+    cached tokens than tokens in total.
     """
     cached, written = usage.get("cached_input_tokens", 0), usage.get("cache_write_input_tokens", 0)
     counts: dict[str, Any] = {
@@ -87,31 +87,31 @@ def refusal_of(safety: Mapping[str, Any] | None, stop_reason: str) -> dict[str, 
     """Builds the `stop_details` of a refusal.
 
     Args:
-        safety: The last `safety` of the answer, where there was one.
-        stop_reason: The answer's.
+        safety: The last `safety` of the answer, or None if there was none.
+        stop_reason: The answer's `stop_reason`.
     """
     if safety is None or stop_reason != "refusal":
         return None
     category = safety.get("category")
     if category in _REFUSED:
         return {"type": "refusal", "category": category, "explanation": None}
-    return {"type": "refusal", "category": None, "explanation": category}  # the word of another provider
+    return {"type": "refusal", "category": None, "explanation": category}  # the category of another provider
 
 
 def is_refusal(safety: Mapping[str, Any] | None) -> bool:
-    """Whether a `safety` is the reason of a refusal, whose place is `stop_details`."""
+    """Returns whether a `safety` is the reason of a refusal, whose place is `stop_details`."""
     return safety is not None and safety.get("action") == "refused"
 
 
 _REFUSED: Final = frozenset(("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"))
-"""The categories that the SDK's types name."""
+"""The categories in the SDK's types."""
 
 
 def citation_of(citation: Mapping[str, Any]) -> dict[str, Any]:
-    """Builds a citation with every member that the SDK's types demand.
+    """Builds a citation with every member that the SDK's types require.
 
-    The texts that were cited are not known. Offsets of a document would be those of the source, and ours are those of
-    the answer, so they are 0.
+    The cited texts are not known. Anthropic's offsets are positions in the source, but a citation's offsets here are
+    positions in the answer, so 0 is written.
     """
     uri, title = citation.get("uri", ""), citation.get("title")
     document = _DOCUMENT.fullmatch(uri)
@@ -134,11 +134,11 @@ def citation_of(citation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _DOCUMENT: Final = re.compile(r"document:([0-9]{1,6})")
-"""The address of a document of the request, as the provider's adapter writes it."""
+"""The URI of a document in the request, as the provider's adapter writes it."""
 
 
 def server_tool_block(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Builds the block for a tool that Anthropic runs: the call of one that has started, else its result.
+    """Builds the block for a tool that Anthropic runs: its call if it has started, else its result.
 
     Args:
         run: An event's `server_tool`.
@@ -152,25 +152,25 @@ def server_tool_block(run: Mapping[str, Any]) -> dict[str, Any]:
 
 # ---- signatures ------------------------------------------------------------------------------------------------------
 
-# Clients send thinking back as it came. Only the signature survives in all of them, and only Anthropic's own may go to
-# Anthropic.
+# Clients send thinking back unchanged. Only the signature survives in all clients, and only Anthropic's own signatures
+# may be sent to Anthropic.
 NATIVE: Final = "anthropic"
-"""The provider of a signature without a mark."""
+"""The provider of a signature that is not sealed."""
 
 
 def marked(signature: str, provider: str | None, call_id: str = "") -> str:
-    """Returns a signature as a client of the dialect gets it.
+    """Returns the signature for a client of the dialect: sealed, unless it is Anthropic's for reasoning.
 
     Args:
-        signature: As the provider gave it.
+        signature: The provider's own signature.
         provider: The provider's name.
-        call_id: The call that it is for, if it is not for reasoning.
+        call_id: The signed call, or empty for a signature of reasoning.
     """
     return signature if not call_id and provider in (None, NATIVE) else seal(signature, provider, call_id)
 
 
 def is_foreign(block: Any) -> bool:
-    """Whether a block of an earlier answer is reasoning that Anthropic did not sign, and would refuse."""
+    """Returns whether a block of an earlier answer is reasoning that Anthropic did not sign; Anthropic refuses it."""
     if not isinstance(block, dict) or block.get("type") not in ("thinking", "redacted_thinking"):
         return False
     signature = block.get("data" if block["type"] == "redacted_thinking" else "signature")
@@ -181,7 +181,7 @@ def is_foreign(block: Any) -> bool:
 
 
 def error_object(error: Error) -> dict[str, Any]:
-    """Builds the `error` member: the upstream's own where it speaks the dialect, else ours with our code."""
+    """Builds the `error` member: the upstream's own if it speaks the dialect, else the gateway's with its code."""
     own = error.details or {}
     if own.get("message") and own.get("type"):
         return {key: own[key] for key in ("type", "message", "details") if key in own}
@@ -191,18 +191,18 @@ def error_object(error: Error) -> dict[str, Any]:
 
 
 def error_status(error: Error) -> int:
-    """The HTTP status by which the SDK chooses its exception: 529 is `OverloadedError`."""
+    """Returns the HTTP status by which the SDK chooses its exception: 529 is `OverloadedError`."""
     return _OVERLOADED if error.code == "overloaded" and error.status == error.default_status else error.status
 
 
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
-    """Keeps a warning for the end of the answer, within `limits.warnings`."""
+    """Stores a warning for the end of the answer; drops it after `LIMITS.warnings` of them."""
     if len(warnings) < LIMITS.warnings:
         warnings.append({"reason": event.get("reason", "")})
 
 
 def input_of(given: Any) -> Any:
-    """Returns the input of a call, which is an object in this dialect: other arguments stand in one.
+    """Returns the input of a call, which is an object in this dialect; other values are wrapped in an object.
 
     Args:
         given: The arguments of an event or a result.

@@ -1,4 +1,4 @@
-"""Passthrough of Anthropic's stream: the events of ours that complete the upstream's own.
+"""Passthrough of Anthropic's stream: the gateway's events that complete the upstream's own.
 
 Owns the dialect's end mark and the place of warnings; `_passthrough.py` owns when a frame is passed on.
 """
@@ -13,26 +13,26 @@ from gai_fast.formats._passthrough import is_own_cancel
 from gai_fast.formats.messages.stream import Messages
 from gai_fast.model.events import Event
 
-_THEIRS: Final = " theirs"
+_UPSTREAM_BLOCK: Final = " upstream"
 """The name of a block that the upstream has opened."""
 
 
 class OwnMessages(Messages):
-    """Warnings stand on one `ping` before `message_stop`."""
+    """Writes warnings in one `ping` before `message_stop`."""
 
     __slots__ = ()
 
     opens_parts: ClassVar[bool] = True
 
     def complete(self, event: Event) -> None:
-        """Writes what the upstream's frames lack of an event."""
+        """Writes the frames of an event that the upstream's frames lack."""
         write = _COMPLETING.get(event["type"])
         if write is not None:
             write(self, event)
 
     def note(self, raw: bytes) -> None:
-        """Notes that the message has begun, and which block is open: an end of ours has to close it."""
-        self._has_begun = self._has_begun or _START.search(raw) is not None
+        """Records the start of the message and the open block: an end that the gateway writes must close it."""
+        self._started = self._started or _START.search(raw) is not None
         found = _BLOCK.search(raw)
         if found is None:
             return
@@ -40,40 +40,40 @@ class OwnMessages(Messages):
         if found[1] == b"stop" or index is None:
             self._block = ""
         else:
-            self._block, self._count = _THEIRS, int(index[1]) + 1
+            self._block, self._count = _UPSTREAM_BLOCK, int(index[1]) + 1
 
-    def begin_anew(self) -> None:
-        """The next attempt opens its own blocks."""
+    def restart(self) -> None:
+        """Forgets the open block: the next attempt opens its own blocks."""
         self._block, self._count = "", 0
 
     def is_end(self, raw: bytes) -> bool:
-        """Whether a frame is `message_stop`."""
+        """Returns whether a frame is `message_stop`."""
         return _STOP.search(raw) is not None
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether a last frame is an event that the SDKs raise: they ignore data without a name."""
+        """Returns whether the SDKs raise a last frame as an error: they ignore data without an event name."""
         return _ERROR_LINE.search(raw) is not None
 
     def end_mark(self) -> bytes:
-        """`message_stop`."""
+        """Returns `message_stop`."""
         return b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
-    def _named(self, event: Event) -> None:
+    def _on_start(self, event: Event) -> None:
         self._provider = event.get("provider")
 
-    def _ended(self, event: Event) -> None:
+    def _on_finish(self, event: Event) -> None:
         if is_own_cancel(event):
-            self._start(event)  # unless the upstream has
+            self._start(event)  # writes nothing if the upstream has started the message
             self._finish(event)
         elif self._warnings:
             self._ping({"warnings": self._warnings})
 
 
 _COMPLETING: Final[Mapping[str, Callable[[Any, Event], None]]] = {
-    "start": OwnMessages._named,
+    "start": OwnMessages._on_start,
     "warning": Messages._warning,
     "usage": Messages._snapshot,
-    "finish": OwnMessages._ended,
+    "finish": OwnMessages._on_finish,
     "error": Messages._error,
 }
 

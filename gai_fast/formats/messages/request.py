@@ -1,9 +1,8 @@
-"""Requests of Anthropic's Messages, read as native ones.
+"""Reads requests of Anthropic's Messages as native requests.
 
-Owns which field of the dialect becomes which field of a native request, which fields are ignored, and which cannot be
-expressed. Accepts everything that an answer in our own format holds, but blocks of tools that Anthropic runs itself.
-Knows no provider and no route; what has an effect on Anthropic alone, and is harmless elsewhere, goes to
-`provider_options.anthropic`.
+Owns the mapping of fields to those of a native request, and which fields are ignored or cannot be expressed. Accepts
+all blocks of the gateway's own answers in this format, except blocks of tools that Anthropic runs. Knows no provider
+and no route. Fields that affect only Anthropic, and are harmless elsewhere, go to `provider_options.anthropic`.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from gai_fast.formats.messages.parts import NATIVE
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
-# Fields that are the same in a native request, and are checked there.
+# Fields that a native request has too; the native request checks them.
 _SAME: Final = ("model", "temperature", "top_p")
 
-# Fields that are read one by one below.
+# Fields that are read below.
 _READ: Final = frozenset(
     "max_tokens messages output_config output_format stop_sequences stream system thinking thread tool_choice "
     "tools".split()
 )
 
-# Fields without an effect that a caller could see in an answer: accounts, caches, priorities. Anthropic itself gets
-# them where its request is written anew.
+# Fields without a visible effect on the answer: accounts, caches, priorities. A translated request to Anthropic has
+# them too.
 _HARMLESS: Final = frozenset("cache_control diagnostics metadata service_tier user_profile_id workspace_id".split())
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
@@ -37,7 +36,7 @@ KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "betas": ([],),
-    # The second is Claude Code's: all thinking stays in the conversation, as it does anyway.
+    # The third is Claude Code's: all thinking stays in the conversation, which is the default.
     "context_management": ({}, {"edits": []}, {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -47,20 +46,20 @@ _EFFORTS: Final = frozenset(("low", "medium", "high"))
 _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
-# What an answer made of events does not hold: the container to go on with, and the blocks of tools of MCP servers.
+# Fields that ask for content that an answer built from events lacks: the container's id, and blocks of MCP tools.
 _UNANSWERABLE: Final = ("container", "mcp_servers")
 
 
 def check_thread(body: Mapping[str, Any]) -> None:
-    """Refuses to continue a conversation that Anthropic has stored, whatever `on_unsupported` says.
+    """Refuses to continue a conversation stored at Anthropic; `on_unsupported` does not apply.
 
-    Its SDK then sends the whole conversation.
+    Anthropic's SDK then sends the whole conversation.
 
     Args:
         body: The client's JSON object.
 
     Raises:
-        Unsupported: It has a `thread`.
+        Unsupported: The request has a `thread`.
     """
     if body.get("thread") is not None:
         text = "`thread` needs a model whose upstream is Anthropic; send the whole conversation without it"
@@ -68,16 +67,16 @@ def check_thread(body: Mapping[str, Any]) -> None:
 
 
 def unanswerable(body: Mapping[str, Any]) -> list[str]:
-    """Returns the members of a request that ask for what an answer made of events does not hold.
+    """Returns the members of a request that ask for content that an answer built from events lacks.
 
     Args:
-        body: The client's JSON object, which goes to Anthropic as it is.
+        body: The client's JSON object, which is sent to Anthropic unchanged.
     """
     return [key for key in _UNANSWERABLE if body.get(key)]
 
 
 def read_messages_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a Messages request into a native one; as `Format.parse_request`."""
+    """Translates a Messages request into a native one; see `Format.parse_request`."""
     return _MessagesReader().request(body)
 
 
@@ -90,7 +89,7 @@ class _MessagesReader(RequestReader):
         self._has_more = False  # a result may belong to a call in the thread
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The native request's JSON object."""
+        """Returns the native request's JSON object."""
         self._has_more = body.get("thread") is not None
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
@@ -128,7 +127,7 @@ class _MessagesReader(RequestReader):
         return [{"role": "system", "content": self._texts(content, "$.system")}]
 
     def _texts(self, content: str | list[Any], path: str) -> str | list[dict[str, Any]]:
-        """Content that is nothing but text."""
+        """Returns content that may hold only text; other blocks are added to `lost`."""
         if isinstance(content, str):
             return content
         parts: list[dict[str, Any]] = []
@@ -145,7 +144,7 @@ class _MessagesReader(RequestReader):
         return str(required(block, "type", path, str))
 
     def _text(self, block: Mapping[str, Any], path: str) -> dict[str, Any]:
-        # Citations of an earlier answer are of no use to a model.
+        # Citations of an earlier answer are ignored: a model does not need them.
         self.lost += unread(block, path, ("type", "text", "cache_control", "citations"))
         return {"type": "text", "text": required(block, "text", path, str)}
 
@@ -164,7 +163,7 @@ class _MessagesReader(RequestReader):
         raise invalid("The role is none of user, assistant, system", f"{path.removesuffix('.content')}.role")
 
     def _turn(self, content: list[Any], path: str) -> list[dict[str, Any]]:
-        """The messages of a user's turn: each result of a tool is one of its own."""
+        """Returns the messages of a user's turn: each tool result is a separate message."""
         messages: list[dict[str, Any]] = []
         parts: list[dict[str, Any]] = []
         for at, block in enumerate(content):
@@ -201,7 +200,7 @@ class _MessagesReader(RequestReader):
         if kind == "base64":
             media_type = required(source, "media_type", path, str)
             return {"type": "image", "data": required(source, "data", path, str), "media_type": media_type}
-        self.lost.append(path[2:])  # a file that only Anthropic has
+        self.lost.append(path[2:])  # a file stored at Anthropic
         return None
 
     def _document(self, block: Mapping[str, Any], path: str) -> dict[str, Any] | None:
@@ -223,7 +222,7 @@ class _MessagesReader(RequestReader):
             given = required(source, "content", path, str, list)
             media_type, content = "text/plain", self._texts(given, f"{path}.content")
             data = _encoded(content if isinstance(content, str) else "\n".join(part["text"] for part in content))
-        else:  # an address or a file that only Anthropic fetches
+        else:  # a URL that Anthropic fetches, or a file stored there
             self.lost.append(path[2:])
             return None
         return {"type": "file", "data": data, "media_type": media_type} | ({"filename": title} if title else {})
@@ -248,7 +247,7 @@ class _MessagesReader(RequestReader):
         return result | ({"is_error": True} if member(block, "is_error", path, bool) else {})
 
     def _answer(self, content: list[Any], path: str) -> list[dict[str, Any]]:
-        """The parts of an earlier answer."""
+        """Returns the parts of an earlier answer."""
         parts: list[dict[str, Any]] = []
         signatures: dict[str, str] = {}
         for at, block in enumerate(content):
@@ -295,7 +294,7 @@ class _MessagesReader(RequestReader):
             path = f"$.tools[{at}]"
             expect(tool, path, dict)
             if (member(tool, "type", path, str) or "custom") != "custom":
-                self.lost.append(path[2:])  # a tool that Anthropic runs, or has trained its models on
+                self.lost.append(path[2:])  # a tool that Anthropic runs, or one that only its models know
                 continue
             known = ["type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"]
             known += [key for key, value in _PLAIN_TOOL.items() if tool.get(key) == value]
@@ -326,7 +325,7 @@ class _MessagesReader(RequestReader):
         return {"tool_choice": _TOOL_CHOICES[kind]}
 
     def _output(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The effort and the schema of the answer; `output_format` is the older place of the latter."""
+        """Reads the effort and the schema of the answer; `output_format` is an older place of the schema."""
         native: dict[str, Any] = {}
         output = member(body, "output_config", "$", dict) or {}
         self.lost += unread(output, "$.output_config", ("effort", "format"))
@@ -349,7 +348,7 @@ class _MessagesReader(RequestReader):
         return native
 
     def _thinking(self, body: Mapping[str, Any], native: dict[str, Any]) -> dict[str, Any]:
-        """Reads `thinking`; Anthropic itself gets it as it is. Off, and as the model decides, are defaults."""
+        """Reads `thinking`, which Anthropic gets unchanged. `disabled` and `adaptive` are defaults elsewhere."""
         thinking = member(body, "thinking", "$", dict)
         if thinking is None:
             return {}
@@ -365,7 +364,7 @@ class _MessagesReader(RequestReader):
 
 
 _PLAIN_TOOL: Final[Mapping[str, Any]] = {"allowed_callers": ["direct"], "defer_loading": False, "input_examples": []}
-"""Members of a tool with the values that ask for the default."""
+"""Members of a tool, with their default values."""
 
 
 def _reasoning(text: str, signature: str, path: str) -> dict[str, Any]:

@@ -1,37 +1,37 @@
-"""Anthropic's stream: events as those of a message.
+"""Anthropic's stream: writes events as the events of a message.
 
     message_start → (content_block_start → content_block_delta* → content_block_stop)* → message_delta → message_stop
 
-1. One block is open at a time. Text, reasoning and each call have blocks of their own; the first delta of another kind
-   closes the block before. A fragment of a call whose block is closed is still written with the index of that block,
-   by which the SDKs join it.
+1. One block is open at a time. Text, reasoning and each call have separate blocks; the first delta of another kind
+   closes the open block. If a fragment belongs to a call whose block is closed, it has the index of that block: the
+   SDKs join fragments by index.
 2. A refusal is text. Reasoning of any provider is `thinking`; a signature closes its block. Signatures of other
-   providers than Anthropic carry the provider's name. The signature of a call has no place: it is a
-   `redacted_thinking` block of its own, which clients send back.
-3. Tools that Anthropic runs have their blocks; their results are Anthropic's own objects.
-4. A citation is part of the open block of text.
+   providers than Anthropic have the provider's name. The signature of a call has no place: it is a separate
+   `redacted_thinking` block, which clients send back.
+3. Tools that Anthropic runs have blocks of their kinds; their results are Anthropic's own objects.
+4. A citation is part of the open text block.
 5. `message_start` counts no tokens: they are not known yet. `message_delta` has all of them.
-6. What has no place stands under `x_gai`: on `message_delta`, or on a `ping`, which every client ignores. Choices
-   beyond the first are left out.
+6. Values without a place in the dialect are in `x_gai`: in `message_delta`, or in a `ping`, which every client ignores.
+   Choices beyond the first are left out.
 7. An error is an `error` event, and nothing follows it.
-8. The category of a refusal is in `stop_details`, that of another provider as its `explanation`. Where the answer
-   has ended for another reason, the whole `safety` is in `x_gai` of `message_delta`.
+8. The category of a refusal is in `stop_details`; the category of another provider is its `explanation`. If the answer
+   ended for another reason, the whole `safety` is in `x_gai` of `message_delta`.
 
 | event | Messages |
 |---|---|
 | `start` | `message_start` |
 | `text.delta` `refusal.delta` | `text_delta` of a `text` block |
 | `reasoning.delta` | `thinking_delta` of a `thinking` block |
-| `reasoning.signature` | `signature_delta`; a `redacted_thinking` block where it is redacted or of a call |
+| `reasoning.signature` | `signature_delta`; a `redacted_thinking` block if it is redacted or of a call |
 | `tool.call.start` `tool.call.delta` `tool.call` | a `tool_use` block and its `input_json_delta` |
-| `server_tool` | `server_tool_use` and its result's block; of other providers a `ping` |
-| `citations` | `citations_delta`, of a block of text of their own where none is open |
+| `server_tool` | `server_tool_use` and the block of its result; for other providers a `ping` |
+| `citations` | `citations_delta` of the open text block, or of a new one |
 | `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
 | `safety` | a `ping`; the category of a refusal is in `stop_details` (rule 8) |
 | `warning` | `x_gai.warnings` of `message_delta` |
-| `usage` | `usage` of `message_delta`, where `finish` has none |
+| `usage` | `usage` of `message_delta`, if `finish` has no usage |
 | `step.end` | none: the dialect has no steps |
-| `stream.reset` | none: no answer is begun anew |
+| `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `message_delta` |
 | `error` | `error` |
@@ -61,8 +61,8 @@ from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 
-# The key that holds an aside's payload.
-_ASIDES: Final = {
+# Events whose payload has no place in the dialect, and the payload's key.
+_UNMAPPED: Final = {
     "audio.delta": "audio",
     "image": "image",
     "json.snapshot": "json",
@@ -84,7 +84,7 @@ _FRAGMENT: Final = b'{"type":"input_json_delta","partial_json":'
 
 
 class Messages(DataEncoder):
-    """Events → those of a message."""
+    """Events → the events of a message."""
 
     __slots__ = (
         "_block",
@@ -92,14 +92,14 @@ class Messages(DataEncoder):
         "_calls",
         "_count",
         "_delta_end",
-        "_has_begun",
         "_head",
         "_id",
         "_model",
-        "_odd",
+        "_not_objects",
         "_provider",
         "_request_id",
         "_safety",
+        "_started",
         "_unwritten",
         "_usage",
         "_warnings",
@@ -113,23 +113,23 @@ class Messages(DataEncoder):
         self._model = context.model
         self._request_id = context.request_id
         self._provider: str | None = None
-        self._has_begun = False
+        self._started = False
         self._count = 0  # blocks so far
-        self._block = ""  # the open one: text, thinking, or the id of a call behind a space
-        self._head = b""  # the head of each delta of the open block
+        self._block = ""  # the open block: text, thinking, or a space and the id of a call
+        self._head = b""  # the first bytes of each delta of the open block
         self._delta_end = b"}}" + self._trail
-        self._calls: dict[str, int] = {}  # the block of each
+        self._calls: dict[str, int] = {}  # the index of each call's block
         self._with_arguments: set[str] = set()
-        self._odd: set[str] = set()  # calls whose arguments are no object
+        self._not_objects: set[str] = set()  # calls whose arguments are not a JSON object
         self._call_signatures: dict[str, str] = {}  # the signature of each call
-        self._unwritten: dict[str, None] = {}  # calls whose signature waits until the open block is closed
+        self._unwritten: dict[str, None] = {}  # calls whose signature is written after the open block
         self._usage: Mapping[str, Any] = {}
         self._safety: Mapping[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
 
     def event(self, event: Event) -> None:
-        """Writes the events of a message for this event."""
-        # The hot path: everything but the text is prepared once per block.
+        """Writes the message's events for this event."""
+        # The hot path: all bytes around the text are built once per block.
         if _BLOCK_OF.get(event["type"]) == self._block and not event.get("choice"):
             self._seq = event.get("seq", self._seq + 1)
             if self._ids:
@@ -143,7 +143,7 @@ class Messages(DataEncoder):
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
         """Returns the parts of a delta like this one, if its block is open."""
         block = _BLOCK_OF.get(event["type"]) or f" {event.get('call_id')}"
-        if block != self._block or block[1:] in self._odd or event.get("choice"):
+        if block != self._block or block[1:] in self._not_objects or event.get("choice"):
             return None
         return self._parts(self._head + b'"', b'"' + self._delta_end)
 
@@ -159,7 +159,7 @@ class Messages(DataEncoder):
     # -- events of a message --
 
     def _lead_of(self, kind: bytes) -> bytes:
-        """Everything of an event before its members."""
+        """Returns the bytes of an event before its members."""
         lead = b"event: %b\n" % kind if self._sse else b""
         return b'%b%b{"type":"%b"' % (lead, self._lead, kind)
 
@@ -171,9 +171,9 @@ class Messages(DataEncoder):
         """Opens a block.
 
         Args:
-            block: Its name.
-            content: The block as it begins.
-            delta: The beginning of its deltas.
+            block: The block's name.
+            content: The block's first state, as JSON.
+            delta: The first bytes of its deltas.
         """
         self._close()
         self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, content))
@@ -189,7 +189,7 @@ class Messages(DataEncoder):
         self._out.append(head + escape(text) + self._delta_end)
 
     def _close(self) -> None:
-        """Closes the open block; the signatures of calls that wait for that follow."""
+        """Closes the open block, then writes the delayed signatures of calls."""
         if not self._block:
             return
         self._block = ""
@@ -197,23 +197,23 @@ class Messages(DataEncoder):
         self._write_call_signatures()
 
     def _whole_block(self, content: Mapping[str, Any]) -> None:
-        """Writes a block that has no deltas."""
+        """Writes a block without deltas."""
         block = encode_json(content)
         self._close()
         self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, block))
         self._event(b"content_block_stop", b',"index":%d' % self._count)
         self._count += 1
 
-    def _ping(self, aside: Mapping[str, Any]) -> None:
-        self._event(b"ping", b',"x_gai":' + encode_json(aside))
+    def _ping(self, x_gai: Mapping[str, Any]) -> None:
+        self._event(b"ping", b',"x_gai":' + encode_json(x_gai))
 
     # -- events of a stream --
 
     def _start(self, event: Event) -> None:
         self._provider = event.get("provider")
-        if self._has_begun:
-            return  # the client has the start of an attempt whose content is void
-        self._has_begun = True
+        if self._started:
+            return  # the client has the start of an earlier attempt
+        self._started = True
         self._model = event.get("model", self._model)
         message: dict[str, Any] = {
             "id": self._id,
@@ -252,7 +252,7 @@ class Messages(DataEncoder):
             return
         self._call_signatures[call_id] = signature
         self._unwritten[call_id] = None
-        if not self._block.startswith(" "):  # between two fragments of a call it would close the block
+        if not self._block.startswith(" "):  # between two fragments of a call this would close the call's block
             self._close()
             self._write_call_signatures()
 
@@ -270,15 +270,15 @@ class Messages(DataEncoder):
 
     def _call_arguments(self, event: Event) -> None:
         call_id, fragment = event["call_id"], event["arguments"]
-        if call_id in self._odd or call_id not in self._calls:  # a processor may have left out its start
+        if call_id in self._not_objects or call_id not in self._calls:  # a processor may have dropped its start
             return
         if call_id not in self._with_arguments:
             begin = fragment.lstrip()[:1]
             if not begin:
-                return  # the SDK cannot read an input that is blank so far
+                return  # the SDK fails on a blank input
             self._with_arguments.add(call_id)
-            if begin != "{":  # an input is an object: such text is written when it is complete
-                self._odd.add(call_id)
+            if begin != "{":  # an input must be an object: other arguments are written complete, in an object
+                self._not_objects.add(call_id)
                 return
         if self._block == f" {call_id}":
             self._delta(self._head, fragment)
@@ -289,9 +289,9 @@ class Messages(DataEncoder):
         call_id, given = event["call_id"], event["tool_call"]["input"]
         if call_id not in self._calls:
             self._call_start(event)
-        if call_id not in self._with_arguments or call_id in self._odd:
+        if call_id not in self._with_arguments or call_id in self._not_objects:
             self._with_arguments.add(call_id)
-            self._odd.discard(call_id)
+            self._not_objects.discard(call_id)
             text = encode_json(input_of(given)).decode()
             self._call_arguments({**event, "arguments": text})
         if self._block == f" {call_id}":
@@ -308,29 +308,29 @@ class Messages(DataEncoder):
         if "input" not in block:
             self._whole_block(block)
             return
-        given = encode_json(block["input"]).decode()  # before the block, in case it cannot be written
+        given = encode_json(block["input"]).decode()  # before the block is opened, since it may fail
         self._open(" server tool", encode_json({**block, "input": {}}), _FRAGMENT)
         self._delta(self._head, given)
         self._close()
 
     def _citations(self, event: Event) -> None:
-        told = [encode_json(citation_of(citation)) for citation in event["citations"]]
+        citations = [encode_json(citation_of(citation)) for citation in event["citations"]]
         if self._block != _TEXT:
             self._open(_TEXT, _EMPTY[_TEXT], _DELTA[_TEXT])
         head = self._delta_head(self._count - 1, b'{"type":"citations_delta","citation":')
-        for citation in told:
+        for citation in citations:
             self._frame_at = len(self._out)
             self._out.append(head + citation + self._delta_end)
 
-    def _safe(self, event: Event) -> None:
-        if is_refusal(self._safety):  # it is not the last one
+    def _add_safety(self, event: Event) -> None:
+        if is_refusal(self._safety):  # the stored one is not the last `safety`
             self._ping({"safety": self._safety})
         self._safety = event["safety"]
         if not is_refusal(self._safety):
             self._ping({"safety": self._safety})
 
-    def _aside(self, event: Event) -> None:
-        keys = ("call_id", _ASIDES[event["type"]])
+    def _unmapped(self, event: Event) -> None:
+        keys = ("call_id", _UNMAPPED[event["type"]])
         self._ping({key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
 
     def _snapshot(self, event: Event) -> None:
@@ -341,7 +341,7 @@ class Messages(DataEncoder):
 
     def _finish(self, event: Event) -> None:
         self._close()
-        reason, aside = stop_reason_of(event)
+        reason, x_gai = stop_reason_of(event)
         counts, beside = usage_of(event.get("usage", self._usage))
         if self._warnings:
             beside["warnings"] = self._warnings
@@ -350,9 +350,9 @@ class Messages(DataEncoder):
             beside["safety"] = self._safety
         delta = {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
         members = b',"delta":%b,"usage":%b' % (encode_json(delta), encode_json(counts))
-        aside |= beside
-        if aside:
-            members += b',"x_gai":' + encode_json(aside)
+        x_gai |= beside
+        if x_gai:
+            members += b',"x_gai":' + encode_json(x_gai)
         self._event(b"message_delta", members)
 
     def _error(self, event: Event) -> None:
@@ -373,8 +373,8 @@ _WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "tool.call": Messages._call,
     "server_tool": Messages._server_tool,
     "citations": Messages._citations,
-    "safety": Messages._safe,
-    **dict.fromkeys(_ASIDES, Messages._aside),
+    "safety": Messages._add_safety,
+    **dict.fromkeys(_UNMAPPED, Messages._unmapped),
     "usage": Messages._snapshot,
     "warning": Messages._warning,
     "finish": Messages._finish,

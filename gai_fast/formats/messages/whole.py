@@ -1,6 +1,6 @@
 """Anthropic's whole message: one JSON object, built from events.
 
-What has no place stands under `x_gai`: finish reasons, the source of usage, warnings, and events as they are.
+Values without a place in the dialect are in `x_gai`: finish reasons, the source of usage, warnings, and whole events.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WholeMessage(WholeEncoder):
         self._warnings: list[dict[str, Any]] = []
 
     def event(self, event: Event) -> None:
-        """Takes one event."""
+        """Collects one event."""
         kind = event["type"]
         if kind == "warning":
             note_warning(self._warnings, event)
@@ -50,16 +50,16 @@ class WholeMessage(WholeEncoder):
         super().event(event)
 
     def _answer(self, result: Result) -> bytes:
-        reason, aside = stop_reason_of(self._finish)
+        reason, x_gai = stop_reason_of(self._finish)
         counts, beside = usage_of(result.usage or {})
         if self._warnings:
             beside["warnings"] = self._warnings
         among = ("server_tool",) if result.provider == NATIVE else ()
         details = refusal_of(self._safety, reason)
-        # The category of a refusal has a place.
-        told = self._safety if details is not None and is_refusal(self._safety) else None
+        # The category of a refusal is in `stop_details` already.
+        placed = self._safety if details is not None and is_refusal(self._safety) else None
         others = (one for one in self._collector.others() if one["type"] not in among)
-        events = [one for one in others if told is None or one.get("safety") != told]
+        events = [one for one in others if placed is None or one.get("safety") != placed]
         if events:
             beside["events"] = events
         answer = {
@@ -73,15 +73,15 @@ class WholeMessage(WholeEncoder):
             "stop_details": details,
             "usage": counts,
         }
-        aside |= beside
-        if aside:
-            answer["x_gai"] = aside
+        x_gai |= beside
+        if x_gai:
+            answer["x_gai"] = x_gai
         return encode_json(answer)
 
     def _content(self, result: Result, among: tuple[str, ...]) -> list[dict[str, Any]]:
         blocks: list[dict[str, Any]] = []
         texts: list[dict[str, Any]] = []
-        ends: list[int] = []  # code points of the visible text up to the end of each block of text
+        ends: list[int] = []  # the end of each text block, in code points of the visible text
         for part in self._collector.parts(among):
             if part["type"] == "event":
                 blocks.append(server_tool_block(part["event"]["server_tool"]))
@@ -94,7 +94,7 @@ class WholeMessage(WholeEncoder):
                 texts.append(blocks[-1])
                 ends.append(len(part["text"]) + (ends[-1] if ends else 0))
         for citation in filter(None, result.citations):
-            # It belongs to the block in which its span ends; without a span, to the first.
+            # A citation belongs to the block in which its span ends; without a span, to the first block.
             at = bisect_left(ends, citation.get("end") or 0)
             if at < len(texts):
                 texts[at].setdefault("citations", []).append(citation_of(citation))

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: `format.py` has the format."""
+"""OpenAI's Responses API; the format is in `format.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """OpenAI's Responses API: the format.
 
-Requests are read in `members.py`, `request.py` and `items.py`; answers are written in `stream.py`, `whole.py` and,
-where the upstream speaks the dialect too, `passthrough.py`. Knows no route and no provider's quirks.
+`members.py`, `request.py` and `items.py` read requests. `stream.py` and `whole.py` write answers; `passthrough.py`
+completes the answers of upstreams that speak the dialect. Knows no route and no provider's quirks.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class ResponsesFormat(DialectFormat):
         return WholeResponse(context)
 
     def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:
-        """Creates an encoder of the frames that complete an upstream's."""
+        """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnEvents(framing, context)
 
     def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
-        """The encoder behind the frames: it goes on with their response's id, which the end repeats, and numbers."""
+        """Returns the passthrough's encoder: it continues the numbers and the response id, which the end repeats."""
         if isinstance(before, Passthrough):
             return cast("StreamEncoder", before.encoder)
         return super().successor(before, framing, context)
@@ -52,29 +52,29 @@ class ResponsesFormat(DialectFormat):
         return ResponseObject(context).at("queued")
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
-        """Reads those members of a request that matter to every route and upstream.
+        """Reads the members of a request that all routes and upstreams need.
 
         Raises:
-            InvalidRequest: `model` is no string, or `stream` or `background` no boolean.
+            InvalidRequest: `model` is not a string, or `stream` or `background` is not a boolean.
         """
         return read_response_members(body)
 
     def for_upstream(self, body: dict[str, Any], provider: str) -> dict[str, Any]:
-        """Returns the request without the reasoning of other providers, which this one cannot open.
+        """Returns the request without the reasoning of other providers, which this provider cannot decrypt.
 
         Raises:
-            InvalidRequest: The text names a signature that only looks like one of ours.
+            InvalidRequest: A signature begins with `gai:` but is not sealed; the text names its path.
         """
         return without_foreign(body, provider)
 
     def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
-        """Returns the request for an upstream of the dialect whose answer is translated: always a stream."""
+        """Returns the client's body for an upstream of the dialect whose answer is translated; it asks for a stream."""
         own = without_foreign(body, provider)
         sent = {key: value for key, value in own.items() if key not in ("background", "background_options")}
         return {**sent, "stream": True}, unanswerable(body)
 
     def check_translatable(self, body: dict[str, Any]) -> None:
-        """Refuses a conversation or a prompt that another upstream has stored.
+        """Refuses a conversation or a prompt stored by another upstream.
 
         Raises:
             Unsupported: The text names the member.

@@ -1,9 +1,9 @@
-"""The `input` of a Responses request, read as native messages.
+"""Reads the `input` of a Responses request as native messages.
 
-Owns what becomes of each kind of item. An item of the assistant's turn (its messages, reasoning and calls) belongs to
-one native message with those beside it. What a provider has run itself is left out: the answer tells of it, and clients
-return every item of an answer. Items that only their upstream has, and those of built-in tools that the client runs,
-cannot be expressed.
+Owns the mapping of each kind of item. Adjacent items of the assistant's turn (messages, reasoning and calls) become one
+native message. Items of tools that the provider ran are dropped: clients send back every item of an answer, and the
+answer's text contains the outcome. Items that only their upstream has, and items of built-in tools that the client
+runs, cannot be expressed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class InputReader:
     """Reads items.
 
     Args:
-        lost: Gets the paths of what cannot be expressed.
-        has_more: The conversation has items beside these, so that a result may belong to a call among those.
+        lost: The list for the paths of members that cannot be expressed.
+        has_more: The conversation has other items; a result may belong to a call among these other items.
 
     Attributes:
         messages: The native messages.
@@ -42,7 +42,7 @@ class InputReader:
 
         Args:
             items: The items.
-            path: Where they stand.
+            path: The path of the list.
 
         Raises:
             InvalidRequest: The text names the item by its path.
@@ -72,7 +72,7 @@ class InputReader:
             self._lost.append(path[2:])
 
     def _answer(self) -> list[dict[str, Any]]:
-        """The parts of the assistant's turn."""
+        """Returns the parts of the open assistant message; adds a message if the last one has another role."""
         if not self.messages or self.messages[-1]["role"] != "assistant":
             self.messages.append({"role": "assistant", "content": []})
         parts: list[dict[str, Any]] = self.messages[-1]["content"]
@@ -107,7 +107,7 @@ class InputReader:
             self._lost += unread(part, path, ("type", kind))
             return {"type": "text", "text": required(part, kind, path, str)}
         if kind == "input_image" and member(part, "image_url", path, str):
-            # `detail` is a hint about cost, not about content.
+            # `detail` affects cost, not content.
             self._lost += unread(part, path, ("type", "image_url", "detail", "prompt_cache_breakpoint"))
             url = part["image_url"]
             return {
@@ -117,15 +117,15 @@ class InputReader:
         if kind == "input_file" and member(part, "file_data", path, str):
             self._lost += unread(part, path, ("type", "file_data", "filename", "detail", "prompt_cache_breakpoint"))
             filename = member(part, "filename", path, str)
-            named = {} if filename is None else {"filename": filename}
-            return {"type": "file", **data_url(part["file_data"], f"{path}.file_data"), **named}
+            name = {} if filename is None else {"filename": filename}
+            return {"type": "file", **data_url(part["file_data"], f"{path}.file_data"), **name}
         if kind == "input_audio":
             self._lost += unread(part, path, ("type", kind))
             audio = required(part, kind, path, dict)
             form = required(audio, "format", f"{path}.{kind}", str)
             data = required(audio, "data", f"{path}.{kind}", str)
             return {"type": "audio", "data": data, "media_type": AUDIO_TYPES.get(form, f"audio/{form}")}
-        self._lost.append(path[2:])  # a file that only its upstream has, or a part of another kind
+        self._lost.append(path[2:])  # a file stored at its upstream, or a part of another kind
         return None
 
     # -- reasoning --
@@ -163,7 +163,7 @@ class InputReader:
             "type": "tool_call",
             "call_id": call_id,
             "name": required(item, "name", path, str),
-            # The input of a custom tool is text; as such it becomes the call of a custom tool again.
+            # The input of a custom tool is text; a text input becomes the call of a custom tool again.
             "input": call_input(required(item, "arguments", path, str))
             if is_function
             else required(item, "input", path, str),

@@ -1,6 +1,6 @@
-"""The log of a durable response: the last `response` object that stands in it, and the frames behind a number.
+"""Reads the log of a durable response: its last `response` object, and the frames after a number.
 
-Reads frames that `_responses_stream.py` has written.
+`stream.py` has written these frames.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _RUNNING: Final = ("queued", "in_progress")
 
 
 def last_response(pieces: Sequence[bytes], *, whole: bool = False) -> dict[str, Any] | None:
-    """Returns the response that a log told last; `None`: it tells none.
+    """Returns the last `response` object in a log, or None if the log has none.
 
     Args:
-        pieces: The log, in order: whole frames each.
-        whole: The one piece is a whole answer; the upstream's own bytes, perhaps.
+        pieces: The log's pieces, in order; each holds whole frames.
+        whole: The only piece is a whole answer; it may be the upstream's own bytes.
     """
     for piece in reversed(pieces):
         if whole:
@@ -36,17 +36,17 @@ def last_response(pieces: Sequence[bytes], *, whole: bool = False) -> dict[str, 
 
 
 def _parsed(response: bytes) -> dict[str, Any]:
-    # As the relay read an upstream's: with a byte order mark, broken UTF-8 or halves of surrogate pairs.
+    # An upstream's bytes may have a byte order mark, invalid UTF-8 or lone surrogates; the relay accepts these too.
     return parse_exact(response.decode("utf-8", "replace").removeprefix("\ufeff"))  # type: ignore[no-any-return]  # JSON of an object
 
 
 def ended_as(response: dict[str, Any], status: str, error: Error | None = None) -> dict[str, Any]:
-    """Returns a response as it is at its end, which its log does not have.
+    """Returns a response in its final state, for a log without the response's end.
 
     Args:
-        response: The last that stands in its log.
-        status: What has become of it.
-        error: The failure, where it has failed.
+        response: The last `response` object in the log.
+        status: The final status.
+        error: The failure, or None if the response did not fail.
     """
     if response.get("status") not in _RUNNING:
         return response
@@ -60,7 +60,7 @@ def frames_behind(piece: bytes, number: int) -> bytes:
         piece: Whole frames of SSE.
         number: The `sequence_number` of the last frame that the client has.
     """
-    frames = piece.split(b"\n\n")[:-1]  # a line end within a text is escaped
+    frames = piece.split(b"\n\n")[:-1]  # line ends in texts are escaped
     kept = []
     for frame in frames:
         found = _NUMBER.search(frame)

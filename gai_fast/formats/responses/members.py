@@ -1,6 +1,6 @@
-"""The members of a Responses request that matter to every route and upstream, read without translating the request.
+"""Reads the members of a Responses request that all routes and upstreams need, without translating the request.
 
-Every request of the dialect passes here, also one that is passed through. Knows no provider and no route.
+Runs for every request of the dialect, including requests that are passed through. Knows no provider and no route.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from gai_fast.formats.responses.parts import ECHOED, NATIVE, is_sealed
 
 
 def read_response_members(body: dict[str, Any]) -> ClientRequest:
-    """Reads those members of a request that matter to every route and upstream.
+    """Reads the members of a request that all routes and upstreams need.
 
     Args:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: `model` is no string, or `stream` or `background` no boolean.
+        InvalidRequest: `model` is not a string, or `stream` or `background` is not a boolean.
     """
     text = body.get("text")
     form = text.get("format") if isinstance(text, dict) else None
@@ -37,14 +37,14 @@ def read_response_members(body: dict[str, Any]) -> ClientRequest:
 
 
 def without_foreign(body: dict[str, Any], provider: str) -> dict[str, Any]:
-    """Returns the same request without reasoning that others than its upstream have signed; its own as it wrote it.
+    """Returns the request without sealed reasoning of other providers; the upstream's own reasoning is unsealed.
 
     Args:
         body: The client's JSON object.
-        provider: The upstream's.
+        provider: The upstream's provider.
 
     Raises:
-        InvalidRequest: The text names a signature that only looks like one of ours.
+        InvalidRequest: A signature begins with `gai:` but is not sealed; the text names its path.
     """
     items = body.get("input")
     if not isinstance(items, list) or not any(is_sealed(item) for item in items):
@@ -61,7 +61,7 @@ def without_foreign(body: dict[str, Any], provider: str) -> dict[str, Any]:
 
 
 def _characters(items: Any) -> int:
-    """Counts the characters of the texts in a client's items, whatever their shape."""
+    """Counts the characters of the texts in a client's items of any shape."""
     if isinstance(items, str):
         return len(items)
     counted = 0

@@ -1,14 +1,14 @@
-"""The output of a Responses answer: items and their parts, built up from events.
+"""The output of a Responses answer: items and their parts, built from events.
 
-Owns which item and part an event belongs to, when they begin and end, and the objects that describe them. It tells each
-change as an event of the dialect; streams write those, whole answers need the items only.
+Owns the item and part of an event, their start and end, and their JSON objects. Calls `emit` with each change as an
+event of the dialect. Streams write these events; whole answers use the items only.
 
-1. Visible text and refusals are parts of a message, reasoning is the summary of a reasoning item. Each ends where a
-   delta of another kind, a call or a tool begins; more text is another message.
-2. A signature ends its reasoning item. One without reasoning before it is an item of its own, so that clients send it
-   back: a redacted block, or the signature of a call.
-3. Calls stand beside each other, each until its `tool.call`; one that has none is `incomplete` at the end.
-4. Tools that the provider runs are items of their kind, or `mcp_call` where the dialect has no such kind.
+1. Visible text and refusals are parts of a message; reasoning is the summary of a reasoning item. An item ends when a
+   delta of another kind, a call or a tool starts; later text opens another message.
+2. A signature ends its reasoning item. A signature without reasoning before it (a redacted block, or the signature of a
+   call) is an item of its own, so that clients send it back.
+3. Several calls may be open. A call ends with its `tool.call`; a call without one is `incomplete` at the end.
+4. A tool that the provider runs is an item of the tool's kind, or an `mcp_call` if the dialect has no such kind.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import SHARED
 
-Tell = Callable[[str, dict[str, Any]], None]
-"""Takes the type of an event of the dialect, and its members behind `sequence_number`."""
+Emit = Callable[[str, dict[str, Any]], None]
+"""Called with the type of a dialect event, and its members after `sequence_number`."""
 
 
 class Place:
-    """The place of deltas of one kind: a part of an item, or the arguments of a call.
+    """The target of deltas of one kind: a part of an item, or the arguments of a call.
 
     Args:
         delta: The type of the delta's event.
         members: The members of the delta's event before `delta`.
-        after: The members behind `delta`.
+        after: The members after `delta`.
 
     Attributes:
-        around: The frame of a delta without number and text, once one has been written.
+        around: The frame of a delta without number and text, or None before the first delta.
         pieces: The texts so far.
     """
 
@@ -57,7 +57,7 @@ class Place:
 
 
 class _Kind:
-    """A kind of part: its events begin with `prefix`, its object holds the text under `member`."""
+    """A kind of part: `prefix` begins its event types, `member` is the key of its text."""
 
     __slots__ = ("index", "member", "part", "part_event", "prefix")
 
@@ -75,7 +75,7 @@ _SUMMARY: Final = _Kind(
     "response.reasoning_summary_text", "summary_text", "text", "summary_index", "response.reasoning_summary_part"
 )
 _KINDS: Final = {"text.delta": _TEXT, "refusal.delta": _REFUSAL, "reasoning.delta": _SUMMARY}
-# Of a call: the prefix of its events, and the member that holds the text.
+# For each kind of call: the item's type, the prefix of its events, and the member for the text.
 _FUNCTION: Final = ("function_call", "response.function_call_arguments", "arguments")
 _CUSTOM: Final = ("custom_tool_call", "response.custom_tool_call_input", "input")
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -97,23 +97,23 @@ class Output:
     """The items of one answer.
 
     Args:
-        stream_id: The stream's id, of which the ids of items are made.
-        custom_tools: The names of the client's tools that take plain text.
-        tell: Takes the dialect's events.
+        stream_id: The stream's id, part of the items' ids.
+        custom_tools: The names of the client's tools with plain text as input.
+        emit: Called with each event of the dialect.
 
     Attributes:
-        identifier: The id of the next item; empty: it gets one of ours.
-        items: The items' objects, in order. An open one has no text yet.
+        identifier: The id of the next item, or empty for an id from `stream_id`.
+        items: The items' objects, in order. An open item has no text yet.
         provider: The provider that answers.
     """
 
-    def __init__(self, stream_id: str, custom_tools: frozenset[str], tell: Tell) -> None:
+    def __init__(self, stream_id: str, custom_tools: frozenset[str], emit: Emit) -> None:
         self.identifier = ""
         self.items: list[dict[str, Any]] = []
         self.provider: str | None = None
         self._stream_id = stream_id
         self._custom_tools = custom_tools
-        self._tell = tell
+        self._emit = emit
         self._item: dict[str, Any] | None = None  # the open message or reasoning item
         self._at = 0  # the index of the open item
         self._part: Place | None = None
@@ -128,7 +128,7 @@ class Output:
         self._room = SHARED.collected
 
     def take(self, event: Event) -> None:
-        """Takes any event of the first choice; those that change no item are ignored."""
+        """Applies an event of the first choice; ignores events that change no item."""
         kind = event["type"]
         if kind in DELTAS:
             text: Any = event.get(DELTAS[kind], "")
@@ -141,7 +141,7 @@ class Output:
     # -- deltas --
 
     def place(self, event: Event) -> Place | None:
-        """Returns the open place of a delta like this one; `None`: it has to be opened."""
+        """Returns the open place of a delta like this one, or None if `open` must be called."""
         kind = event["type"]
         if kind == "tool.call.delta":
             call = self._calls.get(event["call_id"])
@@ -149,7 +149,7 @@ class Output:
         return self._part if self._part_kind is _KINDS[kind] else None
 
     def open(self, event: Event) -> Place:
-        """Opens the place of a delta, and ends what it follows."""
+        """Opens the place of a delta, and ends the part or item before it."""
         if event["type"] == "tool.call.delta":
             return self._open_call(event["call_id"], "").place
         return self._open_part(_KINDS[event["type"]])
@@ -158,7 +158,7 @@ class Output:
         """Adds the text of deltas to their place.
 
         Raises:
-            Error: More than `limits.collected` characters are kept, with the cost of keeping them.
+            Error: The answer, with its overhead, is larger than `SHARED.collected`.
         """
         self.take_room(len(text))
         place.pieces.append(text)
@@ -166,10 +166,10 @@ class Output:
             self._characters += len(text)
 
     def take_room(self, size: int) -> None:
-        """Counts characters that are about to be kept, with the cost of keeping them.
+        """Counts characters before they are stored, with their overhead.
 
         Raises:
-            Error: As `add`.
+            Error: The answer, with its overhead, is larger than `SHARED.collected`.
         """
         self._room -= size + SHARED.log_piece_cost
         if self._room < 0:
@@ -179,15 +179,15 @@ class Output:
     # -- items --
 
     def _new(self, item: dict[str, Any]) -> int:
-        """Adds an item, writes its object as it is now, and returns its index."""
+        """Adds an item, emits its current object, and returns its index."""
         self.take_room(SHARED.log_block_cost)
         self.items.append(item)
         index = len(self.items) - 1
-        self._tell("response.output_item.added", {"output_index": index, "item": item})
+        self._emit("response.output_item.added", {"output_index": index, "item": item})
         return index
 
     def _done(self, index: int) -> None:
-        self._tell("response.output_item.done", {"output_index": index, "item": self.items[index]})
+        self._emit("response.output_item.done", {"output_index": index, "item": self.items[index]})
 
     def _identifier(self, prefix: str) -> str:
         identifier, self.identifier = self.identifier, ""
@@ -211,7 +211,7 @@ class Output:
         self._part_kind = kind
         self._begin = self._characters
         self._annotations = []
-        self._tell(f"{kind.part_event}.added", {**members, "part": self._part_object("")})
+        self._emit(f"{kind.part_event}.added", {**members, "part": self._part_object("")})
         return place
 
     def _new_message(self) -> dict[str, Any]:
@@ -233,15 +233,15 @@ class Output:
         self._part = None
         kind, text = self._part_kind, place.text
         part = self._part_object(text)
-        self._tell(f"{kind.prefix}.done", {**place.members, kind.member: text, **place.after})
-        self._tell(f"{kind.part_event}.done", {**place.members, "part": part})
+        self._emit(f"{kind.prefix}.done", {**place.members, kind.member: text, **place.after})
+        self._emit(f"{kind.part_event}.done", {**place.members, "part": part})
         (item["summary"] if kind is _SUMMARY else item["content"]).append(part)
 
     def close(self, status: str = "completed") -> None:
-        """Ends the open message or reasoning item, if there is one.
+        """Ends the open message or reasoning item, if any.
 
         Args:
-            status: The status of a message.
+            status: The final status of a message.
         """
         item = self._item
         if item is None:
@@ -253,7 +253,7 @@ class Output:
         self._done(self._at)
 
     def _sign(self, event: Event) -> None:
-        """Takes a signature: rule 2."""
+        """Adds a signature: rule 2."""
         content = sealed(event, self.provider)
         self.take_room(len(content))
         item = self._item
@@ -265,34 +265,34 @@ class Output:
         self._done(self._new({**self._new_reasoning(), "encrypted_content": content}))
 
     def _cite(self, event: Event) -> None:
-        """Adds citations to the visible text, whose offsets are those of its part."""
+        """Adds citations to the visible text; their offsets become relative to the text's part."""
         place = self._part
         if place is None or self._part_kind is not _TEXT:
             place = self._open_part(_TEXT)
         length = self._characters - self._begin
         for citation in event["citations"]:
-            # Offsets of an earlier part would be below zero.
+            # Offsets into an earlier part would be negative.
             moved = {**citation}
             for key in ("start", "end"):
                 place_in_text = moved.get(key)
                 if place_in_text is not None:
                     moved[key] = max(0, place_in_text - self._begin)
-            noted = annotation(moved, length)
-            told = {"type": "url_citation", **noted["url_citation"]}
-            at = {"annotation_index": len(self._annotations), "annotation": told}
-            self.take_room(len(encode_json(told)))
-            self._annotations.append(told)
-            self._tell("response.output_text.annotation.added", {**place.members, **at})
+            chat_form = annotation(moved, length)
+            added = {"type": "url_citation", **chat_form["url_citation"]}
+            at = {"annotation_index": len(self._annotations), "annotation": added}
+            self.take_room(len(encode_json(added)))
+            self._annotations.append(added)
+            self._emit("response.output_text.annotation.added", {**place.members, **at})
 
     # -- calls --
 
     def _start_call(self, event: Event) -> None:
-        """Begins a call."""
+        """Opens a call."""
         self._open_call(event["call_id"], event["tool_call"].get("name", ""))
 
     def _open_call(self, call_id: str, name: str) -> _Call:
         self.close()
-        if call_id in self._calls:  # a processor may have left out its end
+        if call_id in self._calls:  # a processor may have dropped its end
             self._close_call(call_id, "incomplete")
         kind = _CUSTOM if name in self._custom_tools else _FUNCTION
         item: dict[str, Any] = {"id": self._identifier("fc" if kind is _FUNCTION else "ctc"), "type": kind[0]}
@@ -309,7 +309,7 @@ class Output:
         if not call.place.text.strip():
             text = argument_text(complete["input"])
             self.add(call.place, text)
-            self._tell(call.place.delta, {**call.place.members, "delta": text})
+            self._emit(call.place.delta, {**call.place.members, "delta": text})
         call.item["name"] = complete.get("name") or call.item["name"]
         self._close_call(call_id, "completed")
         if "signature" in event:
@@ -321,13 +321,13 @@ class Output:
         text = call.place.text
         call.item["status"], call.item[member] = status, text
         if status == "completed":
-            self._tell(f"{prefix}.done", {**call.place.members, member: text})
+            self._emit(f"{prefix}.done", {**call.place.members, member: text})
         self._done(call.index)
 
     def _add_result(self, event: Event) -> None:
         """Adds the result of a call that the client did not run."""
         self.close()
-        output = argument_text(event.get("tool_result", ""))  # events leave out what is empty
+        output = argument_text(event.get("tool_result", ""))  # events have no empty members
         self.take_room(len(output))
         members = {"status": "completed", "call_id": event.get("call_id", ""), "output": output}
         item = {"id": self._identifier("fco"), "type": "function_call_output", **members}
@@ -336,43 +336,43 @@ class Output:
     # -- tools that the provider runs --
 
     def _run_tool(self, event: Event) -> None:
-        """Begins a run of a tool, or ends it."""
-        told = event["server_tool"]
-        identifier = told.get("id", "")  # events leave out what is empty
+        """Starts, updates or ends a tool's run."""
+        run = event["server_tool"]
+        identifier = run.get("id", "")  # events have no empty members
         if identifier in self._requested:
             return  # its item is complete
-        # Before it changes an item, in case it cannot be written: the end of the answer repeats all items.
-        self.take_room(len(encode_json(told)))
+        # Encoded before an item changes: the end of the answer repeats all items, so each must be valid JSON.
+        self.take_room(len(encode_json(run)))
         tool = self._tools.get(identifier)
         if tool is None:
-            tool = self._open_tool(identifier, told.get("name", ""), told)
-        tool.take(told)
+            tool = self._open_tool(identifier, run.get("name", ""), run)
+        tool.take(run)
         if tool.is_request:
             self._requested.add(identifier)
-        if tool.is_request or told["status"] != "started":
+        if tool.is_request or run["status"] != "started":
             self._close_tool(identifier)
 
     def _draw(self, event: Event) -> None:
-        """Takes an image, or the first sight of one; it belongs to the last run that draws."""
+        """Adds an image or a partial image to the last open image tool."""
         image = event["image"]
         running = next(reversed(self._drawing), None)
         tool = self._open_tool("", "image_generation") if running is None else self._drawing[running]
         self.take_room(len(image["data"]))
         tool.show(image)
         if not running and not image.get("partial"):
-            self._close_tool("")  # one without a name has no other end
+            self._close_tool("")  # a tool without an id gets no `server_tool` event that ends it
 
-    def _open_tool(self, identifier: str, name: str, told: Mapping[str, Any] | None = None) -> ToolItem:
+    def _open_tool(self, identifier: str, name: str, run: Mapping[str, Any] | None = None) -> ToolItem:
         self.close()
         if identifier in self._tools:
             self._close_tool(identifier, is_complete=False)
         tool = self._tools[identifier] = ToolItem(
-            identifier or self._identifier("st"), name, len(self.items), self.provider, self._tell
+            identifier or self._identifier("st"), name, len(self.items), self.provider, self._emit
         )
         if tool.draws:
             self._drawing[identifier] = tool
-        if told is not None and tool.is_request:
-            tool.take(told)  # an item that is only a request is written whole
+        if run is not None and tool.is_request:
+            tool.take(run)  # an item that is only a request is emitted complete
         self._new(tool.item)
         tool.begin()
         return tool
@@ -386,10 +386,10 @@ class Output:
     # -- the end --
 
     def finish(self, *, is_complete: bool) -> None:
-        """Ends everything that is open.
+        """Ends all open items.
 
         Args:
-            is_complete: Nothing was cut off.
+            is_complete: The answer was not cut off.
         """
         self.close("completed" if is_complete else "incomplete")
         for call_id in [*self._calls]:
@@ -398,8 +398,8 @@ class Output:
             self._close_tool(identifier, is_complete=False)
 
     def break_off(self) -> None:
-        """Ends everything that is open, in the objects only: the failure is written next."""
-        self._tell = tell_nobody
+        """Ends all open items without emitting events: the failure is written next."""
+        self._emit = discard
         self.finish(is_complete=False)
 
 
@@ -414,5 +414,5 @@ _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
 }
 
 
-def tell_nobody(kind: str, members: dict[str, Any]) -> None:
-    """For items that are not streamed."""
+def discard(kind: str, members: dict[str, Any]) -> None:
+    """Ignores an event; the `emit` of answers that are not streamed."""

@@ -1,7 +1,7 @@
-"""Parts of OpenAI's Responses answers that streams, whole answers and passthrough share.
+"""Parts of OpenAI's Responses answers, shared by streams, whole answers and passthrough.
 
-Owns the `response` object, its status, usage and errors, and which signatures need a form of ours. What the
-dialect has no place for stands under `x_gai` on the last `response` object.
+Owns the `response` object, its status, usage and errors, and which signatures are sealed. Values that have no place in
+the dialect are members of `x_gai` in the last `response` object.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "truncation": "disabled",
     "user": None,
 }
-"""Members of a `response` that repeat the request, and their values where the request has none."""
+"""Members of a `response` that repeat the request, and their values if the request lacks them."""
 ECHOED: Final = frozenset(_DEFAULTS)
 
 # The codes of the SDK's `ResponseError`.
@@ -47,7 +47,7 @@ _KNOWN_CODES: Final = frozenset(
     "image_too_small image_parse_error image_content_policy_violation invalid_image_mode image_file_too_large "
     "unsupported_image_media_type empty_image_file failed_to_download_image image_file_not_found".split()
 )
-# Those of them that an error of ours can be; all others are `server_error`.
+# Error codes of the gateway and their codes in the dialect; all others are `server_error`.
 _ERROR_CODES: Final[Mapping[Code, str]] = {
     "invalid_request": "invalid_prompt",
     "rate_limited": "rate_limit_exceeded",
@@ -56,34 +56,34 @@ _ERROR_CODES: Final[Mapping[Code, str]] = {
     "unsupported": "invalid_prompt",
 }
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
-# Finish reasons that the dialect does not have.
+# Finish reasons without an equivalent in the dialect.
 _OWN_REASONS: Final = frozenset(("pause", "other"))
 NATIVE: Final = "openai"
-"""The provider of an `encrypted_content` that was not written here."""
+"""The provider of an `encrypted_content` that is not sealed."""
 
 
 def response_id(stream_id: str) -> str:
-    """The id of a response of ours."""
+    """Returns the id of a response that the gateway writes."""
     return f"resp_{stream_id}"
 
 
 class ResponseObject:
-    """The `response` object of one answer, at any moment of it.
+    """Builds the `response` object of one answer in each of its states.
 
     Args:
         context: The stream.
 
     Attributes:
-        identifier: Its id.
+        identifier: The response's id.
         created_at: Seconds since the epoch.
-        model: The model that answers; the one that was asked for until that is known.
+        model: The model that answers; until it is known, the requested model.
     """
 
     def __init__(self, context: StreamContext) -> None:
         self.identifier = response_id(context.stream_id)
         self.created_at = context.clock() // 1000
         self.model = context.model
-        # Another follower must get the same bytes, and the log of a stream does not tell when it ended.
+        # All followers must get the same bytes, and the log of a stream has no time of its end.
         self._clock = None if context.follows else context.clock
         self._echo = {**_DEFAULTS, **{key: value for key, value in context.echo.items() if value is not None}}
         tools = self._echo["tools"]
@@ -97,17 +97,17 @@ class ResponseObject:
         usage: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
         incomplete: str | None = None,
-        aside: Mapping[str, Any] | None = None,
+        x_gai: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Returns the object.
 
         Args:
             status: `queued`, `in_progress`, `completed`, `incomplete`, `failed` or `cancelled`.
             output: The items.
-            usage: Token counts, as events have them.
+            usage: Token counts, in the form of events.
             error: The dialect's object for a failure.
             incomplete: The reason for `incomplete_details`.
-            aside: The members of `x_gai`.
+            x_gai: The members of `x_gai`.
         """
         response = {
             "id": self.identifier,
@@ -122,7 +122,7 @@ class ResponseObject:
             **self._echo,
             "usage": None,
         }
-        beside = dict(aside or {})
+        beside = dict(x_gai or {})
         if usage:
             response["usage"], more = usage_of(usage)
             beside |= more
@@ -132,54 +132,54 @@ class ResponseObject:
 
 
 def _declared(tool: Any) -> Any:
-    """A tool as a `response` repeats it: the SDK's type has two members that a request may leave out."""
+    """Returns a tool for a `response`: adds two members that the SDK's type needs and a request may omit."""
     if isinstance(tool, dict) and tool.get("type") == "function":
         return {"parameters": None, "strict": None, **tool}
     return tool
 
 
 def custom_tools(echo: Mapping[str, Any]) -> frozenset[str]:
-    """Returns the names of those tools of a request that take plain text."""
+    """Returns the names of a request's tools with plain text as input."""
     tools = echo.get("tools")
     found = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
     return frozenset(str(tool.get("name")) for tool in found if tool.get("type") == "custom")
 
 
 class Outcome(NamedTuple):
-    """The end of an answer in the dialect's words.
+    """The end of an answer, in the dialect's terms.
 
     Args:
         event: The type of the terminal event.
         status: The status of the response.
         incomplete: The reason for `incomplete_details`.
-        aside: The members of `x_gai`.
+        x_gai: The members of `x_gai`.
     """
 
     event: str
     status: str
     incomplete: str | None
-    aside: dict[str, Any]
+    x_gai: dict[str, Any]
 
 
 def outcome_of(finish: Event) -> Outcome:
-    """Returns the outcome that a `finish` tells.
+    """Returns the outcome of a `finish`.
 
-    A cancelled answer ends with `response.incomplete`, whose response has the status `cancelled`: the SDK knows no
-    event of its own for it.
+    A cancelled answer ends with `response.incomplete`, whose response has the status `cancelled`: the SDK has no event
+    for a cancellation.
     """
     reason = finish.get("finish_reason", "stop")
-    aside: dict[str, Any] = {"finish_reason": reason} if reason in _OWN_REASONS else {}
+    x_gai: dict[str, Any] = {"finish_reason": reason} if reason in _OWN_REASONS else {}
     if "continued" in finish:
-        aside["continued"] = finish["continued"]
+        x_gai["continued"] = finish["continued"]
     if reason == "cancelled":
-        return Outcome("response.incomplete", "cancelled", None, aside)
+        return Outcome("response.incomplete", "cancelled", None, x_gai)
     if reason in _INCOMPLETE:
-        return Outcome("response.incomplete", "incomplete", _INCOMPLETE[reason], aside)
-    return Outcome("response.completed", "completed", None, aside)
+        return Outcome("response.incomplete", "incomplete", _INCOMPLETE[reason], x_gai)
+    return Outcome("response.completed", "completed", None, x_gai)
 
 
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns usage under the dialect's names, and the members of `x_gai` beside it."""
+    """Returns usage under the dialect's names, and members for `x_gai`."""
     counts = {
         "input_tokens": usage.get("input_tokens", 0),
         "input_tokens_details": {
@@ -194,13 +194,13 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def error_members(error: Error) -> dict[str, Any]:
-    """Returns the members of an `error` event: texts, whatever the upstream has."""
-    told = error_object(error)
-    return {key: None if told[key] is None else str(told[key]) for key in ("code", "message", "param")}
+    """Returns the members of an `error` event; values of other types than text become text."""
+    own = error_object(error)
+    return {key: None if own[key] is None else str(own[key]) for key in ("code", "message", "param")}
 
 
 def failure_of(error: Error) -> dict[str, Any]:
-    """Returns the `error` of a failed response; with the upstream's own code where the dialect has it."""
+    """Returns the `error` of a failed response, with the upstream's own code if the dialect has it."""
     own = error_object(error)
     named = own["code"] if isinstance(own["code"], str) else ""
     code = named if named in _KNOWN_CODES else _ERROR_CODES.get(error.code, "server_error")
@@ -208,12 +208,12 @@ def failure_of(error: Error) -> dict[str, Any]:
 
 
 def sealed(event: Event, provider: str | None) -> str:
-    """Returns the `encrypted_content` for a signature: that of a Responses upstream as it is."""
+    """Returns the `encrypted_content` for a signature; a Responses upstream's own signature is not sealed."""
     if is_encrypted(provider) and "call_id" not in event and "redacted" not in event:
         return event["signature"]
     return seal(event["signature"], provider, event.get("call_id"), event.get("redacted"))
 
 
 def is_sealed(item: Any) -> bool:
-    """Whether an item of a request is reasoning whose signature has our form, which no upstream can read."""
+    """Returns whether an item of a request is reasoning with a sealed signature, which no upstream can read."""
     return isinstance(item, dict) and item.get("type") == "reasoning" and is_ours(item.get("encrypted_content"))

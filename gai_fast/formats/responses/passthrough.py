@@ -1,9 +1,9 @@
-"""Passthrough of OpenAI's Responses stream: the frames of ours that complete the upstream's own.
+"""Passthrough of OpenAI's Responses stream: the gateway's frames that complete the upstream's own.
 
-Owns the failure and the cancelled end that no frame of the upstream's tells. Both repeat the items so far, under the
-upstream's ids but for calls of server tools, whose events name another. `_passthrough.py` owns when a frame is passed
-on. Warnings have no place: nothing but a terminal frame could hold them, and that is the upstream's own. What a chunk
-that was left out said, the ends of its part and item repeat.
+Owns two ends that the upstream did not send: a failure and a cancellation. Both repeat the items so far. Items keep the
+upstream's ids, except for calls of server tools, whose events have another id. `_passthrough.py` owns when a frame is
+passed on. Warnings have no place: only a terminal frame could hold them, and the upstream writes that frame. The
+content of a dropped chunk is in the end of its part and its item.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
 from gai_fast.formats.limits import LIMITS
-from gai_fast.formats.responses.output import Output, tell_nobody
+from gai_fast.formats.responses.output import Output, discard
 from gai_fast.formats.responses.parts import custom_tools
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.model.errors import Error
@@ -24,7 +24,7 @@ from gai_fast.model.limits import SHARED
 
 
 class OwnEvents(ResponseEvents):
-    """Frames of ours go on with the upstream's numbers and with the id of its response."""
+    """Writes frames that continue the upstream's numbers and have its response id."""
 
     __slots__ = ("_is_first", "_kept", "_room")
 
@@ -33,12 +33,12 @@ class OwnEvents(ResponseEvents):
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self._is_first = True
-        # Events that frames carried, an event and its text where they were copied, and the frames that begin an item.
+        # Events that frames carried, pairs of an event and its text for copied deltas, and frames that open an item.
         self._kept: list[Event | tuple[Event, str] | bytes] = []
         self._room = SHARED.collected
 
     def complete(self, event: Event) -> None:
-        """Writes what the upstream's frames lack of an event."""
+        """Writes the frames of an event that the upstream's frames lack."""
         kind = event["type"]
         if kind == "start":
             self._response.identifier = event.get("provider_metadata", {}).get("id", self._response.identifier)
@@ -53,8 +53,8 @@ class OwnEvents(ResponseEvents):
             self._finish(event)
 
     def _repeated(self) -> Output:
-        """Returns the items that frames have told; none where they are too large."""
-        output = Output(self._context.stream_id, custom_tools(self._context.echo), tell_nobody)
+        """Returns the items of the passed frames, or no items if they are larger than the limit."""
+        output = Output(self._context.stream_id, custom_tools(self._context.echo), discard)
         output.provider = self._output.provider
         kept, self._kept = self._kept, []
         for one in kept if self._room > 0 else ():
@@ -63,17 +63,17 @@ class OwnEvents(ResponseEvents):
                 named = _ITEM_ID.search(one)
                 output.identifier = "" if named is None else named[1].decode()
                 continue
-            with suppress(Error, ValueError):  # it has no form in JSON
+            with suppress(Error, ValueError):  # an event that cannot be written as JSON
                 output.take(_with_text(*one) if isinstance(one, tuple) else one)
         return output
 
     def keep(self, event: Event) -> None:
-        """Keeps an event for an end of ours; the upstream's own end repeats its answer itself."""
+        """Stores an event for the end that the gateway may write."""
         if self._room > 0 and event["type"] not in _IN_NO_ITEM:
             self._kept.append(event)
 
     def keep_text(self, event: Event, text: str) -> None:
-        """Keeps the text of copied frames for an end of ours."""
+        """Stores the text of copied frames for the end that the gateway may write."""
         self._take_room(len(text))
         if self._room > 0:
             self._kept.append((event, text))
@@ -84,14 +84,14 @@ class OwnEvents(ResponseEvents):
             self._kept = []
 
     def note(self, raw: bytes) -> None:
-        """Notes that the response has begun, an attempt's first number, and the frames that begin an item.
+        """Records the start of the response, the first number of an attempt, and the frames that open an item.
 
-        Later numbers are counted, since copied frames are not read.
+        Later numbers are counted, since copied frames are not parsed.
         """
-        # By its first byte where that tells: a search takes 1,000 instructions.
+        # The first byte decides in most cases: the search takes 1,000 instructions.
         if (not raw or raw[0] in _NO_FIELD) and _LINE.search(raw) is None:
-            return  # comments alone
-        self._begun = self._begun or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
+            return  # only comments
+        self._started = self._started or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
         self._is_first = False
         self._number = self._number + 1 if found is None else int(found[1])
@@ -100,31 +100,31 @@ class OwnEvents(ResponseEvents):
             self._kept.append(raw)
 
     def note_copied(self, count: int) -> None:
-        """Counts frames: they have a number each, without holes."""
+        """Counts copied frames; each has one number, without gaps."""
         self._is_first = False
         self._number += count
 
-    def begin_anew(self) -> None:
-        """The client has the start of a response; `event` goes on with its id and its numbers."""
+    def restart(self) -> None:
+        """Voids the kept events; `event` continues the id and the numbers of the response that the client has."""
         self._is_first = True
         self._kept, self._room, self._usage = [], SHARED.collected, None
 
     def is_end(self, raw: bytes) -> bool:
-        """Whether a frame is `[DONE]`, which some servers send."""
+        """Returns whether a frame is `[DONE]`, which some servers send."""
         return is_done_mark(raw)
 
     def is_error(self, raw: bytes) -> bool:
-        """Whether a last frame is `response.failed`; behind an `error` that is still to come."""
-        self._has_told_error = _ERROR.search(raw) is not None
+        """Returns whether a last frame is `response.failed`; after an `error`, `response.failed` must still follow."""
+        self._error_sent = _ERROR.search(raw) is not None
         return _FAILED.search(raw) is not None
 
     def end_mark(self) -> bytes:
-        """None: the terminal event says that the answer is complete."""
+        """Returns nothing: the dialect ends with a terminal event."""
         return b""
 
 
 def _may_begin_item(raw: bytes) -> bool:
-    """Whether a frame may be one that begins an item: a search of its data takes 600 instructions."""
+    """Returns whether a frame may open an item; avoids a search of its data, which takes 600 instructions."""
     name = raw[:33]
     if name[:7] == b"event: ":
         return name == b"event: response.output_item.added"

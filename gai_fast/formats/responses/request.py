@@ -1,7 +1,7 @@
-"""Requests of OpenAI's Responses API, read as native ones.
+"""Reads requests of OpenAI's Responses API as native requests.
 
-Owns which member of the dialect becomes which field of a native request, which members are ignored, and which cannot be
-expressed. `_responses_items.py` reads `input`. Knows no provider and no route.
+Owns the mapping of members to fields of a native request, and which members are ignored or cannot be expressed.
+`items.py` reads `input`. Knows no provider and no route.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from gai_fast.formats.responses.items import InputReader
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
-# Members that are the same in a native request, and are checked there.
+# Members that a native request has too; the native request checks them.
 _SAME: Final = ("model", "temperature", "top_p", "metadata")
 
-# Members that are read one by one below.
+# Members that are read below.
 _READ: Final = frozenset(
     "background include input instructions max_output_tokens reasoning store stream text tool_choice tools".split()
 )
 
-# Members without an effect that a caller could see in the answer: accounts, caches, and members of the route.
+# Members without a visible effect on the answer: accounts, caches, and members that the route reads.
 _HARMLESS: Final = frozenset(
     "access_programs client_metadata prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier "
     "stream_options user".split()
@@ -37,24 +37,24 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "truncation": ("disabled",),
 }
 
-# What `include` can ask for without an effect: signatures are always sent, and no built-in tool runs.
+# Values of `include` without an effect: signatures are always sent, and no built-in tool runs.
 _INCLUDED: Final = frozenset(
     "code_interpreter_call.outputs computer_call_output.output.image_url file_search_call.results "
     "message.input_image.image_url reasoning.encrypted_content web_search_call.action.sources "
     "web_search_call.results".split()
 )
 
-# Members that add to the input what their upstream has stored.
+# Members that add input stored at their upstream.
 _STORED: Final = ("conversation", "previous_response_id", "prompt")
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
-"""The members of a request that are read, are refused by name, or have no effect."""
+"""The members of a request that are read, are refused, or have no effect."""
 
 
 def check_stored(body: Mapping[str, Any]) -> None:
-    """Refuses a conversation or a prompt that another upstream has stored.
+    """Refuses a conversation or a prompt stored by another upstream.
 
-    This does not depend on `on_unsupported`: left out, the model would see the last turn alone, or no instructions.
+    `on_unsupported` does not apply: without the member the model would get only the last turn, or no instructions.
 
     Args:
         body: The client's JSON object.
@@ -70,15 +70,15 @@ def check_stored(body: Mapping[str, Any]) -> None:
 
 
 def read_response_request(body: Mapping[str, Any]) -> tuple[Request, list[str]]:
-    """Translates a request into a native one; as `Format.parse_request`."""
+    """Translates a request into a native one; see `Format.parse_request`."""
     return _ResponseReader().request(body)
 
 
 def unanswerable(body: Mapping[str, Any]) -> list[str]:
-    """Returns the paths of the members of a request that ask for what an answer made of events does not hold.
+    """Returns the paths of members that ask for content that an answer built from events lacks.
 
     Args:
-        body: The client's JSON object, which goes to its upstream as it is.
+        body: The client's JSON object, which is sent to its upstream unchanged.
     """
     include = body.get("include")
     listed = include if isinstance(include, list) else []
@@ -93,7 +93,7 @@ class _ResponseReader(RequestReader):
         super().__init__({"$.max_tokens": "$.max_output_tokens", "$.response_format": "$.text.format"})
 
     def read(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The native request's JSON object."""
+        """Returns the native request's JSON object."""
         native: dict[str, Any] = {key: body[key] for key in _SAME if body.get(key) is not None}
         native["stream"] = member(body, "stream", "$", bool) or False
         instructions = member(body, "instructions", "$", str)
@@ -113,7 +113,7 @@ class _ResponseReader(RequestReader):
         for at, name in enumerate(member(body, "include", "$", list) or ()):
             if not isinstance(name, str) or name not in _INCLUDED:
                 self.lost.append(f"include[{at}]")
-        # A background response is kept by the gateway.
+        # The gateway stores a background response itself.
         if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
             self.lost.append("store")
 
@@ -132,7 +132,7 @@ class _ResponseReader(RequestReader):
             raise invalid("`input` must hold a text or at least one item", "$.input")
         reader = InputReader(self.lost, has_more=has_more)
         reader.read(given or [], "$.input")
-        # A native request has a message. None is left where all items were left out, or stand in what is stored.
+        # A native request needs a message. There is none if all items were dropped, or are stored at an upstream.
         return reader.messages or [{"role": "user", "content": ""}]
 
     def _reasoning(self, body: Mapping[str, Any], native: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ class _ResponseReader(RequestReader):
         if reasoning is None:
             return
         path = "$.reasoning"
-        # Providers send the summary that they have.
+        # Providers send their summaries unasked.
         self.lost += unread(reasoning, path, ("effort", "summary", "generate_summary"))
         effort = member(reasoning, "effort", path, str)
         if effort in EFFORTS:

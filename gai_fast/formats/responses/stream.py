@@ -1,7 +1,7 @@
-"""OpenAI's Responses stream: events as the dialect's own.
+"""OpenAI's Responses stream: writes events as the dialect's events.
 
-A frame is `event: <type>` and `data: {"type":<type>,"sequence_number":<n>,…}`. `_responses_output.py` builds items and
-their parts. Reasoning is the summary of its item, which all clients show. Choices beyond the first are left out.
+A frame is `event: <type>` and `data: {"type":<type>,"sequence_number":<n>,…}`. `output.py` builds items and their
+parts. Reasoning is the summary of its item, which all clients show. Choices beyond the first are left out.
 
 | event | Responses |
 |---|---|
@@ -11,20 +11,20 @@ their parts. Reasoning is the summary of its item, which all clients show. Choic
 | `reasoning.delta` | `response.reasoning_summary_text.delta` |
 | `reasoning.signature` | `encrypted_content` of a `reasoning` item |
 | `tool.call.start` `tool.call.delta` `tool.call` | a `function_call` item and the deltas of its arguments |
-| `tool.result` `server_tool` `image` | items of their own |
+| `tool.result` `server_tool` `image` | separate items |
 | `citations` | annotations of the text |
 | `audio.delta` | `response.audio.delta` |
 | `safety` `step.end` `json.snapshot` | none |
-| `usage` | `usage` of the last `response`, where `finish` has none |
+| `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |
-| `stream.reset` | none: no answer is begun anew once it has content |
+| `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | the ends of all open items, then `response.completed` or `response.incomplete` |
 | `error` | `error`, then `response.failed` |
 | `done` | none: there is no `[DONE]` |
 
-A stream has numbers of its own: `sequence_number` counts frames from 0, without holes. The `id:` of an event is the
-number of its last frame, unless a log has numbered the events (`StreamContext.follows`).
+`sequence_number` counts a stream's frames from 0, without gaps. The `id:` of an event is the number of its last frame,
+unless a log has numbered the events (`StreamContext.follows`).
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class ResponseEvents(DataEncoder):
     """Events → the dialect's frames."""
 
     __slots__ = (
-        "_begun",
         "_context",
+        "_error_sent",
         "_follows",
-        "_has_told_error",
+        "_has_audio",
         "_number",
         "_output",
         "_response",
-        "_sounds",
+        "_started",
         "_usage",
         "_warnings",
     )
@@ -64,16 +64,16 @@ class ResponseEvents(DataEncoder):
         self._context = context
         self._follows = context.follows
         self._response = ResponseObject(context)
-        self._begun = False
-        self._has_told_error = False
+        self._started = False
+        self._error_sent = False
         self._number = -1
-        self._sounds = False
+        self._has_audio = False
         self._usage: Mapping[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
         self._output = self._new_output()
 
     def _new_output(self) -> Output:
-        return Output(self._context.stream_id, custom_tools(self._context.echo), self._tell)
+        return Output(self._context.stream_id, custom_tools(self._context.echo), self._emit)
 
     # -- deltas --
 
@@ -87,7 +87,7 @@ class ResponseEvents(DataEncoder):
                 self._stamp()
 
     def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
-        """Returns the parts of a delta like this one; the first one of its place also opens that."""
+        """Returns the parts of a delta like this one, or None before its place is open."""
         place = None if "choice" in event else self._output.place(event)
         if place is None or (self._ids and self._retry_ms is not None):
             return None
@@ -97,19 +97,19 @@ class ResponseEvents(DataEncoder):
         return head, "seq", middle + b'"', "text", b'"' + tail
 
     def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
-        """Takes deltas that are written already: a frame each."""
+        """Appends frames of deltas that the kernel has encoded, one frame per delta."""
         self._out.append(frames)
         self._number += count
         self._seq = self._number
 
     def copied(self, event: Event, text: str) -> None:
-        """Keeps the text of deltas that are written already."""
+        """Stores the text of deltas that the kernel has encoded."""
         place = self._output.place(event)
         if place is not None:
             self._output.add(place, text)
 
     def _around(self, place: Place) -> tuple[bytes, bytes, bytes]:
-        """Returns the frame of a delta: up to its number, up to its text, and the rest."""
+        """Returns the frame of a delta in three pieces: up to its number, up to its text, and the rest."""
         if place.around is not None:
             return place.around
         kind = place.delta.encode()
@@ -124,10 +124,10 @@ class ResponseEvents(DataEncoder):
 
     # -- frames --
 
-    def _tell(self, kind: str, members: dict[str, Any]) -> None:
+    def _emit(self, kind: str, members: dict[str, Any]) -> None:
         """Writes a frame."""
         data = encode_json({"type": kind, "sequence_number": self._number + 1, **members})
-        self._number += 1  # once it can be written: numbers have no holes
+        self._number += 1  # after `encode_json`, which may fail: numbers have no gaps
         name = b"event: %b\n" % kind.encode() if self._sse else b""
         self._frame_at = len(self._out)
         self._out.append(name + self._lead + data + self._trail)
@@ -161,19 +161,19 @@ class ResponseEvents(DataEncoder):
         self._begin()
 
     def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             response = self._response.at("in_progress")
-            self._tell("response.created", {"response": response})
-            self._tell("response.in_progress", {"response": response})
+            self._emit("response.created", {"response": response})
+            self._emit("response.in_progress", {"response": response})
 
     def _reset(self, event: Event) -> None:
         self._output = self._new_output()
         self._usage = None
 
     def _audio(self, event: Event) -> None:
-        self._sounds = True
-        self._tell("response.audio.delta", {"delta": event["audio"]["chunk"]})
+        self._has_audio = True
+        self._emit("response.audio.delta", {"delta": event["audio"]["chunk"]})
 
     def _snapshot(self, event: Event) -> None:
         self._usage = event["usage"]
@@ -183,32 +183,32 @@ class ResponseEvents(DataEncoder):
 
     def _finish(self, event: Event) -> None:
         outcome = outcome_of(event)
-        if self._sounds:
-            self._tell("response.audio.done", {})
+        if self._has_audio:
+            self._emit("response.audio.done", {})
         self._output.finish(is_complete=outcome.status == "completed")
         usage = event.get("usage") or self._usage
-        aside = self._aside() | outcome.aside
+        x_gai = self._x_gai() | outcome.x_gai
         response = self._response.at(
-            outcome.status, self._output.items, usage=usage, incomplete=outcome.incomplete, aside=aside
+            outcome.status, self._output.items, usage=usage, incomplete=outcome.incomplete, x_gai=x_gai
         )
-        self._tell(outcome.event, {"response": response})
+        self._emit(outcome.event, {"response": response})
 
     def _error(self, event: Event) -> None:
-        """Writes the failure. A follower whose log does not have this failure already has the beginning."""
-        if self._follows and not self._begun and event.get("seq", 1) > 1:
+        """Writes the failure. If the log lacks this failure, the follower already has the response's start."""
+        if self._follows and not self._started and event.get("seq", 1) > 1:
             self._number = event["seq"] - 1
         else:
             self._begin()
         error = Error.from_payload(event["error"])
-        if not self._has_told_error:
-            self._tell("error", error_members(error))
+        if not self._error_sent:
+            self._emit("error", error_members(error))
         self._output.break_off()
         response = self._response.at(
-            "failed", self._output.items, usage=event.get("usage"), error=failure_of(error), aside=self._aside()
+            "failed", self._output.items, usage=event.get("usage"), error=failure_of(error), x_gai=self._x_gai()
         )
-        self._tell("response.failed", {"response": response})
+        self._emit("response.failed", {"response": response})
 
-    def _aside(self) -> dict[str, Any]:
+    def _x_gai(self) -> dict[str, Any]:
         return {"warnings": self._warnings} if self._warnings else {}
 
 

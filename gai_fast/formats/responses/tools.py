@@ -1,6 +1,6 @@
 """Tools that the provider runs, as items of a Responses answer.
 
-Owns which kind of item a tool is, its object, and the events of its run.
+Owns a tool's kind of item, the item's JSON object, and the events of its run.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class _Kind(NamedTuple):
     """A kind of tool.
 
     Args:
-        item: The type of its items.
-        prefix: Of its events; empty: it has none.
-        runs: The event between `in_progress` and the end; empty: none.
-        input: The member that holds what the tool is asked for; empty: the kind has a form of its own.
+        item: The type of the kind's items.
+        prefix: The prefix of the kind's events, or empty if it has no events.
+        runs: The event between `in_progress` and the end, or empty for none.
+        input: The member for the tool's input, or empty if the kind has its own form.
     """
 
     item: str
@@ -39,11 +39,11 @@ _KINDS: Final = {
     "apply_patch": _Kind("apply_patch_call", input="operation"),
 }
 _FAILURES: Final = frozenset(("http_error", "mcp_protocol_error", "mcp_tool_execution_error"))
-"""The types of a failure of an `mcp_call`."""
+"""The types of an `mcp_call`'s failures."""
 _OTHER: Final = _Kind("mcp_call", "response.mcp_call")
 
 PROVIDER_RUNS: Final = frozenset({kind.item for kind in (*_KINDS.values(), _OTHER) if kind.prefix} | {"mcp_list_tools"})
-"""The types of items that tell what the provider itself has run; the others wait for the client."""
+"""The types of items for tools that the provider runs; the client runs the other tools."""
 
 
 class ToolItem:
@@ -51,16 +51,16 @@ class ToolItem:
 
     Args:
         identifier: The provider's id of the run.
-        name: The tool.
+        name: The tool's name.
         index: The item's index.
-        provider: The provider that runs it.
-        tell: As for `Output`.
+        provider: The provider that runs the tool.
+        emit: As for `Output`.
 
     Attributes:
         index: The item's index.
-        item: The item's object.
-        draws: Its result is an image.
-        is_request: The outcome is another item, or comes from the client: the item is complete as soon as it is made.
+        item: The item's JSON object.
+        draws: The tool's result is an image.
+        is_request: The item is complete from the start: its outcome is another item, or comes from the client.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class ToolItem:
         name: str,
         index: int,
         provider: str | None,
-        tell: Callable[[str, dict[str, Any]], None],
+        emit: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._kind = _KINDS.get(name, _OTHER)
-        self._tell = tell
+        self._emit = emit
         self._images = 0
         self._failed = False
         self.index = index
@@ -100,24 +100,24 @@ class ToolItem:
                 self.item["pending_safety_checks"] = []
 
     def begin(self) -> None:
-        """Writes that it runs; its item has been written."""
-        self._say("in_progress")
+        """Emits the events of a started run; called after the item is emitted."""
+        self._emit_state("in_progress")
         if self._kind.runs:
-            self._say(self._kind.runs)
+            self._emit_state(self._kind.runs)
 
-    def _say(self, name: str, members: Mapping[str, Any] | None = None, infix: str = "") -> None:
+    def _emit_state(self, name: str, members: Mapping[str, Any] | None = None, infix: str = "") -> None:
         if self._kind.prefix:
             at = {"item_id": self.item["id"], "output_index": self.index}
-            self._tell(f"{self._kind.prefix}{infix}.{name}", {**at, **(members or {})})
+            self._emit(f"{self._kind.prefix}{infix}.{name}", {**at, **(members or {})})
 
-    def take(self, told: Mapping[str, Any]) -> None:
-        """Takes what an event tells of the run.
+    def take(self, run: Mapping[str, Any]) -> None:
+        """Updates the item from an event.
 
         Args:
-            told: Its `server_tool`.
+            run: The event's `server_tool`.
         """
-        given, output = told.get("input"), told.get("output")
-        self._failed = told["status"] == "failed"
+        given, output = run.get("input"), run.get("output")
+        self._failed = run["status"] == "failed"
         if given is not None:
             self._take_input(given)
         if output is None:
@@ -153,37 +153,37 @@ class ToolItem:
             item[self._kind.input] = given
 
     def show(self, image: Mapping[str, Any]) -> None:
-        """Takes an image, or the first sight of one.
+        """Sets the item's image, or emits a partial image.
 
         Args:
             image: The event's `image`.
         """
         form = image.get("media_type", "image/png").removeprefix("image/")
         if image.get("partial"):
-            shown = {"partial_image_index": self._images, "partial_image_b64": image["data"], "output_format": form}
+            partial = {"partial_image_index": self._images, "partial_image_b64": image["data"], "output_format": form}
             self._images += 1
-            self._say("partial_image", shown)
+            self._emit_state("partial_image", partial)
         else:
             self.item |= {"result": image["data"], "output_format": form}
 
     def end(self, *, is_complete: bool = True) -> None:
-        """Writes how it ended; its finished item follows.
+        """Emits the end of the run; the finished item follows.
 
         Args:
-            is_complete: Its end has come; the answer may end before it.
+            is_complete: The run has ended; false if the answer ended first.
         """
         kind, item = self._kind.item, self.item
         if not is_complete:
             item["status"] = "failed" if self.draws else "incomplete"
             return
         if kind == "mcp_call":
-            self._say("done", {"arguments": item["arguments"]}, "_arguments")
+            self._emit_state("done", {"arguments": item["arguments"]}, "_arguments")
         elif kind == "code_interpreter_call" and item["code"] is not None:
-            self._say("done", {"code": item["code"]}, "_code")
+            self._emit_state("done", {"code": item["code"]}, "_code")
         if "status" in item:
             item["status"] = "failed" if self._failed else "completed"
         if kind == "mcp_call" or not self._failed:
-            self._say("failed" if self._failed else "completed")
+            self._emit_state("failed" if self._failed else "completed")
 
 
 def _are_objects(value: Any) -> bool:
@@ -191,12 +191,12 @@ def _are_objects(value: Any) -> bool:
 
 
 def _failure(output: Any) -> dict[str, Any]:
-    """The `error` of an `mcp_call`."""
+    """Returns the `error` of an `mcp_call`."""
     if isinstance(output, dict) and text_of(output.get("type", "")) in _FAILURES:
         return output
     return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text_of(output)}]}
 
 
 def text_of(value: Any) -> str:
-    """Returns a value as text: JSON unless it is text."""
+    """Returns a string unchanged, and any other value as JSON."""
     return argument_text(value)

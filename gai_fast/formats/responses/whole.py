@@ -1,6 +1,6 @@
 """OpenAI's whole response: one JSON object, built from events.
 
-Sounds have events of their own in a stream, but no place in a `response`: they are `x_gai.events`.
+Audio has events in a stream, but no place in a `response`: audio events are in `x_gai.events`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from typing import Any
 
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import note_warning
-from gai_fast.formats.responses.output import Output, tell_nobody
+from gai_fast.formats.responses.output import Output, discard
 from gai_fast.formats.responses.parts import ResponseObject, custom_tools, outcome_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 
 
 class WholeResponse:
-    """Events → one `response`; after an error it has no bytes.
+    """Events → one `response`; after an error it writes nothing.
 
     Args:
         context: The stream.
@@ -27,21 +27,21 @@ class WholeResponse:
         self._response = ResponseObject(context)
         self._usage: dict[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
-        self._sounds: list[Event] = []
+        self._audio: list[Event] = []
         self._finish: Event = {}
         self._out = b""
         self._output = self._new_output()
 
     def _new_output(self) -> Output:
-        return Output(self._context.stream_id, custom_tools(self._context.echo), tell_nobody)
+        return Output(self._context.stream_id, custom_tools(self._context.echo), discard)
 
     @property
     def seq(self) -> int:
-        """The number of the one piece, which a log keeps."""
+        """1: the log stores the answer as one event."""
         return 1
 
     def event(self, event: Event) -> None:
-        """Takes one event; `done` makes the answer."""
+        """Collects one event; `done` after a `finish` writes the answer."""
         kind = event["type"]
         if event.get("choice"):
             return
@@ -49,14 +49,14 @@ class WholeResponse:
             self._response.model = event.get("model", self._response.model)
             self._output.provider = event.get("provider")
         elif kind == "stream.reset":
-            self._output, self._usage, self._sounds = self._new_output(), None, []
+            self._output, self._usage, self._audio = self._new_output(), None, []
         elif kind == "usage":
             self._usage = event["usage"]
         elif kind == "warning":
             note_warning(self._warnings, event)
         elif kind == "audio.delta":
             self._output.take_room(len(encode_json(event)))
-            self._sounds.append(event)
+            self._audio.append(event)
         elif kind == "finish":
             self._finish = event
         elif kind == "done":
@@ -66,29 +66,29 @@ class WholeResponse:
             self._output.take(event)
 
     def heartbeat(self) -> None:
-        """Writes nothing: the response has not begun, since its status is still open."""
+        """Writes nothing: the response's headers are sent at the end, when its status is known."""
 
     def take(self) -> bytes:
-        """The answer, once."""
+        """Returns the answer once, then nothing."""
         taken, self._out = self._out, b""
         return taken
 
     def take_pieces(self) -> list[bytes]:
-        """The answer as one piece, where there is one."""
+        """Returns the answer as one piece, or an empty list before the end."""
         taken = self.take()
         return [taken] if taken else []
 
     def _answer(self) -> bytes:
         outcome = outcome_of(self._finish)
         self._output.finish(is_complete=outcome.status == "completed")
-        aside: dict[str, Any] = {"warnings": self._warnings} if self._warnings else {}
-        if self._sounds:
-            aside["events"] = self._sounds
+        x_gai: dict[str, Any] = {"warnings": self._warnings} if self._warnings else {}
+        if self._audio:
+            x_gai["events"] = self._audio
         response = self._response.at(
             outcome.status,
             self._output.items,
             usage=self._finish.get("usage") or self._usage,
             incomplete=outcome.incomplete,
-            aside=aside | outcome.aside,
+            x_gai=x_gai | outcome.x_gai,
         )
         return encode_json(response)

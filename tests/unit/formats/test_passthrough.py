@@ -37,7 +37,7 @@ class Blocks(DataEncoder):
     def note(self, raw: bytes) -> None:
         pass
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         self.has_start = True
 
     def is_end(self, raw: bytes) -> bool:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gai_fast.formats.chat.parts import tells_error
+from gai_fast.formats.chat.parts import is_error_frame
 from gai_fast.providers import get_provider
 from tests.unit.formats.chat_reader import (
     ANSWER,
@@ -73,7 +73,7 @@ def test_the_fields_of_a_frame_that_was_cut_off_before_its_data_are_left_out(res
     [("null", False), ('""', False), ("{}", False), ("{ }", False), ('"no"', True), ('{"message":"no"}', True)],
 )
 def test_an_error_with_nothing_in_it_is_none_to_the_sdks(error: str, tells: bool) -> None:
-    assert tells_error(f'data: {{"object":"error","error": {error}}}\n\n'.encode()) is tells
+    assert is_error_frame(f'data: {{"object":"error","error": {error}}}\n\n'.encode()) is tells
 
 
 def test_a_missing_end_mark_is_added_after_a_finish() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats.responses.output import Output, tell_nobody
+from gai_fast.formats.responses.output import Output, discard
 from gai_fast.model.events import Event
 from tests.unit.formats.responses_reader import RESPONSES, checked, told, types, whole
 from tests.unit.formats.streams import DONE, START, call, call_delta, call_start, context, encoded, finish, text
@@ -179,7 +179,7 @@ def test_ids_of_items_differ_and_are_the_same_in_every_answer_of_a_stream() -> N
 @pytest.mark.timeout(100)
 def test_an_image_finds_its_run_in_constant_time() -> None:
     """Each image looked through all runs that were open."""
-    output = Output("s", frozenset(), tell_nobody)
+    output = Output("s", frozenset(), discard)
     for at in range(20_000):
         name = "web_search" if at else "image_generation"
         output.take({"type": "server_tool", "server_tool": {"id": str(at), "name": name, "status": "started"}})

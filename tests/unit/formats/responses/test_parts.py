@@ -56,7 +56,7 @@ def test_only_tools_that_take_text_are_custom() -> None:
 def test_reasons_that_the_dialect_does_not_have_stand_beside(reason: str) -> None:
     outcome = outcome_of(finish(reason, continued="verified"))
     assert (outcome.event, outcome.status) == ("response.completed", "completed")
-    assert outcome.aside == {"finish_reason": reason, "continued": "verified"}
+    assert outcome.x_gai == {"finish_reason": reason, "continued": "verified"}
 
 
 def test_usage_in_full() -> None:
@@ -69,7 +69,7 @@ def test_usage_in_full() -> None:
         "reasoning_tokens": 5,
         "source": "estimated",
     }
-    counts, aside = usage_of(usage)
+    counts, x_gai = usage_of(usage)
     assert counts == {
         "input_tokens": 10,
         "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3},
@@ -77,7 +77,7 @@ def test_usage_in_full() -> None:
         "output_tokens_details": {"reasoning_tokens": 5},
         "total_tokens": 30,
     }
-    assert aside == {"usage_source": "estimated"}
+    assert x_gai == {"usage_source": "estimated"}
 
 
 @pytest.mark.parametrize(
