@@ -1,5 +1,5 @@
 """Streams as responses of web frameworks: `aiohttp`, `asgi` (Starlette, FastAPI, any ASGI server) and `django`.
 
-Each module is imported by itself, and alone imports its framework. `_body.py` has what they share, `_handlers.py` what
-their handlers share.
+Each module is imported separately, and only that module imports its framework. `_body.py` has the code shared by
+responses, `_handlers.py` the code shared by handlers.
 """

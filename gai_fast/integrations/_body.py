@@ -1,17 +1,17 @@
-"""The body of a response whose content is a program's own source: `Body`.
+"""The body of a response whose content comes from a program's source: `Body`.
 
-Owns how items become frames, when the head may be sent, keep-alives, and how a source that fails or is left ends. Knows
-no web framework: one that has a response to write calls `begin`, writes the chunks, and calls `close`.
+Owns the frames of items, when the headers may be sent, keep-alives, and the end of a source that fails or is cancelled.
+Knows no web framework: a framework's response calls `begin`, writes the chunks, and calls `close`.
 
-1. Items are events (mappings with a type of docs/events.md, or with `type` and `seq`), which are written as the server
-   writes them; texts, which are written as they are; and anything else that has a form in JSON.
-2. The source runs in one task: it is entered where it is a context manager, iterated, and closed there. No more than
-   `client_buffer` bytes are held for a client, so a slow client slows the source down.
-3. A failure before the first frame is a whole response with the error's own status. A later one is part of the stream:
-   an `error` event and `done` where events have been sent, otherwise one frame with the error. An `error` that is not
-   in the log of a durable stream has no `id:`: nothing comes behind it, and the stream may go on without it.
-4. A source ends when its client has left: it is cancelled, once, and then closed. One that has not begun is closed
-   where it can be (`aclose`): a program that pushes into a `Stream` which nobody reads must not wait for ever.
+1. Items are events (mappings with a type of docs/events.md, or with `type` and `seq`), written as the server writes
+   them; texts, written unchanged; and any other value that JSON can represent.
+2. One task runs the source: it enters the source if that is a context manager, iterates it, and closes it. The body
+   buffers about `client_buffer` bytes per client, so a slow client slows the source down.
+3. A failure before the first frame is a whole response with the error's own status. A later failure is part of the
+   stream: an `error` event and `done` if events have been sent, otherwise one frame with the error. An `error` that is
+   not in the log of a durable stream has no `id:`: no event follows it, and the stream may continue without it.
+4. If the client disconnects, the source is cancelled once, and then closed. A source that has not started is closed
+   with `aclose` if it has that method: a program that pushes into an unread `Stream` must not wait for ever.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ KEYWORDS: Final = (
     "client_buffer",
     "compression",
 )
-"""The keys of `[stream]` that are about a response, and not about a gateway's streams."""
+"""The keys of `[stream]` for a response; the other keys are for a gateway's streams."""
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of a response or a handler.
+    """Returns the checked keyword arguments of a response or a handler.
 
     Args:
         options: Keys of `[stream]` with their values.
 
     Raises:
-        TypeError: There is no such keyword.
-        ValueError: A value is out of range; the text names it.
+        TypeError: A keyword is unknown.
+        ValueError: A value is out of range; the text names the keyword.
     """
     values = {}
     for name, value in options.items():
@@ -76,20 +76,26 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(options: Mapping[str, Any]) -> StreamSettings:
-    """The settings of a response: its keyword arguments, and else the defaults of `[stream]`; raises as `checked`."""
+    """Returns the settings of a response: its keyword arguments over the defaults of `[stream]`.
+
+    Raises:
+        TypeError: A keyword is unknown.
+        ValueError: A value is out of range; the text names the keyword.
+    """
     return StreamSettings(**checked(options))
 
 
 class Source(NamedTuple):
-    """Everything that a response is made of but its request.
+    """The inputs of a response, except its request.
 
     Attributes:
-        items: An async iterable of items; entered first where it is an async context manager.
-        framing: The way in which items are separated.
+        items: An async iterable of items; entered first if it is an async context manager.
+        framing: The framing of the response.
         stream: The settings of the response.
-        is_resumed: The items go on with a stream that has begun: every failure is an event of it, and where nothing is
-            left the response is 204.
-        request_id: The id that the items have, where it is known before them; else the response has the request's.
+        is_resumed: The items continue an earlier stream: every failure is an event of the stream, and if there are no
+            more items the response is 204.
+        request_id: The request id in the items, if it is known before them; if None, the response has the id of its
+            request.
     """
 
     items: AsyncIterable[Any]
@@ -99,7 +105,7 @@ class Source(NamedTuple):
     request_id: str | None = None
 
     def body(self, headers: Mapping[str, str] = _NONE) -> Body:
-        """The body of the response to one request.
+        """Creates the body of the response to one request.
 
         Args:
             headers: The headers of the request, by their names in lower case.
@@ -110,7 +116,7 @@ class Source(NamedTuple):
 
 
 def checked_source(items: AsyncIterable[Any], framing: Framing, options: Mapping[str, Any]) -> Source:
-    """The source that a program gives to a response.
+    """Creates the source of a program's response.
 
     Args:
         items: As in `Source`.
@@ -118,8 +124,8 @@ def checked_source(items: AsyncIterable[Any], framing: Framing, options: Mapping
         options: The keyword arguments of the response.
 
     Raises:
-        TypeError: It is no async iterable; or as `checked`.
-        ValueError: As `checked`.
+        TypeError: `items` is not an async iterable, or a keyword is unknown.
+        ValueError: A value is out of range; the text names the keyword.
     """
     settings = settings_of(options)
     check_source(items)
@@ -132,8 +138,8 @@ class Frames:
     Args:
         framing: The framing.
         stream: The settings of the response.
-        source: Where the items come from; where it has a `resume_id`, frames get `id:` lines. Its `position`, where it
-            has one, is the number of the last event that it has read in the stream's log.
+        source: The source of the items. If it has a `resume_id`, frames get `id:` lines. If it has a `position`, that
+            is the number of the last event that it has read in the stream's log.
     """
 
     def __init__(self, framing: Framing, stream: StreamSettings, source: Any) -> None:
@@ -148,7 +154,7 @@ class Frames:
         """Returns an item's frame.
 
         Raises:
-            ValueError: It has no form in JSON, or is no usable event.
+            ValueError: JSON cannot represent the item, or the item is not a valid event.
         """
         if _is_event(item):
             frame = self._event(dict(item))
@@ -160,7 +166,7 @@ class Frames:
         return b": ping\n" if self._framing == "sse" else b"\n"
 
     def end(self) -> bytes:
-        """Returns what a stream of events lacks at its end: its `done`."""
+        """Returns the `done` event if a stream of events lacks it at its end."""
         if self._end is None or self._has_done:
             return b""
         return self._event(done(self._end["type"] == "finish"))
@@ -168,8 +174,8 @@ class Frames:
     def fail(self, error: Error) -> bytes:
         """Returns the frames of a failure: rule 3."""
         if self._encoder is None:
-            told = {"error": error.payload()}
-            return encode_sse(told, event="error") if self._framing == "sse" else encode_ndjson(told)
+            item = {"error": error.payload()}
+            return encode_sse(item, event="error") if self._framing == "sse" else encode_ndjson(item)
         if self._end is None:
             self._end = {"type": "error"}
             frame = self._event({"type": "error", "error": error.payload()})
@@ -177,7 +183,7 @@ class Frames:
         return self.end()
 
     def _is_logged(self, event: Mapping[str, Any]) -> bool:
-        """Whether an event of the source is not an error of the source's own."""
+        """Returns false for an error that the source itself raised: it is not in the stream's log."""
         if event["type"] != "error":
             return True
         seq, position = event.get("seq"), getattr(self._source, "position", None)
@@ -189,7 +195,7 @@ class Frames:
             encoder = self._encoder = self._begin(event)
         encoder.event(event)  # type: ignore[arg-type]  # an event by rule 1
         if event["type"] in ("finish", "error"):
-            self._end = event  # type: ignore[assignment]  # likewise
+            self._end = event  # type: ignore[assignment]  # an event by rule 1
         self._has_done = self._has_done or event["type"] == "done"
         return encoder.take()
 
@@ -207,14 +213,14 @@ class Frames:
             retry_ms=self._stream.retry,
         )
         encoder = get_format("gai").encoder(self._framing, context)
-        if first.get("seq", 1) != 1:  # the envelope and `retry:` stand on a stream's first event
+        if first.get("seq", 1) != 1:  # the envelope and `retry:` are in a stream's first event only
             encoder.event({"type": "start", "seq": 1})
             encoder.take()
         return encoder
 
 
 def _without_id(frame: bytes) -> bytes:
-    """Returns a frame without its `id:` line, where it has one; a line end within the data is escaped."""
+    """Returns a frame without its `id:` line, if it has one; line ends in the data are escaped."""
     head, found, rest = frame.partition(b"\nid: ")
     return head + b"\n" + rest.partition(b"\n")[2] if found else frame
 
@@ -225,7 +231,7 @@ def _is_event(item: Any) -> bool:
 
 
 class Body:
-    """The body of one response, made of a source on the running loop.
+    """The body of one response; runs a source on the running loop.
 
     Args:
         source: The items of a `Source`.
@@ -236,10 +242,10 @@ class Body:
 
     Attributes:
         request_id: The id of the request.
-        framing: As given.
+        framing: The argument.
 
     Raises:
-        TypeError: The source is no async iterable.
+        TypeError: The source is not an async iterable.
     """
 
     def __init__(
@@ -265,7 +271,7 @@ class Body:
         self._size = 0
         self._is_committed = False
         self._has_ended = False
-        self._is_left = False
+        self._is_cancelled = False
         self._has_begun = False
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -280,17 +286,17 @@ class Body:
         if self._coding is not None:
             more.append(("content-encoding", self._coding))
         headers = StreamHead(MEDIA_TYPES[self.framing], self.request_id, stream_id, more).headers
-        # A server that has not answered yet has not named its stream.
+        # The id is empty if a remote server has not answered yet: the stream's id is unknown.
         return headers if name != "" else [header for header in headers if header[0] != "x-gai-stream-id"]
 
     async def begin(self, *, is_committed: bool = False) -> Reply | None:
-        """Starts the source, and waits for its first frame, `commit_after` at most.
+        """Starts the source, and waits for its first frame, at most `commit_after`.
 
         Args:
-            is_committed: The head has been sent: does not wait, and every failure is part of the stream.
+            is_committed: The headers have been sent: does not wait, and every failure is part of the stream.
 
         Returns:
-            The whole response to send instead of a stream; `None`: the stream begins.
+            The whole response to send instead of a stream, or None to send the stream.
         """
         self._task = asyncio.get_running_loop().create_task(self._pump())
         self._is_committed = is_committed
@@ -306,20 +312,20 @@ class Body:
         return None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The chunks to write; the source is closed behind the last one, and where the iterator is."""
+        """Yields the chunks to write; closes the source after the last chunk, or when the iterator is closed."""
         coding = None if self._coding is None else compressor(self._coding)
         try:
             async for chunk in self._chunks():
                 yield chunk if coding is None else coding.write([chunk])
-            if coding is not None and not self._is_left:
+            if coding is not None and not self._is_cancelled:
                 yield coding.end([])
         finally:
             await self.close()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        """The chunks as they are; the caller closes the source."""
+        """Yields the chunks before compression; the caller closes the source."""
         heartbeat = self._stream.heartbeat or None
-        while not self._is_left:
+        while not self._is_cancelled:
             if not self._pending and not self._has_ended:
                 await self._wait(heartbeat)
             elif self._stream.flush_interval and not self._has_ended:
@@ -333,11 +339,11 @@ class Body:
             else:
                 yield self._frames.heartbeat()
 
-    def leave(self) -> None:
-        """Ends the source, since the client has left or nobody wants its items; idempotent."""
-        if self._is_left:
-            return  # cancelled again, it could not clean up
-        self._is_left = True
+    def cancel(self) -> None:
+        """Cancels the source: the client has disconnected, or the response is not sent; idempotent."""
+        if self._is_cancelled:
+            return  # a second cancellation would interrupt the source's cleanup
+        self._is_cancelled = True
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._pump())
         elif self._has_begun:
@@ -345,19 +351,19 @@ class Body:
         _wake(self._news)
 
     async def close(self) -> None:
-        """Ends the source and waits until it has cleaned up, `limits.source_end` at most; idempotent."""
+        """Ends the source and waits for its cleanup, at most `LIMITS.source_end`; idempotent."""
         if self._task is None or not self._task.done():
-            self.leave()
+            self.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=LIMITS.source_end)
 
     @property
-    def is_left(self) -> bool:
-        """Whether the client has left before the end."""
-        return self._is_left
+    def is_cancelled(self) -> bool:
+        """Whether the source was cancelled before its end."""
+        return self._is_cancelled
 
     async def _wait(self, seconds: float | None) -> None:
-        """Waits for frames or the end, so many seconds at most."""
+        """Waits for frames or the end, at most `seconds`; without a limit if None."""
         if seconds == 0:
             return
         loop = asyncio.get_running_loop()
@@ -374,7 +380,7 @@ class Body:
         """Runs the source: rule 2."""
         self._has_begun = True
         try:
-            if self._is_left:
+            if self._is_cancelled:
                 if hasattr(self._source, "aclose"):
                     await self._source.aclose()
                 return
@@ -386,15 +392,15 @@ class Body:
                 if hasattr(items, "aclose"):
                     stack.push_async_callback(items.aclose)
                 async for item in items:
-                    if self.is_left:  # it goes on although it was cancelled
+                    if self.is_cancelled:  # the source has ignored its cancellation
                         return
                     await self._take(item)
             self._write(self._frames.end())
         except asyncio.CancelledError:
-            if self._is_left:
+            if self._is_cancelled:
                 raise
             self._fail(Error("internal", "the source of this response was cancelled"))
-        except Exception as problem:  # noqa: BLE001  # of the program's source, whatever it is: its client gets an error
+        except Exception as problem:  # noqa: BLE001  # the client gets an error for any failure of the program's source
             self._fail(problem)
         finally:
             self._has_ended = True
@@ -426,10 +432,10 @@ class Body:
 
 
 def check_source(source: object) -> None:
-    """Refuses what cannot be a source.
+    """Refuses an object that cannot be a source.
 
     Raises:
-        TypeError: It is no async iterable.
+        TypeError: The object is not an async iterable.
     """
     if not hasattr(source, "__aiter__"):
         text = "a response takes an async iterable of events, texts or objects"

@@ -1,4 +1,4 @@
-"""The part that the handlers of all web frameworks share: from a request and `prepare` to the source of a response.
+"""Shared by the handlers of all web frameworks: turns a request and `prepare` into the source of a response.
 
 Knows no web framework.
 """
@@ -18,31 +18,31 @@ from gai_fast.model.settings import Settings, StreamSettings
 from gai_fast.runtime.ids import EVENT_ID, request_id
 
 Prepared = Mapping[str, Any] | Any
-"""A native request, or a response of the framework that is the answer."""
+"""A native request, or a response of the framework that is sent as it is."""
 
 Prepare = Callable[[Any], Prepared | Awaitable[Prepared]]
-"""Reads a request of the framework."""
+"""The program's function that reads a request of the framework."""
 
 
 class GatewayLike(Protocol):
-    """The part of a gateway that handlers use. `Gateway` has it, and so has the client that `connect` gives."""
+    """The part of a gateway that handlers use; `Gateway` and the client of `connect` implement it."""
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the gateway accepts requests."""
 
     async def __aenter__(self) -> Any:
-        """Opens it."""
+        """Opens the gateway."""
 
     def stream(self, request: Mapping[str, Any]) -> AsyncIterable[Any]:
-        """Asks for one answer."""
+        """Requests one answer."""
 
     def follow(self, stream_id: str, after: str | int | None = None) -> AsyncIterable[Any]:
         """Follows a durable stream."""
 
 
 async def call(prepare: Prepare, request: Any) -> Prepared:
-    """Calls the program's function, and awaits it where it is async.
+    """Calls the program's function, and awaits its result if it is async.
 
     Args:
         prepare: The program's function, sync or async.
@@ -55,18 +55,18 @@ async def call(prepare: Prepare, request: Any) -> Prepared:
 def source_of(
     gateway: GatewayLike, request: object, headers: Mapping[str, str], framing: Framing, options: Mapping[str, Any]
 ) -> Source:
-    """The source of the response to a request.
+    """Returns the source of the response to a request.
 
     Args:
-        gateway: Answers.
+        gateway: The gateway that answers.
         request: A native request.
-        headers: Of the framework's request.
-        framing: The way in which events are separated.
+        headers: The headers of the framework's request.
+        framing: The framing of the response.
         options: Checked keyword arguments; the `[stream]` of the model has the defaults.
 
     Raises:
-        InvalidRequest: `Last-Event-ID` is no id of an event; or the native request holds what is not JSON.
-        TypeError: `prepare` gave neither a native request nor a response.
+        InvalidRequest: `Last-Event-ID` is not the id of an event, or the native request is not JSON.
+        TypeError: `prepare` returned neither a native request nor a response.
     """
     if not isinstance(request, Mapping):
         text = "`prepare` must give a native request (a mapping) or a response"
@@ -74,24 +74,24 @@ def source_of(
     stream = replace(_settings_of(gateway, request.get("model")), **options)
     last_event_id = headers.get("last-event-id")
     if last_event_id is None:
-        try:  # Python's `json` reads more than JSON: NaN, and any depth
+        try:  # Python's `json` accepts more than JSON: NaN, and any depth
             encode_json(dict(request))
         except ValueError as problem:
             raise Error("invalid_request", f"the request is not JSON: {problem}", reason="json") from None
         given = request.get("request_id", headers.get("x-request-id"))
         if "request_id" in request and not isinstance(given, str):
-            return Source(gateway.stream(request), framing, stream)  # the gateway refuses it
-        named = request_id(given)
-        return Source(gateway.stream({**request, "request_id": named}), framing, stream, request_id=named)
-    place = EVENT_ID.fullmatch(last_event_id)
-    if place is None:
+            return Source(gateway.stream(request), framing, stream)  # the gateway refuses the request
+        identifier = request_id(given)
+        return Source(gateway.stream({**request, "request_id": identifier}), framing, stream, request_id=identifier)
+    matched = EVENT_ID.fullmatch(last_event_id)
+    if matched is None:
         text = "the id of the last event is not valid: it must be the `id:` of an event, <stream id>.<number>"
         raise Error("invalid_request", text, reason="last_event_id")
-    return Source(gateway.follow(place[1], after=int(place[2])), framing, stream, is_resumed=True)
+    return Source(gateway.follow(matched[1], after=int(matched[2])), framing, stream, is_resumed=True)
 
 
 def _settings_of(gateway: GatewayLike, name: object) -> StreamSettings:
-    """`[stream]` of a model of the gateway; the defaults, where the gateway is a server's client."""
+    """Returns `[stream]` of a model of the gateway, or the defaults if the gateway is a server's client."""
     settings = getattr(gateway, "settings", None)
     if not isinstance(settings, Settings):
         return StreamSettings()

@@ -1,10 +1,9 @@
 """Streams as responses of aiohttp's server: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`; and the
 whole server as an application, `application`.
 
-Owns how a body goes through an `aiohttp.web.StreamResponse`, and how its source hears of a client that has left.
+Owns how an `aiohttp.web.StreamResponse` sends a body, and how its source is cancelled if the client disconnects.
 
-While a stream runs, a protocol stands in front of aiohttp's: aiohttp tells a handler of a lost client only when it
-writes.
+During a stream, a protocol wraps aiohttp's: a handler of aiohttp notices a lost connection only when it writes.
 """
 
 from __future__ import annotations
@@ -37,56 +36,57 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def sse_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
-    """A response that sends what a source gives, as SSE. Return it from a handler.
+    """Returns a response that sends a source's items as SSE, for a handler.
 
     Args:
-        events: An async iterable of events, texts or objects, or an async context manager that gives one.
+        events: An async iterable of events, texts or objects, or an async context manager that returns one.
         options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is no async iterable, or there is no such keyword.
+        TypeError: `events` is not an async iterable, or a keyword is unknown.
         ValueError: A value is out of range.
     """
     return EventResponse(checked_source(events, "sse", options))
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
-    """As `sse_response`, but NDJSON, one object a line; arguments and errors are the same."""
+    """Returns a response like `sse_response`, but as NDJSON, one object per line."""
     return EventResponse(checked_source(events, "ndjson", options))
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
-    """A handler that asks a gateway and sends the answer as SSE.
+    """Returns a handler that sends a gateway's answer as SSE.
 
-    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable one of the gateway.
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable stream of the gateway.
 
     Args:
-        gateway: An open `Gateway`, or what `connect` gives.
-        prepare: Called with each request, sync or async; gives a native request, or a response of its own.
+        gateway: An open `Gateway`, or the client from `connect`.
+        prepare: Called with each request, sync or async; returns a native request, or a response of its own.
         options: As for `sse_response`; the `[stream]` of the gateway's model has the defaults.
 
     Raises:
-        TypeError: There is no such keyword.
+        TypeError: A keyword is unknown.
         ValueError: A value is out of range.
     """
     return _handler(gateway, prepare, "sse", options)
 
 
 def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Handler:
-    """As `sse_handler`, but NDJSON, one object a line; arguments and errors are the same."""
+    """Returns a handler like `sse_handler`, but for NDJSON, one object per line."""
     return _handler(gateway, prepare, "ndjson", options)
 
 
 def application(gateway_or_config: Any) -> web.Application:
-    """An application with every route of the server, to be mounted under any prefix or to be run by any server.
+    """Returns an application with every route of the server; mount it under any prefix, or run it with any server.
 
     Args:
-        gateway_or_config: A configuration: the path of a file, or `Settings`. Or a `Gateway`, which must be open when
-            the application starts, on its loop, and is not closed with it: its streams are those of the application.
+        gateway_or_config: A configuration (the path of a file, or `Settings`) or a `Gateway`. A `Gateway` must be open
+            on the application's loop when the application starts, and stays open when it stops; both have the same
+            streams.
 
     Raises:
-        ConfigError: The file cannot be used.
-        TypeError: It is none of these.
+        ConfigError: The file is not a valid configuration.
+        TypeError: The argument is none of these.
     """
     if isinstance(gateway_or_config, Gateway):
         return build_application(gateway_or_config.settings, gateway_or_config.engine)
@@ -114,10 +114,10 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
 
 
 class EventResponse(web.StreamResponse):
-    """A response whose body is made while it is sent.
+    """A response that sends its body as the source yields items.
 
     Args:
-        source: Its items.
+        source: The source of the items.
     """
 
     def __init__(self, source: Source) -> None:
@@ -127,7 +127,7 @@ class EventResponse(web.StreamResponse):
         self._whole_body = b""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Starts the source, and sends the head: that of an error where the source fails at once."""
+        """Starts the source, and sends the headers; if the source fails at once, the headers of an error response."""
         if self.prepared:
             return await super().prepare(request)
         body = self._source.body(request.headers)
@@ -138,7 +138,7 @@ class EventResponse(web.StreamResponse):
         connection = _Connection(request, body, self._source.stream)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(body.close)
-            stack.callback(connection.leave)
+            stack.callback(connection.restore)
             reply = await body.begin()
             if reply is not None:
                 await stack.aclose()
@@ -158,7 +158,7 @@ class EventResponse(web.StreamResponse):
             self.content_length = len(reply.body)
 
     def _add(self, headers: Headers) -> None:
-        """Adds headers beside those that the program has set."""
+        """Adds headers; headers that the program has set stay."""
         own = {name.lower() for name in self.headers}
         for name, value in headers:
             if name not in own:
@@ -168,7 +168,7 @@ class EventResponse(web.StreamResponse):
         """Sends the body to its end.
 
         Raises:
-            ConnectionError: The client has left.
+            ConnectionError: The client has disconnected.
         """
         running, self._running = self._running, None
         if running is None:
@@ -180,22 +180,22 @@ class EventResponse(web.StreamResponse):
                 connection.count(len(chunk))
                 await self.write(chunk)
         finally:
-            connection.leave()
+            connection.restore()
             await body.close()
-        if body.is_left:
+        if body.is_cancelled:
             raise ConnectionResetError("the client has left")
         await super().write_eof(data)
 
 
 class _Connection(asyncio.Protocol):
-    """The protocol of a client's connection for the length of one response, in front of aiohttp's.
+    """The protocol of a client's connection during one response; it wraps aiohttp's protocol.
 
-    It passes every call on. A lost client ends the source at once; one that takes nothing for `write_timeout` is cut
-    off.
+    It forwards every call. A lost connection cancels the source at once. A client that accepts no bytes for
+    `write_timeout` is disconnected.
 
     Args:
         request: The request.
-        body: The body of its response.
+        body: The body of the response.
         stream: The settings of the response.
     """
 
@@ -205,50 +205,50 @@ class _Connection(asyncio.Protocol):
         self._transport = transport = request.transport
         if transport is None or transport.is_closing():
             self._transport = None
-            asyncio.get_running_loop().call_soon(body.leave)
+            asyncio.get_running_loop().call_soon(body.cancel)
             return
-        self._behind = cast("asyncio.Protocol", transport.get_protocol())
+        self._protocol = cast("asyncio.Protocol", transport.get_protocol())
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=stream.client_buffer)
         self._watch = WriteWatch(transport, TimerWheel(asyncio.get_running_loop()), stream.write_timeout)
         self._watch.start()
 
     def count(self, size: int) -> None:
-        """Counts bytes that are about to be written."""
+        """Counts bytes before they are written."""
         if self._watch is not None:
             self._watch.written += size
 
-    def leave(self) -> None:
-        """Gives the connection back; idempotent."""
+    def restore(self) -> None:
+        """Restores aiohttp's protocol on the connection; idempotent."""
         transport, self._transport = self._transport, None
         if self._watch is not None:
             self._watch.stop()
         if transport is not None and transport.get_protocol() is self:
-            transport.set_protocol(self._behind)
+            transport.set_protocol(self._protocol)
             if not transport.is_closing():
                 transport.set_write_buffer_limits()
 
     def data_received(self, data: bytes) -> None:
-        """More requests."""
-        self._behind.data_received(data)
+        """Forwards data: the client's next requests."""
+        self._protocol.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The end of the client's side: aiohttp closes the connection then."""
-        return self._behind.eof_received()
+        """Forwards the end of the client's data: aiohttp closes the connection then."""
+        return self._protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
-        self.leave()
-        self._body.leave()
-        self._behind.connection_lost(exc)
+        """Cancels the source, and forwards the loss of the connection."""
+        self.restore()
+        self._body.cancel()
+        self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client is slow."""
-        self._behind.pause_writing()
+        """Forwards the pause: the write buffer is full."""
+        self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
-        self._behind.resume_writing()
+        """Forwards the end of the pause: the write buffer has drained."""
+        self._protocol.resume_writing()
 
 
 def _whole(reply: Reply) -> web.Response:

@@ -1,10 +1,10 @@
 """Streams as responses of ASGI applications: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
 
-Where Starlette is installed, responses are Starlette's, and handlers are endpoints of Starlette and FastAPI. Elsewhere
+If Starlette is installed, responses are Starlette's, and handlers are endpoints for Starlette and FastAPI. Otherwise
 both are plain ASGI callables, and `prepare` gets a `Request` of this module. They run on asyncio's loops.
 
-An ASGI server tells nobody how much of a response its client has taken: a client is given up where one `send` takes
-longer than `write_timeout`.
+ASGI has no message for the bytes that a client has received: a response fails if one `send` takes longer than
+`write_timeout`.
 """
 
 from __future__ import annotations
@@ -38,51 +38,51 @@ if find_spec("starlette") is not None:
 
 
 def sse_response(events: AsyncIterable[Any], **options: Any) -> Any:
-    """A response that sends what a source gives, as SSE: a Starlette response, or without Starlette an ASGI callable.
+    """Returns a response that sends a source's items as SSE: a Starlette response, or an ASGI callable without it.
 
     Args:
-        events: An async iterable of events, texts or objects, or an async context manager that gives one.
+        events: An async iterable of events, texts or objects, or an async context manager that returns one.
         options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is no async iterable, or there is no such keyword.
+        TypeError: `events` is not an async iterable, or a keyword is unknown.
         ValueError: A value is out of range.
     """
     return _response(EventApp(checked_source(events, "sse", options)))
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> Any:
-    """As `sse_response`, but NDJSON, one object a line; arguments and errors are the same."""
+    """Returns a response like `sse_response`, but as NDJSON, one object per line."""
     return _response(EventApp(checked_source(events, "ndjson", options)))
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
-    """A handler that asks a gateway and sends the answer as SSE: an endpoint of Starlette, or an ASGI callable.
+    """Returns a handler that sends a gateway's answer as SSE: a Starlette endpoint, or an ASGI callable without it.
 
-    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable one of the gateway.
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable stream of the gateway.
 
     Args:
-        gateway: An open `Gateway`, or what `connect` gives.
-        prepare: Called with each request, sync or async; gives a native request, or a response of its own.
+        gateway: An open `Gateway`, or the client from `connect`.
+        prepare: Called with each request, sync or async; returns a native request, or a response of its own.
         options: As for `sse_response`; the `[stream]` of the gateway's model has the defaults.
 
     Raises:
-        TypeError: There is no such keyword.
+        TypeError: A keyword is unknown.
         ValueError: A value is out of range.
     """
     return _handler(gateway, prepare, "sse", options)
 
 
 def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> Any:
-    """As `sse_handler`, but NDJSON, one object a line; arguments and errors are the same."""
+    """Returns a handler like `sse_handler`, but for NDJSON, one object per line."""
     return _handler(gateway, prepare, "ndjson", options)
 
 
 class EventApp:
-    """An ASGI application that answers every request with the same source, once.
+    """An ASGI application that answers one request with a source.
 
     Args:
-        source: Its items.
+        source: The source of the items.
     """
 
     def __init__(self, source: Source) -> None:
@@ -92,13 +92,13 @@ class EventApp:
         """Answers a request.
 
         Args:
-            scope: The scope of ASGI.
-            receive: ASGI's callable for the messages of the client.
+            scope: ASGI's scope.
+            receive: ASGI's callable for messages from the client.
             send: ASGI's callable for messages to the client.
-            own: Headers of the program, which replace the usual ones of their names.
+            own: Headers of the program; they replace the usual headers with these names.
 
         Raises:
-            TimeoutError: The client has taken nothing for `write_timeout`.
+            TimeoutError: One `send` took longer than `write_timeout`.
         """
         body = self._source.body(_headers_of(scope))
         listening = asyncio.get_running_loop().create_task(_listen(receive, body))
@@ -113,7 +113,7 @@ class EventApp:
             await self._send(send, _head(200, body.headers, own))
             async for chunk in body:
                 await self._send(send, {"type": "http.response.body", "body": chunk, "more_body": True})
-            if not body.is_left:
+            if not body.is_cancelled:
                 await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             listening.cancel()
@@ -125,10 +125,10 @@ class EventApp:
 
 
 async def _listen(receive: Receive, body: Body) -> None:
-    """Ends the source once the client has left."""
+    """Cancels the source when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    body.leave()
+    body.cancel()
 
 
 def _head(status: int, headers: Headers, own: Headers = ()) -> MutableMapping[str, Any]:
@@ -151,17 +151,17 @@ def _headers_of(scope: Scope) -> Mapping[str, str]:
 
 
 class Request:
-    """A request, where Starlette is not installed.
+    """A request, if Starlette is not installed.
 
     Args:
-        scope: The scope of ASGI.
-        receive: ASGI's callable for the messages of the client.
+        scope: ASGI's scope.
+        receive: ASGI's callable for messages from the client.
 
     Attributes:
-        scope: The scope of ASGI.
+        scope: ASGI's scope.
         method: GET, POST, …
         path: The path.
-        headers: By name in lower case.
+        headers: The headers, by their names in lower case.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -177,7 +177,7 @@ class Request:
         """The parameters of the query string.
 
         Raises:
-            InvalidRequest: There are more than `limits.query_fields`.
+            InvalidRequest: There are more than `SHARED.query_fields` parameters.
         """
         text = self.scope["query_string"].decode("latin-1")
         try:
@@ -187,10 +187,10 @@ class Request:
             raise Error("invalid_request", many, reason="query") from None
 
     async def body(self) -> bytes:
-        """All of the body.
+        """Returns the whole body.
 
         Raises:
-            InvalidRequest: More than `limits.asgi_body` bytes (413), or the client has left.
+            InvalidRequest: The body is larger than `LIMITS.asgi_body` (413), or the client has disconnected.
         """
         if self._body is None:
             received, more = bytearray(), True
@@ -207,10 +207,10 @@ class Request:
         return self._body
 
     async def json(self) -> Any:
-        """The body, read as JSON.
+        """Returns the body, parsed as JSON.
 
         Raises:
-            InvalidRequest: It is none; or as `body`.
+            InvalidRequest: The body is not JSON, is too large, or the client has disconnected.
         """
         try:
             return json.loads(await self.body())
@@ -222,7 +222,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
     options = checked(options)
 
     async def answer(request: Any, headers: Mapping[str, str]) -> Any:
-        """The ASGI callable, or the response of the program's own, that answers a request."""
+        """Returns the ASGI callable, or the program's own response, for a request."""
         try:
             prepared = await call(prepare, request)
             if callable(prepared):
@@ -235,7 +235,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
         answered = await answer(request, request.headers)
         if isinstance(answered, StarletteResponse):
             return answered
-        return _response(answered if isinstance(answered, EventApp | _Whole) else _Foreign(answered))
+        return _response(answered if isinstance(answered, EventApp | _Whole) else _OwnApp(answered))
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -243,13 +243,13 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
 
     if StarletteResponse is None:
         return application
-    # FastAPI goes by the annotations.
+    # FastAPI reads the annotations.
     endpoint.__annotations__ = {"request": StarletteRequest, "return": StarletteResponse}
     return endpoint
 
 
 class _Whole:
-    """An ASGI application that gives one whole response."""
+    """An ASGI application that sends one whole response."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -258,8 +258,8 @@ class _Whole:
         await _send_whole(send, self._reply, own)
 
 
-class _Foreign:
-    """An ASGI application of the program's, whose response has no headers of ours."""
+class _OwnApp:
+    """Wraps a program's own ASGI application, and adds no headers to its response."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
@@ -268,28 +268,28 @@ class _Foreign:
         await self._app(scope, receive, send)
 
 
-def _response(app: EventApp | _Whole | _Foreign) -> Any:
-    """The application as a response of Starlette, where that is installed."""
+def _response(app: EventApp | _Whole | _OwnApp) -> Any:
+    """Returns the application as a Starlette response, or unchanged if Starlette is not installed."""
     return app if StarletteResponse is None else EventResponse(app)
 
 
 if StarletteResponse is not None:
 
-    class EventResponse(StarletteResponse):  # type: ignore[misc]  # Starlette may be missing where types are checked
-        """A response of Starlette that sends a stream when it is called; its headers and cookies are the program's.
+    class EventResponse(StarletteResponse):  # type: ignore[misc]  # the type checker may run without Starlette
+        """A Starlette response that sends a stream; the program may set its headers and cookies.
 
         Args:
-            app: Sends it.
+            app: The application that sends the response.
         """
 
-        def __init__(self, app: EventApp | _Whole | _Foreign) -> None:
+        def __init__(self, app: EventApp | _Whole | _OwnApp) -> None:
             self._app = app
             self.status_code = 200
             self.background: Any = None
             self.init_headers()
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            """Sends the stream, and then runs the background task."""
+            """Sends the stream, then runs the background task."""
             own = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers]
             await self._app(scope, receive, send, own)
             if self.background is not None:

@@ -1,11 +1,11 @@
 """Streams as responses of Django under ASGI: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
 
-Owns how a body goes through a `StreamingHttpResponse`. Django sends the head before it asks for the first bytes, so a
-response that a view makes always has the status 200, and a failure is an event of its stream. The handlers are views
-that wait for the first event, and give an early failure its own status.
+Owns how a `StreamingHttpResponse` sends a body. Django sends the headers before it reads the first bytes, so a response
+made by a view always has the status 200, and a failure is an event of its stream. The handlers are views that wait for
+the first event, and return an early failure with its own status.
 
-Under WSGI Django would gather a whole stream before it sends the first byte, on a loop of its own for each request:
-responses and handlers refuse that.
+Under WSGI, Django would collect a whole stream before it sends the first byte, with a new loop for each request:
+responses and handlers refuse WSGI.
 """
 
 from __future__ import annotations
@@ -34,68 +34,68 @@ View = Callable[..., Awaitable[HttpResponseBase]]
 
 
 def sse_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
-    """A response that sends what a source gives, as SSE. Return it from a view; an ASGI server must run Django.
+    """Returns a response that sends a source's items as SSE, for a view. An ASGI server must run Django.
 
     Args:
-        events: An async iterable of events, texts or objects, or an async context manager that gives one.
+        events: An async iterable of events, texts or objects, or an async context manager that returns one.
         options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is no async iterable, or there is no such keyword.
+        TypeError: `events` is not an async iterable, or a keyword is unknown.
         ValueError: A value is out of range.
     """
     return _response(events, "sse", options)
 
 
 def ndjson_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
-    """As `sse_response`, but NDJSON, one object a line; arguments and errors are the same."""
+    """Returns a response like `sse_response`, but as NDJSON, one object per line."""
     return _response(events, "ndjson", options)
 
 
 def sse_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
-    """A view that asks a gateway and sends the answer as SSE.
+    """Returns a view that sends a gateway's answer as SSE.
 
-    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable one of the gateway.
+    A request with `Last-Event-ID` gets the rest of that stream, which must be a durable stream of the gateway.
 
     Args:
-        gateway: A `Gateway`, or what `connect` gives; the first request opens one that is not open.
-        prepare: Called with each request, sync or async; gives a native request, or a response of its own.
+        gateway: A `Gateway`, or the client from `connect`; the first request opens it if it is not open.
+        prepare: Called with each request, sync or async; returns a native request, or a response of its own.
         options: As for `sse_response`, and `commit_after` and `compression`; the `[stream]` of the gateway's model has
             the defaults.
 
     Raises:
-        TypeError: There is no such keyword.
+        TypeError: A keyword is unknown.
         ValueError: A value is out of range.
     """
     return _handler(gateway, prepare, "sse", options)
 
 
 def ndjson_handler(gateway: GatewayLike, prepare: Prepare, **options: Any) -> View:
-    """As `sse_handler`, but NDJSON, one object a line; arguments and errors are the same."""
+    """Returns a view like `sse_handler`, but for NDJSON, one object per line."""
     return _handler(gateway, prepare, "ndjson", options)
 
 
-NOT_HERE = ("write_timeout",)
-"""Keywords that Django cannot honour: a response does not see the connection of its client."""
+UNSUPPORTED = ("write_timeout",)
+"""Keywords that Django cannot support: a response has no access to its client's connection."""
 
 
-def _possible(options: dict[str, Any], *more: str) -> dict[str, Any]:
-    for name in (*NOT_HERE, *more):
+def _supported(options: dict[str, Any], *more: str) -> dict[str, Any]:
+    for name in (*UNSUPPORTED, *more):
         if name in options:
             raise TypeError(f"a response of Django has no keyword {name!r}: it does not see its request's connection")
     return options
 
 
 def _response(events: AsyncIterable[Any], framing: Framing, options: dict[str, Any]) -> StreamingHttpResponse:
-    options = _possible(options, "commit_after", "compression")
+    options = _supported(options, "commit_after", "compression")
     return _streaming(_Chunks(checked_source(events, framing, options).body()))
 
 
 class EventResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has no types
-    """A response whose body is made while it is sent."""
+    """A response that sends its body as the source yields items."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Refuses to be sent under WSGI.
+        """Refuses WSGI.
 
         Raises:
             ImproperlyConfigured: Always: only WSGI iterates in this way.
@@ -115,18 +115,18 @@ def _streaming(chunks: _Chunks) -> StreamingHttpResponse:
 
 
 class _Chunks:
-    """The content of a response: its chunks, once it is iterated.
+    """The content of a response, an async iterable of chunks.
 
     Args:
         body: The body of the response.
-        has_begun: Its source runs already.
+        has_begun: The body's source is already running.
     """
 
     def __init__(self, body: Body, *, has_begun: bool = False) -> None:
         self.body = body
         self._has_begun = has_begun
         self._loop: asyncio.AbstractEventLoop | None = None
-        with contextlib.suppress(RuntimeError):  # in a sync view, which runs in a thread
+        with contextlib.suppress(RuntimeError):  # a sync view runs in a thread without a loop
             self._loop = asyncio.get_running_loop()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -140,17 +140,17 @@ class _Chunks:
             await self.body.close()
 
     def close(self) -> None:
-        """Ends the source of a response that is not sent, or not to its end; Django calls this in any thread."""
+        """Cancels the source of a response that is not sent to its end; Django calls this in any thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.body.leave)
+                self._loop.call_soon_threadsafe(self.body.cancel)
 
-    # Django closes no response whose client leaves while middleware has it.
+    # Django does not close a response if the client disconnects while middleware handles it.
     __del__ = close
 
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> View:
-    options = checked(_possible(options))
+    options = checked(_supported(options))
 
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if isinstance(request, WSGIRequest):
@@ -167,7 +167,7 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
         if request.method == "HEAD":
             await body.close()
             return _whole(Reply(200, headers=body.headers))
-        return await _begun(body)
+        return await _start(body)
 
     return view
 
@@ -176,15 +176,15 @@ _opening: Final[WeakKeyDictionary[GatewayLike, asyncio.Lock]] = WeakKeyDictionar
 
 
 async def _open(gateway: GatewayLike) -> None:
-    """Opens a gateway that is not open; of several first requests one does."""
+    """Opens the gateway if it is not open; of several concurrent requests, one opens it."""
     if not gateway.is_open:
         async with _opening.setdefault(gateway, asyncio.Lock()):
             if not gateway.is_open:
                 await gateway.__aenter__()
 
 
-async def _begun(body: Body) -> HttpResponseBase:
-    """The response to a request whose source has begun, or failed."""
+async def _start(body: Body) -> HttpResponseBase:
+    """Starts the source, and returns the response: a stream, or a whole response after an early failure."""
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(body.close)
         reply = await body.begin()

@@ -1,6 +1,6 @@
 """Limits of the web frameworks' responses.
 
-Only this folder uses them; limits that folders share stand in `model/limits.py`.
+Only this folder uses them; shared limits are in `model/limits.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from gai_fast.model.limits import MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
 
     asgi_body: int = 10 * MIB
-    """Bytes of a request's body that is read for a handler without a web framework: as `max_body` has it by default."""
+    """Largest request body that a handler without a web framework reads: the default of `max_body`."""
 
     source_end: float = 5.0
-    """Seconds for which a response waits for its source to clean up, whose client has left: as `callbacks_end`."""
+    """Seconds that a response waits for its cancelled source to clean up: as `callbacks_end`."""
 
 
 LIMITS: Final = Limits()

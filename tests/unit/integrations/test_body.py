@@ -347,8 +347,8 @@ class TestSource:
         body = body_of(endless())
         await body.begin()
         async for _ in body:
-            body.leave()
-        assert body.is_left
+            body.cancel()
+        assert body.is_cancelled
         assert told == ["cancelled", "closed"]
         await body.close()
 
@@ -370,7 +370,7 @@ class TestSource:
         chunks = aiter(body)
         assert await body.begin() is None
         await anext(chunks)
-        body.leave()
+        body.cancel()
         await until(lambda: "closed" in log)
         assert log == ["cancelled", "closed"]
 
@@ -398,7 +398,7 @@ class TestSource:
         body = body_of(careful())
         await body.begin()
         async for _ in body:
-            body.leave()
+            body.cancel()
             await asyncio.sleep(0)  # it has begun to clean up
         await body.close()
         assert told == ["cleaned up"]
@@ -408,7 +408,7 @@ class TestSource:
         stream = gai_fast.Stream()
         body = body_of(stream)
         if has_task:  # the client has left before the source's first step
-            asyncio.get_running_loop().call_soon(body.leave)
+            asyncio.get_running_loop().call_soon(body.cancel)
             await body.begin()
         await body.close()
         with pytest.raises(gai_fast.Network):
