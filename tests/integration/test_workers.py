@@ -555,3 +555,29 @@ async def test_the_key_of_a_killed_worker_is_free_before_content_and_replayed_af
             assert (again.status, again.headers.get("idempotent-replayed")) == (200, None)
             assert again.types[-2:] == ["finish", "done"]
         assert len(mock.requests) == (2 if store != "memory://" and not has_content else 1)
+
+
+async def test_the_workers_together_have_no_more_streams_than_the_server_may(
+    net: Net, mock: Mock, tmp_path: Path
+) -> None:
+    hold(mock)
+    configure(tmp_path, mock, more="[limits]\nstreams = 4")
+    begun: list[Client] = []
+
+    async def statuses(count: int) -> Counter[int]:
+        streams = [await server.stream({**QUERY, "model": "m"}) for _ in range(count)]
+        begun.extend(client for client, _ in streams)
+        return Counter(response.status for _, response in streams)
+
+    async def has_room() -> bool:
+        return (await statuses(1))[200] == 1
+
+    async with serving(net, tmp_path, "--workers", "3") as server:
+        assert await statuses(9) == {200: 4, 503: 5}
+        os.kill(server.workers_in_order[0], signal.SIGKILL)  # it has two of them, and its successor has its share
+        for _ in range(2):
+            await until_answered(has_room)
+        assert await statuses(9) == {503: 9}
+        release(mock)
+        for client in begun:
+            client.close()

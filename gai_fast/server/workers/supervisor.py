@@ -68,15 +68,17 @@ class Loader(Protocol):
 
 
 class WorkerEnds(NamedTuple):
-    """The number of a worker, and its ends of the two channels.
+    """The number of a worker, its place, and its ends of the two channels.
 
     Attributes:
         number: From 1; no two workers of a server have the same.
+        place: From 0, below the number of workers; that of a worker that has ended is its successor's.
         link: The messages.
         channel: The connections that are handed to it.
     """
 
     number: int
+    place: int
     link: socket.socket
     channel: socket.socket
 
@@ -105,6 +107,8 @@ class _Worker:
     """One worker, seen from the supervisor.
 
     Attributes:
+        number: As for `WorkerEnds`.
+        place: As for `WorkerEnds`.
         pid: Its process.
         far: The worker's end of the channel. What it has not taken when it dies is read here.
         is_ready: It takes connections.
@@ -117,8 +121,9 @@ class _Worker:
         counts: Its counts, as far as they are known.
     """
 
-    def __init__(self, number: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
+    def __init__(self, number: int, place: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
         self.number = number
+        self.place = place
         self.pid = 0
         self.link = link
         self.channel = channel
@@ -314,12 +319,13 @@ class Supervisor:
             )
             for each in (near, channel, its_channel):
                 each.setblocking(False)
-            worker = _Worker(number, Link(near), channel, its_channel)
+            place = self._free_place()
+            worker = _Worker(number, place, Link(near), channel, its_channel)
             self._selector.register(worker.link, selectors.EVENT_READ, lambda: self._receive(worker))
             opened.callback(self._selector.unregister, worker.link)
             worker.pid = os.fork()
             if not worker.pid:
-                self._become_worker(WorkerEnds(number, far, its_channel), near, channel)
+                self._become_worker(WorkerEnds(number, place, far, its_channel), near, channel)
             opened.pop_all()
         far.close()
         self._workers[worker.pid] = worker
@@ -327,6 +333,11 @@ class Supervisor:
         if self._settings is not None:
             self._send([worker], "settings", self._settings)
         self._send(self._workers.values(), "made", self._made)
+
+    def _free_place(self) -> int:
+        """Returns the first place that no worker has which begins streams."""
+        taken = {each.place for each in self._workers.values() if not each.is_leaving}
+        return min(set(range(len(taken) + 1)) - taken)
 
     def _become_worker(self, ends: WorkerEnds, *others: socket.socket) -> None:
         """Goes on as a worker, and never returns: what the supervisor has is closed, and its code must not run on."""

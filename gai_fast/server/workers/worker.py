@@ -285,8 +285,11 @@ class Worker:
         certificate: The server's, which is loaded anew with a new configuration.
     """
 
-    def __init__(self, running: Running, link: SupervisorLink, certificate: Certificate | None = None) -> None:
+    def __init__(
+        self, running: Running, link: SupervisorLink, place: int, certificate: Certificate | None = None
+    ) -> None:
         self._running = running
+        self._place = place
         self._link = link
         self._certificate = certificate
         self._wrong_keys: dict[str, int] = {}  # not reported to the supervisor yet
@@ -300,7 +303,7 @@ class Worker:
 
     def use(self, settings: bytes) -> None:
         """A new configuration; as `WorkerCallbacks.use`."""
-        self._running.use(_share(from_bytes(settings)))
+        self._running.use(_share(from_bytes(settings), self._place))
         if self._certificate is not None:
             self._certificate.reload()
 
@@ -383,7 +386,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
     limits = SupervisorHome(link, bus, ends.number)
     listener = HandedListener(ends.channel, link)
-    running = await start(_share(settings), record, bound, listener, PeerBackend(peers, link), limits)
+    running = await start(_share(settings, ends.place), record, bound, listener, PeerBackend(peers, link), limits)
     try:
         running.service.streams.durable.others = peers
         running.service.admin.others = peers
@@ -391,7 +394,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         answers = Answers(running.engine, running.service.admin.watches)
         await bus.open(answers.handlers)
         await drain_as_others(answers.drained_targets, peers, link)
-        link.serve(Worker(running, link, bound.certificate))
+        link.serve(Worker(running, link, ends.place, bound.certificate))
         link.send("ready")
         await link.stop.wait()
         await running.drain(settings.server.grace, link.hurry)
@@ -418,15 +421,28 @@ async def drain_as_others(drained: Drained, peers: Peers, link: SupervisorLink) 
             return
 
 
-def _share(settings: Settings) -> Settings:
-    """The configuration of one worker: `[limits]` are totals of the server, and connections are shared equally."""
+def _share(settings: Settings, place: int) -> Settings:
+    """Returns the configuration of one worker: `[limits]` are totals of the server, of which each has its share.
+
+    The shares of all workers add up to the limit: if it does not divide, the first workers have one more each. A worker
+    serves one stream of each caller and one connection at least.
+
+    Args:
+        settings: The server's.
+        place: The worker's, as for `WorkerEnds`.
+    """
     count, limits = settings.server.workers, settings.limits
-    share = replace(
+
+    def share(total: int) -> int:
+        whole, rest = divmod(total, count)
+        return whole + (place < rest)
+
+    mine = replace(
         limits,
-        streams=-(-limits.streams // count),
-        streams_per_caller=-(-limits.streams_per_caller // count),
-        connections=-(-limits.connections // count),
-        drains=-(-limits.drains // count),
+        streams=share(limits.streams),
+        streams_per_caller=max(1, share(limits.streams_per_caller)),
+        connections=max(1, share(limits.connections)),
+        drains=share(limits.drains),
         memory_high_water=high_water(limits) // count,
     )
-    return replace(settings, limits=share)
+    return replace(settings, limits=mine)

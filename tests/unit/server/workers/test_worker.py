@@ -9,6 +9,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -268,7 +269,7 @@ def serviced(guesses: Guesses) -> Any:
 async def test_wrong_keys_are_told_to_the_other_workers_and_theirs_count_too() -> None:
     guesses = Guesses()
     async with linked() as (supervisor, link):
-        link.serve(Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), link))
+        link.serve(Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), link, 0))
         for address in ("192.0.2.1", "192.0.2.1", "2001:db8::1"):
             guesses.note_wrong(address)
         await supervisor.hears("wrong_keys", {"192.0.2.1": 2, "2001:db8::/64": 1})
@@ -291,7 +292,7 @@ async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_
     sent: list[Any] = []
     link = SimpleNamespace(is_busy=True, send=lambda *message: sent.append(message))
     guesses = Guesses()
-    Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), cast(Any, link))
+    Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), cast(Any, link), 0)
     for number in range(LIMITS.told_addresses + 5):
         guesses.note_wrong(f"10.0.{number >> 8}.{number & 255}")
     guesses.note_wrong("10.0.0.0")
@@ -310,7 +311,7 @@ def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> No
         use=lambda _: done.append("use"),
     )
     certificate = SimpleNamespace(reload=lambda: done.append("reload"))
-    Worker(cast(Any, running), cast(Any, None), cast(Any, certificate)).use(to_bytes(Settings()))
+    Worker(cast(Any, running), cast(Any, None), 0, cast(Any, certificate)).use(to_bytes(Settings()))
     assert done == ["use", "reload"]
 
 
@@ -353,12 +354,23 @@ async def test_the_supervisor_answers_a_worker_that_does_not_serve_yet() -> None
         assert callbacks.settings == [b"one"]
 
 
-def test_the_limits_of_the_server_are_shared_by_its_workers() -> None:
+def test_the_shares_of_all_workers_add_up_to_the_limits_of_the_server() -> None:
     limits = LimitSettings(streams=10, streams_per_caller=4, connections=7, drains=0, memory_high_water=900)
     settings = Settings(server=ServerSettings(workers=3), limits=limits)
-    assert worker._share(settings).limits == LimitSettings(4, 2, 3, 0, 300)
-    by_default = worker._share(Settings(server=ServerSettings(workers=2))).limits.memory_high_water
+    shares = [worker._share(settings, place).limits for place in range(3)]
+    assert shares == [LimitSettings(4, 2, 3, 0, 300), LimitSettings(3, 1, 2, 0, 300), LimitSettings(3, 1, 2, 0, 300)]
+    for total in range(1, 12):
+        of_each = replace(settings, limits=replace(limits, streams=total))
+        assert sum(worker._share(of_each, place).limits.streams for place in range(3)) == total
+    by_default = worker._share(Settings(server=ServerSettings(workers=2)), 0).limits.memory_high_water
     assert by_default == high_water(LimitSettings()) // 2
+
+
+def test_each_worker_serves_a_connection_and_a_stream_of_each_caller() -> None:
+    limits = LimitSettings(streams=1, streams_per_caller=1, connections=1)
+    settings = Settings(server=ServerSettings(workers=2), limits=limits)
+    last = worker._share(settings, 1).limits
+    assert (last.streams, last.streams_per_caller, last.connections) == (0, 1, 1)
 
 
 async def test_a_worker_does_not_serve_before_it_knows_which_targets_are_drained() -> None:
