@@ -79,6 +79,7 @@ class Ledger(ABC):
         self._wall = wall
         self._tickets: dict[str, Ticket] = {}  # by stream
         self._caps: dict[str, _Cached] = {}
+        self._limits: dict[str, KeyLimits] = {}
 
     @property
     def problem(self) -> str | None:
@@ -112,8 +113,8 @@ class Ledger(ABC):
         if currency != self.currency:
             self.currency = currency
             self._caps.clear()
-        names = {key.name for key in keys}
-        for name in [name for name in self._caps if name not in names]:
+        self._limits = {key.name: key.limits for key in keys}
+        for name in [name for name in self._caps if name not in self._limits]:
             del self._caps[name]
 
     # -- limits --
@@ -220,6 +221,15 @@ class Ledger(ABC):
         """
         caps = self.caps(key)
         return None if caps is None or (caps.requests is None and caps.tokens is None) else self._left(key.name, caps)
+
+    def streams_of(self, name: str) -> int | None:
+        """Returns the limit of a key's streams; `None`: it has none, or there is no such key.
+
+        Args:
+            name: The key's name.
+        """
+        limits = self._limits.get(name)
+        return None if limits is None else limits.streams
 
     def caps(self, key: KeySettings) -> Caps | None:
         """Returns the limits of a key as they are today; `None`: it has none."""

@@ -134,7 +134,7 @@ async def test_streams_are_released_whichever_way_they_end(net: Net) -> None:
 
 
 @on_uvloop
-async def test_a_durable_stream_counts_until_its_end_and_its_followers_do_not(net: Net) -> None:
+async def test_a_durable_stream_counts_until_its_end_whether_or_not_it_is_followed(net: Net) -> None:
     gateway = await limited(net, deltas=100, rate=200, streams=1, requests_per_minute=10)
     started = await ask(gateway, path="/api/v1/streams")
     assert started.status == 202
@@ -145,6 +145,59 @@ async def test_a_durable_stream_counts_until_its_end_and_its_followers_do_not(ne
     assert followed.types[-1] == "done"
     assert followed.headers["x-ratelimit-remaining-requests"] == "9"
     assert (await ask(gateway)).status == 200
+
+
+@on_uvloop
+async def test_a_key_follows_as_many_streams_as_it_may_have(net: Net) -> None:
+    gateway = await limited(net, deltas=1000, rate=50, streams=1)
+    followers = gateway.running.engine.followers
+    stream_id = (await ask(gateway, path="/api/v1/streams")).json["id"]
+    path = f"/api/v1/streams/{stream_id}"
+    opened: list[tuple[Client, Response]] = []
+    for number in range(30):  # each of them may be a client that comes back: none is refused
+        client = await gateway.connect()
+        client.request("GET", path, None, HEADERS)
+        response = await client.response()
+        assert response.status == 200
+        await response.until(b"text.delta")
+        assert len(followers) == 1, number
+        opened.append((client, response))
+    for client, response in opened[:-1]:
+        await response.rest()
+        assert [event["type"] for event in response.events[-2:]] == ["error", "done"]
+        assert response.events[-2]["error"]["reason"] == "streams"
+        client.close()
+    socket = await connect(gateway, **HEADERS)
+    socket.send(stream="a", type="resume", after=f"{stream_id}.1")
+    await socket.until(stream="a", type="text.delta")
+    await opened[-1][1].rest()
+    assert opened[-1][1].events[-2]["error"]["reason"] == "streams"
+    assert (await gateway.ask("DELETE", path, None, HEADERS)).status == 202
+    await socket.until_done("a")
+    assert socket.types("a")[-2:] == ["finish", "done"]
+    socket.client.close()
+    opened[-1][0].close()
+
+
+@on_uvloop
+async def test_a_stored_stream_is_followed_while_the_key_has_a_place(net: Net) -> None:
+    mock = await net.mock(deltas=3, rate=0)
+    key = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(streams=1))
+    gateway = await net.gateway(mock, keys=(key,))
+    stored = (await ask(gateway, path="/api/v1/streams")).json["id"]
+    await until(lambda: not gateway.streams)
+    mock.deltas, mock.rate = 1000, 50
+    client, response = await gateway.stream({**STREAM, "resumable": True}, **HEADERS)
+    await response.until(b"text.delta")
+    refused = await gateway.ask("GET", f"/api/v1/streams/{stored}", None, HEADERS)
+    assert refusal(refused) == (429, "streams")
+    assert refused.headers["retry-after"] == "1"
+    state = await gateway.ask("GET", f"/api/v1/streams/{stored}", None, {**HEADERS, "accept": "application/json"})
+    assert state.status == 200
+    client.close()
+    await until(lambda: not gateway.running.engine.followers)
+    followed = await gateway.ask("GET", f"/api/v1/streams/{stored}", None, HEADERS)
+    assert followed.types[-1] == "done"
 
 
 @on_uvloop

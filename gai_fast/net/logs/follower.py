@@ -15,6 +15,9 @@ is committed and when it needs a keep-alive, `publication.py` what its leaving m
 6. No response that ends properly is empty. A client that comes back with the last event before the end is known here
    (a copy of the log may be behind) gets `done` from this follower; the `error` that it has only in a format where
    nothing else ends a failed stream. One whose stream failed without a frame gets both.
+7. A caller with a limit of `streams` has as many followers in this process. One more is refused, unless it follows a
+   stream that the caller follows here already: it is a client that comes back before its former connection is known to
+   be gone, and takes the place of that stream's oldest follower, which ends with an `error` of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -38,7 +41,7 @@ from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.view import OwnFrames, View, with_retry
 from gai_fast.net.logs.writer import Headers
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.stores import StreamLog
+from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
 
 _log: Final = logging.getLogger("gai_fast.follower")
@@ -65,6 +68,61 @@ class Published(Protocol):
         """The figures of the stream for a follower that leaves now."""
 
 
+class Followers:
+    """The followers of this process, by the caller that they belong to."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[Follower, None]] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return sum([len(each) for each in self._of.values()])
+
+    def __iter__(self) -> Iterator[Follower]:
+        return iter([follower for each in self._of.values() for follower in each])
+
+    def check(self, header: LogHeader, places: int) -> None:
+        """Checks whether a stream may have one more follower: rule 7.
+
+        Args:
+            header: The stream's.
+            places: The number of followers that its caller may have.
+
+        Raises:
+            RateLimited: All places are taken, none of them for this stream.
+        """
+        mine = self._of.get(header.caller, {})
+        if len(mine) >= places and self._oldest(header) is None:
+            text = f"this key follows as many streams as it may (streams = {places})"
+            raise Error("rate_limited", text, reason="streams", retry_after_ms=SHARED.overloaded_ms)
+
+    def add(self, follower: Follower) -> None:
+        """Adds a follower; above its caller's places the oldest one of its stream ends."""
+        header = follower.header
+        mine = self._of.setdefault(header.caller, {})
+        former = self._oldest(header) if follower.places is not None and len(mine) >= follower.places else None
+        mine[follower] = None
+        if former is not None:
+            former.replace()
+
+    def discard(self, follower: Follower) -> None:
+        """Removes a follower, if it is there."""
+        caller = follower.header.caller
+        mine = self._of.get(caller)
+        if mine is not None:
+            mine.pop(follower, None)
+            if not mine:
+                del self._of[caller]
+
+    def _oldest(self, header: LogHeader) -> Follower | None:
+        """Returns the oldest follower of a stream, or None."""
+        for follower in self._of.get(header.caller, {}):
+            if follower.header.stream_id == header.stream_id:
+                return follower
+        return None
+
+
 class Follower:
     """A client of a durable stream; a `LogWatcher`, and what the client's response calls. Made by `Engine.follow`.
 
@@ -77,6 +135,7 @@ class Follower:
         publication: The stream, where it runs in this process.
         is_first: The client has started the stream.
         is_answer: Its request asks for the stream, as the first one or again; otherwise it follows one by its id.
+        places: The number of followers that its caller may have; None: no limit.
         home: The followers of this process; it is one of them while it follows.
         timers: The loop's timers.
         loop: The loop.
@@ -103,6 +162,7 @@ class Follower:
         "_timers",
         "_view",
         "is_answer",
+        "places",
     )
 
     def __init__(
@@ -116,11 +176,13 @@ class Follower:
         *,
         is_first: bool,
         is_answer: bool,
-        home: set[Follower],
+        places: int | None = None,
+        home: Followers,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._home = home
+        self.places = places
         self._parting: _Parting | None = None
         self._cut_timer: Timer | None = None
         self._log = log
@@ -143,11 +205,11 @@ class Follower:
 
     def begin(self) -> None:
         """Sends what the log has, and follows it; the client's response must know its follower by now."""
-        self._home.add(self)
         try:
             self._is_behind = self._log.last_seq > self._view.position or self._log.is_over
             if self._publication is not None:
                 self._publication.joined(self)
+            self._home.add(self)  # after that: the stream always has a follower, also where this one replaces another
             self._log.watch(self)
             self._arm()
             if self._is_behind:
@@ -187,6 +249,18 @@ class Follower:
             self._finish()
         except Exception as problem:  # noqa: BLE001  # rule 4
             self._break_off(problem)
+
+    # -- other followers --
+
+    @property
+    def header(self) -> LogHeader:
+        """The stream's header."""
+        return self._log.header
+
+    def replace(self) -> None:
+        """Ends the response because another follower of the stream takes its place: rule 7."""
+        text = f"another connection follows this stream in place of this one (streams = {self.places})"
+        self._break_off(Error("rate_limited", text, reason="streams", temporary=False))
 
     # -- the publication --
 

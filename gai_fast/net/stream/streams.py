@@ -27,7 +27,7 @@ from gai_fast.net.attempts.balance import Place, TargetCondition, place_of
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client
-from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Numbered, Publication
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
@@ -96,7 +96,7 @@ class Engine(EngineCallbacks):
         self._is_gone: IsGone | None = None
         self._loop = loop
         self._publications: dict[str, Publication] = {}
-        self.followers: set[Follower] = set()
+        self.followers = Followers()
         """The clients of durable streams."""
         self._drains = 0
         self._endings: set[asyncio.Task[None]] = set()  # of telemetry that was replaced
@@ -277,7 +277,17 @@ class Engine(EngineCallbacks):
             stream: The settings of the response.
             is_first: The client has started the stream.
             is_answer: The client's request asks for the stream, as the first one or again.
+
+        Raises:
+            RateLimited: Its caller has as many followers as it may, and this one answers no request for the stream.
         """
+        places = self.ledger.streams_of(log.header.caller)
+        if places is not None and not is_answer:
+            try:
+                self.followers.check(log.header, places)
+            except Error:
+                self.ledger.refused["streams"] += 1
+                raise
         publication = self.publication(log.header.stream_id)
         return Follower(
             log,
@@ -288,6 +298,7 @@ class Engine(EngineCallbacks):
             publication,
             is_first=is_first,
             is_answer=is_answer,
+            places=places,
             home=self.followers,
             timers=self.timers,
             loop=self._loop,
@@ -428,7 +439,7 @@ class Engine(EngineCallbacks):
         for session in list(self.streams.values()):
             if session.stream_id not in self._publications and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
-        for follower in tuple(self.followers):
+        for follower in self.followers:
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
 
     def close(self) -> Awaitable[None]:

@@ -192,6 +192,9 @@ class DurableRoutes:
             response: Its response, where it has begun to wait.
             default_format: Unless the client names a format; `None`: that of the log.
             view: What the client is sent; `None`: all that comes after, in that form.
+
+        Raises:
+            RateLimited: As `Engine.follow`.
         """
         form = self.form(incoming, log, default_format)
         view = view or view_of(log.header, form, after, now_ms)

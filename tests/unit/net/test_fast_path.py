@@ -29,7 +29,7 @@ from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.retry import RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.delivery import Client as Response
-from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
@@ -1413,7 +1413,7 @@ class FollowedStream(DurableStream):
             self.publication,
             is_first=is_first,
             is_answer=is_first,
-            home=set(),
+            home=Followers(),
             timers=cast(Any, self.time),
             loop=cast(Any, self.time),
         )

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.formats import get_format
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings, StreamSettings
-from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
@@ -108,7 +108,7 @@ class Stream:
             self.publication,
             is_first=False,
             is_answer=False,
-            home=set(),
+            home=Followers(),
             timers=cast(Any, self.time),
             loop=cast(Any, self.time),
         )

@@ -12,7 +12,7 @@ from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
-from gai_fast.net.logs.follower import Follower
+from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
@@ -54,7 +54,7 @@ class Stream:
         self.memory = LogMemory(StoreSettings(**store), cast(Any, self.time))
         self.log = self.memory.create(LogHeader("s", "", "m", "gai", "sse"))
         self.publication = FakePublication()
-        self.home: set[Follower] = set()
+        self.home = Followers()
 
     def say(self, count: int = 1, size: int = 10) -> bytes:
         """One piece of so many events."""
@@ -72,6 +72,7 @@ class Stream:
         is_first: bool = False,
         client: FakeClient | None = None,
         view: Any = None,
+        places: int | None = None,
         **stream: Any,
     ) -> tuple[Follower, FakeClient]:
         client = client or FakeClient()
@@ -84,6 +85,7 @@ class Stream:
             cast(Any, self.publication) if publication else None,
             is_first=is_first,
             is_answer=is_first,
+            places=places,
             home=self.home,
             timers=cast(Any, self.time),
             loop=cast(Any, self.time),
@@ -207,7 +209,7 @@ def test_one_that_has_the_last_event_before_the_end_is_known_is_told_the_end(
             b"false" if state == "failed" else b"true"
         )
     assert b"id:" not in told
-    assert stream.home == set()
+    assert not stream.home
 
 
 @pytest.mark.parametrize("is_over", [True, False])
@@ -562,7 +564,7 @@ def test_a_follower_is_cut_off_after_a_last_frame_that_says_when_to_come_back() 
     stream = Stream()
     follower, client = stream.follow(publication=True, is_first=True)
     before = stream.say()
-    assert stream.home == {follower}
+    assert list(stream.home) == [follower]
     follower.part(1234, stream.time.time() + 1)
     first, last = frame(2, 10), frame(3, 10)
     stream.log.append(first + last, 3)
@@ -572,7 +574,7 @@ def test_a_follower_is_cut_off_after_a_last_frame_that_says_when_to_come_back() 
     assert not is_cut(client)
     stream.time.advance(LIMITS.parting)
     assert is_cut(client)
-    assert stream.home == set()
+    assert not stream.home
     assert "parted" in stream.publication.calls
     assert "left" not in stream.publication.calls, "its leaving must not end the stream"
     assert follower.metrics is not None
@@ -598,4 +600,36 @@ def test_a_follower_whose_stream_ends_before_it_is_cut_off_gets_that_end() -> No
     assert stream.time.armed <= before, "nothing is left to be done"
     stream.time.advance(2)
     assert client.calls[-1] == ("end", b"")
-    assert stream.home == set()
+    assert not stream.home
+
+
+# ---- the places of a caller ------------------------------------------------------------------------------------------
+
+
+def test_above_the_callers_places_the_oldest_follower_of_the_stream_ends_with_the_reason() -> None:
+    stream = Stream()
+    said = stream.say()
+    clients = [stream.follow(places=2, publication=True)[1] for _ in range(3)]
+    first, *others = clients
+    commit, sent, (ended, rest) = first.taken()
+    assert (commit, sent, ended) == ("commit", said, "end")
+    error, end = events(rest)
+    assert (error["error"]["code"], error["error"]["reason"]) == ("rate_limited", "streams")
+    assert end["finished"] is False
+    live = stream.say()
+    assert [client.taken() for client in others] == [["commit", said, live]] * 2
+    assert len(stream.home) == 2
+
+
+def test_a_stream_that_is_not_followed_yet_needs_a_free_place() -> None:
+    stream = Stream()
+    other = stream.log.header._replace(stream_id="another")
+    stream.home.check(other, 1)
+    follower, _ = stream.follow(places=1)
+    stream.home.check(stream.log.header, 1)  # its client comes back
+    stream.home.check(other._replace(caller="bob"), 1)
+    with pytest.raises(Error, match="streams = 1") as refused:
+        stream.home.check(other, 1)
+    assert (refused.value.status, refused.value.reason, refused.value.retry_after_ms) == (429, "streams", 1000)
+    follower.client_lost()
+    stream.home.check(other, 1)
