@@ -266,7 +266,6 @@ class GatewayStream:
             announces=True,
             prompt_characters=characters(request),
             chain=engine.chain(request, stream_id=self.id, request_id=asked_by, model=model.name),
-            caller=ANONYMOUS,
             log_header=LogHeader(self.id, ANONYMOUS, model.name, NATIVE, "sse", "compact", asked_by),
             request_id=asked_by,
             transport=LIBRARY,

@@ -177,7 +177,7 @@ class StreamMetrics:
         "Models that failed before.", _counter("fallbacks", "Models that failed and were replaced.")
     )
     key: str = figure(
-        "The name of the key that the stream belongs to; `anonymous` where none is needed, empty for a program in this "
+        "The name of the key that the stream belongs to; `anonymous` where none is needed, and for a program in this "
         "process."
     )
     cost: Amount | None = figure(  # noqa: RUF009  # makes a field

@@ -17,7 +17,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -124,7 +124,8 @@ class StreamSpec:
         is_retry: The client marked the request as a retry of its own.
         other: Makes the same spec for another model, where more than the model differs then; it is also given this spec
             where events of an answer have been written.
-        caller: The name of the key that the stream belongs to.
+        caller: The name of the key that the stream belongs to; `ANONYMOUS` without one, for a program in this process
+            too.
         log_header: Describes the stream to its log; its output is an encoder then. `None`: the stream is not durable.
         chain: The stream's processors, from `Engine.chain`; it lives through every attempt.
         trace: What is exported of the stream; `None`: nothing is.
@@ -176,7 +177,7 @@ class StreamSpec:
         prompt_characters: int | None = None,
         is_retry: bool = False,
         other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None,
-        caller: str = "",
+        caller: str = ANONYMOUS,
         log_header: LogHeader | None = None,
         chain: Chain | None = None,
         trace: Trace | None = None,

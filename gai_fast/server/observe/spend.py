@@ -15,7 +15,6 @@ from gai_fast.ledger.ledger import date_of
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import is_absurd
-from gai_fast.model.settings import ANONYMOUS
 
 _log: Final = logging.getLogger("gai_fast.spend")
 
@@ -42,7 +41,7 @@ class SpendSink:
         last = len(charges) - 1
         for number, (_, upstream, amount, currency) in enumerate(charges):
             entry = SpendEntry(
-                metrics.key or ANONYMOUS, metrics.model, upstream, day, currency, amount, requests=int(number == last)
+                metrics.key, metrics.model, upstream, day, currency, amount, requests=int(number == last)
             )
             self._ledger.charge(entry)
             if currency != self._ledger.currency:

