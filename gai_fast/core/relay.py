@@ -39,7 +39,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event, done
+from gai_fast.model.events import Event, FinishReason, done
 from gai_fast.model.money import Bill
 
 _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))
@@ -54,7 +54,7 @@ _IGNORED: Final[BodyKind] = BodyKind.IGNORED
 class Relay(LegalStream):
     """One answer of one upstream, relayed to one sink.
 
-    Call `receive_head`, `receive_data` and `receive_eof` in this order; `cancel` and `fail` at any moment. After the
+    Call `receive_head`, `receive_data` and `receive_eof` in this order; `stop` and `fail` at any moment. After the
     end every further call is ignored (but see rule 8). No call raises.
 
     Args:
@@ -318,22 +318,29 @@ class Relay(LegalStream):
         self._emit(event)
         self._emit(done(False))
 
-    def cancel(self) -> None:
-        """Ends the stream on request: `finish {cancelled}` with the usage so far."""
+    def stop(self, finish_reason: FinishReason, reason: str | None = None) -> None:
+        """Ends the stream properly before its upstream does: `finish` with the usage so far.
+
+        Args:
+            finish_reason: The finish reason: `cancelled` on request, `length` if a limit is used up.
+            reason: The limit's name; None if the finish reason says all.
+        """
         if not self.is_over:
             try:
-                self._cancel()
+                self._stop(finish_reason, reason)
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 
-    def _cancel(self) -> None:
+    def _stop(self, finish_reason: FinishReason, reason: str | None) -> None:
         self._answer.body.kind = _IGNORED
         self._emit_all(self._answer.adapter.start(None, None))
         if self._failed_rest is not None:
             self._continued = None
         usage = self._emit_complete_calls()
         # With the provider's own word, if it has come: frames that were passed on have told clients of this end.
-        finish = self._answer.adapter.end("cancelled", self._answer.adapter.word())
+        finish = self._answer.adapter.end(finish_reason, self._answer.adapter.word())
+        if reason is not None:
+            finish["reason"] = reason
         if usage:
             finish["usage"] = usage
         self._emit(finish)

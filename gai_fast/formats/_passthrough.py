@@ -249,15 +249,16 @@ class Passthrough:
         return taken
 
 
-def is_own_cancel(event: Event) -> bool:
-    """Returns whether a `finish` is the gateway's own cancellation, without a finish reason from the upstream.
+def is_own_end(event: Event) -> bool:
+    """Returns whether a `finish` is the gateway's own end (`Relay.stop`), without a finish reason from the upstream.
 
     If an upstream frame had a reason, such as `stop` or the upstream's own `cancelled`, the client has read it.
 
     Args:
         event: The `finish`.
     """
-    return event.get("finish_reason") == "cancelled" and "finish_reason_raw" not in event
+    is_ours = "reason" in event or event.get("finish_reason") == "cancelled"
+    return is_ours and "finish_reason_raw" not in event
 
 
 def is_done_mark(raw: bytes) -> bool:

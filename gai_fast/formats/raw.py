@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from gai_fast.core.sinks import Untellable
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
-from gai_fast.formats._passthrough import is_own_cancel
+from gai_fast.formats._passthrough import is_own_end
 from gai_fast.kernels import Part, Piece
 from gai_fast.model.events import Event
 
@@ -83,7 +83,7 @@ class RawBody:
         if kind == "stream.reset":  # only in a whole answer, before anything is sent
             self._out, self._started = [], False
             return
-        if not self._end_passed and (kind == "error" or (is_own_cancel(event) and self._started)):
+        if not self._end_passed and (kind == "error" or (is_own_end(event) and self._started)):
             raise Untellable
 
     def heartbeat(self) -> None:

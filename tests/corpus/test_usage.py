@@ -77,7 +77,7 @@ def test_every_stream_that_was_left_or_broke_says_what_it_had_used(provider: str
         if relay.is_over:
             continue
         if how == "cancelled":
-            relay.cancel()
+            relay.stop("cancelled")
         else:
             relay.receive_eof(Error("network", "cut", reason="truncated"))
         end = end_of(sink)

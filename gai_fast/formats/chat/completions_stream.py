@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Final
 from gai_fast.core.result import Result
 from gai_fast.formats._base import DataEncoder, Framing, StreamContext
 from gai_fast.formats._openai import error_object, note_warning
-from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
+from gai_fast.formats._passthrough import is_done_mark, is_own_end
 from gai_fast.formats.chat.parts import finish_reason_of, is_error_frame, usage_of
 from gai_fast.formats.chat.whole import WholeObject
 from gai_fast.kernels import Part, encode_json, escape
@@ -144,7 +144,7 @@ class OwnTextChunks(TextChunks):
             identifier = event.get("provider_metadata", {}).get("id")
             self._name(identifier or self._id, event.get("model", self._model))
         elif kind == "finish":
-            if is_own_cancel(event):
+            if is_own_end(event):
                 self._finish(event)
             elif self._warnings:
                 self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")

@@ -26,6 +26,8 @@ def finish_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
         reason, x_gai["finish_reason"] = "stop", reason
     if "continued" in event:
         x_gai["continued"] = event["continued"]
+    if "reason" in event:
+        x_gai["reason"] = event["reason"]
     return reason, x_gai
 
 

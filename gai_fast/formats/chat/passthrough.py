@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
+from gai_fast.formats._passthrough import is_done_mark, is_own_end
 from gai_fast.formats.chat.parts import is_error_frame
 from gai_fast.formats.chat.stream import Chunks
 from gai_fast.model.events import Event
@@ -52,7 +52,7 @@ class OwnChunks(Chunks):
         self._name_stream(identifier or self._id, event.get("model", self._model))
 
     def _on_finish(self, event: Event) -> None:
-        if is_own_cancel(event):
+        if is_own_end(event):
             self._finish(event)
         elif self._warnings:
             self._chunk(b"", {"warnings": self._warnings})

@@ -62,6 +62,8 @@ def stop_reason_of(event: Event) -> tuple[str, dict[str, Any]]:
         word = raw
     if "continued" in event:
         x_gai["continued"] = event["continued"]
+    if "reason" in event:
+        x_gai["reason"] = event["reason"]
     return word, x_gai
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.formats._passthrough import is_own_cancel
+from gai_fast.formats._passthrough import is_own_end
 from gai_fast.formats.messages.stream import Messages
 from gai_fast.model.events import Event
 
@@ -62,7 +62,7 @@ class OwnMessages(Messages):
         self._provider = event.get("provider")
 
     def _on_finish(self, event: Event) -> None:
-        if is_own_cancel(event):
+        if is_own_end(event):
             self._start(event)  # writes nothing if the upstream has started the message
             self._finish(event)
         elif self._warnings:

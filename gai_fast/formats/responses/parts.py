@@ -171,6 +171,8 @@ def outcome_of(finish: Event) -> Outcome:
     x_gai: dict[str, Any] = {"finish_reason": reason} if reason in _OWN_REASONS else {}
     if "continued" in finish:
         x_gai["continued"] = finish["continued"]
+    if "reason" in finish:
+        x_gai["reason"] = finish["reason"]
     if reason == "cancelled":
         return Outcome("response.incomplete", "cancelled", None, x_gai)
     if reason in _INCOMPLETE:

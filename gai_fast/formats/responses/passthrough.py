@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import ClassVar, Final
 
 from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_done_mark, is_own_cancel
+from gai_fast.formats._passthrough import is_done_mark, is_own_end
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import Output, discard
 from gai_fast.formats.responses.parts import custom_tools
@@ -48,7 +48,7 @@ class OwnEvents(ResponseEvents):
         elif kind == "error":
             self._output = self._repeated()
             self._error(event)
-        elif kind == "finish" and is_own_cancel(event):
+        elif kind == "finish" and is_own_end(event):
             self._output = self._repeated()
             self._finish(event)
 

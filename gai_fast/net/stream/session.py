@@ -30,7 +30,7 @@ from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import DeltaSink, EventSink
 from gai_fast.kernels import FastPath, Piece
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event
+from gai_fast.model.events import Event, FinishReason
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Bill, Charge
@@ -472,22 +472,23 @@ class Session(Receiver):
                 self._arm()
 
     def cancel(self) -> None:
-        """Ends the stream on request: closes the upstream and tells the client."""
-        self._guarded(partial(self._stop, None))
+        """Ends the stream on request; as `stop`."""
+        self.stop("cancelled")
+
+    def stop(self, finish_reason: FinishReason, reason: str | None = None) -> None:
+        """Ends the stream properly: closes the upstream and tells the client; arguments as for `Relay.stop`."""
+        self._guarded(partial(self._end_early, partial(self.relay.stop, finish_reason, reason)))
 
     def fail(self, error: Error) -> None:
         """Ends the stream with an error of the gateway's own."""
-        self._guarded(partial(self._stop, error))
+        self._guarded(partial(self._end_early, partial(self.relay.fail, error)))
 
-    def _stop(self, error: Error | None) -> None:
+    def _end_early(self, end: Callable[[], None]) -> None:
         self._settle()
         self._note_unasked()
         self.attempts.close_exchange()
         self._clock.tick()
-        if error is None:
-            self.relay.cancel()
-        else:
-            self.relay.fail(error)
+        end()
         self._advance()
 
     def _note_unasked(self) -> None:

@@ -254,7 +254,7 @@ def test_nothing_counts_after_the_end() -> None:
     stream.relay.receive_head(500, {})
     stream.relay.receive_eof(Error("network"))
     stream.relay.fail(Error("internal"))
-    stream.relay.cancel()
+    stream.relay.stop("cancelled")
     assert stream.events == seen
 
 
@@ -731,10 +731,21 @@ MOMENTS: list[list[Any]] = [
 @pytest.mark.parametrize("pieces", MOMENTS, ids=range(len(MOMENTS)))
 def test_a_cancelled_stream_finishes_at_any_moment(pieces: list[Any]) -> None:
     stream = Stream().send(*pieces)
-    stream.relay.cancel()
+    stream.relay.stop("cancelled")
     stream.send(HELLO, END).end()
     assert stream.events[-2]["finish_reason"] == "cancelled"
     assert stream.events[-2].get("finish_reason_raw") == ("stop" if STOP in pieces else None)
+    assert stream.events[-1]["finished"]
+    assert stream.relay.error is None
+
+
+@pytest.mark.parametrize("pieces", MOMENTS, ids=range(len(MOMENTS)))
+def test_a_stream_that_a_limit_stops_finishes_with_the_limits_name(pieces: list[Any]) -> None:
+    stream = Stream(prompt_characters=10).send(*pieces)
+    stream.relay.stop("length", "spend")
+    stream.send(HELLO, END).end()
+    assert (stream.events[-2]["finish_reason"], stream.events[-2]["reason"]) == ("length", "spend")
+    assert stream.events[-2]["usage"]["source"] == "partial"
     assert stream.events[-1]["finished"]
     assert stream.relay.error is None
 
@@ -750,7 +761,7 @@ def test_a_stream_fails_at_any_moment(pieces: list[Any]) -> None:
 
 def test_what_was_used_up_to_a_cancel_is_the_providers_last_word() -> None:
     stream = Stream(prompt_characters=100).send(HELLO, chunk(usage={"input_tokens": 7, "output_tokens": 1}))
-    stream.relay.cancel()
+    stream.relay.stop("cancelled")
     assert stream.events[-2]["usage"] == {
         "input_tokens": 7,
         "output_tokens": 2,  # what was delivered is more than what was said so far
@@ -762,7 +773,7 @@ def test_what_was_used_up_to_a_cancel_is_the_providers_last_word() -> None:
 def test_a_provider_that_counts_more_than_the_estimate_is_right() -> None:
     counted = {"input_tokens": 7, "output_tokens": 9, "cached_input_tokens": 5}
     stream = Stream(prompt_characters=100).send(HELLO, chunk(usage=counted))
-    stream.relay.cancel()
+    stream.relay.stop("cancelled")
     assert stream.events[-2]["usage"] == {**counted, "total_tokens": 16, "source": "partial"}
 
 
@@ -777,7 +788,7 @@ def test_nothing_was_used_where_nothing_began_and_nothing_is_estimated_unasked()
     stream.relay.fail(Error("timeout"))
     assert "usage" not in stream.events[0]
     stream = Stream().send(HELLO)
-    stream.relay.cancel()
+    stream.relay.stop("cancelled")
     assert "usage" not in stream.events[-2]
 
 
@@ -827,7 +838,7 @@ def test_any_stream_can_be_ended_at_any_byte(chunks: list[Any], end: list[Any], 
     at = cut % (len(body) + 1)
     stream.relay.receive_data(body[:at])
     if how == "cancel":
-        stream.relay.cancel()
+        stream.relay.stop("cancelled")
     else:
         stream.relay.fail(Error("internal"))
     stream.relay.receive_data(body[at:])
@@ -868,5 +879,5 @@ def test_an_end_that_a_sink_has_no_word_for_cuts_the_stream_and_is_no_fault(how:
     assert (relay.is_cut, relay.fault, relay.state) == (True, None, State.CUT)
     assert relay.error is not None
     relay.receive_data(sse(HELLO))
-    relay.cancel()
+    relay.stop("cancelled")
     assert relay.fault is None

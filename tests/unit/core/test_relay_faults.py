@@ -175,7 +175,7 @@ def told_error(run: Run) -> None:
 
 def cancelled(run: Run) -> None:
     run.relay.receive_data(sse(HELLO, CALLING))
-    run.relay.cancel()
+    run.relay.stop("cancelled")
 
 
 def failed(run: Run) -> None:
@@ -249,7 +249,7 @@ def check_end(run: Run) -> None:
     said = len(events)
     relay.receive_data(sse(HELLO, STOP))
     relay.receive_eof(RESET)
-    relay.cancel()
+    relay.stop("cancelled")
     relay.tick(99)
     relay.fail(RESET)
     assert (len(events), len(run.asked)) == (said, asked)

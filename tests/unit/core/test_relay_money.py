@@ -99,7 +99,7 @@ def test_an_attempt_that_repeats_is_charged_for_what_it_repeated() -> None:
     scene.relay.receive_eof(CUT)
     scene.again("verified")
     scene.say(chunk("four" * 6))
-    scene.relay.cancel()
+    scene.relay.stop("cancelled")
     assert scene.costs == {"1": 150, "2": 120, "3": 160}
     assert scene.told == 430
 
@@ -115,12 +115,12 @@ def test_an_attempt_that_goes_on_is_charged_for_the_rest_alone() -> None:
 
 
 @pytest.mark.parametrize("transcript", [False, True])
-@pytest.mark.parametrize("how", ["cancel", "left", "give_up"])
+@pytest.mark.parametrize("how", ["stop", "left", "give_up"])
 def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript: bool, how: str) -> None:
     scene = Scene(retries=1, transcript=transcript)
     scene.say(chunk("four" * 5))
     scene.relay.receive_eof(CUT)
-    getattr(scene.relay, how)()
+    getattr(scene.relay, how)(*(["cancelled"] if how == "stop" else ()))
     assert scene.costs == {"1": 150}
     if how != "left":
         assert scene.told == 150
@@ -147,7 +147,7 @@ def test_sound_and_images_are_estimated_where_the_upstream_counts_nothing() -> N
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
     scene = Scene(provider="openrouter")
     scene.say({"id": "c", "choices": [{"index": 0, "delta": {"images": [image]}, "finish_reason": None}]})
-    scene.relay.cancel()
+    scene.relay.stop("cancelled")
     assert scene.costs == {"1": 100 + LIMITS.image_tokens * 10}
 
 
@@ -157,7 +157,7 @@ def test_each_attempt_is_charged_for_its_own_sound() -> None:
     scene.relay.receive_eof(CUT)
     scene.again()
     scene.say(sound(5))
-    scene.relay.cancel()
+    scene.relay.stop("cancelled")
     assert scene.costs == {"1": 300, "2": 150}
 
 
@@ -174,7 +174,7 @@ def test_an_attempt_that_was_not_sent_is_not_charged() -> None:
     scene = Scene()
     scene.relay.waive()
     assert scene.relay.left() is None
-    scene.relay.cancel()
+    scene.relay.stop("cancelled")
     assert scene.costs == {}
     assert scene.told is None
 

@@ -96,7 +96,7 @@ def test_what_waits_is_told_before_a_cancelled_stream_ends() -> None:
     chain = make_chain([read_processor({"use": "batch", "characters": 100})], StreamInfo())
     relay = Relay(get_provider("openai").adapter(), encoder, chain=chain)
     relay.receive_data(sse(chunk("a"), chunk("b")), 0)
-    relay.cancel()
+    relay.stop("cancelled")
     assert [event.get("text", event["type"]) for event in events(encoder.take())] == ["start", "ab", "finish", "done"]
 
 

@@ -51,7 +51,7 @@ def received(relay: Relay, sink: Any, pieces: Iterable[bytes], *, cancel: bool =
         relay.receive_data(piece)
         body += sink.take()
     if cancel:
-        relay.cancel()
+        relay.stop("cancelled")
     relay.receive_eof()
     assert relay.fault is None
     return body + bytes(sink.take())

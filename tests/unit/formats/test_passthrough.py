@@ -154,7 +154,14 @@ def test_a_keep_alive_beside_waiting_frames_is_written_at_once() -> None:
 def test_a_cancelled_answer_gets_an_end_of_ours() -> None:
     relay, sink = started()
     relay.receive_data(BEGIN + OPEN + delta("Hi"))
-    relay.cancel()
+    relay.stop("cancelled")
+    assert sink.take() == BEGIN + OPEN + delta("Hi") + b"data: own finish\n\nevent: message_stop\ndata: added\n\n"
+
+
+def test_an_answer_that_a_limit_stops_gets_an_end_of_ours() -> None:
+    relay, sink = started()
+    relay.receive_data(BEGIN + OPEN + delta("Hi"))
+    relay.stop("length", "spend")
     assert sink.take() == BEGIN + OPEN + delta("Hi") + b"data: own finish\n\nevent: message_stop\ndata: added\n\n"
 
 
@@ -167,5 +174,5 @@ def test_an_error_that_no_frame_told_is_told_by_us() -> None:
 
 def test_an_answer_without_frames_is_translated() -> None:
     relay, sink = started()
-    relay.cancel()
+    relay.stop("cancelled")
     assert sink.take() == b"".join(b"data: translated %b\n\n" % kind for kind in (b"start", b"finish", b"done"))

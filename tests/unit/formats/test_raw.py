@@ -147,7 +147,7 @@ def test_a_cancelled_answer_is_cut_where_it_has_begun() -> None:
     sink: Any = RAW.encoder("sse", context())
     relay = Relay(get_provider("openai").adapter("m"), sink, deltas=sink, frames=sink)
     relay.receive_data(CHAT[:200], 1)
-    relay.cancel()
+    relay.stop("cancelled")
     assert (relay.is_cut, relay.fault, relay.error) == (True, None, None)
     unbegun = Relay(get_provider("openai").adapter("m"), RAW.encoder("sse", context()))
     unbegun.cancel()
