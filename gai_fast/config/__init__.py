@@ -1,21 +1,21 @@
-"""The configuration: file, environment and flags in, one immutable `Settings` out.
+"""The configuration: reads file, environment and flags into one immutable `Settings`.
 
-`load` gives the settings; `read` also gives the origin of each value. A value comes from a flag, else the environment,
-else the file, else its default. Everything wrong with a configuration is one `ConfigError`.
+`load` returns the settings; `read` also returns the origin of each value. A value comes from a flag, else the
+environment, else the file, else its default. All mistakes in a configuration are reported in one `ConfigError`.
 
 | module | owns |
 |---|---|
-| `problems` | `ConfigError`, and how a mistake is worded |
+| `problems` | `ConfigError` and the wording of mistakes |
 | `values` | the kinds of values: switch, number, seconds, choice, text |
-| `checks` | what a text or a table must be: host, origin, URL, name, headers |
+| `checks` | the rules for texts and tables: host, origin, URL, name, headers |
 | `keys` | the table of all keys |
 | `prices` | the price list |
 | `file` | the TOML file, and the line of each key |
-| `environment` | the process's environment; no other module reads it but the native/pure switch |
-| `resolution` | which source wins, references between tables, the `Settings` |
-| `editing` | changes of `[[key]]` tables in the file's text |
+| `environment` | the process's environment; the only other module that reads it is the native/pure switch |
+| `resolution` | the precedence of sources, references between tables, the `Settings` |
+| `editing` | changes to `[[key]]` tables in the file's text |
 
-The package opens no socket and imports neither the server nor the command line: the library loads it alone.
+The package opens no socket and imports neither the server nor the command line: the library uses it without them.
 """
 
 from gai_fast.config.environment import wants_color

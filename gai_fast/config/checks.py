@@ -1,6 +1,7 @@
-"""Checks of texts and tables of the configuration: host, origin, URL, name, reference to a secret, headers.
+"""Checks of texts and tables in the configuration: host, origin, URL, name, reference to a secret, headers.
 
-Each check returns the value as it is used, or raises a `ValueError` that names the rule and never repeats the value.
+Each check returns the value in the form the gateway uses, or raises a `ValueError` that names the rule and never
+repeats the value.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110 §5.5
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 
-# The connection writes these itself, or they belong to one hop (RFC 9110 §7.6.1).
+# The gateway writes these headers itself, or they belong to one hop (RFC 9110 §7.6.1).
 _RESERVED: Final = frozenset(
     "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
     "upgrade host content-length content-type accept accept-encoding expect".split()
@@ -49,12 +50,12 @@ _RESERVED: Final = frozenset(
 
 
 def any_text(value: str) -> str:
-    """Any text."""
+    """Accepts any text."""
     return value
 
 
 def host(value: str) -> str:
-    """An address or a host name; brackets around an IPv6 address are removed."""
+    """Checks an address or a host name; removes the brackets around an IPv6 address."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     if address_of(bare) is None and not _HOST_NAME.fullmatch(bare):
         raise ValueError("must be an address or a host name, without scheme or port")
@@ -62,14 +63,14 @@ def host(value: str) -> str:
 
 
 def socket_path(value: str) -> str:
-    """The path of a unix socket."""
+    """Checks the path of a unix socket."""
     if len(value.encode()) > SHARED.socket_path:
         raise ValueError(f"must be a path of at most {SHARED.socket_path} bytes")
     return value
 
 
 def network(value: str) -> str:
-    """An address, a network or `unix:`."""
+    """Checks an address, a network or `unix:`."""
     try:
         Networks((value,))
     except ValueError:
@@ -79,7 +80,7 @@ def network(value: str) -> str:
 
 
 def origin(value: str) -> str:
-    """A web origin, RFC 6454 §7: scheme, host and port, as browsers write it."""
+    """Checks a web origin (RFC 6454 §7): scheme, host and port, as browsers write it."""
     url = _split(value)
     written = f"{url.scheme}://{url.netloc}".lower()
     usual = {"http": 80, "https": 443}.get(url.scheme, url.port)
@@ -89,28 +90,28 @@ def origin(value: str) -> str:
 
 
 def upstream_name(value: str) -> str:
-    """The name of an `[[upstream]]`."""
+    """Checks the name of an `[[upstream]]`."""
     if not NAME.fullmatch(value):
         raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ : - (a request may say <upstream>/<id>)")
     return value
 
 
 def model_name(value: str) -> str:
-    """The name of a `[[model]]`, or `<upstream>/<id>`."""
+    """Checks the name of a `[[model]]`, or `<upstream>/<id>`."""
     if len(value) > SHARED.model_name:
         raise ValueError(f"must have at most {SHARED.model_name} characters")
     return value
 
 
 def function(value: str) -> str:
-    """The name of a Python function in a module; the server imports it when it starts."""
+    """Checks the name of a Python function in a module, which the server imports at its start."""
     if not FUNCTION.fullmatch(value):
         raise ValueError('must be "module:function", such as "shop.gateway:extend"')
     return value
 
 
 def provider(value: str) -> str:
-    """A provider's name.
+    """Checks a provider's name.
 
     Raises:
         ValueError: No provider has this name.
@@ -123,9 +124,9 @@ def provider(value: str) -> str:
 
 
 def base_url(value: str) -> str:
-    """The address of an upstream: HTTP or HTTPS, without credentials, and no link-local or metadata address.
+    """Checks the URL of an upstream: HTTP or HTTPS, without credentials, and no link-local or metadata address.
 
-    Host names are checked again at every connect, when they have been resolved.
+    The address of a host name is checked at every connect, after the name was resolved.
     """
     url = _split(value)
     if url.scheme not in ("http", "https"):
@@ -140,46 +141,46 @@ def base_url(value: str) -> str:
     if address is not None and is_forbidden_address(str(address)):
         raise ValueError("must not be a link-local or metadata address")
     try:
-        Origin.parse(value)  # everything else that a request would be refused for
+        Origin.parse(value)  # finds every other mistake for which a request would fail
     except ValueError:
         raise ValueError("must have a valid host, port and path") from None
     return url.scheme + value[len(url.scheme) :].rstrip("/")
 
 
 def proxy(value: str) -> str:
-    """An HTTP proxy, where its URL is, or `env`."""
+    """Checks the URL of an HTTP proxy, a reference to one, or `env`."""
     if value != "env" and not REFERENCE.fullmatch(value):
         Proxy.parse(value)
     return value
 
 
 def coding(value: str) -> str:
-    """A content coding, whose library must be installed."""
+    """Checks a content coding; its library must be installed."""
     if not is_available(value):
         raise ValueError(f"has {value}, which needs a package: install gai-fast[compression]")
     return value
 
 
 def store_url(value: str) -> str:
-    """The address of a store; a relative path in it stays as it is."""
+    """Checks the URL of a store; leaves a relative path in it unchanged."""
     check_url(value, Path())
     return value
 
 
 def path(value: str) -> str:
-    """The path of a file; the file is looked at once the folder of a relative path is known."""
+    """Accepts the path of a file; the file is checked later, once the folder of a relative path is known."""
     return value
 
 
 def reference(value: str) -> str:
-    """A reference to a secret: `env:NAME` or `file:PATH`."""
+    """Checks a reference to a secret: `env:NAME` or `file:PATH`."""
     if not REFERENCE.fullmatch(value):
         raise ValueError('must be "env:NAME" or "file:PATH": a key itself does not belong in the file')
     return value
 
 
 def caller_name(value: str) -> str:
-    """The name of a `[[key]]`."""
+    """Checks the name of a `[[key]]`."""
     if not LABEL.fullmatch(value):
         raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ - that begin with a letter or a digit")
     if value == ANONYMOUS:
@@ -188,7 +189,7 @@ def caller_name(value: str) -> str:
 
 
 def caller_secret(value: str) -> str:
-    """A reference to a caller's secret, or the secret's digest."""
+    """Checks a reference to a caller's secret, or the secret's digest."""
     if not REFERENCE.fullmatch(value) and not DIGEST.fullmatch(value):
         how = '"env:NAME", "file:PATH" or "sha256:" and its SHA-256 in hexadecimal'
         raise ValueError(f"must be {how}: a secret itself does not belong in the file")
@@ -196,21 +197,21 @@ def caller_secret(value: str) -> str:
 
 
 def model_pattern(value: str) -> str:
-    """The name of a model, or a pattern of names with `*`."""
+    """Checks the name of a model, or a pattern of names with `*`."""
     if not value.strip() or not value.isprintable():
         raise ValueError("must be a list of names of models, or of patterns such as fast-* or openai/*")
     return model_name(value)
 
 
 def known_keys(table: Iterable[str], known: Iterable[str]) -> None:
-    """Refuses a table within a value that has an unknown key; the text names the nearest known one."""
+    """Raises a `ValueError` if a value's table has an unknown key; the text names the nearest known key."""
     for name in table:
         if name not in known:
             raise ValueError(f"has an unknown key {shown(name)}{nearest(name, known)}")
 
 
 def spend(value: Any) -> Mapping[str, Any]:
-    """A limit of spend: an amount of the currency, and the period that it is for."""
+    """Checks a spend limit: an amount of the currency, and its period."""
     keys = ("amount", "period")
     if isinstance(value, dict):
         known_keys(value, keys)
@@ -224,7 +225,7 @@ def spend(value: Any) -> Mapping[str, Any]:
 
 
 def price(value: Any) -> Mapping[str, Any]:
-    """The price of a model's tokens: units of currency for a million of them."""
+    """Checks the price of a model's tokens, in units of currency for a million tokens."""
     if isinstance(value, dict):
         known_keys(value, PRICES)
     if not isinstance(value, dict) or not {"input", "output"} <= value.keys():
@@ -239,7 +240,7 @@ def price(value: Any) -> Mapping[str, Any]:
 
 
 def headers(value: Any) -> Mapping[str, str]:
-    """Request headers that the gateway does not write itself."""
+    """Checks additional request headers; headers that the gateway writes itself are refused."""
     if not isinstance(value, dict):
         raise ValueError('must be a table of strings, such as { "x-team" = "search" }')
     seen: set[str] = set()
@@ -257,7 +258,7 @@ def headers(value: Any) -> Mapping[str, str]:
 
 
 def fallback_on(value: Any) -> Mapping[str, str]:
-    """A model for some of the error codes."""
+    """Checks a table of error codes and the model for each."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
         raise ValueError('must be a table of error codes and models, as {context_length_exceeded = "big"}')
     for code in value:
@@ -272,7 +273,7 @@ def _split(value: str) -> SplitResult:
         raise ValueError("must be a URL of printable ASCII characters")
     try:
         url = urlsplit(value)
-        _ = url.port  # raises where the port is not a number
+        _ = url.port  # raises ValueError if the port is not a number
     except ValueError:
         raise ValueError("must be a URL") from None
     return url

@@ -1,8 +1,8 @@
-"""Changes of the `[[key]]` tables in the text of a configuration, which leave every other byte as it is.
+"""Changes to the `[[key]]` tables in the text of a configuration; every other byte stays unchanged.
 
-Owns where a table and a value begin and end in TOML. Each change is checked: the new text must mean the old document
-with just this change, or there is no new text. tomlkit (0.15.2) is not used: where other tables stand between those of
-an array, it moves them, and comments stand before the wrong table or get lost.
+Owns the boundaries of tables and values in TOML. Each change is checked: the new text must parse to the old document
+with just this change, otherwise `EditError` is raised. tomlkit (0.15.2) is not used: if other tables stand between the
+tables of an array, it moves them, and comments end up before the wrong table or get lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
 
 
 class EditError(Exception):
-    """The text cannot be changed so; the message says why."""
+    """The text cannot be changed; the message has the reason."""
 
 
 @dataclass(slots=True)
@@ -32,10 +32,10 @@ class _Statement:
     """A header, a key with its value, or a line without either.
 
     Attributes:
-        start: Where its first line begins.
-        end: Where its last line ends.
-        strings: The places of the strings in it, those of a value's tables and lists included.
-        is_empty: Nothing but a comment, or nothing at all.
+        start: Offset of its first line.
+        end: Offset behind its last line.
+        strings: Start and end of each string in it, also within tables and lists.
+        is_empty: Whether it is blank or only a comment.
     """
 
     start: int
@@ -46,12 +46,12 @@ class _Statement:
 
 @dataclass(slots=True)
 class _Block:
-    """A `[[key]]` and what belongs to it.
+    """A `[[key]]` table with its values and subtables.
 
     Attributes:
-        start: Where its header begins.
-        end: Where its last value ends; comments behind it may belong to the next table.
-        values: Its own keys with their values, without those of tables below it.
+        start: Offset of its header.
+        end: Offset behind its last value; comments after it may belong to the next table.
+        values: The statements of its own keys, without the keys of its subtables.
     """
 
     start: int
@@ -60,14 +60,14 @@ class _Block:
 
 
 def add_key(text: str, lines: Iterable[str]) -> str:
-    """Returns a configuration with one more `[[key]]`, at its end.
+    """Returns the configuration with one more `[[key]]` at its end.
 
     Args:
         text: The configuration, valid TOML.
         lines: The lines of the table, its header first.
 
     Raises:
-        EditError: The keys of the configuration are no `[[key]]` tables.
+        EditError: `key` in the configuration is not a list of `[[key]]` tables.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     start = text if not text or text.endswith("\n") else f"{text}{newline}"
@@ -81,19 +81,19 @@ def add_key(text: str, lines: Iterable[str]) -> str:
 
 
 def remove_key(text: str, index: int) -> str:
-    """Returns a configuration without one of its `[[key]]`. Comments above it stay.
+    """Returns the configuration without one of its `[[key]]` tables. Comments above the table stay.
 
     Args:
         text: The configuration, valid TOML.
         index: The number of the table, from 0.
 
     Raises:
-        EditError: The table cannot be told from the rest.
+        EditError: The table's boundaries in the text cannot be found.
     """
     block = _block(text, index)
     before, after = text[: block.start], text[block.end :]
     if not before.strip() or re.search(r"\n[ \t]*\r?\n$", before):
-        after = re.sub(r"^[ \t]*\r?\n", "", after)  # of the two empty lines around the table one is enough
+        after = re.sub(r"^[ \t]*\r?\n", "", after)  # keeps only one of the two empty lines around the table
     document = tomllib.loads(text)
     keys = [key for number, key in enumerate(document["key"]) if number != index]
     document.pop("key")
@@ -101,9 +101,9 @@ def remove_key(text: str, index: int) -> str:
 
 
 def add_secret(text: str, index: int, secret: str) -> str:
-    """Returns a configuration in which a `[[key]]` has another secret, behind those that it has.
+    """Returns the configuration with one more secret at the end of a `[[key]]`'s secrets.
 
-    The newest of those stays; where it has several, the first goes.
+    If the table already has several secrets, its first one is removed.
 
     Args:
         text: The configuration, valid TOML.
@@ -111,7 +111,7 @@ def add_secret(text: str, index: int, secret: str) -> str:
         secret: The reference to the secret, of printable ASCII without quotes.
 
     Raises:
-        EditError: Its `secret` cannot be told from the rest.
+        EditError: The boundaries of its `secret` in the text cannot be found.
     """
     document = tomllib.loads(text)
     statement = next((each for each in _block(text, index).values if "secret" in _value(text, each)), None)
@@ -134,7 +134,7 @@ def add_secret(text: str, index: int, secret: str) -> str:
 
 
 def _checked(text: str, meant: dict[str, Any]) -> str:
-    """The new text, if it means what it must."""
+    """Returns the new text if it parses to the intended document; otherwise raises `EditError`."""
     try:
         is_meant = tomllib.loads(text) == meant
     except tomllib.TOMLDecodeError:
@@ -145,7 +145,7 @@ def _checked(text: str, meant: dict[str, Any]) -> str:
 
 
 def _block(text: str, index: int) -> _Block:
-    """The place of a `[[key]]`."""
+    """Finds a `[[key]]` table in the text."""
     blocks: list[_Block] = []
     here: _Block | None = None
     is_own = False
@@ -158,7 +158,7 @@ def _block(text: str, index: int) -> _Block:
             if is_own:
                 here = _Block(each.start, each.end, [])
                 blocks.append(here)
-            elif not isinstance(header.get("key"), dict):  # no table below the last [[key]]
+            elif not isinstance(header.get("key"), dict):  # not a subtable of the last [[key]]
                 here = None
         elif is_own and here is not None:
             here.values.append(each)
@@ -175,7 +175,7 @@ def _value(text: str, statement: _Statement) -> dict[str, Any]:
 
 
 def _statements(text: str) -> Iterator[_Statement]:
-    """The statements of a document, in order. Brackets and line ends count outside strings and comments only."""
+    """Yields the statements of a document, in order. Brackets and line ends in strings and comments do not count."""
     at = depth = 0
     statement = _Statement(0, 0, [], is_empty=True)
     while at < len(text):

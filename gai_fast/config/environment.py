@@ -1,6 +1,6 @@
 """The process's environment: variables that set keys, the providers' usual variables, and secrets.
 
-No other module reads the environment but the native/pure switch.
+The only other module that reads the environment is the native/pure switch.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SWITCHES: Final = {
 
 
 def process_environment() -> Environment:
-    """The environment of this process."""
+    """Returns the environment of this process."""
     return os.environ
 
 
 def wants_color(environ: Environment | None = None) -> bool:
-    """Whether the user allows colours: https://no-color.org.
+    """Returns whether the user allows colours: https://no-color.org.
 
     Args:
         environ: The environment; by default this process's.
@@ -52,14 +52,14 @@ def wants_color(environ: Environment | None = None) -> bool:
 
 
 def activated_sockets(process: int, environ: Environment | None = None) -> int:
-    """The number of sockets that systemd has handed to a process, from descriptor 3 on (sd_listen_fds(3)).
+    """Returns the number of sockets that systemd passed to a process, from descriptor 3 on (sd_listen_fds(3)).
 
     Args:
-        process: Its number: the variables may be those of a process that has started it.
+        process: The process's id. The variables may have been inherited from a parent process with another id.
         environ: The environment; by default this process's.
 
     Returns:
-        0 where there are none.
+        0 if there are none.
     """
     environ = process_environment() if environ is None else environ
     count = environ.get("LISTEN_FDS", "")
@@ -68,7 +68,7 @@ def activated_sockets(process: int, environ: Environment | None = None) -> int:
 
 
 def variables(section: str, environ: Environment, problems: Problems) -> dict[str, Value]:
-    """The keys of a section that the environment sets. An empty variable counts as unset."""
+    """Returns the keys of a section that the environment sets. An empty variable counts as unset."""
     values: dict[str, Value] = {}
     for name, key in SECTIONS[section].items():
         names = [f"{_PREFIX}{section}__{name}".upper()]
@@ -83,7 +83,7 @@ def variables(section: str, environ: Environment, problems: Problems) -> dict[st
 
 
 def check_variables(environ: Environment, problems: Problems) -> None:
-    """Notes the variables that look like settings but name no key."""
+    """Reports the variables that look like settings but name no key."""
     known, later = (
         {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
         for table in (SECTIONS, LATER)
@@ -96,10 +96,10 @@ def check_variables(environ: Environment, problems: Problems) -> None:
         meant = typed.get(variable)
         if variable in later or (separator and section.lower() in LATER[""]):
             problems.add(variable, "not supported yet")
-        elif meant is not None and not environ[variable].startswith("tcp://"):  # Kubernetes sets such ones to URLs
+        elif meant is not None and not environ[variable].startswith("tcp://"):  # Kubernetes sets such names to URLs
             problems.add(variable, f"no such setting: two underscores follow the section, as in {meant}")
         elif not separator:
-            continue  # sets a command's flag, or is none of ours
+            continue  # sets a command's flag, or does not belong to gai-fast
         elif section.lower() in LISTS:
             problems.add(variable, f"[[{section.lower()}]] is set in the file only")
         else:
@@ -107,7 +107,7 @@ def check_variables(environ: Environment, problems: Problems) -> None:
 
 
 def usual_upstreams(environ: Environment, problems: Problems) -> list[dict[str, Value]]:
-    """An `[[upstream]]` for every provider whose usual variable is set: the configuration without a file."""
+    """Returns an `[[upstream]]` for every provider whose usual variable is set: the configuration without a file."""
     upstreams = []
     for name in provider_names():
         api = get_provider(name)
@@ -124,7 +124,7 @@ def usual_upstreams(environ: Environment, problems: Problems) -> list[dict[str, 
 
 
 def usual_address(api: API, environ: Environment, problems: Problems) -> Value | None:
-    """The address under which the provider's own SDK would look for it, where a variable sets one."""
+    """Returns the base URL from the variable that the provider's own SDK reads, or None if the variable is not set."""
     given = environ.get(api.host_variable)
     if not given:
         return None
@@ -140,15 +140,15 @@ def secret(
     problems: Problems,
     form: tuple[re.Pattern[str], str] = (PRINTABLE, "no key: one printable ASCII word"),
 ) -> Secret | None:
-    """The secret that a reference means, or `None` where it cannot be had, which is noted as a problem.
+    """Returns the secret for a reference, or None if it cannot be read, which is reported as a problem.
 
     Args:
         name: The key of the configuration that has the reference.
         reference: `env:NAME` or `file:PATH`.
         environ: The environment.
-        folder: The folder that a relative path starts from.
+        folder: The folder of relative paths.
         problems: Collects mistakes.
-        form: What it must look like, and what is said of others.
+        form: The pattern of a valid secret, and the words for an invalid one.
     """
     kind, _, place = reference.value.partition(":")
     if kind == "env":
@@ -209,13 +209,13 @@ def otel_variables(environ: Environment, problems: Problems) -> dict[str, Any]:
 
 
 def usual_proxy(base_url: str, environ: Environment, problems: Problems) -> Secret | None:
-    """The proxy that the environment names for an upstream; `None`: none.
+    """Returns the proxy that the environment names for an upstream, or None if it names none.
 
-    As curl reads it: a name in lower case comes first, and `HTTP_PROXY` is not read in upper case, because a CGI server
-    sets it to a header of its client.
+    The variables are read as curl reads them: a lower-case name comes first, and `HTTP_PROXY` in upper case is ignored,
+    because a CGI server sets it to a header of its client.
 
     Args:
-        base_url: The upstream's.
+        base_url: The upstream's base URL.
         environ: The environment.
         problems: Collects mistakes.
     """
@@ -232,7 +232,7 @@ def usual_proxy(base_url: str, environ: Environment, problems: Problems) -> Secr
 
 
 def _is_excepted(url: SplitResult, names: str) -> bool:
-    """Whether `NO_PROXY` has the host of a URL, a domain above it, or a network that it is in."""
+    """Returns whether `NO_PROXY` has the host of a URL, a parent domain of the host, or a network that contains it."""
     host = url.hostname or ""  # an IPv6 address without its brackets
     if any(proxy_bypass_environment(each, {"no": names}) for each in (url.netloc, host)):
         return True
@@ -246,11 +246,11 @@ def _is_excepted(url: SplitResult, names: str) -> bool:
 
 
 def checked_proxy(url: str, origin: str, problems: Problems) -> Secret | None:
-    """The URL of a proxy, or `None` where it cannot be used, which is noted as a problem.
+    """Returns the URL of a proxy, or None if it cannot be used, which is reported as a problem.
 
     Args:
         url: The URL.
-        origin: Where it was found.
+        origin: The URL's origin.
         problems: Collects mistakes.
     """
     try:
@@ -262,7 +262,7 @@ def checked_proxy(url: str, origin: str, problems: Problems) -> Secret | None:
 
 
 def _from_text(text: str, key: Key) -> Any:
-    """A variable's text as the TOML value that it stands for; unchanged where it stands for none."""
+    """Returns a variable's text as a TOML value of the key's type, or unchanged if it is not a value of that type."""
     match key.schema.get("type"):
         case "boolean":
             return _SWITCHES.get(text.lower(), text)
@@ -271,7 +271,7 @@ def _from_text(text: str, key: Key) -> Any:
         case "number" if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", text):
             return float(text)
         case "object":
-            with contextlib.suppress(tomllib.TOMLDecodeError):  # it stays text, which the key refuses
+            with contextlib.suppress(tomllib.TOMLDecodeError):  # the value stays text, which the key refuses
                 return tomllib.loads(f"value = {text}").get("value")
         case "array":
             return [item.strip() for item in text.split(",") if item.strip()]

@@ -1,4 +1,4 @@
-"""The configuration file: read within a size limit, parsed as TOML, and the line of each table and key in it."""
+"""The configuration file: reads it within a size limit, parses it as TOML, and finds the line of each table and key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gai_fast.runtime.files import open_file
 Place = tuple[str | int, ...]
 """A path of names and indexes through the document."""
 
-# A string can hold the look of a key, and a comment the look of a string.
+# Strings and comments are matched first: a string may contain text like a key, and a comment text like a string.
 _LEXEME: Final = re.compile(
     r"""(?P<comment>#[^\n]*)|(?P<long>\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5})|"(?:\\.|[^"\\\n])*"|'[^'\n]*'""", re.S
 )
@@ -29,7 +29,7 @@ _LINE: Final = re.compile(
 
 
 class ConfigFile:
-    """One file: its tables, and the line of each.
+    """One file: its tables and their lines.
 
     Args:
         path: The file.
@@ -48,7 +48,7 @@ class ConfigFile:
         self._lines = line_numbers(source)
 
     def where(self, *at: str | int) -> str:
-        """File and line of a key, else of the table it stands in.
+        """Returns file and line of a key, else of the table that contains it.
 
         Args:
             at: The path to the key.
@@ -75,7 +75,7 @@ def _source(path: Path) -> str:
 
 
 def _syntax(path: Path, problem: Exception, source: str) -> str:
-    """The message about a file that is not TOML."""
+    """Returns the message about a file that is not TOML."""
     text = "nested too deep" if isinstance(problem, RecursionError) else str(problem)
     at = re.search(r" \((?:at line (\d+), column (\d+)|at end of document)\)$", text)
     if at is None:
@@ -85,7 +85,7 @@ def _syntax(path: Path, problem: Exception, source: str) -> str:
 
 
 def line_numbers(source: str) -> dict[Place, int]:
-    """The line, from 1, of every table and key that begins a line of its own.
+    """Returns the line, from 1, of every table and key that begins a line.
 
     Args:
         source: Valid TOML.
@@ -109,6 +109,6 @@ def line_numbers(source: str) -> dict[Place, int]:
             at: Place = (*here, *names)
         else:
             at = here = (names[0], *([counts[names[0]]] if names[0] in counts else []), *names[1:])
-        for length in range(1, len(at) + 1):  # a dotted key is also the first place of the tables it names
+        for length in range(1, len(at) + 1):  # a dotted key may also be the first mention of the tables in its path
             lines.setdefault(at[:length], number)
     return lines

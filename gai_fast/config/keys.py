@@ -1,4 +1,4 @@
-"""The table of all keys: the purpose and the valid values of each, the required ones, and those not supported yet.
+"""The table of all keys: the purpose and the valid values of each key, the required keys, and the planned ones.
 
 Defaults come from `model/settings.py`. A new key is one entry here and one field there.
 """
@@ -51,12 +51,12 @@ FLAGS: Final[Mapping[str, tuple[str, str]]] = {
     },
     "store": ("store", "url"),
 }
-"""The section and the key that a flag sets, and so a variable of only the flag's name."""
+"""The section and the key that a flag sets. A variable named `GAI_FAST_` and the flag sets this key, too."""
 
 BREAKER: Final[Mapping[str, Key]] = {
-    "failures": whole("Failures in a row that open it.", 1, LIMITS.breaker_failures),
-    "window": seconds("Within how long they must come."),
-    "open": seconds("How long it stays open."),
+    "failures": whole("Failures in a row that open the breaker.", 1, LIMITS.breaker_failures),
+    "window": seconds("Time within which these failures must happen."),
+    "open": seconds("How long the breaker stays open."),
 }
 _BREAKER_DEFAULTS: Final = asdict(BreakerSettings())
 
@@ -77,7 +77,7 @@ def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
 
 
 def _one_or_list(key: Key, most: int) -> Key:
-    """A key as `one_or_more`; the reference stays as it is where there is one, so that `config show` repeats it."""
+    """Returns a key as `one_or_more` does, but a single value is no tuple, so that `config show` prints it as given."""
     several = one_or_more(key, most)
 
     def read(value: Any) -> Any:
@@ -89,9 +89,9 @@ def _one_or_list(key: Key, most: int) -> Key:
 
 TARGET: Final[Mapping[str, Key]] = {
     "upstream": text("The name of an [[upstream]].", checks.any_text),
-    "id": text("What the upstream is asked for; by default the model's name.", checks.any_text),
-    "weight": whole("Its share of the requests, compared with the others; 0: none.", 0, LIMITS.target_weight),
-    "streams": whole("Streams at a time, of one worker.", 1),
+    "id": text("The upstream's name for the model; by default the model's name.", checks.any_text),
+    "weight": whole("Share of the requests, relative to the other targets; 0: none.", 0, LIMITS.target_weight),
+    "streams": whole("Streams at a time, for each worker.", 1),
 }
 
 
@@ -118,11 +118,11 @@ def _target(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 SERVER: Final[Mapping[str, Key]] = {
-    "host": text("Address to listen on; one that is not loopback needs a [[key]] or `insecure`.", checks.host),
+    "host": text("Address to listen on; an address other than loopback needs a [[key]] or `insecure`.", checks.host),
     "port": whole("Port to listen on; 0 chooses a free one.", 0, 65535),
-    "workers": whole("Processes that answer.", 1, SHARED.workers),
+    "workers": whole("Worker processes.", 1, SHARED.workers),
     "allow_get_start": switch("Whether GET /api/v1/stream?q=… may start a stream; for `demo` it always may."),
-    "cors_origins": texts("Origins whose pages may call; matched exactly.", checks.origin),
+    "cors_origins": texts("Origins whose pages may send requests; matched exactly.", checks.origin),
     "allowed_hosts": texts("Host headers that are allowed on loopback, beside the loopback names.", checks.host),
     "default_model": text("The model of a request that names none.", checks.model_name, example="fast"),
     "header_timeout": seconds("How long a client may take to send a request's head."),
@@ -132,8 +132,8 @@ SERVER: Final[Mapping[str, Key]] = {
     "log_format": choice("The form of log lines; auto: text on a terminal, JSON otherwise.", "text", "json", "auto"),
     "access_log": switch("One log line for every request, at its end."),
     "insecure": switch("Allow an address that is not loopback without a key."),
-    "fast_lane": choice("Whether streaming POSTs take the compiled way past aiohttp.", "auto", "off"),
-    "websocket_compression": switch("Compress the messages of WebSockets whose clients offer it."),
+    "fast_lane": choice("Whether streaming POSTs use the compiled path instead of aiohttp.", "auto", "off"),
+    "websocket_compression": switch("Compress WebSocket messages if the client offers it."),
     "app": text(
         "module:function, called with the aiohttp.web.Application before it starts.",
         checks.function,
@@ -141,34 +141,34 @@ SERVER: Final[Mapping[str, Key]] = {
         example="shop.gateway:extend",
     ),
     "demo": switch("Offer the embedded model `demo`."),
-    "grace": seconds("How long running answers may go on after SIGTERM.", zero=True),
+    "grace": seconds("How long running answers may continue after SIGTERM.", zero=True),
     "uds": text("Path of a unix socket to listen on instead.", checks.socket_path, example="gai-fast.sock"),
     "fd": whole("Inherited descriptor of a socket to listen on instead.", 0, SHARED.descriptor, example=3),
     "tls_cert": text("File of the certificate chain (PEM), for TLS to clients.", checks.path, example="cert.pem"),
     "tls_key": text("File of the certificate's private key (PEM).", checks.path, example="key.pem"),
     "forwarded_allow_ips": texts(
-        "Proxies that are believed whose request it is: addresses, networks, unix: for unix sockets.", checks.network
+        "Proxies trusted to name the client: addresses, networks, unix: for unix sockets.", checks.network
     ),
-    "proxy_protocol": switch("Whether connections of these proxies begin with a PROXY header, version 1 or 2."),
+    "proxy_protocol": switch("Whether connections from these proxies begin with a PROXY header, version 1 or 2."),
 }
 STREAM: Final[Mapping[str, Key]] = {
     "heartbeat": seconds("Silence towards a client after which a keep-alive is sent; 0: never.", zero=True),
     "commit_after": seconds("How long the response head waits for the upstream's first event.", zero=True),
     "flush_interval": seconds("How long output may be gathered; 0: once per turn of the loop.", zero=True),
     "timestamps": switch("`ts` on every event of a compact stream."),
-    "envelope": choice("The envelope where the client names none.", "compact", "full"),
+    "envelope": choice("The envelope if the client names none.", "compact", "full"),
     "usage": choice("Whether OpenAI clients get usage that they did not ask for.", "asked", "always"),
-    "on_unsupported": choice("What becomes of a field that the upstream has no place for.", "error", "drop"),
+    "on_unsupported": choice("What happens to a field that the upstream does not support.", "error", "drop"),
     "on_midstream_failure": choice(
-        "What becomes of an answer whose upstream fails after its first content.", "error", "restart", "continue"
+        "What happens to an answer whose upstream fails after its first content.", "error", "restart", "continue"
     ),
-    "on_malformed": choice("What becomes of a chunk of the upstream that cannot be read.", "skip", "error"),
+    "on_malformed": choice("What happens to an upstream chunk that cannot be read.", "skip", "error"),
     "on_disconnect": choice(
-        "What becomes of a stream whose last client has left.", "auto", "cancel", "detach", "drain"
+        "What happens to a stream after its last client has disconnected.", "auto", "cancel", "detach", "drain"
     ),
-    "detach_ttl": seconds("How long a stream goes on that nobody follows.", zero=True),
+    "detach_ttl": seconds("How long a detached stream continues without a client.", zero=True),
     "retry": whole("Milliseconds until a client of a durable stream reconnects.", 0, LIMITS.reconnect_most),
-    "write_timeout": seconds("How long a client may take nothing before it is cut off."),
+    "write_timeout": seconds("How long a client may read nothing before it is disconnected."),
     "client_buffer": whole("Unsent bytes of a client above which it counts as slow.", 0, LIMITS.client_buffer),
     "compression": choices("Content codings for streams, the preferred one first.", checks.coding, *CODINGS),
 }
@@ -176,7 +176,7 @@ _NONE: Final = "0: none is admitted."
 KEY_DEFAULTS: Final[Mapping[str, Key]] = {
     "models": texts("The models that the caller may use: names, and patterns with *.", checks.model_pattern),
     "role": choice("Whether the caller may also operate the server (dashboard, admin API).", "user", "admin"),
-    "expires": moment("When the key ends: a date, or date, time and zone.", example="2030-01-31T18:00:00Z"),
+    "expires": moment("When the key expires: a date, or date, time and zone.", example="2030-01-31T18:00:00Z"),
     "requests_per_minute": whole(f"Requests a minute; {_NONE}", 0, LIMITS.key_limit, example=600),
     "tokens_per_minute": whole(f"Tokens a minute, of input and output; {_NONE}", 0, LIMITS.key_limit, example=100_000),
     "streams": whole(f"Streams at a time; {_NONE}", 0, LIMITS.key_limit, example=50),
@@ -195,13 +195,13 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
         example={"amount": 50, "period": "month"},
     ),
 }
-"""Keys of a `[[key]]` that `[key_defaults]` may have, too."""
+"""The keys of a `[[key]]` that are also allowed in `[key_defaults]`."""
 KEY: Final[Mapping[str, Key]] = {
     "name": text("The caller's name, in the log and for its streams.", checks.caller_name, f"^{checks.LABEL.pattern}$"),
     "secret": one_or_more(
         text(
-            "The caller's secret: env:NAME, file:PATH, or sha256: and its SHA-256 in hexadecimal; a list while it is "
-            "rotated.",
+            "The caller's secret: env:NAME, file:PATH, or sha256: and its SHA-256 in hexadecimal; a list during a "
+            "rotation.",
             checks.caller_secret,
             f"^({checks.REFERENCE.pattern}|{checks.DIGEST.pattern})$",
             secret=True,
@@ -211,14 +211,14 @@ KEY: Final[Mapping[str, Key]] = {
     **KEY_DEFAULTS,
 }
 UPSTREAM: Final[Mapping[str, Key]] = {
-    "name": text("What [[model]] and <upstream>/<id> call it.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
+    "name": text("Its name in [[model]] and <upstream>/<id>.", checks.upstream_name, f"^{checks.NAME.pattern}$"),
     "provider": text("An adapter's name.", checks.provider),
     "base_url": text(
-        "As the provider's official SDK takes it; by default the provider's own.", checks.base_url, secret=True
+        "In the form of the provider's official SDK; by default the provider's own.", checks.base_url, secret=True
     ),
     "api_key": _one_or_list(
         text(
-            "Where the key is: env:NAME or file:PATH; a list of several, which are used in turn.",
+            "The upstream's key: env:NAME or file:PATH; several keys as a list are used in turn.",
             checks.reference,
             f"^({checks.REFERENCE.pattern})$",
             secret=True,
@@ -231,29 +231,29 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         checks.headers,
         secret=True,
     ),
-    "connect_timeout": seconds("To connect, TLS included."),
-    "first_event_timeout": seconds("To the first chunk that the adapter can use."),
-    "idle_timeout": seconds("Between two reads of a stream."),
-    "total_timeout": seconds("For the whole answer."),
+    "connect_timeout": seconds("Longest time to connect, TLS included."),
+    "first_event_timeout": seconds("Longest time until the first chunk that the adapter can use."),
+    "idle_timeout": seconds("Longest time between two reads of a stream."),
+    "total_timeout": seconds("Longest time for the whole answer."),
     "max_connections": whole("Connections at a time.", 1),
-    "min_idle": whole("Connections that are made before the first request, and kept idle for those to come.", 0),
+    "min_idle": whole("Idle connections that are opened before the first request and kept open.", 0),
     "proxy": text(
-        'The HTTP proxy that connections go through: its URL, env:NAME or file:PATH that holds it, or "env": as '
-        "HTTPS_PROXY and NO_PROXY say.",
+        'The HTTP proxy for connections: its URL, env:NAME or file:PATH that holds the URL, or "env": from '
+        "HTTPS_PROXY and NO_PROXY.",
         checks.proxy,
         secret=True,
         example="http://proxy.internal:3128",
     ),
     "ca_file": text(
-        "A file of the authorities that its certificate may come from, in place of the system's (PEM).",
+        "File of certificate authorities for the upstream's certificate, in place of the system's (PEM).",
         checks.path,
         example="ca.pem",
     ),
-    "client_cert": text("The certificate that it is shown (PEM).", checks.path, example="client.pem"),
-    "client_key": text("The private key of client_cert, where that file has none.", checks.path, example="client.key"),
-    "retries": whole("How often a request that failed before its first content is made again.", 0, LIMITS.retries),
+    "client_cert": text("The gateway's client certificate (PEM).", checks.path, example="client.pem"),
+    "client_key": text("The private key of client_cert, if that file has none.", checks.path, example="client.key"),
+    "retries": whole("Retries of a request that failed before its first content.", 0, LIMITS.retries),
     "breaker": Key(
-        "When the upstream is left alone for a while; false: never.",
+        "When a failing upstream gets no requests for a while; false: never.",
         {
             "oneOf": [
                 {"const": False},
@@ -268,12 +268,12 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
 }
 MODEL: Final[Mapping[str, Key]] = {
-    "name": text("What clients ask for.", checks.model_name),
+    "name": text("The model's name in requests.", checks.model_name),
     "upstream": text("The name of an [[upstream]].", checks.any_text),
-    "id": text("What the upstream is asked for; by default the name.", checks.any_text),
-    "fallback": texts("Other models, asked in order where this one fails before its first content.", checks.model_name),
+    "id": text("The upstream's name for the model; by default the name.", checks.any_text),
+    "fallback": texts("Other models, tried in order if this one fails before its first content.", checks.model_name),
     "fallback_on": Key(
-        "The model that is asked where this one fails with an error of this code.",
+        "The model that is tried if this one fails with an error of this code.",
         {
             "type": "object",
             "propertyNames": {"enum": list(CLASSES)},
@@ -282,8 +282,7 @@ MODEL: Final[Mapping[str, Key]] = {
         checks.fallback_on,
     ),
     "targets": Key(
-        "The upstreams that requests are spread over, each with the id that it is asked for; in place of upstream and "
-        "id.",
+        "The upstreams that requests are spread over, each with its id of the model; in place of upstream and id.",
         {
             "type": "array",
             "minItems": 1,
@@ -301,8 +300,8 @@ MODEL: Final[Mapping[str, Key]] = {
         _targets,
     ),
     "balance": choice("How requests are spread over the targets.", *BALANCES),
-    "hedge_after": seconds("Silence of a target after which a second one is asked too; the first to answer counts."),
-    "prefill": switch("Whether the upstream goes on where an assistant message at the end stops."),
+    "hedge_after": seconds("Silence of a target after which a second target is asked; the first to answer is used."),
+    "prefill": switch("Whether the upstream continues an assistant message at the end."),
     "price": Key(
         "What a million tokens cost; cached_input and cache_write cost input unless given, reasoning costs output.",
         {
@@ -313,25 +312,25 @@ MODEL: Final[Mapping[str, Key]] = {
         },
         checks.price,
     ),
-    "cache": switch("Whether its requests share answers ([cache]), unless their header x-gai-cache says off."),
+    "cache": switch("Whether the model's requests share answers ([cache]); the header x-gai-cache: off prevents it."),
     **STREAM,
 }
 _SYNC: Final = ("batched", "before_send")
 _FAILURE: Final = ("fail_open", "fail_closed")
 STORE: Final[Mapping[str, Key]] = {
-    "url": text("Where durable streams are kept.", checks.store_url, secret=True),
+    "url": text("The store of durable streams.", checks.store_url, secret=True),
     "ttl": seconds("How long a stream is kept after its end.", zero=True),
-    "max_bytes": whole("Bytes kept of all streams; those that ended first go first.", 65536),
-    "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames go first.", 4096),
-    "sync": choice("Whether a stream's bytes are stored some time after they are sent, or before.", *_SYNC),
+    "max_bytes": whole("Bytes kept of all streams; those that ended first are dropped first.", 65536),
+    "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames are dropped first.", 4096),
+    "sync": choice("Whether a stream's bytes are stored in batches after they are sent, or before.", *_SYNC),
     "limits_on_failure": choice("Whether keys with limits are admitted or refused while the store fails.", *_FAILURE),
 }
 IDEMPOTENCY: Final[Mapping[str, Key]] = {
-    "ttl": seconds("How long an idempotency key belongs to the request that came with it first."),
+    "ttl": seconds("How long an idempotency key belongs to the first request that used it."),
 }
 CACHE: Final[Mapping[str, Key]] = {
-    "ttl": seconds("How long an answer is kept for the same request; 0: none is kept or shared.", zero=True),
-    "max_bytes": whole("Bytes kept of all answers; those that ended first go first.", 65536),
+    "ttl": seconds("How long an answer is kept for identical requests; 0: none is kept or shared.", zero=True),
+    "max_bytes": whole("Bytes kept of all answers; those that ended first are dropped first.", 65536),
     "scope": choice("Whether an answer is for its own caller, or for every caller of the server.", "caller", "all"),
     "pace": choice("Whether a kept answer comes at once, or as fast as it was generated.", "instant", "recorded"),
 }
@@ -339,34 +338,32 @@ LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
     "connections": whole("Clients' connections at a time; more are refused (503).", 1),
-    "drains": whole("Streams that may go on to their end though nobody follows them (`on_disconnect` = drain).", 0),
+    "drains": whole("Streams without a client that may continue to their end (`on_disconnect` = drain).", 0),
     "memory_high_water": whole(
-        "Bytes of memory above which no stream is begun (503).", LIMITS.least_memory, example=2048 * MIB
+        "Bytes of memory above which new streams are refused (503).", LIMITS.least_memory, example=2048 * MIB
     ),
 }
 PRICES: Final[Mapping[str, Key]] = {
-    "file": text(
-        "The price list: a TOML file, which is read again at every reload.", checks.path, example="prices.toml"
-    ),
+    "file": text("The price list: a TOML file, read again at every reload.", checks.path, example="prices.toml"),
 }
 OTEL: Final[Mapping[str, Key]] = {
     "endpoint": text(
-        "Base URL of a receiver of OTLP over HTTP, which gets spans and metrics.",
+        "Base URL of an OTLP/HTTP receiver for spans and metrics.",
         checks.base_url,
         secret=True,
         example="http://127.0.0.1:4318",
     ),
     "headers": Key(
-        "Headers that are sent to it; a value may be env:NAME or file:PATH.",
+        "Headers of requests to the endpoint; a value may be env:NAME or file:PATH.",
         {"type": "object", "additionalProperties": {"type": "string"}},
         checks.headers,
         secret=True,
     ),
-    "sample": fraction("The part of the traces that begin here which are sampled."),
+    "sample": fraction("The sampled fraction of the traces that begin in this gateway."),
     "content": switch("Whether spans hold prompts."),
 }
 PROCESSOR: Final[Mapping[str, Key]] = {
-    "use": choice("Which one; the other keys of the table are its parameters.", *PROCESSORS),
+    "use": choice("The processor's name; the other keys of the table are its parameters.", *PROCESSORS),
 }
 
 SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
@@ -385,9 +382,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "processor": PROCESSOR,
 }
 TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices", "cache", "otel")
-"""Sections that stand in the file once; the environment sets their keys, too."""
+"""Sections that occur in the file at most once; the environment can set their keys, too."""
 LISTS: Final = ("key", "upstream", "model", "processor")
-"""Sections that may stand in the file several times."""
+"""Sections that may occur in the file several times."""
 REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     "key": {
         "name": 'who calls, such as name = "website"',
@@ -403,7 +400,7 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "processor": {"use": f"one of {', '.join(PROCESSORS)}"},
 }
-"""The keys that a table must have, by section, and what to write where one is missing."""
+"""The required keys of a table by section, each with a hint for the message if it is missing."""
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset(),
@@ -421,7 +418,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset(),
     "processor": frozenset(),
 }
-"""By section, and sections under "": names that are planned. They are refused as "not supported yet"."""
+"""Planned keys by section, and planned sections under "". They are refused as "not supported yet"."""
 
 
 def _defaults(kind: type[Any]) -> dict[str, Any]:
@@ -457,18 +454,18 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def title(section: str) -> str:
-    """A section as it stands in the file."""
+    """Returns a section's header as it is written in the file."""
     return f"[[{section}]]" if section in LISTS else f"[{section}]"
 
 
 def read_value(problems: Problems, section: str, name: str, value: Any, where: str) -> Any:
-    """One key's value, or `None` where it cannot be used, which is noted as a problem.
+    """Returns one key's value, or None if it cannot be used, which is reported as a problem.
 
     Args:
         problems: Collects mistakes.
         section: The section of the key.
         name: The key.
-        value: As TOML has it.
+        value: The TOML value.
         where: The value's origin.
     """
     key = SECTIONS[section][name]
@@ -481,7 +478,7 @@ def read_value(problems: Problems, section: str, name: str, value: Any, where: s
 
 
 def unknown_key(name: str, section: str) -> str:
-    """The message about a key that the section does not have."""
+    """Returns the message about a key that the section does not have."""
     if name in LATER[section]:
         return f"`{name}` in {title(section)} is not supported yet"
     near = meant(name, {*SECTIONS[section], *LATER[section]})
@@ -492,7 +489,7 @@ def unknown_key(name: str, section: str) -> str:
 
 
 def unknown_section(name: str, value: Any) -> str:
-    """The message about a section that the file cannot have."""
+    """Returns the message about a section that the file cannot have."""
     if name in LATER[""]:
         return f"{title(name)} is not supported yet"
     home = next((section for section in TABLES if name in SECTIONS[section]), None)
@@ -502,12 +499,12 @@ def unknown_section(name: str, value: Any) -> str:
 
 
 def missing_keys(section: str, given: Iterable[str], required: Iterable[str]) -> list[str]:
-    """The keys that a table lacks, without those that it has under a mistaken name.
+    """Returns the required keys that a table lacks, except keys that it has under a misspelt name.
 
     Args:
         section: The section of the table.
         given: The names in the table.
-        required: The keys that it must have.
+        required: The required keys.
     """
     known = SECTIONS[section]
     if section == "model" and "targets" in given:

@@ -1,6 +1,6 @@
 """Limits of configurations.
 
-Only this folder uses them; limits that folders share stand in `model/limits.py`.
+Only this folder uses them; limits that several folders share are in `model/limits.py`.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
     reconnect_most: int = 3_600_000
-    """The longest `retry:` that may be configured, in milliseconds: an hour. A client that waits longer has left."""
+    """The longest configurable `retry:`, in milliseconds: an hour. No client comes back later than that."""
 
     client_buffer: int = 64 * MIB
-    """The largest `client_buffer`: a thousand slow clients that fill it would take all of a large machine's memory."""
+    """The largest `client_buffer`: a thousand slow clients with full buffers use all of a large machine's memory."""
 
     least_memory: int = 64 * MIB
-    """The least memory that can be configured: a server without streams has nearly as much."""
+    """The least configurable `memory_high_water`: a server without streams uses nearly this much."""
 
     retries: int = 10
-    """Retries of one request that can be configured: each may take as long as the request itself."""
+    """The most configurable retries of one request: each may last as long as the request itself."""
 
     breaker_failures: int = 1000
-    """Failures that can be asked for before a breaker opens: their times are kept."""
+    """The most failures configurable before a breaker opens: the breaker keeps the time of each."""
 
     targets: int = 64
-    """Targets of one model: a request looks at each of them, in a microsecond or two."""
+    """Targets of one model: each request examines every target, in a microsecond or two."""
 
     target_weight: int = 1000
-    """The largest weight of a target: a thousandth is the least share that anybody needs."""
+    """The largest weight of a target: no share below a thousandth is needed."""
 
     upstream_keys: int = 64
-    """Keys of one upstream: a request may be refused once for each."""
+    """Keys of one upstream: the upstream may refuse a request once for each key."""
 
     shortest_key: int = 8
-    """Characters of a caller's key at least, as NIST SP 800-63B has it for any secret: shorter ones are guessed."""
+    """The fewest characters of a caller's key, after NIST SP 800-63B: shorter secrets can be guessed."""
 
     key_secrets: int = 8
-    """Secrets of one caller: two while one is rotated, and some more for callers that take long to follow."""
+    """Secrets of one caller: two during a rotation, and some more if a caller is slow to change to the new one."""
 
     key_limit: int = 1_000_000_000
-    """The largest limit of a key: more requests, tokens or streams than any server has, and exact in any store."""
+    """The largest limit of a key: more requests, tokens or streams than any server handles, and exact in any store."""
 
     largest_spend: int = 9_000_000
-    """The largest limit of spend: in 10^-12 of the currency it is a signed number of 64 bits, as stores have it."""
+    """The largest spend limit: in 10^-12 of the currency it fits a signed 64-bit number, which is what stores hold."""
 
     price: int = 1_000_000
-    """Units of currency for a million tokens: one for a token. The dearest models cost some hundred dollars, and a
-    dollar is 25,000 of the smallest units in use."""
+    """The highest price of a million tokens in units of currency: one unit for a token. The most expensive models cost
+    some hundred dollars, and a dollar is 25,000 of the smallest currency in use."""
 
     price_list: int = 8 * KIB
     """Entries of a price list: the longest public lists have 3,000."""

@@ -1,6 +1,7 @@
-"""Prices: that of a `[[model]]`, and the price list that `[prices] file` names.
+"""Prices: the price of a `[[model]]`, and the price list that `[prices] file` names.
 
-Owns the form of the list. A mistake in it is one in the configuration: the problem names the list's file and line.
+Owns the form of the list. A mistake in the list is a mistake in the configuration: the problem names the list's file
+and line.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from gai_fast.providers import provider_names
 _TOP: Final = ("date", "currency", "price")
 _ENTRY: Final = ("provider", "id", *PRICES)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
-_TOLD: Final = 10
-"""The most mistakes of a list that are reported: the others are mostly the same one."""
+_REPORTED: Final = 10
+"""The most mistakes of one list that are reported: further ones mostly repeat the first."""
 
 
-def made_price(table: Mapping[str, Any], currency: str) -> Price:
-    """Returns the price that a table means.
+def build_price(table: Mapping[str, Any], currency: str) -> Price:
+    """Builds the price from a table.
 
     Args:
-        table: Numbers of units for a million tokens, which `checks.price` has accepted.
+        table: Units of currency for a million tokens, accepted by `checks.price`.
         currency: The currency.
     """
     amounts = {name: amount_of(figure, LIMITS.price) or 0 for name, figure in table.items()}
@@ -50,9 +51,9 @@ def read_price_list(path: Path, origin: str, problems: Problems) -> PriceSetting
     """Reads a price list.
 
     Args:
-        path: Its file.
-        origin: The place in the configuration that names it.
-        problems: Collects mistakes; of a list with any, no price is of use.
+        path: The list's file.
+        origin: The place in the configuration that names the list.
+        problems: Collects mistakes; if there are any, the returned prices are not usable.
     """
     try:
         file = ConfigFile(path)
@@ -60,16 +61,16 @@ def read_price_list(path: Path, origin: str, problems: Problems) -> PriceSetting
         problems.add(origin, f"`file` in [prices]: the price list cannot be used: {problem}")
         return PriceSettings()
     reader = _Reader(file)
-    made = reader.read()
-    for where, what in reader.mistakes[:_TOLD]:
+    prices = reader.read()
+    for where, what in reader.mistakes[:_REPORTED]:
         problems.add(where, what)
-    if len(reader.mistakes) > _TOLD:
-        problems.add(str(path), f"{len(reader.mistakes) - _TOLD} more mistakes")
-    return made
+    if len(reader.mistakes) > _REPORTED:
+        problems.add(str(path), f"{len(reader.mistakes) - _REPORTED} more mistakes")
+    return prices
 
 
 class _Reader:
-    """Reads one list; goes on after a mistake, so that all are reported at once."""
+    """Reads one list. It continues after a mistake, so that all mistakes are reported at once."""
 
     def __init__(self, file: ConfigFile) -> None:
         self._file = file
@@ -131,14 +132,14 @@ class _Reader:
             return
         if unknown or not isinstance(provider, str) or not isinstance(identifier, str) or not provider:
             return
-        key = provider.partition(":")[0], identifier  # a provider's APIs have the same prices
+        key = provider.partition(":")[0], identifier  # all APIs of a provider have equal prices
         if key[0] not in provider_names():
             self._wrong((*at, "provider"), f"no provider is named {shown(provider)}{nearest(key[0], provider_names())}")
             return
         if key in listed:
             self._wrong(at, f"a second [[price]] of {shown(identifier)} of {shown(key[0])}: leave one out")
             return
-        listed[key] = made_price({name: entry[name] for name in PRICES if name in entry}, currency)
+        listed[key] = build_price({name: entry[name] for name in PRICES if name in entry}, currency)
 
     def _wrong(self, at: tuple[str | int, ...], what: str) -> None:
         self.mistakes.append((self._file.where(*at), what))

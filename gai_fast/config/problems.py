@@ -1,4 +1,4 @@
-"""The wording of mistakes in the configuration: place, fault, and the nearest known name."""
+"""The wording of mistakes in the configuration: the place, the fault and the nearest known name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_VALUE: Final = 60
 _LONGEST_TEXT: Final = 600
 """Characters of a message that another part of the package wrote."""
 
-# Other gateways and SDKs use these names; the spelling alone would not lead to ours.
+# Names that other gateways and SDKs use; by their spelling alone our names would not be found.
 _ELSEWHERE: Final = {"model": "id", "url": "base_url", "key": "api_key", "type": "provider"}
 
 
@@ -22,7 +22,8 @@ class ConfigError(GaiFastError):
     """The configuration cannot be used.
 
     Args:
-        problems: One line each: the place (file and line, variable or flag), the fault, and a remedy. No secrets.
+        problems: One line for each mistake: the place (file and line, variable or flag), the fault, and a remedy. No
+            secrets.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -48,7 +49,7 @@ class Problems:
         return bool(self.lines)
 
     def add(self, where: str, what: str) -> None:
-        """Notes one mistake.
+        """Adds one mistake.
 
         Args:
             where: File and line, variable or flag.
@@ -63,18 +64,18 @@ class Problems:
 
 
 def shown(value: Any) -> str:
-    """A value as a message repeats it: quoted, on one line, cut where it is long."""
+    """Returns a value for a message: quoted, on one line, cut if it is long."""
     text = ("true" if value else "false") if isinstance(value, bool) else repr(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def shortened(text: str) -> str:
-    """A message of another part of the package, cut where it is long."""
+    """Returns a message of another part of the package, cut if it is long."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """The known name that an unknown one most likely stands for."""
+    """Returns the known name that is nearest to an unknown name, or None if none is near."""
     candidates = sorted(known)
     if _ELSEWHERE.get(name) in candidates:
         return _ELSEWHERE[name]
@@ -83,7 +84,7 @@ def meant(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str], later: Iterable[str] = ()) -> str:
-    """The end of a message about an unknown name: the nearest known or planned one, else all that are known."""
+    """Returns the end of a message about an unknown name: the nearest known or planned name, else all known names."""
     candidates = sorted(known)
     near = meant(name, [*candidates, *later])
     if near:

@@ -1,4 +1,4 @@
-"""From the sources to one `Settings`: their precedence, and the references between tables of the file."""
+"""Resolves all sources into one `Settings`: their precedence, and the references between tables of the file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from gai_fast.config.keys import (
     unknown_section,
 )
 from gai_fast.config.limits import LIMITS
-from gai_fast.config.prices import made_price, read_price_list
+from gai_fast.config.prices import build_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.config.targets import read_targets
 from gai_fast.model.addresses import is_loopback
@@ -69,10 +69,10 @@ from gai_fast.providers import get_provider
 from gai_fast.stores import check_url
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
-"""The file in the working directory that the command line reads where no other is named."""
+"""The file in the working directory that the command line reads if no other file is named."""
 DEMO: Final = "demo"
 _TLS: Final = ("tls_cert", "tls_key")
-_OF_THE_MODEL: Final = ("fallback", "fallback_on", "prefill", "cache", "balance", "hedge_after")
+_MODEL_KEYS: Final = ("fallback", "fallback_on", "prefill", "cache", "balance", "hedge_after")
 
 Table = dict[str, Value]
 """The given, valid keys of one table."""
@@ -84,7 +84,7 @@ class Loaded:
 
     settings: Settings
     path: Path | None
-    """The file it was read from."""
+    """The file of the configuration; None if there is no file."""
     server: Table
     keys: list[Table]
     key_defaults: Table
@@ -101,7 +101,8 @@ class Loaded:
 
 
 def find(path: Path | None) -> Path | None:
-    """The file that the command line reads: the named one, else `gai-fast.toml` in the working directory, else none."""
+    """Returns the file that the command line reads: the named one, else `gai-fast.toml` in the working directory, or
+    None if it does not exist."""
     return path if path is not None or not DEFAULT_FILE.is_file() else DEFAULT_FILE
 
 
@@ -109,18 +110,18 @@ def load(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     """Reads a configuration.
 
     Args:
-        path: The file; `None`: zero configuration, from the environment alone.
+        path: The file; if None, the configuration comes from the environment alone.
         environ: The environment; by default this process's.
         flags: Keys of `FLAGS` that the command line sets; `None` values count as not given.
 
     Raises:
-        ConfigError: The configuration cannot be used. All mistakes are reported at once where that is possible.
+        ConfigError: The configuration cannot be used. All mistakes are reported at once if that is possible.
     """
     return read(path, environ=environ, flags=flags).settings
 
 
 def read(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
-    """Reads a configuration, as `load`, and keeps the origin of each value.
+    """Reads a configuration, as `load` does, and keeps the origin of each value.
 
     Raises:
         ConfigError: As `load`.
@@ -157,7 +158,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
 
 
 def read_keys(file: ConfigFile) -> list[Table]:
-    """The `[[key]]` tables of a file, with what `[key_defaults]` sets. Their secrets are not looked for.
+    """Returns the `[[key]]` tables of a file, completed by `[key_defaults]`. Their secrets are not read.
 
     Raises:
         ConfigError: One of these tables has a mistake.
@@ -172,7 +173,7 @@ def read_keys(file: ConfigFile) -> list[Table]:
 
 @dataclass(slots=True)
 class _Given:
-    """The values of all sources together."""
+    """The values from all sources."""
 
     tables: dict[str, Table] = field(default_factory=lambda: {section: {} for section in TABLES})
     keys: list[Table] = field(default_factory=list)
@@ -204,7 +205,7 @@ def _read_tables(file: ConfigFile, tables: Mapping[str, Any], given: _Given, pro
 def _table(
     file: ConfigFile, section: str, given: Mapping[str, Any], at: tuple[str | int, ...], problems: Problems
 ) -> Table:
-    """The known keys of one table of the file."""
+    """Reads the known keys of one table of the file."""
     values: Table = {}
     for name, value in given.items():
         where = file.where(*at, name)
@@ -226,7 +227,7 @@ def _table(
 
 
 def _processor(file: ConfigFile, given: Mapping[str, Any], index: int, problems: Problems) -> Table:
-    """One `[[processor]]`."""
+    """Reads one `[[processor]]`."""
     try:
         read_processor(given)
     except BadParameter as problem:
@@ -238,7 +239,7 @@ def _processor(file: ConfigFile, given: Mapping[str, Any], index: int, problems:
 
 
 class _Resolution:
-    """Makes the settings. A part that has a problem is left out, and the problem is noted."""
+    """Builds the settings. A part with a problem is left out, and the problem is reported."""
 
     def __init__(self, given: _Given, environ: Environment, folder: Path, problems: Problems) -> None:
         self._given = given
@@ -251,7 +252,7 @@ class _Resolution:
             self._given.tables[section] for section in TABLES
         )
         named = self._by_name("upstream", self._given.upstreams)
-        upstreams = {name: made for name, table in named.items() if (made := self._upstream(table)) is not None}
+        upstreams = {name: built for name, table in named.items() if (built := self._upstream(table)) is not None}
         price_list = self._price_list(prices)
         models = self._models(upstreams, named, price_list.currency)
         if "demo" not in server or server["demo"].value:
@@ -353,14 +354,14 @@ class _Resolution:
         return tuple(keys)
 
     def _check_key_models(self, settings: Settings) -> None:
-        """A model that a key may use is there, unless a pattern names it."""
+        """Reports models in `models` of a key that do not exist; patterns may match no model."""
         for table in (self._given.tables["key_defaults"], *self._given.keys):
             for name in table["models"].value if "models" in table else ():
                 if "*" not in name:
                     self._check_model(settings, name, table["models"].origin, "`models` of a key")
 
     def _digest(self, reference: Value) -> bytes | None:
-        """The digest of a caller's secret, or `None` where it cannot be used, which is noted as a problem."""
+        """Returns the digest of a caller's secret, or None if it cannot be used, which is reported as a problem."""
         kind, _, place = reference.value.partition(":")
         if kind == "sha256":
             digest = bytes.fromhex(place)
@@ -388,7 +389,7 @@ class _Resolution:
             values["api_key"], *more = self._secrets(table["api_key"])
             values["more_api_keys"] = tuple(key for key in more if key is not None)
         elif "base_url" not in values and self._environ.get(api.key_variable):
-            # As the provider's own SDK does. Never for another host, which must not get the key.
+            # The provider's own SDK reads this variable too. With another `base_url`, the host must not get the key.
             values["api_key"] = self._secret(Value(f"env:{api.key_variable}", api.key_variable))
         if "base_url" not in values:
             address = usual_address(api, self._environ, self._problems)
@@ -401,7 +402,7 @@ class _Resolution:
         return UpstreamSettings(**values)
 
     def _read_tls(self, table: Table, values: dict[str, Any]) -> None:
-        """Reads the files of an upstream's TLS once, so that a mistake in one is found now."""
+        """Reads an upstream's TLS files once, so that a mistake in them is found now."""
         given = [key for key in ("ca_file", "client_cert", "client_key") if key in table]
         if not given:
             return
@@ -417,7 +418,7 @@ class _Resolution:
                 self._problems.add(table[problem.key].origin, f"`{problem.key}`: {problem}")
 
     def _secrets(self, given: Value) -> list[Secret | None]:
-        """The keys of an upstream, each once; at least one entry."""
+        """Returns the keys of an upstream, each once; at least one entry."""
         if isinstance(given.value, str):
             return [self._secret(given)]
         keys = [self._secret(Value(reference, given.origin)) for reference in given.value]
@@ -437,12 +438,12 @@ class _Resolution:
     def _models(
         self, upstreams: Mapping[str, UpstreamSettings], named: Mapping[str, Table], currency: str
     ) -> dict[str, ModelSettings]:
-        """The models whose upstream is there.
+        """Returns the models whose upstreams are usable.
 
         Args:
-            upstreams: The usable ones.
-            named: All that have a name; a mistake in one of them has been noted.
-            currency: The currency of their prices.
+            upstreams: The usable upstreams.
+            named: All upstreams with a name; mistakes in them are already reported.
+            currency: The currency of the models' prices.
         """
         models: dict[str, ModelSettings] = {}
         for name, table in self._by_name("model", self._given.models).items():
@@ -450,9 +451,9 @@ class _Resolution:
             if not targets:
                 continue
             own = {key: value for key, value in table.items() if key in STREAM}
-            more: dict[str, Any] = {key: table[key].value for key in _OF_THE_MODEL if key in table}
+            more: dict[str, Any] = {key: table[key].value for key in _MODEL_KEYS if key in table}
             if "price" in table:
-                more["price"] = made_price(table["price"].value, currency)
+                more["price"] = build_price(table["price"].value, currency)
             if "targets" in table:
                 more["targets"] = targets
             stream = _stream({**self._given.tables["stream"], **own})
@@ -460,7 +461,7 @@ class _Resolution:
         return models
 
     def _check_fallbacks(self, settings: Settings) -> None:
-        """A fallback is a model, and another one."""
+        """Reports fallbacks that are not a model, or are the model itself."""
         for table in self._given.models:
             for key in ("fallback", "fallback_on"):
                 given = table[key].value if key in table else ()
@@ -472,19 +473,20 @@ class _Resolution:
                         self._check_model(settings, name, table[key].origin, f"`{key}` in [[model]]")
 
     def _check_model(self, settings: Settings, name: str, origin: str, what: str) -> None:
-        if settings.model(name) is None and not self._is_left_out(name):
+        if settings.model(name) is None and not self._is_reported(name):
             known = {*settings.models, *(table["name"].value for table in self._given.models if "name" in table)}
             self._problems.add(origin, f"{what}: no model is named {shown(name)}{nearest(name, known)}")
 
-    def _is_left_out(self, name: str) -> bool:
-        """Whether a model's name may mean a table with a mistake: that has been noted, and another would mislead."""
+    def _is_reported(self, name: str) -> bool:
+        """Returns whether a model's name may mean a table with a mistake. That mistake is already reported; a second
+        report would mislead."""
         upstream, slash, _ = name.partition("/")
         meant = [(self._given.models, name), (self._given.upstreams if slash else [], upstream)]
         return any("name" not in table or table["name"].value == one for tables, one in meant for table in tables)
 
     def _check_host(self, server: ServerSettings) -> None:
         if server.uds is not None or server.fd is not None:
-            return  # nobody listens on the host; what `fd` is becomes known when it is taken
+            return  # the server does not listen on the host; the kind of `fd` is checked when the server opens it
         if not is_loopback(server.host) and not server.insecure and not self._given.keys:
             what = f"{server.host} is open to other machines, and there are no keys"
             how = "add a [[key]], or allow that by `insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true)"
@@ -496,7 +498,8 @@ def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Price]:
-    """The prices of models by upstream and id, those of all their targets; of several models the first one's."""
+    """Returns the models' own prices by upstream and id, for all targets. If several models have the same upstream and
+    id, the first model's price is used."""
     prices: dict[tuple[str, str], Price] = {}
     for model in models.values():
         if model.price is not None:
@@ -506,11 +509,11 @@ def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Pr
 
 
 def _key_limits(rules: dict[str, Any]) -> KeyLimits:
-    """The limits of a key, which are taken out of its values."""
+    """Builds the limits of a key, and removes them from `rules`."""
     limits = {each.name: rules.pop(each.name) for each in fields(KeyLimits) if each.name in rules}
     if "spend" in limits:
         amount = amount_of(limits["spend"]["amount"], LIMITS.largest_spend)
-        assert amount is not None  # the check has read it
+        assert amount is not None  # `checks.spend` has accepted it
         limits["spend"] = SpendLimit(amount, limits["spend"]["period"])
     return KeyLimits(**limits)
 

@@ -1,4 +1,4 @@
-"""The targets of a `[[model]]`: `upstream` and `id`, or `targets`, and the mistakes in either form."""
+"""The targets of a `[[model]]`: reads `upstream` and `id`, or `targets`, and finds the mistakes in either form."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def read_targets(
     named: Mapping[str, object],
     problems: Problems,
 ) -> tuple[TargetSettings, ...]:
-    """The targets of a model, one where it has no `targets`; none where there is a mistake, which is noted.
+    """Returns the targets of a model; a model without `targets` has one. Returns no targets if there is a mistake,
+    which is reported.
 
     Args:
         name: The model's name.
-        table: The given, valid keys of its table.
-        upstreams: The usable ones.
-        named: All that have a name; a mistake in one of them has been noted.
+        table: The given, valid keys of the model's table.
+        upstreams: The usable upstreams.
+        named: All upstreams with a name; mistakes in them are already reported.
         problems: Collects mistakes.
     """
     if "targets" not in table:
@@ -47,7 +48,7 @@ def read_targets(
 
 
 def _check(targets: list[dict[str, Any]], table: Mapping[str, Value], problems: Problems) -> None:
-    """Notes mistakes that concern several targets."""
+    """Reports mistakes that concern several targets."""
     origin = table["targets"].origin
     places: set[tuple[str, str]] = set()
     for target in targets:
@@ -71,7 +72,7 @@ def _found(
     named: Mapping[str, object],
     problems: Problems,
 ) -> tuple[TargetSettings, ...]:
-    """The targets, once the upstream of each is found."""
+    """Returns the targets with their upstreams; none if an upstream is unknown or has a mistake."""
     for target in targets:
         upstream = target["upstream"]
         if upstream not in named:

@@ -1,6 +1,6 @@
-"""The kinds of values that a key may have: switch, whole number, seconds, choice, text, list of texts.
+"""The kinds of values for keys: switch, whole number, seconds, choice, text, list of texts.
 
-Each kind makes a `Key`: the valid values as JSON Schema, and a function that reads a TOML value.
+The function of each kind returns a `Key`: the valid values as JSON Schema, and a function that reads a TOML value.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 LARGEST: Final = 2**53 - 1
-"""The largest whole number; JSON readers disagree about those above it."""
+"""The largest whole number; JSON readers disagree about larger ones."""
 LONGEST: Final = 10_000_000.0
 """The longest time in seconds, 115 days: far below what overflows an event loop's timer."""
 
 _MOMENT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
 )
-"""A date, or date and time (RFC 3339, 5.6); the zone may be missing, which has a message of its own."""
+"""A date, or date and time (RFC 3339, 5.6). The zone is optional here, because a missing zone has its own message."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -30,8 +30,8 @@ class Key:
     Args:
         about: Its purpose, in one sentence.
         schema: The valid values, as JSON Schema.
-        read: Returns the value for a TOML value. Its `ValueError` names the rule and never repeats the value.
-        secret: Messages do not repeat a mistaken value.
+        read: Converts a TOML value. Its `ValueError` names the rule and never repeats the value.
+        secret: Whether messages leave out a mistaken value.
         example: A value for a first configuration; keys with a default need none.
     """
 
@@ -43,7 +43,7 @@ class Key:
 
 
 def switch(about: str) -> Key:
-    """A key that is true or false."""
+    """Returns a key whose value is true or false."""
 
     def read(value: Any) -> bool:
         if not isinstance(value, bool):
@@ -54,7 +54,7 @@ def switch(about: str) -> Key:
 
 
 def whole(about: str, least: int, most: int = LARGEST, *, example: Any = "") -> Key:
-    """A key that is a whole number within bounds; `example` as for `Key`."""
+    """Returns a key whose value is a whole number within bounds; `example` as for `Key`."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -66,7 +66,7 @@ def whole(about: str, least: int, most: int = LARGEST, *, example: Any = "") -> 
 
 
 def seconds(about: str, *, zero: bool = False) -> Key:
-    """A key that is a time in seconds.
+    """Returns a key whose value is a time in seconds.
 
     Args:
         about: As for `Key`.
@@ -84,7 +84,7 @@ def seconds(about: str, *, zero: bool = False) -> Key:
 
 
 def fraction(about: str) -> Key:
-    """A key that is a part of a whole, 0 to 1."""
+    """Returns a key whose value is a fraction, 0 to 1."""
 
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -95,7 +95,7 @@ def fraction(about: str) -> Key:
 
 
 def choice(about: str, *names: str) -> Key:
-    """A key that is one of a few names."""
+    """Returns a key whose value is one of a few names."""
 
     def read(value: Any) -> str:
         if value not in names:
@@ -106,12 +106,12 @@ def choice(about: str, *names: str) -> Key:
 
 
 def choices(about: str, check: Callable[[str], str], *names: str) -> Key:
-    """A key that is a list of a few names, each at most once.
+    """Returns a key whose value is a list of names, each at most once.
 
     Args:
         about: As for `Key`.
-        check: Returns a name as it is used, or raises `ValueError`.
-        names: The names.
+        check: Returns a name in its final form, or raises `ValueError`.
+        names: The valid names.
     """
 
     def read(value: Any) -> tuple[str, ...]:
@@ -126,11 +126,11 @@ def choices(about: str, check: Callable[[str], str], *names: str) -> Key:
 def text(
     about: str, check: Callable[[str], str], pattern: str | None = None, *, secret: bool = False, example: str = ""
 ) -> Key:
-    """A key that is a text.
+    """Returns a key whose value is a text.
 
     Args:
         about: As for `Key`.
-        check: Returns the text as it is used, or raises `ValueError`.
+        check: Returns the text in its final form, or raises `ValueError`.
         pattern: The pattern of valid texts, for the JSON Schema.
         secret: As for `Key`.
         example: As for `Key`.
@@ -148,7 +148,7 @@ def text(
 
 
 def texts(about: str, check: Callable[[str], str]) -> Key:
-    """A key that is a list of texts.
+    """Returns a key whose value is a list of texts.
 
     Args:
         about: As for `Key`.
@@ -164,11 +164,11 @@ def texts(about: str, check: Callable[[str], str]) -> Key:
 
 
 def one_or_more(key: Key, most: int) -> Key:
-    """A key whose value is one of another kind, or a list of them; it is read as a tuple.
+    """Returns a key whose value is a value of another key, or a list of such values; it is read as a tuple.
 
     Args:
-        key: The kind.
-        most: The length of the list at most.
+        key: The other key.
+        most: The most entries of the list.
     """
 
     def read(value: Any) -> tuple[Any, ...]:
@@ -183,7 +183,7 @@ def one_or_more(key: Key, most: int) -> Key:
 
 
 def moment(about: str, *, example: str) -> Key:
-    """A key that is a moment: date, time and zone, or a date alone, which means its beginning in UTC.
+    """Returns a key whose value is a moment: date, time and zone, or a date alone, which means its start in UTC.
 
     Args:
         about: As for `Key`.
@@ -209,10 +209,10 @@ def moment(about: str, *, example: str) -> Key:
 
 
 def _moment_of(text: str) -> date | None:
-    """The date, or the date and time, that a text is; `None`: neither."""
+    """Parses a date, or a date and time; returns None if the text is neither."""
     if not _MOMENT.fullmatch(text):
         return None
     try:
         return date.fromisoformat(text) if len(text) == len("2030-01-31") else datetime.fromisoformat(text.upper())
-    except ValueError:  # there is no such day or hour
+    except ValueError:  # the day or the hour does not exist
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.config import ConfigError, load, read
-from gai_fast.config.prices import made_price
+from gai_fast.config.prices import build_price
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import Price, Settings
 from tests.limits import LIMITS
@@ -49,9 +49,9 @@ def problems(folder: Path, text: str, prices: str | None = None) -> list[str]:
 
 
 def test_what_a_price_leaves_out_costs_what_it_is_part_of() -> None:
-    part = made_price({"input": 3, "output": 15.5}, "USD")
+    part = build_price({"input": 3, "output": 15.5}, "USD")
     assert part == Price(3 * UNIT, 155 * UNIT // 10, 3 * UNIT, 3 * UNIT, 155 * UNIT // 10, "USD")
-    whole = made_price({"input": 3, "output": 15, "cached_input": 0.3, "cache_write": 3.75, "reasoning": 0}, "EUR")
+    whole = build_price({"input": 3, "output": 15, "cached_input": 0.3, "cache_write": 3.75, "reasoning": 0}, "EUR")
     assert whole == Price(3 * UNIT, 15 * UNIT, 3 * UNIT // 10, 375 * UNIT // 100, 0, "EUR")
 
 
