@@ -1,1 +1,1 @@
-"""The vocabulary: events, requests, errors, settings and figures. Imports nothing else of the package."""
+"""The vocabulary: events, requests, errors, settings and figures. Imports no other part of the package."""

@@ -1,8 +1,8 @@
-"""Addresses as people write them, read as the operating system reads them.
+"""Addresses as people write them, parsed as the operating system parses them.
 
-Owns the one answer to "does this host mean this machine only?": whether a server may be open without a key, the `Host`
-rule and the origins of a demo's pages all depend on it, and must never disagree. The same holds for the addresses of
-sockets, where unix sockets count as loopback. Owns which hosts no upstream may be, and which addresses a network has.
+Owns the only test for loopback hosts: the rule for servers without a key, the `Host` rule and the origins of a demo's
+pages all use it, and must never disagree. For the addresses of sockets, unix sockets count as loopback. Also owns the
+hosts that are forbidden for upstreams, and the test whether a network contains an address.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ UNIX: Final = "unix:"
 
 
 def address_of(host: str) -> Address | None:
-    """The address that a host is, or `None` where it is a name.
+    """Parses a host as an address; returns None if it is a name.
 
-    Reads every notation that `getaddrinfo` reads: IPv6 with a zone, and IPv4 as one to four numbers, each decimal,
-    octal or hexadecimal (`127.1`, `2130706433`, `0x7f.1`). An IPv6 address that holds an IPv4 address is that address.
+    Accepts every notation that `getaddrinfo` accepts: IPv6 with a zone, and IPv4 as one to four numbers, each decimal,
+    octal or hexadecimal (`127.1`, `2130706433`, `0x7f.1`). An IPv4-mapped IPv6 address is returned as its IPv4 address.
 
     Args:
         host: A name or an address, without brackets and port.
@@ -48,9 +48,9 @@ def _legacy_address(host: str) -> Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address means this machine only, as a host to bind to and as a `Host` header.
+    """Returns whether a name or address is loopback, as a host to bind to and as a `Host` header.
 
-    `localhost` and the names below it do (RFC 6761, 6.3).
+    `localhost` and its subdomains are (RFC 6761, 6.3).
 
     Args:
         host: A name or an address, without brackets and port.
@@ -64,7 +64,7 @@ def is_loopback(host: str) -> bool:
 
 @functools.lru_cache(SHARED.known_addresses)
 def is_forbidden_address(address: str) -> bool:
-    """Whether an IP address is link-local or a cloud's metadata service, also where it is wrapped in IPv6."""
+    """Returns whether an IP address, also one embedded in IPv6, is link-local or a cloud's metadata service."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         nat64 = ipaddress.IPv4Address(ip.packed[-4:]) if ip in _NAT64 else None
@@ -91,10 +91,10 @@ _FORBIDDEN_NAMES: Final = frozenset(("metadata", "metadata.google.internal", "me
 
 
 def is_forbidden_host(host: str) -> bool:
-    """Whether a host is a metadata service or link-local, as far as its name or address alone tells.
+    """Returns whether a host is a metadata service or link-local, judged by its name or address alone.
 
     Args:
-        host: A name or an address, without brackets and port; another machine resolves it.
+        host: A name or an address, without brackets and port; a name is resolved by another machine.
     """
     address = address_of(host)
     if address is not None:
@@ -104,10 +104,10 @@ def is_forbidden_host(host: str) -> bool:
 
 
 def is_local(name: Any) -> bool:
-    """Whether a socket with this address is reached from this machine only: on loopback, or at a path.
+    """Returns whether a socket's address is reachable from this machine only: on loopback, or at a path.
 
     Args:
-        name: As `getsockname` tells it.
+        name: The address from `getsockname`.
     """
     return is_loopback(name[0]) if isinstance(name, tuple) else True
 
@@ -116,10 +116,10 @@ _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def _network(name: str) -> Network:
-    """The network of a name; one of IPv6 addresses that hold IPv4 addresses is theirs, as in `address_of`.
+    """Parses a network. A network of IPv4-mapped IPv6 addresses becomes the IPv4 network, as in `address_of`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a network.
     """
     network = ipaddress.ip_network(name)
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
@@ -135,7 +135,7 @@ class Networks:
         names: Addresses, networks as `10.0.0.0/8`, and `UNIX`.
 
     Raises:
-        ValueError: One of them is none of these.
+        ValueError: One of `names` is none of these.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -151,10 +151,10 @@ class Networks:
         return self._has_unix or bool(self._networks)
 
     def has(self, host: str) -> bool:
-        """Whether an address is in one of them.
+        """Returns whether one of the networks contains an address.
 
         Args:
-            host: An address; empty: that of a unix socket.
+            host: An address; an empty text means a unix socket.
         """
         if not host:
             return self._has_unix

@@ -1,4 +1,4 @@
-"""Errors: thirteen stable codes, and the HTTP status of each.
+"""Errors: thirteen stable codes, each with an HTTP status.
 
 The tree::
 
@@ -53,32 +53,32 @@ class ErrorPayload(dict[str, Any]):
     """The `error` object of an event: a dict with one attribute.
 
     Attributes:
-        details: The upstream's own error object, for encoders of its dialect; no other encoder writes it.
+        details: The upstream's own error object; only encoders of its dialect write it.
     """
 
     details: Mapping[str, Any] | None = None
 
 
 class GaiFastError(Exception):
-    """The root of every exception this package defines."""
+    """The root of all exceptions of this package."""
 
 
 class Error(GaiFastError):
-    """A failure: its code, a message, and whether a client may try again.
+    """A failure: its code, a message, and whether a client may retry.
 
     Args:
         code: One of the thirteen codes.
         message: For people; names the fault, its place and a remedy. Never holds a secret.
-        reason: A finer, stable word beside the code (`truncated`, `host`, …).
-        temporary: Whether the same request may succeed later; by default the code decides.
-        retry_after_ms: Milliseconds to wait, where known; clamped to `limits.retry_after_ms`.
-        phase: How far an upstream had got; absent for our own refusals.
-        provider: The upstream's provider, where there is one.
-        status: The HTTP status where the reason requires another one than the code.
-        details: The upstream's own `type`, `param`, `code` and `message`, for clients of the same dialect.
+        reason: A stable word that is more specific than the code (`truncated`, `host`, …).
+        temporary: Whether the request may succeed later; by default the code decides.
+        retry_after_ms: Milliseconds to wait, if known; clamped to `limits.retry_after_ms`.
+        phase: How far the upstream's response had got; absent if the gateway refused the request itself.
+        provider: The upstream's provider, if there is one.
+        status: The HTTP status, if the reason requires another status than the code.
+        details: The upstream's own `type`, `param`, `code` and `message`, for clients of the upstream's dialect.
 
     Raises:
-        ValueError: `code` is none of the thirteen.
+        ValueError: `code` is not one of the thirteen.
     """
 
     code: Code = "internal"
@@ -121,11 +121,11 @@ class Error(GaiFastError):
 
     @property
     def is_temporary(self) -> bool:
-        """Whether the same request may succeed later."""
+        """Whether the request may succeed later."""
         return self.temporary
 
     def payload(self) -> ErrorPayload:
-        """Returns the `error` object of an event, keys in order, without empty ones."""
+        """Returns the `error` object of an event: its keys in order, without empty values."""
         members = {
             "code": self.code,
             "message": self.message,
@@ -140,9 +140,9 @@ class Error(GaiFastError):
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], provider: str | None = None) -> Error:
-        """Builds the exception for the object of an `error` event.
+        """Builds the exception from the object of an `error` event.
 
-        An unknown code becomes `internal`; a member of another type is left out.
+        An unknown code becomes `internal`; a member of a wrong type is left out.
         """
         code = _of(str, payload.get("code"))
         return cls(
@@ -161,7 +161,7 @@ _T = TypeVar("_T")
 
 
 def _of(kind: type[_T], value: object) -> _T | None:
-    """Returns a value of exactly this type; `None` in place of any other."""
+    """Returns the value if it has exactly this type, else None."""
     return value if type(value) is kind else None
 
 
@@ -172,7 +172,7 @@ def _rebuilt(state: dict[str, Any]) -> Error:
 
 
 class InvalidRequest(Error):
-    """The request is wrong; it will not succeed later."""
+    """The request is invalid; it will not succeed later."""
 
     code = "invalid_request"
     default_status = 400
@@ -186,7 +186,7 @@ class Unauthorized(Error):
 
 
 class Forbidden(Error):
-    """A valid key that may not do this."""
+    """A valid key without permission for the request."""
 
     code = "forbidden"
     default_status = 403
@@ -200,7 +200,7 @@ class NotFound(Error):
 
 
 class RateLimited(Error):
-    """Too many requests; a spent quota is one that is not temporary."""
+    """Too many requests. A spent quota is a rate limit that is not temporary."""
 
     code = "rate_limited"
     default_status = 429
@@ -232,7 +232,7 @@ class Network(Error):
 
 
 class ProviderUnavailable(Error):
-    """The upstream's answer breaks its API, or it refuses our credentials."""
+    """The upstream's response breaks its API, or the upstream refuses our credentials."""
 
     code = "provider_unavailable"
     default_status = 503
@@ -240,7 +240,7 @@ class ProviderUnavailable(Error):
 
 
 class ContextLengthExceeded(Error):
-    """More tokens than the model takes."""
+    """More tokens than the model accepts."""
 
     code = "context_length_exceeded"
     default_status = 400
@@ -288,16 +288,16 @@ CLASSES: Final[dict[str, type[Error]]] = {
 
 
 class Malformed(GaiFastError, ValueError):
-    """A chunk of an upstream that cannot be read; `core/relay.py` decides about the stream."""
+    """An upstream chunk that cannot be read; `core/relay.py` decides whether the stream continues."""
 
 
 def _shortened(message: str) -> str:
-    """Makes a message safe for an event: bounded, and without characters that control terminals or forge log lines."""
+    """Returns a message safe for an event: cut, and without characters that control terminals or forge log lines."""
     if len(message) > SHARED.error_message:
         message = message[: SHARED.error_message - 1] + CUT
     return _CONTROL.sub(" ", message).strip()
 
 
 CUT: Final = "…"
-"""Ends a message that was cut."""
+"""The end of a message that was cut."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")

@@ -1,6 +1,6 @@
 """The vocabulary of `gai.events.v1`: event types, wire names, key order.
 
-Owns the keys of events and their order. Knows nothing of encoding, sources and readers.
+Owns the keys of events and their order. Knows nothing about encoding, sources and readers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypedDict, cast
 SCHEMA: Final = "gai.events.v1"
 
 ENVELOPE_KEYS: Final = ("schema", "ts", "trace_id", "request_id")
-"""Keys that the compact envelope writes on the first event of a stream only."""
+"""Keys that the compact envelope has on the first event of a stream only."""
 
 KEYS: Final = (
     # Frozen: never reordered, never removed.
@@ -54,7 +54,7 @@ KEYS: Final = (
     "continued",
     "provider_metadata",
 )
-"""Every top-level key in the order in which it is written; unknown keys follow in their own order."""
+"""All top-level keys in the order in which they are written; unknown keys follow in their own order."""
 
 KEY_RANK: Final = {key: rank for rank, key in enumerate(KEYS)}
 
@@ -70,19 +70,19 @@ DELTAS: Final[Mapping[str, str]] = {
     "refusal.delta": "text",
     "tool.call.delta": "arguments",
 }
-"""The most frequent events, and the key that holds their text."""
+"""The most frequent events, each with the key of its text."""
 
 ASIDES: Final = frozenset({"usage", "warning"})
-"""Events that may stand between two deltas without parting them."""
+"""Events that do not separate the deltas before and after them."""
 
 AROUND: Final = frozenset({"start", "stream.reset", "error", "done"})
-"""Events around an answer, which are not part of it."""
+"""Events before and after an answer, which are not part of it."""
 
 NO_CONTENT: Final = AROUND | ASIDES | {"safety", "step.end", "finish"}
 """Events that are not content: they may come before an answer begins."""
 
 MEDIA: Final = frozenset({"audio.delta", "image"})
-"""Events with generated sound or an image, which are tokens of the answer as text is."""
+"""Events with generated sound or an image; they count as tokens of the answer, as text does."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "pause", "other"]
 FINISH_REASONS: Final = frozenset(FinishReason.__args__)  # type: ignore[attr-defined]  # typing has no public accessor
@@ -131,19 +131,18 @@ Event = TypedDict(
     },
     total=False,
 )
-"""One event as a plain `dict`, exactly the JSON object that goes on the wire."""
+"""One event as a plain `dict`, exactly the JSON object on the wire."""
 
 
 class JSONText:
-    """A value that is JSON text already and is written as it stands.
+    """A value that is already JSON text and is written unchanged.
 
-    `tool_call.input` is the model's own JSON: a 20-digit integer or `1.10` would not
-    survive a round trip through Python numbers. Inside the package events carry the
-    text; `gai_fast.decode` hands out the parsed value.
+    `tool_call.input` is the model's own JSON: a 20-digit integer or `1.10` would not survive a round trip through
+    Python numbers. Inside the package events carry the text; `gai_fast.decode` returns the parsed value.
 
     Args:
         text: Valid JSON without white space outside its strings.
-        value: The parsed text, integers exact.
+        value: The parsed text, with exact integers.
     """
 
     __slots__ = ("text", "value")
@@ -163,22 +162,22 @@ class JSONText:
 
 
 def done(finished: bool) -> Event:
-    """The last object of a stream; the same bytes in both envelopes."""
+    """Returns the last object of a stream; its bytes are equal in both envelopes."""
     return {"type": "done", "finished": finished}
 
 
 def is_empty(value: object) -> bool:
-    """Whether a key with this value is left out of an event."""
+    """Returns whether a key with this value is left out of an event."""
     return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 
 def in_order(event: Mapping[str, Any]) -> Event:
-    """The event with its keys in the order in which they are written, unknown ones last, empty ones left out."""
+    """Returns the event with its keys in their written order: unknown keys come last, empty values are left out."""
     last = len(KEY_RANK)
     ordered = {key: event[key] for key in sorted(event, key=lambda key: KEY_RANK.get(key, last))}
     return cast("Event", {key: value for key, value in ordered.items() if not is_empty(value)})
 
 
 def join_surrogates(text: str) -> str:
-    """The text with halves of surrogate pairs joined; a half without its other becomes U+FFFD."""
+    """Returns the text with surrogate pairs joined; a lone surrogate becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,9 +1,10 @@
-"""`StreamMetrics`, the figures of a stream, and `SERIES`, what `/metrics` makes of them.
+"""`StreamMetrics`, the figures of a stream, and `SERIES`, their series in `/metrics`.
 
-Owns the table of the figures: the metadata of the fields is their explanation (`metrics.py` shows it) and their series,
-by which `server/observe/counts.py` counts, `server/workers/totals.py` adds up and `server/observe/metrics.py` exposes.
-Apart from `metrics.py`, because mypyc compiles this: every stream makes one, and its figures are read thirty times.
-Compiled classes have no docstrings at run time, where users read them.
+Owns the table of the figures. A field's metadata holds the figure's description, from which `metrics.py` builds the
+docstring, and its series: `server/observe/counts.py` counts by them, `server/workers/totals.py` adds them up, and
+`server/observe/metrics.py` exposes them. Separate from `metrics.py`, because mypyc compiles this module: every stream
+has one `StreamMetrics`, whose figures are read thirty times. Compiled classes have no docstrings at run time, and users
+read them there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.model.money import Amount, Charge, tokens_of
 
-# The bounds of vLLM's and LiteLLM's histograms where they have one, so that dashboards compare.
+# The bounds of vLLM's and LiteLLM's histograms, if they have one, so that dashboards are comparable.
 FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
 )  # fmt: skip
@@ -25,28 +26,28 @@ DURATION_BOUNDS: Final[tuple[float, ...]] = (
 OVERHEAD_BOUNDS: Final[tuple[float, ...]] = (
     0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0,
 )  # fmt: skip
-# Not a tuple of 22: mypyc takes the constant of such a type for one that was never set.
+# Not annotated as a tuple of 22 floats: mypyc would treat the constant as never set.
 GAP_BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
     40.0, 80.0,
 )  # fmt: skip
-"""Upper bounds of the gaps between tokens, in seconds: those of vLLM, and finer ones for bursts."""
+"""Upper bounds of the gaps between tokens, in seconds: vLLM's bounds, and finer ones for bursts."""
 
 NO_GAPS: Final = (0,) * (len(GAP_BOUNDS) + 1)
-"""The gaps of a stream with one token, or none."""
+"""The gap counts of a stream with at most one token."""
 
 Outcome = Literal["finished", "failed", "cancelled", "disconnected", "refused"]
-"""The ends of a stream; `refused`: it never began, because its request cannot be made of the upstream."""
+"""The ways a stream ends. `refused`: it never began, because its request cannot be expressed for the upstream."""
 
 
 class Metric(NamedTuple):
-    """A metric of `/metrics`, by provider and model.
+    """A metric in `/metrics`, by provider and model.
 
     Attributes:
         name: Its name without `gai_fast_`.
         about: Its description.
         label: A further label; each series of the metric has its own value.
-        bounds: Upper bounds of a histogram; a counter has none.
+        bounds: Upper bounds of a histogram; empty for a counter.
     """
 
     name: str
@@ -56,14 +57,14 @@ class Metric(NamedTuple):
 
 
 class Series(NamedTuple):
-    """The part of a metric that one figure makes.
+    """The part of a metric that comes from one figure.
 
     Attributes:
         metric: The metric.
         value: The value of the metric's label.
-        source: The attribute of `StreamMetrics` or, for a series of `usage`, the member of it; the field if empty.
+        source: The attribute of `StreamMetrics` or, for a series of `usage`, the member of it. Empty means the field.
         field: The field's name.
-        is_work: Whether the upstream's work is counted: an answer that several streams share counts once.
+        is_work: Whether the series counts the upstream's work: an answer that several streams share counts once.
     """
 
     metric: Metric
@@ -77,8 +78,8 @@ def figure(about: str, *series: Series, is_work: bool = False) -> Any:
     """Returns the field of a figure of `StreamMetrics`.
 
     Args:
-        about: Its explanation.
-        series: The series that it makes.
+        about: Its description.
+        series: Its series.
         is_work: As in `Series`.
     """
     return field(metadata={"about": about, "series": series, "is_work": is_work})
@@ -99,7 +100,7 @@ _BYTES: Final = Metric("bytes", "Bytes of upstreams' bodies (in) and for clients
 
 @dataclass(init=False, slots=True)
 class StreamMetrics:
-    """One stream, measured; `metrics.py` explains every figure."""
+    """The figures of one stream; `metrics.py` builds the public docstring."""
 
     time_to_first_token: float | None = figure(
         "From the request until the first delta was handed to the client's connection. A frame without content, such "
@@ -157,7 +158,7 @@ class StreamMetrics:
     outcome: Outcome = figure(  # noqa: RUF009  # makes a field
         "The end of the stream.", _counter("client_disconnects", "Streams whose client left.", "is_disconnected")
     )
-    code: str | None = figure("The error's code, where it failed.")
+    code: str | None = figure("The error's code, if the stream failed.")
     finish_reason: str | None = figure("The finish reason of the stream.")
     provider: str = figure("The adapter's name.")
     upstream: str = figure("The configured upstream that answered.")
@@ -168,7 +169,7 @@ class StreamMetrics:
     transport: str = figure("`sse`, `ndjson`, `ws`, `json` or `library`.")
     stream_id: str = figure("The stream's id.")
     request_id: str = figure("The request's id.")
-    trace_id: str | None = figure("The trace's id, where there is one.")
+    trace_id: str | None = figure("The trace's id, if there is one.")
     retries: int = figure(
         "Attempts of the same model that failed before.",
         _counter("retries", "Attempts that failed and were made again."),
@@ -177,20 +178,20 @@ class StreamMetrics:
         "Models that failed before.", _counter("fallbacks", "Models that failed and were replaced.")
     )
     key: str = figure(
-        "The name of the key that the stream belongs to; `anonymous` where none is needed, and for a program in this "
-        "process."
+        "The name of the key that the stream belongs to; `anonymous` if no keys are configured, and for a program in "
+        "this process."
     )
     cost: Amount | None = figure(  # noqa: RUF009  # makes a field
-        "The cost of the stream, failed attempts included; `None`: it is not known."
+        "The cost of the stream, failed attempts included. None if it is not known."
     )
     currency: str = figure("The currency of the cost.")
     charges: tuple[Charge, ...] = figure("The cost by attempt, in all currencies.")
     cache: str | None = figure(
-        "Where the answer came from, of a stream that may share one (`[cache]`): `hit`, `joined` or `miss`. Only with "
-        "`miss` was a model asked, and has it to be paid for."
+        "The source of the answer, if the stream may share one (`[cache]`): `hit`, `joined` or `miss`. Only with "
+        "`miss` was a model asked, which costs money."
     )
 
-    # By hand: that of a dataclass is interpreted, and one for each stream takes 1 us more.
+    # Written by hand: a dataclass's `__init__` runs interpreted, which costs 1 us more per stream.
     def __init__(
         self,
         *,
@@ -265,12 +266,12 @@ class StreamMetrics:
 
     @property
     def other_events(self) -> int:
-        """Events that are no deltas."""
+        """Events that are not deltas."""
         return max(0, self.events - self.deltas)
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether the client left."""
+        """Whether the client disconnected."""
         return self.outcome == "disconnected"
 
     @property
@@ -280,17 +281,17 @@ class StreamMetrics:
 
     @property
     def is_shared(self) -> bool:
-        """Whether the answer was another stream's: it spends nothing."""
+        """Whether the answer came from another stream, so that it costs nothing."""
         return self.cache in ("hit", "joined")
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens after the first, a second; `None` where all came in one read."""
+        """Output tokens after the first, per second. None if all tokens came in one read."""
         tokens = tokens_of(self.usage or {}, "output_tokens") - 1
         return float(tokens / self.gap_sum) if tokens > 0 and self.gap_sum else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of `Result.metrics`: times in milliseconds, rates a second, without what was not measured."""
+        """Returns the content of `Result.metrics`: times in milliseconds, rates per second, only measured figures."""
         bounds = [*(bound * _MS for bound in GAP_BOUNDS), None]
         figures = {
             "duration_ms": _milliseconds(self.duration),
@@ -324,4 +325,4 @@ SERIES: Final[tuple[Series, ...]] = tuple(
     for each in fields(StreamMetrics)
     for series in each.metadata["series"]
 )
-"""What a server counts of its streams, by provider and model, in the order in which it is exposed."""
+"""The series that a server counts for its streams, by provider and model, in the order of exposition."""

@@ -1,4 +1,4 @@
-"""The figures of a stream, explained, and `MetricsSink`, which receives them at the stream's end.
+"""The documentation of a stream's figures, and `MetricsSink`, which receives them at the stream's end.
 
 `model/figures.py` defines the figures; `core/meter.py` measures them. Knows no exposition format and no log.
 """
@@ -15,7 +15,7 @@ __all__ = ["GAP_BOUNDS", "NO_GAPS", "MetricsSink", "Outcome", "StreamMetrics", "
 
 StreamMetrics.__doc__ = "\n".join(
     [
-        "One stream, measured. Times in seconds; `None` where there was nothing to measure.\n\nArgs:",
+        "The figures of one stream. Times are in seconds, and None if there was nothing to measure.\n\nArgs:",
         *(
             fill(f"{each.name}: {each.metadata['about']}", 116, initial_indent=" " * 4, subsequent_indent=" " * 8)
             for each in fields(StreamMetrics)
@@ -25,11 +25,11 @@ StreamMetrics.__doc__ = "\n".join(
 
 
 class Tallies:
-    """Counts of one process that no stream's figures hold. Each is there from the start, at 0.
+    """Counts of one process that are not figures of a stream. Each count exists from the start, at 0.
 
     Attributes:
         hedges: Second targets that were asked because the first was silent.
-        cache_requests: Requests that asked for the cache, by its answer.
+        cache_requests: Requests that asked for the cache, by result.
     """
 
     __slots__ = ("cache_requests", "hedges")
@@ -40,7 +40,7 @@ class Tallies:
 
 
 class MetricsSink(Protocol):
-    """Receives the figures of streams. An exception of a sink harms no stream."""
+    """Receives the figures of streams. An exception in a sink affects no stream."""
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """A stream has ended. Called once for each, on the loop: it must not block."""
+        """Receives the figures of a stream that has ended. Called once for each stream, on the loop: must not block."""

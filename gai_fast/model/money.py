@@ -1,7 +1,7 @@
 """Money: amounts as whole numbers, the cost of tokens, and the charges of one stream.
 
-Owns the unit of amounts, their text, and which attempts of a stream are charged with what (docs/money.md). Knows no
-price list, no ledger and no provider.
+Owns the unit of amounts, their text, and the rules by which the attempts of a stream are charged (docs/money.md). Knows
+no price list, no ledger and no provider.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Price
 
 Amount = int
-"""Money: 10^-12 of a currency's unit. Sums of whole numbers are exact."""
+"""Money in 10^-12 of a currency's unit. Sums of whole numbers are exact."""
 
 UNIT: Final = 10**12
 """The amount of one unit of a currency."""
@@ -22,7 +22,7 @@ UNIT: Final = 10**12
 USD: Final = "USD"
 
 _PRICED_TOKENS: Final = 10**6
-"""The number of tokens that a price is for."""
+"""A price is for this number of tokens."""
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
@@ -46,21 +46,21 @@ def amount_of(figure: Any, most: int = SHARED.charge) -> Amount | None:
     """Returns a number of units as an amount, rounded half to even.
 
     Args:
-        figure: A number; whatever else an upstream or a file may have in its place.
+        figure: A number from an upstream or a file; a value of any other type is accepted and returns None.
         most: The largest number of units.
 
     Returns:
-        `None`: It is no number, negative, or too large.
+        The amount, or None if `figure` is not a number, negative, or too large.
     """
     if isinstance(figure, bool) or not isinstance(figure, (int, float, Decimal)):
         return None
     try:
-        # The shortest decimal text of a float is the number that was written, up to 15 digits.
+        # The shortest decimal text of a float is the number as it was written, if that had at most 15 digits.
         exact = Decimal(repr(figure)) if isinstance(figure, float) else Decimal(figure)
         if not 0 <= exact <= most:
             return None
         return int(_EXACT.multiply(exact, UNIT).to_integral_value(ROUND_HALF_EVEN))
-    except InvalidOperation:  # a NaN compares with nothing
+    except InvalidOperation:  # a NaN cannot be compared
         return None
 
 
@@ -88,11 +88,11 @@ def cost_member(amount: Amount, currency: str) -> dict[str, Any]:
 def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     """Returns the cost of tokens, rounded half to even.
 
-    Cached and written input is part of the input, reasoning of the output, also where an upstream's counts contradict
-    that: no part is negative. A count above `limits.priced_tokens` counts as this limit.
+    Cached and written input is part of the input, reasoning is part of the output. Counts of an upstream that
+    contradict this are cut, so that no part is negative. A count above `limits.priced_tokens` counts as this limit.
 
     Args:
-        usage: Counts as events have them.
+        usage: The counts of an event's `usage`.
         price: The price of the model that was asked.
     """
     into, out = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
@@ -112,7 +112,7 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
 
 
 def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
-    """Returns the cost of a stream and its currency, that of its last charge; `None`: nothing was charged.
+    """Returns the cost of a stream and the currency of its last charge, or None if nothing was charged.
 
     Args:
         charges: Its charges.
@@ -124,15 +124,15 @@ def total_of(charges: Sequence[Charge]) -> tuple[Amount, str] | None:
 
 
 def is_absurd(usage: Mapping[str, Any]) -> bool:
-    """Whether an upstream counts more tokens than any answer can have, so that the cost is not what it says."""
+    """Returns whether an upstream counts more tokens than any answer can have, so that its cost is wrong."""
     return any(isinstance(count, int) and count > SHARED.priced_tokens for count in usage.values())
 
 
 def tokens_of(usage: Mapping[str, Any], name: str) -> int:
-    """Returns a count of usage, `limits.priced_tokens` at most; 0 for what an upstream or a processor has in its place.
+    """Returns a count of usage, `limits.priced_tokens` at most, or 0 if the value is not a whole number.
 
     Args:
-        usage: Counts as events have them.
+        usage: The counts of an event's `usage`.
         name: The count's name.
     """
     count = usage.get(name, 0)
@@ -142,12 +142,13 @@ def tokens_of(usage: Mapping[str, Any], name: str) -> int:
 class Bill:
     """The charges of one stream, attempt by attempt.
 
-    1. A failed attempt is charged where it has generated content, whatever follows it.
+    1. A failed attempt is charged if it has generated content, even if a later attempt succeeds.
     2. The last attempt is charged with the stream's usage.
-    3. The provider's own figure counts before the price, unless that is in another currency. Without either nothing is
-       charged.
-    4. An answer that another stream has asked for costs nothing.
-    5. Amounts of two currencies are never added: the stream's cost is that in the currency of its last charge.
+    3. The provider's own figure has priority over the price, unless the price is in another currency. Without a figure
+       and a price nothing is charged.
+    4. An answer that another stream has requested costs nothing.
+    5. Amounts of different currencies are never added: the stream's cost is the sum of the charges in the currency of
+       its last charge.
     """
 
     __slots__ = ("_earlier", "_is_free", "_last", "_price", "_provider", "_upstream")
@@ -166,8 +167,8 @@ class Bill:
         Args:
             provider: As for `Charge`.
             upstream: As for `Charge`.
-            price: The price of the model that is asked; `None`: it has none.
-            is_free: Nobody is asked: the answer is that of another stream, which is charged. Its cost is 0.
+            price: The price of the model that is asked, or None if it has no price.
+            is_free: Whether the answer comes from another stream, which is charged for it. The cost is then 0.
         """
         self._provider = provider
         self._upstream = upstream
@@ -175,7 +176,7 @@ class Bill:
         self._is_free = is_free
 
     def charge_failed(self, usage: Mapping[str, Any], own: Amount | None) -> None:
-        """Charges the attempt, which has failed; another one follows.
+        """Charges a failed attempt that another attempt follows.
 
         Args:
             usage: The attempt's tokens.
@@ -186,7 +187,7 @@ class Bill:
             self._earlier = (*self._earlier, charge)
 
     def charge_last(self, usage: Mapping[str, Any], own: Amount | None) -> None:
-        """Charges the last attempt; called again, it replaces the charge.
+        """Charges the last attempt; a second call replaces the charge.
 
         Args:
             usage: The attempt's tokens.
@@ -195,12 +196,12 @@ class Bill:
         self._last = self._charge(usage, own)
 
     def add(self, charge: Charge) -> None:
-        """Adds what a further request of the stream has cost."""
+        """Adds the cost of a further request of the stream."""
         self._earlier = (*self._earlier, charge)
 
     @property
     def charges(self) -> tuple[Charge, ...]:
-        """All charges so far, the last attempt's last."""
+        """All charges so far; the last attempt's charge comes last."""
         return self._earlier if self._last is None else (*self._earlier, self._last)
 
     @property
@@ -209,7 +210,7 @@ class Bill:
         return self._earlier
 
     def total(self) -> tuple[Amount, str] | None:
-        """Returns the stream's cost and its currency; `None`: nothing was charged."""
+        """Returns the stream's cost and its currency, or None if nothing was charged."""
         return total_of(self.charges)
 
     def _charge(self, usage: Mapping[str, Any], own: Amount | None) -> Charge | None:

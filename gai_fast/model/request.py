@@ -1,7 +1,7 @@
-"""The native request: its shape.
+"""The types of the native request.
 
 Owns the fields of a request (`docs/http-api.md`). Knows no provider, no route and no header; a provider's file
-decides what that provider supports. Requests are read in `core/reading.py`: mypyc cannot compile msgspec's types.
+decides what that provider supports. `core/reading.py` parses requests: mypyc cannot compile msgspec's types.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ FormatType = Literal["text", "json", "json_schema"]
 ToolChoice = Literal["auto", "none", "required"]
 
 _JSONObject: TypeAlias = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
-"""The text of a JSON object; `reading` checks that it is one."""
+"""The text of a JSON object; `reading` checks that the text is an object."""
 
-# Made by functions, because msgspec cannot show JSON text as the default of a schema.
+# Fields get these from a `default_factory`, because msgspec cannot show JSON text as the default in a schema.
 _EMPTY: Final = Raw(b"{}")
 _ANY_OBJECT: Final = Raw(b'{"type":"object"}')
 
 
 class TextPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """Text of any role."""
+    """Text in a message of any role."""
 
     text: str
 
@@ -55,7 +55,7 @@ class FilePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class ReasoningPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="reasoning"):
-    """Reasoning of an earlier turn, sent back with its signature; `redacted`: nothing but the signature."""
+    """Reasoning of an earlier turn, sent back with its signature; `redacted`: only the signature."""
 
     text: str = ""
     signature: str | UnsetType = UNSET
@@ -64,7 +64,7 @@ class ReasoningPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ToolCallPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="tool_call"):
-    """A call the assistant made. `input` keeps the JSON text as it came."""
+    """A tool call of the assistant. `input` keeps the original JSON text."""
 
     call_id: str
     name: str
@@ -91,7 +91,7 @@ class UserMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 class AssistantMessage(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="role", tag="assistant"
 ):
-    """An earlier answer; `Result.message` is one."""
+    """An earlier answer; `Result.message` is an assistant message."""
 
     content: str | list[AssistantPart]
 
@@ -108,7 +108,7 @@ Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessag
 
 
 class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A function the model may call; `parameters` is a JSON Schema object, passed on as its JSON text."""
+    """A function that the model may call; `parameters` is a JSON Schema object, passed on as JSON text."""
 
     name: Annotated[str, Meta(min_length=1)]
     description: str | UnsetType = UNSET
@@ -123,7 +123,7 @@ class NamedTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Plain text, any JSON, or JSON by a schema."""
+    """Plain text, any JSON, or JSON that follows a schema."""
 
     type: FormatType
     name: str | UnsetType = UNSET
@@ -132,7 +132,7 @@ class ResponseFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Reasoning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The amount of thinking that is asked for."""
+    """The requested amount of reasoning."""
 
     effort: Effort | UnsetType = UNSET
     max_tokens: Annotated[int, Meta(ge=0, le=SHARED.max_tokens)] | UnsetType = UNSET
@@ -141,7 +141,7 @@ class Reasoning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One native request, validated.
 
-    `query` is kept apart from `messages`; `reading.conversation` has both together.
+    `query` is separate from `messages`; `reading.conversation` joins them.
     """
 
     query: str | UnsetType = UNSET
@@ -166,7 +166,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idempotency_key: str | UnsetType = UNSET
 
     def with_prefill(self, text: str) -> Request:
-        """Returns the request with the beginning of its answer, for upstreams that continue it."""
+        """Returns the request with an assistant message at its end, which the upstream continues."""
         messages = [*self.messages]
         if self.query is not UNSET:
             messages.append(UserMessage(content=self.query))

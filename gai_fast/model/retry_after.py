@@ -14,19 +14,19 @@ from gai_fast.model.limits import SHARED
 
 
 def retry_after_ms(
-    headers: Mapping[str, str], message: str, now_ms: int | None, told_ms: int | None = None
+    headers: Mapping[str, str], message: str, now_ms: int | None, body_ms: int | None = None
 ) -> int | None:
-    """Returns the wait that an upstream asks for, in milliseconds.
+    """Returns the wait that an upstream asks for, in milliseconds, or None if it asks for none.
 
     Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body, the message ("try again
-    in 5.289s", "retry after 7 seconds"), the longest of `x-ratelimit-reset-*` and its like (a Go duration, an RFC 3339
-    time, seconds from now or since the epoch). Garbage and negative values are ignored.
+    in 5.289s", "retry after 7 seconds"), the longest of `x-ratelimit-reset-*` and similar headers (a Go duration, an
+    RFC 3339 time, seconds from now or since the epoch). Invalid and negative values are ignored.
 
     Args:
-        headers: Lower-case names.
+        headers: Response headers with lower-case names.
         message: The upstream's message.
-        now_ms: Milliseconds since the epoch; `None`: points in time are ignored.
-        told_ms: The wait in milliseconds, where the body has one.
+        now_ms: Milliseconds since the epoch. None means that points in time are ignored.
+        body_ms: The wait in the body, in milliseconds, if it has one.
     """
     after = headers.get("retry-after", "")
     resets = [_reset_ms(value, now_ms) for name, value in headers.items() if "reset" in name.partition("ratelimit")[2]]
@@ -34,7 +34,7 @@ def retry_after_ms(
         _number(headers.get("retry-after-ms", "")),
         _number(after, 1000),
         _until(_http_date_ms(after), now_ms),
-        told_ms,
+        body_ms,
         _again_ms(message[: SHARED.error_message].lower()),
         max((wait for wait in resets if wait is not None), default=None),
     )
@@ -48,7 +48,8 @@ _TRY_AGAIN: Final = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_WORDED}
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s|µs|us|ns)")
 _UNIT_MS: Final = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1, "µs": 1e-3, "us": 1e-3, "ns": 1e-6}
 _EPOCH_S: Final = 10**9
-"""From this number of seconds on (2001) a number is a point in time; from a thousand times it on, in milliseconds."""
+"""A number of at least this many seconds (the year 2001) is a point in time; a thousand times as large, it is in
+milliseconds."""
 
 
 def _number(text: str, factor: int = 1) -> float | None:
@@ -60,7 +61,7 @@ def _until(moment_ms: float | None, now_ms: int | None) -> float | None:
 
 
 def _duration_ms(text: str) -> float | None:
-    """A duration as Go prints it (`6m0s`, `12ms`, `2m59.56s`), in milliseconds."""
+    """Returns the milliseconds of a duration as Go prints it (`6m0s`, `12ms`, `2m59.56s`), or None if it is not one."""
     total, at = 0.0, 0
     for part in _DURATION.finditer(text):
         if part.start() != at:
@@ -82,7 +83,7 @@ def _again_ms(text: str) -> float | None:
 
 
 def _reset_ms(text: str, now_ms: int | None) -> float | None:
-    """Returns the wait for a reset header."""
+    """Returns the wait that a reset header asks for."""
     number = _number(text)
     if number is None:
         duration = _duration_ms(text)
@@ -102,11 +103,11 @@ def _rfc3339_ms(text: str) -> float | None:
 def _http_date_ms(text: str) -> float | None:
     if not text or _DECIMAL.fullmatch(text):
         return None
-    from email.utils import parsedate_to_datetime  # imported late: 9 ms, and few upstreams send dates
+    from email.utils import parsedate_to_datetime  # imported late: it takes 9 ms, and few upstreams send dates
 
     try:
         return _timestamp_ms(parsedate_to_datetime(text))
-    except (ValueError, OverflowError):  # the second of a year or a zone that no date can have
+    except (ValueError, OverflowError):  # OverflowError: the year or the zone is out of range
         return None
 
 

@@ -1,7 +1,7 @@
-"""The resolved configuration of a running gateway: no environment, no files, no defaults left to look up.
+"""The resolved configuration of a running gateway: complete, without references to the environment or to defaults.
 
-`gai_fast.config` makes the settings, the asyncio layer reads them. One `Settings` is one immutable snapshot: a request
-keeps the one it began with.
+`gai_fast.config` builds the settings, the asyncio layer reads them. A `Settings` is an immutable snapshot: a request
+keeps the snapshot with which it began.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gai_fast.model.limits import SHARED
 MIB = 1 << 20
 
 ANONYMOUS: Final = "anonymous"
-"""The caller of a request that needs no key."""
+"""The caller's name if no keys are configured."""
 
 _NAMED: Final = 10
-"""Models that a message names."""
+"""The most models that a message names."""
 
 
 class Secret:
-    """A value that no `repr`, format or traceback shows; only `reveal()` returns it."""
+    """A value that `repr`, formats and tracebacks hide; only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -35,7 +35,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The secret itself, for a header."""
+        """Returns the secret itself, for a header."""
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -55,7 +55,7 @@ class Secret:
 
 
 class _Snapshot:
-    """Lets an immutable, compiled dataclass be copied and pickled."""
+    """Makes an immutable, compiled dataclass copyable and picklable."""
 
     __slots__ = ()
 
@@ -70,50 +70,49 @@ class StreamSettings(_Snapshot):
     heartbeat: float = 15.0
     """Silence towards a client after which a keep-alive is written, 0: never; well below the 60 s of nginx and ALB."""
     commit_after: float = 2.0
-    """The longest time that the response head is held for the upstream's first event."""
+    """The longest time that the response headers wait for the upstream's first event."""
     flush_interval: float = 0.0
     """The longest time that output is gathered before it is written; 0: one turn of the loop."""
     timestamps: bool = False
     """`ts` on every event of a compact stream."""
     envelope: Literal["compact", "full"] | None = None
-    """The envelope where the client names none; `None`: compact for SSE, full for NDJSON."""
+    """The envelope if the client names none. None means compact for SSE and full for NDJSON."""
     usage: Literal["asked", "always"] = "asked"
     """Whether clients of the OpenAI dialect get usage without asking for it."""
     on_midstream_failure: Literal["error", "restart", "continue"] = "error"
-    """The end of an answer whose upstream fails after its first content. `error`: it ends with the error. `restart`: a
-    fresh answer follows `stream.reset`, in formats that have it. `continue`: a fresh answer is compared with the
-    delivered text, and continues it."""
+    """What happens to an answer whose upstream fails after its first content. `error`: the answer ends with the error.
+    `restart`: a new answer follows `stream.reset`, in formats that have this event. `continue`: a new answer is
+    compared with the delivered text and continues it."""
     on_malformed: Literal["skip", "error"] = "skip"
-    """Whether a chunk that cannot be read is left out with a warning, or ends the stream."""
+    """Whether an unreadable chunk is left out with a warning, or ends the stream."""
     retry: int = 3000
     """Milliseconds that a client of a durable stream waits before it reconnects; Chrome's own default."""
     write_timeout: float = 30.0
-    """The longest time in which a client reads nothing; then it is cut off."""
+    """The time without any read by the client after which it is disconnected."""
     client_buffer: int = 262144
-    """Unsent bytes of one client above which it is slow: a plain stream's upstream is no longer read then."""
+    """Unsent bytes above which a client is slow: the upstream of a plain stream is then no longer read."""
     on_disconnect: Literal["auto", "cancel", "detach", "drain"] = "auto"
-    """The fate of a stream whose last client has left. `cancel`: it ends. `detach`: it goes on for `detach_ttl`.
-    `drain`: it goes on to its end. `auto`: `detach` for durable streams, `cancel` for all others. `detach` and `drain`
-    make every stream durable."""
+    """What happens to a stream after its last client has disconnected. `cancel`: it ends. `detach`: it continues for
+    `detach_ttl`. `drain`: it continues to its end. `auto`: `detach` for durable streams, `cancel` for all others.
+    `detach` and `drain` make every stream durable."""
     detach_ttl: float = 300.0
-    """Seconds for which a stream goes on that nobody follows."""
+    """Seconds for which a detached stream continues without a client."""
     compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
-    """The content codings that a client may have a stream in, the preferred one first; none: streams are sent as they
-    are."""
+    """The content codings for streams, the preferred one first. If there are none, streams are not compressed."""
     on_unsupported: Literal["error", "drop"] = "error"
     """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings(_Snapshot):
-    """`breaker`: the times when a failing upstream gets no requests, in seconds."""
+    """`breaker`: when a failing upstream gets no requests. Times in seconds."""
 
     failures: int = 5
-    """Failures in a row that open the breaker, …"""
+    """Failures in a row within `window` that open the breaker."""
     window: float = 30.0
-    """… where they come within this time."""
+    """The time within which the failures must happen."""
     open: float = 10.0
-    """The time that the breaker stays open before one request goes through as a probe."""
+    """The time that the breaker stays open before one request is sent as a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class UpstreamSettings(_Snapshot):
     """An adapter's name, `name` or `name:api`."""
     base_url: str
     api_key: Secret | None = None
-    """The key of requests, or the first of several."""
+    """The key for requests, or the first of several keys."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout: float = 5.0
     first_event_timeout: float = 60.0
@@ -133,21 +132,21 @@ class UpstreamSettings(_Snapshot):
     total_timeout: float = 600.0
     max_connections: int = 1000
     min_idle: int = 0
-    """Connections that are made before the first request, and kept idle for those to come."""
+    """Idle connections that are opened before the first request and kept open."""
     proxy: Secret | None = None
     """The URL of an HTTP proxy."""
     retries: int = 2
     """Retries of a request that failed before its first content."""
     breaker: BreakerSettings | None = BreakerSettings()
-    """`None`: a failing upstream still gets its requests."""
+    """The breaker. None means that a failing upstream still gets requests."""
     ca_file: str | None = None
-    """A file of the authorities that the upstream's certificate may come from, in place of the system's."""
+    """A file of certificate authorities for the upstream's certificate, in place of the system's."""
     client_cert: str | None = None
-    """The certificate that the gateway shows the upstream (mutual TLS)."""
+    """The file of the gateway's client certificate (mutual TLS)."""
     client_key: str | None = None
-    """Its private key; in the certificate's file where not given."""
+    """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
-    """Further keys, beside `api_key`: requests use all of them in turn."""
+    """Keys in addition to `api_key`: requests use all keys in turn."""
 
 
 Balance = Literal["weighted", "least_busy", "fastest", "affinity"]
@@ -157,19 +156,19 @@ BALANCES: Final = get_args(Balance)
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings(_Snapshot):
-    """One of a model's `targets`: an upstream and the id that it is asked for."""
+    """One of a model's `targets`: an upstream and its id of the model."""
 
     upstream: UpstreamSettings
     id: str
     weight: int = 1
-    """Its share of the requests, compared with the other targets; 0: it is never asked."""
+    """The target's share of the requests, relative to the other targets; 0: it gets none."""
     streams: int | None = None
-    """The most streams at a time of one worker; `None`: as many as come."""
+    """The most streams at a time of one worker. None means no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price(_Snapshot):
-    """The price of a model's tokens: for a million of them, in 10^-12 of the currency (`money.Amount`)."""
+    """The price of a million tokens of a model, in 10^-12 of the currency (`money.Amount`)."""
 
     input: int
     output: int
@@ -182,23 +181,23 @@ class Price(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class PriceSettings(_Snapshot):
-    """The prices of models: those of `[[model]]`, and the price list that `[prices] file` names."""
+    """The prices of models: from `[[model]]`, and from the price list that `[prices] file` names."""
 
     listed: Mapping[tuple[str, str], Price] = field(default_factory=dict)
-    """The prices of the list, by provider, without `:api`, and the id that the upstream is asked for."""
+    """The prices in the list, by provider without `:api`, and the upstream's id of the model."""
     own: Mapping[tuple[str, str], Price] = field(default_factory=dict)
-    """The prices of `[[model]]`, by upstream and the id that it is asked for: so `<upstream>/<id>` costs the same."""
+    """The prices in `[[model]]`, by upstream and its id of the model: they also apply to `<upstream>/<id>`."""
     date: str | None = None
-    """The date in the list, as `2026-11-20`."""
+    """The list's date, such as `2026-11-20`."""
     currency: str = "USD"
-    """The currency of both."""
+    """The currency of all prices."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings(_Snapshot):
-    """One `[[model]]`, or the one that `<upstream>/<id>` names.
+    """One `[[model]]`, or the model that `<upstream>/<id>` names.
 
-    A model with `targets` has the upstream and id of the first one until a target is chosen for a request.
+    A model with `targets` has the upstream and id of the first target until a target is chosen for a request.
     """
 
     name: str
@@ -206,21 +205,21 @@ class ModelSettings(_Snapshot):
     id: str
     stream: StreamSettings = StreamSettings()
     fallback: tuple[str, ...] = ()
-    """Other models that are tried, in order, where this one fails before its first content."""
+    """Other models that are tried, in order, if this one fails before its first content."""
     fallback_on: Mapping[str, str] = field(default_factory=dict)
-    """The model that is tried where this one fails, by error code."""
+    """The model that is tried if this one fails, by error code."""
     prefill: bool = False
     """Whether the upstream continues an assistant message at the end of the conversation."""
     price: Price | None = None
-    """Its own price, which counts before all others."""
+    """The model's own price, which has priority over all others."""
     cache: bool = False
-    """Whether its requests ask for kept answers (`[cache]`) where their header says nothing."""
+    """Whether the model's requests share answers (`[cache]`) if they have no `x-gai-cache` header."""
     targets: tuple[TargetSettings, ...] = ()
-    """The targets that requests are spread over; none: all requests go to `upstream`."""
+    """The targets that requests are spread over. If there are none, all requests go to `upstream`."""
     balance: Balance = "weighted"
     """The rule that chooses among the targets: `net/attempts/balance.py`."""
     hedge_after: float | None = None
-    """Seconds without a first event after which a second target is asked too; `None`: never."""
+    """Seconds without a first event after which a second target is asked. None means never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,25 +241,25 @@ class ServerSettings(_Snapshot):
     access_log: bool = False
     insecure: bool = False
     fast_lane: Literal["auto", "off"] = "auto"
-    """Whether streaming POSTs are answered without aiohttp, where that makes no difference but speed."""
+    """Whether streaming POSTs bypass aiohttp if the only difference is speed."""
     websocket_compression: bool = False
-    """Whether a WebSocket's messages are compressed for clients that offer it."""
+    """Whether a WebSocket's messages are compressed if the client offers it."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
     grace: float = 30.0
-    """The longest time that running answers go on once the server has been asked to end."""
+    """The longest time that running answers continue after the server was asked to shut down."""
     uds: str | None = None
     """The path of a unix socket to listen on, in place of `host` and `port`."""
     fd: int | None = None
     """The number of an inherited descriptor to listen on, in place of `host` and `port`."""
     tls_cert: str | None = None
-    """The file of the certificate chain; with one the server speaks TLS."""
+    """The file of the certificate chain. If it is set, the server speaks TLS."""
     tls_key: str | None = None
-    """The file of its private key."""
+    """The file of the certificate's private key."""
     forwarded_allow_ips: tuple[str, ...] = ()
-    """The proxies that are believed whose connection it is: addresses, networks, `unix:`."""
+    """The proxies trusted to name the client: addresses, networks, `unix:`."""
     proxy_protocol: bool = False
-    """Whether connections of these proxies begin with a PROXY header."""
+    """Whether connections from these proxies begin with a PROXY header."""
 
     @property
     def scheme(self) -> str:
@@ -273,14 +272,14 @@ class SpendLimit(_Snapshot):
     """`spend` of a `[[key]]`."""
 
     amount: int
-    """The spend in 10^-12 of the currency from which on no request is admitted; 0: none is."""
+    """The spend, in 10^-12 of the currency, at which no further request is admitted; 0: no request is admitted."""
     period: Literal["day", "month", "total"]
-    """The time for which spend is added up, in UTC; `total`: for ever."""
+    """The period over which spend is added up, in UTC; `total`: without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits(_Snapshot):
-    """The limits of a `[[key]]`, with those of `[key_defaults]`. `None`: no limit. 0: no request is admitted."""
+    """The limits of a `[[key]]`, completed by `[key_defaults]`. None means no limit; 0: no request is admitted."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -291,16 +290,16 @@ class KeyLimits(_Snapshot):
 
 @dataclass(frozen=True, slots=True)
 class KeySettings(_Snapshot):
-    """One `[[key]]`: a caller, known by its secret."""
+    """One `[[key]]`: a caller, identified by its secrets."""
 
     name: str
     digests: tuple[bytes, ...] = field(repr=False)
     """`key_digest` of each secret. The secrets themselves are not kept."""
     models: tuple[str, ...] = ("*",)
-    """The models that it may use: names and patterns, in which `*` stands for any text."""
+    """The models that the key may use: names and patterns, in which `*` matches any text."""
     role: Literal["user", "admin"] = "user"
     expires: datetime | None = None
-    """The moment from which on the key is refused; it has a time zone."""
+    """The moment at which the key expires, with a time zone."""
     limits: KeyLimits = KeyLimits()
 
     @property
@@ -309,21 +308,21 @@ class KeySettings(_Snapshot):
         return "*" in self.models
 
     def may_use(self, model: str) -> bool:
-        """Whether the key may use a model.
+        """Returns whether the key may use a model.
 
         Args:
-            model: The name that the request has, or that the default model has.
+            model: The model's name in the request, or the default model's name.
         """
         return self.may_use_all or any(fnmatchcase(model, _only_stars(pattern)) for pattern in self.models)
 
 
 def _only_stars(pattern: str) -> str:
-    """A pattern of `fnmatch` in which nothing but `*` is special."""
+    """Returns an `fnmatch` pattern in which only `*` is special."""
     return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def key_digest(key: str) -> bytes:
-    """The hash of a caller's key, SHA-256. Keys are long and random, so a slow hash would add nothing.
+    """Returns the SHA-256 hash of a caller's key. Keys are long and random, so a slow hash is not needed.
 
     Args:
         key: ASCII.
@@ -339,11 +338,11 @@ class StoreSettings(_Snapshot):
     ttl: float = 600.0
     """The time that a log is kept after the end of its stream."""
     max_bytes: int = 256 * MIB
-    """The size of all logs; those of the streams that ended first are dropped first."""
+    """The size of all logs; the logs of streams that ended first are dropped first."""
     max_stream_bytes: int = 4 * MIB
     """The size of one log; its oldest frames are dropped first, and a follower that needs them gets `stream.gap`."""
     sync: Literal["batched", "before_send"] = "batched"
-    """Whether a stream's bytes are written some time after they were sent, or before."""
+    """Whether a stream's bytes are written in batches after they were sent, or before."""
     limits_on_failure: Literal["fail_open", "fail_closed"] = "fail_open"
     """Whether requests of keys with limits are admitted or refused while the store cannot be reached."""
 
@@ -353,21 +352,21 @@ class IdempotencySettings(_Snapshot):
     """`[idempotency]`. Times in seconds."""
 
     ttl: float = 86400.0
-    """Seconds for which an idempotency key belongs to the request that came with it first."""
+    """Seconds for which an idempotency key belongs to the first request that used it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings(_Snapshot):
-    """`[cache]`: answers that are kept for the same request, and shared while they are generated."""
+    """`[cache]`: answers that are kept for identical requests, and shared while they are generated."""
 
     ttl: float = 0.0
     """Seconds for which an answer is kept after its end; 0: none is kept or shared."""
     max_bytes: int = 64 * MIB
-    """The size of all kept answers, some thousand of 16 KiB; those that ended first are dropped first."""
+    """The size of all kept answers, some thousand of 16 KiB; answers that ended first are dropped first."""
     scope: Literal["caller", "all"] = "caller"
-    """Whether an answer is for the caller alone who asked for it, or for every caller of the server."""
+    """Whether an answer is shared with requests of its own caller only, or of every caller of the server."""
     pace: Literal["instant", "recorded"] = "instant"
-    """Whether a kept answer comes at once, or with the gaps with which it came from the upstream."""
+    """Whether a kept answer is sent at once, or with the upstream's original gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,20 +377,20 @@ class LimitSettings(_Snapshot):
     streams_per_caller: int = 1000
     connections: int = 40_000
     drains: int = 1000
-    """Streams that may go on to their end though nobody follows them (`on_disconnect = "drain"`)."""
+    """Streams without a client that may continue to their end (`on_disconnect = "drain"`)."""
     memory_high_water: int | None = None
-    """Bytes; `None`: 80 % of the machine's memory, or of the container's."""
+    """Bytes. None means 80 % of the machine's memory, or of the container's."""
 
 
 @dataclass(frozen=True, slots=True)
 class OTelSettings(_Snapshot):
-    """`[otel]`, and what OpenTelemetry's own variables say. Times in seconds."""
+    """`[otel]`, and the values of OpenTelemetry's own variables. Times in seconds."""
 
     endpoint: str
     """The base URL of the receiver; `/v1/traces` and `/v1/metrics` are appended."""
     headers: Mapping[str, Secret] = field(default_factory=dict)
     sample: float = 1.0
-    """The part of the traces that begin here which are sampled; others follow their `traceparent`."""
+    """The sampled fraction of the traces that begin in this gateway; other traces follow their `traceparent`."""
     content: bool = False
     """Whether spans hold prompts."""
     span_delay: float = 5.0
@@ -408,7 +407,7 @@ class Settings(_Snapshot):
 
     server: ServerSettings = ServerSettings()
     keys: tuple[KeySettings, ...] = ()
-    """Without any, a request needs no key."""
+    """The callers' keys. If there are none, a request needs no key."""
     stream: StreamSettings = StreamSettings()
     store: StoreSettings = StoreSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
@@ -416,7 +415,7 @@ class Settings(_Snapshot):
     prices: PriceSettings = PriceSettings()
     cache: CacheSettings = CacheSettings()
     otel: OTelSettings | None = None
-    """`None`: nothing is exported."""
+    """The export to OpenTelemetry. None means that nothing is exported."""
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
@@ -425,11 +424,11 @@ class Settings(_Snapshot):
     default_model: str | None = None
 
     def model(self, name: str | None) -> ModelSettings | None:
-        """The model a request means, or `None` where there is no such model (docs/configuration.md).
+        """Returns the model for a request, or None if there is no such model (docs/configuration.md).
 
         Args:
-            name: A `[[model]]`'s name, `<upstream>/<id>`, or `None` for the default. One of more than
-                `limits.model_name` characters is none: logs, figures and the admin API hold it.
+            name: A `[[model]]`'s name, `<upstream>/<id>`, or None for the default. No model has a name of more than
+                `limits.model_name` characters: logs, figures and the admin API hold it.
         """
         if name is None:
             name = self.default_model or next(iter(self.models), None)
@@ -445,12 +444,12 @@ class Settings(_Snapshot):
         return None
 
     def price(self, model: ModelSettings) -> Price | None:
-        """The price of a model's tokens; `None`: it has none.
+        """Returns the price of a model's tokens, or None if the model has no price.
 
-        The price of a `[[model]]` is its own: another one of the same upstream and id does not have it.
+        The price in a `[[model]]` does not apply to another `[[model]]` with an equal upstream and id.
 
         Args:
-            model: The model, with the upstream and the id that are asked.
+            model: The model, with the upstream and the id of the attempt.
         """
         prices = self.prices
         if model.price is not None:
@@ -460,15 +459,15 @@ class Settings(_Snapshot):
         return prices.listed.get((model.upstream.provider.partition(":")[0], model.id)) if prices.listed else None
 
     def chosen(self, name: str | None, key: KeySettings | None = None) -> ModelSettings:
-        """The model a request means.
+        """Returns the model for a request, and checks the caller's permission.
 
         Args:
             name: As for `model`.
-            key: The caller's key; `None`: there are no keys.
+            key: The caller's key, or None if no keys are configured.
 
         Raises:
-            Forbidden: The key may not use a model of this name, whether or not there is one.
-            NotFound: There is no such model; the text has the nearest known name, or some of them.
+            Forbidden: The key may not use a model of this name, whether or not the model exists.
+            NotFound: The model does not exist; the text has the nearest known name, or some of the known names.
         """
         model = self.model(name)
         if key is not None:
@@ -487,7 +486,7 @@ class Settings(_Snapshot):
         raise NotFound(message=f"there is no model of this name{what}; {hint}", reason="model")
 
     def model_names(self) -> list[str]:
-        """The valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
+        """Returns the valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
         return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]
 
 

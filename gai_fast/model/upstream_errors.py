@@ -1,4 +1,4 @@
-"""The error for an upstream's failure: its words → code, and the part of it that a client may see.
+"""The error for an upstream's failure: maps the upstream's words to a code, and removes what a client may not see.
 
 Knows no provider by name. `providers/_failures.py` and the providers' files find the words in a body.
 """
@@ -65,7 +65,7 @@ _PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
     ("overloaded", re.compile(r"overloaded")),
 )
 _POLICY: Final = re.compile(r"polic|flagged|violat")
-"""Words in OpenAI's message for `invalid_prompt` where the prompt is refused, not malformed."""
+"""Words in OpenAI's message for `invalid_prompt` if the prompt is refused, not malformed."""
 _NOT_CONTEXT: Final = re.compile(r"string_above_max_length|invalid 'user'")
 
 _STATUS: Final[dict[int, Code]] = {
@@ -102,8 +102,8 @@ class UpstreamFailure:
         message: For people.
         words: Codes, types, statuses and reasons of the upstream, most specific first.
         status: The HTTP status, of the response or in the body.
-        retry_after_ms: The wait in milliseconds, where the body has one.
-        details: The error object itself, for clients of the same dialect.
+        retry_after_ms: The wait in milliseconds, if the body has one.
+        details: The error object itself, for clients of the upstream's dialect.
     """
 
     message: str = ""
@@ -120,8 +120,8 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
 
     Args:
         message: The upstream's message.
-        words: Its codes and types, most specific first; compared without regard to case.
-        status: The HTTP status, or the one in the body; below 400 it is ignored.
+        words: The upstream's codes and types, most specific first; case is ignored.
+        status: The HTTP status, of the response or in the body; ignored below 400.
     """
     lowered = [word.lower() for word in words]
     text = message[: SHARED.error_message].lower()
@@ -144,7 +144,7 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
 
 
 def is_spent(words: Iterable[str]) -> bool:
-    """Whether a rate limit is a spent quota, so that waiting does not help."""
+    """Returns whether a rate limit is a spent quota, so that waiting does not help."""
     return any(word.lower() in _SPENT_WORDS for word in words)
 
 
@@ -158,7 +158,7 @@ def from_upstream(failure: UpstreamFailure, *, phase: Phase, provider: str, retr
         failure.message or f"{provider} failed without saying why",
         reason=next((word for word in failure.words if _STABLE.fullmatch(word)), None),
         temporary=temporary,
-        # Every answer has rate limit headers; where waiting does not help, clients get no time to wait.
+        # Every response has rate limit headers; if waiting does not help, clients get no time to wait.
         retry_after_ms=wait if temporary else None,
         phase=phase,
         provider=provider,
@@ -171,25 +171,26 @@ _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {
     "invalid_request": frozenset({400, 405, 406, 409, 411, 413, 414, 415, 417, 422, 426, 431, 505}),
     "forbidden": frozenset({402}),
 }
-"""The statuses of an upstream that are kept: those that `invalid_request` may have, since SDKs choose their
-exception class by them, and 402, which means billing whatever the words beside it, for `for_client`."""
+"""The statuses of an upstream that are kept: the statuses of `invalid_request`, because SDKs choose their exception
+class by the status, and 402, which means billing in `for_client` whatever the upstream's words are."""
 
 
 def for_client(
     error: Error, upstream: str, *, keep_details: bool = False, secrets: Collection[bytes] = (), raw: bytes = b""
 ) -> Error:
-    """Returns an upstream's error as a client of the server may see it.
+    """Returns an upstream's error in the form that a client of the server may see.
 
-    `unauthorized` means the caller's key only. Where the upstream refuses *our* credentials or account, the caller can
-    do nothing about it, and the upstream's words (which may quote the key) belong in the operator's log.
+    For clients `unauthorized` means only the caller's own key. If the upstream refuses *our* credentials or account,
+    the caller cannot fix it, and the upstream's words (which may quote the key) belong in the operator's log.
 
     Args:
-        error: With the provider's meaning.
+        error: The error, with the provider's meaning.
         upstream: The configured name of the upstream.
-        keep_details: The client speaks the upstream's dialect and may see its own error object.
-        secrets: Texts that no client may see, such as our key: an upstream may quote what it was sent. Those shorter
-            than `limits.secret` may be words of any message.
-        raw: The upstream's bytes that tell it, if they are to be passed on: not if another error is returned.
+        keep_details: Whether the client speaks the upstream's dialect and may see the upstream's error object.
+        secrets: Texts that no client may see, such as our key: an upstream may quote its request. Texts shorter than
+            `limits.secret` are ignored, because they may be words of any message.
+        raw: The upstream's bytes of the error, if they may be passed on. If another error is returned, the caller must
+            not pass them on.
     """
     shown = _without(secrets, error, raw)
     if not keep_details:
@@ -212,16 +213,16 @@ def for_client(
 
 
 def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
-    """Returns an error; where it or its bytes quote a secret, another one whose message does not, without the
-    upstream's own words beside it."""
+    """Returns the error if neither it nor its bytes quote a secret. Otherwise returns a new error whose message has no
+    secret, without reason and details."""
     words = f"{error.reason} {error.message} {error.details}".encode(errors="replace") + raw
     secrets = [secret for secret in secrets if len(secret) >= SHARED.secret]
     quoted = [secret for secret in secrets if secret in words]
     message = error.message
     for secret in sorted(quoted, key=len, reverse=True):
         message = message.replace(secret.decode(), "***")
-    if message.endswith(CUT):  # perhaps within a secret
-        message = _without_beginning(secrets, message)
+    if message.endswith(CUT):  # the cut may be within a secret
+        message = _without_cut_secret(secrets, message)
     if not quoted and message == error.message:
         return error
     return Error(
@@ -235,12 +236,12 @@ def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
     )
 
 
-def _without_beginning(secrets: Collection[bytes], message: str) -> str:
-    """Returns a message that was cut, without the beginning of a secret at its end; a few letters may be any word's."""
+def _without_cut_secret(secrets: Collection[bytes], message: str) -> str:
+    """Removes the first part of a secret from the end of a cut message. A very short part stays: any word may match."""
     text = message.removesuffix(CUT).encode(errors="replace")
     least = SHARED.secret // 2
-    begun = (size for secret in secrets for size in range(least, len(secret)) if text.endswith(secret[:size]))
-    return text[: len(text) - max(begun, default=0)].decode(errors="replace") + CUT
+    sizes = (size for secret in secrets for size in range(least, len(secret)) if text.endswith(secret[:size]))
+    return text[: len(text) - max(sizes, default=0)].decode(errors="replace") + CUT
 
 
 _BILLING: Final = re.compile(r"\b(?:billing|payments?|balance|credits?|funds?)\b")
@@ -249,4 +250,4 @@ _OTHER_REFUSAL: Final = re.compile(
 )
 
 _STABLE: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
-"""Only words that look like identifiers become a reason."""
+"""The form of words that may become a reason: identifiers."""

@@ -1,7 +1,7 @@
-"""The headers of an upstream's response that its client gets where the client reads the upstream's own bytes.
+"""The headers of an upstream's response that are passed on to the client if it gets the upstream's own bytes.
 
-Owns the list of their names and the check of their values. Never among them are the headers of the connection and of
-the body (`content-*`), cookies, and `x-request-id` and `request-id`, which name the gateway's own request.
+Owns the list of their names and the check of their values. Never passed on are the headers of the connection and of the
+body (`content-*`), cookies, and `x-request-id` and `request-id`, which name the gateway's own request.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Final
 from gai_fast.model.limits import SHARED
 
 _PASSED: Final = ("x-ratelimit", "openai-", "anthropic-")
-"""The beginnings of their names: rate limits, times, versions, and whose account it is."""
+"""The prefixes of their names: rate limits, times, versions, and the account."""
 _NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
 
 
 def passed_headers(headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-    """Returns the headers that are passed on, at most `limits.passed_headers`; others are left out.
+    """Returns the headers that are passed on, at most `limits.passed_headers`.
 
     Args:
         headers: The headers of the upstream's response, which is not trusted; lower-case names.
@@ -28,6 +28,6 @@ def passed_headers(headers: Mapping[str, str]) -> Sequence[tuple[str, str]]:
 
 
 def _is_writable(name: str, value: str) -> bool:
-    """Whether a header is short, and has neither control nor non-ASCII characters."""
+    """Returns whether a header is short, and has neither control nor non-ASCII characters."""
     is_text = value.isascii() and value.isprintable()
     return is_text and 0 < len(value) <= SHARED.passed_value and _NAME.fullmatch(name) is not None
