@@ -1,1 +1,1 @@
-"""What the operating system and the event loop provide: clock, random ids, files, timers."""
+"""Services of the operating system and the event loop: clock, random ids, files, timers."""

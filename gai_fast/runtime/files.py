@@ -1,4 +1,4 @@
-"""The files that a configuration names: how they are opened. Knows nothing of what is in them."""
+"""Opens the files that a configuration names. Knows nothing about their content."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gai_fast.runtime.limits import LIMITS
 
 
 def open_file(path: str | Path, *, may_be_piped: bool = False) -> BinaryIO:
-    """Opens a file to read it.
+    """Opens a file for reading.
 
     Args:
-        path: A regular file, or the null device. Whoever opens a FIFO waits for a writer, and a device may have no end:
-            the start or the reload of a server would stand still for ever.
-        may_be_piped: A pipe is read, too, as the shell makes one for `<(…)`: to its end, within limits.
+        path: A regular file, or the null device. To open a FIFO waits for a writer, and a device may have no end: both
+            could block the start or the reload of a server for ever.
+        may_be_piped: Whether `path` may be a pipe, such as the shell's `<(…)`. It is read to its end, within limits.
 
     Raises:
-        OSError: It is none of these, or cannot be opened; or a pipe does not end in time, or had nothing in it.
+        OSError: The path is none of these, or cannot be opened; or a pipe does not end in time, or was empty.
     """
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
     kind = os.fstat(file.fileno()).st_mode
@@ -42,18 +42,18 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _piped(pipe: int, path: str) -> bytes:
-    """Reads a pipe to its end, or until there is more than any file of a configuration may have."""
+    """Reads a pipe to its end, or until its content is larger than a configuration file may be."""
     end = time.monotonic() + LIMITS.piped_file
-    news = select.poll()
-    news.register(pipe, select.POLLIN)
+    readable = select.poll()
+    readable.register(pipe, select.POLLIN)
     text = b""
     while len(text) <= SHARED.config_file:
-        left = end - time.monotonic()
-        if left <= 0 or not news.poll(left * 1000):
+        remaining = end - time.monotonic()
+        if remaining <= 0 or not readable.poll(remaining * 1000):
             raise OSError(errno.ETIMEDOUT, f"a pipe that nobody wrote to the end within {LIMITS.piped_file:g} s", path)
         piece = os.read(pipe, SHARED.config_file)
         if not piece:
-            if not text:  # it is no empty configuration: a reload would take everything away
+            if not text:  # an empty pipe is not an empty configuration: a reload would remove everything
                 raise OSError(errno.EINVAL, "a pipe with nothing in it; once read, it cannot be read again", path)
             break
         text += piece

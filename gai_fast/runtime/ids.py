@@ -1,7 +1,7 @@
 """Random ids: request ids and stream ids.
 
-All randomness is the operating system's. One call draws it for many ids, because a call costs as much as ten ids. No id
-is used twice: `list.pop` is atomic for threads, and the child of a fork begins with empty lists.
+All randomness comes from the operating system. One call draws it for many ids, because a call costs as much as ten ids.
+No id is used twice: `list.pop` is atomic for threads, and the child of a fork begins with empty lists.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from gai_fast.runtime.clock import now_ms
 
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []
-_request_ids: Final[list[str]] = []  # without the digits of their time
+_request_ids: Final[list[str]] = []  # without the digits of the time
 _VERSION: Final = bytes(0x70 | octet & 0x0F for octet in range(256))
-"""Translates a random octet to the one that holds the version, 7."""
+"""The table for `bytes.translate` that puts the version, 7, into a random octet."""
 _VARIANT: Final = bytes(0x80 | octet & 0x3F for octet in range(256))
 
 _RANDOM: Final = 22
-"""Characters of a stream id that are random."""
+"""The random characters of a stream id."""
 _NUMBER: Final = re.compile(r"[1-9a-f][0-9a-f]{0,7}")
-_worker: Final = [""]  # the end of the stream ids of this process
+_worker: Final = [""]  # the suffix of this process's stream ids
 
 _ECHOED: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 
 EVENT_NUMBERS: Final = 10**15
-"""The numbers of events in ids are smaller."""
+"""Event numbers in ids are smaller than this."""
 EVENT_NUMBER: Final = re.compile(rf"0|[1-9][0-9]{{0,{len(str(EVENT_NUMBERS - 1)) - 1}}}")
 EVENT_ID: Final = re.compile(rf"([A-Za-z0-9_-]{{22,100}})\.({EVENT_NUMBER.pattern})")
-"""The id of an event of a durable stream: the stream's, and the event's number; 0: before the first."""
+"""The id of an event of a durable stream: the stream's id and the event's number; 0 means before the first event."""
 
 os.register_at_fork(after_in_child=_stream_ids.clear)
 os.register_at_fork(after_in_child=_request_ids.clear)
 
 
 def new_request_id() -> str:
-    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random; 36 characters, sorts by time."""
+    """Returns a UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits; 36 characters, sorts by time."""
     try:
         rest = _request_ids.pop()
     except IndexError:
@@ -58,13 +58,13 @@ def new_request_id() -> str:
 
 
 def request_id(given: str | None) -> str:
-    """The client's own request id where it is safe to echo, else a new one."""
+    """Returns the client's own request id if it is safe to echo, else a new id."""
     return given if given is not None and _ECHOED.fullmatch(given) else new_request_id()
 
 
 def new_stream_id() -> str:
-    """At least 128 random bits in 22 characters of `[A-Za-z0-9_-]`, and where there are several workers the name of
-    this one.
+    """Returns at least 128 random bits in 22 characters of `[A-Za-z0-9_-]`, followed by the worker's name if there are
+    several workers.
     """
     try:
         return _stream_ids.pop()
@@ -76,12 +76,12 @@ def new_stream_id() -> str:
 
 
 def new_server_name() -> str:
-    """Tells the stream ids of one run of a server with several workers from those of another: 24 random bits."""
+    """Returns a name of 24 random bits, which distinguishes the stream ids of two runs of a server with workers."""
     return urlsafe_b64encode(os.urandom(3)).decode("ascii")
 
 
 def name_worker(server: str, number: int) -> None:
-    """Lets the stream ids that this process makes name it.
+    """Sets the worker's name, which ends this process's stream ids.
 
     Args:
         server: From `new_server_name`.
@@ -92,10 +92,10 @@ def name_worker(server: str, number: int) -> None:
 
 
 def worker_of(stream_id: str, server: str) -> int | None:
-    """The number of the worker that a stream id names; `None`: none of this server.
+    """Returns the number of the worker that a stream id names, or None if it names no worker of this server.
 
     Args:
-        stream_id: Perhaps no stream id at all.
+        stream_id: A stream id, or any other text.
         server: The name of the server.
     """
     name = stream_id[_RANDOM:]

@@ -1,13 +1,13 @@
 """One timer wheel per loop: every heartbeat and every timeout of every stream.
 
-Owns the time at which a callback runs. Knows nothing of streams. A stream has one or two timers, most of
-which never fire, so setting and cancelling must be cheap, not firing. An active stream keeps its timer, and looks at
-the clock when it fires (`upstream.Exchange`).
+Owns the time at which a callback runs. Knows nothing about streams. A stream has one or two timers, most of which never
+fire: setting and cancelling must be cheap, firing need not be. An active stream does not reset its timer; it reads the
+clock when the timer fires (`upstream.Exchange`).
 
 1. A timer never fires early; it fires at most one tick and the loop's own delay late.
-2. With no timer set nothing runs: the loop has at most one handle of ours, for the earliest tick that holds a timer.
-3. Where the loop stood still (a blocking call, SIGSTOP), the sockets are read before timers fire: the wheel waits one
-   tick more, so that a busy upstream is not taken for a silent one. uvloop runs timers before it reads.
+2. Without a timer nothing runs: the loop has at most one handle of the wheel, for the earliest tick with a timer.
+3. If the loop was blocked (a blocking call, SIGSTOP), sockets are read before timers fire: the wheel waits one tick
+   more, so that an upstream that has sent data does not count as silent. uvloop runs timers before it reads.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from gai_fast.runtime.limits import LIMITS
 def _nothing() -> None: ...
 
 
-_NOTHING: Final = _nothing  # a constant, because to look a name up costs 30 ns
+_NOTHING: Final = _nothing  # a constant, because a name lookup costs 30 ns
 
 
-# Classes and not protocols: compiled code calls a protocol's methods through the interpreter, 300 instructions each.
+# Classes, not protocols: compiled code calls a protocol's methods through the interpreter, 300 instructions per call.
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -60,33 +60,33 @@ class Timers(ABC):
 
 
 class TimerHandle(Timer):
-    """A callback that waits for its time. Made by `TimerWheel.schedule`."""
+    """A callback that waits for its time. Created by `TimerWheel.schedule`."""
 
     __slots__ = ("_callback", "_home", "_wheel")
 
     def __init__(self, wheel: TimerWheel, home: dict[TimerHandle, None], callback: Callable[[], object]) -> None:
         self._wheel = wheel
-        self._home: dict[TimerHandle, None] | None = home  # until it has run, or been cancelled
+        self._home: dict[TimerHandle, None] | None = home  # None after it has run or was cancelled
         self._callback = callback
 
     def cancel(self) -> None:
-        """Cancels the callback; does nothing after it has run, or a second time."""
+        """Cancels the callback; does nothing if it has run or is already cancelled."""
         home, self._home = self._home, None
         if home is not None:
             del home[self]
             if not home:
-                home.clear()  # frees its memory: 7 MiB at 17,000 streams a second, until the tick of the last one
+                home.clear()  # frees its memory: 7 MiB at 17,000 streams a second, otherwise held until its tick
             self._wheel._removed()
-        self._callback = _NOTHING  # its owner usually refers to this: a cycle would wait for the garbage collector
+        self._callback = _NOTHING  # breaks a reference cycle: the callback's owner usually refers to this handle
 
 
 class TimerWheel(Timers):
     """All timers of one loop; belongs to its thread.
 
     Args:
-        loop: The loop it runs on.
+        loop: The loop on which callbacks run.
         tick: Resolution, in seconds.
-        clock: Monotonic seconds; the loop's own where not given. `call_at` of the loop must follow the same clock.
+        clock: Returns monotonic seconds; by default the loop's clock. The loop's `call_at` must follow this clock.
     """
 
     def __init__(
@@ -99,20 +99,20 @@ class TimerWheel(Timers):
         self._loop = loop
         self._tick = tick
         self._slots: dict[int, dict[TimerHandle, None]] = {}  # tick number → its timers
-        self._numbers: list[int] = []  # the heap of the keys of _slots
-        self._first = 0  # the lowest tick that may still be given to a timer
+        self._numbers: list[int] = []  # a heap of the keys of _slots
+        self._first = 0  # the lowest tick that a new timer may get
         self._count = 0
         self._handle: asyncio.TimerHandle | None = None
-        self._armed = 0  # the tick that _handle is for
-        self._waited = False  # whether the extra tick of rule 3 has been given
+        self._armed = 0  # the tick of _handle
+        self._waited = False  # whether the wheel has waited the extra tick of rule 3
 
     def __len__(self) -> int:
         return self._count
 
     def schedule(self, deadline: float, callback: Callable[[], object]) -> TimerHandle:
-        """Runs a callback once the clock shows `deadline` (seconds) or more; a past one runs with the next tick.
+        """Runs a callback once the clock shows at least `deadline` (seconds); if that is past, with the next tick.
 
-        An exception of the callback goes to the loop's exception handler and harms no other timer.
+        An exception in the callback goes to the loop's exception handler and affects no other timer.
         """
         number = math.ceil(deadline / self._tick)
         if number * self._tick < deadline:  # the quotient was rounded down
@@ -154,7 +154,7 @@ class TimerWheel(Timers):
             self._handle = self._loop.call_at(now + self._tick, self._wake)
             return
         self._waited = False
-        # A callback that sets a timer for the past gets the next tick, so this loop ends.
+        # A timer that a callback sets for the past gets the next tick, so this loop ends.
         self._first = math.floor(now / self._tick) + 1
         try:
             while self._numbers and self._numbers[0] * self._tick <= now:
