@@ -1,4 +1,4 @@
-"""The command line: one file per command, each imported only when it is called.
+"""The command line: one file per command, imported only when the command is called.
 
 Owns the parts that all commands share: the group, the flags' environment variables, the exit codes (docs/cli.md), and
 the printing of data and problems. Importing this package imports no server and no loop.
@@ -68,11 +68,11 @@ COMMANDS: Final = (
     "completion",
     "version",
 )
-"""The order in which `--help` lists them."""
+"""The commands, in the order of `--help`."""
 
 
 class Failure(click.ClickException):
-    """A failure while running: exit code 1."""
+    """A failure of a running command: exit code 1."""
 
     exit_code = 1
 
@@ -88,13 +88,13 @@ class ConfigFailure(Failure):
 
 
 class StartupFailure(Failure):
-    """The server cannot start, though the configuration is right: exit code 3, as with uvicorn."""
+    """The server cannot start with a valid configuration: exit code 3, as with uvicorn."""
 
     exit_code = 3
 
 
 def cannot_listen(place: str, problem: OSError) -> StartupFailure:
-    """The failure of a server that gets no socket to listen on.
+    """Returns the failure of a server that cannot listen.
 
     Args:
         place: The address, path or descriptor.
@@ -128,7 +128,7 @@ class WholeRange(click.IntRange):
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers without NaN, which no bound excludes, and infinity."""
+    """A range of finite numbers. A click range accepts NaN, because comparisons with NaN are false."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
@@ -141,7 +141,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-# Every flag has an environment variable, and `--help` says which.
+# Every flag has an environment variable, which `--help` shows.
 option = partial(click.option, show_envvar=True, show_default=True)
 config_option = option(
     "-c",
@@ -186,10 +186,10 @@ url_option = partial(option, "--url", callback=_url, metavar="URL")
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:
-    """The configuration that a command runs with.
+    """Reads the configuration of a command.
 
     Raises:
-        ConfigFailure: It cannot be used.
+        ConfigFailure: The configuration cannot be used.
     """
     from gai_fast.config import ConfigError, find, read
 
@@ -200,10 +200,10 @@ def load_config(path: Path | None, flags: Mapping[str, Any] | None = None) -> Lo
 
 
 def check_app(loaded: Loaded) -> None:
-    """Imports the function that `app` in `[server]` names, if there is one.
+    """Imports the function that `app` in `[server]` names, if it is set.
 
     Raises:
-        ConfigFailure: It cannot be imported, or is no function.
+        ConfigFailure: The function cannot be imported, or is not a function.
     """
     named = loaded.server.get("app")
     if named is None:
@@ -217,21 +217,22 @@ def check_app(loaded: Loaded) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Prints one JSON document, readable by people too.
+    """Prints one JSON document, indented for people.
 
-    Lone surrogates, as in odd file names, stay escapes, and so do characters that control a terminal or hide in it.
+    Lone surrogates, such as in file names that are not UTF-8, are escaped, and so are characters that control a
+    terminal or are invisible in it.
     """
     text = _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=2, ensure_ascii=False))
     click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
-# C1 controls and DEL, marks of direction, characters without width; `json` escapes C0 controls itself.
+# C1 controls and DEL, direction marks, zero-width characters; `json` escapes C0 controls itself.
 _INVISIBLE: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def announce(text: str) -> None:
-    """Prints where a server is reached. A standard output that takes nothing, as on a full disk or in a full pipe, does
-    not end a server, and holds it up for `limits.stdout_blocked` seconds at most."""
+    """Prints the URL of a server. If the standard output cannot be written to, such as a full disk or a full pipe, the
+    server does not end; it waits for `limits.stdout_blocked` seconds at most."""
     try:
         _print_in_time(text)
     except TimeoutError:
@@ -245,31 +246,31 @@ def _print_in_time(text: str) -> None:
     """Prints lines.
 
     Raises:
-        TimeoutError: Some of them were not taken in time.
-        OSError: The standard output refuses them.
+        TimeoutError: The standard output did not accept all lines in time.
+        OSError: The standard output fails.
     """
     from gai_fast.server.observe.log_queue import takes
 
     try:
         descriptor = sys.stdout.fileno()
-    except OSError:  # it is in memory
+    except OSError:  # an output in memory has no descriptor
         click.echo(text)
         return
     data = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
     while data:
         if not takes(descriptor, round(LIMITS.stdout_blocked * 1e3)):
             raise TimeoutError
-        data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]  # a pipe that takes anything takes so much
+        data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]  # a writable pipe accepts at least PIPE_BUF
 
 
 def log_bugs_only() -> None:
-    """Keeps warnings out of the log, for commands that print the errors of their streams themselves."""
+    """Hides warnings in the log, for commands that print the errors of their streams themselves."""
     logging.getLogger("gai_fast").setLevel(logging.ERROR)
 
 
 def _discard_output() -> None:
-    """Leads the standard output nowhere: Python writes what is left in its buffer once more when it ends."""
-    with contextlib.suppress(OSError):  # in tests it is no file
+    """Redirects the standard output to the null device: at its end Python writes the rest of the buffer again."""
+    with contextlib.suppress(OSError):  # in tests the output is not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -278,14 +279,14 @@ _STANDARD_STREAMS: Final = (
     ("stdout", "w", "backslashreplace"),
     ("stderr", "w", "backslashreplace"),
 )
-"""Each stream, in the order of their descriptors: name, mode, and what becomes of characters without a code."""
+"""The streams in the order of their descriptors: name, mode, and error handler of the encoding."""
 
 
 def _prepare_standard_streams() -> None:
-    """Makes the three standard streams usable, whatever the caller has made of them.
+    """Makes the three standard streams usable, in whatever state the process inherited them.
 
-    A closed one is opened on nothing: otherwise a socket gets its number, and libuv ends the process when that closes.
-    No byte of the input and no character of the output is a `UnicodeError`.
+    A closed stream is opened on the null device: otherwise a socket gets its descriptor, and libuv aborts the process
+    when that socket closes. No byte of the input and no character of the output raises a `UnicodeError`.
     """
     for name, mode, errors in _STANDARD_STREAMS:
         stream = getattr(sys, name)
@@ -302,7 +303,7 @@ class _Main(click.Group):
         _prepare_standard_streams()
         try:
             return super().main(*arguments, **options)
-        except OSError as problem:  # such as a full disk under the standard output
+        except OSError as problem:  # such as a full disk for the standard output
             _discard_output()
             name = "" if problem.filename is None else f"{problem.filename}: "
             Failure(f"{name}{problem.strerror or problem}").show()
@@ -314,7 +315,7 @@ class _Main(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             near = get_close_matches(cmd_name, COMMANDS, 1)
-            if near and not ctx.resilient_parsing:  # completion resolves what is typed so far
+            if near and not ctx.resilient_parsing:  # completion also resolves incomplete names
                 ctx.fail(f"No such command {cmd_name!r}; did you mean {near[0]!r}?")
             return None
         command: click.Command = import_module(f"gai_fast.cli.{cmd_name}").command

@@ -1,7 +1,7 @@
-"""`AdminClient`: asks a server's admin API, for `gai-fast top`.
+"""`AdminClient`: the client of a server's admin API, for `gai-fast top`.
 
-Owns the requests. Whatever answers at the URL is believed to be nothing: an
-answer has a limit of its size and of its time, and a form that is checked.
+Owns the requests. The server at the URL is not trusted: size and time of a response are limited, and its form is
+checked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from gai_fast.cli.client_errors import words_of
+from gai_fast.cli.client_errors import explain
 from gai_fast.cli.limits import LIMITS
 from gai_fast.kernels import SSEParser
 from gai_fast.model.settings import Secret
@@ -24,11 +24,11 @@ _NO_GATEWAY: Final = "no gai-fast with an admin API of this release answers ther
 
 
 class AdminError(Exception):
-    """The server cannot be asked, or refuses; the text says why."""
+    """The server cannot be reached, or refuses; the text has the reason."""
 
 
 class LiveStream(Struct, frozen=True):
-    """A stream that runs; fields as in docs/admin.md."""
+    """A running stream; fields as in docs/admin.md."""
 
     id: str
     key: str
@@ -40,14 +40,15 @@ class LiveStream(Struct, frozen=True):
 
 
 class Bucket(Struct, frozen=True):
-    """A part of a distribution: `count` values up to `le` seconds (`None`: without bound), above the bucket before."""
+    """A bucket of a histogram: `count` values above the previous bucket's bound, up to `le` seconds. If `le` is None,
+    the bucket has no bound."""
 
     le: float | None
     count: int
 
 
 class ErrorCount(Struct, frozen=True):
-    """The errors of a code."""
+    """The number of errors with a code."""
 
     code: str
     provider: str
@@ -85,11 +86,11 @@ class Sample(Struct, frozen=True):
 
 
 class AdminClient:
-    """Asks one server. A context manager.
+    """Sends requests to one server. A context manager.
 
     Args:
-        url: Where it is reached, without a path.
-        key: An admin's key; `None`: the server has no keys.
+        url: The server's URL, without a path.
+        key: An admin's key, or None if the server has no keys.
     """
 
     def __init__(self, url: str, key: Secret | None) -> None:
@@ -113,10 +114,10 @@ class AdminClient:
         await self._session.close()
 
     async def samples(self) -> AsyncGenerator[tuple[dict[str, Any], Sample], None]:
-        """Yields the figures, one a second, until the server ends the answer: each as it came, and read.
+        """Yields the figures each second until the server ends the response: the JSON object and the parsed sample.
 
         Raises:
-            AdminError: The server cannot be asked, refuses, or has no figures now.
+            AdminError: The server cannot be reached, refuses, or has no figures now.
         """
         parser = SSEParser(LIMITS.admin_body)
         try:
@@ -131,8 +132,8 @@ class AdminClient:
                         elif event.type == "unavailable":
                             raise AdminError(_error_of(event.data.encode()) or "the server has no figures now")
         except (aiohttp.ClientError, OSError) as problem:
-            raise AdminError(words_of(problem, LIMITS.admin_wait)) from None
-        except ValueError:  # an event above the limit, or what cannot be read
+            raise AdminError(explain(problem, LIMITS.admin_wait)) from None
+        except ValueError:  # an event above the limit, or not of the expected form
             raise AdminError(_NO_GATEWAY) from None
 
     async def cancel(self, stream_id: str) -> None:
@@ -142,25 +143,25 @@ class AdminClient:
             stream_id: Its id.
 
         Raises:
-            AdminError: The server cannot be asked, or refuses: the stream may have ended.
+            AdminError: The server cannot be reached, or refuses: the stream may have ended.
         """
         url = f"{self.url}/admin/v1/streams/{quote(stream_id, safe='')}"
         try:
             async with self._session.delete(url, allow_redirects=False) as response:
                 await self._check(response)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            raise AdminError(words_of(problem, LIMITS.admin_wait)) from None
+            raise AdminError(explain(problem, LIMITS.admin_wait)) from None
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
-        """Raises an `AdminError` with the words of an answer that is none of success."""
+        """Raises an `AdminError` with the server's message if a response is not a success."""
         status = response.status
         if status in (200, 202):
             return
         if status == 401:
             needs = "the server needs an admin's key" if self._key is None else "the server does not know this key"
             raise AdminError(f"{needs}: set GAI_FAST_TOP_API_KEY")
-        said = _error_of(await _body(response))
-        raise AdminError(_NO_GATEWAY if said is None else f"the server refuses ({status}): {said}")
+        message = _error_of(await _body(response))
+        raise AdminError(_NO_GATEWAY if message is None else f"the server refuses ({status}): {message}")
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -179,7 +180,7 @@ def _read_sample(text: str) -> tuple[dict[str, Any], Sample]:
 
 
 def _error_of(body: bytes) -> str | None:
-    """The message of an error body of the gateway's; `None`: the body is another one."""
+    """Returns the message of a gateway's error body, or None if the body has another form."""
     try:
         error = msgspec.json.decode(body)["error"]
         return str(error["message"])

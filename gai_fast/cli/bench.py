@@ -1,6 +1,6 @@
 """`gai-fast bench`: loads an endpoint with many requests at once and reports times and rates of its streams.
 
-Owns the command, the table, the report and the conditions of `--fail-on`. `load.py` makes the load and measures it.
+Owns the command, the table, the report and the conditions of `--fail-on`. `load.py` generates the load and measures it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCHEMA: Final = "gai-fast.bench.v1"
 DEFAULT_REQUESTS: Final = 100
 LOOK_SECONDS: Final = 0.2
 BUSY: Final = 0.9
-"""The share of a core above which this client may be the limit."""
+"""The share of a core above which this client may be the bottleneck."""
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, by the convention of shells."""
 
@@ -66,8 +66,8 @@ class Condition:
 
     Args:
         text: The condition as the user wrote it.
-        read: Returns its figure, or `None` where nothing was measured.
-        holds: Whether the condition holds for a figure.
+        read: Returns its figure, or None if nothing was measured.
+        holds: Returns whether the condition holds for a figure.
         write: Formats a figure.
     """
 
@@ -78,10 +78,10 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `METRIC SIGN VALUE UNIT`, with or without blanks.
+        """Parses `METRIC SIGN VALUE UNIT`, with or without blanks.
 
         Metrics: `pN`, `mean` or `max` of `_ttft`, `_gap`, `_duration`, with the unit us, ms or s; `error_rate` with %;
-        `errors`, `requests_per_second`, `events_per_second`, `tokens_per_second` without one. Signs: > >= < <=.
+        `errors`, `requests_per_second`, `events_per_second`, `tokens_per_second` without a unit. Signs: > >= < <=.
 
         Raises:
             ValueError: The text is not a condition.
@@ -104,7 +104,7 @@ class Condition:
         return cls(text, read, lambda value: sign(value, limit), write)
 
     def problem(self, measured: Measured) -> str | None:
-        """The reason to fail, or `None`. A condition without a measured figure fails, too."""
+        """Returns the reason to fail, or None. A condition without a measured figure fails, too."""
         value = self.read(measured)
         if value is None:
             return f"{self.text}: nothing was measured"
@@ -138,7 +138,7 @@ _COUNTS: Final[Mapping[str, Callable[[Measured], float | None]]] = {
 
 
 def results_of(load: Load, connections: int, rate: float | None, begun: datetime) -> Results:
-    """The JSON document of a load. Times in seconds."""
+    """Returns the JSON document of a load. Times are in seconds."""
     measured, asked = load.measured, load.endpoint
     return {
         "schema": SCHEMA,
@@ -186,7 +186,7 @@ class _ComparedTimes(msgspec.Struct):
 
 
 class _Compared(msgspec.Struct):
-    """The members of earlier results that a comparison reads."""
+    """The members of earlier results that are compared."""
 
     schema: Literal["gai-fast.bench.v1"]
     url: str
@@ -200,7 +200,7 @@ class _Compared(msgspec.Struct):
 
 
 def read_results(path: Path) -> Results:
-    """Reads a document that `--json` printed.
+    """Reads a document that `--json` has printed.
 
     Raises:
         ValueError: The file is not such a document.
@@ -272,7 +272,7 @@ def _headline(results: Results) -> str:
 
 
 def shown(results: Results, before: Results | None = None) -> str:
-    """The table for a terminal, with changes where earlier results are given."""
+    """Returns the table for a terminal, with the changes from earlier results if they are given."""
     head, rows = _time_rows(results, before)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [_headline(results), ""]
@@ -287,7 +287,7 @@ def shown(results: Results, before: Results | None = None) -> str:
 
 
 def page(results: Results, before: Results | None = None) -> str:
-    """The HTML report."""
+    """Returns the HTML report."""
     drawn: list[tuple[str, Results, plots.Role]] = [("this run", results, "main")]
     if before:
         drawn.append(("before", before, "other"))
@@ -336,7 +336,7 @@ async def _run(load: Load) -> None:
 
 
 async def _watch(load: Load) -> None:
-    """Rewrites one line with the progress. Only on a terminal."""
+    """Rewrites one line of the terminal with the progress."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         measured = load.measured
@@ -376,15 +376,15 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
     metavar="NAME",
     help="gai, or the provider whose API the endpoint speaks, as in a configuration.",
 )
-@option("-m", "--model", default="", help="What to ask for; needed unless the format is gai.")
-@option("--prompt", default=QUERY, help="What to say.")
+@option("-m", "--model", default="", help="The model; needed unless the format is gai.")
+@option("--prompt", default=QUERY, help="The user's message.")
 @option("--max-tokens", type=WholeRange(1), help="The longest answer to ask for.")
 @option("--connections", type=WholeRange(1, 20_000), default=10, help="Requests at once, at most.")
 @option("--requests", type=WholeRange(1), show_default="100, or none with --duration", help="Requests in all.")
 @option(
     "--rate",
     type=FiniteRange(0, min_open=True),
-    help="Requests a second, whatever the endpoint does; by default each connection asks again at once.",
+    help="Requests a second, even if answers are slow; by default each connection sends its next request at once.",
 )
 @option("--duration", type=FiniteRange(0, min_open=True), help="Seconds after which no request is sent.")
 @option(
@@ -393,7 +393,7 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
     default=120.0,
     help="Seconds in which an answer must have ended.",
 )
-@option("--api-key", help="Sent as the API expects it. Rather the variable: others can read a command line.")
+@option("--api-key", help="The endpoint's key. Prefer the variable: other users can read a command line.")
 @header_option(help="Sent with every request.")
 @json_option
 @option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report with plots.")
@@ -402,14 +402,14 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
     type=click.Path(path_type=Path),
     callback=_compared,
     metavar="FILE",
-    help="What --json printed before: show the changes.",
+    help="Earlier output of --json: show the changes.",
 )
 @option(
     "--fail-on",
     multiple=True,
     callback=_conditions,
     metavar="CONDITION",
-    help="Exit with 1 where it holds: p99_ttft>200ms, error_rate>1%.",
+    help="Exit with 1 if it holds: p99_ttft>200ms, error_rate>1%.",
 )
 def command(
     url: str,
@@ -432,7 +432,7 @@ def command(
 ) -> None:
     """Load an endpoint, and show its times, rates and errors.
 
-    URL is the endpoint, the base URL that an SDK takes, or only scheme, host and port: `gai-fast bench
+    URL is the endpoint, the base URL of an SDK, or only scheme, host and port: `gai-fast bench
     http://127.0.0.1:8080`. A failure inside a stream is an error, as a status is. Exit code 1: a condition of --fail-on
     holds, or no answer was complete.
     """

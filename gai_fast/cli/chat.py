@@ -1,4 +1,4 @@
-"""`gai-fast chat`: talks to a model in the terminal, in this process, without a server."""
+"""`gai-fast chat`: a conversation with a model in the terminal, in this process, without a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gai_fast.model.events import Event
     from gai_fast.model.settings import ModelSettings, Settings
 
-# Text of a model must not move the cursor, set the title or send answers in the user's name (CWE-150).
+# A model's text must not move the cursor, set the title or make the terminal send input (CWE-150).
 _TERMINAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -35,7 +35,7 @@ def _is_terminal() -> bool:
 
 
 class _Printer:
-    """Prints an answer as it arrives. Reasoning is dimmed, and printed to a terminal only."""
+    """Prints an answer as it arrives. Reasoning is dimmed, and only printed to a terminal."""
 
     def __init__(self) -> None:
         self._is_terminal = _is_terminal()
@@ -93,7 +93,7 @@ class Conversation:
         """Sends a prompt, prints the answer as it arrives, and keeps both for the next turn.
 
         Raises:
-            Error: There was no answer; nothing is kept.
+            Error: The answer failed; neither prompt nor answer is kept.
         """
         question = {"role": "user", "content": prompt.encode("utf-8", "replace").decode()}
         collector = Collector()

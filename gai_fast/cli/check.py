@@ -1,4 +1,4 @@
-"""`gai-fast check`: validates the configuration, and asks the upstreams where `--probe` is given."""
+"""`gai-fast check`: validates the configuration, and sends a request to each upstream if `--probe` is given."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 10.0
 PROBE = {"query": "Hi", "max_tokens": 16}
-"""A request for a short answer; 16 tokens are the smallest limit that reasoning models accept."""
+"""A request for a short answer; 16 tokens is the smallest limit that reasoning models accept."""
 NO_MODEL = "gai-fast-probe"
 
 
 def _check_certificate(server: ServerSettings) -> None:
-    """Reads the certificate that clients would see, if there is one.
+    """Reads the server's certificate, if there is one.
 
     Raises:
-        ConfigFailure: It cannot be used.
+        ConfigFailure: The certificate cannot be used.
     """
     if server.tls_cert is None or server.tls_key is None:
         return
@@ -60,10 +60,11 @@ class Probe:
 
 
 async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
-    """Asks the first model of the upstream. Without one it asks for an unknown model: the refusal is an answer."""
+    """Sends a request to the first model of the upstream, or to an unknown model if there is none: a refusal of that
+    model proves that the upstream answers."""
     from gai_fast.model.errors import Error
 
-    known = next(_asked_of(upstream, gateway.settings), None)
+    known = next(_model_ids(upstream, gateway.settings), None)
     name = f"{upstream.name}/{known or NO_MODEL}"
     begun = time.monotonic()
     ok, message = False, f"no answer within {PROBE_SECONDS:g} s"
@@ -79,8 +80,8 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     return Probe(upstream.name, known or NO_MODEL, ok, round((time.monotonic() - begun) * 1000), message)
 
 
-def _asked_of(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
-    """The ids that models ask an upstream for."""
+def _model_ids(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
+    """Yields an upstream's ids of the configured models."""
     for model in settings.models.values():
         for target in model.targets or (model,):
             if target.upstream is upstream:

@@ -1,6 +1,6 @@
-"""Explains failed requests to a server in words, for the commands `top` and `doctor`.
+"""Explains failed requests to a server, for the commands `top` and `doctor`.
 
-No text of the server or of a URL is repeated: either may hold a password.
+Text from the server or a URL is never printed: it may contain a password.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import ssl
 import aiohttp
 
 
-def words_of(problem: Exception, wait: float) -> str:
-    """Says why a server could not be asked.
+def explain(problem: Exception, wait: float) -> str:
+    """Returns the reason why a request failed.
 
     Args:
-        problem: What aiohttp raised, or the socket below it.
-        wait: Seconds for which an answer was waited for.
+        problem: The exception from aiohttp or its socket.
+        wait: The timeout of the request in seconds.
     """
     match problem:
         case TimeoutError():
@@ -41,6 +41,6 @@ def words_of(problem: Exception, wait: float) -> str:
 
 
 def _reason_of(problem: OSError) -> str:
-    if isinstance(problem, socket.gaierror):  # its `errno` is none of the system's
+    if isinstance(problem, socket.gaierror):  # its `errno` is a code of getaddrinfo, not of the system
         return problem.strerror or "the name is unknown"
-    return os.strerror(problem.errno) if problem.errno else "at any of its addresses"  # where several were tried
+    return os.strerror(problem.errno) if problem.errno else "at any of its addresses"  # no errno: several were tried

@@ -1,6 +1,6 @@
-"""`gai-fast completion`: prints the script by which a shell completes commands, flags and their values.
+"""`gai-fast completion`: prints a script with which a shell completes commands, flags and their values.
 
-The script asks the command line itself at each TAB, so it never differs from the flags that there are.
+The script runs `gai-fast` at each TAB, so that completions always match the installed flags.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gai_fast.cli import main
 
 PROGRAM = "gai-fast"
 VARIABLE = "_GAI_FAST_COMPLETE"
-"""The environment variable by which the script asks: click derives it from the program's name."""
+"""The environment variable with which the script asks for completions: click derives it from the program's name."""
 SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
@@ -25,7 +25,7 @@ def command(shell: str) -> None:
     fish: gai-fast completion fish > ~/.config/fish/completions/gai-fast.fish
     """
     complete = SHELLS[shell](main, {}, PROGRAM, VARIABLE)
-    # The template alone: `source()` of bash also runs a bash to ask for its version, which need not be here. That of
-    # fish splits a line at each comma, those of a description included; only the first one ends the kind of a value.
+    # Only the template is used: `source()` for bash also runs bash for its version, and bash may not be installed. The
+    # fish template splits a line at each comma, also within a description; only the first comma is a separator.
     script = complete.source_template % complete.source_vars()
     click.echo(script.replace('string split "," ', 'string split -m1 "," '), nl=False)

@@ -1,6 +1,6 @@
-"""`gai-fast config`: writes a first configuration, shows the one in force, describes every key.
+"""`gai-fast config`: writes a first configuration, shows the configuration in force, describes every key.
 
-The tables of `gai_fast.config` are the source of everything here.
+All texts come from the tables of `gai_fast.config`.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def command() -> None:
     "config_path",
     type=click.Path(path_type=Path),
     envvar="GAI_FAST_CONFIG",
-    help="The file, where no FILE is named; by default gai-fast.toml here.",
+    help="The file, if no FILE is named; by default gai-fast.toml here.",
 )
 @option("--force", is_flag=True, envvar="GAI_FAST_CONFIG_INIT_FORCE", help="Overwrite the file.")
 def init(file: Path | None, config_path: Path | None, force: bool) -> None:
     """Write a configuration for the keys and local servers here.
 
-    The keys are those of the environment; the servers are asked on their usual ports.
+    The keys come from the environment; servers are looked for on their usual ports.
     """
     file = file or config_path or DEFAULT_FILE
     from gai_fast.cli.local_upstreams import find_local_upstreams
@@ -85,10 +85,10 @@ def init(file: Path | None, config_path: Path | None, force: bool) -> None:
 
 
 def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
-    """A configuration with every key in a comment.
+    """Returns a configuration with every key in a comment.
 
     Args:
-        upstreams: The upstreams to configure; without any, a commented example.
+        upstreams: The upstreams to configure. If there are none, the configuration has a commented example.
     """
     lines = [
         "# The configuration of gai-fast. `gai-fast check` validates it, `gai-fast config show` shows it resolved."
@@ -134,19 +134,19 @@ def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterato
 
 
 def _example(key: Key) -> Any:
-    """A value for a key whose default is none."""
+    """Returns a value for a key without a default."""
     return key.schema["enum"][0] if "enum" in key.schema else key.example
 
 
 def toml(value: Any) -> str:
-    """A value as TOML."""
+    """Returns a value as TOML."""
     if isinstance(value, Mapping):
         inner = ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, str):
-        # A JSON string is a TOML basic string, but for DEL.
+        # A JSON string is a TOML basic string, except for DEL.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
@@ -178,7 +178,8 @@ def show(config_path: Path | None, origin: bool, json: bool) -> None:
 
 
 def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Value]]]:
-    """Every key's value and origin, defaults included; header values and digests redacted, secrets as references."""
+    """Returns every key's value and origin, defaults included. Header values and digests are redacted; secrets are
+    references."""
     upstreams = []
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
@@ -208,12 +209,12 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
 
 
 def _without_values(headers: Value) -> Value:
-    """Headers, by name."""
+    """Returns headers with their values redacted."""
     return Value(dict.fromkeys(headers.value, REDACTED), headers.origin)
 
 
 def _shown_key(table: dict[str, Value]) -> dict[str, Value]:
-    """The table of a caller, or of the defaults: references to secrets without digests, moments as text."""
+    """Returns the table of a `[[key]]`, or of the defaults, with digests redacted and moments as text."""
     shown = {name: table[name] for name in SECTIONS["key"] if name in table}
     for name, form in (("secret", _without_digests), ("expires", _as_text)):
         if name in shown and shown[name].value is not None:
@@ -222,7 +223,7 @@ def _shown_key(table: dict[str, Value]) -> dict[str, Value]:
 
 
 def _without_digests(references: Sequence[str]) -> str | list[str]:
-    """The references to a caller's secrets."""
+    """Returns the references to a caller's secrets with digests redacted."""
     kept = [f"sha256:{REDACTED}" if each.startswith("sha256:") else each for each in references]
     return kept[0] if len(kept) == 1 else kept
 
@@ -232,7 +233,7 @@ def _as_text(moment: datetime) -> str:
 
 
 def _without_password(url: Value) -> Value:
-    """The address of a store."""
+    """Returns the URL of a store with its password redacted."""
     parts = urlsplit(url.value)
     user, at, host = parts.netloc.rpartition("@")
     if not at:
@@ -270,7 +271,7 @@ def schema() -> None:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of `gai-fast.toml`."""
+    """Returns the JSON Schema of `gai-fast.toml`."""
     properties: dict[str, Any] = {}
     for section, keys in SECTIONS.items():
         table: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
@@ -296,7 +297,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _processor_schema(use: str) -> dict[str, Any]:
-    """The JSON Schema of a `[[processor]]` entry."""
+    """Returns the JSON Schema of a `[[processor]]` entry."""
     _, components = msgspec.json.schema_components([parameters(use)])
     table: dict[str, Any]
     (table,) = components.values()

@@ -1,4 +1,4 @@
-"""`gai-fast decode`: a recorded response body as events."""
+"""`gai-fast decode`: prints a recorded response body as events."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _provider(context: click.Context, parameter: click.Parameter, value: str) ->
     required=True,
     callback=_provider,
     metavar="NAME",
-    help=f"The provider of the answer: {', '.join(provider_names())}; NAME:API where there are several.",
+    help=f"The provider of the answer: {', '.join(provider_names())}; NAME:API if it has several.",
 )
 @option("--status", type=WholeRange(100, 599), default=200, help="The answer's HTTP status.")
 @header_option(help="One of its headers.")
 @option("--format", type=click.Choice(list(FORMATS)), default="gai", help="What to print.")
-@option("--framing", type=click.Choice(["ndjson", "sse"]), help="How to frame it; NDJSON where the format has it.")
+@option("--framing", type=click.Choice(["ndjson", "sse"]), help="How to frame it; NDJSON if the format has it.")
 @click.argument("file", type=click.File("rb"), default="-")
 def command(
     provider: str, status: int, header: dict[str, str], format: str, framing: str | None, file: io.BufferedReader
@@ -45,7 +45,7 @@ def command(
     """Read a recorded response body and print its normalized events.
 
     FILE is the body as it was received; - or nothing reads the standard input as it arrives. An error of the provider
-    is data: the exit code is 0.
+    is output, too: the exit code is 0.
     """
     chosen = get_format(format)
     wanted = framing or chosen.framings[-1]
@@ -72,7 +72,7 @@ def command(
 
 
 def _read(file: io.BufferedReader) -> bytes:
-    """The bytes that are there: a pipe is decoded as it is written."""
+    """Reads the available bytes, so that a pipe is decoded while it is written."""
     try:
         return file.read1(READ_SIZE)
     except OSError as problem:

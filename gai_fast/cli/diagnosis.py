@@ -1,6 +1,6 @@
-"""`Check`: one result of `gai-fast doctor`, and several as one.
+"""`Check`: one result of `gai-fast doctor`, and the summary of several.
 
-Owns the order of the statuses. Looks at nothing: `doctor.py` checks the machine, `proxy_check.py` the proxies.
+Owns the order of the statuses. Does no checks: `doctor.py` checks the machine, `proxy_check.py` the proxies.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Check:
     Attributes:
         name: Its name: `limit`, `clock`, `dns`, `tls`, `upstream.<name>`, `proxy.<what>`.
         status: The result.
-        detail: What was found.
-        fix: What to do; empty: nothing.
+        detail: The finding.
+        fix: The remedy; empty if none is needed.
     """
 
     name: str
@@ -31,12 +31,13 @@ class Check:
 
 
 def worst(name: str, checks: Sequence[Check], otherwise: str) -> Check:
-    """Returns several checks as one: the worst status, and the details of those that have a fix, or of all if none has.
+    """Joins several checks into one with the worst status. Its details come from the checks with a fix, or from all
+    checks if none has a fix.
 
     Args:
-        name: Its name.
+        name: The name of the joined check.
         checks: The checks.
-        otherwise: Why it is skipped where there are none.
+        otherwise: The detail if there are no checks, so that the joined check is skipped.
     """
     if not checks:
         return Check(name, "skipped", otherwise)

@@ -1,8 +1,8 @@
-"""`gai-fast doctor`: looks for what keeps a gateway from working well on this machine, and says how to mend it.
+"""`gai-fast doctor`: finds faults of the machine, the upstreams and the proxies, and prints how to fix them.
 
-Owns the checks of this machine and of the upstreams; `proxy_check.py` has those of proxies in front. Nothing that it
-asks costs money: of an upstream it asks the list of models. Each answer is waited for `limits.doctor` seconds at most,
-and no text of an upstream is shown, which may repeat a key.
+Owns the checks of this machine and of the upstreams; `proxy_check.py` has the checks of proxies in front of the
+gateway. The checks cost no money: an upstream is only asked for its list of models. Each response has
+`limits.doctor` seconds. Upstream text is never printed: it may contain a key.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REFUSED: Final = (401, 403)
 
 
 def check_descriptors(hard: int) -> Check:
-    """The files and connections that the server may open; it raises its own limit to the hard one.
+    """Checks how many files and connections the server may open. The server raises its limit to the hard limit.
 
     Args:
         hard: The hard limit of this process.
@@ -51,17 +51,17 @@ def check_descriptors(hard: int) -> Check:
 
 
 def check_clock(dates: Sequence[str], now: float) -> Check:
-    """The difference of this machine's clock from those of the servers that answered.
+    """Compares this machine's clock with the clocks of the servers that answered.
 
     Args:
-        dates: Their `Date` headers.
+        dates: The servers' `Date` headers.
         now: Unix seconds.
     """
     offsets = []
     for text in dates:
         try:
             offsets.append(now - parsedate_to_datetime(text).timestamp())
-        except ValueError:  # a server may send anything
+        except ValueError:  # not a date
             continue
     if not offsets:
         return Check("clock", "skipped", "no server has told the time")
@@ -121,10 +121,10 @@ async def _check_tls(upstream: UpstreamSettings) -> Check:
 async def _ask(
     session: aiohttp.ClientSession, upstream: UpstreamSettings, key: Secret | None, dates: list[str]
 ) -> Check:
-    """Asks an upstream for its models with one of its keys."""
+    """Requests an upstream's list of models with one of its keys."""
     import aiohttp
 
-    from gai_fast.cli.client_errors import words_of
+    from gai_fast.cli.client_errors import explain
     from gai_fast.net.upstream.tls import TLSFiles
     from gai_fast.providers import get_provider
     from gai_fast.providers._base import Target
@@ -149,7 +149,7 @@ async def _ask(
     except (aiohttp.ClientError, TimeoutError) as problem:
         places = "base_url" if proxy is None else "base_url and proxy"
         fix = f"check {places} of {upstream.name}, and that it is running"
-        return Check(name, "error", words_of(problem, LIMITS.doctor), fix)
+        return Check(name, "error", explain(problem, LIMITS.doctor), fix)
     answered = f"status {status} in {ms:.0f} ms"
     if status in _REFUSED:
         return Check(name, "error", f"the key is refused: {answered}", f"check api_key of {upstream.name}")
@@ -185,7 +185,7 @@ def _numbered(answers: Sequence[Check]) -> list[Check]:
 async def _check_all(settings: Settings, url: str | None, idle: float, found: list[Check]) -> None:
     import aiohttp
 
-    from gai_fast.cli.proxy_check import check_way
+    from gai_fast.cli.proxy_check import check_proxies
 
     upstreams = list(settings.upstreams.values())
     direct = [each for each in upstreams if each.proxy is None]
@@ -193,11 +193,11 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     dates: list[str] = []
     timeout = aiohttp.ClientTimeout(total=LIMITS.doctor)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        dns, tls, asked, way = await asyncio.gather(
+        dns, tls, asked, proxies = await asyncio.gather(
             asyncio.gather(*map(_check_dns, direct)),
             asyncio.gather(*map(_check_tls, over_tls)),
             asyncio.gather(*(_check_upstream(session, each, dates) for each in upstreams)),
-            check_way(session, url, idle, settings.stream.heartbeat, dates),
+            check_proxies(session, url, idle, settings.stream.heartbeat, dates),
         )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     found.append(check_descriptors(LIMITS.all_descriptors if hard == resource.RLIM_INFINITY else hard))
@@ -205,7 +205,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found.append(worst("dns", dns, "no upstream is looked up here"))
     found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
     found += asked or [Check("upstream", "skipped", "there is no [[upstream]]")]
-    found += way
+    found += proxies
 
 
 @click.command()
@@ -221,7 +221,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
 def command(config_path: Path | None, url: str | None, idle: float, json: bool) -> None:
     """Find faults of the machine, the upstreams, the proxies.
 
-    Each has what mends it. Exit code 1: there is an error.
+    Each fault comes with its fix. Exit code 1: there is an error.
     """
     from gai_fast.cli.serve import run_async
 

@@ -1,4 +1,4 @@
-"""The faults of `gai-fast mock`: their names and moments. `mock.py` makes them happen."""
+"""The faults of `gai-fast mock`: their names, and when they happen. `mock.py` executes them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FAULTS: Final = (
     "silent",
 )
 BEFORE_HEAD: Final = frozenset({"html", "json-error", "silent", *STATUSES})
-"""Faults that, without a number of deltas, replace the answer; all others break it."""
+"""Faults that replace the answer if no number of deltas is given; all other faults break the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault, and its moment.
+    """A fault, and when it happens.
 
     Args:
         kind: One of `FAULTS`.
-        after: Text deltas that are sent first. `None`: the fault replaces the answer; a fault that can only break an
-            answer breaks it directly after its head.
+        after: Text deltas that are sent first. None means that the fault replaces the answer; a fault that can only
+            break an answer breaks it directly after its headers.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `KIND` or `KIND@N`.
+        """Parses `KIND` or `KIND@N`.
 
         Raises:
             ValueError: There is no such kind, or N is not a whole number.

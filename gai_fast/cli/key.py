@@ -1,7 +1,7 @@
-"""`gai-fast key`: makes, lists, renews and revokes the keys of callers, in the configuration's file.
+"""`gai-fast key`: creates, lists, rotates and revokes the keys of callers in the configuration file.
 
-A secret is shown once; the file gets its digest. The file is replaced as a whole, or not at all, and only where the new
-one has no mistake that the old one has not.
+A secret is printed once; the file gets its digest. The file is replaced as a whole or not at all. It is only replaced
+if the new file has no mistake that the old file does not have.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gai_fast.config.resolution import Table, read_keys
 from gai_fast.model.settings import key_digest
 
 PREFIX: Final = "sk-gai-"
-"""The beginning of each secret, so that people and scanners know what they have found."""
+"""The prefix of each secret, so that people and secret scanners recognize it."""
 
 _BYTES: Final = 32
 _LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
@@ -48,16 +48,16 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @config_option
-@option("--role", type=click.Choice(["user", "admin"]), help="What the caller may do; by default what the file says.")
+@option("--role", type=click.Choice(["user", "admin"]), help="The caller's role; by default from [key_defaults].")
 @option("--models", metavar="NAMES", help="The models that it may use: names and patterns with *, split by commas.")
-@option("--expires", metavar="MOMENT", help="When the key ends: 2030-01-31, or 2030-01-31T18:00:00Z.")
+@option("--expires", metavar="MOMENT", help="When the key expires: 2030-01-31, or 2030-01-31T18:00:00Z.")
 @json_option
 def new(
     name: str, config_path: Path | None, role: str | None, models: str | None, expires: str | None, json: bool
 ) -> None:
     """Make a key, and print its secret this once.
 
-    A [[key]] is added to the file. Without a file it is printed.
+    A [[key]] is added to the file. If there is no file, it is printed.
     """
     secret, reference = _new_secret()
     named = None if models is None else [each.strip() for each in models.split(",") if each.strip()]
@@ -92,7 +92,7 @@ def new(
 
 
 def _new_secret() -> tuple[str, str]:
-    """A secret, and what the file has in its place."""
+    """Returns a new secret, and the reference to it for the file."""
     secret = PREFIX + secrets.token_urlsafe(_BYTES)
     return secret, f"sha256:{key_digest(secret).hex()}"
 
@@ -109,7 +109,7 @@ def _print_secret(name: str, secret: str, reference: str, json: bool, **more: st
 
 
 def _note(text: str) -> None:
-    """Prints what is no data beside it."""
+    """Prints a note to the standard error."""
     click.echo(text, err=True)
 
 
@@ -139,7 +139,7 @@ def list_(config_path: Path | None, json: bool) -> None:
 
 
 def _listed(table: Table) -> dict[str, Any]:
-    """Returns the members of a key that `key list` shows; its secret and digest are not among them."""
+    """Returns the members of a key that `key list` shows, without its secrets and digests."""
     values = {name: value.value for name, value in table.items()}
     expires: datetime | None = values.get("expires")
     return {
@@ -169,7 +169,7 @@ def _limit(value: Any) -> str:
 def rotate(name: str, config_path: Path | None, json: bool) -> None:
     """Give a key another secret beside the one that it has.
 
-    Both are valid. Where it has several, the oldest one is dropped.
+    Both are valid. If it already has several, the oldest one is dropped.
     """
     secret, reference = _new_secret()
     path = _file(config_path)
@@ -185,11 +185,11 @@ def rotate(name: str, config_path: Path | None, json: bool) -> None:
 def revoke(name: str, config_path: Path | None, json: bool) -> None:
     """Remove a key from the file."""
     path = _file(config_path)
-    left = 0
+    remaining = 0
 
     def change(text: str, keys: list[Table]) -> str:
-        nonlocal left
-        left = len(keys) - 1
+        nonlocal remaining
+        remaining = len(keys) - 1
         return remove_key(text, _index(path, keys, name))
 
     _edit(path, change)
@@ -198,7 +198,7 @@ def revoke(name: str, config_path: Path | None, json: bool) -> None:
     else:
         click.echo(f"revoked {name}")
     _note(_RELOAD)
-    if left == 0:
+    if remaining == 0:
         _note(
             "it was the last key: a server on loopback then needs none; one that other machines reach refuses the "
             "reload, and keeps its former keys"
@@ -213,7 +213,7 @@ def _file(config_path: Path | None) -> Path:
 
 
 def _index(path: Path, keys: list[Table], name: str) -> int:
-    """The number of the key of a name."""
+    """Returns the index of the key with a name."""
     names = [key["name"].value for key in keys]
     if name not in names:
         known = nearest(name, names) or "; there are no keys"
@@ -235,15 +235,15 @@ def _edit(path: Path, change: Callable[[str, list[Table]], str]) -> None:
     """Replaces a file by its changed text.
 
     Args:
-        path: The file. Where it is a link, the file behind it is replaced.
-        change: Returns the new text for the old one and its keys.
+        path: The file. If it is a link, the link's target is replaced.
+        change: Returns the new text for the old text and its keys.
 
     Raises:
-        ConfigFailure: It cannot be changed so.
-        Failure: It cannot be written.
+        ConfigFailure: The change is not possible, or the file has a mistake.
+        Failure: The file cannot be written.
     """
     real = path.resolve()
-    _keys_of(path)  # an error about the file has the path that was given
+    _keys_of(path)  # an error about the file names the given path, not the resolved one
     try:
         with _locked(real) as file:
             keys = _keys_of(path)
@@ -259,7 +259,8 @@ def _edit(path: Path, change: Callable[[str, list[Table]], str]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file, while no other `gai-fast key` changes it. One that has been replaced meanwhile is opened again."""
+    """Opens the file and locks it against other `gai-fast key` processes. If another process replaced the file while
+    this one waited for the lock, the new file is opened."""
     while True:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -269,22 +270,22 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]) -> None:
-    """Puts a new file in the place of an old one.
+    """Replaces a file.
 
     Args:
         path: The file.
-        status: The status of the old file, whose mode and owner the new one gets.
+        status: The status of the old file; the new file gets its mode and owner.
         content: The new file's content.
-        known: The mistakes of the old one.
+        known: The mistakes in the old file.
 
     Raises:
-        ConfigFailure: The new one has other mistakes.
+        ConfigFailure: The new file has other mistakes.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), status.st_mode & 0o7777)
-            with contextlib.suppress(PermissionError):  # only root may give a file away
+            with contextlib.suppress(PermissionError):  # only root may change a file's owner
                 os.fchown(file.fileno(), status.st_uid, status.st_gid)
             file.write(content)
             file.flush()
@@ -298,7 +299,7 @@ def _replace(path: Path, status: os.stat_result, content: bytes, known: set[str]
 
 
 def _problems(path: Path) -> set[str]:
-    """The mistakes of a configuration, without their places, which a change moves."""
+    """Returns the mistakes in a configuration without their line numbers, which a change moves."""
     try:
         read(path)
     except ConfigError as problem:

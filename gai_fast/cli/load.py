@@ -1,11 +1,11 @@
-"""The client behind `gai-fast bench`: sends many requests at once and measures when each event of an answer arrives.
+"""The load generator of `gai-fast bench`: sends many requests at once and measures when each event arrives.
 
-Owns the load and its measurements. Knows nothing of tables, reports and exit codes. The adapters of the
-gateway's upstreams read the answers of providers. An error inside a stream is an error.
+Owns the load and its measurements. Knows nothing about tables, reports and exit codes. Answers of providers are read by
+the gateway's upstream adapters. An error inside a stream counts as an error.
 
-Closed loop (no rate): each connection sends its next request as soon as the answer before has ended. Open loop (a
-rate): requests fall due at equal intervals however the endpoint behaves. Where all connections are busy they wait, and
-their times count from the moment they fell due; otherwise an endpoint that stalls would get fewer requests and look
+Closed loop (no rate): each connection sends its next request as soon as the previous answer has ended. Open loop (a
+rate): requests fall due at equal intervals, even if the endpoint is slow. If all connections are busy, requests wait,
+and their times count from the moment they fell due; otherwise an endpoint that stalls would get fewer requests and look
 better (coordinated omission).
 """
 
@@ -39,7 +39,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import TimerWheel
 
 NATIVE: Final = "gai"
-"""The format of `POST /api/v1/stream`; every other one is the name of a provider's API."""
+"""The format of `POST /api/v1/stream`; every other format is the name of a provider's API."""
 NATIVE_PATH: Final = "/api/v1/stream"
 CONNECT_SECONDS: Final = 10.0
 
@@ -49,7 +49,7 @@ FINEST: Final = 1e-6
 
 
 class Histogram:
-    """Counts times in seconds in little memory, however many they are."""
+    """Counts times in seconds, in memory that does not grow with their number."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -66,11 +66,11 @@ class Histogram:
 
     @property
     def mean(self) -> float | None:
-        """The exact mean; `None` of nothing."""
+        """The exact mean, or None if nothing was counted."""
         return self.total / self.count if self.count else None
 
     def percentile(self, percent: float) -> float | None:
-        """The percentile by nearest rank, within half a percent; `None` of nothing."""
+        """Returns the percentile by nearest rank, within half a percent, or None if nothing was counted."""
         rank = math.ceil(self.count * percent / 100)
         for value, count in self.buckets():
             rank -= count
@@ -79,13 +79,13 @@ class Histogram:
         return None
 
     def buckets(self) -> list[tuple[float, int]]:
-        """Values and their counts, in rising order."""
+        """Returns values and their counts, in rising order."""
         return [(FINEST * GROWTH**at if at >= 0 else 0.0, count) for at, count in sorted(self._buckets.items())]
 
 
 @dataclass(slots=True)
 class Measured:
-    """The figures of a load. Times in seconds."""
+    """The figures of a load. Times are in seconds."""
 
     seconds: float = 0.0
     requests: int = 0
@@ -95,35 +95,35 @@ class Measured:
     events: int = 0
     """Pieces of text, reasoning, arguments or audio."""
     output_tokens: int | None = None
-    """By the answers' own usage; `None` where no answer had one."""
+    """Tokens from the answers' own usage. None if no answer had usage."""
     errors: Counter[str] = field(default_factory=Counter)
     """Failed answers by code."""
     first_error: str = ""
     interrupted: bool = False
     client_cpu: float = 0.0
-    """The share of a core that this process used; near 1 the client is the limit."""
+    """The share of a core that this process used; near 1 the client is the bottleneck."""
     ttft: Histogram = field(default_factory=Histogram)
-    """From the request to the first event, of all answers that had one."""
+    """Times from the request to the first event, for all answers with an event."""
     gap: Histogram = field(default_factory=Histogram)
-    """Between two events of an answer; 0 where one read brought both."""
+    """Times between two events of an answer; 0 if both arrived in one read."""
     duration: Histogram = field(default_factory=Histogram)
-    """From the request to the end, of the answers that were complete."""
+    """Times from the request to the end, for complete answers."""
 
 
-# ---- what is asked, and how the answer is read -----------------------------------------------------------------------
+# ---- the request, and the readers of its answer ----------------------------------------------------------------------
 
 
 class Reader(Protocol):
-    """Bytes of one answer in, events out; none after its end."""
+    """Parses the bytes of one answer to events. After the answer's end its methods return no events."""
 
     def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
-        """Reads the head of the response."""
+        """Reads the status and the headers of the response."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """Reads a part of the body."""
 
     def end(self, error: Error | None) -> Sequence[Event]:
-        """Ends the body, or notes the error that cut it off."""
+        """Ends the body; `error` is the failure that cut it off, or None."""
 
 
 class _Failure(Struct, frozen=True):
@@ -132,7 +132,7 @@ class _Failure(Struct, frozen=True):
 
 
 class _Event(Struct, frozen=True):
-    """The members of an event that are read; the others are skipped."""
+    """The members of an event that the load generator reads."""
 
     type: str
     usage: dict[str, Any] = {}
@@ -198,11 +198,11 @@ class NativeReader:
 
 
 class ProviderReader:
-    """Reads a provider's stream as the gateway does.
+    """Reads a provider's stream with the gateway's adapter.
 
     Args:
         name: A provider's name, `name` or `name:api`.
-        model: The id that is asked for.
+        model: The provider's id of the model.
     """
 
     def __init__(self, name: str, model: str) -> None:
@@ -210,7 +210,7 @@ class ProviderReader:
         self._relay = Relay(get_provider(name).adapter(model), self)
 
     def event(self, event: Event) -> None:
-        """The relay's sink."""
+        """Receives an event from the relay."""
         self._events.append(event)
 
     def head(self, status: int, headers: Mapping[str, str]) -> Sequence[Event]:
@@ -232,15 +232,15 @@ class ProviderReader:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The request that is sent over and over.
+    """The request that is sent repeatedly.
 
     Args:
         url: The URL for the report, without a key.
         base: Scheme, host and port.
-        path: The rest.
+        path: The rest of the URL.
         headers: The headers of every request.
         body: The body of every request.
-        format: `gai`, or the provider whose API this is.
+        format: `gai`, or the provider whose API the endpoint speaks.
         model: The model in the request; empty: the endpoint's default.
     """
 
@@ -253,7 +253,7 @@ class Endpoint:
     model: str
 
     def reader(self) -> Reader:
-        """A reader for one answer."""
+        """Returns a reader for one answer."""
         return NativeReader() if self.format == NATIVE else ProviderReader(self.format, self.model)
 
 
@@ -267,20 +267,20 @@ def endpoint(
     api_key: str | None,
     headers: Mapping[str, str],
 ) -> Endpoint:
-    """Makes the request from the user's arguments.
+    """Builds the request from the user's arguments.
 
     Args:
-        url: The endpoint, or the base URL that an SDK of this API takes, or only scheme, host and port.
+        url: The endpoint, or the base URL of the API's SDKs, or only scheme, host and port.
         format: `gai` or a provider's name.
         model: The model; only `gai` has a default.
         prompt: The user's message.
-        max_tokens: The longest answer; `None`: the API's default.
+        max_tokens: The longest answer. None means the API's default.
         api_key: The credential; sent as the API expects it.
-        headers: Additional headers, names in lower case; one replaces the API's own of the same name.
+        headers: Additional headers with lower-case names; they replace the API's own headers of equal names.
 
     Raises:
         ValueError: The URL, the format or a header cannot be used; or the format needs a model.
-        Error: The request cannot be made of this API.
+        Error: The API does not support the request.
     """
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
@@ -318,7 +318,7 @@ def endpoint(
 
 
 def _is_text(given: str) -> bool:
-    """Whether a text of the command line has no lone surrogates, which stand for bytes that are not UTF-8."""
+    """Returns whether a command-line argument is UTF-8. Python decodes other bytes to lone surrogates."""
     return given.encode("utf-8", "ignore").decode() == given
 
 
@@ -329,8 +329,9 @@ class _Answer(Receiver):
     """One running answer: the receiver of its exchange.
 
     Args:
-        load: The load it belongs to.
-        due: When its request fell due, by `time.monotonic()`: a loop's own clock may count milliseconds only.
+        load: The load to which the answer belongs.
+        due: The time at which its request fell due, by `time.monotonic()`: a loop's own clock may only count
+            milliseconds.
     """
 
     __slots__ = ("_due", "_ended_at", "_error", "_last", "_load", "_reader", "_tokens", "exchange")
@@ -362,7 +363,7 @@ class _Answer(Receiver):
         else:
             code, message = self._error or ("network", "the stream did not end")
             measured.errors[code] += 1
-            # The message is about a setting of the gateway, which this command does not have.
+            # The message names a setting of the gateway, which this command does not have.
             measured.first_error = measured.first_error or f"{code}: {message}".replace(
                 "check base_url", "check the URL"
             )
@@ -385,7 +386,7 @@ class _Answer(Receiver):
                 if usage.get("source", "counted") == "counted" and isinstance(tokens, int):
                     self._tokens = tokens
             elif kind == "error":
-                # The endpoint's own words: they make no new kinds of error, and control no terminal.
+                # The endpoint is not trusted: it cannot add error codes, and its message cannot control the terminal.
                 code = event["error"]["code"]
                 known = code if code in CLASSES else "provider_unavailable"
                 self._error = known, Error("internal", event["error"]["message"]).message
@@ -399,9 +400,9 @@ class Load:
     Args:
         endpoint: The request.
         connections: Requests at once, at most.
-        requests: Requests in all; `None`: no bound.
-        rate: Requests a second that fall due; `None`: each connection sends its next request at once.
-        duration: Seconds after which no request is sent; `None`: no bound.
+        requests: The total number of requests. None means no bound.
+        rate: Requests per second that fall due. None means that each connection sends its next request at once.
+        duration: Seconds after which no request is sent. None means no bound.
         timeout: Seconds after which an answer counts as failed.
     """
 
@@ -456,10 +457,10 @@ class Load:
         self._begun = time.monotonic()
         cpu = time.process_time()
         if self.duration is not None:
-            loop.call_later(self.duration, self._look_for_the_end)
+            loop.call_later(self.duration, self._check_end)
         if self._rate is None:
             for _ in range(self._connections):
-                self._ask_again()
+                self._send_next()
         else:
             self._fall_due()
         try:
@@ -471,7 +472,7 @@ class Load:
             await self._pool.close()
 
     def stop(self) -> None:
-        """Ends the load now. Running answers are dropped and not counted."""
+        """Ends the load now. Running answers are closed and not counted."""
         self.measured.interrupted = self._stopped = True
         for answer in self._running:
             if answer.exchange is not None:
@@ -483,29 +484,29 @@ class Load:
         """Notes that an answer has ended."""
         self._running.discard(answer)
         if self._late and not self._is_past:
-            self._ask(self._late.popleft())
+            self._send(self._late.popleft())
         elif self._rate is None:
-            self._ask_again()
-        self._look_for_the_end()
+            self._send_next()
+        self._check_end()
 
     @property
     def _is_past(self) -> bool:
-        """Whether no more requests are sent."""
+        """Whether no further request may be sent."""
         return self._stopped or (self.duration is not None and self.elapsed >= self.duration)
 
     @property
     def _is_exhausted(self) -> bool:
-        """Whether no more requests fall due."""
+        """Whether no further request falls due."""
         return self._is_past or (self.requests is not None and self._due >= self.requests)
 
-    def _look_for_the_end(self) -> None:
+    def _check_end(self) -> None:
         if not self._running and self._is_exhausted and (not self._late or self._is_past):
             self._over.set()
 
-    def _ask_again(self) -> None:
+    def _send_next(self) -> None:
         if not self._is_exhausted:
             self._due += 1
-            self._ask(time.monotonic())
+            self._send(time.monotonic())
 
     def _fall_due(self) -> None:
         if not self._is_exhausted:
@@ -513,13 +514,13 @@ class Load:
             due = self._begun + self._due / self._rate
             self._due += 1
             if len(self._running) < self._connections:
-                self._ask(due)
+                self._send(due)
             else:
                 self._late.append(due)
             self._loop.call_later(max(0.0, self._due / self._rate - self.elapsed), self._fall_due)
-        self._look_for_the_end()
+        self._check_end()
 
-    def _ask(self, due: float) -> None:
+    def _send(self, due: float) -> None:
         answer = _Answer(self, due)
         self._running.add(answer)
         to = self.endpoint

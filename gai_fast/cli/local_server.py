@@ -1,7 +1,7 @@
-"""A small aiohttp server on this machine, for the commands that play an upstream.
+"""A small aiohttp server on this machine, for commands that act as an upstream.
 
-Owns its socket, its end, the reading of request bodies, and everything below HTTP: refusing, resetting and cutting a
-connection. aiohttp is imported when a server is made: `gai-fast --help` imports this module.
+Owns its socket, its shutdown, the reading of request bodies, and everything below HTTP: refusing, resetting and cutting
+a connection. aiohttp is imported when a server is created, because `gai-fast --help` imports this module.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 BODY_TIMEOUT: Final = 10.0
 """Seconds for a request's body."""
 _SHUTDOWN: Final = 0.05
-"""Seconds that a handler has to end by itself when the server stops; after it, it is cancelled."""
-_LEAVE: Final = 0.01
-"""Seconds for written bytes to leave: a reset discards the rest."""
+"""Seconds in which a handler may end when the server stops, before it is cancelled."""
+_SEND_TIME: Final = 0.01
+"""Seconds in which the kernel sends written bytes before a reset, which discards the rest."""
 
 
 class LocalServer:
-    """Serves an aiohttp application. A handler is cancelled as soon as its client is gone.
+    """Serves an aiohttp application. A handler is cancelled as soon as its client disconnects.
 
     Args:
         app: The application.
         host: The address to listen on.
         port: The port; 0 chooses a free one.
-        listens: False: the port is bound and refuses every connection.
+        listens: Whether the server listens; if false, the port is bound and refuses every connection.
     """
 
     def __init__(self, app: web.Application, *, host: str = "127.0.0.1", port: int = 0, listens: bool = True) -> None:
         self.connections = 0
         """Connections accepted so far."""
         self.resets_all = False
-        """Whether new connections are reset before anything is read."""
+        """Whether new connections are reset before any read."""
         from aiohttp import web
 
         self._runner = web.AppRunner(
@@ -55,13 +55,13 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Scheme, host and port, once it is started."""
+        """Scheme, host and port. Only valid after `start`."""
         assert self._socket is not None, "the server has not been started"
         host, port = self._socket.getsockname()[:2]
         return f"http://{host}:{port}"
 
     async def start(self) -> None:
-        """Begins to listen.
+        """Starts to listen.
 
         Raises:
             OSError: The port is taken.
@@ -71,7 +71,7 @@ class LocalServer:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(self._address)
-            # A bound socket that does not listen: the kernel refuses, and no other process can take the port.
+            # If a bound socket does not listen, the kernel refuses connections, and no other process can use the port.
             if self._listens:
                 loop = asyncio.get_running_loop()
                 self._server = await loop.create_server(self._accept, sock=self._socket, backlog=SHARED.backlog)
@@ -101,14 +101,14 @@ class LocalServer:
 
 
 def _log() -> logging.Logger:
-    """aiohttp's log without unreadable requests and clients that leave: it would write a traceback for each."""
+    """Returns a logger for aiohttp that drops invalid requests and disconnects: aiohttp logs a traceback for each."""
     logger = logging.getLogger(__name__)
     logger.addFilter(_is_ours)
     return logger
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a log record is not about a fault of the client."""
+    """Returns whether a log record is not about a client's fault."""
     from aiohttp.http_exceptions import HttpProcessingError
     from aiohttp.web import RequestPayloadError
 
@@ -117,10 +117,10 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """A request's body.
+    """Reads a request's body.
 
     Raises:
-        HTTPException: It cannot be read (400), does not come in time (408), or is too large (413).
+        HTTPException: The body cannot be read (400), does not arrive in time (408), or is too large (413).
     """
     from aiohttp import web
 
@@ -141,14 +141,14 @@ class _Reset(asyncio.Protocol):
 
 
 def cut(request: web.BaseRequest) -> None:
-    """Closes a request's connection after the written bytes; a chunked answer then lacks its last HTTP chunk."""
+    """Closes a request's connection after the written bytes, so that a chunked response lacks its last HTTP chunk."""
     if request.transport is not None:
         request.transport.close()
 
 
 async def reset(request: web.BaseRequest) -> None:
     """Resets a request's connection (a real RST)."""
-    await asyncio.sleep(_LEAVE)
+    await asyncio.sleep(_SEND_TIME)
     if request.transport is not None:
         _reset(request.transport)
 
@@ -168,8 +168,8 @@ async def run_until_signal(server: AbstractAsyncContextManager[_HasURL], ready: 
     """Runs a server until SIGINT or SIGTERM.
 
     Args:
-        server: The server; entered and left here.
-        ready: Called with its URL, once it listens.
+        server: The server, as a context manager that this function enters and exits.
+        ready: Called with the server's URL, once it listens.
 
     Raises:
         OSError: The port is taken.

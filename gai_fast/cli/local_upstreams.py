@@ -1,7 +1,7 @@
-"""Model servers that run on this machine, for `gai-fast config init`.
+"""Finds model servers on this machine, for `gai-fast config init`.
 
-Each provider names the addresses that its local servers have by default (`API.local_servers`). All are asked at once
-for the list of their models, and waited for `limits.local_server` seconds.
+Each provider names the default addresses of its local servers (`API.local_servers`). All addresses are asked for their
+list of models at once, with a timeout of `limits.local_server` seconds.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """An address at which a server may be.
+    """A possible address of a model server.
 
     Attributes:
-        api: Its API.
-        name: The name for an upstream there.
-        url: Its `base_url`.
-        is_own: No other program usually has the port.
+        api: The server's API.
+        name: The name for an upstream at this address.
+        url: The upstream's `base_url`.
+        is_own: Whether no other program usually uses the port.
     """
 
     api: API
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 def usual_places() -> list[Place]:
-    """The addresses of all providers."""
+    """Returns the addresses of all providers."""
     apis = map(get_provider, provider_names())
     return [Place(api, name, url, url == api.base_url) for api in apis for name, url in api.local_servers.items()]
 
@@ -44,7 +44,7 @@ async def find_local_upstreams(known: Collection[str]) -> list[dict[str, Value]]
     """Returns the tables of `[[upstream]]` for the servers that answer, in the order of the providers.
 
     Args:
-        known: Names of upstreams that are configured already; these are not looked for.
+        known: Names of upstreams that are already configured; their addresses are not asked.
     """
     import aiohttp
 
@@ -64,7 +64,7 @@ def _table(place: Place) -> dict[str, str]:
 
 
 async def _answers(session: aiohttp.ClientSession, place: Place) -> bool:
-    """Whether a server is there. Other programs use some of the ports: such a one has no list of models."""
+    """Returns whether a model server answers. Another program on the port has no list of models."""
     import aiohttp
 
     try:

@@ -1,7 +1,7 @@
 """A fake upstream: answers like a provider, with realistic timing, and fails on demand.
 
 Owns the pace of the answers and the execution of each fault. `dialects/` owns the frames, `faults.py` the names of the
-faults. Knows nothing of the gateway, which is on the other side of the connection.
+faults. Knows nothing about the gateway, which is its client.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class MockRequest:
     method: str
     path: str
     headers: dict[str, str]
-    """Names in lower case; of repeated ones the last."""
+    """Headers with lower-case names; of a repeated header the last value."""
     raw: bytes
     body: Any
-    """The parsed body; `None`: it is not JSON."""
+    """The parsed body. None if it is not JSON."""
     at: float
     deltas: int = 0
     """Text deltas written so far."""
     answered_at: float | None = None
-    """The time at which the whole answer had been written."""
+    """The time at which the whole answer was written."""
     closed_at: float | None = None
     """The time at which the connection was lost or closed."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set with `closed_at`; a test awaits it to see that the gateway let go."""
+    """Set with `closed_at`; with it a test can wait until the gateway has closed the connection."""
 
     def close(self, _: object = None) -> None:
-        """Notes the end of the connection."""
+        """Records the end of the connection."""
         self.closed_at = time.monotonic()
         self.closed.set()
 
@@ -68,13 +68,13 @@ class Mock:
 
     Args:
         dialect: A name of `DIALECTS`; empty: all of them, distinguished by the path.
-        rate: Text deltas a second; 0: as fast as the client takes them.
+        rate: Text deltas per second; 0: as fast as the client reads them.
         ttft: Seconds from the request to the first frame.
         deltas: Text deltas of an answer.
         fault: The fault, if any; may be replaced at any time, for the next request.
         host: Address to listen on.
-        port: 0 chooses a free one.
-        keeps_requests: Whether `requests` keeps every request; a mock that runs for long would grow with each.
+        port: Port to listen on; 0 chooses a free one.
+        keeps_requests: Whether `requests` keeps every request; memory then grows with each.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Mock:
     @fault.setter
     def fault(self, fault: Fault | None) -> None:
         self._fault = fault
-        self._server.resets_all = self._refuses  # it listens already: to refuse is to reset
+        self._server.resets_all = self._refuses  # a server that already listens refuses connections by a reset
 
     @property
     def _refuses(self) -> bool:
@@ -120,11 +120,11 @@ class Mock:
 
     @property
     def url(self) -> str:
-        """Its base URL: scheme, host and port."""
+        """The mock's base URL: scheme, host and port."""
         return self._server.url
 
     async def start(self) -> None:
-        """Begins to listen.
+        """Starts to listen.
 
         Raises:
             OSError: The port is taken.
@@ -165,7 +165,7 @@ class Mock:
         self._received += 1
         if self._keeps_requests:
             self.requests.append(request)
-        http.task.add_done_callback(request.close)  # it serves the connection, and ends with it
+        http.task.add_done_callback(request.close)  # the task serves the connection, and ends with it
         return request
 
     async def _models(self, http: web.Request) -> web.StreamResponse:
@@ -234,7 +234,7 @@ class _Running:
         return await _end(response, request)
 
     async def _break(self, response: web.StreamResponse, text: str) -> bool:
-        """Breaks the running stream, and returns whether it goes on."""
+        """Breaks the running stream, and returns whether the answer continues."""
         self._http.writer.send_headers()
         kind = "" if self._fault is None else self._fault.kind
         match kind:
@@ -261,7 +261,7 @@ class _Running:
         return False
 
     async def once(self) -> web.StreamResponse:
-        """Writes an answer that was not asked for as a stream, at the time of its last delta."""
+        """Writes a whole answer for a request without streaming, at the time of its last delta."""
         from aiohttp import web
 
         await self._until(len(self._texts) - 1)
@@ -294,20 +294,20 @@ class _Running:
     async def _until(self, delta: int) -> None:
         """Waits for the moment of a delta."""
         moment = self._request.at + self._mock.ttft + (delta / self._mock.rate if self._mock.rate else 0.0)
-        # An absolute schedule: a later sleep makes up for one that took too long. A sleep of uvloop's, which
-        # counts whole milliseconds, may end within the last of them.
+        # The schedule is absolute, so that delays do not add up. A loop, because uvloop counts whole milliseconds: a
+        # sleep may end up to one millisecond early.
         while True:
-            left = moment - time.monotonic()
-            if left <= 0:
+            remaining = moment - time.monotonic()
+            if remaining <= 0:
                 return
-            await asyncio.sleep(left)
+            await asyncio.sleep(remaining)
 
 
 _JSON: Final = {"content-type": "application/json"}
 
 
 async def _instead(http: web.Request, request: MockRequest, kind: type[Answer], fault: str) -> web.StreamResponse:
-    """A fault that replaces the answer."""
+    """Executes a fault that replaces the answer."""
     match fault:
         case "silent":
             await _for_ever()
@@ -342,7 +342,7 @@ async def _end(response: web.StreamResponse, request: MockRequest) -> web.Stream
 
 
 async def _for_ever() -> None:
-    """Waits until the client is gone or the mock stops."""
+    """Waits until the client disconnects or the mock stops."""
     await asyncio.Event().wait()
 
 
@@ -362,7 +362,7 @@ def _fault(context: click.Context, parameter: click.Parameter, value: str | None
 
 @click.command()
 @option("--port", type=WholeRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
-@option("--dialect", type=click.Choice(list(DIALECTS)), help="The one dialect to speak; by default all, by path.")
+@option("--dialect", type=click.Choice(list(DIALECTS)), help="The only dialect to speak; by default all, by path.")
 @option("--rate", type=FiniteRange(0), default=50.0, help="Text deltas a second; 0: no pause between them.")
 @option("--ttft", type=FiniteRange(0), default=0.3, help="Seconds to the first frame.")
 @option("--deltas", type=WholeRange(1), default=64, help="Text deltas of an answer.")
@@ -370,7 +370,7 @@ def _fault(context: click.Context, parameter: click.Parameter, value: str | None
     "--fail",
     callback=_fault,
     metavar="KIND[@N]",
-    help=f"Fail, after N text deltas where N is given. Kinds: {', '.join(FAULTS)}.",
+    help=f"Fail, after N text deltas if N is given. Kinds: {', '.join(FAULTS)}.",
 )
 def command(port: int, dialect: str | None, rate: float, ttft: float, deltas: int, fail: Fault | None) -> None:
     """A fake upstream with realistic timing and faults.

@@ -37,7 +37,7 @@ def command(config_path: Path | None, json: bool) -> None:
 
 
 def _described(model: ModelSettings) -> dict[str, Any]:
-    """A model as JSON."""
+    """Returns a model as a JSON object."""
     upstream = model.upstream
     about = {"name": model.name, "upstream": upstream.name, "provider": upstream.provider, "id": model.id}
     if not model.targets:
@@ -46,5 +46,5 @@ def _described(model: ModelSettings) -> dict[str, Any]:
 
 
 def _places(model: ModelSettings) -> str:
-    """The ids and upstreams that a model is asked at."""
+    """Returns the upstreams of a model, each with its id of the model."""
     return ", ".join(f"{each.id} of {each.upstream.name}" for each in model.targets or (model,))

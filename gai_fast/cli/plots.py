@@ -1,7 +1,7 @@
-"""Reports as one HTML file: SVG plots, a style for light and dark, no script, nothing to load.
+"""Reports as one HTML file: SVG plots, a light and a dark style, no scripts, no external files.
 
 Owns the drawing and formatting of figures. `bench.py` and the repository's own benchmarks own their meaning. This
-module escapes all text, so callers may pass the words of a server.
+module escapes all text, so callers may pass text from a server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 Role = Literal["main", "second", "other"]
-"""The role of a mark: the subject, the baseline, or one of the others."""
+"""The role of a mark: the subject, the baseline, or any other."""
 
 Buckets = Sequence[tuple[float, int]]
 """A histogram: the lowest value of each bucket and its count, in rising order."""
@@ -26,11 +26,11 @@ ROW: Final = 24
 HEIGHT: Final = 340
 MARGIN: Final = 56
 TEXT: Final = 15
-"""Pixels: a plot's width, the room for labels and values beside it, a row of dots, the height of a plot of curves and
-its margin, a line of text."""
+"""Sizes in pixels: a plot's width, the space for labels and values beside it, a row of dots, the height of a plot of
+curves and its margin, a line of text."""
 
 SHARES: Final = (0.5, 0.9, 0.99, 0.999, 0.9999)
-"""The ticks of a distribution: every nine has the same width."""
+"""The ticks of a distribution; each further nine is at an equal distance."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1d1f; --soft: #62676d; --line: #e3e5e8; --main: #0b63c5;
@@ -61,7 +61,7 @@ td.number { text-align: right; } td.long { white-space: normal; min-width: 16rem
 
 
 def figure(value: float) -> str:
-    """A number with three significant digits, or all digits before its point."""
+    """Formats a number with three significant digits, or with all digits before its point."""
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(float(f"{abs(value):.2e}"))))
@@ -69,7 +69,7 @@ def figure(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time in its natural unit."""
+    """Formats a time in its natural unit."""
     unit, size = next((one for one in _UNITS if value >= one[1]), _UNITS[-1])
     return f"{figure(value / size)} {unit}"
 
@@ -82,7 +82,7 @@ _UNITS: Final = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One row of a dot plot. Without a value its text is the reason."""
+    """One row of a dot plot. If it has no value, its text is the reason."""
 
     label: str
     value: float | None
@@ -92,7 +92,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One curve, as points of rising x."""
+    """One curve, as points with rising x."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -128,12 +128,12 @@ class _Scale:
 
 
 def _scale(values: Iterable[float], start: float, end: float, *, logarithmic: bool) -> _Scale:
-    """A scale for these values, with a margin."""
+    """Returns a scale for the values, with a margin."""
     known = [value for value in values if value > 0 or not logarithmic]
     low, high = (min(known), max(known)) if known else (1.0, 10.0)
     if not logarithmic:
         return _Scale(0.0, high * 1.05 or 1.0, start, end, False)
-    # At least a decade: a small difference should look small.
+    # The scale has at least a decade, so that a small difference looks small.
     room = max(1.3, math.sqrt(10 * low / high))
     return _Scale(low / room, high * room, start, end, True)
 
@@ -154,7 +154,7 @@ def dots(title: str, rows: Sequence[Dot], unit: str) -> str:
     """Draws values of very different sizes, on a logarithmic axis.
 
     Args:
-        title: The text for readers who do not see the plot.
+        title: The text for screen readers.
         rows: The rows, from top to bottom.
         unit: The unit of the axis.
     """
@@ -187,10 +187,11 @@ def curves(title: str, drawn: Sequence[Curve], x_unit: str, y_unit: str) -> str:
 
 
 def distributions(title: str, drawn: Sequence[tuple[str, Buckets, Role]], share: str) -> str:
-    """Draws distributions of times in seconds: the share of values below each time. Every nine has the same width.
+    """Draws distributions of times in seconds: the share of values below each time. Each further nine of the share is
+    at an equal distance.
 
     Args:
-        title: The text for readers who do not see the plot.
+        title: The text for screen readers.
         drawn: Name, histogram and role of each distribution.
         share: The label of the axis of shares.
     """
@@ -204,7 +205,7 @@ def distributions(title: str, drawn: Sequence[tuple[str, Buckets, Role]], share:
 
 
 def _round_time(value: float) -> str:
-    """A tick, 1, 2 or 5 times a power of ten, in its natural unit."""
+    """Formats a tick, which is 1, 2 or 5 times a power of ten, in its natural unit."""
     unit, size = next((one for one in _UNITS if value >= one[1] * 0.999), _UNITS[-1])
     return f"{value / size:.3g} {unit}"
 
@@ -220,7 +221,7 @@ def _distribution(buckets: Buckets) -> list[tuple[float, float]]:
     for value, count in buckets:
         points.append((_nines(below / total), value))
         below += count
-    # The last value stands for the last share that this number of values can resolve.
+    # The last value is drawn at the largest share that this number of values can resolve.
     points.append((_nines(1 - 0.5 / total), buckets[-1][0]))
     # More points than pixels would only enlarge the file.
     kept = [points[0], *(b for a, b in pairwise(points) if round(a[0] * 400) != round(b[0] * 400)), points[-1]]
@@ -243,7 +244,7 @@ def _curves(
     for tick, text in x_ticks:
         parts += [_line(x(tick), y.end, x(tick), y.start), _text(x(tick), y.start + 18, text, "soft", "middle")]
     parts += [_text(x.end, y.start + 36, x_unit, "soft", "end"), _text(x.start + 6, y.end + 10, y_unit, "soft")]
-    # The subject is drawn last, over the rest.
+    # The subject is drawn last, above the others.
     for curve in sorted(drawn, key=lambda one: one.role, reverse=True):
         place = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in curve.points)
         name = f"<title>{escape(curve.label)}</title>"
@@ -259,7 +260,7 @@ def _curves(
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], strong: frozenset[str] = frozenset()) -> str:
-    """A table. Rows whose first cell is in `strong` stand out; long cells may wrap."""
+    """Returns a table. Rows whose first cell is in `strong` are emphasized; long cells may wrap."""
     lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
     for row in rows:
         cells = "".join(f'<td class="{_kind(cell)}">{escape(cell)}</td>' for cell in row)
@@ -272,12 +273,12 @@ def _kind(cell: str) -> str:
 
 
 def paragraphs(texts: Iterable[str]) -> str:
-    """Paragraphs of text."""
+    """Returns texts as paragraphs."""
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def section(title: str, about: str, *contents: str) -> str:
-    """A heading, a sentence, and tables or plots."""
+    """Returns a heading, a sentence, and tables or plots."""
     return f'<h2>{escape(title)}</h2><p class="soft">{escape(about)}</p>{"".join(map(_framed, contents))}'
 
 
@@ -286,7 +287,7 @@ def _framed(content: str) -> str:
 
 
 def page(title: str, about: str, *sections: str) -> str:
-    """The whole HTML file."""
+    """Returns the report as one HTML page."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -1,7 +1,7 @@
 """Finds proxies that delay, compress or cut a gateway's streams: `gai-fast doctor --url`.
 
-`GET /probe` of the gateway sends events of known timing, a silence, and a last event (`server/requests/probe.py`). What
-arrives shows whether a proxy holds events back, compresses them, or cuts a silent stream.
+`GET /probe` of the gateway sends events with known timing, a silence, and a last event (`server/requests/probe.py`).
+Their arrival shows whether a proxy buffers events, compresses them, or cuts a silent stream.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _PATIENT: Final = (
 
 @dataclass(slots=True)
 class Answer:
-    """The answer to a probe, as it arrived.
+    """The response to a probe. Times are in seconds since the request.
 
     Attributes:
         coding: Its content coding.
-        arrivals: The time at which each event came, in seconds since the request.
+        arrivals: The time at which each event arrived.
         ended: The time of its end.
     """
 
@@ -55,11 +55,11 @@ class Answer:
 
 
 def findings(answer: Answer, idle: float, heartbeat: float) -> list[Check]:
-    """The checks that an answer allows.
+    """Returns the results of all checks of a response.
 
     Args:
-        answer: What has come.
-        idle: Seconds of silence that were asked for.
+        answer: The response.
+        idle: The requested seconds of silence.
         heartbeat: The gateway's `heartbeat`; 0: it sends no keep-alives.
     """
     return [_buffering(answer), _compression(answer), _timeout(answer, idle, heartbeat)]
@@ -94,21 +94,21 @@ def _timeout(answer: Answer, idle: float, heartbeat: float) -> Check:
     return Check("proxy.timeout", "error", text, _PATIENT)
 
 
-async def check_way(
+async def check_proxies(
     session: aiohttp.ClientSession, url: str | None, idle: float, heartbeat: float, dates: list[str]
 ) -> list[Check]:
-    """Asks a gateway for a probe.
+    """Requests a probe from a gateway, and checks the proxies in front of it.
 
     Args:
-        session: For the request.
-        url: The gateway, as its clients reach it; `None`: nothing is asked.
-        idle: Seconds of silence to ask for.
+        session: The session for the request.
+        url: The gateway's URL for clients. If it is None, the check is skipped.
+        idle: Seconds of silence to request.
         heartbeat: As for `findings`.
-        dates: Gets the `Date` header.
+        dates: The `Date` header is appended to it.
     """
     import aiohttp
 
-    from gai_fast.cli.client_errors import words_of
+    from gai_fast.cli.client_errors import explain
 
     if url is None:
         return [Check("proxy", "skipped", "no --url: the proxies in front are not looked at")]
@@ -131,26 +131,26 @@ async def check_way(
             await _read(response.content, answer, begun)
     except (aiohttp.ClientError, OSError, zlib.error) as problem:  # TimeoutError is an OSError
         if answer is None:
-            return [Check("proxy", "error", words_of(problem, longest.total or 0), _fix_of(problem))]
-        answer.ended = time.monotonic() - begun  # it was cut
+            return [Check("proxy", "error", explain(problem, longest.total or 0), _fix_of(problem))]
+        answer.ended = time.monotonic() - begun  # the stream was cut
     return [Check("proxy", "ok", "the gateway answers"), *findings(answer, idle, heartbeat)]
 
 
 async def _read(content: aiohttp.StreamReader, answer: Answer, begun: float) -> None:
-    """Notes when events come, to the end of the body."""
+    """Reads the body to its end, and notes when events arrive."""
     decoder = zlib.decompressobj(_GZIP) if answer.coding == "gzip" else None
     body = b""
     async for data in content.iter_any():
         body += data if decoder is None else decoder.decompress(data, LIMITS.stream_probe_body)
         if len(body) > LIMITS.stream_probe_body:
-            break  # no probe: the caller sees that events are missing
+            break  # not a probe: the checks report missing events
         now = time.monotonic() - begun
         answer.arrivals += [now] * (len(_EVENT.findall(body)) - len(answer.arrivals))
     answer.ended = time.monotonic() - begun
 
 
 def _fix_of(problem: Exception) -> str:
-    """Returns the advice for a probe that got no answer."""
+    """Returns the remedy for a probe without a response."""
     import aiohttp
 
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):

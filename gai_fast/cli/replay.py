@@ -1,7 +1,7 @@
 """`gai-fast replay`: serves a recorded answer with its timing, to any request.
 
-`net/attempts/recording_player.py` owns the format of recordings. A file that is none is served as the body of an
-answer, all at once.
+`net/attempts/recording_player.py` owns the format of recordings. A file in another format is served as the body of a
+response, all at once.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 _FRAMING: Final = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
-"""Headers that belong to the connection of this answer, not to the recorded one."""
+"""Recorded headers that are left out: they belong to the recorded connection."""
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-"""Statuses whose answers have no body (RFC 9110 §6.4.1); as those to HEAD."""
+"""Statuses whose responses have no body (RFC 9110 §6.4.1); responses to HEAD have none, too."""
 
 
 def load(path: Path) -> Recording:
-    """A recording, or a bare body as one.
+    """Reads a recording, or makes one from a bare body.
 
     Raises:
         ConfigFailure: The file cannot be read.
@@ -43,7 +43,7 @@ def load(path: Path) -> Recording:
         first = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         if data.startswith(b'{"format":') or not first:
             raise ConfigFailure(f"{path}: {problem}") from None
-        # One JSON document, lines of JSON, or frames: a client's parser tells them apart by their first bytes too.
+        # The first byte distinguishes JSON from SSE frames; clients' parsers do the same.
         kind = "text/event-stream" if first not in b"{[" else "application/json"
         return Recording([(0.0, data)], headers={"content-type": kind})
 
@@ -54,8 +54,8 @@ class Replay:
     Args:
         recording: The answer.
         port: The port; 0 chooses a free one.
-        speed: How many times faster than recorded; 0: without any pause.
-        split: Bytes of a piece that is written by itself; 0: as recorded.
+        speed: The factor by which it is faster than recorded; 0: without any pause.
+        split: Bytes of each separate write; 0: as recorded.
     """
 
     def __init__(self, recording: Recording, *, port: int = 0, speed: float = 1.0, split: int = 0) -> None:
@@ -70,7 +70,7 @@ class Replay:
 
     @property
     def url(self) -> str:
-        """Its base URL, once it listens."""
+        """The base URL. Only valid after the server has started."""
         return self._server.url
 
     async def __aenter__(self) -> Self:
@@ -112,11 +112,11 @@ class Replay:
 @click.argument("file", type=click.Path(path_type=Path))
 @option("--port", type=WholeRange(0, 65535), default=9000, help="Port on 127.0.0.1; 0 chooses a free one.")
 @option("--speed", type=FiniteRange(0), default=1.0, help="Times faster than recorded; 0: without any pause.")
-@option("--split", type=WholeRange(0), default=0, help="Bytes of a piece that is sent by itself; 0: as recorded.")
+@option("--split", type=WholeRange(0), default=0, help="Bytes of each separate write; 0: as recorded.")
 def command(file: Path, port: int, speed: float, split: int) -> None:
     """Serve a recording with its timing.
 
-    FILE is one that serve --record wrote, or the bare body of an answer. Point an upstream's base_url at the URL that
+    FILE is a recording from serve --record, or the bare body of an answer. Point an upstream's base_url at the URL that
     is printed: every request gets the recording.
     """
     replay = Replay(load(file), port=port, speed=speed, split=split)

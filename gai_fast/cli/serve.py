@@ -42,24 +42,24 @@ if TYPE_CHECKING:
     from gai_fast.stores import StoreError
 
 KEY_VARIABLE = "GAI_API_KEY"
-"""The variable of the examples where the configuration has the digest of a key only; the playground's too."""
+"""The variable in the examples if the configuration only has the digest of a key; the playground uses it, too."""
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
-"""Beside the package where it is run from a clone."""
+"""The Makefile, which only exists if the package runs from a clone."""
 Load = Callable[[], "Settings"]
-"""Reads the configuration anew; a `ConfigError` says why it cannot be used."""
+"""Reads the configuration again; raises a `ConfigError` if it cannot be used."""
 
 QUERY = "Tell me a short story about a lighthouse keeper."
 
 
 def banner(url: str, loaded: Loaded) -> str:
-    """The text that the server prints when it is up. The examples are whole lines, so that they can be pasted.
+    """Returns the text that the server prints after its start. The examples are whole lines that can be pasted.
 
     Args:
         url: The base URL of the server: scheme, host and port.
         loaded: The configuration.
     """
     settings = loaded.settings
-    # Clients cannot call a wildcard address.
+    # Clients cannot connect to a wildcard address.
     url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     lines = [f"gai-fast {__version__} on {url}", compiled_parts()]
     if not url.startswith("unix:"):
@@ -76,7 +76,7 @@ def banner(url: str, loaded: Loaded) -> str:
 
 
 def compiled_parts() -> str:
-    """Which parts of the package are compiled, and in a clone how to compile the rest."""
+    """Returns which parts of the package are compiled and, in a clone, how to compile the rest."""
     kernels = f"compiled ({SIMD})" if IMPLEMENTATION == "native" else "pure Python"
     parts = f"kernels {kernels}, modules {MODULES}"
     if IMPLEMENTATION == "native" and MODULES == "interpreted" and MAKEFILE.exists():
@@ -85,18 +85,18 @@ def compiled_parts() -> str:
 
 
 def examples(url: str, model: str, loaded: Loaded) -> list[str]:
-    """A curl line and a snippet for the openai package, each followed by an empty line."""
+    """Returns a curl line and a snippet for the openai package, each followed by an empty line."""
     body = json.dumps({"model": model, "query": QUERY}, ensure_ascii=False)
     header, api_key, imports = _key_of(loaded, model)
-    way, more = "", ""
+    socket_flag, more = "", ""
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
-        way = f"--unix-socket {shlex.quote(path)} "
+        socket_flag = f"--unix-socket {shlex.quote(path)} "
         url = f"{loaded.settings.server.scheme}://localhost"
         imports = [*imports, "from httpx import Client, HTTPTransport"]
         more = f", http_client=Client(transport=HTTPTransport(uds={path!r}))"
     return [
-        f"curl -N {way}{url}/api/v1/stream -H 'content-type: application/json'{header} -d {shlex.quote(body)}",
+        f"curl -N {socket_flag}{url}/api/v1/stream -H 'content-type: application/json'{header} -d {shlex.quote(body)}",
         "",
         *imports,
         "from openai import OpenAI  # pip install openai",
@@ -112,9 +112,9 @@ def examples(url: str, model: str, loaded: Loaded) -> list[str]:
 
 
 def _key_of(loaded: Loaded, model: str) -> tuple[str, str, list[str]]:
-    """The key in the examples, without its value: a header for curl, an expression for Python, and its imports.
+    """Returns the key for the examples, without its value: a header for curl, a Python expression, and its imports.
 
-    It is the first one that may use the model.
+    The key is the first one that may use the model.
     """
     if not loaded.keys:
         return "", '"none"', []
@@ -128,7 +128,7 @@ def _key_of(loaded: Loaded, model: str) -> tuple[str, str, list[str]]:
 
 
 def _variable_of(loaded: Loaded, model: str) -> str | None:
-    """The variable that the examples read a key from; `None`: they need no key, or read it from a file."""
+    """Returns the variable from which the examples read a key. None if they need no key, or read it from a file."""
     if not loaded.keys:
         return None
     kind, place = _reference(loaded, model)
@@ -136,14 +136,15 @@ def _variable_of(loaded: Loaded, model: str) -> str | None:
 
 
 def _reference(loaded: Loaded, model: str) -> tuple[str, str]:
-    """The kind and the place of the newest secret of the first key that may use a model, else of the first key."""
+    """Returns the kind and the place of the newest secret of the first key that may use a model, else of the first
+    key."""
     keys = [table for table, key in zip(loaded.keys, loaded.settings.keys, strict=True) if key.may_use(model)]
     kind, _, place = (keys or loaded.keys)[0]["secret"].value[-1].partition(":")
     return kind, place
 
 
 def run_async(main: Coroutine[Any, Any, None]) -> None:
-    """Runs a coroutine on the fastest loop that is installed."""
+    """Runs a coroutine on the fastest installed event loop."""
     try:
         import uvloop
     except ModuleNotFoundError:
@@ -165,7 +166,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     Raises:
         CertificateError: The certificate cannot be used.
         OSError: The address cannot be bound.
-        OpenAddress: Other machines would reach it.
+        OpenAddress: The address would be reachable from other machines.
         StartupFailure: The path of a socket between workers would be too long.
         WorkerError: The workers cannot start.
     """
@@ -247,7 +248,7 @@ def _store_failure(problem: StoreError) -> str:
 
 
 def _from_here(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A path, which starts from the working directory; one of the configuration starts from its folder."""
+    """Resolves a flag's path against the working directory; paths in the configuration start from its folder."""
     return None if value is None else str(Path.cwd() / value)
 
 
@@ -287,13 +288,13 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
     type=WholeRange(1),
     envvar="GAI_FAST_WORKERS",
     show_default="1",
-    help="Processes that answer.",
+    help="Worker processes.",
 )
 @option(
     "--store",
     envvar="GAI_FAST_STORE",
     metavar="URL",
-    help="Where durable streams are kept: memory://, sqlite:///FILE or redis://HOST.",
+    help="The store of durable streams: memory://, sqlite:///FILE or redis://HOST.",
 )
 @option(
     "--log-format",
@@ -370,7 +371,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         raise cannot_listen(_place(server), problem) from None
     except WorkerError as problem:
         raise (ConfigFailure if problem.code == ConfigFailure.exit_code else StartupFailure)(str(problem)) from None
-    except OSError as problem:  # of a function of the user's that `app` has added, such as a database out of reach
+    except OSError as problem:  # from user code that `app` has added, such as an unreachable database
         logging.getLogger("gai_fast.server").error("the server failed", exc_info=problem)
         if is_up:
             raise Failure(f"the server stopped: {problem}") from None
@@ -378,10 +379,10 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
 
 
 def _make_folder_of_recordings(record: Path) -> None:
-    """Makes the folder of `--record`, unless it is there.
+    """Creates the folder of `--record`, unless it exists.
 
     Raises:
-        StartupFailure: It cannot be made, or nothing can be written there.
+        StartupFailure: The folder cannot be created, or is not writable.
     """
     try:
         record.mkdir(parents=True, exist_ok=True)
@@ -392,7 +393,7 @@ def _make_folder_of_recordings(record: Path) -> None:
 
 
 def _place(server: ServerSettings) -> str:
-    """The address that the server is to listen on, for a message."""
+    """Returns the configured address of the server, for a message."""
     if server.fd is not None:
         return f"descriptor {server.fd}"
     return server.uds if server.uds is not None else f"{server.host}:{server.port}"

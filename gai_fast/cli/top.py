@@ -1,4 +1,4 @@
-"""`gai-fast top`: a running server in the terminal, as its admin API shows it."""
+"""`gai-fast top`: shows a running server in the terminal, with the figures of its admin API."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 async def _first(client: AdminClient, *, with_rates: bool) -> tuple[dict[str, Any], Sample]:
-    """Returns the first figures, or those of a second later, where the first have no rates.
+    """Returns the first figures. If rates are needed and the first figures have none, returns the next ones.
 
     Raises:
-        AdminError: They cannot be had.
+        AdminError: The server sends no figures.
     """
     from gai_fast.cli.admin_client import AdminError
 
@@ -62,7 +62,7 @@ def _key(context: click.Context, parameter: click.Parameter, value: str | None) 
 
 @click.command()
 @url_option(default="http://127.0.0.1:8080", help="The server, without a path.")
-@option("--api-key", callback=_key, help="An admin's key. Rather the variable: others can read a command line.")
+@option("--api-key", callback=_key, help="An admin's key. Prefer the variable: other users can read a command line.")
 @json_option
 def command(url: str, api_key: Secret | None, json: bool) -> None:
     """Show a running server: streams, rates, errors, spend.

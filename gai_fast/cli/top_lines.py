@@ -1,7 +1,7 @@
 """The figures of a server as lines of text, for `gai-fast top`.
 
-Owns what is shown, and in which order. Names come from the server and its callers: what is not printable in them never
-reaches the terminal.
+Owns the content and the order of the lines. Names come from the server and its callers: their unprintable characters
+never reach the terminal.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Column(NamedTuple):
     """A column of the table of streams.
 
     Attributes:
-        title: Its head.
-        width: Cells, of a number; 0: the column is a name, and shares what is left with the others, by `share`.
-        share: Its part of that width, relative to the other names'.
-        text: Returns what stands there.
-        order: Returns what it is sorted by.
+        title: The column's title.
+        width: The width of a column of numbers, in cells; 0: the column has names, and gets a share of the rest.
+        share: The column's share of the rest, relative to the other columns of names.
+        text: Returns the text for a stream.
+        order: Returns the sort key for a stream.
     """
 
     title: str
@@ -33,17 +33,18 @@ class Column(NamedTuple):
 
 
 def rate_of(stream: LiveStream) -> float | None:
-    """Returns the tokens a second of a stream since its first, a delta counted as one; `None` before the second."""
+    """Returns the tokens per second since a stream's first token, or None before its second. A delta counts as one
+    token."""
     if stream.ttft_ms is None or stream.deltas < 2 or stream.duration_ms <= stream.ttft_ms:
         return None
     return (stream.deltas - 1) * 1e3 / (stream.duration_ms - stream.ttft_ms)
 
 
 def printable(text: str) -> str:
-    """Returns a text of the server with a mark for each character that is not printable, so that it controls nothing.
+    """Returns a server's text with U+FFFD in place of unprintable characters, which could control the terminal.
 
     Args:
-        text: Whatever has come.
+        text: Any text.
     """
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
@@ -100,10 +101,10 @@ COLUMNS: Final = (
 
 
 def widths(total: int) -> list[int]:
-    """Returns the width of each column, all of which are parted by a space.
+    """Returns the width of each column; a space separates two columns.
 
     Args:
-        total: The cells that there are.
+        total: The width of the table, in cells.
     """
     rest = max(total - sum(each.width for each in COLUMNS) - (len(COLUMNS) - 1), 0)
     shares = sum(each.share for each in COLUMNS)
@@ -114,8 +115,8 @@ def head(url: str, sample: Sample) -> list[str]:
     """Returns the lines above the table.
 
     Args:
-        url: Where the server is.
-        sample: Its figures.
+        url: The server's URL.
+        sample: The server's figures.
     """
     rates = sample.rates
     memory = "" if sample.memory_bytes is None else f"  memory {count(sample.memory_bytes)}B"
@@ -123,10 +124,10 @@ def head(url: str, sample: Sample) -> list[str]:
     if rates is None:
         lines.append(f"{sample.active} streams  rates follow in a second")
     else:
-        told = {name: count(max(rates.get(name, 0.0), 0.0)) for name in _RATES}
+        shown = {name: count(max(rates.get(name, 0.0), 0.0)) for name in _RATES}
         lines.append(
-            f"{sample.active} streams  {told['requests']} req/s  {told['errors']} err/s  "
-            f"in {told['input_tokens']} tok/s  out {told['output_tokens']} tok/s  {told['bytes']}B/s"
+            f"{sample.active} streams  {shown['requests']} req/s  {shown['errors']} err/s  "
+            f"in {shown['input_tokens']} tok/s  out {shown['output_tokens']} tok/s  {shown['bytes']}B/s"
         )
     first, gaps = _quantiles(sample.first_token_seconds), _quantiles(sample.gap_seconds)
     lines.append(f"first token {first}  gaps {gaps}")
@@ -156,7 +157,7 @@ def foot(sample: Sample) -> list[str]:
     ]
 
 
-_TIME: Final = slice(11, 19)  # of a moment as RFC 3339 writes it
+_TIME: Final = slice(11, 19)  # the time of day in an RFC 3339 timestamp
 _RATES: Final = ("requests", "errors", "input_tokens", "output_tokens", "bytes")
 
 
@@ -165,7 +166,7 @@ def _listed(items: Sequence[str], none: str = "none") -> str:
 
 
 def _quantiles(buckets: Sequence[Bucket]) -> str:
-    """The median and the 99th percentile since the start, as bounds: no more is known of a distribution."""
+    """Returns the median and the 99th percentile since the start, as bounds: a histogram has no exact values."""
     total = sum(each.count for each in buckets)
     if not total:
         return "-"

@@ -1,13 +1,13 @@
-"""The screen of `gai-fast top`: an application of Textual, which comes with the extra `tui`.
+"""The screen of `gai-fast top`: a Textual application; Textual comes with the extra `tui`.
 
-Owns keys, the choice of a stream, the question before it is cancelled, and what becomes of a server that is gone.
-`top_lines.py` has the texts.
+Owns keys, the selection of a stream, the confirmation before it is cancelled, and the reconnection to an unreachable
+server. `top_lines.py` has the texts.
 
-1. The terminal's own colours are used. With `NO_COLOR` there are none: marks are bold or reversed.
-2. A server that is gone is asked again each `limits.admin_again` seconds; meanwhile the last figures stay, with a line
-   that says so.
-3. A bug ends the program with its traceback, after the terminal has been restored. Textual would show the values of
-   variables too, among them perhaps a key: so no request runs in its own tasks.
+1. The terminal's own colours are used. With `NO_COLOR` there are no colours: marks are bold or reversed.
+2. An unreachable server is retried each `limits.admin_again` seconds; until then the last figures stay, with a line
+   about the problem.
+3. A bug ends the program with its traceback, after the terminal was restored. Textual would also show the values of
+   variables, which may contain a key: therefore no request runs in Textual's own tasks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SCROLL_BAR: Final = 2
 
 
 class Question(ModalScreen[bool]):
-    """Asks whether a stream is to be cancelled; its result is the answer.
+    """Asks for confirmation to cancel a stream; its result is the answer.
 
     Args:
         stream: The stream.
@@ -64,11 +64,11 @@ class Top(App[None]):
     """The screen.
 
     Args:
-        client: The server.
-        sample: Its first figures.
+        client: The client of the server.
+        sample: The server's first figures.
 
     Attributes:
-        fault: The bug that has ended it.
+        fault: The exception that has ended the application, or None.
     """
 
     TITLE = "gai-fast top"
@@ -114,7 +114,7 @@ class Top(App[None]):
         self._begin(self._follow())
 
     def exit(self, result: None = None, return_code: int = 0, message: Any = None) -> None:
-        """Ends it. Nothing is drawn any more: its parts are taken down one after the other."""
+        """Ends the application. Cancels its tasks first: they must not draw while Textual removes the widgets."""
         for task in self._tasks:
             task.cancel()
         super().exit(result, return_code, message)
@@ -132,7 +132,7 @@ class Top(App[None]):
     # -- keys --
 
     def action_sort(self) -> None:
-        """Sorts by the next column: names upwards, numbers downwards."""
+        """Sorts by the next column: names ascending, numbers descending."""
         self._sorted_by = (self._sorted_by + 1) % len(COLUMNS)
         self._is_reversed = bool(COLUMNS[self._sorted_by].width)
         self._draw_streams(self.size.width)
@@ -143,7 +143,7 @@ class Top(App[None]):
         self._draw_streams(self.size.width)
 
     def action_cancel_stream(self) -> None:
-        """Asks whether the stream under the cursor is to be cancelled."""
+        """Asks for confirmation to cancel the stream under the cursor."""
         stream = self._chosen()
         if stream is None:
             self._say("there is no stream to cancel")
@@ -169,7 +169,7 @@ class Top(App[None]):
             self.exit()
 
     async def _follow(self) -> None:
-        """Shows the server's figures as they come: rule 2."""
+        """Shows the server's figures as they arrive, by rule 2."""
         while True:
             try:
                 async with aclosing(self._client.samples()) as samples:
@@ -213,7 +213,7 @@ class Top(App[None]):
         self._base.query_one("#foot", Static).update("\n".join(foot(self._sample)))
 
     def _draw_streams(self, width: int) -> None:
-        """Draws the table anew; the cursor stays at its stream."""
+        """Redraws the table; the cursor stays at its stream."""
         table = self._base.query_one(DataTable)
         chosen, place = self._chosen(), table.cursor_row
         streams = self._sample.streams[: SHARED.streams_sampled]
@@ -232,24 +232,24 @@ class Top(App[None]):
         table.move_cursor(row=min(place, max(len(ids) - 1, 0)))
 
     def _chosen(self) -> LiveStream | None:
-        """The stream under the cursor; `None`: there is none."""
+        """Returns the stream under the cursor, or None if there is none."""
         place = self._base.query_one(DataTable).cursor_row
         return self._rows[place] if 0 <= place < len(self._rows) else None
 
 
 async def show(client: AdminClient, sample: Sample) -> None:
-    """Shows a server until the user, SIGINT or SIGTERM ends it.
+    """Shows a server until the user, SIGINT or SIGTERM ends the application.
 
     Args:
-        client: The server.
-        sample: Its first figures.
+        client: The client of the server.
+        sample: The server's first figures.
     """
     app = Top(client, sample)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:  # before the terminal is changed
         loop.add_signal_handler(number, app.exit)
     try:
-        await app.run_async(mouse=False)  # a terminal without its mouse lets nobody copy an id
+        await app.run_async(mouse=False)  # if the application used the mouse, users could not select an id to copy it
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""`gai-fast version`: the versions that a bug report needs."""
+"""`gai-fast version`: prints the versions that a bug report needs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def _version(name: str) -> str | None:
 @click.command()
 @json_option
 def command(json: bool) -> None:
-    """Print versions, and what of the package is compiled.
+    """Print versions, and which parts of the package are compiled.
 
-    The native kernels, the modules around them and the vector instructions in use are named by themselves.
+    The native kernels, the modules around them and the vector instructions in use are listed separately.
     """
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.machine()}"

@@ -1,6 +1,6 @@
-"""The dialects of `gai-fast mock`: the frames that each provider's API sends, one file each.
+"""The dialects of `gai-fast mock`: the frames of each provider's API, one file per API.
 
-A new dialect is one file with an `Answer` and one entry in `DIALECTS`. The dialects know nothing of the gateway.
+A new dialect is one file with an `Answer` and one entry in `DIALECTS`. The dialects know nothing about the gateway.
 """
 
 from __future__ import annotations

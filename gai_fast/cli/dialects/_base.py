@@ -1,6 +1,6 @@
 """The base of all dialects of the mock: the words and the length of an answer, and the frames that a dialect defines.
 
-The request and the options determine every byte, so two runs are equal.
+The request and the options determine every byte, so that two runs send equal bytes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ WORDS: Final = (
     "and told each stone it met a part of the story. “Where do you go?” asked the café’s old cat 🐈. To the sea, said "
     "the stream, and I bring it everything I was told, in the order in which I heard it."
 ).split(" ")
-"""The text of every answer, over and over: plain words, and a few characters outside ASCII."""
+"""The text of every answer, repeated: plain words, and a few characters outside ASCII."""
 
 CREATED: Final = 1_700_000_000
 """The time in every answer, in seconds since the epoch."""
 
 ANY_PREFIX: Final = r"/{prefix:(?:.*/)?}"
-"""The beginning of every route: clients differ in the end of their base URL."""
+"""The prefix of every route: base URLs of clients end differently."""
 
 
 def to_json(value: Any) -> bytes:
-    """A value as JSON without blanks. A lone surrogate, which UTF-8 has no bytes for, stays an escape."""
+    """Returns a value as JSON without blanks. A lone surrogate, which UTF-8 cannot encode, is escaped."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
@@ -34,7 +34,7 @@ class Answer(ABC):
 
     Args:
         body: The request, as `asked` returned it.
-        number: Counts the requests of a mock from 1; makes ids unique and repeatable.
+        number: The number of the request, from 1; makes ids unique and repeatable.
     """
 
     route: ClassVar[str]
@@ -54,7 +54,7 @@ class Answer(ABC):
 
     @classmethod
     def asked(cls, body: Mapping[str, Any], path: Mapping[str, str]) -> Mapping[str, Any]:
-        """The request, with what its path adds.
+        """Returns the request's JSON, completed by values from its path.
 
         Args:
             body: The request's JSON.
@@ -63,7 +63,7 @@ class Answer(ABC):
         return body
 
     def texts(self, deltas: int) -> tuple[list[str], bool]:
-        """The text deltas, and whether the request's own limit cut them short."""
+        """Returns the text deltas, and whether the request's own limit cut them short."""
         asked = [value for key in self.limits if isinstance(value := self.body.get(key), int) and value > 0]
         count = min([deltas, *asked])
         words = [WORDS[index % len(WORDS)] for index in range(count)]
@@ -71,26 +71,26 @@ class Answer(ABC):
 
     @abstractmethod
     def opening(self) -> list[bytes]:
-        """The frames before the first text."""
+        """Returns the frames before the first text."""
 
     @abstractmethod
     def delta(self, text: str) -> bytes:
-        """The frame of one text delta."""
+        """Returns the frame of one text delta."""
 
     @abstractmethod
     def closing(self, tokens: int, cut_short: bool) -> list[bytes]:
-        """The frames after the last text, end mark included."""
+        """Returns the frames after the last text, end mark included."""
 
     @abstractmethod
     def whole(self, texts: Sequence[str], cut_short: bool) -> dict[str, Any]:
-        """The answer as one object."""
+        """Returns the answer as one object."""
 
     @classmethod
     @abstractmethod
     def error(cls, status: int, message: str) -> dict[str, Any]:
-        """The body of an error."""
+        """Returns the body of an error."""
 
     @classmethod
     @abstractmethod
     def error_frame(cls, status: int, message: str) -> bytes:
-        """An error inside a running stream."""
+        """Returns the frame of an error inside a running stream."""

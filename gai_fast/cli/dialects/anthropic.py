@@ -1,4 +1,4 @@
-"""Messages, as Anthropic's API sends them."""
+"""The dialect of Anthropic's Messages API."""
 
 from __future__ import annotations
 

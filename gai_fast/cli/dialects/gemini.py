@@ -1,4 +1,4 @@
-"""`generateContent`, as Gemini's API sends it: the path has the model, and whether to stream."""
+"""The dialect of Gemini's `generateContent`: the path names the model, and whether to stream."""
 
 from __future__ import annotations
 

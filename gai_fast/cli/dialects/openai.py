@@ -1,4 +1,4 @@
-"""Chat completions, as OpenAI's API sends them."""
+"""The dialect of OpenAI's Chat Completions API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`words_of`: what the failures of requests mean in words; those of real servers are in `test_admin_client.py`."""
+"""`explain`: what the failures of requests mean in words; those of real servers are in `test_admin_client.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey, RequestInfo
 
-from gai_fast.cli.client_errors import words_of
+from gai_fast.cli.client_errors import explain
 
 KEY = cast("ConnectionKey", None)  # aiohttp's texts need it, ours do not
 REQUEST = cast("RequestInfo", None)
@@ -37,7 +37,7 @@ REQUEST = cast("RequestInfo", None)
     ],
 )
 def test_a_failure_has_its_words(problem: Exception, words: str) -> None:
-    assert words_of(problem, 2.5) == words
+    assert explain(problem, 2.5) == words
 
 
 async def test_a_name_that_is_unknown_is_told_in_the_resolvers_words() -> None:
@@ -46,5 +46,5 @@ async def test_a_name_that_is_unknown_is_told_in_the_resolvers_words() -> None:
         with pytest.raises(aiohttp.ClientConnectorError) as refused:
             await session.get("http://nowhere.invalid/")
     assert isinstance(refused.value.os_error, socket.gaierror)
-    assert "Unknown error" not in words_of(refused.value, 1)
-    assert str(refused.value.os_error.strerror) in words_of(refused.value, 1)
+    assert "Unknown error" not in explain(refused.value, 1)
+    assert str(refused.value.os_error.strerror) in explain(refused.value, 1)
