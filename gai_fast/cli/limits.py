@@ -13,7 +13,7 @@ from gai_fast.model.limits import KIB, MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
 
     stdout_blocked: float = 1.0
     """Seconds for which a server's start waits for a standard output that cannot be written to, such as a full pipe."""

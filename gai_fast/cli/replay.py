@@ -43,7 +43,7 @@ def load(path: Path) -> Recording:
         first = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         if data.startswith(b'{"format":') or not first:
             raise ConfigFailure(f"{path}: {problem}") from None
-        # The first byte distinguishes JSON from SSE frames; clients' parsers do the same.
+        # The first byte distinguishes JSON from SSE frames; clients' parsers use it, too.
         kind = "text/event-stream" if first not in b"{[" else "application/json"
         return Recording([(0.0, data)], headers={"content-type": kind})
 

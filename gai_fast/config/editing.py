@@ -33,7 +33,7 @@ class _Statement:
 
     Attributes:
         start: Offset of its first line.
-        end: Offset behind its last line.
+        end: Offset after its last line.
         strings: Start and end of each string in it, also within tables and lists.
         is_empty: Whether it is blank or only a comment.
     """
@@ -50,7 +50,7 @@ class _Block:
 
     Attributes:
         start: Offset of its header.
-        end: Offset behind its last value; comments after it may belong to the next table.
+        end: Offset after its last value; comments after it may belong to the next table.
         values: The statements of its own keys, without the keys of its subtables.
     """
 

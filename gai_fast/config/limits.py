@@ -13,7 +13,7 @@ from gai_fast.model.limits import KIB, MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
 
     reconnect_most: int = 3_600_000
     """The longest configurable `retry:`, in milliseconds: an hour. No client comes back later than that."""

@@ -112,7 +112,7 @@ def load(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     Args:
         path: The file; if None, the configuration comes from the environment alone.
         environ: The environment; by default this process's.
-        flags: Keys of `FLAGS` that the command line sets; `None` values count as not given.
+        flags: Keys of `FLAGS` that the command line sets; None values count as not given.
 
     Raises:
         ConfigError: The configuration cannot be used. All mistakes are reported at once if that is possible.
@@ -498,8 +498,8 @@ def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Price]:
-    """Returns the models' own prices by upstream and id, for all targets. If several models have the same upstream and
-    id, the first model's price is used."""
+    """Returns the models' own prices by upstream and id, for all targets. If several models share an upstream and id,
+    the first model's price is used."""
     prices: dict[tuple[str, str], Price] = {}
     for model in models.values():
         if model.price is not None:

@@ -164,7 +164,7 @@ def texts(about: str, check: Callable[[str], str]) -> Key:
 
 
 def one_or_more(key: Key, most: int) -> Key:
-    """Returns a key whose value is a value of another key, or a list of such values; it is read as a tuple.
+    """Returns a key that accepts one value of another key, or a list of its values; both are read as a tuple.
 
     Args:
         key: The other key.

@@ -19,7 +19,7 @@ OTHER: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class SharedLimits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
 
     response_head: int = 64 * KIB
     """An upstream's status line and headers together: as much as OpenAI accepts as a request head."""
@@ -45,7 +45,7 @@ class SharedLimits:
     """A whole JSON answer to a streamed request: four events of the largest size."""
 
     error_message: int = 2 * KIB
-    """Characters of an upstream's message that are passed on: a page of HTML is no message."""
+    """Characters of an upstream's message that are passed on: an HTML page is not a message."""
 
     json_depth: int = 64
     """Nesting of a request body: a deeper schema can exhaust the C stack of a parser in the chain (CVE-2025-67221)."""

@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes are in bytes and times in seconds, unless the name has another unit."""
 
     timer_tick: float = 0.05
     """Seconds between two checks of the timers: no timeout is shorter than a second by default."""

@@ -65,14 +65,14 @@ class TestConditions:
         assert (problem is not None) == trips
         assert problem is None or problem.startswith(f"{text}: it is ")
 
-    def test_what_trips_is_told_with_its_figure(self) -> None:
+    def test_what_trips_is_reported_with_its_figure(self) -> None:
         found = measured(0.3118, errors={"network": 1})
-        for text, told in (
+        for text, message in (
             ("p99_ttft>200ms", "it is 311 ms"),
             ("errors>0", "it is 1"),
             ("error_rate>1%", "it is 50%"),
         ):
-            assert Condition.parse(text).problem(found) == f"{text}: {told}"
+            assert Condition.parse(text).problem(found) == f"{text}: {message}"
 
     @pytest.mark.parametrize("text", ["p99_ttft>1s", "tokens_per_second<1", "mean_gap<1s", "max_duration>0ms"])
     def test_what_could_not_be_measured_trips(self, text: str) -> None:

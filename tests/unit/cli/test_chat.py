@@ -112,7 +112,7 @@ def test_a_tools_name_controls_no_terminal(run: Run, asked: Asked) -> None:
     assert run("chat", "hi").stderr == "\n[]0;titleweather is called; chat runs no tools]\n"
 
 
-def test_an_error_is_told_beside_what_came_before_it(run: Run, asked: Asked) -> None:
+def test_an_error_is_reported_beside_what_came_before_it(run: Run, asked: Asked) -> None:
     asked[1].append([START, {"type": "text.delta", "text": "Hel"}, ERROR, {"type": "done", "finished": False}])
     result = run("chat", "hi")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "Hel\n", "error: overloaded: too busy\n")
@@ -160,7 +160,7 @@ def said(request: Request) -> list[Said]:
     return [Said(message) for message in request.messages]
 
 
-def test_an_unknown_model_is_told_with_the_nearest(run: Run, folder: Path) -> None:
+def test_an_unknown_model_is_reported_with_the_nearest(run: Run, folder: Path) -> None:
     result = run("chat", "-m", "dmo", "hi")
     assert result.exit_code == 2
     assert "there is no model of this name; did you mean 'demo'?" in result.output

@@ -26,7 +26,7 @@ def test_zero_configuration_is_checked(run: Run) -> None:
     assert result.output == "config OK (2 upstreams, 0 models): no file\n"
 
 
-def test_a_wrong_one_is_told_line_by_line(run: Run, folder: Path) -> None:
+def test_a_wrong_one_is_reported_line_by_line(run: Run, folder: Path) -> None:
     (folder / "c.toml").write_text("[server]\nprot = 1\n\nkeep_alive = 9\n")
     lines = [
         "c.toml:2: unknown key 'prot' in [server]; did you mean port?",
@@ -41,7 +41,7 @@ def test_a_wrong_one_is_told_line_by_line(run: Run, folder: Path) -> None:
 
 def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, folder: Path, authority: Authority) -> None:
     pair = authority.pair("good")
-    for change, code, told in (
+    for change, code, message in (
         ({}, 0, "config OK"),
         ({"tls_cert": "none.pem"}, 2, "none.pem (`tls_cert`) cannot be read: No such file or directory"),
         ({"tls_key": pair["tls_cert"]}, 2, "(`tls_key`)"),
@@ -49,4 +49,4 @@ def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, fold
         keys = (f'{name} = "{file}"' for name, file in {**pair, **change}.items())
         (folder / "c.toml").write_text("\n".join(["[server]", *keys]))
         result = run("check", "-c", "c.toml")
-        assert (result.exit_code, told in result.output) == (code, True), result.output
+        assert (result.exit_code, message in result.output) == (code, True), result.output

@@ -40,7 +40,7 @@ def test_a_failure_has_its_words(problem: Exception, words: str) -> None:
     assert explain(problem, 2.5) == words
 
 
-async def test_a_name_that_is_unknown_is_told_in_the_resolvers_words() -> None:
+async def test_a_name_that_is_unknown_is_reported_in_the_resolvers_words() -> None:
     """Its numbers are negative, which `os.strerror` calls an unknown error."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(30):
         with pytest.raises(aiohttp.ClientConnectorError) as refused:

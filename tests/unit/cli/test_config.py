@@ -165,9 +165,9 @@ class TestShow:
         key = {"name": "a", "secret": ["env:ONE", "sha256:[redacted]"], "spend": {"amount": 1.5, "period": "day"}}
         key |= {"streams": 5, "expires": "2030-01-31T00:00:00Z"}
         assert tomllib.loads(shown)["key"] == [key]
-        told = json.loads(run("config", "show", "-c", "k.toml", "--json", env={"ONE": "hidden-one"}).output)
-        assert told["key"] == [key]
-        assert told["key_defaults"]["expires"] == "2030-01-31T00:00:00Z"
+        message = json.loads(run("config", "show", "-c", "k.toml", "--json", env={"ONE": "hidden-one"}).output)
+        assert message["key"] == [key]
+        assert message["key_defaults"]["expires"] == "2030-01-31T00:00:00Z"
 
     def test_zero_configuration_is_shown(self, run: Run) -> None:
         text = run("config", "show", env=SECRETS).output

@@ -96,7 +96,7 @@ def test_an_empty_body_is_a_truncated_answer(run: Run) -> None:
         (["--provider", "openai", "none.sse"], "No such file or directory"),
     ],
 )
-def test_wrong_usage_is_told(run: Run, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_reported(run: Run, arguments: list[str], said: str) -> None:
     result = run("decode", *arguments)
     assert result.exit_code == 2
     assert said in result.output

@@ -64,7 +64,7 @@ def checks(run: Run, code: int = 0) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize(
     ("hard", "status"), [(64, "error"), (255, "error"), (256, "warning"), (4095, "warning"), (4096, "ok")]
 )
-def test_few_descriptors_are_told(hard: int, status: str) -> None:
+def test_few_descriptors_are_reported(hard: int, status: str) -> None:
     check = check_descriptors(hard)
     assert (check.name, check.status) == ("limit", status)
     assert ("LimitNOFILE" in check.fix) == (status != "ok")
@@ -144,7 +144,7 @@ def test_one_that_is_not_there_or_speaks_no_tls_is_an_error_without_the_proxys_p
     ("status", "why"),
     [(301, "a redirect"), (404, "no gateway of this release"), (502, "a proxy does not reach the gateway")],
 )
-def test_what_answers_in_place_of_a_gateway_is_told_by_its_status(run: Run, status: int, why: str) -> None:
+def test_what_answers_in_place_of_a_gateway_is_reported_by_its_status(run: Run, status: int, why: str) -> None:
     with upstream(status) as (url, _):
         result = run("doctor", "--json", "--url", url.removesuffix("/v1"))
     (check,) = [each for each in json.loads(result.output) if each["name"] == "proxy"]

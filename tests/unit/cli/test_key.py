@@ -85,8 +85,8 @@ def test_without_a_file_the_block_is_there_to_paste(run: Run) -> None:
     digest = sha256(secret.encode()).hexdigest()
     assert block == f'[[key]]\nname = "bob"\nsecret = "sha256:{digest}"\nrole = "admin"\n'
     assert "there is no file: paste" in made.stderr
-    told = json.loads(run("key", "new", "bob", "--json").stdout)
-    assert told["block"] == f'[[key]]\nname = "bob"\nsecret = "{told["hash"]}"'
+    message = json.loads(run("key", "new", "bob", "--json").stdout)
+    assert message["block"] == f'[[key]]\nname = "bob"\nsecret = "{message["hash"]}"'
     assert files() == []
 
 
@@ -164,7 +164,7 @@ def test_a_name_that_is_not_there_is_exit_code_2_and_changes_nothing(run: Run, f
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("new", "alice", "-c", "c.toml"), "c.toml:6: a [[key]] of this name is there: `key rotate alice` gives it"),
         (("new", "a b"), "NAME: `name` in [[key]] must be 1 to 64 characters"),
@@ -183,27 +183,27 @@ def test_a_name_that_is_not_there_is_exit_code_2_and_changes_nothing(run: Run, f
         (("revoke", "a"), "there is no configuration file here: name one with -c"),
     ],
 )
-def test_a_mistake_is_exit_code_2(run: Run, file: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_a_mistake_is_exit_code_2(run: Run, file: Path, arguments: tuple[str, ...], message: str) -> None:
     result = run("key", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert message in result.stderr
     assert file.read_text() == FILE
     assert files() == ["c.toml"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[[key]\n", "c.toml:1:6: "),
         ('[[key]]\nname = "alice"\n', "c.toml:1: `secret` is missing in [[key]]"),
         ('key = [{name = "alice", secret = "env:A"}]', "c.toml: its `key` number 1 is no [[key]] table of its own"),
     ],
 )
-def test_a_file_that_cannot_be_changed_stays_as_it_is(run: Run, file: Path, text: str, told: str) -> None:
+def test_a_file_that_cannot_be_changed_stays_as_it_is(run: Run, file: Path, text: str, message: str) -> None:
     file.write_text(text)
     result = run("key", "rotate", "alice", "-c", "c.toml")
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert file.read_text() == text
 
 

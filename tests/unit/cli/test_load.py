@@ -71,7 +71,7 @@ def read(
 
 
 class TestNativeReader:
-    def test_events_are_told_whole_byte_by_byte_and_at_random_edges(self) -> None:
+    def test_events_are_reported_whole_byte_by_byte_and_at_random_edges(self) -> None:
         whole = read([STREAM])
         assert [event["type"] for event in whole] == TYPES
         assert whole[3]["usage"] == {"output_tokens": 2}
@@ -80,9 +80,9 @@ class TestNativeReader:
             cuts = sorted(random.Random(seed).sample(range(len(STREAM)), 5))
             assert read([STREAM[a:b] for a, b in zip([0, *cuts], [*cuts, len(STREAM)], strict=True)]) == whole
 
-    def test_an_error_in_the_stream_is_told_with_its_code(self) -> None:
-        told = b'data: {"type":"error","error":{"code":"overloaded","message":"busy","temporary":true}}\n\n'
-        assert read([told, b'data: {"type":"done","finished":false}\n\n'])[0]["error"] == {
+    def test_an_error_in_the_stream_is_reported_with_its_code(self) -> None:
+        reported = b'data: {"type":"error","error":{"code":"overloaded","message":"busy","temporary":true}}\n\n'
+        assert read([reported, b'data: {"type":"done","finished":false}\n\n'])[0]["error"] == {
             "code": "overloaded",
             "message": "busy",
         }

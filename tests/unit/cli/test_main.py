@@ -212,16 +212,18 @@ def test_closed_standard_streams_lead_nowhere(tmp_path: Path) -> None:
         "open(sys.argv[1], 'w').write(repr([code, *(os.fstat(number).st_rdev == nothing for number in range(3))]))"
     )
     shell = 'exec "$0" -c "$1" "$2" <&- >&- 2>&-'
-    subprocess.run(["sh", "-c", shell, sys.executable, code, str(tmp_path / "told")], timeout=250, cwd=ROOT, check=True)
-    assert (tmp_path / "told").read_text() == "[0, True, True, True]"
+    subprocess.run(
+        ["sh", "-c", shell, sys.executable, code, str(tmp_path / "message")], timeout=250, cwd=ROOT, check=True
+    )
+    assert (tmp_path / "message").read_text() == "[0, True, True, True]"
 
 
 @pytest.mark.parametrize(
-    ("encoding", "given", "told"),
+    ("encoding", "given", "message"),
     [("utf-8:strict", b"\xff", b"\xef\xbf\xbd \xe2\x9c\x93\n"), ("latin-1:strict", b"\xe9", b"\xe9 \\u2713\n")],
 )
 def test_no_byte_of_the_input_and_no_character_of_the_output_is_an_error(
-    encoding: str, given: bytes, told: bytes
+    encoding: str, given: bytes, message: bytes
 ) -> None:
     code = (
         "import click, sys\nfrom gai_fast.cli import main\n"
@@ -237,7 +239,7 @@ def test_no_byte_of_the_input_and_no_character_of_the_output_is_an_error(
         check=False,
         env={**os.environ, "PYTHONIOENCODING": encoding},
     )
-    assert (result.stdout, result.stderr) == (told, b"")
+    assert (result.stdout, result.stderr) == (message, b"")
 
 
 def test_json_controls_no_terminal_and_stays_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +251,7 @@ def test_json_controls_no_terminal_and_stays_the_same(capsys: pytest.CaptureFixt
     assert "größe 模型" in printed
 
 
-def test_a_number_that_is_none_is_told_in_plain_words(run: Run) -> None:
+def test_a_number_that_is_none_is_reported_in_plain_words(run: Run) -> None:
     """Kubernetes sets such a variable for a service of the name `gai-fast`."""
     result = run("serve", env={"GAI_FAST_PORT": "tcp://10.0.0.1:80"})
     assert result.exit_code == 2

@@ -133,14 +133,16 @@ def test_a_recording_is_one(folder: Path) -> None:
     assert recording.broke
 
 
-@pytest.mark.parametrize(("data", "told"), [(b"", "an empty file"), (b'{"format": 9}', "line 1 is not of a recording")])
-def test_a_file_of_no_use_is_told(folder: Path, data: bytes, told: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"", "an empty file"), (b'{"format": 9}', "line 1 is not of a recording")]
+)
+def test_a_file_of_no_use_is_reported(folder: Path, data: bytes, message: str) -> None:
     (folder / "r").write_bytes(data)
-    with pytest.raises(ConfigFailure, match=told):
+    with pytest.raises(ConfigFailure, match=message):
         load(folder / "r")
 
 
-def test_wrong_usage_is_told(run: Run, folder: Path) -> None:
+def test_wrong_usage_is_reported(run: Run, folder: Path) -> None:
     result = run("replay", "missing.ndjson")
     assert (result.exit_code, "No such file" in result.output) == (2, True)
     (folder / "r").write_bytes(BODY)

@@ -114,9 +114,9 @@ class TestBanner:
         assert "hidden" not in "".join(lines)
         [curl] = [line for line in lines if line.startswith("curl ")]
         assert f'"authorization: Bearer {shell.format(folder=folder)}"' in curl
-        told = [line for line in lines if line.startswith("key: ")]
+        reported = [line for line in lines if line.startswith("key: ")]
         variable = shell.removeprefix("$")
-        assert told == (
+        assert reported == (
             []
             if secret.startswith("file:")
             else [f"key: the examples read it from ${variable}; first export {variable}=<the secret>"]
@@ -185,7 +185,7 @@ class TestCommand:
             ),
         ],
     )
-    def test_what_is_wrong_is_told_before_anything_listens(
+    def test_what_is_wrong_is_reported_before_anything_listens(
         self, run: Run, served: list[Settings], arguments: list[str], said: str
     ) -> None:
         result = run("serve", *arguments)

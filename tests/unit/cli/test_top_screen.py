@@ -148,7 +148,7 @@ async def test_a_stream_is_cancelled_after_a_question_only() -> None:
         assert server.cancelled == ["old", "mid"]
 
 
-async def test_a_server_that_is_gone_is_told_and_asked_again(change_limits: ChangeLimits) -> None:
+async def test_a_server_that_is_gone_is_reported_and_asked_again(change_limits: ChangeLimits) -> None:
     change_limits(admin_again=0.001)
     server = Server()
     async with shown(server, ROWS) as (app, _):

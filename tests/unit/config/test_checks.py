@@ -67,9 +67,9 @@ class TestUpstreamAddress:
         ],
     )
     def test_what_must_not_be_asked_is_refused_without_repeating_it(self, folder: Folder, url: str) -> None:
-        [told] = folder.problems(f'{UPSTREAM}base_url = "{url}"')
-        assert told.startswith("gai-fast.toml:4: `base_url` in [[upstream]] must ")
-        assert "secret" not in told
+        [message] = folder.problems(f'{UPSTREAM}base_url = "{url}"')
+        assert message.startswith("gai-fast.toml:4: `base_url` in [[upstream]] must ")
+        assert "secret" not in message
 
 
 class TestHeaders:
@@ -90,9 +90,9 @@ class TestHeaders:
         ],
     )
     def test_headers_that_would_break_a_request_are_refused(self, folder: Folder, headers: str) -> None:
-        [told] = folder.problems(f"{UPSTREAM}headers = {headers}")
-        assert told.startswith("gai-fast.toml:4: `headers` in [[upstream]] must ")
-        assert "very-secret" not in told
+        [message] = folder.problems(f"{UPSTREAM}headers = {headers}")
+        assert message.startswith("gai-fast.toml:4: `headers` in [[upstream]] must ")
+        assert "very-secret" not in message
 
 
 class TestStore:
@@ -120,7 +120,9 @@ class TestStore:
             ('sync = "always"', "must be batched or before_send, not 'always'"),
         ],
     )
-    def test_a_mistake_in_the_store_is_told_without_a_password(self, folder: Folder, line: str, problem: str) -> None:
+    def test_a_mistake_in_the_store_is_reported_without_a_password(
+        self, folder: Folder, line: str, problem: str
+    ) -> None:
         key = line.partition(" ")[0]
         assert folder.problems(f"[store]\n{line}") == [f"gai-fast.toml:2: `{key}` in [store] {problem}"]
 
@@ -131,14 +133,14 @@ class TestCompression:
 
     @pytest.mark.parametrize("value", ['"gzip"', '["deflate"]', '["gzip", "gzip"]', "[1]", "[[]]", "true", "{}"])
     def test_anything_else_is_refused(self, folder: Folder, value: str) -> None:
-        [told] = folder.problems(f"[stream]\ncompression = {value}")
-        assert "must be a list of zstd, gzip, br, each at most once" in told
+        [message] = folder.problems(f"[stream]\ncompression = {value}")
+        assert "must be a list of zstd, gzip, br, each at most once" in message
 
     def test_a_coding_whose_library_is_missing_names_the_extra(
         self, folder: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(compression._LIBRARIES, "br", "gai_fast.no_such_library")
-        [told] = folder.problems('[stream]\ncompression = ["gzip", "br"]')
-        assert told == (
+        [message] = folder.problems('[stream]\ncompression = ["gzip", "br"]')
+        assert message == (
             "gai-fast.toml:2: `compression` in [stream] has br, which needs a package: install gai-fast[compression]"
         )

@@ -180,10 +180,10 @@ class TestSecrets:
     ) -> None:
         (folder.path / "blank").write_text("\n")
         environ = {"EMPTY": "", "TWO": "very-secret words\n"}
-        [told] = folder.problems(f'{UPSTREAM}api_key = "{reference}"', environ)
-        assert told.startswith("gai-fast.toml:4: ")
-        assert problem in told
-        assert "very-secret" not in told
+        [message] = folder.problems(f'{UPSTREAM}api_key = "{reference}"', environ)
+        assert message.startswith("gai-fast.toml:4: ")
+        assert problem in message
+        assert "very-secret" not in message
 
     def test_no_text_of_the_settings_shows_a_secret(self, folder: Folder) -> None:
         text = UPSTREAM + 'api_key = "env:K"\nheaders = { authorization = "Bearer hidden" }'
@@ -256,7 +256,7 @@ class TestProxy:
             ("env", {"https_proxy": "https://s3cret"}, "https_proxy: `proxy`: the URL that it holds must begin with http://"),
         ],
     )  # fmt: skip
-    def test_a_mistake_is_told_without_the_secret(
+    def test_a_mistake_is_reported_without_the_secret(
         self, folder: Folder, value: str, environ: dict[str, str], said: str
     ) -> None:
         problem = folder.problems(f'{UPSTREAM}proxy = "{value}"\n', environ)[0]

@@ -31,11 +31,11 @@ class TestFile:
             (b"#" * (LIMITS.config_file + 1), "larger than"),
         ],
     )
-    def test_what_is_no_toml_is_told_with_its_place(self, folder: Folder, content: bytes, problem: str) -> None:
-        [told] = folder.problems(content)
-        assert problem in told
+    def test_what_is_no_toml_is_reported_with_its_place(self, folder: Folder, content: bytes, problem: str) -> None:
+        [message] = folder.problems(content)
+        assert problem in message
 
-    def test_a_file_that_is_not_there_or_no_file_is_told(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_there_or_no_file_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
             load(tmp_path / "none.toml", environ={})
         with pytest.raises(ConfigError, match="cannot be read: Is a directory"):

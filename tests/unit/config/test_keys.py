@@ -25,20 +25,20 @@ def test_no_key_is_both_supported_and_refused() -> None:
 
 
 def test_a_key_that_is_like_no_other_is_answered_with_those_that_can_be_used(folder: Folder) -> None:
-    [told] = folder.problems("[server]\nqqqq = 1")
-    assert told == f"gai-fast.toml:2: unknown key 'qqqq' in [server]; known: {', '.join(sorted(SECTIONS['server']))}"
-    [told] = folder.problems("[qqqqqq]")
+    [message] = folder.problems("[server]\nqqqq = 1")
+    assert message == f"gai-fast.toml:2: unknown key 'qqqq' in [server]; known: {', '.join(sorted(SECTIONS['server']))}"
+    [message] = folder.problems("[qqqqqq]")
     sections = ", ".join(sorted(map(title, SECTIONS)))
-    assert told == f"gai-fast.toml:1: unknown section 'qqqqqq'; known: {sections}"
+    assert message == f"gai-fast.toml:1: unknown section 'qqqqqq'; known: {sections}"
 
 
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section in SECTIONS for key in sorted(LATER[section])])
 def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str, key: str) -> None:
     start = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL, "key": KEY}.get(section, f"[{section}]\n")
-    [told] = folder.problems(f"{start}{key} = 1")
-    assert told.endswith("is not supported yet")
-    assert f"`{key}`" in told
-    assert f"gai-fast.toml:{start.count(chr(10)) + 1}: " in told
+    [message] = folder.problems(f"{start}{key} = 1")
+    assert message.endswith("is not supported yet")
+    assert f"`{key}`" in message
+    assert f"gai-fast.toml:{start.count(chr(10)) + 1}: " in message
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, sect
     ],
 )
 def test_when_an_upstream_is_left_alone_is_checked(folder: Folder, line: str, problem: str) -> None:
-    [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{line}')
-    assert told.startswith(f"gai-fast.toml:4: `{line.partition(' ')[0]}` in [[upstream]] ")
-    assert problem in told
+    [message] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{line}')
+    assert message.startswith(f"gai-fast.toml:4: `{line.partition(' ')[0]}` in [[upstream]] ")
+    assert problem in message
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -110,7 +110,7 @@ def test_the_environment_names_a_list_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "told"),
+    ("price", "message"),
     [
         ("{}", "must be a table with input and output"),
         ("{ input = 1 }", "must be a table with input and output"),
@@ -125,9 +125,9 @@ def test_the_environment_names_a_list_too(tmp_path: Path) -> None:
         ("{ input = 1, output = 2, cached_input = -0.1 }", "must have a number for cached_input"),
     ],
 )
-def test_a_price_that_is_none_is_refused(tmp_path: Path, price: str, told: str) -> None:
+def test_a_price_that_is_none_is_refused(tmp_path: Path, price: str, message: str) -> None:
     (line,) = problems(tmp_path, UPSTREAM + MODEL + f"price = {price}\n")
-    assert line.startswith(f"gai-fast.toml:9: `price` in [[model]] {told}")
+    assert line.startswith(f"gai-fast.toml:9: `price` in [[model]] {message}")
     assert "million tokens" in line
 
 
@@ -140,7 +140,7 @@ ENTRY = '[[price]]\nprovider = "openai"\nid = "m"\ninput = 1\noutput = 2\n'
 
 
 @pytest.mark.parametrize(
-    ("prices", "told"),
+    ("prices", "message"),
     [
         ("date = \n", "the price list cannot be used: prices.toml:1"),
         ("price = 3\n", "prices.toml:1: [price] must be [[price]]"),
@@ -162,12 +162,12 @@ ENTRY = '[[price]]\nprovider = "openai"\nid = "m"\ninput = 1\noutput = 2\n'
         (ENTRY.replace("= 2", '= "2"'), "prices.toml:1: [[price]] of 'm' must have a number for output"),
     ],
 )
-def test_a_broken_list_is_told_with_its_file_and_line(tmp_path: Path, prices: str, told: str) -> None:
+def test_a_broken_list_is_reported_with_its_file_and_line(tmp_path: Path, prices: str, message: str) -> None:
     (line,) = problems(tmp_path, '[prices]\nfile = "prices.toml"\n', prices)
-    assert told in line
+    assert message in line
 
 
-def test_a_list_that_is_not_there_is_told_where_it_is_named(tmp_path: Path) -> None:
+def test_a_list_that_is_not_there_is_reported_where_it_is_named(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, '[prices]\nfile = "prices.toml"\n')
     assert line.startswith("gai-fast.toml:2: `file` in [prices]: the price list cannot be used: prices.toml: cannot be")
 
@@ -183,6 +183,6 @@ def test_a_list_has_an_end_and_so_have_its_mistakes(tmp_path: Path, monkeypatch:
     assert "more than 8192 entries" in line
 
 
-def test_every_mistake_of_an_entry_is_told_at_once(tmp_path: Path) -> None:
+def test_every_mistake_of_an_entry_is_reported_at_once(tmp_path: Path) -> None:
     both: Any = ENTRY.replace("openai", "opnai") + ENTRY.replace("= 1", "= -1")
     assert len(problems(tmp_path, '[prices]\nfile = "prices.toml"\n', both)) == 2

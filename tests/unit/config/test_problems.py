@@ -88,23 +88,25 @@ class TestMistakes:
             ('[processor]\nuse = "batch"', "gai-fast.toml:1: [processor] must be [[processor]]: there may be several"),
         ],
     )  # fmt: skip
-    def test_a_mistake_is_told_with_its_line_and_what_to_write(self, folder: Folder, text: str, problem: str) -> None:
-        [told] = folder.problems(text)
-        assert problem in told
+    def test_a_mistake_is_reported_with_its_line_and_what_to_write(
+        self, folder: Folder, text: str, problem: str
+    ) -> None:
+        [message] = folder.problems(text)
+        assert problem in message
 
     @pytest.mark.parametrize("value", ['"a\\nb\\u001b[31m"', f'"{"x" * 10_000}"', "[{}]", "1979-05-27"])
     def test_a_mistake_in_a_processor_is_one_short_line(self, folder: Folder, value: str) -> None:
         texts = f"use = {value}", f'use = "json_stream"\non_invalid = {value}', f'use = "filter"\ndrop = [{value}]'
         for text in texts:
-            [told] = folder.problems(f"[[processor]]\n{text}")
-            assert told.isprintable()
-            assert len(told) < 800
+            [message] = folder.problems(f"[[processor]]\n{text}")
+            assert message.isprintable()
+            assert len(message) < 800
 
-    def test_all_mistakes_are_told_at_once(self, folder: Folder) -> None:
-        told = folder.problems(
+    def test_all_mistakes_are_reported_at_once(self, folder: Folder) -> None:
+        message = folder.problems(
             "[server]\nprot = 1\nport = -1\n[stream]\ncompression = 1\n[foo]\n", {"GAI_FAST_SERVER__X": "1"}
         )
-        assert [line.partition(": ")[0] for line in told] == [
+        assert [line.partition(": ")[0] for line in message] == [
             "gai-fast.toml:2",
             "gai-fast.toml:3",
             "gai-fast.toml:5",

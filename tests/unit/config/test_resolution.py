@@ -195,14 +195,14 @@ heartbeat = 7
     )
     def test_where_a_failure_leads_is_a_model(self, folder: Folder, line: str, problem: str) -> None:
         models = f'[[model]]\nname = "backup"\nupstream = "a"\n[[model]]\nname = "fast"\nupstream = "a"\n{line}'
-        [told] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{models}')
-        assert told.startswith(f"gai-fast.toml:10: {problem}")
+        [message] = folder.problems(f'[[upstream]]\nname = "a"\nprovider = "openai"\n{models}')
+        assert message.startswith(f"gai-fast.toml:10: {problem}")
 
-    def test_a_name_that_no_table_has_is_told_beside_other_mistakes(self, folder: Folder) -> None:
+    def test_a_name_that_no_table_has_is_reported_beside_other_mistakes(self, folder: Folder) -> None:
         models = '[[model]]\nname = "backup"\nupstream = "b"\n[[model]]\nname = "fast"\nupstream = "a"\n'
         upstreams = '[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = "env:NONE"\n'
-        told = folder.problems(f'{upstreams}{models}fallback = ["bakcup"]\n[server]\ndefault_model = "fsat"\n')
-        assert [line.partition(": ")[2] for line in told] == [
+        message = folder.problems(f'{upstreams}{models}fallback = ["bakcup"]\n[server]\ndefault_model = "fsat"\n')
+        assert [line.partition(": ")[2] for line in message] == [
             "`api_key`: the environment variable NONE is not set",
             "no [[upstream]] is named 'b'; known: a",
             "`fallback` in [[model]]: no model is named 'bakcup'; did you mean backup?",
@@ -213,11 +213,11 @@ heartbeat = 7
     def test_a_reference_to_a_table_with_a_mistake_is_none(self, folder: Folder, name: str) -> None:
         models = '[[model]]\nname = "backup"\nupstream = "b"\n[[model]]\nname = "fast"\nupstream = "a"\n'
         upstreams = '[[upstream]]\nname = "a"\nprovider = "openai"\n[[upstream]]\nname = "b"\nprovider = "x"\n'
-        [told] = folder.problems(f'{upstreams}{models}fallback = ["{name}"]\n[server]\ndefault_model = "{name}"\n')
-        assert "unknown provider 'x'" in told
+        [message] = folder.problems(f'{upstreams}{models}fallback = ["{name}"]\n[server]\ndefault_model = "{name}"\n')
+        assert "unknown provider 'x'" in message
         nameless = upstreams.replace('"x"', '"groq"') + models.replace('"backup"', "1")
-        [told] = folder.problems(f'{nameless}fallback = ["backup"]\n')
-        assert "`name` in [[model]]" in told
+        [message] = folder.problems(f'{nameless}fallback = ["backup"]\n')
+        assert "`name` in [[model]]" in message
 
     def test_a_model_is_asked_for_by_its_name_where_it_has_no_id(self, folder: Folder) -> None:
         assert folder.read(UPSTREAM + MODEL).settings.models["fast"].id == "fast"
@@ -260,16 +260,18 @@ class TestPrecedence:
 class TestBindingOpenly:
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gateway.internal", "::ffff:10.0.0.1"])
     def test_an_address_that_is_not_loopback_is_refused(self, folder: Folder, host: str) -> None:
-        [told] = folder.problems(f'[server]\nhost = "{host}"')
-        assert told.startswith(f"gai-fast.toml:2: {host} is open to other machines")
-        assert "insecure = true" in told
+        [message] = folder.problems(f'[server]\nhost = "{host}"')
+        assert message.startswith(f"gai-fast.toml:2: {host} is open to other machines")
+        assert "insecure = true" in message
         assert folder.problems("", host=host)[0].startswith("--host: ")
 
     def test_a_key_allows_it(self, folder: Folder) -> None:
         settings = folder.read(f'[server]\nhost = "0.0.0.0"\n{KEY}').settings
         assert [key.name for key in settings.keys] == ["alice"]
-        [told] = folder.problems('[server]\nhost = "0.0.0.0"\n[[key]]\nname = "a"\nsecret = "env:NONE"')
-        assert told == "gai-fast.toml:5: `secret`: the environment variable NONE is not set", "and nothing of the host"
+        [message] = folder.problems('[server]\nhost = "0.0.0.0"\n[[key]]\nname = "a"\nsecret = "env:NONE"')
+        assert message == "gai-fast.toml:5: `secret`: the environment variable NONE is not set", (
+            "and nothing of the host"
+        )
 
     def test_insecure_allows_it(self, folder: Folder) -> None:
         assert folder.read('[server]\nhost = "0.0.0.0"\ninsecure = true').settings.server.insecure
@@ -284,11 +286,11 @@ class TestFront:
     """TLS to clients, and proxies."""
 
     def test_a_flag_is_named_as_it_is_written(self, folder: Folder) -> None:
-        [told] = folder.problems("", tls_cert="c")
-        assert told.startswith("--tls-cert: `tls_cert` in [server] needs `tls_key`")
+        [message] = folder.problems("", tls_cert="c")
+        assert message.startswith("--tls-cert: `tls_cert` in [server] needs `tls_key`")
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             (
                 'tls_cert = "c"',
@@ -305,13 +307,13 @@ class TestFront:
             ),
         ],
     )
-    def test_what_belongs_together_is_asked_for(self, folder: Folder, text: str, told: str) -> None:
-        assert folder.problems(f"[server]\n{text}") == [told]
+    def test_what_belongs_together_is_asked_for(self, folder: Folder, text: str, message: str) -> None:
+        assert folder.problems(f"[server]\n{text}") == [message]
 
     @pytest.mark.parametrize("name", ["", "proxy.example", "10.0.0.1/8", "10.0.0.0/33", "*", "unix", "1.2.3.4:80"])
     def test_a_proxy_is_named_by_its_address(self, folder: Folder, name: str) -> None:
-        (told,) = folder.problems(f'[server]\nforwarded_allow_ips = ["{name}"]')
-        assert "`forwarded_allow_ips` in [server] must be a list of addresses, networks such as" in told
+        (message,) = folder.problems(f'[server]\nforwarded_allow_ips = ["{name}"]')
+        assert "`forwarded_allow_ips` in [server] must be a list of addresses, networks such as" in message
 
 
 class TestLimits:
@@ -324,8 +326,8 @@ class TestLimits:
 
     def test_none_is_no_limit(self, folder: Folder) -> None:
         for line in ("streams = 0", "streams_per_caller = -1", "connections = true", "memory_high_water = 1000"):
-            [told] = folder.problems(f"[limits]\n{line}")
-            assert told.startswith(f"gai-fast.toml:2: `{line.partition(' ')[0]}` in [limits] must be a whole number")
+            [message] = folder.problems(f"[limits]\n{line}")
+            assert message.startswith(f"gai-fast.toml:2: `{line.partition(' ')[0]}` in [limits] must be a whole number")
 
 
 class TestCallers:
@@ -413,13 +415,13 @@ class TestCallers:
             ('name = "a"\nsecrets = "env:K"', {}, "did you mean secret?"),
         ],
     )
-    def test_what_cannot_be_one_is_told_with_its_line(
+    def test_what_cannot_be_one_is_reported_with_its_line(
         self, folder: Folder, text: str, environ: dict[str, str], said: str
     ) -> None:
-        [told] = folder.problems(f"[[key]]\n{text}", environ)
-        assert said in told
-        assert told.startswith("gai-fast.toml:")
-        assert "hidden" not in told
+        [message] = folder.problems(f"[[key]]\n{text}", environ)
+        assert said in message
+        assert message.startswith("gai-fast.toml:")
+        assert "hidden" not in message
 
     def test_names_and_secrets_are_of_one_caller_each(self, folder: Folder) -> None:
         digest = sha256(b"sk-alice-0123456789").hexdigest()
@@ -433,8 +435,8 @@ class TestCallers:
         text = self.key("a", f'["env:OLD", "sha256:{sha256(new.encode()).hexdigest()}", "env:OLD"]')
         [key] = folder.read(text, {"OLD": old}).settings.keys
         assert key.digests == (key_digest(old), key_digest(new))
-        [told] = folder.problems(text + self.key("b", '["env:OTHER", "env:OLD"]'), {"OLD": old, "OTHER": "x" * 8})
-        assert told == "gai-fast.toml:6: `secret` in [[key]] is also that of 'a', at gai-fast.toml:3"
+        [message] = folder.problems(text + self.key("b", '["env:OTHER", "env:OLD"]'), {"OLD": old, "OTHER": "x" * 8})
+        assert message == "gai-fast.toml:6: `secret` in [[key]] is also that of 'a', at gai-fast.toml:3"
 
     def test_a_key_has_the_defaults_that_it_does_not_set(self, folder: Folder) -> None:
         text = (
@@ -470,8 +472,10 @@ class TestCallers:
         plain, own = folder.read(text, secrets | variables).settings.keys
         assert (plain.limits.spend, plain.models) == (SpendLimit(7 * 10**12, "day"), ("demo", "x*"))
         assert own.limits == total
-        [told] = folder.problems(text, secrets | {"GAI_FAST_KEY_DEFAULTS__SPEND": "7"})
-        assert told.startswith("GAI_FAST_KEY_DEFAULTS__SPEND: `spend` in [key_defaults] must be a table of amount and")
+        [message] = folder.problems(text, secrets | {"GAI_FAST_KEY_DEFAULTS__SPEND": "7"})
+        assert message.startswith(
+            "GAI_FAST_KEY_DEFAULTS__SPEND: `spend` in [key_defaults] must be a table of amount and"
+        )
 
     def test_a_key_without_defaults_may_do_all_but_operate(self, folder: Folder) -> None:
         [key] = folder.read(self.key("a", '"env:K"'), {"K": "k" * 8}).settings.keys
@@ -480,22 +484,22 @@ class TestCallers:
 
     def test_the_defaults_name_no_caller(self, folder: Folder) -> None:
         for name in ("name", "secret"):
-            [told] = folder.problems(f'[key_defaults]\n{name} = "a"')
-            assert told.startswith(f"gai-fast.toml:2: unknown key '{name}' in [key_defaults]")
+            [message] = folder.problems(f'[key_defaults]\n{name} = "a"')
+            assert message.startswith(f"gai-fast.toml:2: unknown key '{name}' in [key_defaults]")
 
     def test_a_model_of_a_key_is_there_unless_a_pattern_names_it(self, folder: Folder) -> None:
         start = UPSTREAM + MODEL
         for models in ('["fast", "main/any", "demo", "slow*", "*"]', "[]"):
             assert folder.read(f"{start}[key_defaults]\nmodels = {models}")
         for table in ("[key_defaults]\n", self.key("a", '"env:K"')):
-            [told] = folder.problems(f'{start}{table}models = ["fsat"]', {"K": "k" * 8})
-            assert told.endswith("`models` of a key: no model is named 'fsat'; did you mean fast?")
+            [message] = folder.problems(f'{start}{table}models = ["fsat"]', {"K": "k" * 8})
+            assert message.endswith("`models` of a key: no model is named 'fsat'; did you mean fast?")
 
     def test_callers_stand_in_the_file_only(self, folder: Folder) -> None:
-        [told] = folder.problems("", {"GAI_FAST_KEY__NAME": "a"})
-        assert told == "GAI_FAST_KEY__NAME: [[key]] is set in the file only"
-        [told] = folder.problems("[key]\nname = 'a'")
-        assert told == "gai-fast.toml:1: [key] must be [[key]]: there may be several"
+        [message] = folder.problems("", {"GAI_FAST_KEY__NAME": "a"})
+        assert message == "GAI_FAST_KEY__NAME: [[key]] is set in the file only"
+        [message] = folder.problems("[key]\nname = 'a'")
+        assert message == "gai-fast.toml:1: [key] must be [[key]]: there may be several"
 
 
 class TestZeroConfiguration:

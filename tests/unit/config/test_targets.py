@@ -55,7 +55,7 @@ def test_a_key_that_is_named_twice_is_one_key(folder: Folder, keys: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("[]", "must be a list of 1 to 64 tables such as"),
         ('"a"', "must be a list of 1 to 64 tables such as"),
@@ -76,34 +76,34 @@ def test_a_key_that_is_named_twice_is_one_key(folder: Folder, keys: str) -> None
         ('[{upstream = "a"}]\nhedge_after = 0', "`hedge_after` in [[model]] must be seconds, more than 0"),
     ],
 )
-def test_mistakes_of_targets_are_told(folder: Folder, given: str, told: str) -> None:
+def test_mistakes_of_targets_are_reported(folder: Folder, given: str, message: str) -> None:
     problems = folder.problems(f'{UPSTREAMS}[[model]]\nname = "m"\ntargets = {given}\n', KEYS)
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems
     assert all("gai-fast.toml:" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("key", ['balance = "fastest"', "hedge_after = 1"])
 def test_a_model_without_targets_has_nothing_to_choose_from(folder: Folder, key: str) -> None:
-    [told] = folder.problems(f'{UPSTREAMS}[[model]]\nname = "m"\nupstream = "a"\n{key}\n', KEYS)
-    assert "needs `targets`: there is nothing to choose from" in told
+    [message] = folder.problems(f'{UPSTREAMS}[[model]]\nname = "m"\nupstream = "a"\n{key}\n', KEYS)
+    assert "needs `targets`: there is nothing to choose from" in message
 
 
 def test_a_model_needs_an_upstream_or_targets(folder: Folder) -> None:
-    [told] = folder.problems(f'{UPSTREAMS}[[model]]\nname = "m"\n', KEYS)
-    assert "`upstream` is missing in [[model]]" in told
+    [message] = folder.problems(f'{UPSTREAMS}[[model]]\nname = "m"\n', KEYS)
+    assert "`upstream` is missing in [[model]]" in message
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ("[]", "`api_key` in [[upstream]] as a list must have 1 to 64 entries"),
         ('["env:ONE", "env:NONE"]', "`api_key`: the environment variable NONE is not set"),
         ('["env:ONE", "sk-plain"]', "a key itself does not belong in the file"),
     ],
 )
-def test_mistakes_of_keys_are_told_without_a_secret(folder: Folder, keys: str, told: str) -> None:
+def test_mistakes_of_keys_are_reported_without_a_secret(folder: Folder, keys: str, message: str) -> None:
     text = f'[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = {keys}\n'
     with pytest.raises(ConfigError) as raised:
         folder.read(text, KEYS)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert "sk-" not in str(raised.value)

@@ -71,10 +71,10 @@ def test_a_payload_has_its_keys_in_order_and_none_empty() -> None:
 
 
 def test_a_payload_becomes_the_same_error_again() -> None:
-    told = Error("overloaded", "busy", reason="capacity", retry_after_ms=5, phase="mid_stream")
-    read = Error.from_payload(told.payload(), "openai")
+    reported = Error("overloaded", "busy", reason="capacity", retry_after_ms=5, phase="mid_stream")
+    read = Error.from_payload(reported.payload(), "openai")
     assert type(read) is errors.Overloaded
-    assert read.payload() == told.payload()
+    assert read.payload() == reported.payload()
     assert read.provider == "openai"
 
 

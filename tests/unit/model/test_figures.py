@@ -27,25 +27,25 @@ from gai_fast.model.money import Charge
 def test_tokens_a_second_are_those_after_the_first_by_the_time_in_which_they_came(
     tokens: int, first: float | None, gaps: float, rate: float | None
 ) -> None:
-    told = StreamMetrics(duration=3.0, time_to_first_token=first, gap_sum=gaps, usage={"output_tokens": tokens})
-    assert told.tokens_per_second == rate
-    assert told.as_dict().get("tokens_per_second") == rate
+    message = StreamMetrics(duration=3.0, time_to_first_token=first, gap_sum=gaps, usage={"output_tokens": tokens})
+    assert message.tokens_per_second == rate
+    assert message.as_dict().get("tokens_per_second") == rate
 
 
 @pytest.mark.parametrize("count", [None, "7", -3, 1.5])
 def test_a_count_that_is_no_count_is_none(count: object) -> None:
     """A processor may write anything into the usage of the end."""
-    told = StreamMetrics(duration=3.0, gap_sum=2.0, usage={"output_tokens": count})
-    assert told.tokens_per_second is None
-    assert "tokens_per_second" not in told.as_dict()
+    message = StreamMetrics(duration=3.0, gap_sum=2.0, usage={"output_tokens": count})
+    assert message.tokens_per_second is None
+    assert "tokens_per_second" not in message.as_dict()
 
 
 def test_figures_are_equal_where_each_is_and_can_be_copied_and_sent_to_another_process() -> None:
     charges = (Charge("openai", "up", 1, "USD"),)
-    told = StreamMetrics(duration=1.0, deltas=3, usage={"output_tokens": 3}, charges=charges)
-    for copied in (copy(told), deepcopy(told), pickle.loads(pickle.dumps(told)), replace(told)):
-        assert copied == told
-        assert repr(copied) == repr(told)
-    assert replace(told, deltas=4) != told
-    assert replace(told, deltas=4).deltas == 4
-    assert asdict(told) == {each.name: getattr(told, each.name) for each in fields(told)}
+    message = StreamMetrics(duration=1.0, deltas=3, usage={"output_tokens": 3}, charges=charges)
+    for copied in (copy(message), deepcopy(message), pickle.loads(pickle.dumps(message)), replace(message)):
+        assert copied == message
+        assert repr(copied) == repr(message)
+    assert replace(message, deltas=4) != message
+    assert replace(message, deltas=4).deltas == 4
+    assert asdict(message) == {each.name: getattr(message, each.name) for each in fields(message)}

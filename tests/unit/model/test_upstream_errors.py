@@ -162,7 +162,7 @@ def test_a_long_hostile_message_is_looked_at_only_so_far() -> None:
 # ---- the error of an upstream ----------------------------------------------------------------------------------------
 
 
-def told(
+def reported(
     message: str = "", *words: str, status: int | None = None, wait: int | None = None, header: int | None = None
 ) -> Error:
     said = UpstreamFailure(message, words, status, wait)
@@ -170,7 +170,7 @@ def told(
 
 
 def test_an_upstreams_error_keeps_its_words() -> None:
-    error = told("Slow down", "rate_limit_exceeded", "requests", status=429)
+    error = reported("Slow down", "rate_limit_exceeded", "requests", status=429)
     assert type(error) is RateLimited
     assert (error.message, error.reason, error.phase, error.provider) == (
         "Slow down",
@@ -181,47 +181,47 @@ def test_an_upstreams_error_keeps_its_words() -> None:
 
 
 def test_a_silent_upstream_is_named() -> None:
-    assert told(status=500).message == "acme failed without saying why"
+    assert reported(status=500).message == "acme failed without saying why"
 
 
 @pytest.mark.parametrize("word", ["Some Text", "x", "UPPER", "a" * 65, "9lives", "key\n", "ärger"])
 def test_a_reason_is_an_identifier_or_nothing(word: str) -> None:
-    assert told("m", word, status=500).reason is None
-    assert told("m", word, "stable_word", status=500).reason == "stable_word"
+    assert reported("m", word, status=500).reason is None
+    assert reported("m", word, "stable_word", status=500).reason == "stable_word"
 
 
 @pytest.mark.parametrize(
     "word", ["insufficient_quota", "contract_spend_limit_reached", "enforced_spend_limit_reached", "INSUFFICIENT_QUOTA"]
 )
 def test_a_spent_quota_is_a_rate_limit_that_waiting_does_not_mend(word: str) -> None:
-    error = told("You exceeded your current quota", word, status=429, header=1000)
+    error = reported("You exceeded your current quota", word, status=429, header=1000)
     assert (error.code, error.temporary, error.retry_after_ms) == ("rate_limited", False, None)
 
 
 def test_exhausted_resources_are_temporary() -> None:
-    assert told("", "RESOURCE_EXHAUSTED", status=429).temporary
+    assert reported("", "RESOURCE_EXHAUSTED", status=429).temporary
 
 
 def test_a_wait_is_told_only_where_waiting_helps() -> None:
     """OpenAI's rate limit headers stand on every answer, also on a 400."""
-    assert told("no such field", status=400, header=1000).retry_after_ms is None
-    assert told("busy", status=503, header=1000).retry_after_ms == 1000
+    assert reported("no such field", status=400, header=1000).retry_after_ms is None
+    assert reported("busy", status=503, header=1000).retry_after_ms == 1000
 
 
 def test_a_header_outranks_the_body() -> None:
-    assert told("busy", status=429, wait=5000, header=7000).retry_after_ms == 7000
-    assert told("busy", status=429, wait=5000).retry_after_ms == 5000
+    assert reported("busy", status=429, wait=5000, header=7000).retry_after_ms == 7000
+    assert reported("busy", status=429, wait=5000).retry_after_ms == 5000
 
 
 @pytest.mark.parametrize("status", [400, 405, 406, 409, 411, 413, 414, 415, 417, 422, 426, 431, 505])
 def test_an_invalid_request_keeps_its_status_for_the_sdk_to_choose_its_class_by(status: int) -> None:
-    assert told("wrong", "invalid_request_error", status=status).status == status
+    assert reported("wrong", "invalid_request_error", status=status).status == status
 
 
 def test_every_other_code_has_its_own_status() -> None:
-    assert told("wrong", "invalid_request_error", status=418).status == 400
-    assert told("no", "unsupported_parameter", status=422).status == 400
-    assert told("busy", status=529).status == 503
+    assert reported("wrong", "invalid_request_error", status=418).status == 400
+    assert reported("no", "unsupported_parameter", status=422).status == 400
+    assert reported("busy", status=529).status == 503
 
 
 # ---- what a client of the server sees --------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ SECRET = "sk-live-1234 of org_9"
 
 
 def refused(status: int, message: str, *words: str) -> Error:
-    return for_client(told(message, *words, status=status), "main")
+    return for_client(reported(message, *words, status=status), "main")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_an_unpaid_account_is_the_operators_business(status: int, message: str, 
     ],
 )
 def test_a_403_that_speaks_of_content_region_or_model_is_the_callers(message: str) -> None:
-    error = told(message, status=403)
+    error = reported(message, status=403)
     assert for_client(error, "main") is error
 
 
@@ -303,7 +303,7 @@ def test_all_other_errors_pass_as_they_are(code: Code) -> None:
 def test_what_an_upstream_quotes_of_our_secrets_is_cut_out(message: str, shown: str) -> None:
     secrets = (b"sk-live-1234", b"sk-live-12345678", b"short")
     for status in (400, 403, 404, 429, 500):  # 403: it speaks of the model
-        error = told(f"model: {message}", "model_gone", status=status)
+        error = reported(f"model: {message}", "model_gone", status=status)
         error.details = {"message": message, "code": "model_gone"}
         code, temporary = error.code, error.temporary
         seen = for_client(error, "main", keep_details=True, secrets=secrets)
@@ -317,7 +317,7 @@ def test_what_an_upstream_quotes_of_our_secrets_is_cut_out(message: str, shown: 
 def test_what_quotes_a_secret_beside_its_message_is_not_passed_on(keep_details: bool) -> None:
     secrets = (b"sk-live-1234",)
     for details, raw in (({"sent": "sk-live-1234"}, b""), (None, b'{"error":{},"sent":"sk-live-1234"}')):
-        error = told("odd", status=400)
+        error = reported("odd", status=400)
         error.details = details
         seen = for_client(error, "main", keep_details=keep_details, secrets=secrets, raw=raw)
         assert seen is not error
@@ -328,7 +328,7 @@ def test_a_message_that_is_cut_within_a_secret_ends_before_it() -> None:
     secret = "sk-live-12345678"
     for length in range(len(secret) + 1):
         before = "é" * (LIMITS.error_message - 1 - length)
-        error = told(before + secret + " and more", status=400)
+        error = reported(before + secret + " and more", status=400)
         seen = for_client(error, "main", secrets=(secret.encode(),))
         if length < LIMITS.secret // 2:  # so many may be the end of any word
             assert seen is error
@@ -337,7 +337,7 @@ def test_a_message_that_is_cut_within_a_secret_ends_before_it() -> None:
 
 
 def test_a_reason_may_quote_a_secret_as_well() -> None:
-    seen = for_client(told("odd", "key_12345678", status=400), "main", secrets=(b"key_12345678",))
+    seen = for_client(reported("odd", "key_12345678", status=400), "main", secrets=(b"key_12345678",))
     assert (seen.message, seen.reason) == ("odd", None)
 
 

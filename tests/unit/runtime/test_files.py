@@ -53,9 +53,9 @@ def test_only_a_regular_file_and_the_null_device_are_opened(endless: Path, tmp_p
         assert file.read() == b""
 
 
-def test_a_configuration_that_would_never_end_is_told(endless: Path, tmp_path: Path) -> None:
-    told = rf"{endless}.* cannot be read: ({_NO_FILE})"
-    with pytest.raises(ConfigError, match=told):
+def test_a_configuration_that_would_never_end_is_reported(endless: Path, tmp_path: Path) -> None:
+    message = rf"{endless}.* cannot be read: ({_NO_FILE})"
+    with pytest.raises(ConfigError, match=message):
         load(endless, environ={})
     upstream = '[[upstream]]\nname = "a"\nprovider = "openai"\n'
     for text in (
@@ -88,7 +88,7 @@ def test_a_pipe_without_an_end_is_not_read_for_ever(pipe: tuple[io.FileIO, str],
         load(Path(pipe[1]), environ={})
 
 
-def test_files_of_tls_that_would_never_end_are_told(endless: Path, tmp_path: Path) -> None:
+def test_files_of_tls_that_would_never_end_are_reported(endless: Path, tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match="not a regular file"):
         Certificate(str(endless), str(endless))
     (tmp_path / "cert.pem").touch()
@@ -97,6 +97,6 @@ def test_files_of_tls_that_would_never_end_are_told(endless: Path, tmp_path: Pat
         (TLSFiles(None, str(endless)), "client_cert"),
         (TLSFiles(None, str(tmp_path / "cert.pem"), str(endless)), "client_key"),
     ):
-        with pytest.raises(TLSFileError, match="not a regular file") as told:
+        with pytest.raises(TLSFileError, match="not a regular file") as message:
             files.context()
-        assert told.value.key == key
+        assert message.value.key == key
