@@ -51,7 +51,7 @@ FLAGS: Final[Mapping[str, tuple[str, str]]] = {
     },
     "store": ("store", "url"),
 }
-"""The section and the key that a flag sets. A variable named `GAI_FAST_` and the flag sets this key, too."""
+"""The section and the key that each flag sets. The variable `GAI_FAST_<FLAG>` sets this key, too."""
 
 BREAKER: Final[Mapping[str, Key]] = {
     "failures": whole("Failures in a row that open the breaker.", 1, LIMITS.breaker_failures),
@@ -77,7 +77,8 @@ def _breaker(value: Any) -> Mapping[str, Any] | Literal[False]:
 
 
 def _one_or_list(key: Key, most: int) -> Key:
-    """Returns a key as `one_or_more` does, but a single value is no tuple, so that `config show` prints it as given."""
+    """Returns a key as `one_or_more` does, but a single value is not read as a tuple: `config show` prints it as
+    given."""
     several = one_or_more(key, most)
 
     def read(value: Any) -> Any:
