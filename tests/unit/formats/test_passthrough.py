@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.core.relay import Relay
 from gai_fast.formats._base import DataEncoder
-from gai_fast.formats._passthrough import Passthrough
+from gai_fast.formats._passthrough import Passthrough, is_own_end
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
@@ -31,7 +31,7 @@ class Blocks(DataEncoder):
             self._frame(b"translated " + event["type"].encode())
 
     def complete(self, event: Event) -> None:
-        if event["type"] in ("warning", "error") or event.get("finish_reason") == "cancelled":
+        if event["type"] in ("warning", "error") or is_own_end(event):
             self._frame(b"own " + event["type"].encode())
 
     def note(self, raw: bytes) -> None:
