@@ -156,12 +156,16 @@ class SharedLimits:
     store_retry: float = 2.0
     """The longest wait before a failed store is tried again; until then other streams do not use the store."""
 
-    lease: float = 2.0
-    """Seconds after which a worker that does not renew its lease in the store counts as dead: four renewals, so that a
-    loop that is blocked for a second loses no stream."""
+    lease_lost: float = 30.0
+    """Seconds after which a worker of another machine that does not renew its lease in the store counts as gone: a
+    machine that cannot reach the store for as long as a failover of Redis takes goes on with its streams."""
 
     lease_renewal: float = 0.5
     """Seconds between two renewals of a lease, and between two checks of other workers' leases."""
+
+    note_life: float = 2.0
+    """Seconds for which a note to another worker counts, that its stream is followed or to be cancelled: four
+    renewals, so that a loop that stands still for a second costs no stream."""
 
     store_poll: float = 0.02
     """Seconds between two checks of a store's file for writes of other processes."""

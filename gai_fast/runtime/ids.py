@@ -14,6 +14,7 @@ from typing import Final
 from gai_fast.kernels import timed_id
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.processes import process_name
 
 _BATCH: Final = 64
 _stream_ids: Final[list[str]] = []
@@ -91,14 +92,28 @@ def name_worker(server: str, number: int) -> None:
     _stream_ids.clear()
 
 
+def new_worker_name() -> str:
+    """The name of this process as an owner of streams: as a new stream id, then a dot and `process_name`."""
+    return f"{new_stream_id()}.{process_name()}"
+
+
+def process_of(worker: str) -> str:
+    """The name of a worker's process. Empty if a worker's name, or the id of a stream, does not tell it.
+
+    Args:
+        worker: From `new_worker_name`, or any other text.
+    """
+    return worker.partition(".")[2]
+
+
 def worker_of(stream_id: str, server: str) -> int | None:
     """Returns the number of the worker that a stream id names, or None if it names no worker of this server.
 
     Args:
-        stream_id: A stream id, or any other text.
+        stream_id: A stream id or a worker's name, perhaps neither.
         server: The name of the server.
     """
-    name = stream_id[_RANDOM:]
+    name = stream_id[_RANDOM:].partition(".")[0]
     digits = name[len(server) :]
     if not name.startswith(server) or not _NUMBER.fullmatch(digits):
         return None

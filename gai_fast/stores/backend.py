@@ -6,8 +6,8 @@ bytes of a record.
 1. A copy of a log consists of its header, its records in order, the text of what was dropped, and its end. A record
    tells which event it begins after, so a reader sees a hole.
 2. Every change can be written again after a failure: what is there already stays as it is.
-3. One worker writes a copy: the one that runs the stream. It holds a lease; a copy without an end whose worker has none
-   is never continued.
+3. One worker writes a copy: the one that runs the stream. It holds a lease; a copy without an end whose worker is gone
+   (`alive.py`) is never continued.
 4. Errors are `StoreError`, with a text of our own: no address's password, and no word of another's error message.
 """
 
@@ -184,8 +184,8 @@ class Backend(ABC):
         """Returns which of the streams have a copy."""
 
     @abstractmethod
-    async def renew(self, worker: str) -> None:
-        """Renews the lease of a worker for `limits.lease` seconds."""
+    async def renew(self, worker: str) -> bool:
+        """Renews the lease of a worker for `limits.lease_lost` seconds; returns whether it had one."""
 
     @abstractmethod
     async def give_up(self, worker: str) -> None:

@@ -56,7 +56,7 @@ class Cancellations:
             raise out_of_reach() from None
         except TimeoutError:
             text = "the process that runs the stream was asked to cancel it, and has not done so: ask again"
-            raise Error("overloaded", text, reason="worker", retry_after_ms=int(SHARED.lease * 1000)) from None
+            raise Error("overloaded", text, reason="worker", retry_after_ms=int(SHARED.note_life * 1000)) from None
         finally:
             log.unwatch(over)
 

@@ -110,6 +110,9 @@ class Limits:
     store_sync: float = 1.0
     """Seconds between two synchronizations of a store's file with the disk: what a loss of power takes at most."""
 
+    clock_step: float = 1.0
+    """Seconds by which the machine's clock must jump to count as set: one that is adjusted goes 0.05 % faster."""
+
     store_sweep_interval: float = 5.0
     """Seconds between two removals of what is past its time."""
 

@@ -1,6 +1,6 @@
 """Logs of streams that other workers run: filled from the store, for the followers here.
 
-Owns how far a mirror is, who fills it, and when its worker counts as gone.
+Owns how far a mirror is, and who fills it. `alive.py` knows whether its worker is gone.
 
 1. A mirror is an ordinary log in the memory of this process, so a follower of another worker's stream, or of one from
    before a restart, reads a log as everybody does.
@@ -9,9 +9,9 @@ Owns how far a mirror is, who fills it, and when its worker counts as gone.
    nobody watches for a while is dropped, and made anew when somebody asks for it.
 3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
    get a new one, with an explicit gap.
-4. A copy whose worker has lost its lease is read to its end once more, and then broken off: `worker_lost`. A worker of
-   the same server is asked: one that is gone is known at once, and one that answers lives, even if it was too busy to
-   renew its lease.
+4. A copy whose worker is gone is read to its end once more, and then broken off: `worker_lost`. Of a worker that lives
+   the store may have lost the copy, or hide it from us: its followers wait for `limits.mirror_patience` until it is
+   written anew, and are then to resume.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
    by the task.
@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.stores._base import frames_after
+from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import Backend, Copy, News, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.limits import LIMITS
@@ -39,9 +40,6 @@ _DAMAGED: Final = News([], is_damaged=True)
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
 
-IsGone = Callable[[str], Awaitable[bool | None]]
-"""Returns whether the worker of a stream is gone, by the stream's id. None if only its lease shows that."""
-
 
 @dataclass(slots=True, eq=False)
 class _Mirror:
@@ -51,6 +49,8 @@ class _Mirror:
     worker: str
     watched_at: float
     """Monotonic seconds; when somebody watched it last."""
+    kept_at: float
+    """Monotonic seconds; when the store had its copy last."""
 
 
 class Mirrors:
@@ -61,23 +61,19 @@ class Mirrors:
         memory: Gets the logs.
         health: Notes whether the store works.
         own: The name of this process as a worker.
-
-    Attributes:
-        is_gone: Whether a worker is gone, more exactly than by its lease. None if only leases are used.
+        alive: Knows which workers are gone.
     """
 
-    def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str) -> None:
+    def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
         self._own = own
+        self._alive = alive
         self._backend = backend
         self._memory = memory
         self._health = health
         self._mirrors: dict[str, _Mirror] = {}  # mirrors of streams that have not ended
         self._loading: dict[str, asyncio.Task[StreamLog | None]] = {}
-        self._leased: dict[str, bool] = {}  # by worker, since `_looked_at`
-        self._looked_at = 0.0
         self._tasks: dict[_Work, asyncio.Task[None]] = {}
         self._is_closed = False
-        self.is_gone: IsGone | None = None
 
     async def find(self, stream_id: str) -> StreamLog | None:
         """Returns a log that has all that the store has of a stream by now. None if there is no such stream.
@@ -147,7 +143,8 @@ class Mirrors:
         log = self._memory.create(copy.header)
         if copy.lost:
             log.skip(copy.lost, copy.text)
-        return _Mirror(log, copy.worker, time.monotonic())
+        now = time.monotonic()
+        return _Mirror(log, copy.worker, now, now)
 
     async def _catch_up(self, mirror: _Mirror, news: News) -> None:
         """Reads a copy to its present end, and joins it to those that the task fills."""
@@ -155,7 +152,7 @@ class Mirrors:
         is_complete = not news.has_more or await self._read_on(mirror)
         if not mirror.log.is_over and mirror.worker == self._own:
             return  # it is to be removed: this process has forgotten its stream
-        if is_complete and not mirror.log.is_over and await self._is_lost(mirror):
+        if is_complete and not mirror.log.is_over and await self._alive.is_gone(mirror.worker):
             await self._part(mirror)
         if mirror.log.is_over:
             return
@@ -180,20 +177,6 @@ class Mirrors:
         """Breaks off a mirror whose worker is gone, once it has what that worker wrote last."""
         if await self._read_on(mirror):
             mirror.log.break_off(_worker_lost())
-
-    async def _is_lost(self, mirror: _Mirror) -> bool:
-        is_gone = None if self.is_gone is None else await self.is_gone(mirror.log.header.stream_id)
-        return not await self._is_leased(mirror.worker) if is_gone is None else is_gone
-
-    async def _is_leased(self, worker: str) -> bool:
-        """Whether a worker had its lease a moment ago: followers of a killed one all ask at once."""
-        now = time.monotonic()
-        if now - self._looked_at >= SHARED.lease_renewal:
-            self._looked_at = now
-            self._leased.clear()
-        if worker not in self._leased:
-            self._leased[worker] = worker in await self._backend.leased([worker])
-        return self._leased[worker]
 
     def _add(self, mirror: _Mirror, news: News) -> None:
         """Adds what is new to a log."""
@@ -286,27 +269,18 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy is."""
+        """Breaks off the mirrors whose worker is gone, or whose copy has been for too long: rule 4."""
         mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
-        one_of = {mirror.worker: stream_id for stream_id, mirror in mirrors}
-        lost, unknown = await self._ask_workers(one_of)
-        lost |= unknown - {*await self._backend.leased(unknown)}
+        gone = await self._alive.gone({mirror.worker for _, mirror in mirrors})
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
+        now = time.monotonic()
         for stream_id, mirror in mirrors:
-            if mirror.worker in lost or (stream_id not in kept and not self._backend.has_lost):
+            if stream_id in kept and mirror.worker not in gone:
+                mirror.kept_at = now
+            elif mirror.worker in gone or not self._backend.is_copy:  # without copies the worker itself has said so
                 await self._part(mirror)
-
-    async def _ask_workers(self, one_of: Mapping[str, str]) -> tuple[set[str], set[str]]:
-        """Returns the workers that are gone, and those of which only their leases tell.
-
-        Args:
-            one_of: A stream of each.
-        """
-        if self.is_gone is None:
-            return set(), {*one_of}
-        are_gone = await asyncio.gather(*(self.is_gone(stream_id) for stream_id in one_of.values()))
-        told = dict(zip(one_of, are_gone, strict=True))
-        return {worker for worker in told if told[worker]}, {worker for worker in told if told[worker] is None}
+            elif now - mirror.kept_at >= LIMITS.mirror_patience:
+                mirror.log.break_off(out_of_reach())
 
     async def _tell_workers(self) -> None:
         """Rule 5."""

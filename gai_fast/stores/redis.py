@@ -18,7 +18,8 @@ Owns the keys, and what each of the server's and the client library's failures m
 5. A server that evicts keys may take one of a copy's two. Half a copy is none, and is removed by those who look for it:
    a worker that still runs the stream then finds it missing with its next piece, and writes it anew from its memory.
 6. A server without the lease of this process has lost its data (it was started anew, or emptied). For the time of a
-   lease nobody is taken for gone then: the others have lost theirs, too, and their streams are written anew.
+   lease nobody is taken for gone then, and no stream for unknown: the others have lost their leases, too, and their
+   streams are written anew.
 """
 
 from __future__ import annotations
@@ -244,12 +245,16 @@ class RedisBackend(Backend):
             ("HGETALL", _head(stream_id)),
             ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
             ("EXISTS", *_both(stream_id)),
+            ("EXISTS", _lease(self._worker or "")),
         ]
         async with self._turn():
-            fields, entries, there = await self._pipeline(self._others, read)
-        for reply in (fields, entries, there):
+            replies = await self._pipeline(self._others, read)
+        for reply in replies:
             if isinstance(reply, Exception):
                 raise self._error(reply)
+        fields, entries, there, has_lease = replies
+        if self._worker is not None and not has_lease:
+            self._note_loss()
         if there == 1:
             await self._remove_half(stream_id)
         if there < 2 or b"header" not in fields:
@@ -304,11 +309,13 @@ class RedisBackend(Backend):
     @property
     def has_lost(self) -> bool:
         """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
-        return time.monotonic() - self._lost_at < SHARED.lease
+        return time.monotonic() - self._lost_at < SHARED.lease_lost
 
     def _note_loss(self) -> None:
         now = time.monotonic()
-        if now - self._lost_at >= 2 * SHARED.lease:  # where a server evicts leases again and again, the dead are found
+        if (
+            now - self._lost_at >= 2 * SHARED.lease_lost
+        ):  # where a server evicts leases again and again, the dead are found
             self._lost_at = now
 
     async def _remove_half(self, stream_id: str) -> None:
@@ -333,13 +340,14 @@ class RedisBackend(Backend):
         await _in_parts([*names], ask)
         return there
 
-    async def renew(self, worker: str) -> None:
-        """Renews a lease."""
-        lease = int(SHARED.lease * 1000)
+    async def renew(self, worker: str) -> bool:
+        """Renews a lease; returns whether the server had it."""
+        lease = int(SHARED.lease_lost * 1000)
         former = await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease, "GET"))
         if former is None and worker == self._worker:
             self._note_loss()
         self._worker = worker or None
+        return former is not None
 
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
@@ -366,12 +374,12 @@ class RedisBackend(Backend):
         return None if ago is None else max(0, int(ago)) / 1000
 
     async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
-        """Asks a worker to cancel a stream. The list of a worker that is gone ends with its lease."""
+        """Asks a worker to cancel a stream. The list of a worker that is gone ends after `limits.note_life`."""
         key = _cancels(worker)
         ask: list[_Command] = [
             ("RPUSH", key, stream_id),
             ("LTRIM", key, -LIMITS.cancels, -1),
-            ("PEXPIRE", key, int(SHARED.lease * 1000)),
+            ("PEXPIRE", key, int(SHARED.note_life * 1000)),
         ]
         async with self._turn():
             replies = await self._pipeline(self._others, ask)

@@ -7,12 +7,15 @@ Owns the tables, and what each of SQLite's failures means.
 3. A commit survives the process at once. The disk is synchronized once in `limits.store_sync` seconds, or with every
    commit where `is_synchronous`: what a loss of power takes is bounded by that.
 4. Every value that is served has a checksum over itself and its place. One that is damaged is a `StoreError`.
-5. What is past its time is removed in small steps; a removed page is overwritten, as it held a conversation.
+5. Times to live are kept by the machine's clock. One that was set forward makes copies of running streams look expired:
+   until their workers have given them another time, no stream counts as unknown.
+6. What is past its time is removed in small steps; a removed page is overwritten, as it held a conversation.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -104,6 +107,8 @@ class SQLiteBackend(Backend):
         self._version = -1
         self._without_news: dict[str, int] = {}
         self._without_cancels = -1  # the version of the data that had none for this worker; reading thread only
+        self._clock = _MachineClock()
+        self._renewed_at = math.inf  # monotonic seconds
 
     async def open(self) -> None:
         """Opens the file, and creates it and its tables if they are missing.
@@ -125,6 +130,7 @@ class SQLiteBackend(Backend):
 
     async def load(self, stream_id: str) -> Copy | None:
         """Returns the copy of a log, or its beginning."""
+        self._clock.look()
         return await self._reader.call(lambda connection: self._load(connection, stream_id))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
@@ -144,10 +150,21 @@ class SQLiteBackend(Backend):
         """Returns which of the streams have a copy."""
         return await self._reader.call(lambda connection: _kept(connection, stream_ids))
 
-    async def renew(self, worker: str) -> None:
-        """Renews a lease. It has the monotonic time, which the processes of one machine share."""
-        renew = "INSERT OR REPLACE INTO leases VALUES (?, ?)"
-        await self._change(renew, worker, time.monotonic())
+    async def renew(self, worker: str) -> bool:
+        """Renews a lease. It has the monotonic time, which the processes of one machine share.
+
+        A file loses no lease, but where the clock was set since the last time, copies may look expired.
+        """
+        self._clock.look()
+        was_set = self._clock.set_at >= self._renewed_at
+        self._renewed_at = time.monotonic()
+        await self._change("INSERT OR REPLACE INTO leases VALUES (?, ?)", worker, self._renewed_at)
+        return not was_set
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether the clock was set so lately that workers may not have given their copies another time: rule 5."""
+        return time.monotonic() - self._clock.set_at < SHARED.note_life
 
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
@@ -313,10 +330,9 @@ class SQLiteBackend(Backend):
             some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
             claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
             # Of workers that are gone, and of those before the machine was started again.
-            monotonic = time.monotonic()
-            alive = (monotonic - SHARED.lease, monotonic + SHARED.lease)
-            connection.execute("DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?", alive)
-            connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", alive)
+            stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
+            connection.execute(stale, _around_now(SHARED.lease_lost))
+            connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
         return left <= 0 or claims == step
 
     # -- the reading thread --
@@ -379,6 +395,25 @@ def open_backend(settings: StoreSettings) -> SQLiteBackend:
     """Makes the store of a configuration."""
     path = Path(settings.url.removeprefix(_PREFIX))
     return SQLiteBackend(path, is_synchronous=settings.sync == "before_send")
+
+
+class _MachineClock:
+    """Notices that the machine's clock is set.
+
+    Attributes:
+        set_at: When that was noticed last, in monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.set_at = -math.inf
+        self._ahead = time.time() - time.monotonic()
+
+    def look(self) -> None:
+        """Compares it with the monotonic one."""
+        ahead = time.time() - time.monotonic()
+        if abs(ahead - self._ahead) >= LIMITS.clock_step:
+            self.set_at = time.monotonic()
+        self._ahead = ahead
 
 
 class _Thread:
@@ -481,6 +516,12 @@ def _ms_from_now(seconds: float) -> int:
     return int((time.time() + seconds) * 1000)
 
 
+def _around_now(seconds: float) -> tuple[float, float]:
+    """The monotonic times so many seconds ago and from now."""
+    now = time.monotonic()
+    return now - seconds, now + seconds
+
+
 def _write_gap(connection: sqlite3.Connection, key: int, stream_id: str, gap: Gap) -> None:
     if gap.is_whole or gap.text is None:
         connection.execute("DELETE FROM gaps WHERE stream = ? AND lost < ?", (key, gap.lost))
@@ -524,7 +565,7 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
         row = connection.execute("SELECT renewed FROM leases WHERE worker = ?", (worker,)).fetchone()
         if row is None or not isinstance(row[0], float):  # SQLite may find a value of any type in a damaged row
             continue
-        if 0 <= now - row[0] < SHARED.lease:  # one from before a restart of the machine may lie ahead
+        if 0 <= now - row[0] < SHARED.lease_lost:  # one from before a restart of the machine may lie ahead
             found.add(worker)
     return found
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 from collections import OrderedDict
 from dataclasses import replace
 from hashlib import blake2b
@@ -22,8 +21,10 @@ from typing import Final, Literal
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
+from gai_fast.stores.alive import Alive, IsGone
 from gai_fast.stores.backend import Backend, StoreError
 from gai_fast.stores.cancellations import CancelHere, Cancellations
 from gai_fast.stores.claims import ClaimBudget, MemoryClaims
@@ -31,7 +32,7 @@ from gai_fast.stores.health import Health, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
-from gai_fast.stores.mirror import IsGone, Mirrors
+from gai_fast.stores.mirror import Mirrors
 
 _FIRST_WAIT: Final = 0.02
 _LONGEST_WAIT: Final = 0.4
@@ -61,8 +62,8 @@ class Store:
         self, settings: StoreSettings, timers: Timers, backend: Backend | None = None, *, claim_ttl: float
     ) -> None:
         self.memory = LogMemory(settings, timers)
-        self.worker = secrets.token_urlsafe(12)
-        """The name of this process in the store, and of nothing else."""
+        self.worker = new_worker_name()
+        """The name of this process in the store, and of nothing else: the owner of the streams that it runs."""
         self._settings = settings
         self._backend = backend
         self._clock = timers.clock
@@ -72,6 +73,7 @@ class Store:
         self._health = Health(timers.clock)
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
+        self._alive = None if backend is None else Alive(backend)
         self._cancellations: Cancellations | None = None
         self.cancel_here: CancelHere | None = None
         """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
@@ -97,11 +99,11 @@ class Store:
         Raises:
             StoreError: It cannot be used.
         """
-        if self._backend is None:
+        if self._backend is None or self._alive is None:
             return
         await self._backend.open()
         await self._backend.renew(self.worker)
-        self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker)
+        self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker, self._alive)
         upkeep = [self._keep_lease(self._backend)]
         if self._backend.is_copy:
             self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
@@ -134,13 +136,13 @@ class Store:
         self.memory.clear()
 
     def know_workers(self, is_gone: IsGone) -> None:
-        """Has a better way than leases to know whether a worker is gone; called after `open`.
+        """Knows the other workers of this server: rule 1 of `alive.py`.
 
         Args:
-            is_gone: The way.
+            is_gone: Tells whether one is gone.
         """
-        if self._mirrors is not None:
-            self._mirrors.is_gone = is_gone
+        if self._alive is not None:
+            self._alive.in_server = is_gone
 
     # -- logs --
 
@@ -181,6 +183,8 @@ class Store:
                 return log
             await asyncio.sleep(wait)
         if is_running:
+            raise out_of_reach()
+        if self._backend.has_lost:  # a worker that lives writes it anew
             raise out_of_reach()
         return None
 
@@ -386,8 +390,7 @@ class Store:
         """Whether a stream can be found, or its worker is known to be gone."""
         if self.memory.find(stream_id) is not None or await backend.kept([stream_id]):
             return True
-        is_gone = None if self._mirrors is None else self._mirrors.is_gone
-        return is_gone is not None and bool(await is_gone(stream_id))
+        return self._alive is not None and bool(await self._alive.is_known_gone(stream_id))
 
     # -- upkeep --
 
@@ -395,12 +398,12 @@ class Store:
         while True:
             await asyncio.sleep(SHARED.lease_renewal)
             try:
-                await backend.renew(self.worker)
+                had_lease = await backend.renew(self.worker)
                 await self._free_keys(backend)
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
                 if self._journal is not None:
-                    self._journal.keep_alive(at_once=backend.has_lost)
+                    self._journal.keep_alive(at_once=not had_lease)
             except StoreError as problem:
                 self._health.failed(problem)
             except Exception as problem:  # noqa: BLE001  # rule 3

@@ -316,11 +316,11 @@ class Publication:
             self._runner.look_elsewhere(self.log, self._found_elsewhere)
 
     def _found_elsewhere(self, ago: float) -> None:
-        """Goes by when another process followed the stream last: others note it once in `limits.lease` at least."""
+        """Goes by when another process followed the stream last: others note it once in `limits.note_life` at least."""
         if self._session is None or self._followers or self._timer is not None or self._is_draining:
             return  # it has ended, or it is followed or waits again
         is_detached = _WAYS[self._stream.on_disconnect] == "detach"
-        rest = (self._stream.detach_ttl if is_detached else 0.0) + SHARED.lease - ago
+        rest = (self._stream.detach_ttl if is_detached else 0.0) + SHARED.note_life - ago
         if rest > 0.0:
             self._await(rest)
         else:

@@ -39,8 +39,8 @@ from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores import Claim, LogHeader, Store, StoreError, StreamLog, open_store
 from gai_fast.stores._base import CALLS
+from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import Backend
-from gai_fast.stores.mirror import IsGone
 
 LABELS: Final = ("metadata", "user", "safety_identifier", "prompt_cache_key")
 """Members of a request that say whose it is or how it is booked; answers do not depend on them."""

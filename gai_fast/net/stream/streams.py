@@ -41,8 +41,8 @@ from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
+from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import Backend
-from gai_fast.stores.mirror import IsGone
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry

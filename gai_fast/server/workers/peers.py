@@ -6,7 +6,7 @@ Owns the questions that workers ask each other about streams, and their answers.
 1. With `memory://` a log is read from the memory of the worker that writes it. To the store that is a backend that
    nothing is copied to; the mirrors of `stores/mirror.py` fill from it as from any other.
 2. A worker that is gone refuses its connection, and that is the signal: its streams are `worker_lost`. One that is busy
-   is not gone, however long it does not answer.
+   is not gone, however long it does not answer: the supervisor kills and replaces a worker that is silent.
 3. Idempotency keys are the supervisor's: it outlives every worker, and is one.
 """
 
@@ -73,7 +73,7 @@ class Peers:
         """The number of the other worker that has, or had, a stream; `None`: it is no stream of another worker.
 
         Args:
-            stream_id: Perhaps no stream id at all.
+            stream_id: A stream id or a worker's name, perhaps neither.
         """
         number = worker_of(stream_id, self._server)
         return None if number is None or number == self._number or number > self._supervisor.made else number
@@ -191,25 +191,19 @@ class Peers:
                 raise each
         return [each for each in answers if not isinstance(each, BaseException)]
 
-    async def is_gone(self, stream_id: str) -> bool | None:
-        """Returns whether a stream is of a worker of this server that is gone; `None`: it is not known.
+    async def is_gone(self, worker: str) -> bool | None:
+        """Returns whether another worker of this server is gone: rule 2. None if it is no other worker of this server.
 
         Args:
-            stream_id: The stream's id.
+            worker: Its name, or the id of a stream that it began.
         """
-        owner = self.owner_of(stream_id)
-        return None if owner is None else await self.has_ended(owner)
-
-    async def has_ended(self, worker: int) -> bool | None:
-        """Returns whether a worker of this server is gone: rule 2; `None`: it does not answer now.
-
-        Args:
-            worker: Its number.
-        """
-        try:
-            await self.bus.ask(worker, "ping")
-        except WorkerBusy:
+        number = self.owner_of(worker)
+        if number is None:
             return None
+        try:
+            await self.bus.ask(number, "ping")
+        except WorkerBusy:
+            return False
         except WorkerGone:
             return True
         return False
@@ -341,13 +335,14 @@ class Answers:
         return Running(session.spec.model.name, is_durable=False)
 
     async def load(self, stream_id: str) -> list[Any] | None:
-        """Returns the fields of a log's header, what it has lost, the text of that, and its beginning as `_news`."""
+        """Returns the fields of a log's header, what it has lost, the text of that, its beginning as `_news`, and the
+        name of this worker."""
         log = self._find(stream_id)
         if log is None:
             return None
         backlog = log.read(0, LIMITS.peer_read)
         text = backlog.text if backlog.text is not None and len(backlog.text) <= SHARED.store_reply else None
-        return [[*log.header], backlog.lost, text, _news(log, 0)]
+        return [[*log.header], backlog.lost, text, _news(log, 0), self._engine.store.worker]
 
     async def tail(self, positions: dict[str, int], wait: float) -> dict[str, Any]:
         """Returns the news of logs; where that is too many bytes, of some of them.
@@ -499,8 +494,8 @@ class PeerBackend(Backend):
         found = None if owner is None else await self._peers.ask(owner, "load", stream_id)
         if found is None:
             return None
-        fields, lost, text, news = found
-        return Copy(LogHeader(*fields), str(owner), lost, text, _read_news(news))
+        fields, lost, text, news, worker = found
+        return Copy(LogHeader(*fields), worker, lost, text, _read_news(news))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns what is new; as `Backend.tail`. Of a worker that is gone nothing is."""
@@ -558,7 +553,7 @@ class PeerBackend(Backend):
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns those of the workers that are not gone."""
-        are_gone = await asyncio.gather(*(self._peers.has_ended(int(each)) for each in workers))
+        are_gone = await asyncio.gather(*map(self._peers.is_gone, workers))
         return {each for each, is_gone in zip(workers, are_gone, strict=True) if not is_gone}
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
@@ -575,8 +570,9 @@ class PeerBackend(Backend):
                 kept.update(answer)
         return kept
 
-    async def renew(self, worker: str) -> None:
+    async def renew(self, worker: str) -> bool:
         """Does nothing: a worker that lives answers."""
+        return True
 
     async def give_up(self, worker: str) -> None:
         """Does nothing: a worker that is gone does not answer."""

@@ -252,7 +252,7 @@ async def test_a_follower_gets_what_another_process_writes(backend: Backend, mak
 async def test_a_worker_has_its_lease_until_it_gives_it_up(
     backend: Backend, make_backend: MakeBackend, change_limits: ChangeLimits
 ) -> None:
-    change_limits(lease=SECONDS)
+    change_limits(lease_lost=SECONDS)
     other = make_backend()
     await other.open()
     assert await other.leased(["worker", "gone"]) == set()
@@ -262,13 +262,16 @@ async def test_a_worker_has_its_lease_until_it_gives_it_up(
     assert await other.leased(["worker", "gone"]) == set()
 
 
-async def test_a_lease_that_is_not_renewed_runs_out(backend: Backend, make_backend: MakeBackend) -> None:
+async def test_a_lease_that_is_not_renewed_runs_out(
+    backend: Backend, make_backend: MakeBackend, change_limits: ChangeLimits
+) -> None:
+    change_limits(lease_lost=0.5)
     other = make_backend()
     await other.open()
     began = time.monotonic()
     await backend.renew("worker")
     await until_gone(lambda: other.leased(["worker"]))
-    assert time.monotonic() - began >= LIMITS.lease - 0.1
+    assert time.monotonic() - began >= LIMITS.lease_lost - 0.1
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------------
@@ -374,9 +377,9 @@ async def test_a_worker_hears_once_of_each_stream_that_it_is_asked_to_cancel(
 async def test_a_worker_that_is_gone_is_asked_in_vain_and_nothing_stays(
     backend: Backend, change_limits: ChangeLimits
 ) -> None:
-    change_limits(lease=0.05, cancels=3)
+    change_limits(note_life=0.05, cancels=3)
     await backend.ask_to_cancel("gone", "s")
-    await asyncio.sleep(2 * LIMITS.lease)
+    await asyncio.sleep(2 * LIMITS.note_life)
     await backend.sweep()
     assert [*await backend.asked_to_cancel("gone", 0.01)] == []
 

@@ -310,7 +310,7 @@ async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
     make: Make, redis_server: RedisServer, change_limits: ChangeLimits, is_renewed: bool
 ) -> None:
     """Followers of running streams once got `worker_lost`, and came back in vain."""
-    change_limits(lease=0.5)
+    change_limits(lease_lost=0.5)
     backend = await opened(make, redis_server.url)
     await backend.renew("own")
     assert await backend.leased(["other"]) == set()
@@ -326,6 +326,21 @@ async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
         return not await backend.leased(["other"]) and not backend.has_lost
 
     await until_answered(is_known)
+
+
+async def test_a_server_that_has_lost_its_data_is_noticed_by_who_looks_for_a_stream(
+    make: Make, redis_server: RedisServer
+) -> None:
+    """Before the next renewal of the lease; a live stream was answered with 404."""
+    backend = await opened(make, redis_server.url)
+    await backend.renew("own")
+    assert await backend.load("s") is None
+    assert not backend.has_lost
+    redis_server.command("FLUSHALL")
+    assert await backend.load("s") is None
+    assert backend.has_lost
+    assert not await backend.renew("own"), "so that all copies are written anew"
+    assert await backend.renew("own")
 
 
 # ---- the keys --------------------------------------------------------------------------------------------------------

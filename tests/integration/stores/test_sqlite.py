@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -121,6 +122,24 @@ async def test_leases_from_before_a_new_start_of_the_machine_hold_nothing(file: 
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT worker FROM leases WHERE worker != ''").fetchall() == [("now",)]
     connection.close()
+
+
+async def test_a_clock_that_is_set_makes_no_running_stream_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its copy looked expired: its followers got `worker_lost`, and who came back 404."""
+    backend = await opened(make)
+    await backend.renew("own")
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    assert await backend.renew("own")
+    assert not backend.has_lost
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    assert await backend.load("s") is None
+    assert backend.has_lost, "whoever looks for it is refused for now"
+    assert not await backend.renew("own"), "its worker is to give it another time, or to write it anew"
+    missing = await backend.write([Change("s", keep=60)])
+    assert missing == set()
+    assert await backend.load("s") is not None
+    assert await backend.renew("own")
 
 
 @pytest.mark.parametrize(

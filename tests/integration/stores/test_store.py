@@ -23,10 +23,11 @@ from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
 from tests.integration.stores.servers import FAULTS, RedisServer
-from tests.limits import LIMITS
-from tests.waiting import SECONDS, until, until_answered
+from tests.waiting import until, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
+PAUSE = 2.6
+"""Seconds for which a process or a network stands still: four renewals of a lease, and more."""
 Open = Callable[..., "asyncio.Future[Store]"]
 
 
@@ -171,8 +172,7 @@ async def test_a_stream_without_its_beginning_has_an_explicit_gap_elsewhere(url:
 # ---- workers that die ------------------------------------------------------------------------------------------------
 
 OWNER = """
-async def main(backend, url, lease):
-    object.__setattr__(SHARED, "lease", float(lease))
+async def main(backend, url):
     from gai_fast.model.settings import StoreSettings
     from gai_fast.stores import open_store
     from gai_fast.runtime.timers import TimerWheel
@@ -189,15 +189,9 @@ async def main(backend, url, lease):
 
 
 @pytest.fixture
-def lease() -> float:
-    """Seconds for which a worker counts as alive without a sign of it."""
-    return LIMITS.lease
-
-
-@pytest.fixture
-def owner(url: str, lease: float) -> Iterator[subprocess.Popen[str]]:
+def owner(url: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that runs the stream `s`; it pauses after 30 events, until it is sent a line."""
-    process = start(OWNER, "None", check_url(url, Path()), str(lease))
+    process = start(OWNER, "None", check_url(url, Path()))
     yield process
     process.kill()
     process.communicate()
@@ -230,12 +224,9 @@ def go_on(owner: subprocess.Popen[str]) -> None:
     owner.stdin.flush()
 
 
-@pytest.mark.parametrize("lease", [SECONDS])
 async def test_a_worker_that_stands_still_for_a_moment_is_not_gone(
-    url: str, open_at: Open, owner: subprocess.Popen[str], lease: float, change_limits: ChangeLimits
+    url: str, open_at: Open, owner: subprocess.Popen[str]
 ) -> None:
-    pause = LIMITS.lease
-    change_limits(lease=lease)
     store = await open_at(url)
     log = await found(store)
     follower = Following()
@@ -243,11 +234,52 @@ async def test_a_worker_that_stands_still_for_a_moment_is_not_gone(
     go_on(owner)
     await until(lambda: follower.position > 5)
     os.kill(owner.pid, signal.SIGSTOP)
-    await asyncio.sleep(pause)
+    await asyncio.sleep(PAUSE)
     os.kill(owner.pid, signal.SIGCONT)
     position = follower.position
     await until(lambda: follower.position > position + 50)
     assert not log.is_over
+
+
+async def test_a_machine_that_loses_its_store_for_seconds_is_not_gone_and_its_followers_wait(
+    redis_server: RedisServer, open_at: Open
+) -> None:
+    """They were told `worker_lost`, or `log_behind` where they came back, and the log said `finish` later."""
+    there = await open_at(redis_server.url)
+    async with FaultProxy(redis_server.url.removeprefix("redis://"), Faults()) as proxy:
+        here = await open_at(f"redis://{proxy.url.removeprefix('http://')}")
+        log = begin(here)
+        fill(log, 3)
+        follower = Following()
+        follower.attach(await found(there))
+        await until(lambda: follower.position == 3)
+        proxy.faults = Faults(is_down=True)
+        proxy.cut()
+        fill(log, 3)
+        await asyncio.sleep(PAUSE)
+        assert follower.log is not None
+        assert not follower.log.is_over
+        late = await found(there)
+        assert not late.is_over, "one that has the last event comes back, and waits for the others"
+        proxy.faults = Faults()
+        log.end(FINISHED)
+        await until(lambda: late.is_over)
+        assert (late.ending, rest(late), follower.text) == (FINISHED, rest(log), rest(log))
+
+
+async def test_live_streams_that_the_store_has_lost_are_refused_for_now_and_never_unknown(
+    redis_server: RedisServer, open_at: Open
+) -> None:
+    here, there = await open_at(redis_server.url), await open_at(redis_server.url)
+    log = begin(here)
+    fill(log, 3)
+    await found(there)
+    third = await open_at(redis_server.url)
+    redis_server.command("FLUSHALL")
+    with pytest.raises(Error) as refused:
+        await third.find("s")
+    assert (refused.value.code, refused.value.reason, refused.value.temporary) == ("overloaded", "store", True)
+    await until_answered(lambda: is_whole(third, log))
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ class World:
         self.gate = asyncio.Event()
         self.gate.set()
         self.loads = 0
+        self.looks = 0
+        """How often it was asked which copies it keeps."""
         self.batches: list[Sequence[Change]] = []
         self.changed = asyncio.Event()
 
@@ -134,10 +136,14 @@ class FakeBackend(Backend):
         return (await self._reach()).leases & {*workers}
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+        self.world.looks += 1
         return (await self._reach()).copies.keys() & {*stream_ids}
 
-    async def renew(self, worker: str) -> None:
-        (await self._reach()).leases.add(worker)
+    async def renew(self, worker: str) -> bool:
+        leases = (await self._reach()).leases
+        had_lease = worker in leases
+        leases.add(worker)
+        return had_lease
 
     async def give_up(self, worker: str) -> None:
         (await self._reach()).leases.discard(worker)

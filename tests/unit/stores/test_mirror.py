@@ -13,6 +13,7 @@ from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import Gap, News, Record, StoreError
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
@@ -31,7 +32,9 @@ class Process:
     def __init__(self, world: World, timers: TimerWheel) -> None:
         self.memory = LogMemory(StoreSettings(max_bytes=256 * KIB, max_stream_bytes=128 * KIB), timers)
         self.health = Health(timers.clock)
-        self.mirrors = Mirrors(FakeBackend(world), self.memory, self.health, "here")
+        backend = FakeBackend(world)
+        self.alive = Alive(backend)
+        self.mirrors = Mirrors(backend, self.memory, self.health, "here", self.alive)
 
     async def found(self, stream_id: str = "s") -> StreamLog:
         log = await self.mirrors.find(stream_id)
@@ -271,18 +274,17 @@ async def test_the_followers_of_a_worker_that_is_gone_get_what_it_wrote_and_are_
 async def test_a_worker_may_be_known_to_be_gone_before_its_lease_is(process: Process, world: World) -> None:
     gone: set[str] = set()
 
-    async def is_gone(stream_id: str) -> bool:
-        return stream_id in gone
+    async def is_gone(worker: str) -> bool:
+        return worker in gone
 
-    process.mirrors.is_gone = is_gone
+    process.alive.in_server = is_gone
     store(world)
     said = write(world, 1, 3)
     store(world, stream_id="t")
     log, other = await process.found(), await process.found("t")
     follower = Watching(log)
-    gone.add("s")
-    gone.add("t")
-    await until(lambda: follower.has_ended and other.broken is not None)  # one stream of a worker speaks for all
+    gone.add("there")
+    await until(lambda: follower.has_ended and other.broken is not None)
     assert world.leases == {"there"}
     assert read(log) == said
     late = await process.found()
@@ -294,14 +296,14 @@ async def test_a_worker_that_answers_lives_though_it_was_too_busy_to_renew_its_l
     process: Process, world: World
 ) -> None:
     """Its followers were told that it was gone, while it went on with their streams."""
-    answers: dict[str, bool | None] = {"s": False, "t": None}
+    answers: dict[str, bool | None] = {"there": False, "silent": None}
     asked: list[str] = []
 
-    async def is_gone(stream_id: str) -> bool | None:
-        asked.append(stream_id)
-        return answers[stream_id]
+    async def is_gone(worker: str) -> bool | None:
+        asked.append(worker)
+        return answers[worker]
 
-    process.mirrors.is_gone = is_gone
+    process.alive.in_server = is_gone
     world.leases.add("silent")
     store(world)
     store(world, "t", worker="silent")
@@ -311,7 +313,7 @@ async def test_a_worker_that_answers_lives_though_it_was_too_busy_to_renew_its_l
     world.leases.clear()
     await until(lambda: followers[1].has_ended)
     assert other.broken is not None, "it neither has its lease nor answers"
-    await until(lambda: asked.count("s") > 3)
+    await until(lambda: asked.count("there") > 3)
     late = await process.found()
     assert (late, read(log), log.broken) == (log, said, None)
 
@@ -324,13 +326,13 @@ async def test_a_worker_that_answers_late_delays_no_other_workers_streams(proces
     Watching(await process.found("late"))
     asked, answered = asyncio.Event(), asyncio.Event()
 
-    async def is_gone(stream_id: str) -> bool:
-        if stream_id == "late":
+    async def is_gone(worker: str) -> bool:
+        if worker == "slow":
             asked.set()
             await answered.wait()
         return False
 
-    process.mirrors.is_gone = is_gone
+    process.alive.in_server = is_gone
     async with asyncio.timeout(SECONDS):
         await asked.wait()
     write(world, 1, 3)
@@ -382,13 +384,31 @@ async def test_a_worker_that_ended_its_stream_before_it_went_is_not_lost(process
     assert (log.ending, log.broken) == (FINISHED, None)
 
 
-async def test_a_copy_that_is_removed_is_not_waited_for(process: Process, world: World) -> None:
+async def test_a_copy_that_a_living_worker_lacks_is_waited_for_and_then_to_be_resumed(
+    process: Process, world: World, change_limits: ChangeLimits
+) -> None:
+    """Where the clock had jumped, copies looked expired: followers got `worker_lost` of streams that went on."""
     store(world)
-    write(world, 1, 3)
+    said = write(world, 1, 3)
     follower = Watching(log := await process.found())
+    hidden = {**world.copies}
     world.copies.clear()
+    looks = world.looks
+    await until(lambda: world.looks > looks + 3)
+    assert not log.is_over
+    world.copies.update(hidden)
+    world.copies["s"].ending = FINISHED
+    announce(world)
+    await until(lambda: follower.has_ended)
+    assert (log.ending, read(log)) == (FINISHED, said)
+
+    change_limits(mirror_patience=0.05)
+    store(world, "t")
+    follower = Watching(log := await process.found("t"))
+    del world.copies["t"]
     await until(lambda: follower.has_ended)
     assert log.broken is not None
+    assert (log.broken.code, log.broken.reason, log.broken.temporary) == ("overloaded", "store", True)
 
 
 async def test_a_stream_that_this_process_ran_and_forgot_is_not_there(process: Process, world: World) -> None:

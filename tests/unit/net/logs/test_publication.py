@@ -362,8 +362,8 @@ def test_the_last_one_here_that_leaves_does_not_end_it_for_followers_elsewhere(o
     stream.publication.left(follower)
     stream.asks.pop()(0.1)
     assert stream.session.calls == []
-    stream.time.advance(LIMITS.lease)
-    stream.asks.pop()(LIMITS.lease + 0.1)
+    stream.time.advance(LIMITS.note_life)
+    stream.asks.pop()(LIMITS.note_life + 0.1)
     assert stream.session.calls == ["cancel"]
 
 

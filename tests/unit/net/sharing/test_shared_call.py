@@ -196,8 +196,8 @@ def test_a_call_goes_on_for_readers_of_other_processes(world: World) -> None:
     assert stream.reader is not None
     stream.reader.close()
     assert world.log.ending is None
-    world.runner.elsewhere = LIMITS.lease + 1
-    world.time.advance(LIMITS.lease + 1)
+    world.runner.elsewhere = LIMITS.note_life + 1
+    world.time.advance(LIMITS.note_life + 1)
     assert world.log.ending is not None
 
 

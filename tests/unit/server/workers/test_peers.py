@@ -61,6 +61,7 @@ class Pair:
         self.supervisor = Supervisor()
         self.buses = [Bus(folder, 1), Bus(folder, 2)]
         self.two = Engine(Settings(), loop)
+        self.two.store.worker = "b" * 22 + SERVER + "2.machine.1.1"
         self.peers = Peers(self.buses[0], self.supervisor, SERVER, 1)
         self.backend = PeerBackend(self.peers, self.supervisor)
         self.one = Engine(Settings(), loop, self.backend)
@@ -265,12 +266,14 @@ async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: py
                 with pytest.raises(Error) as busy:
                     await about(stream_id)
                 assert (busy.value.status, busy.value.reason) == (503, "worker")
-            assert await both.backend.leased(["2"]) == {"2"}
+            assert await both.peers.is_gone(both.two.store.worker) is False
+            assert await both.backend.leased([both.two.store.worker]) == {both.two.store.worker}
             assert await both.backend.kept([stream_id, "unknown"]) == {stream_id}
         assert await both.backend.kept([stream_id, "y" * 22 + SERVER + "2"]) == {stream_id}
         both.buses[1].close()
         assert await both.peers.is_gone(stream_id)
-        assert await both.backend.leased(["2"]) == set()
+        assert await both.backend.leased([both.two.store.worker]) == set()
+        assert await both.peers.is_gone("another servers name") is None
         assert await both.backend.kept([stream_id]) == set()
 
 
@@ -405,7 +408,7 @@ async def test_the_text_of_a_dropped_beginning_is_told_up_to_a_size(
             log.append(frame(log, seq), seq)
         log.trim(4096)
         load = Answers(both.two, Watches(both.two)).load
-        _, lost, text, _ = await load(log.header.stream_id)
+        _, lost, text, *_ = await load(log.header.stream_id)
         assert text == log.read(0, 0).text
         change_limits(store_reply=len(text) - 1)
         assert (await load(log.header.stream_id))[1:3] == [lost, None]

@@ -1,0 +1,90 @@
+"""Whether the owner of a stream lives.
+
+Owns the one definition of it, for the workers of one server and for servers on other machines. A stream's owner is the
+worker that its record in the store names; its id only names the worker that began it.
+
+1. The server knows its own workers: one that refuses its connection is gone, every other one lives, however long it
+   does not answer.
+2. Of another server on this machine the system knows: a process that has ended is gone.
+3. Of everybody else there is the lease alone. A worker without one has not reached the store for `limits.lease_lost`,
+   and counts as gone. Until then nothing ends for it: followers wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+from gai_fast.model.limits import SHARED
+from gai_fast.runtime.ids import process_of
+from gai_fast.runtime.processes import has_ended
+from gai_fast.stores.backend import Backend
+
+IsGone = Callable[[str], Awaitable[bool | None]]
+"""Returns whether a worker of this server is gone, by its name or by the id of a stream that it began. None if it is
+no worker of this server."""
+
+
+class Alive:
+    """What this process knows of the workers that share its store.
+
+    Args:
+        backend: The store; open.
+
+    Attributes:
+        in_server: Knows the workers of this server. None if this is the only one.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.in_server: IsGone | None = None
+        self._backend: Final = backend
+        self._leased: dict[str, bool] = {}  # by worker, since `_looked_at`
+        self._looked_at = 0.0
+
+    async def gone(self, workers: Collection[str]) -> set[str]:
+        """Returns those of some workers that are gone.
+
+        Args:
+            workers: Their names.
+
+        Raises:
+            StoreError: The store is out of reach, and only leases would tell.
+        """
+        names = [*workers]
+        known = dict(zip(names, await asyncio.gather(*map(self.is_known_gone, names)), strict=True))
+        unknown = {worker for worker in names if known[worker] is None}
+        without_lease = unknown - {*await self._backend.leased(unknown)} if unknown else set[str]()
+        return without_lease | {worker for worker in names if known[worker]}
+
+    async def is_gone(self, worker: str) -> bool:
+        """Returns whether a worker is gone, or had no lease a moment ago: followers of a killed one all ask at once.
+
+        Args:
+            worker: Its name.
+
+        Raises:
+            StoreError: As `gone`.
+        """
+        known = await self.is_known_gone(worker)
+        if known is not None:
+            return known
+        now = time.monotonic()
+        if now - self._looked_at >= SHARED.lease_renewal:
+            self._looked_at = now
+            self._leased.clear()
+        if worker not in self._leased:
+            self._leased[worker] = worker in await self._backend.leased([worker])
+        return not self._leased[worker]
+
+    async def is_known_gone(self, worker: str) -> bool | None:
+        """Returns whether a worker is gone, by rules 1 and 2. None if only its lease tells.
+
+        Args:
+            worker: Its name, or the id of a stream that it began.
+        """
+        told = None if self.in_server is None else await self.in_server(worker)
+        if told is None and has_ended(process_of(worker)):
+            return True
+        return told
