@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,26 @@ async def test_a_killed_worker_is_replaced_and_harms_no_other(net: Net, mock: Mo
         assert len(names | former) == 3, "no name is used twice"
         server.signal()
         assert await server.ended() == 0
+
+
+async def test_a_worker_that_stands_still_keeps_no_client_waiting_and_is_replaced(
+    net: Net, mock: Mock, tmp_path: Path
+) -> None:
+    """10 of 20 clients waited for it until they gave up."""
+    configure(tmp_path, mock)
+    async with serving(net, tmp_path, "--workers", "2") as server:
+        stopped, other = server.workers_in_order
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            for _ in range(2):  # the second time it is known to be silent
+                async with asyncio.timeout(PATIENCE):
+                    answers = await asyncio.gather(*(server.ask("GET", "/healthz") for _ in range(20)))
+                assert [each.status for each in answers] == [200] * 20
+            await until(lambda: stopped not in server.workers)
+            assert other in await settled(server, 2)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGKILL)
 
 
 async def test_wrong_keys_are_counted_over_all_workers(net: Net, mock: Mock, tmp_path: Path) -> None:

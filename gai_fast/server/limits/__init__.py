@@ -152,6 +152,16 @@ class Limits:
     worker_wait_most: float = 5.0
     """The longest such wait."""
 
+    worker_beat: float = 0.2
+    """Seconds between two signs of life of a worker to its supervisor: five messages of 10 bytes a second."""
+
+    worker_silent: float = 0.7
+    """Seconds without one after which a worker gets no new connections: noticed within a beat, so within a second."""
+
+    worker_hung: float = 9.0
+    """Seconds without one after which a worker is killed, so within ten: a loop that stands still for some seconds
+    costs no stream."""
+
     worker_end: float = 0.95
     """Seconds beyond `grace` after which a worker that has not ended is killed: `closing`, and the end of a process."""
 

@@ -14,9 +14,12 @@ any time. It answers no request.
 3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
    signal ends them at once. A worker that does not end in time is killed, and so is one that no longer reads its
    messages or sends what cannot be handled, at any time.
-4. SIGHUP loads the configuration anew, and the workers get it. So does the question of a worker.
-5. The workers notice by their links that the supervisor is gone, and drain.
-6. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` ends the
+4. Workers give signs of life. One that is silent gets no new connections, and what it had been handed and had not taken
+   goes to another. One that stays silent is killed and replaced. Where the supervisor stood still itself, as on a
+   machine that was paused, the workers have as much time again.
+5. SIGHUP loads the configuration anew, and the workers get it. So does the question of a worker.
+6. The workers notice by their links that the supervisor is gone, and drain.
+7. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` ends the
    worker that asked, as in rule 3.
 """
 
@@ -48,6 +51,8 @@ _T = TypeVar("_T")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
 """The number of times that the wait for a worker is doubled, until it is the longest."""
+BEAT: Final = "beat"
+"""The sign of life of a worker that takes connections."""
 WORKERS: Final = "workers"
 """The question for the numbers of the workers, those that start included: these may answer others already."""
 RELOAD: Final = "reload"
@@ -117,6 +122,7 @@ class _Worker:
         idle_after: So many of them it had taken when it had answered everybody; -1: it has not yet.
         has_last: Its channel says that no connection follows.
         kill_at: When it is killed; `None`: it may go on.
+        heard_at: When it gave its last sign of life; `None`: it is not ready, or none is expected any more.
         failure: Why it could not start: an exit code and a text.
         counts: Its counts, as far as they are known.
     """
@@ -133,6 +139,7 @@ class _Worker:
         self.handed = 0
         self.idle_after = -1
         self.kill_at: float | None = None
+        self.heard_at: float | None = None
         self.failure: tuple[int, str] | None = None
         self.counts: Any = None
 
@@ -140,6 +147,10 @@ class _Worker:
     def is_idle(self) -> bool:
         """Whether it has answered everybody that it has been handed."""
         return self.idle_after == self.handed
+
+    def is_silent(self, now: float, seconds: float) -> bool:
+        """Whether it gave no sign of life for so long."""
+        return self.heard_at is not None and now - self.heard_at > seconds
 
     def end_by(self, when: float) -> None:
         """It is killed then, or sooner if that was said before."""
@@ -213,6 +224,7 @@ class Supervisor:
         self._settings: bytes | None = None
         self._signals: list[int] = []
         self._respawns: list[float] = []  # when workers are due
+        self._listened_at = time.monotonic()  # for signs of life
         self._accept_at: float | None = None  # the next look at sockets that are not watched
         self._held: deque[socket.socket] = deque()  # accepted, and handed to nobody yet
         self._lacks = LackLog()
@@ -269,6 +281,7 @@ class Supervisor:
         while self._signals:
             self._signalled(self._signals.pop(0))
         now = time.monotonic()
+        self._listen(now)
         while self._respawns and self._respawns[0] <= now:
             self._respawns.pop(0)
             self._spawn()
@@ -290,6 +303,8 @@ class Supervisor:
         kills = (each.kill_at for each in self._workers.values())
         due = [each for each in (self._accept_at, *self._respawns[:1], *kills) if each is not None]
         due += [each.until for each in self._sums]
+        if any(each.heard_at is not None for each in self._workers.values()):
+            due.append(self._listened_at + LIMITS.worker_beat)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     # -- workers --
@@ -434,6 +449,29 @@ class Supervisor:
         self._failure = WorkerError(code, why)
         self._drain()
 
+    def _listen(self, now: float) -> None:
+        """Leaves silent workers alone, and kills those that stay silent: rule 4."""
+        stood_still = now - self._listened_at > LIMITS.worker_silent
+        self._listened_at = now
+        for worker in self._workers.values():
+            if stood_still and worker.heard_at is not None:
+                worker.heard_at = now
+            elif worker.is_silent(now, LIMITS.worker_hung):
+                worker.heard_at = None
+                self._kill(worker, "gives no sign of life")
+            elif worker.is_silent(now, LIMITS.worker_silent):
+                self._take_back(worker)
+
+    def _take_back(self, worker: _Worker) -> None:
+        """Takes connections that a silent worker was handed and has not taken, if others take them."""
+        if worker.has_last or worker in self._takers():
+            return
+        for connection in receive_connections(worker.far):
+            if connection is not None:
+                worker.handed -= 1
+                self._held.append(connection)
+        self._hand_over()
+
     def _kill(self, worker: _Worker, why: str) -> None:
         if worker.pid in self._workers:
             _log.error("worker %d %s: it is killed", worker.number, why)
@@ -447,7 +485,9 @@ class Supervisor:
 
     def _takers(self) -> list[_Worker]:
         """The workers that take connections."""
+        now = time.monotonic()
         takers = [each for each in self._workers.values() if each.is_ready and not each.has_last]
+        takers = [each for each in takers if not each.is_silent(now, LIMITS.worker_silent)] or takers
         return [each for each in takers if not each.is_leaving] or takers
 
     def _watch_sockets(self) -> None:
@@ -536,14 +576,18 @@ class Supervisor:
                 self._heard(worker, kind, items)
         except LinkGone:  # it has ended, or drains without its link
             self._forget(worker)
+            worker.heard_at = None
             worker.end_by(time.monotonic() + self._grace + LIMITS.worker_end)
         except Exception as problem:  # noqa: BLE001  # one worker's bug must not end the others
             self._forget(worker)
             self._kill(worker, f"has sent what cannot be handled ({problem!r})")
 
     def _heard(self, worker: _Worker, kind: str, items: list[Any]) -> None:
-        if kind == "ready":
+        if kind == BEAT:
+            worker.heard_at = time.monotonic()
+        elif kind == "ready":
             worker.is_ready = True
+            worker.heard_at = time.monotonic()
             self._begin_if_all_are_ready()
         elif kind == "failed":
             worker.failure = items[0], items[1]
@@ -601,7 +645,7 @@ class Supervisor:
                 self._drain()
 
     def _load_anew(self, *, by_signal: bool = False) -> Any:
-        """Rule 4; returns the report, or `None` after a bug."""
+        """Rule 5; returns the report, or `None` after a bug."""
         reloaded = _result(partial(self._reload, by_signal=by_signal), "the configuration is not loaded anew")
         if reloaded is None:
             return None
@@ -642,7 +686,7 @@ class Supervisor:
 
 
 def _result(function: Callable[[], _T], failure: str) -> _T | None:
-    """Calls a function that the supervisor was given: rule 6.
+    """Calls a function that the supervisor was given: rule 7.
 
     Args:
         function: Its arguments are bound.
@@ -653,7 +697,7 @@ def _result(function: Callable[[], _T], failure: str) -> _T | None:
     """
     try:
         return function()
-    except Exception:  # noqa: BLE001  # rule 6
+    except Exception:  # noqa: BLE001  # rule 7
         _log.exception("%s: a bug, or a lack of the system", failure)
         return None
 

@@ -32,7 +32,7 @@ from gai_fast.server.workers.bus import Bus
 from gai_fast.server.workers.link import Messages, pack, receive_connections
 from gai_fast.server.workers.peers import Answers, PeerBackend, Peers
 from gai_fast.server.workers.shared_limits import SupervisorHome
-from gai_fast.server.workers.supervisor import RELOAD, WorkerEnds
+from gai_fast.server.workers.supervisor import BEAT, RELOAD, WorkerEnds
 
 _log: Final = logging.getLogger("gai_fast.server")
 PATIENCE: Final = 2 * LIMITS.counts_wait
@@ -93,6 +93,17 @@ class SupervisorLink(asyncio.Protocol):
         early, self._early = self._early, []
         for kind, *items in early:
             self._heard(kind, items)
+
+    def take_connections(self) -> None:
+        """Says that this worker takes connections, and gives signs of life from now on."""
+        self.send("ready")
+        asyncio.get_running_loop().call_later(LIMITS.worker_beat, self._beat)
+
+    def _beat(self) -> None:
+        if not self._is_lost:
+            if not self.is_busy:  # else it has enough to read
+                self.send(BEAT)
+            asyncio.get_running_loop().call_later(LIMITS.worker_beat, self._beat)
 
     @property
     def is_busy(self) -> bool:
@@ -394,8 +405,8 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         answers = Answers(running.engine, running.service.admin.watches)
         await bus.open(answers.handlers)
         await drain_as_others(answers.drained_targets, peers, link)
-        link.serve(Worker(running, link, ends.place, bound.certificate))
-        link.send("ready")
+        link.serve(Worker(running, link, bound.certificate))
+        link.take_connections()
         await link.stop.wait()
         await running.drain(settings.server.grace, link.hurry)
     finally:

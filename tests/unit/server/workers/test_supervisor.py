@@ -29,6 +29,9 @@ from gai_fast.server.workers.link import Messages, pack, receive_connections
 from gai_fast.server.workers.supervisor import Supervisor, WorkerError
 
 HOW = sys.argv[2]
+if HOW.startswith("beats"):
+    for name, seconds in {"worker_beat": 0.02, "worker_silent": 0.2, "worker_hung": 1.0}.items():
+        object.__setattr__(LIMITS, name, seconds if HOW == "beats" or name != "worker_hung" else 600)
 if HOW == "hung":
     link.LIMITS = replace(LIMITS, link_unsent=1_000_000)
 
@@ -81,7 +84,9 @@ def work(ends):
     ends.link.sendall(pack("ready"))
     messages, taken, is_draining, has_last = Messages(), 0, False, False
     while not has_last:
-        ready, _, _ = select.select([ends.link, ends.channel], [], [])
+        ready, _, _ = select.select([ends.link, ends.channel], [], [], LIMITS.worker_beat)
+        if HOW not in ("hung", "narrow"):
+            ends.link.sendall(pack("beat"))
         if ends.channel in ready:
             for connection in receive_connections(ends.channel):
                 if connection is None:
@@ -258,6 +263,48 @@ def test_what_a_dead_worker_has_not_taken_goes_to_another() -> None:
             answers = [int(client.recv(100).split()[1]) for client in clients]
         assert answers.count(second) >= 2
         assert first not in answers
+
+
+def test_a_silent_worker_gets_no_connections_and_what_it_has_not_taken_goes_to_others_while_it_lives() -> None:
+    """Half of all clients waited for it for ever."""
+    with supervised("beats and lives") as server:
+        assert server.says() == "up"
+        (_, first), (_, second) = sorted({server.connect() for _ in range(2)})
+        os.kill(first, signal.SIGSTOP)
+        assert {server.connect()[1] for _ in range(10)} == {second}
+        os.kill(first, signal.SIGCONT)
+        ask_until(server, {1, 2})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.errors() == ""
+
+
+def test_a_worker_that_stays_silent_is_killed_and_replaced() -> None:
+    with supervised("beats") as server:
+        assert server.says() == "up"
+        number, silent = server.connect()
+        os.kill(silent, signal.SIGSTOP)
+        wait_for(silent)
+        ask_until(server, {3 - number, 3})
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert f"worker {number} gives no sign of life: it is killed" in server.errors()
+
+
+def test_a_machine_that_was_paused_kills_nobody() -> None:
+    with supervised("beats") as server:
+        assert server.says() == "up"
+        workers = {server.connect() for _ in range(2)}
+        paused = [server.process.pid, *(process for _, process in workers)]
+        for process in paused:
+            os.kill(process, signal.SIGSTOP)
+        time.sleep(1.5)  # longer than a worker may be silent
+        for process in paused:
+            os.kill(process, signal.SIGCONT)
+        assert {server.connect() for _ in range(20)} == workers
+        server.process.send_signal(signal.SIGTERM)
+        assert server.says() == "ended"
+        assert server.errors() == ""
 
 
 def test_workers_that_cannot_start_end_the_server_with_their_code_and_reason() -> None:
