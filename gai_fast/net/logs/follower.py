@@ -311,7 +311,7 @@ class Follower:
         self._delivery.is_paused = False
         if self._is_over:
             return
-        if self._is_behind and self._read_handle is None:
+        if self._is_behind and not self._is_parted and self._read_handle is None:
             self._read_more()
         elif self._publication is not None:
             self._publication.balance()
@@ -320,7 +320,7 @@ class Follower:
 
     def _read_more(self) -> None:
         self._read_handle = None
-        if self._is_over or self._delivery.is_paused:
+        if self._is_over or self._is_parted or self._delivery.is_paused:
             return
         try:
             self._read_on()
@@ -343,6 +343,8 @@ class Follower:
         view.position = backlog.last_seq
         if backlog.pieces or backlog.lost:
             self._send()
+        if self._is_parted:
+            return
         if view.position < log.last_seq:
             if not self._delivery.is_paused and not self._is_over:
                 self._read_handle = self._loop.call_soon(self._read_more)
@@ -358,8 +360,13 @@ class Follower:
         if not delivery.is_committed:
             delivery.commit()
         delivery.send()
-        if self._parting is not None and self._parting.is_told:
+        if self._is_parted:
             self._part()
+
+    @property
+    def _is_parted(self) -> bool:
+        """Whether the client has been sent its last frame: rule 5."""
+        return self._parting is not None and self._parting.is_told
 
     # -- the end of the server --
 

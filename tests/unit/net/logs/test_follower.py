@@ -580,6 +580,29 @@ def test_a_follower_is_cut_off_after_a_last_frame_that_says_when_to_come_back() 
     assert follower.metrics is not None
 
 
+def test_nothing_follows_the_frame_that_says_when_to_come_back_however_much_the_log_has() -> None:
+    """A slow client was sent more frames, whose numbers it came back with, or lost."""
+    stream = Stream()
+    follower, client = stream.follow(publication=True, is_first=True)
+    stream.say()
+    follower.pause()
+    for seq in range(2, 200):
+        stream.log.append(frame(seq, 2000), seq)
+    follower.part(1234, stream.time.time() + 1)
+    follower.resume()
+    told = sent(client)
+    assert told.count(b"retry: 1234\n") == 1
+    assert stream.log.last_seq > follower.position
+    stream.time.advance(0)
+    follower.pause()
+    follower.resume()
+    stream.time.advance(0)
+    stream.log.end(Ending("finished"))
+    assert sent(client) == told
+    stream.time.advance(LIMITS.parting)
+    assert is_cut(client)
+
+
 def test_a_follower_without_a_frame_in_time_is_cut_off_as_it_is() -> None:
     stream = Stream()
     follower, client = stream.follow()
