@@ -3,7 +3,8 @@
 1. Above it no stream is begun (`ServerLimits`).
 2. Where that is not enough by the next look, clients that read slowest are cut off, those with the most unsent bytes
    first, until as many bytes are freed as are too many.
-3. Freed memory may stay with the C library; it is given back before anybody is refused, and then now and then.
+3. Freed memory may stay with the C library; it is given back before anybody is refused, and then now and then, or as
+   soon as so much was freed again that giving it back might be enough.
 
 Only Linux tells a process how much memory it has now; elsewhere nothing is watched.
 """
@@ -99,6 +100,22 @@ def give_back() -> None:
         trim(0)
 
 
+class _Heap(ctypes.Structure):
+    """What `mallinfo2` returns (mallinfo(3))."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks"))
+    _fields_ += tuple((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost"))
+
+
+def freed() -> int:
+    """The freed bytes that the C library has, given back or not. 0 if it does not tell (glibc before 2.33, others)."""
+    tell = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if tell is None:
+        return 0
+    tell.restype = _Heap
+    return int(tell().fordblks)
+
+
 Shed = Callable[[int], int]
 """Frees so many bytes of clients that read slowly; returns how many clients have been cut off."""
 
@@ -150,6 +167,8 @@ class MemoryWatch:
         self._resident = resident
         self._shed = shed
         self._timers = timers
+        self._freed = 0
+        """Freed bytes that were there when memory was given back last."""
         self._given_back = self._silent_until = timers.clock() - SHARED.warning_interval
         self._timer: Timer = timers.schedule(timers.clock(), self._look)
 
@@ -170,9 +189,10 @@ class MemoryWatch:
         now = self._timers.clock()
         self._timer = self._timers.schedule(now + LIMITS.memory_look, self._look)
         used = self._resident.read()
-        if used > self._high_water and now - self._given_back >= LIMITS.memory_given_back:
+        if used > self._high_water and self._may_give_back(now, used - self._high_water):
             self._given_back = now
             give_back()
+            self._freed = freed()
             used = self._resident.read()
         was_short = self._server_limits.is_short_of_memory
         is_short = self._server_limits.is_short_of_memory = used > self._high_water
@@ -183,3 +203,7 @@ class MemoryWatch:
             self._silent_until = now + SHARED.warning_interval
             told = "%d MiB of memory are used, memory_high_water is %d MiB: no stream begins; slow clients cut off: %d"
             _log.warning(told, used // MIB, self._high_water // MIB, cut)
+
+    def _may_give_back(self, now: float, excess: int) -> bool:
+        """Whether giving memory back may help: rule 3."""
+        return now - self._given_back >= LIMITS.memory_given_back or freed() - self._freed >= excess

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import mmap
 import os
@@ -98,7 +99,9 @@ class Process:
         self.shed: list[int] = []
         self.given_back: list[float] = []
         self.freed = 0
+        self.kept = 0  # freed bytes that the C library has
         monkeypatch.setattr(memory, "give_back", self.give_back)
+        monkeypatch.setattr(memory, "freed", lambda: self.kept)
         self.timers = TimerWheel(asyncio.get_running_loop(), clock=lambda: self.now)
         limits = LimitSettings(memory_high_water=100 * MIB)
         self.watch = MemoryWatch(limits, self.server_limits, self.memory, self.cut_off, self.timers)
@@ -167,6 +170,33 @@ async def test_freed_memory_is_given_back_before_anybody_is_refused_and_not_at_e
     process.uses(130)
     assert len(process.given_back) == 2
     process.watch.close()
+
+
+async def test_what_was_freed_is_given_back_as_soon_as_that_may_be_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without any stream refused all for 28 s: it had given memory back a moment before it was freed."""
+    process = Process(monkeypatch)
+    assert process.uses(130)
+    process.kept = 20 * MIB
+    assert process.uses(130), "that would not be enough"
+    assert len(process.given_back) == 1
+    process.kept = process.freed = 40 * MIB
+    assert not process.uses(130)
+    assert len(process.given_back) == 2
+    process.freed = 0
+    assert process.uses(130)
+    assert len(process.given_back) == 2, "nothing was freed since then"
+    process.watch.close()
+
+
+def test_the_process_sees_what_is_freed_and_not_given_back(unavailable: Callable[[str], NoReturn]) -> None:
+    if getattr(ctypes.CDLL(None), "mallinfo2", None) is None:
+        unavailable("glibc 2.33")
+    before = memory.freed()
+    blocks = [bytes(4000) for _ in range(20_000)]
+    last = bytes(4000)  # above them, so that the heap cannot shrink
+    del blocks
+    assert memory.freed() - before > 32 * MIB
+    assert last
 
 
 async def test_the_mark_may_change_and_is_a_share_of_what_there_is_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
