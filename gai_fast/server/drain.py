@@ -6,9 +6,11 @@ Owns the order:
    (RFC 9112, 9.6: one behind an answer that closes would get none).
 2. Running answers go on. The server ends when no connection is open, no stream runs, and no client waits to be
    accepted.
-3. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to take their last
+3. Connections are taken until `limits.drain_idle` before the end of `grace`, so that each has this time to send its
+   request and is answered. What comes later waits in the kernel for a successor on the same socket.
+4. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to take their last
    bytes.
-4. A second request to end means rule 3 at once.
+5. A second request to end means rule 4 at once.
 """
 
 from __future__ import annotations
@@ -21,6 +23,15 @@ from gai_fast.server.edge.listening import Listener
 from gai_fast.server.limits import LIMITS
 
 _log = logging.getLogger("gai_fast.server")
+
+
+def last_of(grace: float) -> float:
+    """The seconds at the end of a time to drain in which no connection is taken: rule 3.
+
+    Args:
+        grace: Seconds for which the server drains.
+    """
+    return min(LIMITS.drain_idle, grace / 2)
 
 
 class Answering(Protocol):
@@ -48,13 +59,17 @@ async def drain(server: Answering, listener: Listener, *, grace: float, hurry: a
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + grace
+    taken_until = until - last_of(grace)
     server.begin_drain()
     listener.begin_drain()
     if server.unanswered:
         text = "draining: %d connections and streams have up to %g s; a second signal ends the server at once"
         _log.info(text, server.unanswered, grace)
     while True:
-        await listener.accept_waiting()
+        if loop.time() < taken_until:
+            await listener.accept_waiting()
+        else:
+            listener.stop_taking()
         if not server.unanswered and await listener.close_if_empty():
             return True
         left = until - loop.time()

@@ -4,7 +4,7 @@ are accepted.
 1. A server that drains leaves its sockets open and looks at them now and then. So a successor on the same socket gets
    what comes, and without one no client is refused while the server still answers others.
 2. Closing the last descriptor of a listening socket resets what waits in it. So a server closes it only right after it
-   has found it empty. A client that the process has no descriptor for waits, too.
+   has found it empty, or at the end of its time to drain. A client that the process has no descriptor for waits, too.
 3. Connections are accepted here and not by the loop. Where the process has no descriptor left, uvloop closes all that
    wait, without a word; where the kernel has no memory, it stops listening for ever. asyncio (before 3.14) logs a line
    for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`.
@@ -311,6 +311,9 @@ class Listener(Protocol):
     async def accept_waiting(self) -> None:
         """Accepts what waits; called now and then while the server drains."""
 
+    def stop_taking(self) -> None:
+        """Takes no connection any more, as there would be no time to answer it; idempotent."""
+
     async def close_if_empty(self) -> bool:
         """Closes where nothing waits, else accepts it: rule 2. For a server that answers nobody any more.
 
@@ -398,6 +401,7 @@ class SocketListener:
         self._protocols: Protocols
         self._loop: asyncio.AbstractEventLoop
         self._is_open = False  # connections are accepted as they come
+        self._is_taking = True
         self._pause: asyncio.TimerHandle | None = None
         self._lacks = LackLog()
         self._newcomers = Newcomers()
@@ -465,10 +469,14 @@ class SocketListener:
         except OSError as problem:
             self._lacks.note(problem)
 
+    def stop_taking(self) -> None:
+        """Leaves what comes to a successor; as `Listener.stop_taking`."""
+        self._is_taking = False
+
     async def close_if_empty(self) -> bool:
-        """Closes where nothing waits; as `Listener.close_if_empty`."""
+        """Closes where nothing waits, or nothing is taken any more; as `Listener.close_if_empty`."""
         try:
-            if self._accept_one():
+            if self._is_taking and self._accept_one():
                 return False
         except OSError as problem:
             self._lacks.note(problem)

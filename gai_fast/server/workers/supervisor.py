@@ -40,6 +40,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from gai_fast.server.drain import last_of
 from gai_fast.server.edge.listening import LackLog, accept, begin
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
@@ -224,6 +225,7 @@ class Supervisor:
         self._settings: bytes | None = None
         self._signals: list[int] = []
         self._respawns: list[float] = []  # when workers are due
+        self._accept_until = math.inf
         self._listened_at = time.monotonic()  # for signs of life
         self._accept_at: float | None = None  # the next look at sockets that are not watched
         self._held: deque[socket.socket] = deque()  # accepted, and handed to nobody yet
@@ -287,7 +289,10 @@ class Supervisor:
             self._spawn()
         if self._accept_at is not None and now >= self._accept_at:
             self._accept_at = None
-            self._accept()
+            if now < self._accept_until:
+                self._accept()
+            else:
+                self._hand_over()
             if self._state is _State.DRAINING:
                 self._accept_at = now + LIMITS.drain_look
             elif self._accept_at is None:
@@ -659,10 +664,12 @@ class Supervisor:
         """Rule 3."""
         self._state = _State.DRAINING
         self._respawns.clear()
+        self._accept_until = time.monotonic() + self._grace - last_of(self._grace)
         self._leave_sockets(0)
         self._send_end("drain", self._grace)
 
     def _hurry(self) -> None:
+        self._accept_until = -math.inf
         self._send_end("hurry", 0.0)
 
     def _send_end(self, kind: str, grace: float) -> None:
@@ -679,7 +686,7 @@ class Supervisor:
             if self._takers() == [worker]:
                 if self._state is not _State.DRAINING:
                     continue  # until another one has started
-                if not self._accept():
+                if time.monotonic() < self._accept_until and not self._accept():
                     continue
                 self._close_sockets()
             worker.has_last = send_last(worker.channel)

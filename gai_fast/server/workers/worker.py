@@ -237,6 +237,9 @@ class HandedListener:
     async def accept_waiting(self) -> None:
         """Does nothing: what comes is taken at once; as `Listener.accept_waiting`."""
 
+    def stop_taking(self) -> None:
+        """Does nothing: the supervisor hands nothing over any more by then; as `Listener.stop_taking`."""
+
     async def close_if_empty(self) -> bool:
         """Closes once the supervisor has said that no connection follows; as `Listener.close_if_empty`."""
         if self._has_last:

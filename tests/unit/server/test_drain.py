@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gai_fast.server.drain import drain
+from tests.conftest import ChangeLimits
 from tests.waiting import SECONDS, until
 
 
@@ -30,6 +31,7 @@ class FakeListener:
         self.server = server
         self.waiting = waiting
         self.looks = 0
+        self.is_taking = True
         self.is_closed = False
 
     async def start(self, protocols: Callable[[], asyncio.Protocol]) -> None:
@@ -39,9 +41,13 @@ class FakeListener:
         assert self.server.is_draining, "the first answer must be a last one"
 
     async def accept_waiting(self) -> None:
+        assert self.is_taking
         self.looks += 1
         self.server.unanswered += self.waiting
         self.waiting = 0
+
+    def stop_taking(self) -> None:
+        self.is_taking = False
 
     async def close_if_empty(self) -> bool:
         assert not self.server.unanswered
@@ -87,6 +93,20 @@ async def test_a_server_waits_no_longer_than_grace_and_leaves_the_listener_as_it
     listener = FakeListener(server)
     assert not await asyncio.wait_for(drain(server, listener, grace=0.03, hurry=asyncio.Event()), SECONDS)
     assert not listener.is_closed
+
+
+async def test_no_connection_is_taken_at_the_end_of_grace_so_that_each_is_answered(change_limits: ChangeLimits) -> None:
+    """A server took connections up to its end, and closed the last ones unanswered."""
+    change_limits(drain_idle=SECONDS)
+    server = FakeServer(1)
+    listener = FakeListener(server)
+    task = asyncio.create_task(drain(server, listener, grace=0.4, hurry=asyncio.Event()))
+    await until(lambda: not listener.is_taking)
+    assert listener.looks
+    assert not task.done(), "those that were taken have the rest of the time"
+    listener.waiting = 1
+    assert not await asyncio.wait_for(task, SECONDS)
+    assert listener.waiting == 1, "it waits for a successor"
 
 
 async def test_whoever_is_in_a_hurry_is_not_kept_waiting() -> None:
