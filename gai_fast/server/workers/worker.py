@@ -408,7 +408,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
         answers = Answers(running.engine, running.service.admin.watches)
         await bus.open(answers.handlers)
         await drain_as_others(answers.drained_targets, peers, link)
-        link.serve(Worker(running, link, bound.certificate))
+        link.serve(Worker(running, link, ends.place, bound.certificate))
         link.take_connections()
         await link.stop.wait()
         await running.drain(settings.server.grace, link.hurry)
