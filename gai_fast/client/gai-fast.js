@@ -8,8 +8,8 @@
 // 1. A stream is asked for as a durable one, with an idempotency key: a request that is sent again joins the answer of
 //    the first one, and the model is asked once.
 // 2. A connection that ends before `done`, or is silent for a minute, is made again: at once, then with growing pauses,
-//    half of them by chance, until it has been lost for 60 s. The stream goes on behind the last event. A server that
-//    sends keep-alives is there, however long its model thinks.
+//    half of them by chance. The stream goes on behind the last event. Between two events it may be without a
+//    connection for 60 s in all: keep-alives stop that clock, however long a model thinks, but only an event sets it back.
 // 3. A connection that brings no event is followed by one over the next transport: WebSocket, SSE, NDJSON.
 // 4. Whatever fails is an `error` event, and `done` is the last event of every stream. Only an abort throws.
 // 5. A loop that is left early (`break`, an exception, an abort) cancels the answer on the server.
@@ -151,6 +151,7 @@ async function* events(source) {
             if (event.seq <= source.seq) continue;
             source.seq = event.seq;
             tries = 0;
+            source.progressed();
           }
           source.id ||= event.stream_id ?? "";
           if (event.type === "finish" || event.type === "error") end = event;
@@ -222,6 +223,7 @@ class Source {
   #reject; // ends a wait that has no connection
   #isCancelled = false;
   #lostAt = null; // none while the server sends anything
+  #disconnected = 0; // ms without a connection since the last event, up to the last sign of life
   #onAbort = () => this.#abort();
   hint = 0; // ms that the server wants its client to stay away
   id; // empty until the server has told it
@@ -261,12 +263,25 @@ class Source {
     if (this.transport === NEXT[this.transport]) return;
     this.transport = NEXT[this.transport];
     this.#lostAt = null;
+    this.#disconnected = 0;
+  }
+
+  /** An event has come that the program did not have. */
+  progressed() {
+    this.#disconnected = 0;
+  }
+
+  /** The server has sent something. */
+  #heard() {
+    if (this.#lostAt !== null) this.#disconnected += now() - this.#lostAt;
+    this.#lostAt = null;
   }
 
   /** Waits before the next try; returns whether there is to be one: rule 2. */
   async rest(ms) {
     this.#lostAt ??= now();
-    if (now() + ms > this.#lostAt + (this.hasBegun ? AGAIN_FOR : FIRST_FOR)) return false;
+    const without = this.#disconnected + now() + ms - this.#lostAt;
+    if (without > (this.hasBegun ? AGAIN_FOR : FIRST_FOR)) return false;
     let timer;
     try {
       await this.until(new Promise((resolve) => (timer = setTimeout(resolve, ms))));
@@ -339,7 +354,7 @@ class Source {
     }
     const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
     for await (const text of texts(response)) {
-      this.#lostAt = null;
+      this.#heard();
       for (const { data, retry } of parser.feed(text)) {
         const event = eventIn(data);
         // In the first frame it is for clients without pauses of their own; later, of a server that ends.
@@ -443,7 +458,7 @@ class Source {
       for (;;) {
         const data = await within(SILENCE, queue.next());
         if (data === undefined) return;
-        this.#lostAt = null;
+        this.#heard();
         const { stream: name, id: _, ...event } = eventIn(data);
         if (name === undefined) continue; // the answer to a ping
         // Over a socket a request is refused by an event; that of one to resume has a number that was there before.
@@ -481,7 +496,7 @@ class Source {
       for (;;) {
         const data = await queue.next();
         if (data === undefined) return;
-        this.#lostAt = null;
+        this.#heard();
         yield eventIn(data);
       }
     } finally {

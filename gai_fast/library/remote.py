@@ -6,9 +6,11 @@ Owns how a stream survives the loss of its connection. Knows nothing of models: 
    response was lost, joins the answer of the first one. A program that leaves early cancels such a stream, unless it
    asked for `resumable` itself; where it leaves before the head of the response has come, the gateway waits for the
    head in its place, since the head names the stream.
-2. A connection that ends before `done` is made again, with pauses that grow until the next event, for
-   `limits.reconnecting` seconds after the last sign of life: a model may think for longer, and its server send nothing
-   but keep-alives. The stream goes on behind the last event (`Last-Event-ID`), so that each is given once.
+2. A connection that ends before `done` is made again, with pauses that grow until the next event. Between two events a
+   stream may be without a connection for `limits.reconnecting` seconds in all. The time of a connection that brings
+   keep-alives alone does not count, since a model may think for longer; but only an event sets pauses and time back, so
+   that a server whose connections bring no event is given up. The stream goes on behind the last event
+   (`Last-Event-ID`), so that each is given once.
 3. A failure before the first response is raised; later it is the stream's `error` event, and `result` raises it.
 """
 
@@ -226,8 +228,10 @@ class RemoteStream:
         self._is_entered = False
         self._is_over = False
         self._is_read = False
+        # Of rule 2: what happened since the last event.
         self._tries = 0
-        self._lost_at: float | None = None
+        self._disconnected = 0.0
+        self._lost_at = 0.0
         self._hint = 0.0
 
     @property
@@ -358,13 +362,10 @@ class RemoteStream:
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         """Takes what has come; a connection that ends is lost: rule 2."""
         data = b""
-        try:
+        # RuntimeError is aiohttp's, of a connection that the gateway has closed.
+        with contextlib.suppress(*_LOST, RuntimeError):
             async with asyncio.timeout(LIMITS.server_silence):
                 data = await response.content.readany()
-        except TimeoutError:  # perhaps the server is there, and has nothing to say
-            self._lost_at = None
-        except (*_LOST, RuntimeError):  # the latter is aiohttp's, of a connection that the gateway has closed
-            pass
         if data:
             self._receive(data)
         else:
@@ -372,7 +373,6 @@ class RemoteStream:
 
     def _receive(self, data: bytes) -> None:
         """Takes what has come; what is no event ends the stream."""
-        self._lost_at = None
         try:
             self._feed(data)
         except ValueError:
@@ -419,6 +419,7 @@ class RemoteStream:
             if event_id == f"{self.id}.{seq}":
                 self.position = seq
         self._tries = 0
+        self._disconnected = 0.0
         self._collector.event(event)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
             self._end = event  # type: ignore[assignment]  # likewise
@@ -472,6 +473,8 @@ class RemoteStream:
                 response.close()
                 raise _foreign(response)
             self._response = response
+            if self._tries:
+                self._disconnected += asyncio.get_running_loop().time() - self._lost_at
             self._parser = SSEParser()
             # At once: aiohttp gives up what it holds when the connection breaks.
             if data := response.content.read_nowait():
@@ -484,11 +487,10 @@ class RemoteStream:
         if self._end is not None:
             self._finish()
             return
-        loop = asyncio.get_running_loop()
-        lost_at = self._lost_at = loop.time() if self._lost_at is None else self._lost_at
         wait = max(min(self._hint, LIMITS.reconnect_longest), _pause(self._tries))
         self._hint = 0.0
-        if loop.time() + wait > lost_at + LIMITS.reconnecting:
+        lost_for = asyncio.get_running_loop().time() - self._lost_at
+        if self._disconnected + lost_for + wait > LIMITS.reconnecting:
             text = f"the connection to the server was lost, and not made again within {LIMITS.reconnecting:g} s"
             self._fail(Error("network", text, reason="closed"))
             return
@@ -526,6 +528,7 @@ class RemoteStream:
     def _lose(self) -> None:
         """Notes that the connection is lost."""
         response, self._response = self._response, None
+        self._lost_at = asyncio.get_running_loop().time()
         if response is not None:
             response.close()
 

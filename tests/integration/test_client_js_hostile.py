@@ -171,7 +171,7 @@ async def test_a_connection_that_falls_silent_is_made_again(net: Net) -> None:
 
 
 @on_uvloop
-async def test_a_model_that_thinks_for_longer_than_a_client_tries_to_come_back_is_waited_for(net: Net) -> None:
+async def test_connections_that_bring_keep_alives_alone_are_made_again_several_times(net: Net) -> None:
     """The server sends keep-alives; something on the way cuts each connection after a while."""
 
     async def keep_alive(peer: Peer) -> None:
@@ -181,8 +181,27 @@ async def test_a_model_that_thinks_for_longer_than_a_client_tries_to_come_back_i
             await peer.send(head("application/x-ndjson") + b"\n" if is_lines(peer) else head() + b": ping\n")
 
     url, peers = await serve(net, *[keep_alive] * 6, rest)
-    check_whole(await run(url, leap=20_000, hurry=FAST))
+    check_whole(await run(url, hurry=FAST))
     assert len(peers) == 7
+
+
+@on_uvloop
+async def test_a_server_whose_connections_bring_no_event_is_given_up(net: Net) -> None:
+    """Neither bytes that are no event nor an event that the program has are progress."""
+
+    def sends_only(event: list[dict[str, Any]]) -> Answer:
+        async def answer(peer: Peer) -> None:
+            lines, frames = b"\n" + ndjson(event), b": ping\n" + sse(event)
+            await peer.send(head("application/x-ndjson") + lines if is_lines(peer) else head() + frames)
+
+        return answer
+
+    for event in ([], EVENTS[:1]):
+        url, _ = await serve(net, sends(head() + sse(EVENTS[:1])), sends_only(event))
+        loop = await run(url, hurry=FASTER)
+        assert loop.events[0] == EVENTS[0]
+        assert loop.events[1]["error"]["message"] == LOST
+        assert loop.types[2:] == ["done"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

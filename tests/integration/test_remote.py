@@ -14,7 +14,7 @@ from gai_fast.model.settings import KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, on_both_loops, on_uvloop
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 QUERY = {"query": "Tell me a story"}
 ID = "s" * 22
@@ -275,14 +275,61 @@ async def test_a_connection_that_is_lost_later_is_made_again_at_once(net: Net) -
 PING = b"7\r\n: ping\n\r\n"
 
 
-@pytest.mark.usefixtures("brief")
 @on_uvloop
-async def test_a_server_that_shows_signs_of_life_is_waited_for(net: Net) -> None:
+async def test_connections_that_bring_keep_alives_alone_are_made_again_several_times(
+    net: Net, change_limits: ChangeLimits
+) -> None:
     """An upstream may think for minutes, behind a proxy that cuts each connection."""
+    change_limits(reconnect_first=0.001)
     rest = HEAD + text(2, "a") + frame({**FINISH, "seq": 3}) + DONE + LAST_CHUNK
     events, server = await read(net, HEAD + START, *[HEAD + PING] * 4, rest)
     assert events[-1] == {"type": "done", "finished": True}
     assert len(server.asked) == 6
+
+
+@on_uvloop
+async def test_the_time_of_a_connection_does_not_count_as_time_without_one(
+    net: Net, change_limits: ChangeLimits
+) -> None:
+    """A proxy cuts connections after a minute, which is all the time that a client has to come back."""
+    change_limits(reconnect_first=0.0, reconnecting=0.2)
+    rounds = 4
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        rounds_so_far.append(None)
+        if len(rounds_so_far) == 1:
+            await peer.send(HEAD + START)
+        elif len(rounds_so_far) < rounds:
+            await peer.send(HEAD + PING)
+            await asyncio.sleep(0.25)
+        else:
+            await peer.send(HEAD + frame({**FINISH, "seq": 2}) + DONE + LAST_CHUNK)
+
+    rounds_so_far: list[None] = []
+    url = (await net.upstream(answer)).url
+    async with gai_fast.connect(url) as client:
+        assert (await client.ask(QUERY)).finish_reason == "stop"
+    assert len(rounds_so_far) == rounds
+
+
+@pytest.mark.parametrize("brings", [PING, frame({"type": "start", "seq": 1, "stream_id": ID})])
+@on_uvloop
+async def test_a_server_whose_connections_bring_no_event_is_given_up(
+    net: Net, brings: bytes, change_limits: ChangeLimits
+) -> None:
+    """Neither bytes that are no event nor an event that the program has are progress."""
+    change_limits(reconnect_first=0.01, reconnect_longest=0.01, reconnecting=0.1)
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HEAD + (brings if b"last-event-id" in peer.head.lower() else START))
+
+    url = (await net.upstream(answer)).url
+    async with asyncio.timeout(SECONDS), gai_fast.connect(url) as client, client.stream(QUERY) as stream:
+        events = [event async for event in stream]
+    assert [event["type"] for event in events] == ["start", "error", "done"]
+    assert events[1]["error"]["reason"] == "closed"
 
 
 @on_uvloop
