@@ -15,7 +15,7 @@ import click
 from gai_fast.cli import Failure, config_option, json_option, load_config, log_bugs_only, option
 from gai_fast.cli.serve import run_async
 from gai_fast.config import wants_color
-from gai_fast.core.result import Collector, Result
+from gai_fast.core.result import ReadCollector, Result
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
@@ -96,16 +96,16 @@ class Conversation:
             Error: The answer failed; neither prompt nor answer is kept.
         """
         question = {"role": "user", "content": prompt.encode("utf-8", "replace").decode()}
-        collector = Collector()
+        collector = ReadCollector()
         messages = [*self._messages, question]
         request = {"model": self._model.name, "messages": messages, "request_id": new_request_id()}
         run_async(self._ask(request, collector))
-        result = collector.result().raise_for_error()
+        result = collector.result()
         if result.message["content"]:
             self._messages += [question, result.message]
         return result
 
-    async def _ask(self, request: dict[str, Any], collector: Collector) -> None:
+    async def _ask(self, request: dict[str, Any], collector: ReadCollector) -> None:
         loop = asyncio.get_running_loop()
         cancelling: list[asyncio.Task[None]] = []
         printer = _JSONPrinter(self._model.name, request["request_id"]) if self._as_json else _Printer()

@@ -1,6 +1,9 @@
 """The collected events of one answer.
 
 Owns `Result`, and how events become one. Knows nothing of their source.
+
+`Collector` refuses an event that a result cannot hold; `ReadCollector` serves a program that reads the events as well,
+and refuses the result alone.
 """
 
 from __future__ import annotations
@@ -260,6 +263,42 @@ class Collector:
             if provider:
                 whole["provider"] = provider
         return whole
+
+
+class ReadCollector:
+    """Gathers the events of a stream that a program also reads: a too large answer fails `result` alone."""
+
+    def __init__(self) -> None:
+        self._collector = Collector()
+        self._refusal: Error | None = None
+
+    def event(self, event: Event) -> None:
+        """Takes one event; order matters, unknown types are ignored.
+
+        Raises:
+            ValueError: A member of the event is missing, or has another type than docs/events.md says.
+        """
+        if self._refusal is not None:
+            if event["type"] not in ("start", "stream.reset", "finish", "error"):
+                return
+            if event["type"] == "stream.reset":
+                self._refusal = None
+        try:
+            self._collector.event(event)
+        except Error as refusal:
+            self._refusal = refusal
+            self._collector = Collector()  # frees what no result will hold
+
+    def result(self) -> Result:
+        """Returns the result.
+
+        Raises:
+            Error: The stream failed, or its answer has more than `limits.collected` characters.
+        """
+        result = self._collector.result().raise_for_error()
+        if self._refusal is not None:
+            raise self._refusal
+        return result
 
 
 def _text(event: Mapping[str, Any], key: str) -> str:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from gai_fast.core.callbacks import EventManager
-from gai_fast.core.result import Result
+from gai_fast.core.result import Collector, Result
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
 
@@ -64,11 +64,14 @@ class Answer:
             return await stream.result()
 
     async def __aiter__(self) -> AsyncIterator[str]:
+        ends = Collector()  # not the stream's own result, which may be too large to be held
         async with self._stream as stream:
             async for event in stream:
                 if event["type"] == "text.delta" and not event.get("choice"):
                     yield event.get("text", "")
-            await stream.result()
+                elif event["type"] in ("start", "error"):
+                    ends.event(event)
+            ends.result().raise_for_error()
 
 
 _SETTABLE: Final = frozenset(Request.__struct_fields__)

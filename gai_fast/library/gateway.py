@@ -21,7 +21,7 @@ from msgspec import UNSET
 from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.reading import characters, parse_request
-from gai_fast.core.result import Collector, Result
+from gai_fast.core.result import ReadCollector, Result
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import new_ledger
@@ -187,7 +187,7 @@ class GatewayStream:
         self._manager = manager
         self._callbacks: CallbackRunner | None = None
         self._sink = OrderedEvents("compact")
-        self._collector = Collector()
+        self._collector = ReadCollector()
         self._ready: deque[Event] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._session: Session | None = None
@@ -344,7 +344,7 @@ class GatewayStream:
         """Returns the whole answer; reads the events that have not been read yet.
 
         Raises:
-            Error: The stream failed.
+            Error: The stream failed, or its answer is too large for a result (`answer_too_large`).
         """
         if self._reading is _Reading.NOT_BEGUN:
             self._reading = _Reading.BEGUN
@@ -356,7 +356,7 @@ class GatewayStream:
         result = self._collector.result()
         if self._metrics is not None:
             result.metrics = self._metrics.as_dict()
-        return result.raise_for_error()
+        return result
 
     async def cancel(self) -> None:
         """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far."""

@@ -28,7 +28,7 @@ import aiohttp
 from yarl import URL
 
 from gai_fast.core.callbacks import EventManager
-from gai_fast.core.result import Collector, Result
+from gai_fast.core.result import ReadCollector, Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
 from gai_fast.library.asking import Asking, NativeRequest, checked_request, place
 from gai_fast.library.limits import LIMITS
@@ -223,7 +223,7 @@ class RemoteStream:
         self._response: aiohttp.ClientResponse | None = None
         self._parser = SSEParser()
         self._ready: deque[Event] = deque()
-        self._collector = Collector()
+        self._collector = ReadCollector()
         self._end: Event | None = None
         self._is_entered = False
         self._is_over = False
@@ -317,11 +317,11 @@ class RemoteStream:
         """Returns the whole answer; reads the events that have not been read yet.
 
         Raises:
-            Error: The stream failed.
+            Error: The stream failed, or its answer is too large for a result (`answer_too_large`).
         """
         while await self._next() is not None:
             pass
-        return self._collector.result().raise_for_error()
+        return self._collector.result()
 
     async def cancel(self) -> None:
         """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far.
@@ -377,14 +377,11 @@ class RemoteStream:
             self._feed(data)
         except ValueError:
             self._fail(Error("network", "the server sent what is no event", reason="protocol"))
-        except Error as error:  # the answer is too large
-            self._fail(error)
 
     def _feed(self, data: bytes) -> None:
         """Takes the events of a read.
 
         Raises:
-            Error: The answer is too large to be collected.
             ValueError: Something in it is no event.
         """
         for piece in [data] if self._seq else data.splitlines(keepends=True):
@@ -404,7 +401,6 @@ class RemoteStream:
             event_id: The last `id:` so far: the event's own, unless the server has made it for this client alone.
 
         Raises:
-            Error: The answer is too large to be collected.
             ValueError: It is none.
         """
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):

@@ -229,6 +229,20 @@ async def test_an_event_that_is_sent_again_is_given_once(net: Net) -> None:
 
 
 @on_uvloop
+async def test_events_and_text_are_read_whatever_a_result_can_hold(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(collected=1)
+    gateway = await net.gateway(await net.mock(deltas=8))
+    async with gai_fast.connect(gateway.url) as client:
+        async with client.stream(QUERY) as stream:
+            events = [event async for event in stream]
+            with pytest.raises(gai_fast.ProviderUnavailable, match="read it as events"):
+                await stream.result()
+        texts = [text async for text in client.ask(QUERY)]
+    assert [event["type"] for event in events] == ["start", *["text.delta"] * 8, "finish", "done"]
+    assert texts == [event["text"] for event in events if event["type"] == "text.delta"]
+
+
+@on_uvloop
 async def test_a_done_that_is_lost_is_known(net: Net) -> None:
     events, server = await read(net, HEAD + START + text(2, "a") + frame({**FINISH, "seq": 3}))
     assert events[-1] == {"type": "done", "finished": True}

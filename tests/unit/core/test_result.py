@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.core.reading import parse_request
-from gai_fast.core.result import Collector, Result, ToolCallResult, acollect, collect
+from gai_fast.core.result import Collector, ReadCollector, Result, ToolCallResult, acollect, collect
 from gai_fast.kernels import encode_json
 from gai_fast.model import errors
 from gai_fast.model.events import Event, JSONText
@@ -405,3 +405,25 @@ def test_a_text_that_events_part_is_joined_in_linear_time() -> None:
         collector.event(sound)
         collector.event(cast("Event", text("b")))
     assert collector.parts() == [{"type": "text", "text": "a" * 300_000 + "b" * 150_000}]
+
+
+def test_an_answer_that_a_program_reads_fails_its_result_alone(change_limits: ChangeLimits) -> None:
+    change_limits(collected=1000)
+    large = [text("x" * 400)] * 10
+    collector = ReadCollector()
+    for event in (START, *large, FINISH):
+        collector.event(cast(Event, event))
+    with pytest.raises(errors.ProviderUnavailable, match="larger than 1000 characters: read it as events") as caught:
+        collector.result()
+    assert caught.value.reason == "answer_too_large"
+
+    failed = ReadCollector()
+    for event in (START, *large, {"type": "error", "error": {"code": "network", "message": "lost"}}):
+        failed.event(cast(Event, event))
+    with pytest.raises(errors.Network, match="lost"):
+        failed.result()
+
+    anew = ReadCollector()
+    for event in (START, *large, {"type": "stream.reset"}, START, text("short"), FINISH):
+        anew.event(cast(Event, event))
+    assert anew.result().text == "short"

@@ -14,7 +14,7 @@ from gai_fast.cli.mock import Fault, Mock
 from gai_fast.config import ConfigError
 from gai_fast.core.callbacks import EventManager
 from gai_fast.library.gateway import Gateway
-from gai_fast.model.errors import Error, Internal, InvalidRequest, Network, NotFound, Unsupported
+from gai_fast.model.errors import Error, Internal, InvalidRequest, Network, NotFound, ProviderUnavailable, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import CacheSettings
@@ -40,6 +40,18 @@ class TestStream:
             result = await stream.result()
         assert result.text
         assert result.finish_reason == "stop"
+
+    async def test_events_and_text_are_read_whatever_a_result_can_hold(
+        self, gateway: Gateway, change_limits: ChangeLimits
+    ) -> None:
+        whole = await gateway.ask(QUERY)
+        change_limits(collected=1)
+        async with gateway.stream(QUERY) as stream:
+            events = [event async for event in stream]
+            assert [event["type"] for event in events][-2:] == ["finish", "done"]
+            with pytest.raises(ProviderUnavailable, match="read it as events"):
+                await stream.result()
+        assert "".join([text async for text in gateway.ask(QUERY)]) == whole.text
 
     async def test_the_result_holds_what_was_read_before(self, gateway: Gateway) -> None:
         async with gateway.stream(QUERY) as stream:
