@@ -2,12 +2,16 @@
 
 Owns the grammar of RFC 8259; a fault is found at the first wrong character. Knows nothing of events. One match reads a
 run of a string; the value grows in place, so that a snapshot costs its size and no parsing.
+
+A step of the reader takes 1 to 2 µs, so one text may cost `limits.json_steps`. Longer texts are read by the standard
+library, 30 times as fast, where they hold an object or array that is whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, Final
 
@@ -43,6 +47,7 @@ class JSONReader:
         "_pieces",
         "_stack",
         "_state",
+        "_whole_tries",
         "began",
         "changed",
         "complete",
@@ -77,6 +82,7 @@ class JSONReader:
         self._is_key = False
         self._number = ""
         self._literal = ""
+        self._whole_tries = 0
 
     def feed(self, text: str, at: int = 0) -> int:
         """Reads on, to the end of the text or of the document.
@@ -93,9 +99,16 @@ class JSONReader:
         """
         self._base = self.position - at
         end = len(text)
+        is_long = end - at > LIMITS.json_steps // 4
+        self._whole_tries = LIMITS.json_whole_tries if is_long and _brackets(text, at) <= LIMITS.json_brackets else 0
         try:
-            while at < end and not self.complete:
+            for _ in range(LIMITS.json_steps):
+                if at >= end or self.complete:
+                    break
                 at = self._state(text, at)
+            else:
+                if at < end and not self.complete:
+                    raise NotJSON(f"more than {LIMITS.json_steps} values and signs in one delta", self._base + at)
         finally:
             self.position = self._base + at
         return at
@@ -130,6 +143,8 @@ class JSONReader:
             self._open("")
             self._begin_string(is_key=False)
         elif character in "{[":
+            if self._whole_tries and (end := self._whole(text, at)) > at:
+                return end
             if len(self._stack) == LIMITS.json_levels:
                 raise NotJSON(f"more than {LIMITS.json_levels} levels", self._base + at)
             container: dict[str, Any] | list[Any] = {} if character == "{" else []
@@ -154,6 +169,23 @@ class JSONReader:
         else:
             raise NotJSON("no value", self._base + at)
         return at + 1
+
+    def _whole(self, text: str, at: int) -> int:
+        """Reads an object or array if all of it stands in the text; returns its end, or `at`.
+
+        A try that fails may have read the rest of the text, so each text has only a few.
+        """
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):  # not whole, or wrong: found by the next steps
+            self._whole_tries -= 1
+            return at
+        if _HALF.search(text, at, end) or not _fits(value, LIMITS.json_levels - len(self._stack)):
+            self._whole_tries -= 1
+            return at
+        self._open(value)
+        self._end_value()
+        return end
 
     def _first_element(self, text: str, at: int) -> int:
         at = blanks_end(text, at)
@@ -205,7 +237,8 @@ class JSONReader:
         run = _PLAIN.match(text, at)
         end = at if run is None else run.end()
         if end > at:
-            self._pieces.append(text[at:end])
+            piece = text[at:end]
+            self._pieces.append(json.loads(f'"{piece}"') if "\\" in piece else piece)
             self.changed = self.changed or not self._is_key
         if end == len(text):
             return end
@@ -349,8 +382,25 @@ def _copied(value: Any) -> Any:
     if type(value) is dict:
         return {key: _copied(item) for key, item in value.items()}
     if type(value) is list:
-        return [_copied(item) for item in value]
+        # A list of 2,000,000 numbers: 0.03 s in place of 0.2.
+        return value.copy() if _is_flat(value) else [_copied(item) for item in value]
     return value
+
+
+def _brackets(text: str, at: int) -> int:
+    return text.count("[", at) + text.count("{", at)
+
+
+def _fits(value: Any, levels: int) -> bool:
+    """Whether a value has no more levels than these."""
+    if type(value) not in _CONTAINERS:
+        return True
+    items = value.values() if type(value) is dict else value
+    return levels > 0 and (_is_flat(items) or all(_fits(item, levels - 1) for item in items))
+
+
+def _is_flat(items: Iterable[Any]) -> bool:
+    return _CONTAINERS.isdisjoint(map(type, items))
 
 
 def blanks_end(text: str, at: int) -> int:
@@ -393,5 +443,24 @@ _LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
 _WORDS: Final = {"true": True, "false": False, "null": None}
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
-_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]+')
+_PLAIN: Final = re.compile(r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})++')
+"""A run of a string, with the escapes that are whole and no half of a surrogate pair."""
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_CONTAINERS: Final = frozenset({dict, list})
+
+
+def _refuse(constant: str) -> None:
+    """Refuses `NaN` and `Infinity`, which the standard library takes."""
+    raise ValueError(constant)
+
+
+def _float(text: str) -> float:
+    """Refuses a number that only its text can express."""
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_float)
 _BLANKS: Final = re.compile(r"[ \t\n\r]+")

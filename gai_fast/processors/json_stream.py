@@ -219,15 +219,16 @@ class JSONStreamProcessor(Processor):
     def _follow(self, text: str) -> str:
         """Reads the text after the document: blanks, or the document again."""
         passed: list[str] = []
-        at = 0
+        at = repeats = 0
         while at < len(text):
             if self._repeated is None:
+                repeats += 1
                 begin = blanks_end(text, at)
                 passed.append(text[at:begin])
                 at = begin
                 if at == len(text):
                     break
-                if not self._remove_duplicates:
+                if not self._remove_duplicates or repeats > LIMITS.json_repeats:
                     return self._invalid(_GOES_ON, "".join(passed), text[at:])
                 self._repeated = JSONReader()
             try:

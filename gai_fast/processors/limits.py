@@ -21,6 +21,19 @@ class Limits:
     json_levels: int = 255
     """Nesting of a JSON answer that is followed: one less than `arguments_depth`, as an event around it is a level."""
 
+    json_steps: int = 64 * KIB
+    """Values and signs of a JSON answer that are read one by one in one delta: 0.1 s on the event loop."""
+
+    json_whole_tries: int = 4
+    """Tries for a long delta to read an object or array that is whole in it: one that fails reads 4 MiB in 0.1 s, and
+    few answers are nested deeper where they are cut."""
+
+    json_brackets: int = 256 * KIB
+    """Opening brackets of a long delta that is read so: an object costs 1 µs, most of it for the snapshot's copy."""
+
+    json_repeats: int = 16
+    """Repetitions of a JSON answer that are left out of one delta: models repeat an answer a few times."""
+
     json_snapshots: int = 256
     """Snapshots of a JSON value while its text doubles, or somewhat more: each costs the size of the value so far."""
 

@@ -279,3 +279,9 @@ def test_a_stream_that_wants_no_json_has_no_processor() -> None:
     assert isinstance(made, JSONStreamProcessor)
     assert made.snapshots_ms == 200
     assert made.touches == "deltas"
+
+
+def test_an_answer_repeated_without_end_in_one_delta_is_no_repetition() -> None:
+    text = "[1]" * 1000
+    assert [event["type"] for event in run(text, ())] == ["start", "text.delta", "warning", "finish", "done"]
+    assert "".join(event.get("text", "") for event in run("[1]" * 3, ())) == "[1]"

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gai_fast.kernels import encode_json
+from gai_fast.model.limits import SHARED
 from gai_fast.processors._json_text import JSONReader, NotJSON, same_json
+from gai_fast.processors.json_stream import JSONStreamProcessor
 from tests.limits import LIMITS
 
 from .streams import pieces
@@ -263,3 +266,67 @@ def test_twice_the_text_costs_twice_the_steps(size: int, member: str) -> None:
 
     small, large = calls(work(50)), calls(work(100))
     assert large < 2.05 * small
+
+
+MEGABYTE = 1 << 20
+
+
+def filled(unit: str) -> str:
+    return unit * (MEGABYTE // len(unit))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + filled("1,") + "1]",
+        "[" + filled("1,"),
+        "[" + filled("[],") + "1]",
+        '{"items":[' + filled('{"a":1,"b":[1,2]},'),
+        '"' + filled("\\n") + '"',
+        '"' + filled("\\ud83d\\ude00") + '"',
+        filled("[" * 200 + "]" * 200 + ","),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_one_delta_costs_a_bounded_number_of_steps(text: str) -> None:
+    """The event loop waits meanwhile: a megabyte took two seconds."""
+    processor = JSONStreamProcessor(snapshots_ms=0)
+    assert calls(lambda: list(processor.process({"type": "text.delta", "text": text}))) < 40 * LIMITS.json_steps
+
+
+LONG = " " * LIMITS.json_steps
+"""Makes a text long enough to be read in another way."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":[1,2.5,-0,1e2,true,null],"a":{"b":"\\u00e9\\n\\ud83d\\ude00"},"c":"\\ud800"}',
+        '{"a":[1e999,12345678901234567890,1.10]}',
+        "[" * LIMITS.json_levels + "]" * LIMITS.json_levels,
+        "[" * (LIMITS.json_levels + 1) + "]" * (LIMITS.json_levels + 1),
+        '{"a":[1,[2,{"b":',
+        '{"a":NaN}',
+        '[1,"\x01"]',
+        "[" + "9" * (SHARED.integer_digits + 1) + "]",
+        "[[1],[2],]",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_long_text_is_read_as_its_characters_are(text: str) -> None:
+    def outcome(edges: Any) -> Any:
+        reader = JSONReader()
+        try:
+            for piece in pieces(LONG + text, edges):
+                reader.feed(piece)
+        except NotJSON as problem:
+            return str(problem)
+        return (
+            encode_json(reader.snapshot()),
+            reader.complete,
+            reader.sure or reader.complete,
+            reader.members,
+            reader.position,
+        )
+
+    assert outcome(()) == outcome(1000)
