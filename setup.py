@@ -42,6 +42,7 @@ KERNELS = {
 # loses the `from` of a `raise`, and does not allow to replace a method of an instance, or an attribute of instances by
 # one of a subclass (tests/test_architecture.py).
 COMPILED = (
+    "core/account",
     "core/adapter",
     "core/answer",
     "core/body",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
 from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk
@@ -22,7 +23,7 @@ from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import DELTAS, Event, join_surrogates
-from gai_fast.model.money import Bill, cost_member
+from gai_fast.model.money import Charge, cost_member, total_of
 
 
 class Progress(enum.Enum):
@@ -49,13 +50,12 @@ class Answer:
         translate: As for `Relay`.
         prompt_characters: As for `Relay`.
         transcript: As for `Relay`.
-        bill: As for `Relay`.
+        account: As for `Relay`.
         goes_on: Whether the answer continues the delivered content of another attempt.
         characters: The number of characters of that content.
     """
 
     __slots__ = (
-        "_bill",
         "_generated",
         "_goes_on",
         "_learning",
@@ -64,6 +64,7 @@ class Answer:
         "_passes",
         "_prompt_characters",
         "_translate",
+        "account",
         "adapter",
         "body",
         "characters",
@@ -72,7 +73,6 @@ class Answer:
         "halves",
         "is_strict",
         "oversized",
-        "owes",
         "progress",
         "transcript",
     )
@@ -87,11 +87,10 @@ class Answer:
         translate: Callable[[Error, bytes], Error] | None,
         prompt_characters: int | None,
         transcript: Transcript | None,
-        bill: Bill | None,
+        account: Account | None,
         goes_on: bool = False,
         characters: int = 0,
     ) -> None:
-        self._bill = bill
         self._generated = 0  # characters of this attempt, repeated ones included; counted if there is a transcript
         self._goes_on = goes_on
         self._learning: Learning | None = None
@@ -100,6 +99,8 @@ class Answer:
         self._passes = passes
         self._prompt_characters = prompt_characters
         self._translate = translate
+        self.account = account
+        """What the attempt costs. None if nothing is charged, or nobody has been asked so far."""
         self.adapter = adapter
         self.body = Body(adapter.api)
         self.characters = characters
@@ -119,8 +120,6 @@ class Answer:
         self.is_strict = on_malformed == "error"
         self.oversized = ""
         """The error text of a frame that was too large; no frame follows it."""
-        self.owes = True
-        """Whether the attempt is under way at its upstream, so that it is charged if it ends now."""
         self.progress = _AWAITED
         self.transcript = transcript
         self.learn_for(deltas)
@@ -132,6 +131,7 @@ class Answer:
         deltas: DeltaSink | None,
         passes: bool,
         translate: Callable[[Error, bytes], Error] | None,
+        account: Account | None,
         goes_on: bool,
     ) -> Answer:
         """Returns the answer of the stream's next attempt. The arguments are those of the class."""
@@ -143,7 +143,7 @@ class Answer:
             translate=translate,
             prompt_characters=self._prompt_characters,
             transcript=self.transcript,
-            bill=self._bill,
+            account=account,
             goes_on=goes_on,
             characters=self.characters if goes_on else 0,
         )
@@ -411,58 +411,80 @@ class Answer:
         """
         counted = self.adapter.usage
         if self._prompt_characters is None or (not has_started and not counted):
-            return {**counted, "source": "partial"} if counted else {}
+            return self._labelled(counted, "partial") if counted else {}
         return self._counted_or_estimated(self.characters, "partial")
 
-    def charge_failed(self) -> None:
-        """Charges the attempt, which has failed, if it has generated content; another attempt follows."""
-        if self._bill is not None and self.progress is _CONTENT:
-            self._bill.charge_failed(self._own_usage("partial"), self.adapter.own_cost)
-        self.owes = False
+    def usage_left(self) -> dict[str, Any] | None:
+        """Returns the usage, with the cost, of a stream that its client leaves now. None if nothing was sent."""
+        account, usage = self.account, self._usage_if_left()
+        if account is None or not usage:
+            return None
+        return _with_cost(usage, account.bill.charges_with(account, account.charge_of(usage, self.adapter.own_cost)))
 
-    def abandon(self) -> None:
-        """Charges the attempt, which is given up while it is under way."""
-        if self.owes and self._bill is not None and self._prompt_characters is not None:
-            self._bill.charge_failed(self._own_usage("partial"), self.adapter.own_cost)
-        self.owes = False
+    def charges_left(self) -> tuple[Charge, ...]:
+        """Returns the charges of a stream that its client leaves now; once it has ended, those of the stream."""
+        account = self.account
+        if account is None:
+            return ()
+        return account.bill.charges_with(account, account.charge_of(self._usage_if_left(), self.adapter.own_cost))
 
-    def charge_disconnected(self) -> dict[str, Any] | None:
-        """Charges the attempt at the end of a stream whose client is gone; returns the stream's usage.
+    def close_account(self, *, is_left: bool) -> None:
+        """Closes the account of an attempt that ends without an event for that, or with a failure.
 
-        Without content an attempt is charged for its prompt, if it `owes`.
+        Args:
+            is_left: Whether the attempt is given up while it is under way, so that its prompt is charged.
         """
-        bill = self._bill
-        usage: dict[str, Any] = {}
-        if self.owes and self._prompt_characters is not None:
-            usage = self._own_usage("partial")
-            if bill is not None:
-                bill.charge_last(usage, self.adapter.own_cost)
-        return self._with_cost(usage) or None
+        account = self.account
+        if account is not None:
+            account.bill.give_up_others(account)
+            account.close(self._usage_if_left() if is_left or self._has_content else None, self.adapter.own_cost)
 
-    def billed(self, event: Event) -> Event:
-        """Charges the attempt, and returns the end with the stream's cost in its usage.
+    def priced(self, event: Event) -> Event:
+        """Returns the end with the stream's cost in its usage, for processors: they may still change the usage."""
+        account, usage = self.account, event.get("usage")
+        if account is not None and usage:
+            charge = account.charge_of(self._usage_at(event), self.adapter.own_cost)
+            event["usage"] = _with_cost(usage, account.bill.charges_with(account, charge))
+        return event
+
+    def settled(self, event: Event) -> Event:
+        """Closes the stream's accounts, and returns the end with the stream's cost in its usage.
 
         An upstream that fails before any content is not charged: it has sold nothing.
 
         Args:
             event: The `finish` or `error`.
         """
-        bill, usage = self._bill, event.get("usage")
-        if bill is None or usage is None:
+        account, usage = self.account, event.get("usage")
+        if account is None:
             return event
-        if self.owes and (event["type"] == "finish" or self.progress is _CONTENT):
-            source: str | None = usage.get("source")
-            if source is not None and self._goes_on:  # an estimate counts the content of the attempt before, too
-                bill.charge_last(self._own_usage(source), self.adapter.own_cost)
-            else:
-                bill.charge_last(usage, self.adapter.own_cost)
-        event["usage"] = self._with_cost(usage)
+        account.bill.give_up_others(account)
+        account.close(self._usage_at(event), self.adapter.own_cost)
+        if usage:
+            event["usage"] = _with_cost(usage, account.bill.charges)
         return event
 
-    def _with_cost(self, usage: dict[str, Any]) -> dict[str, Any]:
-        """Returns usage with the cost of the stream so far, if that is known; never without tokens."""
-        total = None if self._bill is None or not usage else self._bill.total()
-        return usage if total is None else {**usage, "cost": cost_member(total[0], total[1])}
+    @property
+    def _has_content(self) -> bool:
+        return self.progress is _CONTENT
+
+    def _usage_at(self, event: Event) -> dict[str, Any] | None:
+        """Returns the attempt's own tokens at the end of its stream. None if they cost nothing."""
+        usage = event.get("usage")
+        is_owed = self._has_content or (event["type"] == "finish" and self.account is not None and self.account.is_sent)
+        if usage is None or not is_owed:
+            return None
+        source: str | None = usage.get("source")
+        # An estimate counts the content of the attempt before, too.
+        return self._own_usage(source) if source is not None and self._goes_on else usage
+
+    def _usage_if_left(self) -> Mapping[str, Any] | None:
+        """Returns the attempt's own tokens, if it is given up now unless it has ended. None if they cost nothing."""
+        account = self.account
+        if account is None or account.is_closed:
+            return None if account is None else account.usage
+        is_owed = self._has_content or (account.is_sent and self._prompt_characters is not None)
+        return self._own_usage("partial") if is_owed else None
 
     def _own_usage(self, source: str) -> dict[str, Any]:
         """Returns the usage of the attempt alone, should it end now, for its charge."""
@@ -471,6 +493,8 @@ class Answer:
 
     def _counted_or_estimated(self, characters: int, source: str) -> dict[str, Any]:
         counted: dict[str, Any] = dict(self.adapter.usage or {})
+        if self._is_counted(counted):
+            return counted
         # An early count is of the first tokens: Anthropic's `message_start` counts one or eight.
         usage = self._estimated_usage(characters, source)
         usage["input_tokens"] = counted.get("input_tokens", usage["input_tokens"])
@@ -478,10 +502,23 @@ class Answer:
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]
         return {**counted, **usage}
 
+    def _is_counted(self, counted: Mapping[str, Any]) -> bool:
+        """Whether a count is the provider's last one: its finish reason has come, too."""
+        return "output_tokens" in counted and bool(self.adapter.word())
+
+    def _labelled(self, counted: dict[str, Any], source: str) -> dict[str, Any]:
+        return dict(counted) if self._is_counted(counted) else {**counted, "source": source}
+
     def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
         """Estimates by length."""
         into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(characters)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
+
+
+def _with_cost(usage: Mapping[str, Any], charges: Sequence[Charge]) -> dict[str, Any]:
+    """Returns usage with the cost of the stream so far, if that is known."""
+    total = total_of(charges)
+    return dict(usage) if total is None else {**usage, "cost": cost_member(total[0], total[1])}
 
 
 def is_partly_read(events: list[Event]) -> bool:

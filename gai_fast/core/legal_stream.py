@@ -18,6 +18,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event
+from gai_fast.model.money import Charge
 
 
 class State(enum.Enum):
@@ -235,17 +236,19 @@ class LegalStream:
         """Whether the rest of the attempt is ignored."""
         return self._answer.body.kind is _IGNORED
 
-    def abandon(self) -> None:
-        """Charges the attempt, which is given up while it is under way: the answer comes from another one."""
-        self._answer.abandon()
+    # -- what it costs --
 
-    def waive(self) -> None:
-        """Has the attempt not charged: nothing of it has been sent to its upstream."""
-        self._answer.owes = False
+    def usage_left(self) -> dict[str, Any] | None:
+        """Returns the usage of a stream that ends without an event for that; as `Answer.usage_left`."""
+        return self._answer.usage_left()
 
-    def left(self) -> dict[str, Any] | None:
-        """Returns the usage of a stream that ends without an event for that, as its client is gone; charges it."""
-        return self._answer.charge_disconnected()
+    def charges_left(self) -> tuple[Charge, ...]:
+        """Returns the charges of the stream so far; as `Answer.charges_left`."""
+        return self._answer.charges_left()
+
+    def close_account(self, *, is_left: bool) -> None:
+        """Closes the account of an attempt that ended without an event for that; as `Answer.close_account`."""
+        self._answer.close_account(is_left=is_left)
 
     # -- the sinks --
 
@@ -337,7 +340,7 @@ class LegalStream:
             self.delivered = self.delivered or step.is_content
             self.others += 1
             if step.is_end:
-                self.end = event = answer.billed(event)
+                self.end = event = answer.settled(event) if self._chain is None else answer.priced(event)
                 if kind == "finish" and self._continued is not None:
                     event["continued"] = self._continued
         if self._chain is None:
@@ -345,10 +348,12 @@ class LegalStream:
         else:
             for made in self._chain.process(event, self._now_ms):
                 if made["type"] in ("finish", "error"):  # a processor may have counted the tokens
-                    made = answer.billed(made)
+                    made = answer.settled(made)
                     if "usage" in made:
                         self.end["usage"] = made["usage"]
                 self._tell(made)
+            if step.is_end:
+                answer.settled(event)  # charges an end that a processor has left out
         self.state = step.state
         if kind == "start" and answer.early_warnings:
             early, answer.early_warnings = answer.early_warnings, []

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
+from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
@@ -40,7 +41,6 @@ from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, FinishReason, done
-from gai_fast.model.money import Bill
 
 _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))
 
@@ -73,8 +73,8 @@ class Relay(LegalStream):
         failed: Asked about each failure of the upstream; `True`: `begin` will follow.
         transcript: Keeps the delivered content, for an attempt that goes on from it; it needs all events, so there are
             no `deltas` or `frames`.
-        bill: Gets the charges of the stream's attempts, whose owner begins each of them there; the usage of the end
-            then has the `cost`.
+        account: What the attempt costs; the usage of the end then has the stream's `cost`. None if nothing is charged,
+            or no attempt is under way.
     """
 
     __slots__ = ("_failure", "error", "failed", "fault")
@@ -94,7 +94,7 @@ class Relay(LegalStream):
         chain: Chain | None = None,
         failed: Callable[[Error], bool] | None = None,
         transcript: Transcript | None = None,
-        bill: Bill | None = None,
+        account: Account | None = None,
     ) -> None:
         super().__init__(stream_id, chain)
         self.failed = failed
@@ -112,7 +112,7 @@ class Relay(LegalStream):
             translate=translate,
             prompt_characters=prompt_characters,
             transcript=transcript,
-            bill=bill,
+            account=account,
         )
         self._use(answer, sink, deltas, frames, upstream)
 
@@ -125,6 +125,7 @@ class Relay(LegalStream):
         frames: FrameSink | None = None,
         upstream: str | None = None,
         translate: Callable[[Error, bytes], Error] | None = None,
+        account: Account | None = None,
         continued: Literal["verified", "prefill"] | None = None,
     ) -> None:
         """Begins another attempt, which `failed` has promised.
@@ -136,13 +137,19 @@ class Relay(LegalStream):
             frames: As for the class.
             upstream: As for the class.
             translate: As for the class.
+            account: As for the class.
             continued: The relation to the delivered content. `verified`: the attempt repeats it first; `prefill`: the
                 attempt begins behind it; `None`: the delivered content is void.
         """
         if self.is_over:
             return
         answer = self._answer.next_attempt(
-            adapter, deltas=deltas, passes=frames is not None, translate=translate, goes_on=continued is not None
+            adapter,
+            deltas=deltas,
+            passes=frames is not None,
+            translate=translate,
+            account=account,
+            goes_on=continued is not None,
         )
         self._use(answer, sink, deltas, frames, upstream)
         self._continued = continued
@@ -281,7 +288,7 @@ class Relay(LegalStream):
         self._failure = self._kept(self._blamed(error))
         if answer.transcript is not None and self._failed_rest is None and self.state is _STREAMING:
             self._failed_rest = answer.complete_calls(answer.transcript), answer.partial_usage(has_started=True)
-        answer.charge_failed()
+        answer.close_account(is_left=False)
         return True
 
     def _blamed(self, error: Error) -> Error:

@@ -1,7 +1,7 @@
-"""Money: amounts as whole numbers, the cost of tokens, and the charges of one stream.
+"""Money: amounts as whole numbers, the cost of tokens, and sums of charges.
 
-Owns the unit of amounts, their text, and the rules by which the attempts of a stream are charged (docs/money.md). Knows
-no price list, no ledger and no provider.
+Owns the unit of amounts and their text. `core/account.py` decides which attempts of a stream are charged, and with what.
+Knows no price list, no ledger and no provider.
 """
 
 from __future__ import annotations
@@ -137,87 +137,3 @@ def tokens_of(usage: Mapping[str, Any], name: str) -> int:
     """
     count = usage.get(name, 0)
     return min(max(count, 0), SHARED.priced_tokens) if isinstance(count, int) else 0
-
-
-class Bill:
-    """The charges of one stream, attempt by attempt.
-
-    1. A failed attempt is charged if it has generated content, even if a later attempt succeeds.
-    2. The last attempt is charged with the stream's usage.
-    3. The provider's own figure has priority over the price, unless the price is in another currency. Without a figure
-       and a price nothing is charged.
-    4. An answer that another stream has requested costs nothing.
-    5. Amounts of different currencies are never added: the stream's cost is the sum of the charges in the currency of
-       its last charge.
-    """
-
-    __slots__ = ("_earlier", "_is_free", "_last", "_price", "_provider", "_upstream")
-
-    def __init__(self) -> None:
-        self._earlier: tuple[Charge, ...] = ()
-        self._last: Charge | None = None
-        self._price: Price | None = None
-        self._provider = ""
-        self._upstream = ""
-        self._is_free = False
-
-    def begin(self, provider: str, upstream: str, price: Price | None, *, is_free: bool = False) -> None:
-        """Begins an attempt.
-
-        Args:
-            provider: As for `Charge`.
-            upstream: As for `Charge`.
-            price: The price of the model that is asked, or None if it has no price.
-            is_free: Whether the answer comes from another stream, which is charged for it. The cost is then 0.
-        """
-        self._provider = provider
-        self._upstream = upstream
-        self._price = price
-        self._is_free = is_free
-
-    def charge_failed(self, usage: Mapping[str, Any], own: Amount | None) -> None:
-        """Charges a failed attempt that another attempt follows.
-
-        Args:
-            usage: The attempt's tokens.
-            own: The provider's own figure, in US dollars.
-        """
-        charge = self._charge(usage, own)
-        if charge is not None:
-            self._earlier = (*self._earlier, charge)
-
-    def charge_last(self, usage: Mapping[str, Any], own: Amount | None) -> None:
-        """Charges the last attempt; a second call replaces the charge.
-
-        Args:
-            usage: The attempt's tokens.
-            own: As for `charge_failed`.
-        """
-        self._last = self._charge(usage, own)
-
-    def add(self, charge: Charge) -> None:
-        """Adds the cost of a further request of the stream."""
-        self._earlier = (*self._earlier, charge)
-
-    @property
-    def charges(self) -> tuple[Charge, ...]:
-        """All charges so far; the last attempt's charge comes last."""
-        return self._earlier if self._last is None else (*self._earlier, self._last)
-
-    @property
-    def earlier(self) -> tuple[Charge, ...]:
-        """The charges without the last attempt's."""
-        return self._earlier
-
-    def total(self) -> tuple[Amount, str] | None:
-        """Returns the stream's cost and its currency, or None if nothing was charged."""
-        return total_of(self.charges)
-
-    def _charge(self, usage: Mapping[str, Any], own: Amount | None) -> Charge | None:
-        price = self._price
-        if own is not None and (price is None or price.currency == USD):
-            return Charge(self._provider, self._upstream, 0 if self._is_free else own, USD)
-        if price is None or not usage:
-            return None
-        amount = 0 if self._is_free else cost_of(usage, price)
-        return Charge(self._provider, self._upstream, amount, price.currency)

@@ -242,6 +242,7 @@ class ResponsesAdapter(ProviderAdapter):
         status = response.get("status")
         status = status if status in _STATUSES else event_status
         if "failed" in (status, event_status):
+            self._word = "failed"  # the count of tokens is final
             raise self.error(self.api.read_failure(response) or UpstreamFailure())
         details = response.get("incomplete_details")
         reason = text_of(details.get("reason")) if isinstance(details, dict) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,7 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
 DOLLAR = Price(input=UNIT, output=10 * UNIT, cached_input=UNIT // 10, cache_write=2 * UNIT, reasoning=10 * UNIT)
@@ -208,6 +209,73 @@ async def test_a_prompt_that_was_not_sent_costs_nothing(net: Net) -> None:
     assert await spent(gateway) == 0
     first.close()
     await until(lambda: not gateway.streams)
+
+
+@on_uvloop
+async def test_a_client_that_leaves_during_the_tls_handshake_pays_nothing(net: Net) -> None:
+    """Against a TCP listener that accepts, and never answers the handshake."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    net.stack.callback(listener.close)
+    gateway = await net.gateway(f"https://127.0.0.1:{listener.getsockname()[1]}", prices=PRICES)
+    client = await gateway.connect()
+    client.request("POST", NATIVE, M)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(SECONDS):
+        accepted, _ = await loop.sock_accept(listener)
+        net.stack.callback(accepted.close)
+        assert (await loop.sock_recv(accepted, 1))[0] == 0x16, "the record of a handshake"
+    assert gateway.streams == 1
+    client.close()
+    await until(lambda: not gateway.streams)
+    assert await spend(gateway) == []
+
+
+@on_both_loops
+async def test_a_durable_stream_whose_client_leaves_while_it_waits_for_a_connection_costs_what_it_generates(
+    net: Net,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await go_on.wait()
+            await peer.send(SSE_HEAD, chunk(delta(TEXT)), chunk(FINISH), chunk(used()), chunk(DONE), LAST_CHUNK)
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, prices=PRICES, max_connections=1, on_disconnect="drain")
+    first, second = await gateway.connect(), await gateway.connect()
+    first.request("POST", NATIVE, {**M, "resumable": True})
+    await until(lambda: upstream.peers and upstream.peers[0].body)
+    second.request("POST", NATIVE, {**M, "resumable": True})
+    await until(lambda: gateway.streams == 2)
+    second.close()
+    await until(lambda: len(gateway.running.engine.followers) == 1)
+    go_on.set()
+    await until(lambda: not gateway.streams)
+    assert await spent(gateway) == 2 * COUNTED
+
+
+@on_uvloop
+async def test_a_durable_stream_that_its_client_left_costs_nothing_where_the_upstream_then_refuses_it(net: Net) -> None:
+    go_on = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await go_on.wait()
+        await peer.answer("400 Bad Request", b'{"error":{"message":"no"}}', "Content-Type: application/json")
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, prices=PRICES, on_disconnect="drain")
+    client = await gateway.connect()
+    client.request("POST", NATIVE, {**M, "resumable": True})
+    await until(lambda: upstream.peers and upstream.peers[0].body)
+    client.close()
+    await until(lambda: not gateway.running.engine.followers)
+    go_on.set()
+    await until(lambda: not gateway.streams)
+    assert await spend(gateway) == []
 
 
 @on_both_loops

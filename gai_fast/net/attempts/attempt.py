@@ -27,16 +27,15 @@ from typing import Any, Final, Literal
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.account import Account, Bill
 from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
-from gai_fast.core.reading import estimated_tokens
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, Tallies
-from gai_fast.model.money import Bill, Charge, cost_of
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings, Price, Secret, Settings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import Place, Visit, cooling_seconds, place_of
 from gai_fast.net.attempts.hedge import Hedge, HedgeOwner
 from gai_fast.net.attempts.key_ring import KeyRing
@@ -150,18 +149,20 @@ class _Asked:
         at: Monotonic seconds.
 
     Attributes:
+        account: What it costs. None if nothing is charged for it.
         at: As above.
         visit: The request at its target, where the model has targets.
         ring: The upstream's keys, where it has several.
         key: The key that is used.
     """
 
-    __slots__ = ("_breaker", "_runner", "_upstream", "at", "key", "ring", "visit")
+    __slots__ = ("_breaker", "_runner", "_upstream", "account", "at", "key", "ring", "visit")
 
     def __init__(self, runner: AttemptRunner, upstream: UpstreamSettings, breaker: Breaker | None, at: float) -> None:
         self._runner = runner
         self._upstream = upstream
         self._breaker = breaker
+        self.account: Account | None = None
         self.at = at
         self.visit: Visit | None = None
         self.ring: KeyRing | None = None
@@ -237,11 +238,12 @@ class Attempts:
         spec: The first attempt.
         stream_id: The stream's id.
         meter: Measures the stream.
-        bill: Gets the charges of hedges that are dropped.
+        bill: Gets an account for each attempt.
         loop: The loop.
 
     Attributes:
         spec: The attempt under way, or the last one.
+        account: What it costs. None before the first attempt, or if nothing is charged.
         exchange: Its request; `None` while the next attempt waits, and after the end.
         has_content: Whether the first content of the attempt has been noted.
         transcript: The delivered content, where a failed answer is continued.
@@ -275,6 +277,7 @@ class Attempts:
         "_tried",
         "_wait_until",
         "_won",
+        "account",
         "count",
         "exchange",
         "has_content",
@@ -298,6 +301,7 @@ class Attempts:
         wish = stream.on_midstream_failure
         now = loop.time()
         self.spec = spec
+        self.account: Account | None = None
         self.exchange: OpenExchange | None = None
         self.has_content = False
         self.transcript = Transcript() if wish == "continue" else None
@@ -335,11 +339,6 @@ class Attempts:
     def upstream(self) -> UpstreamSettings:
         """The upstream of the attempt."""
         return self.spec.model.upstream
-
-    @property
-    def price(self) -> Price | None:
-        """The price of the attempt's model."""
-        return self._settings.price(self.spec.model)
 
     @property
     def retries(self) -> int:
@@ -519,20 +518,20 @@ class Attempts:
         if hedged.spec.trace is not None:
             hedged.spec.trace.hedge_dropped(error)
         if error is None:
-            if not hedged.exchange.is_waiting:
-                self._charge_prompt(hedged.spec)
+            if hedged.asked.account is not None:
+                hedged.asked.account.give_up()
             hedged.asked.leave(self._loop, is_finished=False)
         else:
+            if hedged.asked.account is not None:
+                hedged.asked.account.close(None, None)
             self._runner.attempt_failed(hedged.spec.model.upstream, error)
             hedged.asked.failed(error, self._loop.time())
         hedged.exchange.close()
 
-    def _charge_prompt(self, spec: StreamSpec) -> None:
-        """Charges a request that is dropped without an answer: the upstream has read the prompt."""
-        upstream, price = spec.model.upstream, self._settings.price(spec.model)
-        if price is not None and spec.prompt_characters is not None:
-            cost = cost_of({"input_tokens": estimated_tokens(spec.prompt_characters)}, price)
-            self._bill.add(Charge(upstream.provider.partition(":")[0], upstream.name, cost, price.currency))
+    def give_up(self) -> None:
+        """Charges the attempt for its prompt, if that was sent: the answer comes from another one."""
+        if self.account is not None:
+            self.account.give_up()
 
     def take_hedge(self) -> None:
         """Ends the first request: `again` returns the hedge as the next attempt."""
@@ -546,6 +545,7 @@ class Attempts:
         first, self._asked = self._asked, self._won.asked
         if first is not None:
             first.leave(self._loop, is_finished=False)
+        self.account = self._won.asked.account
         self.exchange = self._won.exchange
         self._asked_at = math.inf  # until it is joined
 
@@ -594,6 +594,7 @@ class Attempts:
             Error: It cannot be made; nothing was sent.
         """
         self._asked, (adapter, translate, self.exchange) = self._ask(spec, receiver)
+        self.account = self._asked.account
         self._asked_at = self._asked.at
         self._retries += self._at_model > 0
         self._at_model += 1
@@ -637,7 +638,23 @@ class Attempts:
             if not is_asked:
                 asked.leave(self._loop, is_finished=False)
         self.count += 1
+        asked.account = self._account(spec, opened[2])
         return asked, opened
+
+    def _account(self, spec: StreamSpec, exchange: OpenExchange) -> Account | None:
+        """Opens the account of an attempt. None if nothing is charged for it."""
+        if spec.counts:
+            return None
+        model, sharing = spec.model, spec.sharing
+        return Account(
+            self._bill,
+            exchange,
+            model.upstream.provider.partition(":")[0],
+            model.upstream.name if sharing is None else sharing.upstream,
+            self._settings.price(model),
+            prompt_characters=spec.prompt_characters,
+            is_free=sharing is not None and sharing.role != "miss",
+        )
 
     def _may_be_hedged(self, spec: StreamSpec) -> bool:
         """Whether a second target may be asked while the first is silent.

@@ -179,6 +179,11 @@ class RecordedExchange(Receiver):
         return self._exchange is not None and self._exchange.is_waiting
 
     @property
+    def sent(self) -> bool:
+        """Whether the real request was handed to a connection."""
+        return self._exchange is not None and self._exchange.sent
+
+    @property
     def resent(self) -> bool:
         """Whether the real request was written twice."""
         return self._exchange is not None and self._exchange.resent

@@ -113,8 +113,13 @@ class ReplayExchange:
         return False
 
     @property
+    def sent(self) -> bool:
+        """Always true: the recording is the answer to the request."""
+        return True
+
+    @property
     def resent(self) -> bool:
-        """Always false, for the same reason."""
+        """Always false: no connection is needed."""
         return False
 
     def pause_reading(self) -> None:

@@ -212,7 +212,7 @@ class SharedCall(Receiver):
         self._loop = loop
         self._began = loop.time()
         self._exchange: OpenExchange | None = None
-        self._was_resent = False
+        self._asked: OpenExchange | None = None  # the same, also after its end
         self._is_held_back = False
         self._catching_up: dict[SharedReader, None] = {}
         self._is_good = False
@@ -231,7 +231,7 @@ class SharedCall(Receiver):
         self._log(about)
         is_open = False
         try:
-            self._exchange = ask(self)
+            self._exchange = self._asked = ask(self)
             is_open = True
         finally:
             if not is_open:  # a log without an end would count as running for ever
@@ -256,7 +256,12 @@ class SharedCall(Receiver):
     @property
     def resent(self) -> bool:
         """Whether the request was written twice."""
-        return self._was_resent if self._exchange is None else self._exchange.resent
+        return self._asked is not None and self._asked.resent
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request was handed to a connection."""
+        return self._asked is not None and self._asked.sent
 
     def approve(self) -> None:
         """A stream has finished with this answer: rule 4."""
@@ -282,7 +287,7 @@ class SharedCall(Receiver):
 
     def exchange_ended(self, error: Error | None) -> None:
         """Logs the end of the response."""
-        self._was_resent, self._exchange = self.resent, None
+        self._exchange = None
         self._phase = CallPhase.COMPLETE
         self.error = error
         if error is not None:
@@ -346,8 +351,7 @@ class SharedCall(Receiver):
 
     def cancel(self) -> None:
         """Ends the call, which has no reader any more: rule 4."""
-        exchange = self._exchange
-        self._was_resent, self._exchange = self.resent, None
+        exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()
         if self._is_good and not self.is_complete:  # its end is known, although the upstream holds the response open
@@ -443,6 +447,11 @@ class SharedReader:
     def is_waiting(self) -> bool:
         """Whether the call still waits for a connection."""
         return self.call is not None and self.call.is_waiting
+
+    @property
+    def sent(self) -> bool:
+        """Whether the call's request was handed to a connection; that of a kept answer was."""
+        return self.call is None or self.call.sent
 
     @property
     def resent(self) -> bool:

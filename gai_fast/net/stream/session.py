@@ -24,6 +24,7 @@ from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.account import Bill
 from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
@@ -33,7 +34,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, FinishReason
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
-from gai_fast.model.money import Bill, Charge
+from gai_fast.model.money import Charge, total_of
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
@@ -161,10 +162,8 @@ class Session(Receiver):
         is_made = False
         try:
             self._use_output(spec.output)
-            self._begin_bill()
             self.relay = self._make_relay(adapter, translate)
             if waits:
-                self.relay.waive()
                 self._look_later()
             self._arm()
             is_made = True
@@ -244,15 +243,8 @@ class Session(Receiver):
             prompt_characters=spec.prompt_characters,
             failed=self._failed,
             transcript=self.attempts.transcript,
-            bill=self._bill,
+            account=self.attempts.account,
         )
-
-    def _begin_bill(self) -> None:
-        """Charges the attempt by its own model's price from now on."""
-        upstream, sharing = self.attempts.upstream, self.attempts.spec.sharing
-        provider = upstream.provider.partition(":")[0]
-        is_free = sharing is not None and sharing.role != "miss"
-        self._bill.begin(provider, self._answering, self.attempts.price, is_free=is_free)
 
     def _use_output(self, former: Output) -> None:
         """Writes to the output of the attempt's spec from now on, where that is another one than before."""
@@ -325,7 +317,6 @@ class Session(Receiver):
             continued: As `Attempts.again` returns it.
         """
         self._use_output(former)
-        self._begin_bill()
         spec, exchange = self.attempts.spec, self.attempts.exchange
         if self._delivery.is_paused and exchange is not None:
             exchange.pause_reading()
@@ -336,6 +327,7 @@ class Session(Receiver):
             frames=spec.frames,
             upstream=self._answering,
             translate=translate,
+            account=self.attempts.account,
             continued=continued,
         )
         self._arm()
@@ -355,8 +347,7 @@ class Session(Receiver):
         return self._guarded(self._take_hedge)
 
     def _take_hedge(self) -> FastPath | None:
-        self._note_unasked()
-        self.relay.abandon()
+        self.attempts.give_up()
         self.attempts.take_hedge()
         return self._begin_attempt()
 
@@ -485,17 +476,10 @@ class Session(Receiver):
 
     def _end_early(self, end: Callable[[], None]) -> None:
         self._settle()
-        self._note_unasked()
         self.attempts.close_exchange()
         self._clock.tick()
         end()
         self._advance()
-
-    def _note_unasked(self) -> None:
-        """Has the attempt not charged where nothing of it was sent: it still waits for a connection, or to be made."""
-        exchange = self.attempts.exchange
-        if exchange is not None and exchange.is_waiting:
-            self.relay.waive()
 
     def watch(self, watcher: EventSink | None) -> None:
         """Shows a watcher the events of the stream from now on; as `Relay.watch`. Its client notices nothing."""
@@ -585,7 +569,14 @@ class Session(Receiver):
     @property
     def earlier_charges(self) -> tuple[Charge, ...]:
         """The cost of all its attempts but the last."""
-        return self._bill.earlier
+        account = self.attempts.account
+        return self._bill.charges if account is None else self._bill.charges_before(account)
+
+    def measured_at_end(self, outcome: Outcome) -> StreamMetrics:
+        """Returns the figures of the stream, which has ended; closes the account of an attempt that it ended amid."""
+        self._settle()
+        self.relay.close_account(is_left=outcome == "disconnected")
+        return self.measured(outcome)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the figures so far, for a stream that ends in this turn: all events count as handed over."""
@@ -596,11 +587,11 @@ class Session(Receiver):
         spec, upstream, end = attempts.spec, attempts.upstream, relay.end
         usage = end.get("usage")
         if usage is None and (relay.has_content or (outcome == "disconnected" and not end)):
-            self._note_unasked()
-            usage = relay.left()
+            usage = relay.usage_left()
         if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
             self._note_told(now)
-        total = self._bill.total()
+        charges = relay.charges_left()
+        total = total_of(charges)
         metrics = StreamMetrics(
             outcome=outcome,
             events=relay.deltas + relay.others,
@@ -622,7 +613,7 @@ class Session(Receiver):
             key=spec.caller,
             cost=None if total is None else total[0],
             currency="" if total is None else total[1],
-            charges=self._bill.charges,
+            charges=charges,
             cache=None if spec.sharing is None else spec.sharing.role,
         )
         return self._meter.end(now, metrics)

@@ -391,7 +391,7 @@ class Engine(EngineCallbacks):
             self._publications.pop(session.stream_id, None)
         sharing = session.spec.sharing
         try:
-            session.metrics = metrics = session.measured(outcome)
+            session.metrics = metrics = session.measured_at_end(outcome)
             told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
         except Exception:
             self.ledger.settle(session.stream_id, 0)  # a bug: else its key would have one stream less for ever

@@ -77,7 +77,14 @@ class OpenExchange(Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the request still waits for a connection, so that nothing was sent."""
+        """Whether the request still waits in the queue for a connection."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request was handed to an established connection, so that the upstream may work on it.
+
+        False while a connection is made; stays as it is after the end.
+        """
 
     @property
     def resent(self) -> bool:

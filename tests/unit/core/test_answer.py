@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import pytest
 
+from gai_fast.core.account import Account, Bill
 from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.money import UNIT, Bill
+from gai_fast.model.money import UNIT
 from gai_fast.model.settings import Price
 from gai_fast.model.upstream_errors import for_client
 from tests.legal import sse
@@ -35,7 +36,7 @@ def answer(
     characters: int = 0,
     **options: Any,
 ) -> Answer:
-    known: dict[str, Any] = {"deltas": None, "passes": False, "translate": None, "transcript": None, "bill": None}
+    known: dict[str, Any] = {"deltas": None, "passes": False, "translate": None, "transcript": None, "account": None}
     return Answer(
         FakeAdapter(api or FakeAPI()),
         on_malformed=on_malformed,
@@ -46,10 +47,15 @@ def answer(
     )
 
 
-def billed(**options: Any) -> tuple[Answer, Bill]:
+class Request:
+    def __init__(self, sent: bool) -> None:
+        self.sent = sent
+
+
+def billed(*, sent: bool = True, **options: Any) -> tuple[Answer, Bill]:
     bill = Bill()
-    bill.begin("fake", "up", PRICE)
-    return answer(bill=bill, prompt_characters=40, **options), bill
+    account = Account(bill, Request(sent), "fake", "up", PRICE, prompt_characters=40)
+    return answer(account=account, prompt_characters=40, **options), bill
 
 
 def frames_of(made: Answer, data: bytes) -> list[Frame]:
@@ -214,36 +220,37 @@ def test_a_failed_attempt_is_charged_if_it_has_content() -> None:
     for progress, charged in ((Progress.BEGUN, 0), (Progress.CONTENT, 1)):
         made, bill = billed()
         made.progress = progress
-        made.charge_failed()
-        assert (len(bill.charges), made.owes) == (charged, False)
+        made.close_account(is_left=False)
+        assert len(bill.charges) == charged
 
 
-def test_an_abandoned_or_disconnected_attempt_is_charged_for_its_prompt_if_it_owes() -> None:
-    for owes in (True, False):
-        made, bill = billed()
-        made.owes = owes
-        made.abandon()
-        assert (len(bill.charges), made.owes) == (int(owes), False)
-        made, bill = billed()
-        made.owes = owes
-        usage = made.charge_disconnected()
-        assert (usage is not None, len(bill.charges)) == (owes, int(owes))
+def test_an_attempt_that_its_client_leaves_is_charged_for_its_prompt_if_that_was_sent() -> None:
+    for sent in (True, False):
+        made, bill = billed(sent=sent)
+        usage = made.usage_left()
+        assert (usage is not None, len(made.charges_left()), bill.charges) == (sent, int(sent), ())
+        made.close_account(is_left=True)
+        assert made.usage_left() == usage
+        assert made.charges_left() == bill.charges
+        assert len(bill.charges) == sent
 
 
 def test_the_end_has_the_cost_of_the_stream() -> None:
     made, bill = billed()
-    event = made.billed({"type": "finish", "usage": {"input_tokens": 1, "output_tokens": 2}})
-    assert "cost" in event["usage"]
+    event = made.priced({"type": "finish", "usage": {"input_tokens": 1, "output_tokens": 2}})
+    cost = event["usage"]["cost"]
+    assert bill.charges == (), "a processor may still count other tokens"
+    assert made.settled(event)["usage"]["cost"] == cost
     assert len(bill.charges) == 1
     unbegun, bill = billed()
-    assert "cost" not in unbegun.billed({"type": "error", "usage": {"input_tokens": 1}})["usage"]
+    assert "cost" not in unbegun.settled({"type": "error", "usage": {"input_tokens": 1}})["usage"]
     assert bill.charges == ()
 
 
 def test_an_answer_that_goes_on_is_charged_for_its_own_content_alone() -> None:
     made, bill = billed(goes_on=True, characters=400)
     made.progress = Progress.CONTENT
-    made.billed({"type": "finish", "usage": {"output_tokens": 100, "source": "estimated"}})
+    made.settled({"type": "finish", "usage": {"output_tokens": 100, "source": "estimated"}})
     assert bill.charges[0].amount == 10 * UNIT // 10**6
 
 
@@ -251,7 +258,7 @@ def test_the_next_attempt_keeps_the_characters_that_it_goes_on_from() -> None:
     made = answer(characters=8, transcript=Transcript(), on_malformed="error")
     for goes_on, characters in ((True, 8), (False, 0)):
         following = made.next_attempt(
-            FakeAdapter(FakeAPI()), deltas=None, passes=False, translate=None, goes_on=goes_on
+            FakeAdapter(FakeAPI()), deltas=None, passes=False, translate=None, account=None, goes_on=goes_on
         )
         assert (following.characters, following.progress) == (characters, Progress.AWAITED)
         assert (following.transcript, following.is_strict) == (made.transcript, True)

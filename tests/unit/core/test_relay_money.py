@@ -1,4 +1,4 @@
-"""The relay's bill: each attempt is charged once, with its own tokens, however the stream ends."""
+"""The accounts of a relay's attempts: each is charged once, with its own tokens, however the stream ends."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import Any, Literal
 
 import pytest
 
+from gai_fast.core.account import Account, Bill
+from gai_fast.core.chain import Processor
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.model.errors import Error
-from gai_fast.model.money import UNIT, Bill
+from gai_fast.model.events import Event
+from gai_fast.model.money import UNIT
 from gai_fast.model.settings import Price
 from gai_fast.processors import Chain
 from gai_fast.processors.usage import UsageProcessor
@@ -29,6 +32,12 @@ def chunk(text: str = "", finish: str | None = None, **more: Any) -> dict[str, A
     return {"id": "c", "model": "m", "choices": [choice], **more}
 
 
+class Request:
+    """A request that was sent, unless the test says otherwise."""
+
+    sent = True
+
+
 class Scene:
     """A relay whose attempts all cost the same, and what its client got."""
 
@@ -38,8 +47,8 @@ class Scene:
         self.retries = retries
         self.sink = OrderedEvents("compact")
         self.bill = Bill()
+        self.request = Request()
         self._provider = provider
-        self.bill.begin(provider, "1", PRICE)
         self.attempt = 1
         self.relay = Relay(
             get_provider(provider).adapter(),
@@ -48,9 +57,18 @@ class Scene:
             chain=chain,
             failed=self._failed,
             transcript=Transcript() if transcript else None,
-            bill=self.bill,
+            account=self._account(),
         )
         self.relay.receive_head(200, {"content-type": "text/event-stream"})
+
+    def _account(self) -> Account:
+        upstream = str(self.attempt)
+        return Account(self.bill, self.request, self._provider, upstream, PRICE, prompt_characters=PROMPT)
+
+    def leave(self) -> dict[str, Any] | None:
+        """The client is gone; returns the usage."""
+        self.relay.close_account(is_left=True)
+        return self.relay.usage_left()
 
     def _failed(self, error: Error) -> bool:
         self.retries -= 1
@@ -58,8 +76,8 @@ class Scene:
 
     def again(self, continued: Literal["verified", "prefill"] | None = None) -> None:
         self.attempt += 1
-        self.bill.begin(self._provider, str(self.attempt), PRICE)
-        self.relay.begin(get_provider(self._provider).adapter(), self.sink, continued=continued)
+        adapter = get_provider(self._provider).adapter()
+        self.relay.begin(adapter, self.sink, account=self._account(), continued=continued)
         self.relay.receive_head(200, {"content-type": "text/event-stream"})
 
     def say(self, *chunks: Any) -> None:
@@ -115,14 +133,14 @@ def test_an_attempt_that_goes_on_is_charged_for_the_rest_alone() -> None:
 
 
 @pytest.mark.parametrize("transcript", [False, True])
-@pytest.mark.parametrize("how", ["stop", "left", "give_up"])
+@pytest.mark.parametrize("how", ["stop", "leave", "give_up"])
 def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript: bool, how: str) -> None:
     scene = Scene(retries=1, transcript=transcript)
     scene.say(chunk("four" * 5))
     scene.relay.receive_eof(CUT)
-    getattr(scene.relay, how)(*(["cancelled"] if how == "stop" else ()))
+    getattr(scene if how == "leave" else scene.relay, how)(*(["cancelled"] if how == "stop" else ()))
     assert scene.costs == {"1": 150}
-    if how != "left":
+    if how != "leave":
         assert scene.told == 150
 
 
@@ -134,7 +152,7 @@ def sound(tokens: int) -> dict[str, Any]:
 def test_a_client_that_leaves_in_the_middle_of_sound_pays_for_what_was_generated() -> None:
     scene = Scene(provider="openai")
     scene.say(sound(20), sound(10))
-    usage = scene.relay.left()
+    usage = scene.leave()
     assert usage is not None
     assert (usage["input_tokens"], usage["output_tokens"], usage["source"]) == (100, 30, "partial")
     assert scene.costs == {"1": 100 + 300}
@@ -163,7 +181,7 @@ def test_each_attempt_is_charged_for_its_own_sound() -> None:
 
 def test_an_attempt_that_was_left_before_its_content_is_charged_for_the_prompt() -> None:
     scene = Scene()
-    assert scene.relay.left() == {
+    assert scene.leave() == {
         "input_tokens": 100, "output_tokens": 0, "total_tokens": 100, "source": "partial",
         "cost": {"amount": 0.0001, "currency": "USD"},
     }  # fmt: skip
@@ -172,8 +190,10 @@ def test_an_attempt_that_was_left_before_its_content_is_charged_for_the_prompt()
 
 def test_an_attempt_that_was_not_sent_is_not_charged() -> None:
     scene = Scene()
-    scene.relay.waive()
-    assert scene.relay.left() is None
+    scene.request.sent = False
+    assert scene.leave() is None
+    scene = Scene()
+    scene.request.sent = False
     scene.relay.stop("cancelled")
     assert scene.costs == {}
     assert scene.told is None
@@ -194,7 +214,7 @@ def test_the_providers_last_count_is_that_of_a_stream_that_is_left() -> None:
     scene = Scene(provider="openrouter")
     usage = {"prompt_tokens": 50, "completion_tokens": 30, "cost": 0.5}
     scene.say(chunk("four"), chunk(finish="stop", usage=usage))
-    left = scene.relay.left()
+    left = scene.leave()
     assert left is not None
     assert (left["input_tokens"], left["output_tokens"], left["cost"]["amount"]) == (50, 30, 0.5)
 
@@ -215,7 +235,100 @@ def test_tokens_that_a_processor_counted_are_the_ones_that_cost() -> None:
     assert scene.told == 77
 
 
-def test_without_a_bill_there_is_no_cost() -> None:
+def test_reading_the_figures_of_an_attempt_changes_nothing_that_it_will_cost() -> None:
+    def look(scene: Scene) -> tuple[Any, Any]:
+        return scene.relay.usage_left(), scene.relay.charges_left()
+
+    scene = Scene(retries=1)
+    usage, charges = look(scene)
+    assert (usage["output_tokens"], [charge.amount // MICRO for charge in charges]) == (0, [100])
+    scene.relay.receive_eof(CUT)
+    assert scene.costs == {}, "the attempt failed before any content"
+    scene.again()
+    scene.request.sent = False
+    assert look(scene) == (None, ())
+    scene.request.sent = True
+    scene.say(chunk("four" * 5))
+    usage, charges = look(scene)
+    assert (usage["output_tokens"], [charge.amount // MICRO for charge in charges]) == (5, [150])
+    counted = {"prompt_tokens": 90, "completion_tokens": 1}
+    scene.say(chunk(finish="stop", usage=counted), "[DONE]")
+    assert (scene.costs, scene.told) == ({"2": 100}, 100)
+    assert [charge.amount // MICRO for charge in look(scene)[1]] == [100]
+
+
+@pytest.mark.parametrize("end", ["cancel", "fail", "leave", "cut", "restart"])
+def test_the_providers_last_count_is_not_replaced_by_a_larger_estimate(end: str) -> None:
+    scene = Scene(retries=1 if end == "restart" else 0)
+    usage = {"prompt_tokens": 50, "completion_tokens": 3, "total_tokens": 53}
+    scene.say(chunk("four" * 100), chunk(finish="error" if end == "restart" else "stop"), chunk(usage=usage))
+    match end:
+        case "cancel":
+            scene.relay.cancel()
+        case "fail":
+            scene.relay.fail(CUT)
+        case "leave":
+            scene.leave()
+        case "cut":
+            scene.relay.receive_eof(CUT)
+        case _:
+            scene.relay.fail_attempt(CUT)
+    assert scene.costs == {"1": 50 + 30}
+    if end in ("cancel", "fail", "cut"):
+        told = scene.relay.end["usage"]
+        assert (told["output_tokens"], told.get("source")) == (3, None)
+
+
+def test_a_count_before_the_providers_finish_reason_is_an_early_one() -> None:
+    scene = Scene()
+    scene.say(chunk("four" * 100, usage={"prompt_tokens": 50, "completion_tokens": 3}))
+    scene.relay.cancel()
+    assert scene.costs == {"1": 50 + 1000}
+    assert scene.relay.end["usage"]["source"] == "partial"
+
+
+class Swallowing(Processor):
+    """Leaves the end out."""
+
+    def process(self, event: Event, now_ms: int = 0) -> list[Event]:
+        self.cost = event.get("usage", {}).get("cost")
+        return [] if event["type"] == "finish" else [event]
+
+
+def test_an_end_that_a_processor_leaves_out_is_charged() -> None:
+    swallowing = Swallowing()
+    scene = Scene(chain=Chain([swallowing]))
+    scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}))
+    scene.relay.receive_eof()
+    assert scene.costs == {"1": 100}
+    assert [event["type"] for event in scene.sink.take()] == ["start", "text.delta", "done"]
+
+
+def test_the_cost_that_processors_see_is_that_of_the_stream() -> None:
+    class Seeing(Swallowing):
+        def process(self, event: Event, now_ms: int = 0) -> list[Event]:
+            super().process(event)
+            costs.append(self.cost)
+            return [event]
+
+    costs: list[Any] = []
+    scene = Scene(chain=Chain([Seeing()]))
+    hedge = Account(scene.bill, scene.request, "openai", "hedge", PRICE, prompt_characters=PROMPT)
+    scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}), "[DONE]")
+    assert (scene.costs, scene.told, hedge.is_closed) == ({"hedge": 100, "1": 100}, 200, True)
+    assert {"amount": 0.0002, "currency": "USD"} in costs
+
+
+def test_the_end_of_a_stream_gives_up_its_other_attempt() -> None:
+    for sent, told in ((True, 200), (False, 100)):
+        scene, request = Scene(), Request()
+        request.sent = sent
+        Account(scene.bill, request, "openai", "hedge", PRICE, prompt_characters=PROMPT)
+        scene.say(chunk("four"), chunk(finish="stop", usage={"prompt_tokens": 90, "completion_tokens": 1}), "[DONE]")
+        assert (scene.told, sum(scene.costs.values())) == (told, told)
+
+
+def test_without_an_account_there_is_no_cost() -> None:
     sink = OrderedEvents("compact")
     relay = Relay(get_provider("openrouter").adapter(), sink, prompt_characters=PROMPT)
     relay.receive_data(sse(chunk("x"), chunk(finish="stop", usage={"prompt_tokens": 1, "cost": 1.0}), "[DONE]"))

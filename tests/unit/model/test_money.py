@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.money import UNIT, Bill, Charge, amount_of, cost_member, cost_of, is_absurd, units, written
+from gai_fast.model.money import UNIT, amount_of, cost_member, cost_of, is_absurd, units, written
 from gai_fast.model.settings import Price, PriceSettings, Settings
 from tests.limits import LIMITS
 
@@ -111,77 +111,7 @@ def test_an_amount_in_units_is_the_nearest_number() -> None:
     assert (units(0), units(UNIT // 2), units(66 * UNIT // 10**4)) == (0.0, 0.5, 0.0066)
 
 
-def test_a_bill_is_of_all_attempts_and_names_the_upstream_of_each() -> None:
-    bill = Bill()
-    assert (bill.charges, bill.total()) == ((), None)
-    bill.begin("openai", "first", PRICE)
-    bill.charge_failed(usage(1000, 0), None)
-    bill.begin("anthropic", "second", PRICE)
-    bill.charge_last(usage(0, 1000), None)
-    bill.charge_last(usage(0, 100), None)
-    assert bill.charges == (
-        Charge("openai", "first", 3000 * MICRO, "USD"),
-        Charge("anthropic", "second", 1500 * MICRO, "USD"),
-    )
-    assert bill.total() == (4500 * MICRO, "USD")
-    bill.add(Charge("openai", "third", MICRO, "USD"))
-    assert bill.total() == (4501 * MICRO, "USD")
-
-
-def test_the_figure_of_the_provider_counts_before_the_price_also_where_it_is_zero() -> None:
-    bill = Bill()
-    bill.begin("openrouter", "or", PRICE)
-    bill.charge_last(usage(1000, 1000), 0)
-    assert bill.total() == (0, "USD")
-    bill.begin("openrouter", "or", None)
-    bill.charge_last({}, 7)
-    assert bill.total() == (7, "USD")
-
-
-def test_a_price_in_another_currency_than_the_providers_figure_counts_before_it() -> None:
-    bill = Bill()
-    bill.begin("openrouter", "or", Price(UNIT, UNIT, UNIT, UNIT, UNIT, "EUR"))
-    bill.charge_last(usage(1, 1), 5)
-    assert bill.total() == (2 * MICRO, "EUR")
-
-
-def test_without_a_price_nothing_is_charged_and_a_price_of_zero_is_one() -> None:
-    bill = Bill()
-    bill.begin("openai", "openai", None)
-    bill.charge_failed(usage(10, 10), None)
-    bill.charge_last(usage(10, 10), None)
-    assert bill.total() is None
-    bill.begin("openai", "openai", Price(0, 0, 0, 0, 0))
-    bill.charge_last(usage(10, 10), None)
-    assert bill.total() == (0, "USD")
-
-
-def test_amounts_of_two_currencies_are_not_added() -> None:
-    bill = Bill()
-    bill.begin("openrouter", "or", None)
-    bill.charge_failed(usage(1, 1), 5)
-    bill.begin("openai", "openai", Price(UNIT, UNIT, UNIT, UNIT, UNIT, "EUR"))
-    bill.charge_last(usage(1, 1), None)
-    assert [charge.currency for charge in bill.charges] == ["USD", "EUR"]
-    assert bill.total() == (2 * MICRO, "EUR")
-
-
 def test_prices_pass_between_processes() -> None:
     settings = Settings(prices=PriceSettings({("openai", "m"): PRICE}, {}, "2026-11-20"))
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert copy.deepcopy(PRICE) == PRICE
-
-
-def test_an_answer_that_another_stream_has_asked_for_costs_nothing() -> None:
-    bill = Bill()
-    bill.begin("openai", "up", PRICE, is_free=True)
-    bill.charge_last(usage(1000, 1000), None)
-    assert bill.charges == (Charge("openai", "up", 0, "USD"),)
-    bill.charge_last(usage(1000, 1000), 7)
-    assert bill.total() == (0, "USD")
-    bill.begin("openai", "up", None, is_free=True)
-    bill.charge_last(usage(1000, 1000), None)
-    assert bill.total() is None, "there is no price to be spared"
-    bill.begin("openai", "up", PRICE)
-    bill.charge_last(usage(1000, 0), None)
-    assert bill.total() == (3000 * MICRO, "USD")

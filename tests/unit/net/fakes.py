@@ -148,6 +148,7 @@ class FakeExchange:
 
     is_complete = False
     is_waiting = False
+    sent = True
     resent = False
 
     def __init__(self) -> None:

@@ -591,6 +591,13 @@ class TestErrors:
             False,
         )
 
+    def test_the_tokens_that_a_failed_answer_counts_are_no_estimate(self) -> None:
+        usage = {"input_tokens": 5, "output_tokens": 1}
+        chunks = [BEGIN, text("four" * 100), event("failed", response=response("failed", usage=usage))]
+        stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+        error = list(decode(OPENAI, [stream.encode()]))[-2]
+        assert error["usage"] == {"input_tokens": 5, "output_tokens": 1, "total_tokens": 6}
+
     def test_one_failure_told_twice_is_one_error(self) -> None:
         chunks = [BEGIN, {"type": "error", "error": self.INNER}, event("failed", response=response("failed"))]
         stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)

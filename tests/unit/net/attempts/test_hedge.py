@@ -385,13 +385,43 @@ def test_the_losers_prompt_is_charged() -> None:
     assert [(charge.upstream, charge.amount) for charge in bill.charges] == [("a", 2), ("b", 2 + 2)]
 
 
-def test_a_dropped_hedge_is_charged_for_its_prompt_unless_it_still_waited_for_a_connection() -> None:
-    for is_waiting, amounts in ((False, [("b", 2), ("a", 4)]), (True, [("a", 4)])):
+def test_a_dropped_hedge_is_charged_for_its_prompt_if_that_was_sent() -> None:
+    for sent, amounts in ((True, [("b", 2), ("a", 4)]), (False, [("a", 4)])):
         two = Two()
-        two.second.is_waiting = is_waiting
+        two.second.sent = sent
         end(two.stream.session)
         bill = two.stream.session._bill
         assert [(charge.upstream, charge.amount) for charge in bill.charges] == amounts
+
+
+def test_a_first_request_that_never_connected_costs_nothing_where_the_hedge_wins() -> None:
+    two = Two()
+    two.first.sent = False
+    end(two.hedge)
+    bill = two.stream.session._bill
+    assert [(charge.upstream, charge.amount) for charge in bill.charges] == [("b", 4)]
+
+
+@pytest.mark.parametrize("how", ["one read", "cancel", "hedge", "fails"])
+def test_the_cost_at_the_end_of_a_hedged_stream_is_all_that_is_charged(how: str) -> None:
+    two = Two()
+    session = two.stream.session
+    match how:
+        case "one read":
+            session.head_received(200, SSE)
+            session.body_received(frame() + frame("", "stop") + DONE)
+        case "cancel":
+            session.cancel()
+        case "hedge":
+            end(two.hedge)
+        case _:
+            two.fail(two.hedge)
+            end(session)
+    assert two.stream.runner.ends == ["cancelled" if how == "cancel" else "finished"]
+    metrics = session.measured_at_end("finished")
+    told = two.stream.output.events[-2]["usage"]["cost"]["amount"]
+    assert told == sum(charge.amount for charge in metrics.charges) / 1e12
+    assert len(metrics.charges) == (1 if how == "fails" else 2), "a hedge that failed before any content is free"
 
 
 def test_a_breaker_learns_nothing_of_a_loser() -> None:

@@ -55,6 +55,7 @@ class Real:
 
     is_complete = False
     is_waiting = False
+    sent = True
     resent = False
 
 

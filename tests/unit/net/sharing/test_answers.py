@@ -150,7 +150,7 @@ class Process:
 
 
 class Exchange:
-    is_complete = is_waiting = resent = False
+    is_complete = is_waiting = resent = sent = False
 
     def pause_reading(self) -> None: ...
 

@@ -22,7 +22,7 @@ ABOUT = {"provider": "openai", "upstream": "up", "id": "gpt"}
 
 class FakeExchange:
     is_complete = False
-    is_waiting = resent = True
+    is_waiting = sent = resent = True
 
     def __init__(self) -> None:
         self.calls: list[str] = []

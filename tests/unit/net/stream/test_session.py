@@ -12,8 +12,8 @@ from gai_fast.core.reading import parse_request
 from gai_fast.core.relay import Relay
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.metrics import Tallies
-from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.metrics import Outcome, Tallies
+from gai_fast.model.settings import ModelSettings, Price, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import Balancer, Place, Visit, place_of
 from gai_fast.net.attempts.hedge import Hedge
@@ -626,3 +626,78 @@ def test_a_whole_copy_is_as_long_as_the_body_within_its_limit(monkeypatch: pytes
     limits = replaced(held_answer=len(BEHIND))
     monkeypatch.setattr(module, "SHARED", limits)
     assert stream.receive(BEHIND) == ["commit", ("end", frame() + frame("", "stop") + DONE + BEHIND + BEHIND)]
+
+
+# ---- what it costs ---------------------------------------------------------------------------------------------------
+
+PRICE = Price(1_000_000, 2_000_000, 0, 0, 0)
+"""Of a prompt of eight characters, two tokens: 2. Of a token of the answer: 2."""
+
+
+def priced(**options: Any) -> Fixture:
+    return Fixture(model={"price": PRICE}, **options).start()
+
+
+def costs(stream: Fixture, outcome: Outcome = "disconnected") -> list[int]:
+    """What the figures say that the attempts have cost."""
+    return [charge.amount for charge in stream.session.measured(outcome).charges]
+
+
+def test_a_look_at_a_stream_that_waits_for_a_connection_does_not_make_its_answer_free() -> None:
+    stream = priced()
+    stream.exchange.sent = False
+    assert costs(stream) == []
+    stream.exchange.sent = True
+    stream.session.head_received(200, SSE)
+    stream.receive(frame("four"), frame("", "stop"), DONE)
+    assert (costs(stream, "finished"), stream.output.events[-2]["usage"]["cost"]["amount"]) == ([4], 4e-12)
+
+
+def test_a_look_at_a_stream_charges_nothing_that_then_fails_before_its_content() -> None:
+    stream = priced()
+    assert costs(stream) == [2], "the client would pay for the prompt"
+    stream.session.head_received(400, {})
+    stream.session.exchange_ended(None)
+    assert stream.runner.ends == ["failed"]
+    assert [charge.amount for charge in stream.session.measured_at_end("failed").charges] == []
+
+
+def test_a_refused_attempt_that_was_looked_at_is_not_charged_beside_the_one_before() -> None:
+    stream = priced(on_midstream_failure="restart", retries=1)
+    stream.session.head_received(200, SSE)
+    stream.receive(frame("four"))
+    stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
+    stream.time.advance(1)
+    assert len(stream.targets.exchanges) == 2
+    assert costs(stream) == [4, 2]
+    stream.session.head_received(400, {})
+    stream.session.exchange_ended(None)
+    assert stream.runner.ends == ["failed"]
+    assert [charge.amount for charge in stream.session.measured_at_end("failed").charges] == [4]
+
+
+@pytest.mark.parametrize(("sent", "amounts"), [(True, [2]), (False, [])])
+def test_a_client_that_leaves_pays_for_a_prompt_that_was_sent_also_if_it_is_not_the_queue_that_it_waits_in(
+    sent: bool, amounts: list[int]
+) -> None:
+    for leave, outcome in ((Session.client_lost, "disconnected"), (Session.cancel, "cancelled")):
+        stream = priced()
+        stream.exchange.sent = sent
+        leave(stream.session)
+        assert stream.runner.ends == [outcome]
+        metrics = stream.session.measured_at_end(outcome)
+        assert [charge.amount for charge in metrics.charges] == amounts
+
+
+def test_an_end_past_all_parts_is_charged_for_what_was_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = priced()
+    stream.session.head_received(200, SSE)
+    stream.receive(frame("four"))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no output")
+
+    monkeypatch.setattr(stream.output, "event", broken)
+    stream.receive(frame("four"))
+    assert stream.runner.ends == ["failed"]
+    assert [charge.amount for charge in stream.session.measured_at_end("failed").charges] == [2 + 4]

@@ -179,7 +179,7 @@ async def test_a_stream_whose_figures_are_a_bug_takes_none_of_its_keys_streams_a
         raise LookupError("a bug")
 
     spec = SimpleNamespace(sharing=None)
-    session: Any = SimpleNamespace(stream_id="s1", spec=spec, caller="ann", transport="sse", measured=fails)
+    session: Any = SimpleNamespace(stream_id="s1", spec=spec, caller="ann", transport="sse", measured_at_end=fails)
     with pytest.raises(LookupError):
         Engine.ended(engine, session, "finished")
     assert engine.ledger.try_take(key, "s2", 0)

@@ -1,0 +1,183 @@
+"""`Account` and `Bill`: what each attempt of a stream costs, and their sum.
+
+Owns which attempts are charged, and with what (docs/money.md, "What a stream costs"). Knows no ledger, no provider and
+no answer: whoever reads an attempt's answer closes its account with the tokens that it counted.
+
+How far an attempt has come decides what it costs, if it ends now:
+
+    asked     nothing: the request waits for a connection, or for one to be established
+    sent      its prompt, if it is given up; nothing, if its upstream fails
+    content   its prompt and what it generated, however it ends
+    counted   what its provider counted: the provider has given its finish reason and its count
+
+1. An account is closed exactly once, at the end of its attempt; later calls of `close` and `give_up` do nothing. What
+   was charged then stays. Reading any figure changes nothing.
+2. The end of a stream closes all its accounts: that of a hedge under way is given up before the cost is told.
+3. The provider's own figure counts before the price, unless that is in another currency. Without either nothing is
+   charged.
+4. An answer that another stream has asked for costs nothing.
+5. Amounts of two currencies are never added: the stream's cost is that in the currency of its last charge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gai_fast.core.reading import estimated_tokens
+from gai_fast.model.money import USD, Amount, Charge, cost_of, total_of
+from gai_fast.model.settings import Price
+
+
+class SentRequest(Protocol):
+    """The part of an exchange that an account reads."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request was handed to an established connection; it stays so after the end."""
+
+
+class Bill:
+    """The charges of one stream, in the order in which its accounts were closed.
+
+    Attributes:
+        charges: The charges of the closed accounts.
+    """
+
+    __slots__ = ("_open", "charges")
+
+    def __init__(self) -> None:
+        self.charges: tuple[Charge, ...] = ()
+        self._open: tuple[Account, ...] = ()  # tuples, because nearly all streams have one account
+
+    def opened(self, account: Account) -> None:
+        """Notes an account."""
+        self._open = (*self._open, account)
+
+    def closed(self, account: Account, charge: Charge | None) -> None:
+        """Notes that an account is closed, and its charge."""
+        self._open = tuple([each for each in self._open if each is not account])
+        if charge is not None:
+            self.charges = (*self.charges, charge)
+
+    def give_up_others(self, account: Account) -> None:
+        """Gives up all open accounts but one, which the stream ends with: rule 2."""
+        for each in self._open:
+            if each is not account:
+                each.give_up()
+
+    def charges_with(self, account: Account, charge: Charge | None) -> tuple[Charge, ...]:
+        """Returns the stream's charges if it ended now.
+
+        Args:
+            account: The account that the stream would end with.
+            charge: Its charge.
+        """
+        if account.is_closed:
+            return self.charges
+        others = [each.charge_of(each.prompt_usage(), None) for each in self._open if each is not account]
+        return (*self.charges, *[each for each in (*others, charge) if each is not None])
+
+    def charges_before(self, account: Account) -> tuple[Charge, ...]:
+        """Returns the charges of the closed accounts without that of one account."""
+        return tuple([each for each in self.charges if each is not account.charge])
+
+    def total(self) -> tuple[Amount, str] | None:
+        """Returns the cost of the closed accounts and its currency. None if nothing was charged."""
+        return total_of(self.charges)
+
+
+class Account:
+    """What one attempt at an answer costs.
+
+    Args:
+        bill: The stream's bill.
+        request: The attempt's request.
+        provider: As for `Charge`.
+        upstream: As for `Charge`.
+        price: The price of the model that is asked. None if it has none.
+        prompt_characters: Length of the request's text. None if nothing is charged for it.
+        is_free: Whether the answer is that of another stream, which is charged. Its cost is 0.
+
+    Attributes:
+        bill: The stream's bill.
+        is_closed: Whether the attempt has ended.
+        usage: The tokens that it was closed with. None if it is open, or was closed without cost.
+        charge: Its charge. None if it is open, or nothing was charged.
+    """
+
+    __slots__ = (
+        "_is_free",
+        "_price",
+        "_prompt_characters",
+        "_provider",
+        "_request",
+        "_upstream",
+        "bill",
+        "charge",
+        "is_closed",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        bill: Bill,
+        request: SentRequest,
+        provider: str,
+        upstream: str,
+        price: Price | None,
+        *,
+        prompt_characters: int | None,
+        is_free: bool = False,
+    ) -> None:
+        self.bill = bill
+        self.charge: Charge | None = None
+        self.is_closed = False
+        self.usage: Mapping[str, Any] | None = None
+        self._is_free = is_free
+        self._price = price
+        self._prompt_characters = prompt_characters
+        self._provider = provider
+        self._request = request
+        self._upstream = upstream
+        bill.opened(self)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the upstream was sent the prompt."""
+        return self._request.sent
+
+    def prompt_usage(self) -> dict[str, Any] | None:
+        """Returns the tokens of an attempt without an answer that is given up now. None if they cost nothing."""
+        if self._prompt_characters is None or not self.is_sent:
+            return None
+        return {"input_tokens": estimated_tokens(self._prompt_characters)}
+
+    def charge_of(self, usage: Mapping[str, Any] | None, own: Amount | None) -> Charge | None:
+        """Returns the charge for an attempt that ends with these tokens; arguments as for `close`."""
+        price = self._price
+        if usage is None:
+            return None
+        if own is not None and (price is None or price.currency == USD):
+            return Charge(self._provider, self._upstream, 0 if self._is_free else own, USD)
+        if price is None or not usage:
+            return None
+        amount = 0 if self._is_free else cost_of(usage, price)
+        return Charge(self._provider, self._upstream, amount, price.currency)
+
+    def close(self, usage: Mapping[str, Any] | None, own: Amount | None) -> None:
+        """Charges the attempt, which has ended.
+
+        Args:
+            usage: The attempt's tokens. None if they cost nothing.
+            own: The provider's own figure, in US dollars.
+        """
+        if not self.is_closed:
+            self.is_closed = True
+            self.usage = usage
+            self.charge = self.charge_of(usage, own)
+            self.bill.closed(self, self.charge)
+
+    def give_up(self) -> None:
+        """Closes the account of an attempt that is given up without an answer: its upstream may have its prompt."""
+        self.close(self.prompt_usage(), None)
