@@ -1,7 +1,7 @@
 """Money: amounts as whole numbers, the cost of tokens, and sums of charges.
 
-Owns the unit of amounts and their text. `core/account.py` decides which attempts of a stream are charged, and with what.
-Knows no price list, no ledger and no provider.
+Owns the unit of amounts and their text. Which attempts of a stream are charged, and with what: `core/account.py`. Knows
+no price list, no ledger and no provider.
 """
 
 from __future__ import annotations

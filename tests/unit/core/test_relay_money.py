@@ -264,7 +264,7 @@ def test_the_providers_last_count_is_not_replaced_by_a_larger_estimate(end: str)
     scene.say(chunk("four" * 100), chunk(finish="error" if end == "restart" else "stop"), chunk(usage=usage))
     match end:
         case "cancel":
-            scene.relay.cancel()
+            scene.relay.stop("cancelled")
         case "fail":
             scene.relay.fail(CUT)
         case "leave":
@@ -282,7 +282,7 @@ def test_the_providers_last_count_is_not_replaced_by_a_larger_estimate(end: str)
 def test_a_count_before_the_providers_finish_reason_is_an_early_one() -> None:
     scene = Scene()
     scene.say(chunk("four" * 100, usage={"prompt_tokens": 50, "completion_tokens": 3}))
-    scene.relay.cancel()
+    scene.relay.stop("cancelled")
     assert scene.costs == {"1": 50 + 1000}
     assert scene.relay.end["usage"]["source"] == "partial"
 
