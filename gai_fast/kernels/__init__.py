@@ -1,6 +1,6 @@
-"""The native/pure switch: all kernels from one implementation, chosen once at import.
+"""The native/pure switch: all kernels come from one implementation, chosen once at import.
 
-`GAI_FAST_NO_EXTENSIONS=1` runs pure Python, `GAI_FAST_REQUIRE_EXTENSIONS=1` fails rather than fall back.
+`GAI_FAST_NO_EXTENSIONS=1` runs pure Python. `GAI_FAST_REQUIRE_EXTENSIONS=1` fails instead of falling back.
 `GAI_FAST_SIMD=NAME` chooses the form of the native kernels' vector loops. Only a missing `_native` module means "not
 built": any other error while importing it is a fault and is raised. `_pure` lists the kernels' names; type checkers see
 the pure side.
@@ -16,7 +16,7 @@ from gai_fast.kernels._pure import *  # noqa: F403  # `__all__` of `_pure` is th
 
 IMPLEMENTATION: Literal["native", "pure"] = "pure"
 MODULES: Literal["compiled", "interpreted"] = "compiled" if find_spec("gai_fast._compiled__mypyc") else "interpreted"
-"""Whether the modules that every request runs through were compiled by mypyc (`COMPILED` in setup.py)."""
+"""Whether mypyc compiled the modules that every request runs through (`COMPILED` in setup.py)."""
 
 
 def _is_set(name: str) -> bool:
@@ -34,11 +34,17 @@ if not (TYPE_CHECKING or _is_set("GAI_FAST_NO_EXTENSIONS")):
 
 
 _REMOVED_FORMS = {"avx2": "sse", "avx512": "sse"}
-"""Forms of the vector loops that earlier builds had, and the form that runs in place of each."""
+"""Forms of the vector loops that earlier builds had, and the form that replaces each of them."""
 
 
 def _use_form(wanted: str) -> str | None:
-    """Uses a form of the vector loops, vectors if none is wanted; returns its name, None in pure Python.
+    """Uses the wanted form of the vector loops and returns the name of the form in use.
+
+    Args:
+        wanted: The name of the form. If it is empty, the default stays in use: vectors if the machine has them.
+
+    Returns:
+        The name. `None` in pure Python, which has no vector loops.
 
     Raises:
         ImportError: This machine, or this build, does not have the form.
@@ -62,4 +68,4 @@ def _use_form(wanted: str) -> str | None:
 
 
 SIMD = _use_form(os.environ.get("GAI_FAST_SIMD", ""))
-"""The form of the vector loops (docs/installation.md, "Vector instructions"); None in pure Python, which has none."""
+"""The form of the vector loops (docs/installation.md, "Vector instructions"). `None` in pure Python, which has none."""

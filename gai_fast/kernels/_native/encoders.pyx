@@ -471,7 +471,7 @@ cdef bytes FINISHED = pure.encode_done({"finished": True})
 
 
 def encode_sse(data, *, event=None, id=None, retry=None):
-    """One SSE frame. See `gai_fast.kernels._pure.encoders.encode_sse`."""
+    """Returns one SSE frame. See `gai_fast.kernels._pure.encoders.encode_sse`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -499,7 +499,7 @@ def encode_sse(data, *, event=None, id=None, retry=None):
 
 
 def encode_ndjson(obj):
-    """The object as one line of JSON, with its LF. See `gai_fast.kernels._pure.encoders.encode_ndjson`."""
+    """Returns the object as one line of JSON, with its LF. See `gai_fast.kernels._pure.encoders.encode_ndjson`."""
     cdef gai_buffer out
     cdef uint8_t[512] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -600,7 +600,7 @@ cdef bint is_plain_text(object event, str key):
 
 
 cdef class EncoderView:
-    """The block in which an encoder's memory can be read without a copy; leaving it empties the buffer."""
+    """A context manager that gives the encoder's memory without a copy. Leaving the block empties the buffer."""
 
     def __cinit__(self, _Encoder encoder not None):
         self._encoder = encoder
@@ -628,7 +628,7 @@ cdef class EncoderView:
             pass  # other memoryviews exist, as the count of exports below tells
         self._view = None
         if encoder._buffer.exports:
-            # A transport still holds the memory. It keeps it, unchanged, and the encoder continues with new memory.
+            # A transport still holds the memory and keeps it unchanged. The encoder continues with new memory.
             encoder._buffer = WriteBuffer(encoder._buffer.keep)
         else:
             gai_clear(&encoder._buffer.bytes, encoder._buffer.keep)
@@ -676,7 +676,7 @@ cdef class _Encoder:
             gai_release(&out)
 
     def delta_parts(self, event, str key not None):
-        """Returns the parts of the frame of a delta like this one, for any text and any numbers."""
+        """Returns the parts of this delta's frame, for any text and any numbers."""
         cdef list parts
         if self._full or self._timestamps or self._stream_id is not None or not is_plain_text(event, key):
             return self.parts_of(event, key)
@@ -743,7 +743,7 @@ cdef class _Encoder:
         return write_unsigned(out, value) if self._parts is None else self.cut(out, part)
 
     def append_frames(self, bytes frames not None, long long count, characters=0):
-        """Appends frames that were written elsewhere, and counts their events; `characters` count in no event."""
+        """Appends frames that a `DeltaCopier` has written, and counts their events. Ignores `characters`."""
         cdef size_t size = len(frames)
         self.make_writable()
         if self._buffer.bytes.size and size < self._buffer.keep:
@@ -779,12 +779,12 @@ cdef class _Encoder:
         return EncoderView(self)
 
     def __len__(self):
-        """Bytes pending."""
+        """Returns the number of pending bytes."""
         return self._ahead + self._buffer.bytes.size
 
     @property
     def seq(self):
-        """The last number given; 0 before the first event."""
+        """The number of the last event; 0 before the first event."""
         return self._seq
 
     cdef int prepare(
@@ -1191,7 +1191,7 @@ cdef int write_unknown(gai_buffer *out, dict event) except -1:
 
 
 cdef int place(gai_buffer *out, object buffer, object offset) except -1:
-    """Copies the frame into the caller's memory, or raises if the memory is not suitable."""
+    """Copies the frame into the caller's memory. Raises if the memory is not suitable."""
     cdef Py_buffer view
     cdef long long begin
     cdef int overflow = 0
@@ -1231,7 +1231,7 @@ cdef class SSEEncoder(_Encoder):
         self.append_event(event, retry)
 
     def comment(self, text):
-        r"""Appends a comment, each line as `: line\n`, and no blank line."""
+        r"""Appends a comment, each line as `: line\n`, without a blank line."""
         cdef gai_buffer out
         cdef uint8_t[512] memory
         if not isinstance(text, str):

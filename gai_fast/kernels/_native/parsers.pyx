@@ -280,7 +280,7 @@ cdef class _SSEFeed(_Feed):
         cdef const uint8_t *line
         cdef size_t begin, end, size
         if self._late_lf and self._start < self._size:
-            # The LF of a CRLF whose CR ended a line in an earlier read.
+            # The LF of a CRLF. Its CR ended a line in an earlier read.
             self._late_lf = False
             if self._data[self._start] == c"\n":
                 self._start += 1
@@ -295,7 +295,7 @@ cdef class _SSEFeed(_Feed):
                 return 0
             self._start = end + 1
             if self._data[end] == c"\r":
-                # A CR ends the line at once: waiting for a LF would hold an event back until the next one comes.
+                # A CR ends the line at once: waiting for a LF would delay an event until the next event comes.
                 if self._start == self._size:
                     self._late_lf = True
                 elif self._data[self._start] == c"\n":
@@ -384,16 +384,16 @@ cdef class SSEParser(_SSEFeed):
 
     @property
     def retry(self):
-        """Milliseconds of the last valid `retry:` line."""
+        """The milliseconds of the last valid `retry:` line. `None` if there was no such line."""
         return self._retry
 
     @property
     def last_event_id(self):
-        """The last id, once a blank line has followed it."""
+        """The last id that a blank line has followed."""
         return self._last_event_id
 
     def close(self, lenient=False):
-        """Ends the input; `lenient`: an unfinished last event counts. WHATWG drops it."""
+        """Ends the input. If `lenient`, an incomplete last event counts; WHATWG drops it."""
         cdef list events = []
         cdef const uint8_t *line
         cdef size_t size
@@ -424,7 +424,7 @@ cdef class SSEFramer(_SSEFeed):
         self._keeps_raw = True
 
     def close(self):
-        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
+        """Ends the input. Returns the incomplete rest as a last frame, if there is one."""
         cdef list frames = []
         cdef const uint8_t *line
         cdef size_t size

@@ -757,7 +757,7 @@ cdef class DeltaCopier:
         return 0
 
     def close(self):
-        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
+        """Ends the input. Returns the incomplete rest as a last frame, if there is one."""
         held, self._held = self._held, b""
         frames = self._cutter.feed(held) if held else []
         return frames + self._cutter.close()
@@ -1115,7 +1115,7 @@ cdef class StreamCounters:
         self.note(began, ended, size, deltas)
 
     def figures(self):
-        """Returns `first_at`, `worked`, `received`, `sent`, `deltas` and `gap_sum`: one call where all are needed."""
+        """Returns `first_at`, `worked`, `received`, `sent`, `deltas` and `gap_sum` in one call."""
         return self.first_at, self.worked, self.received, self.sent, self.deltas, self.gap_sum
 
     def wrote(self, Py_ssize_t size):

@@ -205,7 +205,7 @@ cdef class SocketSet:
                     self.close()
 
     def remove_reader(self, int descriptor):
-        """Does not call back any more. The socket must still be open."""
+        """Stops watching a socket, which must still be open."""
         if self._callbacks.pop(descriptor, None) is None:
             self._others.remove_reader(descriptor)
         else:

@@ -1,6 +1,6 @@
-"""The kernels in plain Python. They define the behaviour; `_native` equals it byte for byte and error for error.
+"""The kernels in pure Python. They define the behaviour; `_native` matches it byte for byte and error for error.
 
-Layer 1: no module here uses asyncio, logging, a clock or the environment. `__all__` is the one list of the kernels;
+Layer 1: no module here uses asyncio, logging, a clock or the environment. `__all__` is the only list of the kernels;
 import the names from `gai_fast.kernels`.
 """
 

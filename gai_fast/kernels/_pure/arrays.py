@@ -1,8 +1,8 @@
-"""Cuts a JSON array that comes in pieces into its elements.
+"""Cuts a JSON array into its elements, incrementally.
 
-It counts brackets outside of strings and checks nothing else. Both implementations share this module, because it is
-rarely used: the only API with such answers (Gemini without `alt=sse`) is asked not to send them. The result never
-depends on how the bytes were cut; each byte is searched once.
+The framer counts brackets outside of strings and checks nothing else. Both implementations share this module, because
+it is rarely used: only Gemini without `alt=sse` responds with an array, and the gateway requests `alt=sse`. The result
+never depends on how the bytes were cut; each byte is searched once.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _OPENING: Final = b"[{"
 class ArrayFramer:
     """Cuts a JSON array into its elements and keeps their bytes, for a relay.
 
-    An element is complete with its last bracket; a number, a string or a word with the comma or the bracket after it.
-    The `raw` of all frames of `feed` and `close`, joined, are the input; bytes between elements belong to the next one.
-    `data` is `None` for a frame without an element: the end of the array, and everything after it.
+    An object or array is complete with its last bracket. A number, a string or a word is complete with the comma or the
+    bracket after it. The `raw` of all frames of `feed` and `close`, joined, is the input; bytes between elements belong
+    to the next element. `data` is `None` if a frame has no element: the end of the array, and everything after it.
 
     Args:
-        limit: Bytes that one element may have, with the blanks before it.
+        limit: The most bytes of one element, including the blanks before it.
     """
 
     __slots__ = ("_broken", "_buffer", "_closed", "_depth", "_in_string", "_limit", "_searched", "_start")
@@ -54,7 +54,7 @@ class ArrayFramer:
             data: The bytes.
 
         Raises:
-            FeedError: An element exceeds the limit; `.before` holds the frames before it.
+            FeedError: An element exceeds the limit; `before` of the error holds the frames before that element.
         """
         if self._broken is not None:
             raise faults.FeedError(self._broken)
@@ -75,7 +75,7 @@ class ArrayFramer:
         return frames
 
     def _next_end(self) -> int | None:
-        """Returns the place after the next element, or after the array."""
+        """Returns the offset after the next element, or after the array. `None` if neither has come."""
         while True:
             found = (_INSIDE if self._in_string else _OUTSIDE).search(self._buffer, self._searched)
             if found is None:
@@ -92,7 +92,7 @@ class ArrayFramer:
                 self._in_string = not self._in_string
             elif octet == _COMMA:
                 if self._depth == 1 and self._buffer[self._start : at].strip(_BLANK):
-                    # The comma belongs to the next element: a bracket ends one without waiting for a comma.
+                    # The comma belongs to the next element: a bracket ends an element without waiting for a comma.
                     self._searched = at
                     return at
             elif octet in _OPENING:
@@ -121,10 +121,10 @@ class ArrayFramer:
             try:
                 raise fault
             finally:
-                del fault  # or this frame, which the traceback refers to, refers back to it
+                del fault  # breaks a reference cycle: the traceback refers to this frame
 
     def close(self) -> list[Frame]:
-        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
+        """Ends the input. Returns the incomplete rest as a last frame, if there is one."""
         frames = [self._frame(0, len(self._buffer))] if self._buffer else []
         self._reset()
         return frames

@@ -1,7 +1,7 @@
-"""Decodes HTTP/1.1 chunked bodies (RFC 9112 §7.1), one read after the other.
+"""Decodes HTTP/1.1 chunked bodies (RFC 9112 §7.1) incrementally.
 
-A model's stream comes as one small chunk per token, so decoding them is most of the cost of reading an upstream. The
-caller parses the head and knows that the body is chunked.
+A model's stream comes as one small chunk per token, so decoding chunks is most of the cost of reading an upstream. The
+caller parses the headers and knows that the body is chunked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Each matches the beginning of a valid line; 15 digits are more bytes than any stream has.
+# Each pattern matches the beginning of a valid line. No stream is so long that a size needs more than 15 digits.
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t;][^\r\n\0]*)?(?:\r(\n)?)?|")
 _DATA_END: Final = re.compile(rb"\r?|\r(\n)")
 _DECISIVE: Final = 18
@@ -20,10 +20,10 @@ class ChunkedBody:
     """Decodes a chunked body. Feed nothing more once it is `complete` or `broken`.
 
     Attributes:
-        broken: The input is not chunked coding; `feed` has returned the data before that.
-        complete: The last chunk and its trailers have come.
-        rest: Bytes of the last feed after the end of the body.
-        overhead: Bytes since the last byte of data: sizes, extensions, trailers. The caller limits it.
+        broken: Whether the input violates the chunked coding; `feed` has returned the data before the violation.
+        complete: Whether the last chunk and its trailers have come.
+        rest: Number of bytes of the last feed after the end of the body.
+        overhead: Number of bytes since the last byte of data: sizes, extensions, trailers. The caller limits it.
     """
 
     __slots__ = ("_left", "_line", "_wanted", "broken", "complete", "overhead", "rest")
@@ -33,8 +33,8 @@ class ChunkedBody:
         self.complete = False
         self.rest = 0
         self.overhead = 0
-        self._wanted = _SIZE  # the kind of line that comes next, or after the data
-        self._left = 0  # bytes of data before it
+        self._wanted = _SIZE  # the pattern of the next line, which follows the rest of the chunk's data
+        self._left = 0  # bytes of data left in the current chunk
         self._line = b""
 
     def feed(self, data: bytes, at: int = 0) -> bytes:
@@ -68,8 +68,8 @@ class ChunkedBody:
             self.broken = True
             return
         if not found[found.re.groups]:
-            # The line goes on. Only its beginning (a size and the next byte) and its last byte matter. The rest is
-            # dropped, so that a line which comes byte by byte is not scanned again and again.
+            # The line is incomplete. Only its beginning (a size and the next byte) and its last byte matter. The rest
+            # is dropped, so that a line that comes byte by byte is not scanned again and again.
             if len(self._line) > _DECISIVE:
                 self._line = self._line[: _DECISIVE - 1] + self._line[-1:]
             return

@@ -1,6 +1,6 @@
-"""The figures of one stream: sums over its reads and writes; and of many: histograms. The caller passes all times in.
+"""The figures of one stream, summed over its reads and writes, and histograms over many streams.
 
-This module is the definition; `gai_fast.model.metrics` explains the figures.
+The caller passes all times in. This module is the definition; `gai_fast.model.metrics` explains the figures.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ class Bounds:
     """The upper bounds of a histogram.
 
     Args:
-        values: Ascending, at most 32.
+        values: The bounds in ascending order, at most 32.
 
     Raises:
-        ValueError: More than that.
+        ValueError: There are more than 32 values.
 
     Attributes:
-        values: The same.
+        values: The bounds.
     """
 
     __slots__ = ("values",)
@@ -30,7 +30,7 @@ class Bounds:
 
     def place_of(self, value: float) -> int:
         """Returns the index of the first bound that the value does not exceed, or the number of bounds."""
-        # Most values are below the first few bounds.
+        # A linear search: most values are below the first few bounds.
         for at, bound in enumerate(self.values):
             if value <= bound:
                 return at
@@ -41,13 +41,13 @@ _MOST = 32
 
 
 class Histogram:
-    """Counts values up to each bound, and their sum.
+    """Counts the values up to each bound, and sums them.
 
     Args:
-        bounds: As for `Bounds`.
+        bounds: The upper bounds, as for `Bounds`.
 
     Attributes:
-        bounds: The same.
+        bounds: The upper bounds.
         sum: The sum of the values.
     """
 
@@ -70,10 +70,10 @@ class Histogram:
             self.sum += value
 
     def merge(self, counts: tuple[int, ...], total: float) -> None:
-        """Adds the counts of another histogram with the same bounds; those at the end may be missing, if they are 0.
+        """Adds the counts of another histogram with the same bounds. Zeros at the end of its counts may be missing.
 
         Raises:
-            ValueError: It has more bounds.
+            ValueError: The other histogram has more bounds.
         """
         if len(counts) > len(self._counts):
             raise ValueError("the other histogram has more bounds")
@@ -82,18 +82,18 @@ class Histogram:
 
 
 class StreamCounters:
-    """Counts one stream. Times in seconds of one clock.
+    """Counts one stream. All times are seconds of one clock.
 
     Args:
-        bounds: Of the gaps between deltas.
+        bounds: The bounds of the histogram of gaps between deltas.
         began: The time at which the stream began.
 
     Attributes:
-        worked: The sum of the times that reads took to handle, in seconds.
+        worked: The total time spent on handling reads, in seconds.
         received: Bytes read.
         sent: Bytes written.
         deltas: Deltas so far.
-        first_at: The time of the read with the first delta; `None` before.
+        first_at: The time of the read with the first delta. `None` if no delta has come.
         gap_sum: The sum of the gaps between deltas.
     """
 
@@ -114,7 +114,7 @@ class StreamCounters:
     def gaps(self) -> tuple[int, ...]:
         """The number of gaps between deltas up to each bound, and above all bounds.
 
-        Deltas of one read have no gap between them.
+        A gap between deltas of one read is 0.
         """
         return tuple(self._gaps)
 
@@ -124,7 +124,7 @@ class StreamCounters:
         Args:
             began: The time of the read.
             ended: The time at which its output had been written.
-            size: Its bytes; negative if some were counted before.
+            size: Bytes of the read; negative if more bytes were counted before.
             deltas: Deltas of the stream so far.
         """
         self.worked += ended - began
@@ -143,7 +143,7 @@ class StreamCounters:
         self._last = ended
 
     def figures(self) -> tuple[float | None, float, int, int, int, float]:
-        """Returns `first_at`, `worked`, `received`, `sent`, `deltas` and `gap_sum`: one call where all are needed."""
+        """Returns `first_at`, `worked`, `received`, `sent`, `deltas` and `gap_sum` in one call."""
         return self.first_at, self.worked, self.received, self.sent, self.deltas, self.gap_sum
 
     def wrote(self, size: int) -> None:

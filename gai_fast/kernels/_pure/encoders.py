@@ -1,7 +1,7 @@
 """Events and objects → SSE frames and NDJSON lines (docs/http-api.md).
 
-Holds the two envelopes, the numbering, the two framings and the reusable buffer. Knows nothing of other formats than
-`gai`, of connections, or of the meaning of events.
+Owns the two envelopes, the numbering, the two framings and the reusable buffer. Knows no format besides `gai`, no
+connections, and not the meaning of events.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from gai_fast.model.events import KEY_RANK, KEYS, SCHEMA, is_empty
 from gai_fast.model.limits import SHARED
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
-"""WHATWG HTML 9.2.5; never `str.splitlines`, which also splits at U+2028, U+0085 and more."""
+"""The line ends of WHATWG HTML 9.2.5. `str.splitlines` would also split at U+2028, U+0085 and more."""
 
 _PRINTABLE: Final = re.compile(r"[ -~]*")
 _STREAM_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UNSAFE: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 EXACT_END: Final = 2**53
-"""The integers below it are those that every JSON reader keeps exact (RFC 8259 §6)."""
+"""Every JSON reader keeps integers below this value exact (RFC 8259 §6)."""
 
 
 # ---- single values -------------------------------------------------------------------------------------------------
 
 
 def encode_sse(data: Any, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
-    """One SSE frame, fields in the order `event`, `id`, `retry`, `data`, then the blank line.
+    """Returns one SSE frame, fields in the order `event`, `id`, `retry`, `data`, then the blank line.
 
     Args:
         data: A `str` or bytes-like object is written as text, one `data:` line for each of its lines (CRLF, CR and LF
-            end a line; bytes are UTF-8, invalid ones become U+FFFD). Any other object is written as JSON.
+            end a line; bytes are UTF-8, invalid bytes become U+FFFD). Any other object is written as JSON.
         event: The event's name; no control or format characters, at most `limits.event_name` characters.
-        id: The event's id, likewise, at most `limits.identifier`. An empty one makes the client forget its last id.
+        id: The event's id; no control or format characters, at most `limits.identifier` characters. An empty id makes
+            the client forget its last id.
         retry: Milliseconds until a client reconnects, 0 or more.
 
     Raises:
-        ValueError: An invalid field, or `data` without a JSON form.
+        ValueError: A field is invalid, or `data` has no JSON form.
     """
     lines = []
     if event is not None:
@@ -72,10 +73,10 @@ def encode_ndjson(obj: Any) -> bytes:
 
 
 def field_value(name: str, value: str, limit: int, limit_name: str) -> str:
-    """Returns the value if it may be written into a field of one line.
+    """Returns the value if it may be written into a field of one line; otherwise raises.
 
-    Line ends would forge fields. Other controls cannot be sent back in a `Last-Event-ID` header, NUL makes a client
-    ignore the id, and format characters hide text.
+    Line ends would forge fields. A `Last-Event-ID` header cannot hold other controls, NUL makes a client ignore the id,
+    and format characters hide text.
     """
     if not isinstance(value, str):
         raise faults.not_text(name, value)
@@ -85,11 +86,11 @@ def field_value(name: str, value: str, limit: int, limit_name: str) -> str:
         for character in value:
             if unicodedata.category(character) in _UNSAFE:
                 raise faults.field_unsafe(name, character)
-    return str.__str__(value)  # of a subclass the text, not what its own __str__ or __format__ makes of it
+    return str.__str__(value)  # the text itself: a subclass may have its own __str__ or __format__
 
 
 def checked_retry(retry: int) -> int:
-    """Returns the milliseconds if they are valid for `retry:`."""
+    """Returns the milliseconds if they are valid for `retry:`; otherwise raises."""
     if type(retry) is not int or not 0 <= retry < 10**LIMITS.retry_digits:
         raise faults.bad_retry(LIMITS.retry_digits)
     return retry
@@ -117,7 +118,7 @@ def event_type(event: dict[str, Any]) -> str:
 
 
 def event_seq(event: dict[str, Any], last: int) -> int:
-    """Returns the event's own number, or the one after the last."""
+    """Returns the event's own number; if it has no number, the number after `last`."""
     seq = event.get("seq")
     if seq is None:
         return last + 1
@@ -134,7 +135,7 @@ def checked_ts(ts: float) -> int:
 
 
 def ordered(event: dict[str, Any], envelope: dict[str, Any]) -> dict[str, Any]:
-    """Returns the event as it is written: with the envelope's keys that it lacks, without empty ones, in order."""
+    """Returns the event as it is written: with missing keys from the envelope, without empty values, keys in order."""
     held = {key: value for key, value in event.items() if not is_empty(value)}
     for key, value in envelope.items():
         held.setdefault(key, value)
@@ -146,7 +147,7 @@ def _rank(key: str) -> int:
 
 
 def encode_done(event: dict[str, Any]) -> bytes:
-    """Returns the JSON of `done`: the same bytes in both envelopes, whatever else the event holds."""
+    """Returns the JSON of `done`: the same bytes in both envelopes, regardless of the event's other keys."""
     finished = event.get("finished")
     if not isinstance(finished, bool):
         raise faults.bad_finished()
@@ -159,7 +160,7 @@ _TEXT: Final = object()
 _SEQ: Final = object()
 _TS: Final = object()
 _PARTS: Final[Mapping[int, Part]] = {id(_TEXT): "text", id(_SEQ): "seq", id(_TS): "ts"}
-"""Placeholders in an event for the values that differ from delta to delta, and the part that each becomes."""
+"""The part that each placeholder becomes. A placeholder stands for a value that differs from delta to delta."""
 
 
 def delta_parts(
@@ -171,15 +172,15 @@ def delta_parts(
     envelope: Mapping[str, Any],
     is_timed: bool,
 ) -> list[Part]:
-    """The parts of a delta's frame, built member by member.
+    """Returns the parts of a delta's frame, built member by member.
 
     Args:
         event: The delta.
-        key: Which of its keys holds the text.
-        sse: The framing; otherwise NDJSON.
-        stream_id: The id that an `id:` line names, if there are such lines.
+        key: The key that holds the text.
+        sse: Whether the framing is SSE; otherwise NDJSON.
+        stream_id: The stream's id for `id:` lines. `None` if there are no such lines.
         envelope: The keys that the envelope adds to each event, besides `seq` and `ts`.
-        is_timed: Whether the clock gives an event without a `ts` one.
+        is_timed: Whether an event without `ts` gets the clock's.
 
     Raises:
         ValueError: As `_Encoder.event`.
@@ -211,7 +212,7 @@ def delta_parts(
 
 
 def joined_parts(parts: Sequence[Part]) -> list[Part]:
-    """The parts, neighbours that are bytes joined."""
+    """Returns the parts with adjacent bytes joined."""
     joined: list[Part] = []
     for part in parts:
         if joined and isinstance(part, bytes) and isinstance(joined[-1], bytes):
@@ -225,7 +226,7 @@ def joined_parts(parts: Sequence[Part]) -> list[Part]:
 
 
 class EncoderView:
-    """A context manager: inside, the encoder's memory can be read without a copy; leaving it empties the buffer."""
+    """A context manager that gives the encoder's memory without a copy. Leaving the block empties the buffer."""
 
     __slots__ = ("_encoder", "_view")
 
@@ -250,7 +251,7 @@ class EncoderView:
             view.release()
             encoder._buffer.clear()
         except BufferError:
-            # A transport still holds the memory. It keeps it, unchanged, and the encoder continues with new memory.
+            # A transport still holds the memory and keeps it unchanged. The encoder continues with new memory.
             encoder._buffer = bytearray()
 
 
@@ -258,17 +259,17 @@ class _Encoder(ABC):
     """The part that both framings share: envelope, numbering, buffer.
 
     Args:
-        envelope: `"compact"` (schema, ts and the ids on the first event only) or `"full"` (on every event).
-        stream_id: The stream's id; SSE frames then have an `id:` line. 1 to 100 characters of `[A-Za-z0-9_-]`.
-        request_id: Written into the envelope where given.
-        trace_id: Likewise.
-        clock: Returns milliseconds since the epoch, below 2**53; it must not write with the encoder. Without a clock
-            only events with their own `ts` have one.
-        capacity: Bytes the buffer has at first, and shrinks back to.
-        timestamps: With the compact envelope: `ts` on every event.
+        envelope: `"compact"` (schema, ts and the ids only on the first event) or `"full"` (on every event).
+        stream_id: The stream's id: 1 to 100 characters of `[A-Za-z0-9_-]`. If given, SSE frames have an `id:` line.
+        request_id: The request's id. If given, the envelope has it.
+        trace_id: The trace's id. If given, the envelope has it.
+        clock: Returns milliseconds since the epoch, below 2**53. It must not write with the encoder. Without a clock
+            only events with their own `ts` have a `ts`.
+        capacity: The first size of the buffer in bytes; the buffer shrinks back to it.
+        timestamps: Whether every event has a `ts` with the compact envelope, too.
 
     Raises:
-        ValueError: An invalid argument.
+        ValueError: An argument is invalid.
     """
 
     _sse: ClassVar[bool]
@@ -310,7 +311,7 @@ class _Encoder(ABC):
         """Appends a `text.delta` event.
 
         Raises:
-            ValueError: Not a `str`.
+            ValueError: `text` is not a `str`.
             BufferError: A view is exported.
         """
         self._append(_delta("text.delta", text), None)
@@ -324,16 +325,17 @@ class _Encoder(ABC):
 
         Args:
             buffer: A writable, contiguous buffer.
-            offset: Where the frame begins, in bytes.
+            offset: The offset in bytes at which the frame begins.
             text: The text.
 
         Returns:
-            Bytes written.
+            The number of bytes written.
 
         Raises:
-            BufferError: Too small; `.needed` says how many bytes the frame has. Nothing was written, no number given.
-            TypeError: Not a writable, contiguous buffer.
-            ValueError: A negative offset, or not a `str`.
+            BufferError: The buffer is too small; `needed` of the error is the size of the frame. Nothing was written,
+                and the event got no number.
+            TypeError: `buffer` is not writable or not contiguous.
+            ValueError: `offset` is negative, or `text` is not a `str`.
         """
         return self._place(_delta("text.delta", text), buffer, offset)
 
@@ -346,7 +348,7 @@ class _Encoder(ABC):
         return self._place(event, buffer, offset)
 
     def delta_parts(self, event: dict[str, Any], key: str) -> Sequence[Part]:
-        """Returns the parts of the frame of a delta like this one, for any text and any numbers.
+        """Returns the parts of this delta's frame, for any text and any numbers.
 
         The frame of a stream's first event has more parts.
 
@@ -367,7 +369,7 @@ class _Encoder(ABC):
         )
 
     def append_frames(self, frames: bytes, count: int, characters: int = 0) -> None:
-        """Appends frames that a `DeltaCopier` has written, and counts their events; `characters` count in no event.
+        """Appends frames that a `DeltaCopier` has written, and counts their events. Ignores `characters`.
 
         Raises:
             BufferError: A view is exported.
@@ -399,8 +401,8 @@ class _Encoder(ABC):
     def view(self) -> EncoderView:
         """Returns a context manager that gives the pending bytes as a read-only `memoryview`, without a copy.
 
-        Inside the block nothing can be written. Leaving it empties the buffer, as `take` does. An object that still
-        holds the memory then (a transport with a slice of it) keeps it unchanged.
+        Inside the block the encoder refuses to write. Leaving the block empties the buffer, as `take` does. If an
+        object still holds the memory then (a transport with a slice of it), the memory stays unchanged.
         """
         return EncoderView(self)
 
@@ -410,7 +412,7 @@ class _Encoder(ABC):
 
     @property
     def seq(self) -> int:
-        """The last number given; 0 before the first event."""
+        """The number of the last event; 0 before the first event."""
         return self._seq
 
     def _append(self, event: dict[str, Any], retry: int | None) -> None:
@@ -431,7 +433,7 @@ class _Encoder(ABC):
             self._first = False
 
     def _encode(self, event: dict[str, Any], retry: int | None) -> tuple[bytes, int | None]:
-        """Returns the frame and its number, without counting it."""
+        """Returns the frame and the event's number, without counting the event."""
         if retry is not None:
             checked_retry(retry)
         name = event_type(event)
@@ -463,7 +465,7 @@ class _Encoder(ABC):
 
 
 class SSEEncoder(_Encoder):
-    """Encodes `gai.events.v1` as SSE into one reusable buffer. Belongs to one thread at a time."""
+    """Encodes `gai.events.v1` as SSE into one reusable buffer. Only one thread may use it at a time."""
 
     __slots__ = ()
     __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
@@ -488,20 +490,20 @@ class SSEEncoder(_Encoder):
         """Appends any event.
 
         Args:
-            event: A `gai_fast.Event`; keys are written in `events.KEYS` order, unknown ones last, empty ones not.
+            event: A `gai_fast.Event`. Keys are written in `events.KEYS` order, unknown keys last, empty values not.
             retry: Milliseconds for a `retry:` line, for the first frame of a resumable stream.
 
         Raises:
-            ValueError: No usable `type`, a bad `seq`, or a value without a JSON form. Nothing was written.
+            ValueError: The `type` or `seq` is invalid, or a value has no JSON form. Nothing was written.
             BufferError: A view is exported.
         """
         self._append(event, retry)
 
     def comment(self, text: str) -> None:
-        r"""Appends a comment, each line as `: line\n`, and no blank line: OpenAI's Python SDK takes that for an event.
+        r"""Appends a comment, each line as `: line\n`, without a blank line: OpenAI's Python SDK reads one as an event.
 
         Raises:
-            ValueError: Not a `str`.
+            ValueError: `text` is not a `str`.
             BufferError: A view is exported.
         """
         if not isinstance(text, str):
@@ -527,7 +529,7 @@ class SSEEncoder(_Encoder):
 
 
 class NDJSONEncoder(_Encoder):
-    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. Belongs to one thread at a time."""
+    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. Only one thread may use it at a time."""
 
     __slots__ = ()
     __doc__ = f"{__doc__}\n\n{_Encoder.__doc__}"
@@ -552,10 +554,10 @@ class NDJSONEncoder(_Encoder):
         """Appends any event.
 
         Args:
-            event: A `gai_fast.Event`; keys are written in `events.KEYS` order, unknown ones last, empty ones not.
+            event: A `gai_fast.Event`. Keys are written in `events.KEYS` order, unknown keys last, empty values not.
 
         Raises:
-            ValueError: No usable `type`, a bad `seq`, or a value without a JSON form. Nothing was written.
+            ValueError: The `type` or `seq` is invalid, or a value has no JSON form. Nothing was written.
             BufferError: A view is exported.
         """
         self._append(event, None)
@@ -564,7 +566,7 @@ class NDJSONEncoder(_Encoder):
         """Appends an empty line: NDJSON has no comments, and its readers skip empty lines.
 
         Raises:
-            ValueError: Not a `str`.
+            ValueError: `text` is not a `str`.
             BufferError: A view is exported.
         """
         if not isinstance(text, str):
@@ -590,33 +592,33 @@ def _delta(name: str, text: str) -> dict[str, Any]:
 
 
 def checked_envelope(envelope: str, request_id: str | None, trace_id: str | None) -> tuple[bool, dict[str, Any]]:
-    """Returns whether the envelope is the full one, and its keys without empty ones."""
+    """Returns whether the envelope is full, and its keys without empty values."""
     if envelope not in ("compact", "full"):
         raise faults.bad_envelope(envelope)
     written = {"schema": SCHEMA, "trace_id": trace_id, "request_id": request_id}
     for key, value in written.items():
         if value is not None and not isinstance(value, str):
             raise faults.not_text(key, value)
-    # Of a subclass the text, as in `field_value`.
+    # The text itself, as in `field_value`.
     return envelope == "full", {key: str.__str__(value) for key, value in written.items() if value}
 
 
 def checked_stream_id(stream_id: str | None) -> str | None:
-    """Returns the stream's id if it is valid in an `id:` line and in a URL."""
+    """Returns the stream's id if it is valid in an `id:` line and in a URL; otherwise raises."""
     if stream_id is not None and not (isinstance(stream_id, str) and _STREAM_ID.fullmatch(stream_id)):
         raise faults.bad_stream_id()
     return stream_id if stream_id is None else str.__str__(stream_id)
 
 
 def checked_capacity(capacity: int) -> int:
-    """Returns the buffer's first size in bytes. A `bytearray` grows by itself, so it is only checked here."""
+    """Returns the buffer's first size if it is valid; otherwise raises. A `bytearray` grows by itself and ignores it."""
     if type(capacity) is not int or not 1 <= capacity <= sys.maxsize:
         raise faults.bad_capacity()
     return capacity
 
 
 def place(frame: bytes, buffer: Any, offset: int) -> None:
-    """Copies the frame into the caller's memory, or raises if the memory is not suitable."""
+    """Copies the frame into the caller's memory. Raises if the memory is not suitable."""
     try:
         target = memoryview(buffer)
     except TypeError:

@@ -12,9 +12,9 @@ class FeedError(ValueError):
     """Bytes that a parser refuses.
 
     Args:
-        text: The fault and its place, or the exceeded limit. Never quotes the input.
-        before: Items that the same `feed` had completed before the fault, so that the result does not depend on how
-            the bytes were cut.
+        text: The fault and its place, or the exceeded limit. The text never quotes the input.
+        before: Items that the same call of `feed` completed before the fault. With them the result does not depend on
+            how the bytes were cut.
     """
 
     def __init__(self, text: str, before: list[Any] | None = None) -> None:
@@ -23,10 +23,10 @@ class FeedError(ValueError):
 
 
 class BufferTooSmall(BufferError):
-    """The caller's buffer cannot hold the frame; nothing was written and no number was given.
+    """The caller's buffer cannot hold the frame. Nothing was written, and the event got no number.
 
     Args:
-        needed: Bytes of the whole frame, counted from the offset.
+        needed: Size of the whole frame in bytes, counted from the offset.
     """
 
     def __init__(self, needed: int) -> None:
@@ -35,7 +35,7 @@ class BufferTooSmall(BufferError):
 
 
 class NotJSON(ValueError, TypeError):
-    """A value without a JSON form: a `ValueError` as all refusals here, and a `TypeError` as `json.dumps` raises."""
+    """A value without a JSON form: a `ValueError` as every error here, and a `TypeError` as `json.dumps` raises."""
 
 
 # ---- JSON ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Writes and reads JSON text exactly, down to long integers and lone surrogates (docs/http-api.md).
+"""Writes and reads JSON text exactly, including long integers and lone surrogates (docs/http-api.md).
 
 Knows nothing of events or framing. `orjson` does most of the work. This module handles the values that orjson refuses
 or rounds: integers over 64 bits and lone surrogates.
@@ -23,7 +23,7 @@ from gai_fast.model.limits import SHARED
 
 
 def well_formed(text: str) -> str:
-    """Returns the text without surrogates: adjacent halves are joined, a lone one becomes U+FFFD."""
+    """Returns the text without surrogates: adjacent halves are joined, a lone half becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -31,10 +31,10 @@ def escape(text: str) -> bytes:
     r"""Returns the text as a JSON string, with its quotes, in UTF-8.
 
     Escapes are `\" \\ \b \t \n \f \r` and `\u00xx` (lower case) for other C0 controls; all other characters are
-    written as they are. Adjacent surrogate halves are joined, a lone one becomes U+FFFD.
+    written unchanged. Adjacent surrogate halves are joined, a lone half becomes U+FFFD.
 
     Raises:
-        ValueError: Not a `str` (also a `TypeError`).
+        ValueError: `text` is not a `str` (also a `TypeError`).
     """
     if not isinstance(text, str):
         raise faults.not_text("text", text)
@@ -45,10 +45,10 @@ def escape(text: str) -> bytes:
 
 
 def join_json(pieces: list[bytes | str]) -> bytes:
-    """Returns JSON from pieces of it, and from texts that are its strings: as `escape`.
+    """Returns JSON, joined from pieces: `bytes` are JSON already, each `str` is written as a JSON string by `escape`.
 
     Raises:
-        ValueError: One of them is neither `bytes` nor a `str` (also a `TypeError`).
+        ValueError: A piece is neither `bytes` nor a `str` (also a `TypeError`).
     """
     return b"".join([piece if isinstance(piece, bytes) else escape(piece) for piece in pieces])
 
@@ -57,14 +57,14 @@ def encode_json(value: Any) -> bytes:
     """Returns the value as canonical JSON: UTF-8, no white space, keys in their own order.
 
     The bytes are orjson's for every value that orjson can write (dataclasses, `datetime`, `UUID` and `Enum` included).
-    In addition: integers of any length, lone surrogates as U+FFFD, `JSONText` verbatim at any depth.
+    In addition it writes integers of any length, lone surrogates as U+FFFD, and `JSONText` verbatim at any depth.
 
     NaN and infinities are refused. orjson writes them as `null`, so a value is checked again only if its JSON holds
-    `null`; all others cost one search for four bytes.
+    `null`; all other values cost one search for four bytes.
 
     Raises:
         ValueError: NaN, an infinity, a key that is not `str`, an unknown type (each with its path), or more than
-            `limits.arguments_depth` levels. It is a `TypeError` as well.
+            `limits.arguments_depth` levels. The error is a `TypeError`, too.
     """
     try:
         try:
@@ -87,7 +87,7 @@ def _fragment(value: object) -> orjson.Fragment:
 
 
 def _verbatim(value: JSONText, path: str) -> bytes:
-    # Outside of strings a line end is white space to JSON, but it would end the frame that holds the text.
+    # JSON allows a line end outside of strings as white space, but here it would end the frame that holds the text.
     if "\n" in value.text or "\r" in value.text:
         raise faults.line_end_in_json(path)
     try:
@@ -97,7 +97,7 @@ def _verbatim(value: JSONText, path: str) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value that orjson writes for an enum's member or a dataclass."""
+    """Returns the value that orjson writes in place of an enum's member or a dataclass."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
@@ -119,7 +119,7 @@ def _refuse_non_finite(value: Any, path: str) -> None:
 
 
 def _write(value: Any, write: Callable[[bytes], None], path: str, depth: int) -> None:
-    """Writes a value that orjson refuses, or raises for the first part of it without a JSON form."""
+    """Writes a value that orjson refuses. Raises for the value's first part without a JSON form."""
     value = _plain(value)
     if isinstance(value, str):
         write(escape(value))
@@ -165,11 +165,11 @@ def compact_json(text: str) -> str | None:
         text: Any text.
 
     Returns:
-        The compact text, or `None` if the text is not JSON (RFC 8259 has no `NaN` and no `Infinity`). `parse_exact`
-        accepts every returned text.
+        The compact text; `parse_exact` accepts it. `None` if the text is not JSON (RFC 8259 has no `NaN` and no
+        `Infinity`).
 
     Raises:
-        ValueError: Not a `str` (also a `TypeError`).
+        ValueError: `text` is not a `str` (also a `TypeError`).
     """
     if not isinstance(text, str):
         raise faults.not_text("text", text)
@@ -183,12 +183,13 @@ def compact_json(text: str) -> str | None:
 def parse_exact(text: str) -> Any:
     """Returns the value of a JSON text, integers exact.
 
-    orjson parses it, unless a long run of digits may be an integer over 64 bits, which orjson rounds. `json` parses
-    those, and texts that orjson refuses but RFC 8259 allows (escaped lone surrogates, which stay in the value).
+    orjson parses the text, unless a long run of digits may be an integer over 64 bits, which orjson rounds. `json`
+    parses these texts, and texts that orjson refuses but RFC 8259 allows (escaped lone surrogates, which stay in the
+    value).
 
     Raises:
-        ValueError: Not JSON (says why and where), more than `limits.arguments_depth` levels, or an integer of more
-            than `limits.integer_digits` digits.
+        ValueError: The text is not JSON (with the reason and the place), has more than `limits.arguments_depth` levels,
+            or has an integer of more than `limits.integer_digits` digits.
     """
     if not isinstance(text, str):
         raise faults.not_text("text", text)
@@ -203,7 +204,7 @@ def _parse(text: str) -> Any:
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:
-            pass  # json decides: it accepts more, and its error texts are the ones we show
+            pass  # `json` decides: it accepts more texts, and its error messages are shown
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -213,7 +214,7 @@ def _parse(text: str) -> Any:
 
 
 def _depth(text: str) -> int:
-    """Returns the number of levels of a valid text."""
+    """Returns the number of levels of a valid JSON text."""
     depth = deepest = 0
     for token in _BRACKET.findall(text):
         if token in "[{":
@@ -235,11 +236,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 LONG_DIGITS: Final = 19
-"""An integer with so many digits may be too long for 64 bits: 2**63 has 19, 2**64 has 20."""
+"""An integer with so many digits may exceed 64 bits: 2**63 has 19 digits, 2**64 has 20."""
 
 _LONG_DIGITS: Final = re.compile(f"[0-9]{{{LONG_DIGITS}}}")
 _DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_refuse_constant)
 _STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
-# Both are used on valid JSON only: on an unclosed string they would take quadratic time.
+# Both patterns are used only on valid JSON: on an unclosed string they would take quadratic time.
 _TOKEN: Final = re.compile(_STRING + r'|[^ \t\n\r"]+')
 _BRACKET: Final = re.compile(_STRING + r"|[\[\]{}]")

@@ -1,7 +1,7 @@
 """SSE frames of the format `gai` → WebSocket messages, one for each event (RFC 6455, 5.2).
 
-Owns the head of a server's frame, and the two members that a message has besides the event's own. Finds the number of
-an event in its frame, and undoes the mask of a client's frame. Knows no socket.
+Owns the header of a server's frame, and the two members that a message adds to the event's own. Finds the number of an
+event in its frame, and removes the mask of a client's frame. Knows no socket.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from gai_fast.model.limits import KIB
 
 _TEXT: Final = 0x81
-"""A whole message of text in one frame."""
+"""The first byte of a frame that holds a whole text message."""
 _SHORT: Final = 126
 _LONG: Final = 64 * KIB
 _OBJECT: Final = b"data: {"
@@ -22,7 +22,7 @@ _MASK: Final = 4
 
 
 def frame_messages(frames: bytes, lead: bytes) -> bytes:
-    """Returns the messages for the events in these frames; comments and `retry:` lines have none.
+    """Returns the messages for the events in these frames. Comments and `retry:` lines become no message.
 
     Args:
         frames: Whole frames: each event is one `data:` line with a JSON object that is not empty.
@@ -41,11 +41,11 @@ def frame_messages(frames: bytes, lead: bytes) -> bytes:
 
 
 def head_of(size: int, first: int = _TEXT) -> bytes:
-    """Returns the head of an unmasked frame.
+    """Returns the header of an unmasked frame.
 
     Args:
         size: Bytes of its payload.
-        first: Its first byte; by default, that of a whole message of text.
+        first: Its first byte; by default, the first byte of a whole text message.
     """
     if size < _SHORT:
         return bytes((first, size))
@@ -55,9 +55,9 @@ def head_of(size: int, first: int = _TEXT) -> bytes:
 
 
 def last_seq(frames: bytes) -> int:
-    """Returns the number of the last event in frames; 0 where none has one.
+    """Returns the number of the last event in frames; 0 if no event has a number.
 
-    An event's own number is the first in its JSON: only simple members stand before it, and JSON holds no line end.
+    An event's own number is the first `seq` in its JSON: only simple members precede it, and JSON holds no line end.
 
     Args:
         frames: Whole frames.
@@ -78,11 +78,11 @@ def unmasked(data: bytes, at: int) -> bytes:
     """Returns the payload of a client's frame without its mask (RFC 6455, 5.3).
 
     Args:
-        data: The frame; the payload is its end.
-        at: The place behind the mask, at which the payload begins.
+        data: The frame. It ends with the payload.
+        at: The offset of the payload, right after the mask.
 
     Raises:
-        ValueError: No mask can stand there.
+        ValueError: There is no room for a mask before `at`, or `at` is outside of the frame.
     """
     size = len(data) - at
     if at < _MASK or size < 0:

@@ -1,7 +1,7 @@
 """Bytes → SSE events, SSE blocks and NDJSON lines, incrementally: WHATWG HTML 9.2.6.
 
-Holds the SSE grammar, which parser and framer share, and limits the bytes that they keep. The result never depends on
-how the bytes were cut into reads (except for a late LF of a CRLF, see `SSEFramer`); each byte is searched once.
+Owns the SSE grammar, which parser and framer share, and limits the bytes that they keep. The result never depends on
+how the bytes were cut into reads, except for a late LF of a CRLF (see `SSEFramer`). Each byte is searched once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 
 class SSEEvent(NamedTuple):
-    """One dispatched event: its type (`message` if the stream gave none), its data, and the last id at that point."""
+    """One dispatched event: its type (`message` if the stream gave no type), its data, and the last id so far."""
 
     type: str
     data: str
@@ -35,10 +35,11 @@ class Frame(NamedTuple):
     """One SSE block or NDJSON line, with its original bytes.
 
     Args:
-        raw: The bytes, comments and the blank line included; all `raw`, joined, are the input.
-        name: The `event` field, else empty.
-        data: The `data` fields joined with LF; in NDJSON the line; `None` if there is none.
-        stray: Lines that are no known field and no comment, joined with LF: some servers send a bare JSON error.
+        raw: The bytes, including comments and the blank line. The `raw` of all frames, joined, is the input.
+        name: The `event` field; empty if there is no such field.
+        data: The `data` fields joined with LF; in NDJSON the line. `None` if there is no data.
+        stray: Lines that are neither a known field nor a comment, joined with LF: some servers send a bare JSON error.
+            `None` if there are no such lines.
     """
 
     raw: bytes
@@ -48,7 +49,7 @@ class Frame(NamedTuple):
 
 
 class _Feed(ABC, Generic[Item]):
-    """Bytes in, items out. The buffer holds the unfinished line and, from `_mark` on, the bytes before it."""
+    """Turns bytes into items. The buffer holds the incomplete line and, from `_mark` on, the bytes before it."""
 
     __slots__ = ("_broken", "_buffer", "_first", "_limit", "_mark", "_searched", "_start")
 
@@ -75,8 +76,8 @@ class _Feed(ABC, Generic[Item]):
 
         Raises:
             ValueError: Invalid bytes or an exceeded limit (`faults.FeedError`; its `before` holds the items that this
-                call had completed). After an exceeded limit every further call raises too.
-            TypeError: Not bytes-like.
+                call completed before). After an exceeded limit every further call raises, too.
+            TypeError: `data` is not bytes-like.
         """
         try:
             view = memoryview(data)
@@ -102,7 +103,7 @@ class _Feed(ABC, Generic[Item]):
         return items
 
     def _next_line(self) -> bytes | None:
-        """Returns the next complete line without its end."""
+        """Returns the next complete line without its end. `None` if there is no complete line."""
         begin = self._start
         end = self._find_end()
         if end > begin and self._held() + end - begin > self._limit:
@@ -112,7 +113,7 @@ class _Feed(ABC, Generic[Item]):
             try:
                 raise fault
             finally:
-                del fault  # or this frame, which the traceback refers to, refers back to it
+                del fault  # breaks a reference cycle: the traceback refers to this frame
         if end == len(self._buffer):
             self._searched = end
             return None
@@ -128,7 +129,7 @@ class _Feed(ABC, Generic[Item]):
 
     @abstractmethod
     def _find_end(self) -> int:
-        """Returns the place of the line's end, or the end of the buffer."""
+        """Returns the offset of the line's end; the size of the buffer if the line has no end yet."""
 
     @abstractmethod
     def _pass_end(self, end: int) -> None:
@@ -136,7 +137,7 @@ class _Feed(ABC, Generic[Item]):
 
     @abstractmethod
     def _held(self) -> int:
-        """Returns the bytes held besides the current line, as far as the limit counts them."""
+        """Returns the number of bytes that count towards the limit, besides the current line."""
 
     @abstractmethod
     def _too_long(self) -> faults.FeedError: ...
@@ -146,7 +147,7 @@ class _Feed(ABC, Generic[Item]):
 
 
 class _SSEFeed(_Feed[Item]):
-    """The SSE grammar: lines, fields, blocks. A comment counts towards the limit only if its bytes are kept."""
+    """The SSE grammar: lines, fields, blocks. Comments count towards the limit only if `raw` keeps their bytes."""
 
     __slots__ = ("_data", "_id", "_late_lf", "_name", "_retry", "_size", "_stray")
 
@@ -170,7 +171,7 @@ class _SSEFeed(_Feed[Item]):
 
     def _next_line(self) -> bytes | None:
         if self._late_lf and self._start < len(self._buffer):
-            # The LF of a CRLF whose CR ended a line in an earlier read.
+            # The LF of a CRLF. Its CR ended a line in an earlier read.
             self._late_lf = False
             self._start += self._buffer[self._start] == 0x0A
             self._searched = self._start
@@ -183,7 +184,7 @@ class _SSEFeed(_Feed[Item]):
     def _pass_end(self, end: int) -> None:
         after = end + 1
         if self._buffer[end] == 0x0D:
-            # A CR ends the line at once: waiting for a LF would hold an event back until the next one comes.
+            # A CR ends the line at once: waiting for a LF would delay an event until the next event comes.
             if after == len(self._buffer):
                 self._late_lf = True
             elif self._buffer[after] == 0x0A:
@@ -228,17 +229,18 @@ class _SSEFeed(_Feed[Item]):
 
     @abstractmethod
     def _end_block(self, items: list[Item]) -> None:
-        """Ends a block: a blank line came, or the input's lenient end."""
+        """Ends a block, after a blank line or at the end of the input."""
 
 
 class SSEParser(_SSEFeed[SSEEvent]):
-    """An incremental EventSource parser (WHATWG HTML 9.2.6). Belongs to one thread at a time.
+    """An incremental EventSource parser (WHATWG HTML 9.2.6). Only one thread may use it at a time.
 
     UTF-8 is decoded with replacement, and a byte order mark at the very start is dropped. An event is complete with the
     byte that ends its blank line.
 
     Args:
-        limit: Bytes that one line, or the lines of one event together, may have. Comments between them do not add up.
+        limit: The most bytes of one line, and of all lines of one event together. Comments do not count towards the
+            event.
     """
 
     __slots__ = ("_last_event_id",)
@@ -249,19 +251,21 @@ class SSEParser(_SSEFeed[SSEEvent]):
 
     @property
     def retry(self) -> int | None:
-        """Milliseconds of the last valid `retry:` line."""
+        """The milliseconds of the last valid `retry:` line. `None` if there was no such line."""
         return self._retry
 
     @property
     def last_event_id(self) -> str:
-        """The last id, once a blank line has followed it."""
+        """The last id that a blank line has followed."""
         return self._last_event_id
 
     def close(self, lenient: bool = False) -> list[SSEEvent]:
-        """Ends the input. The parser can then read another connection and keeps `retry` and `last_event_id`.
+        """Ends the input and returns the events that it completes.
+
+        The parser can then read another connection. It keeps `retry` and `last_event_id`.
 
         Args:
-            lenient: Whether an unfinished last event counts. WHATWG drops it.
+            lenient: Whether an incomplete last event counts. WHATWG drops it.
         """
         events: list[SSEEvent] = []
         if lenient:
@@ -286,11 +290,11 @@ class SSEParser(_SSEFeed[SSEEvent]):
 class SSEFramer(_SSEFeed[Frame]):
     """Cuts an SSE stream into blocks and keeps their bytes, for a relay that passes them on.
 
-    The `raw` of all frames of `feed` and `close`, joined, are the input. If a block ends with CR LF and the LF comes
+    The `raw` of all frames of `feed` and `close`, joined, is the input. If a block ends with CR LF and the LF comes
     with a later read, the LF begins the next frame's `raw`.
 
     Args:
-        limit: Bytes that one block may have.
+        limit: The most bytes of one block.
     """
 
     __slots__ = ()
@@ -298,7 +302,7 @@ class SSEFramer(_SSEFeed[Frame]):
     _keeps_raw = True
 
     def close(self) -> list[Frame]:
-        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
+        """Ends the input. Returns the incomplete rest as a last frame, if there is one."""
         frames: list[Frame] = []
         if self._start < len(self._buffer):
             line = self._content(self._start, len(self._buffer))
@@ -318,7 +322,7 @@ class SSEFramer(_SSEFeed[Frame]):
 
 
 class _LineFeed(_Feed[Item]):
-    """Lines of NDJSON: LF ends one, a CR before it is white space; U+2028 and U+0085 are data."""
+    """The NDJSON grammar: a LF ends a line, a CR before the LF is white space. U+2028 and U+0085 are data."""
 
     __slots__ = ("_number",)
 
@@ -362,12 +366,13 @@ class _LineFeed(_Feed[Item]):
 
 
 class NDJSONParser(_LineFeed[Any]):
-    """Reads one JSON value a line; blank lines are skipped, integers stay exact. Belongs to one thread at a time.
+    """Reads one JSON value per line. Skips blank lines and keeps integers exact. Only one thread may use it at a time.
 
-    A line that is not JSON is a `ValueError` that names its number and is left out: the next `feed` goes on after it.
+    If a line is not JSON, `feed` raises a `ValueError` with the line's number and skips the line: the next `feed`
+    continues after it.
 
     Args:
-        limit: Bytes that one line may have.
+        limit: The most bytes of one line.
     """
 
     __slots__ = ()
@@ -378,10 +383,10 @@ class NDJSONParser(_LineFeed[Any]):
 
 
 class LineFramer(_LineFeed[Frame]):
-    """Cuts NDJSON into lines and keeps their bytes; `data` is `None` for a blank line.
+    """Cuts NDJSON into lines and keeps their bytes. `data` is `None` for a blank line.
 
     Args:
-        limit: Bytes that one line may have.
+        limit: The most bytes of one line.
     """
 
     __slots__ = ()
@@ -391,17 +396,17 @@ class LineFramer(_LineFeed[Frame]):
 
 
 def checked_limit(limit: int) -> int:
-    """Returns the most bytes that a parser holds, if it is valid."""
+    """Returns the limit of a parser if it is valid; otherwise raises."""
     if type(limit) is not int or not 0 <= limit <= sys.maxsize:
         raise faults.bad_limit()
     return limit
 
 
 def parse_line(line: bytes, number: int) -> Any:
-    """The value of one line of NDJSON.
+    """Returns the value of one line of NDJSON.
 
     Raises:
-        FeedError: Not UTF-8 or not JSON, with the line's number.
+        FeedError: The line is not UTF-8 or not JSON. The text has the line's number.
     """
     try:
         return parse_exact(line.decode())

@@ -1,8 +1,8 @@
-"""`DeltaCopier`: cuts a stream into frames, and copies frames that differ from a learned one in their text only.
+"""`DeltaCopier`: cuts a stream into frames, and copies frames that differ from a learned frame only in their text.
 
-Most frames of a stream equal the one before except for the text of a delta. A copier may learn such a frame and the
-output it produced, and then write the output of similar frames without parsing them. Copying must not be visible: a
-stream's output is the same, byte for byte, as if every frame were parsed.
+Most frames of a stream equal the frame before except for the text of a delta. A copier may learn such a frame and its
+output, and then write the output of similar frames without parsing them. Copying must not be visible: a stream's output
+is the same, byte for byte, as if every frame were parsed.
 
 This module is the definition. It never copies: every frame is parsed. It knows nothing of providers or formats.
 """
@@ -18,22 +18,22 @@ from gai_fast.kernels._pure.parsers import Frame, LineFramer, SSEFramer
 from gai_fast.model.events import Event
 
 Part: TypeAlias = bytes | Literal["seq", "ts", "text"]
-"""A piece of a delta's output: bytes as they are, or the place of a value."""
+"""A part of a delta's output: constant bytes, or the name of the value that is written in this place."""
 
 Piece: TypeAlias = bytes | memoryview
-"""Bytes on their way to a client: an object of their own, or a view of an upstream's bytes."""
+"""Bytes for a client: an object of their own, or a view of an upstream's bytes."""
 
 
 class DeltaCopier:
-    """Cuts a stream into frames and copies those it has learned.
+    """Cuts a stream into frames and copies the frames that it has learned.
 
     Args:
         framer: Cuts the frames that are not copied.
-        passes: The output is the frames themselves; otherwise it is the parts given to `learn`.
+        passes: Whether the output is the frames themselves. Otherwise the output is the parts given to `learn`.
         members: Names of JSON members whose string is the text of a delta.
         ignored: Names of members whose value does not affect the output.
-        kept: Names of members whose value is an object; only the last one of the stream counts.
-        labels: Names of members at the top of the object whose string does not affect the output.
+        kept: Names of members whose value is an object, of which only the stream's last value counts.
+        labels: Names of members at the top level whose string does not affect the output.
     """
 
     __slots__ = ("_data", "_framer")
@@ -54,30 +54,30 @@ class DeltaCopier:
         """Adds the next bytes. Call `next` until it returns `None`, then `feed` again.
 
         Args:
-            data: Any contiguous bytes-like object; it may change once this has returned.
+            data: Any contiguous bytes-like object. The caller may change it after this call.
 
         Raises:
-            TypeError: Not bytes-like.
+            TypeError: `data` is not bytes-like.
         """
         self._data = as_bytes(data)
 
     def next(self, seq: int, ts: int) -> list[Frame] | None:
-        """Returns the next frames to parse; `None` if the fed bytes hold no more.
+        """Returns the next frames to parse. `None` if the fed bytes hold no more.
 
-        `take_copied` returns the frames that were copied before them.
+        `take_copied` returns the output of the frames that were copied before them.
 
         Args:
             seq: The number of the stream's last event.
             ts: Milliseconds since the epoch.
 
         Raises:
-            FeedError: A frame exceeds the framer's limit; `.before` holds the frames before it.
+            FeedError: A frame exceeds the framer's limit; `before` of the error holds the frames before it.
         """
         data, self._data = self._data, None
         return None if data is None else self._framer.feed(data)
 
     def close(self) -> list[Frame]:
-        """Ends the input. Returns the unfinished rest as a last frame, if there is one."""
+        """Ends the input. Returns the incomplete rest as a last frame, if there is one."""
         return self._framer.close()
 
     @property
@@ -93,16 +93,17 @@ class DeltaCopier:
 
         Args:
             frame: The frame.
-            event: The one delta that the frame produced.
+            event: The only event that the frame produced, a delta.
             key: The event's key that holds the text.
             parts: The output of the event, with the text exactly once; empty if frames are passed on.
-            always: A similar frame produces this event in every stream of the same adapter that expects it.
+            always: Whether a similar frame produces this event in every stream of the same adapter that expects it.
         """
 
     def expect(self, event: Event, key: str, parts: Sequence[Part]) -> None:
-        """Announces the event of the next frame, if another stream has learned a similar frame with `always`.
+        """Announces the event that the next frame produces if another stream has learned a similar frame with `always`.
 
-        Such a frame is copied although this stream has not learned one. Has no effect once a frame has been learned.
+        Such a frame is copied although this stream has not learned it. The call has no effect once this stream has
+        learned a frame.
 
         Args:
             event: The delta, with any text.
@@ -122,31 +123,34 @@ class DeltaCopier:
         """Returns the output copied since the last call.
 
         Returns:
-            The bytes to write, the number of frames in them, and for each kind of delta the learned event, the number
-            of copied code points, and the text (of `arguments` only, which adapters collect). The kind that was copied
-            last comes last.
+            The bytes to write, the number of frames in them, and a tuple for each kind of delta: the learned event, the
+            number of copied code points, and the text (only for `arguments`, which adapters collect). The kind that was
+            copied last comes last.
         """
         return b"", 0, []
 
     @property
     def copies(self) -> bool:
-        """Whether a `FastPath` may be worth while: a frame has been learned, and the framer holds none."""
+        """Whether a `FastPath` may be useful: a frame has been learned, and the framer holds no partial frame."""
         return False
 
     def settle(self) -> tuple[int, list[tuple[Event, int, str]]]:
-        """Returns the output that a `FastPath` has sent since the last call, as `take_copied`, without the bytes."""
+        """Returns the output that a `FastPath` has sent since the last call: as `take_copied`, without the bytes."""
         return 0, []
 
     def take_kept(self) -> dict[str, str]:
-        """Returns, by name, the JSON text of each `kept` member from the last copied frame that had it, once."""
+        """Returns the JSON text of each `kept` member, by name, from the last copied frame that had it.
+
+        Each text is returned once.
+        """
         return {}
 
 
 def as_bytes(data: Any) -> bytes:
-    """The bytes of any contiguous bytes-like object.
+    """Returns the bytes of any contiguous bytes-like object.
 
     Raises:
-        TypeError: Something else.
+        TypeError: `data` is not bytes-like.
     """
     if type(data) is bytes:
         return data

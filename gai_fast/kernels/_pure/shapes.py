@@ -1,7 +1,7 @@
 """`Shape`: reads the values of JSON objects of a known shape without parsing the rest.
 
-Only the native reader does so. In Python nothing is cheaper than parsing the text, so this one always returns `None`,
-and the caller parses.
+Only the native implementation does so. In Python nothing is cheaper than parsing the text, so this implementation
+always returns `None`, and the caller parses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 _KINDS: Final = ("text", "count", "object", "any")
 _MOST: Final = 32
-"""Members of a shape: no chunk has as many, and their values fit on the stack."""
+"""The most members of a shape. No upstream's chunk has as many, and so many values fit on the stack."""
 
 
 class Shape:
@@ -20,39 +20,41 @@ class Shape:
     Args:
         members: The kind of each member, by name. A member that is `null` counts as missing.
 
-            * `"text"`: a string; its value.
-            * `"count"`: a whole number from 0 to 15 digits; its value.
-            * `"object"`: an object; its value, parsed, and `{}` for `null`.
-            * `"any"`: any value; it is left out.
+            * `"text"`: a string; `read` returns its value.
+            * `"count"`: a whole number of up to 15 digits; `read` returns its value.
+            * `"object"`: an object; `read` returns its value, parsed, and `{}` for `null`.
+            * `"any"`: any value; `read` leaves it out.
             * A mapping: an object with these members.
-            * A list of one mapping: an array of at most one such object; how many it holds, then its members.
+            * A list of one mapping: an array of at most one such object; `read` returns the number of objects, then
+              the object's members.
 
     Raises:
-        ValueError: A kind that is none of these, no member, or more than 32 in all.
+        ValueError: A kind that is not in this list, no member, or more than 32 members in all.
     """
 
     def __init__(self, members: Mapping[str, Any]) -> None:
         count_members(members)
 
     def read(self, text: str) -> tuple[Any, ...] | None:
-        r"""Returns the values in the order of the description, `None` for each missing one.
+        r"""Returns the values in the order of the description, `None` for each missing value.
 
         Args:
             text: An object's JSON text.
 
         Returns:
-            `None` if the text has another shape, is not JSON, or cannot be read cheaply. In Python that is always so;
-            natively it is for characters beyond ASCII that are not written as `\uXXXX`, half a surrogate pair, more
-            than 32 levels, and numbers on which readers differ. Of two members with one name the last counts.
+            The values. `None` if the text has another shape, is not JSON, or cannot be read cheaply. In Python the
+            result is always `None`. The native implementation returns `None` for characters beyond ASCII that are not
+            written as `\uXXXX`, half a surrogate pair, more than 32 levels, and numbers that readers read differently.
+            If two members have the same name, the last one counts.
         """
         return None
 
 
 def count_members(members: Mapping[str, Any]) -> int:
-    """Counts the members of a shape, those of its objects included.
+    """Counts the members of a shape, including the members of its objects.
 
     Raises:
-        ValueError: There are none, too many, or one of an unknown kind.
+        ValueError: The shape has no member, too many members, or a member of an unknown kind.
     """
     count = len(members) + sum(map(count_members, _inner(members)))
     if not members or count > _MOST:

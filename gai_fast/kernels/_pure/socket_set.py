@@ -1,4 +1,4 @@
-"""The sockets that transports read, and reading them."""
+"""`SocketSet` watches the sockets that transports read; `receive` reads one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Flushable(Protocol):
 
 
 class Socket(Protocol):
-    """The part of a socket that reads."""
+    """The part of a socket that `receive` uses."""
 
     def fileno(self) -> int: ...
 
@@ -36,10 +36,10 @@ def receive(sock: Socket, most: int) -> bytes | None:
 
     Args:
         sock: The socket.
-        most: Bytes that are read at most.
+        most: The most bytes to read.
 
     Returns:
-        The bytes, none at the end of the peer's side; `None`: none are there yet.
+        The bytes; empty if the peer has closed its side. `None` if no bytes have come.
 
     Raises:
         OSError: The connection is broken.
@@ -51,17 +51,17 @@ def receive(sock: Socket, most: int) -> bytes | None:
 
 
 class SocketSet:
-    """Calls back whenever sockets can be read. This one, the definition, leaves that to the loop.
+    """Calls back whenever sockets can be read. This implementation, the definition, lets the loop watch them.
 
-    It looks once more behind each call: uvloop forgets a socket for good if bytes and a reset come in one turn, and its
-    end would be seen by nobody.
+    It polls the socket again after each call, because uvloop forgets a socket for good if bytes and a reset come in
+    one iteration. Without the poll the end of the connection would go unnoticed.
 
     Args:
         loop: The loop.
-        coalesces: It coalesces reads under load: while `limits.coalesced_sockets` different sockets are read, at
-            `limits.coalesced_reads` a second or more, it calls back once per `limits.coalescing_interval`. Sockets that
-            are left to the next turn, or have more bytes than a read takes, are not kept waiting. The definition calls
-            back at once.
+        coalesces: Whether reads are coalesced under load: while `limits.coalesced_sockets` different sockets are read,
+            at `limits.coalesced_reads` per second or more, the set calls back once per `limits.coalescing_interval`.
+            Sockets that are left for the next iteration, or have more bytes than one read returns, do not wait. The
+            definition calls back at once.
     """
 
     __slots__ = ("_callbacks", "_due", "_loop")
@@ -69,44 +69,44 @@ class SocketSet:
     def __init__(self, loop: Loop, *, coalesces: bool = False) -> None:
         self._loop = loop
         self._callbacks: dict[int, Callable[[], object]] = {}  # by descriptor
-        self._due: set[int] = set()  # that are looked at in the next turn
+        self._due: set[int] = set()  # descriptors to poll in the next iteration
 
     def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
-        """Calls back whenever a socket can be read, its end included; what is left of it is reported again.
+        """Calls back whenever a socket can be read, including its end, and again while bytes are left unread.
 
         Args:
-            descriptor: The socket's; watched by nobody else.
-            callback: Is called without arguments; returns whether more bytes may be there than it has read. What it
-                raises goes to the loop.
+            descriptor: The socket's descriptor. Nothing else watches it.
+            callback: Is called without arguments; returns whether more bytes may be left than it has read. Its
+                exceptions go to the loop.
 
         Raises:
-            OSError: The system watches no more.
+            OSError: The system cannot watch more sockets.
         """
         self._loop.add_reader(descriptor, self._read, descriptor)
         self._callbacks[descriptor] = callback
 
     def remove_reader(self, descriptor: int) -> None:
-        """Does not call back any more. The socket must still be open.
+        """Stops watching a socket, which must still be open.
 
         Args:
-            descriptor: A watched socket's.
+            descriptor: The descriptor of a watched socket.
         """
         del self._callbacks[descriptor]
         self._loop.remove_reader(descriptor)
 
     def defer(self) -> None:
-        """Leaves time for more urgent work.
+        """Limits the reads of the next iterations, to leave time for more urgent work.
 
-        For `limits.deferred_by`, a turn calls back for `limits.deferred_reads` sockets. Once some have waited for
-        `limits.deferred_for`, turns call back for all until none is left. This one, the definition, leaves that to the
-        loop, which calls back for all.
+        For `limits.deferred_by`, an iteration calls back for at most `limits.deferred_reads` sockets. Once sockets have
+        waited for `limits.deferred_for`, iterations call back for all sockets until none is left. The definition does
+        nothing: the loop calls back for all sockets.
         """
 
     def flush_later(self, transport: Flushable) -> bool:
-        """Flushes a transport at the end of the loop's turn, if the turn reads several sockets.
+        """Flushes a transport at the end of the loop's iteration, if the iteration reads several sockets.
 
-        It is flushed earlier where `limits.unflushed_transports` wait. What `flush` raises goes to the loop. The
-        definition, this one, does not know how many sockets a turn reads, and flushes none.
+        It is flushed earlier if `limits.unflushed_transports` transports wait. Exceptions of `flush` go to the loop.
+        The definition does not know how many sockets an iteration reads, and flushes no transport.
 
         Returns:
             Whether the transport will be flushed.
@@ -115,15 +115,15 @@ class SocketSet:
 
     @property
     def is_coalescing(self) -> bool:
-        """Whether it coalesces reads at present."""
+        """Whether the set coalesces reads at present."""
         return False
 
     def close(self) -> None:
-        """Gives up what the set itself has, as soon as no socket is watched."""
+        """Frees the set's own resources as soon as no socket is watched."""
 
     def _read(self, descriptor: int) -> None:
         callback = self._callbacks.get(descriptor)
-        if callback is None or not _can_be_read(descriptor):  # a look in the same turn has left nothing
+        if callback is None or not _can_be_read(descriptor):  # an earlier poll in this iteration has read all bytes
             return
         try:
             callback()
@@ -139,5 +139,5 @@ class SocketSet:
 
 def _can_be_read(descriptor: int) -> bool:
     look = select.poll()
-    look.register(descriptor, select.POLLIN)  # errors and the end are reported in any case
+    look.register(descriptor, select.POLLIN)  # errors and the end are always reported
     return bool(look.poll(0))

@@ -1,8 +1,8 @@
-"""`TLSRecords`: the records of one TLS connection as a client: text out of what a socket brought, and records of text.
+"""`TLSRecords`: the records of one TLS connection as a client. Decrypts the bytes of a socket, and encrypts text.
 
-This module is the definition, on the standard library's `SSLObject` and its buffers in memory. The native twin lets the
-same OpenSSL read the records of a whole read in one call, and hands on sessions without writing them out and parsing
-them again, which takes the standard library 105 us each time.
+This module is the definition, on the standard library's `SSLObject` and its memory buffers. The native implementation
+calls the same OpenSSL once for all records of a read. It also shares sessions without serializing and parsing them,
+which takes the standard library 105 us each time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _RECORD: Final = SHARED.tls_record
 _BUFFER: Final = memoryview(bytearray(SHARED.tls_read))
-"""One read of any socket: it is filled and emptied within a call, so an idle connection holds no buffer of its own."""
+"""The buffer for one read of any socket. A call fills and empties it, so an idle connection needs no own buffer."""
 
 UNANNOUNCED: Final = "the connection ended without TLS's close_notify"
 
@@ -28,33 +28,33 @@ class ReadSocket(Protocol):
         """Returns the descriptor."""
 
     def recv_into(self, buffer: memoryview, /) -> int:
-        """Reads; returns the number of bytes.
+        """Reads into the buffer and returns the number of bytes.
 
         Raises:
-            OSError: There are none, or the connection is broken.
+            OSError: No bytes have come, or the connection is broken.
         """
 
 
 class TLSRecords:
-    """The records of one connection. The caller makes the handshake; `offer` comes before it, `open` after it.
+    """The records of one connection. The caller does the handshake and calls `offer` before it, `open` after it.
 
     Args:
         tls: The connection, on the two buffers.
-        incoming: Records of the peer.
-        outgoing: Records for the peer.
+        incoming: The buffer of records from the peer.
+        outgoing: The buffer of records for the peer.
         sock: The socket; not blocking.
 
     Attributes:
-        descriptor: The socket's descriptor, where a `ReadBatch` may borrow it and read these records; else -1.
-        is_full: The last read of the socket filled the buffer: more may be there.
-        has_ended: The peer has ended the connection properly (`close_notify`).
-        problem: The failure of the connection; the text that came before it has been returned.
+        descriptor: The socket's descriptor if a `ReadBatch` may borrow it and read these records; otherwise -1.
+        is_full: Whether the last read of the socket filled the buffer, so that more bytes may have come.
+        has_ended: Whether the peer has closed the connection properly (`close_notify`).
+        problem: The failure of the connection; the text before the failure has been returned. `None` if it works.
     """
 
     __slots__ = ("_incoming", "_outgoing", "_sock", "_ssl", "_tls", "descriptor", "has_ended", "is_full", "problem")
 
     def __init__(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket) -> None:
-        import ssl  # takes 8 ms, which those who import nothing but encoders need not wait for
+        import ssl  # here, because it takes 8 ms, and encoders do not need it
 
         self._ssl = ssl
         self._tls = tls
@@ -68,15 +68,15 @@ class TLSRecords:
 
     @property
     def has_news(self) -> bool:
-        """Whether the connection has ended or failed, or owes the peer an answer of the protocol."""
+        """Whether the connection has ended or failed, or has a protocol message to send."""
         return self.has_ended or self.problem is not None or self._outgoing.pending > 0
 
     def offer(self, session: Any) -> None:
-        """Offers the peer to resume a session, one that `session` of a connection of the same context returned."""
+        """Offers the peer to resume a session, which `session` of a connection with the same context returned."""
         self._tls.session = session
 
     def session(self) -> Any:
-        """Returns the session if it can be resumed by now, else `None`; in TLS 1.3 a ticket follows the handshake."""
+        """Returns the session. `None` if it cannot be resumed yet: in TLS 1.3 a ticket follows the handshake."""
         session = self._tls.session
         if session is None or not (session.has_ticket or self._tls.version() != "TLSv1.3"):
             return None
@@ -90,8 +90,8 @@ class TLSRecords:
         """Reads the socket once.
 
         Returns:
-            The text of the records that are whole by now, perhaps none. See `has_ended` and `problem` then; after
-            either of them there is no more.
+            The text of the records that are complete now; it may be empty. Check `has_ended` and `problem` after each
+            call: once either is set, no more text comes.
         """
         self.is_full = False
         if self.has_ended or self.problem is not None:
@@ -110,24 +110,24 @@ class TLSRecords:
         return self._text(size)
 
     def _text(self, size: int) -> bytes:
-        """Returns the text of the first bytes in the buffer."""
+        """Returns the text of the first `size` bytes in the buffer."""
         incoming, read = self._incoming, self._tls.read
         pieces: list[bytes] = []
         at = 0
         while at < size or incoming.pending:
-            # In steps, since OpenSSL's buffer keeps the largest size it had.
+            # In steps: OpenSSL's buffer never shrinks.
             end = min(at + _RECORD, size)
             incoming.write(_BUFFER[at:end])
             at = end
             try:
-                while incoming.pending:  # a vain question raises an exception, which takes 1.3 us
+                while incoming.pending:  # a read without pending bytes raises an exception, which takes 1.3 us
                     piece = read(_RECORD)
                     if not piece:
                         self.has_ended = True
                         break
                     pieces.append(piece)
             except self._ssl.SSLWantReadError:
-                pass  # the rest is not a whole record, and OpenSSL has it
+                pass  # the rest is an incomplete record, which OpenSSL keeps
             except OSError as problem:
                 self.problem = problem
             if self.has_ended or self.problem is not None:
@@ -135,13 +135,13 @@ class TLSRecords:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def send(self, text: bytes) -> bool:
-        """Encrypts one record and gives it to the socket; nothing else may be unsent.
+        """Encrypts one record and writes it to the socket. The outgoing buffer must be empty before the call.
 
         Args:
             text: At most `limits.tls_record` bytes.
 
         Returns:
-            Whether the socket has taken all of it; otherwise the rest is in the outgoing buffer.
+            Whether the socket accepted all bytes; otherwise the rest is in the outgoing buffer.
 
         Raises:
             OSError: The connection has failed.
@@ -153,5 +153,5 @@ class TLSRecords:
 def make_tls_records(
     tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket
 ) -> TLSRecords:
-    """Returns the records of a connection; the arguments are those of `TLSRecords`."""
+    """Returns the records of a connection; the arguments are the same as for `TLSRecords`."""
     return TLSRecords(tls, incoming, outgoing, sock)
