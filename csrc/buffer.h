@@ -1,7 +1,8 @@
 /* A growing byte buffer: reserve once, write, advance.
  *
  * It can begin in memory that it does not own (a stack array, a caller's buffer) and moves to the heap when it outgrows
- * that. The caller must not write while a memoryview looks at the memory. No Python.h: a failed allocation is -1.
+ * that memory. The caller must not write while a memoryview of the memory is exported. This header does not use
+ * Python.h: functions return -1 if an allocation fails.
  */
 #ifndef GAI_BUFFER_H
 #define GAI_BUFFER_H
@@ -15,7 +16,7 @@ typedef struct {
     uint8_t *data;
     size_t size;
     size_t capacity;
-    int borrowed; /* data is not ours to free or to resize */
+    int borrowed; /* `data` belongs to the caller: it must not be freed or resized */
 } gai_buffer;
 
 static inline void gai_borrow(gai_buffer *buffer, void *memory, size_t capacity) {
@@ -32,7 +33,7 @@ static inline void gai_release(gai_buffer *buffer) {
     gai_borrow(buffer, NULL, 0);
 }
 
-/* Out of line on purpose: the usual case, in which there is room, has to be short. */
+/* Out of line on purpose: the usual case, in which there is room, must be short. */
 #if defined(__GNUC__)
 __attribute__((noinline, cold, unused))
 #endif
@@ -61,7 +62,7 @@ static int gai_grow(gai_buffer *buffer, size_t room) {
     return 0;
 }
 
-/* Makes room for `room` more bytes; -1 if there is no memory. */
+/* Makes room for `room` more bytes. Returns -1 if there is no memory. */
 static inline int gai_reserve(gai_buffer *buffer, size_t room) {
     return buffer->capacity - buffer->size >= room ? 0 : gai_grow(buffer, room);
 }
@@ -82,8 +83,8 @@ static inline int gai_append(gai_buffer *buffer, const void *data, size_t size) 
     return 0;
 }
 
-/* Empties the buffer and shrinks it: to `keep` bytes if little of it was in use, otherwise to sixteen times `keep`, so
- * that a buffer that is always filled is not grown every time. */
+/* Empties the buffer and shrinks it: to `keep` bytes if little of it was used, otherwise to sixteen times `keep`, so
+ * that a buffer that is always filled does not grow every time. */
 static inline void gai_clear(gai_buffer *buffer, size_t keep) {
     size_t used = buffer->size, wanted = keep ? keep : 1;
     buffer->size = 0;

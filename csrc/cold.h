@@ -1,7 +1,8 @@
-/* What mypyc's code calls only where something has failed. Included before each of its files, so that the compiler moves
-   the way there (a third of the code) behind what a request runs through.
+/* The functions that mypyc's code calls only after a failure. Included before each of its files, so that the compiler
+   moves the code that calls them (a third of the code) away from the code that every request runs through.
 
-   The declarations name no parameters, since those are mypyc's to change; C23 takes that for functions without any. */
+   The declarations name no parameters, because mypyc may change them; in C23 they would declare functions without
+   parameters. */
 
 #if __STDC_VERSION__ <= 201710L
 void CPy_AddTraceback() __attribute__((cold));

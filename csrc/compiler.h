@@ -1,7 +1,7 @@
 /* The oldest compiler that the kernels are built with.
  *
- * GCC 8 is that of the oldest systems with a wheel (manylinux_2_28). Older systems have a newer one beside their own.
- * Clang calls itself GCC 4, and is not judged by that.
+ * GCC 8 is the compiler of the oldest systems with a wheel (manylinux_2_28). Older systems offer a newer GCC besides
+ * their own. Clang reports itself as GCC 4, so its version is not checked.
  */
 #ifndef GAI_COMPILER_H
 #define GAI_COMPILER_H

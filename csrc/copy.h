@@ -1,11 +1,11 @@
 /* The inside of a JSON string in UTF-8 → the same string with our escapes, in one pass.
  *
- * Reads up to the closing quote and writes what a JSON parser and our encoder would: plain characters and our own escapes
- * are copied, `\/` and \uXXXX become the character or our escape of it. Anything that a parser would refuse, or would
- * not decode to whole characters (raw controls, invalid UTF-8, half a surrogate pair, an unknown escape), is a
- * GAI_COPY_MISS: the full path decides.
+ * Reads up to the closing quote and writes the bytes that a JSON parser followed by our encoder would write. Plain
+ * characters and our own escapes are copied; `\/` and \uXXXX become the character or our escape of it. If a parser
+ * would refuse the input, or would not decode it to whole characters (raw controls, invalid UTF-8, half a surrogate
+ * pair, an unknown escape), the result is GAI_COPY_MISS, and the full path decides.
  *
- * No character grows, so the output needs as much room as the input, and 64 bytes more for the vectors' overhang.
+ * No character grows, so the output needs the room of the input, and 64 bytes more because vectors overhang.
  */
 #ifndef GAI_COPY_H
 #define GAI_COPY_H
@@ -21,12 +21,12 @@
 #define GAI_COPY_ROOM 64
 
 enum {
-    GAI_COPY_DONE = 0, /* *in stands at the closing quote */
-    GAI_COPY_MORE = 1, /* the input ended before */
+    GAI_COPY_DONE = 0, /* *in is at the closing quote */
+    GAI_COPY_MORE = 1, /* the input ended before the closing quote */
     GAI_COPY_MISS = 2,
 };
 
-/* Reads \uXXXX at `in`. GAI_COPY_MORE: `in` holds the beginning of one. */
+/* Reads \uXXXX at `in`. Returns GAI_COPY_MORE if `in` holds only its beginning. */
 static inline int gai_read_unit(const uint8_t *in, const uint8_t *end, uint32_t *value) {
     uint32_t v = 0;
     for (int i = 0; i < 6; i++) {
@@ -50,7 +50,7 @@ static inline int gai_read_unit(const uint8_t *in, const uint8_t *end, uint32_t 
     return GAI_COPY_DONE;
 }
 
-/* Returns the bytes of the UTF-8 sequence at `in` (RFC 3629 §4): 0 if it is invalid, -1 if it is cut off. */
+/* Returns the length of the UTF-8 sequence at `in` (RFC 3629 §4): 0 if it is invalid, -1 if it is incomplete. */
 static inline int gai_utf8_length(const uint8_t *in, const uint8_t *end) {
     uint8_t lead = in[0];
     uint8_t low = 0x80, high = 0xBF;
@@ -131,7 +131,7 @@ static inline int gai_copy_escape(const uint8_t **in, const uint8_t *end, uint8_
     return GAI_COPY_DONE;
 }
 
-/* Copies from any character on, up to the closing quote; returns where it stands in the input. */
+/* Copies from any character on, up to the closing quote; returns the place in the input at which it stopped. */
 __attribute__((noinline, unused)) static const uint8_t *gai_copy_rest(const uint8_t *at, const uint8_t *end, uint8_t **out,
                                                                       size_t *characters, int *status) {
     uint8_t *to = *out;
@@ -143,7 +143,7 @@ __attribute__((noinline, unused)) static const uint8_t *gai_copy_rest(const uint
             at += taken;
             to += taken;
         }
-        /* What is left of a block, an escape, or the end. */
+        /* The rest of a block, an escape, or the end. */
         for (int n = 0; n < 16; n++) {
             if (at == end) {
                 return at;
@@ -188,7 +188,7 @@ __attribute__((noinline, unused)) static const uint8_t *gai_copy_rest(const uint
 static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_t **out, size_t *characters) {
     const uint8_t *at = *in;
     uint8_t *to = *out;
-    /* Most pieces of a model's text are short: two steps of eight bytes cost half of a vector's call. */
+    /* Most pieces of a model's text are short: two steps of eight bytes cost half of a call to the vector loop. */
     for (int n = 0; GAI_LITTLE_ENDIAN && n < 2 && end - at >= 8; n++) {
         uint64_t x = gai_load8(at), odd = gai_escape_mask(x) | (x & 0x80 * GAI_ONES);
         size_t plain = odd ? (size_t)__builtin_ctzll(odd) / 8 : 8;
@@ -196,7 +196,7 @@ static inline int gai_copy_string(const uint8_t **in, const uint8_t *end, uint8_
         at += plain;
         to += plain;
         if (odd) {
-            break; /* mostly the end */
+            break; /* mostly the closing quote */
         }
     }
     size_t count = (size_t)(at - *in);

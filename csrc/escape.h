@@ -1,11 +1,11 @@
 /* Characters → the inside of a JSON string in UTF-8.
  *
  * The escapes are \" \\ \b \t \n \f \r, and \u00xx in lower case for other C0 controls; nothing else is escaped.
- * Surrogate halves that meet are joined, a lone one becomes U+FFFD (gai_fast/kernels/_pure/jsontext.py, `well_formed`).
+ * Adjacent surrogate halves are joined, a lone half becomes U+FFFD (gai_fast/kernels/_pure/jsontext.py, `well_formed`).
  *
  * There is one function for each width of CPython's strings. It writes characters while at least GAI_ESCAPE_ROOM bytes
- * are left before `end`, moves *at and returns the number of characters: the caller makes room and calls again. No byte
- * beyond `end` is written.
+ * are left before `end`, moves *at and returns the number of characters. The caller then makes room and calls again. No
+ * byte beyond `end` is written.
  */
 #ifndef GAI_ESCAPE_H
 #define GAI_ESCAPE_H
@@ -19,7 +19,7 @@
 
 #define GAI_ESCAPE_ROOM 8 /* the longest step is an escape: six bytes */
 
-/* 0: as it is; 'u': \u00xx; else the letter behind the backslash. */
+/* 0: no escape; 'u': \u00xx; otherwise the letter after the backslash. */
 static const uint8_t GAI_ESCAPES[256] = {
     'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'b', 't', 'n', 'u', 'f', 'r', 'u', 'u',
     'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u',
@@ -43,8 +43,8 @@ static inline uint8_t *gai_put_ascii(uint8_t *at, uint32_t c) {
     return at;
 }
 
-/* Writes up to sixteen bytes without a loop: most pieces of a model's text are so short. 0 if one of them needs an escape
- * or there are more; then nothing counts as written. Writes only to the place of the text. */
+/* Writes up to sixteen bytes without a loop, because most pieces of a model's text are short. Returns 0 if a byte needs
+ * an escape or there are more than sixteen bytes; then the written bytes are void. Writes only `length` bytes. */
 static inline int gai_put_short(uint8_t *out, const uint8_t *text, size_t length) {
     if (length >= 8 && length <= 16) {
         uint64_t head = gai_load8(text), tail = gai_load8(text + length - 8);
@@ -72,7 +72,7 @@ static inline int gai_put_short(uint8_t *out, const uint8_t *text, size_t length
     return 1;
 }
 
-/* ASCII, or UTF-8 that is known to be valid. */
+/* For ASCII, or UTF-8 that is known to be valid. */
 static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uint8_t *text, size_t length) {
     uint8_t *out = *at;
     size_t i = 0;
@@ -84,12 +84,12 @@ static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uin
             i = length;
             break;
         }
-        /* A piece with an escape in it. */
+        /* A piece with an escape. */
         for (int n = 0; n < 16 && i < length && end - out >= GAI_ESCAPE_ROOM; n++) {
             uint32_t c = text[i++];
             out = gai_put_ascii(out, c);
             if (GAI_ESCAPES[c]) {
-                break; /* what follows is plain again */
+                break; /* the next characters are plain again */
             }
         }
     }
@@ -97,7 +97,7 @@ static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uin
     return i;
 }
 
-/* The other widths, one character at a time; `vectors` takes what it can before each group of them. */
+/* For the other widths, one character at a time. Before each group of characters a vector loop handles what it can. */
 #define GAI_ESCAPE_WIDE(NAME, TYPE, VECTORS)                                                                   \
     static inline size_t NAME(uint8_t **at, const uint8_t *end, const TYPE *text, size_t length) {             \
         uint8_t *out = *at;                                                                                    \
@@ -119,7 +119,7 @@ static inline size_t gai_escape_utf8(uint8_t **at, const uint8_t *end, const uin
                     } else {                                                                                   \
                         c = GAI_REPLACEMENT;                                                                   \
                     }                                                                                          \
-                    n = 16; /* what follows is another run */                                                  \
+                    n = 16; /* the next characters may be plain */                                             \
                 }                                                                                              \
                 out = gai_put_utf8(out, c);                                                                    \
             }                                                                                                  \

@@ -1,7 +1,7 @@
-/* The output around the text of a delta: constant pieces with numbers between them before it, one piece after it.
+/* The output around the text of a delta: constant pieces and numbers before the text, one piece after it.
  *
- * A head is made once for a stream or a learned frame and written for each delta. Every piece begins at a multiple of
- * GAI_STEP bytes and is copied in steps of that size, without a call of memcpy for a few bytes.
+ * A head is made once for a stream or a learned frame, and written for each delta. Every piece begins at a multiple of
+ * GAI_STEP bytes and is copied in steps of this size, without a call of memcpy for a few bytes.
  */
 #ifndef GAI_HEAD_H
 #define GAI_HEAD_H
@@ -14,17 +14,17 @@
 #include "integers.h"
 
 enum {
-    GAI_NUMBERS = 4, /* event and time, and the event again in its id */
-    GAI_STEP = 64, /* nearly every piece in one */
+    GAI_NUMBERS = 4, /* the event's number and time, and the number again in the event's id */
+    GAI_STEP = 64, /* nearly every piece needs one step */
 };
 
 typedef struct {
-    uint8_t *bytes; /* owned; NULL: not made yet */
-    size_t room;    /* needed for the output, overhang included */
+    uint8_t *bytes; /* owned; NULL if the head has not been made yet */
+    size_t room;    /* needed for the output, including the overhang */
     const uint8_t *tail;
     size_t tail_size;
     size_t sizes[GAI_NUMBERS + 1];
-    size_t begins[GAI_NUMBERS + 1]; /* where in `bytes` */
+    size_t begins[GAI_NUMBERS + 1]; /* offsets in `bytes` */
     uint8_t is_time[GAI_NUMBERS];
     int numbers;
 } gai_head;
@@ -38,11 +38,11 @@ static inline void gai_drop_head(gai_head *head) {
 
 static inline size_t gai_whole_steps(size_t size) { return (size + GAI_STEP - 1) / GAI_STEP * GAI_STEP; }
 
-/* At least one step, so that a copy need not ask for the first. */
+/* At least one step, so that a copy need not check for the first step. */
 static inline size_t gai_piece_room(size_t size) { return size ? gai_whole_steps(size) : GAI_STEP; }
 
-/* Makes a head of a text with a number after each of the offsets `cuts`, in order; `tail` goes after the delta's text.
- * -1: no memory. */
+/* Makes a head from a text, with a number at each of the offsets `cuts`, in ascending order; `tail` follows the delta's
+ * text. Returns -1 if there is no memory. */
 static inline int gai_make_head(gai_head *head, const uint8_t *text, size_t size, const size_t *cuts,
                                 const uint8_t *is_time, int numbers, const uint8_t *tail, size_t tail_size) {
     size_t begin = 0, room = GAI_STEP + gai_whole_steps(tail_size);
@@ -95,7 +95,7 @@ static inline uint8_t *gai_put_head(uint8_t *to, const gai_head *head, uint64_t 
     return to;
 }
 
-/* Writes its tail likewise. */
+/* Writes the tail, for which `head->room` includes the room; returns its end. */
 static inline uint8_t *gai_put_tail(uint8_t *to, const gai_head *head) {
     return head->tail_size ? gai_put_piece(to, head->tail, head->tail_size) : to;
 }

@@ -16,7 +16,7 @@ static const uint8_t GAI_HEX_DIGITS[256] = {
     ['0'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ['A'] = 11, 12, 13, 14, 15, 16, ['a'] = 11, 12, 13, 14, 15, 16,
 };
 
-/* Writes the digits of a number that has more than four. */
+/* Writes the digits of a number with more than four digits. */
 __attribute__((noinline, unused)) static uint8_t *gai_put_large(uint8_t *at, uint64_t value) {
     uint8_t digits[2 * GAI_INTEGER_ROOM];
     size_t begin = GAI_INTEGER_ROOM;
@@ -32,9 +32,9 @@ __attribute__((noinline, unused)) static uint8_t *gai_put_large(uint8_t *at, uin
     return at + (GAI_INTEGER_ROOM - begin);
 }
 
-/* Writes the digits; returns where they end. */
+/* Writes the digits; returns their end. */
 static inline uint8_t *gai_put_unsigned(uint8_t *at, uint64_t value) {
-    /* The numbers of events are small: no loop for them. */
+    /* The numbers of events are small: they need no loop. */
     if (value < 100) {
         *at = (uint8_t)('0' + value);
         if (value < 10) {

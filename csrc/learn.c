@@ -8,13 +8,13 @@ static int gai_is_blank(uint8_t c) { return c == ' ' || c == '\t'; }
 
 static int gai_is_line_end(uint8_t c) { return c == '\n' || c == '\r'; }
 
-/* Finds the JSON text of a frame: the value of its only `data:` line, or the line. 0 if the frame has another shape, or
- * would not end by itself. */
+/* Finds the JSON text of a frame: the value of its only `data:` line, or the line. Returns 0 if the frame has another
+ * shape, or its last bytes do not end it. */
 static int gai_find_json(const uint8_t *frame, size_t size, int lines, size_t *begin, size_t *end) {
     size_t at = 0;
     int found = 0;
     if (!size || frame[0] == 0xEF) {
-        return 0; /* a byte order mark means something else at any other place */
+        return 0; /* a byte order mark is dropped only at the start of the stream */
     }
     if (lines) {
         if (frame[size - 1] != '\n') {
@@ -28,7 +28,7 @@ static int gai_find_json(const uint8_t *frame, size_t size, int lines, size_t *b
         return 1;
     }
     if (frame[0] == '\n') {
-        /* The LF of a CRLF that came late. Frames begin so all the time only where they end at the CR, too. */
+        /* The late LF of a CRLF. Later frames begin with a LF, too, only if this frame ends with the CR. */
         if (frame[size - 1] != '\r') {
             return 0;
         }
@@ -72,7 +72,7 @@ static int gai_is_number(uint8_t c) {
     return (uint8_t)(c - '0') < 10 || c == '.' || c == '-' || c == '+' || (c | 0x20) == 'e';
 }
 
-/* Returns the hole for a number: an integer; within a kept object a count or a fraction. -1: it is a literal. */
+/* Returns the kind of hole for a number: an integer; within a kept object a count or a fraction. -1 for a literal. */
 static int gai_number_hole(const uint8_t *at, const uint8_t *end, int within_kept) {
     const uint8_t *number = at;
     int hole = within_kept ? GAI_HOLE_COUNT : GAI_HOLE_NUMBER;
@@ -85,13 +85,13 @@ static int gai_number_hole(const uint8_t *at, const uint8_t *end, int within_kep
     return status == GAI_COPY_DONE && !gai_is_number(*number) ? hole : -1;
 }
 
-/* Whether the inside of a string is the text, which is given in our own escapes. `scratch` has room for it. */
+/* Returns whether the inside of a string is the text, which has our own escapes. `scratch` has room for the string. */
 static int gai_is_text(const uint8_t *begin, const uint8_t *end, const uint8_t *text, size_t size, uint8_t *scratch) {
     uint8_t *to = scratch;
     size_t characters = 0;
     size_t length = (size_t)(end - begin);
     if (length < size || length / 6 > size) {
-        return 0; /* our escapes are the shortest; the longest, \uXXXX, takes six bytes for one */
+        return 0; /* our escapes are the shortest form; the longest form, \uXXXX, needs six bytes for one */
     }
     if (size && *begin != *text && *begin != '\\') {
         return 0;
@@ -112,10 +112,10 @@ static int gai_add_hole(gai_template *learned, gai_hole kind, size_t begin, size
 
 int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int lines, const gai_name *names,
               size_t name_count, const uint8_t *text, size_t text_size, uint8_t *scratch) {
-    const gai_name *name = NULL; /* of the member whose value comes next */
+    const gai_name *name = NULL; /* the name of the member whose value comes next */
     size_t begin = 0, stop = 0, depth = 0, kept_depth = 0, last_brace = 0;
     int within_kept = 0;
-    uint32_t kept_names = 0; /* a bit for each that has come */
+    uint32_t kept_names = 0; /* a bit for each kept name that has come */
     if (!gai_find_json(frame, size, lines, &begin, &stop)) {
         return 0;
     }
@@ -128,7 +128,7 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
         if (name && name->role == GAI_NAME_KEPT && depth == 1) {
             uint32_t bit = 1u << (name - names);
             if (kept_names & bit) {
-                return 0; /* of two members with one name a parser takes the last */
+                return 0; /* if a name comes twice, a parser uses the last value */
             }
             kept_names |= bit;
         }
@@ -154,7 +154,7 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
             }
             if (colon < end && *colon == ':') {
                 if (!plain && memchr(token, '\\', (size_t)(quote - token))) {
-                    return 0; /* a parser may take it for one of the names */
+                    return 0; /* with its escapes decoded it may be one of the names */
                 }
                 name = gai_named(names, name_count, token + 1, (size_t)(quote - token - 1));
                 at = colon + 1;
@@ -183,7 +183,7 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
                     return 0;
                 }
             } else if (role != GAI_NAME_IGNORED && gai_is_text(token + 1, quote, text, text_size, scratch)) {
-                return 0; /* the adapter may have read the text here, where it is no text to us */
+                return 0; /* the adapter may have read the text from this member, which is not a hole */
             }
         } else if (gai_is_number(c) && c != 'e' && c != 'E') {
             if (within_kept || (name && name->role == GAI_NAME_IGNORED)) {
@@ -239,7 +239,7 @@ int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int line
         return 0;
     }
     learned->ends[learned->count] = size;
-    /* To keep an object its place must be known. */
+    /* Kept objects need the places of their literals, which only a full comparison sets. */
     int is_steady = !learned->kept_count, has_steady_tail = is_steady;
     for (int i = learned->text; i < learned->count; i++) {
         has_steady_tail = has_steady_tail && learned->kinds[i] != GAI_HOLE_SAME;

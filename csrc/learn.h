@@ -9,15 +9,16 @@
 /* Learns a frame, which a JSON parser has read.
  *
  *   lines     NDJSON; otherwise SSE
- *   names     the members that mean something, each once, at most GAI_NAMES
- *   text      the text of the frame's delta, escaped as gai_copy_string does
- *   scratch   size + GAI_COPY_ROOM bytes
+ *   names     the names of the adapter's members, each once, at most GAI_NAMES
+ *   text      the text of the frame's delta, with the escapes that gai_copy_string writes
+ *   scratch   memory of size + GAI_COPY_ROOM bytes
  *
- * Holes are: the text, which must stand in a string member of a text's name and in no other string; the values of
- * ignored members; the strings of labels at the top of the object; the numbers in kept objects, which must stand at the
- * top; the blanks before the last brace.
+ * The holes are: the text, which must be the string of a member with a text's name, and no other string; the values of
+ * ignored members; the strings of labels at the top level; the numbers in kept objects, which must be at the top level;
+ * the blanks before the last brace.
  *
- * 1: learned. 0: it is not clear which string is the text, or the frame is too unlike those that repeat. */
+ * Returns 1 if the frame was learned. Returns 0 if it is not clear which string is the text, or if the frame is too
+ * different from frames that repeat. */
 int gai_learn(gai_template *learned, const uint8_t *frame, size_t size, int lines, const gai_name *names,
               size_t name_count, const uint8_t *text, size_t text_size, uint8_t *scratch);
 

@@ -1,4 +1,4 @@
-/* Linked into each extension, which sets it when it is imported. */
+/* Linked into each extension that uses the loops. The import of the extension sets the pointer. */
 #include "simd.h"
 
 const gai_simd *gai_loops;

@@ -1,4 +1,4 @@
-/* A frame against a template. */
+/* Compares a frame with a template. */
 #ifndef GAI_MATCH_H
 #define GAI_MATCH_H
 
@@ -6,9 +6,9 @@
 #include "template.h"
 
 /* Compares from literal `from` on, up to the text hole, or from there to the end of the frame. Sets `places[i]` to the
- * beginning of literal i. `said` is the frame's text as it came, once it is known. GAI_COPY_MORE: the bytes match and end
- * too early. `has_values`: the template's frame has values in its holes, and most frames have the same ones. Always
- * inlined: that saves 5 % of the cost of copying a frame. */
+ * beginning of literal i. `said` is the frame's text as received, once it is known. Returns GAI_COPY_MORE if the bytes
+ * match and end too early. `has_values`: the template's frame has values in its holes, and most frames have the same
+ * values. Always inlined, which saves 5 % of the cost of copying a frame. */
 __attribute__((always_inline)) static inline int gai_match(const gai_template *learned, int has_values, int from,
                                                            const uint8_t **in, const uint8_t *end,
                                                            const uint8_t **places, const uint8_t *said,
@@ -23,7 +23,7 @@ __attribute__((always_inline)) static inline int gai_match(const gai_template *l
             if (memcmp(at, literal, left) != 0) {
                 return GAI_COPY_MISS;
             }
-            /* The framer does not wait for the LF behind the CR that ends an event. */
+            /* The framer does not wait for the LF after the CR that ends an event. */
             return learned->ends_line_only && i == learned->count && left + 1 == size ? GAI_COPY_MISS : GAI_COPY_MORE;
         }
         if (memcmp(at, literal, size) != 0) {
@@ -38,7 +38,7 @@ __attribute__((always_inline)) static inline int gai_match(const gai_template *l
         if (learned->kinds[i] == GAI_HOLE_TEXT) {
             return GAI_COPY_DONE;
         }
-        /* Most ids, times and nulls do not change: the same bytes, and the same byte after them. */
+        /* Most ids, times and nulls do not change: compare the value's bytes, and the byte after them. */
         size = learned->begins[i + 1] - learned->ends[i];
         if (has_values && learned->kinds[i] <= GAI_HOLE_VALUE && (size_t)(end - at) > size &&
             memcmp(at, learned->frame + learned->ends[i], size + 1) == 0) {
@@ -60,8 +60,8 @@ __attribute__((always_inline)) static inline int gai_match(const gai_template *l
     }
 }
 
-/* Out of line, as what other frames need would crowd the registers of those whose parts are the same: with all of it in one
- * loop a frame cost 70 instructions more. */
+/* Out of line, because the variables for other frames would use the registers for frames with the same parts: in a
+ * single loop a frame cost 70 instructions more. */
 __attribute__((noinline, unused)) static const uint8_t *gai_match_other_lead(gai_template *learned, const uint8_t *in,
                                                                              const uint8_t *end, const uint8_t **places,
                                                                              int *status) {
@@ -78,8 +78,8 @@ __attribute__((noinline, unused)) static const uint8_t *gai_match_other_tail(gai
     return in;
 }
 
-/* Compare the part before the text, and the part after it; return where it ends. In most streams they are the same in all
- * frames, byte for byte. Once a matching frame has other values in its holes, the next ones will, too. */
+/* Compare the part before the text, and the part after it; return the end of the part. In most streams these parts are
+ * the same in all frames, byte for byte. If a matching frame has other values in its holes, later frames will, too. */
 static inline const uint8_t *gai_match_lead(gai_template *learned, const uint8_t *in, const uint8_t *end,
                                             const uint8_t **places, int *status) {
     size_t size = learned->lead_size;
@@ -93,7 +93,7 @@ static inline const uint8_t *gai_match_lead(gai_template *learned, const uint8_t
     return in;
 }
 
-/* `said` is the frame's text as it came, which ends at `in`. */
+/* `said` is the frame's text as received, which ends at `in`. */
 static inline const uint8_t *gai_match_tail(gai_template *learned, const uint8_t *in, const uint8_t *end,
                                             const uint8_t **places, const uint8_t *said, int *status) {
     size_t size = learned->tail_size;
@@ -107,8 +107,8 @@ static inline const uint8_t *gai_match_tail(gai_template *learned, const uint8_t
     return in;
 }
 
-/* Learns a frame that matches one of another stream, whose holes are blank. Returns its size; 0 if it does not match or is
- * cut off. */
+/* Learns a frame that matches a frame of another stream, whose holes are blank. Returns the frame's size; 0 if the
+ * frame does not match or is incomplete. */
 static inline size_t gai_recall(gai_template *learned, const gai_template *known, const uint8_t *frame,
                                 const uint8_t *end) {
     const uint8_t *places[GAI_HOLES + 1];

@@ -65,7 +65,7 @@ int gai_find_openssl(const char *path, const char *version) {
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         void *found = dlsym(library, wanted[i].name);
         if (found == NULL) return 0;
-        memcpy(wanted[i].function, &found, sizeof(found)); /* ISO C casts no object pointer to a function's */
+        memcpy(wanted[i].function, &found, sizeof(found)); /* ISO C has no cast from an object to a function pointer */
     }
     if (strcmp(OPENSSL.version(0), version) != 0) return 0;
     gai_bio_method *source = OPENSSL.meth_new(OPENSSL.bio_new_index() | GAI_BIO_SOURCE_SINK, "gai-fast source");

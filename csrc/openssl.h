@@ -1,5 +1,5 @@
-/* The functions of OpenSSL that the interpreter's own `_ssl` module runs on, found at run time: so that records are read
- * by the library, the connection and the context that `ssl` made, and nothing is linked or shipped a second time.
+/* The functions of the OpenSSL that the interpreter's own `_ssl` module uses, found at run time. So the library of
+ * `ssl` reads the records of its own connections, and no second OpenSSL is linked or shipped.
  */
 #ifndef GAI_OPENSSL_H
 #define GAI_OPENSSL_H
@@ -65,7 +65,7 @@ typedef struct {
 
 extern gai_openssl OPENSSL;
 
-/* Finds the library that a shared object is linked with; 0: it is not there, or not the one of this version. */
+/* Finds the library that a shared object is linked with. Returns 0 if it is missing or has another version. */
 int gai_find_openssl(const char *path, const char *version);
 
 #endif

@@ -1,6 +1,7 @@
-/* A run of frames that are the learned one but for their text, byte for byte, as nearly all frames of most streams.
+/* Copies a run of frames that equal the learned frame byte for byte, except for their text. In most streams nearly all
+ * frames do.
  *
- * Out of line, so that what such frames need stays in registers.
+ * The loop is out of line, so that its variables stay in registers.
  */
 #ifndef GAI_RUN_H
 #define GAI_RUN_H
@@ -9,12 +10,12 @@
 #include "match.h"
 
 enum {
-    GAI_BRIEF = 16, /* bytes of most pieces behind a number or a text, copied at once */
-    GAI_RUN_DIGITS = 8, /* of the numbers of a run: they are counted up as text, in a register */
+    GAI_BRIEF = 16, /* bytes copied at once after a number or a text: most pieces are no longer */
+    GAI_RUN_DIGITS = 8, /* the most digits of a run's numbers, which are incremented as text, in a register */
     GAI_RUN_END = 99999999,
 };
 
-/* As gai_put_piece, for a piece that is mostly brief. */
+/* Copies a piece as gai_put_piece does; for pieces that are mostly brief. */
 static inline uint8_t *gai_put_brief(uint8_t *to, const uint8_t *from, size_t size) {
     if (size > GAI_BRIEF) {
         return gai_put_piece(to, from, size);
@@ -23,18 +24,19 @@ static inline uint8_t *gai_put_brief(uint8_t *to, const uint8_t *from, size_t si
     return to + size;
 }
 
-/* Whether frames may be the learned one, byte for byte: nothing else has come yet. */
+/* Returns whether frames may equal the learned frame byte for byte: no different frame has come yet. */
 static inline int gai_may_run(const gai_template *learned) {
     return learned->lead_size != SIZE_MAX && learned->tail_size != SIZE_MAX;
 }
 
-/* Copies frames as long as they are the learned one, where `gai_may_run`; returns their number. `*out` moves behind their
- * output, `*in` behind the frames, and `*characters` grows by the code points of their texts. The rest is the caller's: an
- * empty text, a frame of more than `limit` bytes, one that may not fit the room before `stop`, one that is not complete.
+/* Copies frames as long as they equal the learned frame, if `gai_may_run`; returns their number. `*out` moves to the
+ * end of their output, `*in` to the end of the frames, and `*characters` grows by the code points of their texts. The
+ * caller handles all other frames: an empty text, a frame of more than `limit` bytes, a frame that may not fit in the
+ * room before `stop`, an incomplete frame.
  *
- * head: how each is written; NULL: nothing is, and `out` is room for one text.
+ * head: the output around each text; NULL: no output is written, and `out` is room for one text.
  * span: the bytes of a text for which there must be room, if so many are left.
- * number: that of the first frame's event. */
+ * number: the number of the first frame's event. */
 __attribute__((noinline, unused)) static size_t gai_copy_run(const gai_template *learned, const gai_head *head,
                                                              const uint8_t **in, const uint8_t *end, uint8_t **out,
                                                              const uint8_t *stop, size_t span, size_t limit,

@@ -1,4 +1,4 @@
-/* Searches in bytes that have come from outside. */
+/* Searches in bytes from the network. */
 #ifndef GAI_SCAN_H
 #define GAI_SCAN_H
 
@@ -8,7 +8,7 @@
 
 #include "simd.h"
 
-/* Returns the place of the first CR or LF, or `length`. */
+/* Returns the offset of the first CR or LF; `length` if there is none. */
 static inline size_t gai_find_line_end(const uint8_t *data, size_t length) {
     size_t i = gai_loops->skip_line(data, length);
     while (i < length && data[i] != '\n' && data[i] != '\r') {
@@ -17,7 +17,7 @@ static inline size_t gai_find_line_end(const uint8_t *data, size_t length) {
     return i;
 }
 
-/* Whether there are `run` digits in a row. Reads every run-th byte, and the bytes around digits. */
+/* Returns whether there are `run` digits in a row. Reads every run-th byte, and the bytes around digits. */
 static inline int gai_has_digits(const uint8_t *data, size_t length, size_t run) {
     size_t at = run;
     while (at <= length) {
@@ -33,10 +33,10 @@ static inline int gai_has_digits(const uint8_t *data, size_t length, size_t run)
     return 0;
 }
 
-/* Facts on the bytes outside of the strings of a JSON text. Correct for valid texts only. */
+/* Facts about the bytes outside of the strings of a JSON text. They are correct only for valid texts. */
 typedef struct {
     size_t depth;    /* levels of brackets */
-    int long_digits; /* `run` digits in a row */
+    int long_digits; /* whether there are `run` digits in a row */
     int blanks;
 } gai_outline;
 
@@ -72,7 +72,7 @@ static inline gai_outline gai_outline_json(const uint8_t *data, size_t length, s
     return seen;
 }
 
-/* Returns the number of opening brackets, those in strings included: an upper bound of the text's levels. */
+/* Returns the number of opening brackets, including those in strings: an upper bound of the text's levels. */
 static inline size_t gai_count_opening(const uint8_t *data, size_t length) {
     size_t count = 0;
     for (size_t i = 0; i < length; i++) {

@@ -1,11 +1,11 @@
-/* The loops that use vector instructions, and which of their two forms is in use.
+/* The loops that use vector instructions, and the choice between their two forms.
  *
- * A loop handles as many whole blocks from the beginning of its input as it can, and returns how much that was. The
- * caller handles the rest one by one: a character that needs an escape, the end of a block. So the scalar form of most
- * loops is to do nothing, and both forms give the same bytes.
+ * A loop handles as many whole blocks from the beginning of its input as it can, and returns the amount that it
+ * handled. The caller handles the rest character by character: a character that needs an escape, the end of a block. So
+ * the scalar form of most loops does nothing, and both forms give the same bytes.
  *
  * An architecture has at most one vector form (simd_vector.c). The import of the kernels chooses it if the machine can
- * run it, else the scalar one (simd_scalar.c), and points `gai_loops` of every extension at it (loops.c).
+ * run it, otherwise the scalar form (simd_scalar.c), and points `gai_loops` of every extension at it (loops.c).
  */
 #ifndef GAI_SIMD_H
 #define GAI_SIMD_H
@@ -18,14 +18,14 @@
 
 typedef struct {
     const char *name;
-    /* Copies UTF-8 that is known to be valid up to a character that needs an escape it does not write; not beyond
-     * `end`. */
-    size_t (*escape)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
-    /* Copies valid UTF-8, and escapes that stay as they are if it knows them, up to a character that needs an escape or is
-     * invalid, and adds their code points. Writes up to 64 bytes behind what it took. */
-    size_t (*copy_utf8)(uint8_t *out, const uint8_t *text, size_t length, size_t *characters);
-    /* Encode CPython's characters as UTF-8, up to a surrogate or one that needs an escape that they do not write; not
+    /* Copies UTF-8 that is known to be valid, up to a character whose escape the loop does not write. Writes nothing
      * beyond `end`. */
+    size_t (*escape)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
+    /* Copies valid UTF-8, and known escapes that stay unchanged, up to a character that needs an escape or is invalid;
+     * adds the number of code points. Writes up to 64 bytes beyond the copied bytes. */
+    size_t (*copy_utf8)(uint8_t *out, const uint8_t *text, size_t length, size_t *characters);
+    /* Encode CPython's characters as UTF-8, up to a surrogate or a character whose escape they do not write. Write
+     * nothing beyond `end`. */
     size_t (*encode_ucs1)(uint8_t **out, const uint8_t *end, const uint8_t *text, size_t length);
     size_t (*encode_ucs2)(uint8_t **out, const uint8_t *end, const uint16_t *text, size_t length);
     size_t (*encode_ucs4)(uint8_t **out, const uint8_t *end, const uint32_t *text, size_t length);
@@ -49,7 +49,7 @@ const gai_simd *gai_vector_loops(void);
 #define GAI_LITTLE_ENDIAN 0
 #endif
 
-/* Which of eight bytes need an escape: bit 7 of each; only the lowest set bit is exact, and zero is exact. */
+/* Returns bit 7 of each of eight bytes that need an escape. Only the lowest set bit is exact; zero is exact. */
 static inline uint64_t gai_escape_mask(uint64_t x) {
     uint64_t control = x - 0x20 * GAI_ONES;
     uint64_t quote = (x ^ '"' * GAI_ONES) - GAI_ONES;
@@ -57,7 +57,7 @@ static inline uint64_t gai_escape_mask(uint64_t x) {
     return (control | quote | backslash) & ~x & 0x80 * GAI_ONES;
 }
 
-/* Which of eight bytes are CR or LF, likewise. */
+/* Returns bit 7 of each of eight bytes that are CR or LF. Only the lowest set bit is exact; zero is exact. */
 static inline uint64_t gai_line_end_mask(uint64_t x) {
     uint64_t lf = x ^ '\n' * GAI_ONES;
     uint64_t cr = x ^ '\r' * GAI_ONES;

@@ -1,6 +1,6 @@
-/* The loops on vectors of 16 bytes: one algorithm, and for each architecture the operations it is made of.
+/* The loops on vectors of 16 bytes: one algorithm, and its operations for each architecture.
  *
- * x86-64 needs SSE4.1, which is asked for when the kernels are imported; AArch64 always has what is needed.
+ * x86-64 needs SSE4.1 and POPCNT, for which the import of the kernels checks; AArch64 always has the instructions.
  */
 #include "simd.h"
 #include "utf8.h"
@@ -26,10 +26,10 @@ GAI_V gai_v gai_v_below(gai_v a, uint8_t c) { return _mm_cmpeq_epi8(_mm_min_epu8
 GAI_V gai_v gai_v_minus(gai_v a, uint8_t c) { return _mm_subs_epu8(a, gai_v_8(c)); }
 GAI_V gai_v gai_v_high(gai_v a) { return _mm_and_si128(_mm_srli_epi16(a, 4), gai_v_8(15)); }
 GAI_V gai_v gai_v_pick(gai_v table, gai_v at) { return _mm_shuffle_epi8(table, at); } /* at >= 0x80: zero */
-#define gai_v_before(x, n) _mm_slli_si128(x, n) /* the bytes n places before, zeros at the beginning */
-GAI_V gai_v gai_v_low_pairs(gai_v a, gai_v b) { return _mm_unpacklo_epi8(a, b); } /* the first bytes of both in turn */
+#define gai_v_before(x, n) _mm_slli_si128(x, n) /* for each byte the byte n places before it; zeros at the beginning */
+GAI_V gai_v gai_v_low_pairs(gai_v a, gai_v b) { return _mm_unpacklo_epi8(a, b); } /* the first bytes of both, alternating */
 GAI_V gai_v gai_v_high_pairs(gai_v a, gai_v b) { return _mm_unpackhi_epi8(a, b); }
-/* One bit for each byte whose highest bit is set. */
+/* Returns the highest bits of all bytes. */
 GAI_V uint32_t gai_v_bits(gai_v a) { return (uint32_t)_mm_movemask_epi8(a); }
 GAI_V uint32_t gai_v_count(uint32_t bits) { return (uint32_t)_mm_popcnt_u32(bits); }
 
@@ -118,10 +118,10 @@ GAI_V gai_v gai_v_escaped(gai_v x) {
     return gai_v_or(gai_v_below(x, 0x20), named);
 }
 
-/* Every character is encoded in a place of its own; then a shuffle drops the bytes that its place does not need. These
- * are the shuffles: for eight places of two bytes by which characters have two; for four places of three or four bytes
- * by which have two or more (bits 0 to 3) and three or more (bits 4 to 7). In a place of four bytes four count where the
- * first bit is missing beside the second. */
+/* Every character is encoded in a place of its own; then a shuffle drops the unused bytes of each place. These are the
+ * shuffles. For eight places of two bytes, the index tells which characters have two bytes. For four places of three or
+ * four bytes, bits 0 to 3 tell which characters have two bytes or more, bits 4 to 7 which have three or more. In a
+ * place of four bytes, the second bit without the first means four bytes. */
 static uint8_t gai_packing2[256][16], gai_packing3[256][16], gai_packing4[256][16];
 
 static void gai_fill_packing(uint8_t *packing, int index, int places, int width) {
@@ -144,13 +144,13 @@ static void gai_fill_packings(void) {
     }
 }
 
-/* By the low nibble: the one character that has an escape of two bytes, and the letter of that. \f is no such character
- * here, since it has the nibble of the backslash; nor is U+0000. */
+/* By the low nibble: the only character with an escape of two bytes, and the letter of this escape. \f is not among
+ * them, because it shares its nibble with the backslash; U+0000 has no such escape. */
 static const uint8_t gai_escaped_characters[16] = {1, [2] = '"', [8] = '\b', '\t', '\n', [12] = '\\', '\r'};
 static const uint8_t gai_escape_letters[16] = {[2] = '"', [8] = 'b', 't', 'n', [12] = '\\', 'r'};
 
-/* Sixteen characters, those whose bits are set behind a backslash; writes up to 32 bytes, of which as many count as it
- * returns. `first` has a backslash for these, `second` their letters. */
+/* Writes sixteen characters, with an escape of two bytes for each character whose bit is set. `first` holds a backslash
+ * for these characters, `second` their letters. Writes up to 32 bytes; returns how many of them are output. */
 GAI_V size_t gai_v_put_escapes(uint8_t *out, gai_v first, gai_v second, uint32_t bits) {
     gai_v low = gai_v_load(gai_packing2[bits & 0xFF]), high = gai_v_load(gai_packing2[bits >> 8]);
     size_t size = 8 + gai_v_count(bits & 0xFF);
@@ -159,8 +159,8 @@ GAI_V size_t gai_v_put_escapes(uint8_t *out, gai_v first, gai_v second, uint32_t
     return size + 8 + gai_v_count(bits >> 8);
 }
 
-/* Escapes whole blocks, from one with a character that needs an escape on; stops at a block with one that needs six bytes,
- * or \f. Within gai_vector_escape this would cost an event of short pieces 2 %. */
+/* Escapes whole blocks, beginning with a block that needs an escape; stops at a block with an escape of six bytes, or
+ * \f. Inside gai_vector_escape this code would cost an event of short pieces 2 %. */
 static __attribute__((noinline)) GAI_VECTOR size_t gai_vector_write_escapes(uint8_t **out, const uint8_t *end,
                                                                             const uint8_t *text, size_t length) {
     uint8_t *to = *out;
@@ -221,8 +221,8 @@ static GAI_VECTOR size_t gai_vector_skip_line(const uint8_t *data, size_t length
 
 /* ---- UTF-8 ----------------------------------------------------------------------------------------------------- */
 
-/* Where bytes are no UTF-8, given that a character begins with the first one: bytes that are not zero. A character that
- * the vector cuts off is no error. By the tables of utf8.h. */
+/* Returns non-zero bytes where the input is not UTF-8, if its first byte begins a character. An incomplete character at
+ * the end of the vector is not an error. Uses the tables of utf8.h. */
 GAI_V gai_v gai_v_utf8_errors(gai_v x) {
     gai_v before = gai_v_before(x, 1);
     gai_v errors = gai_v_and(
@@ -233,8 +233,8 @@ GAI_V gai_v gai_v_utf8_errors(gai_v x) {
     return gai_v_xor(gai_v_and(long_lead, gai_v_8(0x80)), errors);
 }
 
-/* Which bytes are the letter of an escape that is copied as it is: of " \ b f n r t. A bit for each high nibble, and by
- * the low nibble those it goes with. */
+/* Returns which bytes are the letter of an escape that is copied unchanged: one of " \ b f n r t. `highs` has a bit for
+ * each high nibble, `lows` the bits of the high nibbles that each low nibble may follow. */
 GAI_V uint32_t gai_v_copied_letters(gai_v x) {
     static const uint8_t highs[16] = {[2] = 1, [5] = 2, [6] = 4, [7] = 8};
     static const uint8_t lows[16] = {[2] = 1 | 4 | 8, [4] = 8, [6] = 4, [12] = 2, [14] = 4};
@@ -245,7 +245,7 @@ GAI_V uint32_t gai_v_copied_letters(gai_v x) {
 
 static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text, size_t length, size_t *characters) {
     size_t i = 0, count = 0, taken = 16;
-    /* Less than 13 of a block: there the copy ends. */
+    /* If less than 13 bytes of a block were copied, the copy ends there. */
     while (taken > 12 && length - i >= 16) {
         gai_v x = gai_v_load(text + i);
         uint32_t stop = gai_v_bits(gai_v_escaped(x)), wide = gai_v_bits(x), silent = 0;
@@ -257,7 +257,7 @@ static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text,
         }
         uint32_t backslash = stop ? gai_v_bits(gai_v_equal(x, gai_v_8('\\'))) : 0;
         if (backslash) {
-            /* Of backslashes in a row every other one begins an escape; the subtraction carries that through the row. */
+            /* In a row of backslashes every other one begins an escape; the subtraction carries that through the row. */
             uint32_t either = ((backslash << 1 | 0xAAAAAAAA) - backslash) ^ 0xAAAAAAAA;
             uint32_t letter = either ^ backslash;
             silent = either & backslash;
@@ -267,7 +267,7 @@ static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text,
         taken = stop ? (size_t)__builtin_ctz(stop) : 16;
         if (wide & ((1u << taken) - 1)) {
             uint32_t fine = gai_v_bits(gai_v_equal(gai_v_utf8_errors(x), gai_v_8(0)));
-            /* What is behind the character that ends the run is another matter, but a lead before it is cut short. */
+            /* Errors after the character that ends the run do not count, but a lead right before it is incomplete. */
             if (~fine & ((2u << taken) - 1) & 0xFFFF) {
                 break;
             }
@@ -285,7 +285,7 @@ static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text,
 
 /* ---- characters → UTF-8 ---------------------------------------------------------------------------------------- */
 
-/* Four code points that are no surrogates; writes 16 bytes, of which as many count as it returns. */
+/* Encodes four code points that are not surrogates. Writes 16 bytes; returns how many of them are output. */
 GAI_V size_t gai_v_encode4(uint8_t *out, gai_v c) {
     if (gai_v_none(gai_v_right32(c, 7))) {
         gai_v_store(out, gai_v_narrow16(gai_v_narrow32(c, c), c));
@@ -310,7 +310,7 @@ GAI_V size_t gai_v_encode4(uint8_t *out, gai_v c) {
     return 4 + gai_v_count(ones | twos << 4 | threes << 8);
 }
 
-/* Eight characters below 0x800; writes 16 bytes. */
+/* Encodes eight characters below 0x800. Writes 16 bytes; returns how many of them are output. */
 GAI_V size_t gai_v_encode8_short(uint8_t *out, gai_v c) {
     gai_v one = gai_v_equal16(gai_v_right16(c, 7), gai_v_16(0));
     gai_v last = gai_v_left16(gai_v_and(c, gai_v_16(0x3F)), 8);
@@ -320,7 +320,7 @@ GAI_V size_t gai_v_encode8_short(uint8_t *out, gai_v c) {
     return 8 + gai_v_count(twos);
 }
 
-/* Of four characters the bytes that count: two in each lane of `pairs`, from `begin` on, the third one in `thirds`. */
+/* Writes four characters, the first or second `half`: two bytes are in each lane of `pairs`, the third in `thirds`. */
 GAI_V size_t gai_v_put4(uint8_t *out, gai_v pairs, gai_v thirds, int half, uint32_t index) {
     static const uint8_t at_pairs[2][16] = {{0, 1, 255, 2, 3, 255, 4, 5, 255, 6, 7, 255, 255, 255, 255, 255},
                                             {8, 9, 255, 10, 11, 255, 12, 13, 255, 14, 15, 255, 255, 255, 255, 255}};
@@ -331,7 +331,8 @@ GAI_V size_t gai_v_put4(uint8_t *out, gai_v pairs, gai_v thirds, int half, uint3
     return 4 + gai_v_count(index);
 }
 
-/* Eight characters below 0x10000 that are no surrogates; writes up to 28 bytes, of which as many count as it returns. */
+/* Encodes eight characters below 0x10000 that are not surrogates. Writes up to 28 bytes; returns the size of the
+ * output. */
 GAI_V size_t gai_v_encode8(uint8_t *out, gai_v c) {
     gai_v upto2 = gai_v_equal16(gai_v_right16(c, 11), gai_v_16(0));
     uint32_t threes = ~gai_v_bits(gai_v_narrow_mask16(upto2)) & 0xFF;
@@ -351,14 +352,14 @@ GAI_V size_t gai_v_encode8(uint8_t *out, gai_v c) {
     return size + gai_v_put4(out + size, pairs, thirds, 1, twos >> 4 | (threes & 0xF0));
 }
 
-/* Whether a character needs an escape or is a surrogate. */
+/* Returns which characters need an escape or are surrogates. */
 GAI_V gai_v gai_v_bad16(gai_v c) {
     return gai_v_or(gai_v_or(gai_v_equal16(c, gai_v_16('"')), gai_v_equal16(c, gai_v_16('\\'))),
                     gai_v_or(gai_v_equal16(gai_v_right16(c, 5), gai_v_16(0)),
                              gai_v_equal16(gai_v_right16(c, 11), gai_v_16(0xD800 >> 11))));
 }
 
-/* Sixteen characters below 0x10000, in one go where they are ASCII. */
+/* Encodes up to sixteen characters below 0x10000, at once if they are ASCII. */
 GAI_V size_t gai_v_encode16(uint8_t *out, gai_v first, gai_v second, size_t *taken) {
     if (gai_v_none(gai_v_right16(gai_v_or(first, second), 7))) {
         gai_v x = gai_v_narrow16(first, second);
@@ -380,7 +381,7 @@ GAI_V gai_v gai_v_bad32(gai_v c) {
                              gai_v_equal32(gai_v_right32(c, 11), gai_v_32(0xD800 >> 11))));
 }
 
-/* Eight code points. */
+/* Encodes eight code points. */
 GAI_V size_t gai_v_encode8_of_32(uint8_t *out, gai_v a, gai_v b) {
     if (gai_v_none(gai_v_right32(gai_v_or(a, b), 16))) {
         return gai_v_encode8(out, gai_v_narrow32(a, b));
@@ -389,7 +390,7 @@ GAI_V size_t gai_v_encode8_of_32(uint8_t *out, gai_v a, gai_v b) {
     return size + gai_v_encode4(out + size, b);
 }
 
-/* Sixteen of them. */
+/* Encodes up to sixteen code points. */
 GAI_V size_t gai_v_encode_astral(uint8_t *out, gai_v a, gai_v b, gai_v c, gai_v d, size_t *taken) {
     if (!gai_v_none(gai_v_or(gai_v_bad32(a), gai_v_bad32(b)))) {
         return *taken = 0;

@@ -1,7 +1,7 @@
-/* Skips JSON: each function accepts the bytes of one value, as a parser would, and moves *in behind them.
+/* Skips JSON: each function accepts the bytes of one value, as a parser would, and moves *in to their end.
  *
- * They return GAI_COPY_DONE; GAI_COPY_MORE where the bytes end before the value does; GAI_COPY_MISS where a parser
- * would refuse them, or readers differ on what they mean.
+ * The functions return GAI_COPY_DONE; GAI_COPY_MORE if the bytes end before the value does; GAI_COPY_MISS if a parser
+ * would refuse the bytes, or if readers read them differently.
  */
 #ifndef GAI_SKIP_H
 #define GAI_SKIP_H
@@ -13,10 +13,10 @@
 #include "copy.h"
 
 enum {
-    GAI_LEVELS = 32, /* of a value that is skipped */
+    GAI_LEVELS = 32, /* the most levels of a skipped value */
 };
 
-/* Moves over what stands for itself in a string and is ASCII, eight bytes at a time. */
+/* Moves over ASCII characters without an escape in a string, eight bytes at a time. */
 static inline const uint8_t *gai_skip_plain(const uint8_t *at, const uint8_t *end) {
     while (end - at >= 8) {
         uint64_t x = gai_load8(at);
@@ -28,7 +28,7 @@ static inline const uint8_t *gai_skip_plain(const uint8_t *at, const uint8_t *en
     return at;
 }
 
-/* A string of ASCII without escapes, up to its closing quote. */
+/* Skips a string of ASCII without escapes, up to its closing quote. */
 static inline int gai_skip_string(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = gai_skip_plain(*in, end);
     for (; at < end; at++) {
@@ -50,7 +50,7 @@ static inline const uint8_t *gai_skip_digits(const uint8_t *at, const uint8_t *e
     return at;
 }
 
-/* Digits as JSON writes a whole number (RFC 8259 §6), at most `most`; what ends them must be there. */
+/* Skips the digits of a whole number (RFC 8259 §6), at most `most`. The byte after the digits must have come. */
 static inline int gai_skip_whole(const uint8_t **in, const uint8_t *end, ptrdiff_t most) {
     const uint8_t *at = gai_skip_digits(*in, end);
     if (at == end) {
@@ -63,7 +63,7 @@ static inline int gai_skip_whole(const uint8_t **in, const uint8_t *end, ptrdiff
     return GAI_COPY_DONE;
 }
 
-/* An integer; 64 bits hold eighteen digits for sure. */
+/* Skips an integer of up to eighteen digits, which always fit in 64 bits. */
 static inline int gai_skip_number(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = *in + (*in < end && **in == '-');
     int status = gai_skip_whole(&at, end, 18);
@@ -71,15 +71,15 @@ static inline int gai_skip_number(const uint8_t **in, const uint8_t *end) {
     return status;
 }
 
-/* A count: every reader takes it for the same whole number (below 2**53). */
+/* Skips a count: a whole number below 2**53, which all readers read the same. */
 static inline int gai_skip_count(const uint8_t **in, const uint8_t *end) { return gai_skip_whole(in, end, 15); }
 
-/* A count that is not zero: of usage some adapters leave a zero out. */
+/* Skips a count that is not zero: some adapters leave zeros of usage out. */
 static inline int gai_skip_some(const uint8_t **in, const uint8_t *end) {
     return *in < end && **in == '0' ? GAI_COPY_MISS : gai_skip_count(in, end);
 }
 
-/* A number with a fraction or an exponent, far from the ends of what a double holds. */
+/* Skips a number with a fraction or an exponent, far from the limits of a double. */
 static inline int gai_skip_decimal(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = *in + (*in < end && **in == '-');
     const uint8_t *digits;
@@ -119,8 +119,9 @@ static inline int gai_skip_decimal(const uint8_t **in, const uint8_t *end) {
     return GAI_COPY_DONE;
 }
 
-/* Whether a decimal without a sign is a whole number to no reader: between two of them, by more than doubles round.
- * Adapters count 5.0 and do not count 5.5, so a hole must not hold now one and now the other. */
+/* Returns whether no reader reads a decimal as a whole number: it has no sign, and lies between two whole numbers by
+ * more than the rounding of doubles. Adapters count 5.0 and do not count 5.5, so a hole must hold only one of the two
+ * kinds. */
 static inline int gai_is_fraction(const uint8_t *at, const uint8_t *end) {
     const uint8_t *dot = gai_skip_digits(at, end), *stop;
     int zeros = 1, nines = 1;
@@ -129,7 +130,7 @@ static inline int gai_is_fraction(const uint8_t *at, const uint8_t *end) {
     }
     if (dot < end && *dot == '.') {
         stop = gai_skip_digits(dot + 1, end);
-        /* Sixteen digits are certain; the last one may be rounded. */
+        /* Sixteen digits are exact; the last one may be rounded. */
         for (const uint8_t *digit = dot + 1; digit < stop && digit - at <= 15; digit++) {
             zeros &= *digit == '0';
             nines &= *digit == '9';
@@ -140,14 +141,14 @@ static inline int gai_is_fraction(const uint8_t *at, const uint8_t *end) {
     } else {
         stop = dot;
     }
-    /* d.ddde-NN, the first digit not zero, NN at least 2: above nothing and far below one. */
+    /* d.ddde-NN, the first digit not zero, NN at least 2: above zero and far below one. */
     if (dot != at + 1 || *at == '0' || end - stop < 3 || stop[1] != '-') {
         return 0;
     }
     return end - stop == 3 ? stop[2] >= '2' : stop[2] != '0' || stop[3] >= '2';
 }
 
-/* A decimal that is no whole number. */
+/* Skips a decimal that is not a whole number. */
 static inline int gai_skip_fraction(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = *in;
     int status = gai_skip_decimal(&at, end);
@@ -167,7 +168,7 @@ static inline int gai_skip_blanks(const uint8_t **in, const uint8_t *end) {
     return at == end ? GAI_COPY_MORE : GAI_COPY_DONE;
 }
 
-/* A string up to its closing quote, escapes and UTF-8 included; halves of surrogate pairs are the full path's. */
+/* Skips a string up to its closing quote, including escapes and UTF-8. Half a surrogate pair is a GAI_COPY_MISS. */
 static inline int gai_skip_text(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = gai_skip_plain(*in, end);
     while (at < end) {
@@ -207,7 +208,7 @@ static inline int gai_skip_word(const uint8_t **in, const uint8_t *end, const ch
     return left < size ? GAI_COPY_MORE : GAI_COPY_DONE;
 }
 
-/* A value that is no array and no object. */
+/* Skips a value that is neither an array nor an object. */
 static inline int gai_skip_scalar(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = *in;
     int status;
@@ -230,7 +231,7 @@ static inline int gai_skip_scalar(const uint8_t **in, const uint8_t *end) {
     return status;
 }
 
-/* Any value (RFC 8259), of not too many levels. */
+/* Skips any value (RFC 8259) of at most GAI_LEVELS levels. */
 static inline int gai_skip_value(const uint8_t **in, const uint8_t *end) {
     const uint8_t *at = *in;
     uint8_t closing[GAI_LEVELS];

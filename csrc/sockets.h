@@ -2,13 +2,13 @@
  * epoll GAI_CAN_WATCH is 0, and no other function is called.
  *
  * The set is edge-triggered, as nginx's: it reports a socket once for all bytes that have come, so read until there are
- * no more, let it rest, or give it back. A level-triggered set costs 3 % more for a lone token, as the system checks the
- * socket twice for each read. A socket may rest: the set does not report its bytes until it is woken. A timer in the set
- * ends the rests.
+ * no more, let it rest, or give it back. With a level-triggered set a lone token costs 3 % more, because the system
+ * checks the socket twice for each read. A socket may rest: the set does not report its bytes until it is woken. A
+ * timer in the set ends the rests.
  *
- * Sockets that are read far less often than a token comes have a set of their own, which reports what their reader leaves
- * again. The event loop may watch an outer epoll set instead, which contains this set and a periodic timer; only one of
- * the two is enabled at a time.
+ * Sockets that are read far less often than once per token have another set, which is level-triggered: it reports
+ * unread bytes again. The event loop may watch an outer epoll set in its place, which contains this set and a periodic
+ * timer; only one of the two is enabled at a time.
  */
 #ifndef GAI_SOCKETS_H
 #define GAI_SOCKETS_H
@@ -21,19 +21,19 @@
 
 typedef struct {
     void *whose;
-    int ends; /* its peer has ended, or it is broken: its transport must see that */
+    int ends; /* the peer has closed its side, or the socket is broken: its transport must handle that */
 } gai_ready;
 
 enum {
-    GAI_READY = 64, /* sockets that are reported at once; the others follow next time */
+    GAI_READY = 64, /* the most sockets reported by one call; the next call reports others */
 };
 
-/* A set of sockets in 64 bits, by descriptor modulo 64. Some share a bit, so the count is a lower bound. */
+/* A set of sockets in 64 bits, by descriptor modulo 64. Sockets may share a bit, so the count is a lower bound. */
 static inline uint64_t gai_see(uint64_t seen, int socket) { return seen | (uint64_t)1 << (socket & 63); }
 static inline int gai_count_seen(uint64_t seen) { return __builtin_popcountll(seen); }
 
-/* Returns the bytes read, fewer than `size` if there are no more; 0 if the peer has ended; otherwise the negative error,
- * which is -EAGAIN if there are none. */
+/* Returns the number of bytes read, less than `size` if there are no more; 0 if the peer has closed its side; otherwise
+ * the negative error: -EAGAIN if no bytes have come. */
 static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
     ptrdiff_t got;
     do {
@@ -50,7 +50,8 @@ static inline ptrdiff_t gai_receive(int socket, void *to, size_t size) {
 
 enum { GAI_CAN_WATCH = 1 };
 
-/* A set of sockets, readable while one of them is. -1: the process or the system has no descriptor left. */
+/* Opens a set of sockets, which is readable while one of its sockets is. Returns -1 if the process or the system has no
+ * descriptor left. */
 static inline int gai_open_set(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
 static inline void gai_close(int set_or_timer) { close(set_or_timer); }
@@ -60,26 +61,27 @@ enum {
     GAI_ENDS = EPOLLRDHUP | EPOLLET,
 };
 
-/* -1: the system watches no more. */
+/* Adds a socket to a set. Returns -1 if the system cannot watch more sockets. */
 static inline int gai_watch(int set, int socket, void *whose) {
     struct epoll_event event = {.events = GAI_BYTES, .data = {.ptr = whose}};
     return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
 }
 
-/* The set does not report a socket's bytes any more, but its end. -1: it reports both, as before. */
+/* Lets a socket rest: the set reports its end, but not its bytes. Returns -1 if it failed: the set reports both. */
 static inline int gai_rest(int set, int socket, void *whose) {
     struct epoll_event event = {.events = GAI_ENDS, .data = {.ptr = whose}};
     return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
 }
 
-/* The set reports a resting socket again, at once if bytes have come. -1: it does not. */
+/* Wakes a resting socket: the set reports its bytes again, at once if bytes have come. Returns -1 if it failed. */
 static inline int gai_wake(int set, int socket, void *whose) {
     struct epoll_event event = {.events = GAI_BYTES, .data = {.ptr = whose}};
     return epoll_ctl(set, EPOLL_CTL_MOD, socket, &event);
 }
 
-/* A timer in a set. `gai_take_ready` reports it once when it is due; an event loop that watches the set finds it readable
- * until the timer is read or set again. -1: the process or the system has no descriptor left. */
+/* Opens a timer in a set. `gai_take_ready` reports it once when it is due; for an event loop that watches the set, the
+ * set is readable until the timer is read or set again. Returns -1 if the process or the system has no descriptor
+ * left. */
 static inline int gai_open_timer(int set) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = NULL}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -90,14 +92,14 @@ static inline int gai_open_timer(int set) {
     return timer;
 }
 
-/* It is due so many nanoseconds from now, less than a second; 0: at once. */
+/* Sets a timer to so many nanoseconds from now, less than a second; with 0 it is due at once. */
 static inline void gai_set_timer(int timer, long nanoseconds) {
     struct itimerspec due = {.it_value = {.tv_nsec = nanoseconds > 0 ? nanoseconds : 1}};
     timerfd_settime(timer, 0, &due, NULL);
 }
 
-/* Starts a periodic timer, due at multiples of an interval of nanoseconds below a second; 0 stops it. It cannot fail: its
- * arguments are valid. */
+/* Starts a periodic timer, which is due at multiples of the interval: nanoseconds, less than a second. 0 stops it. It
+ * cannot fail, because its arguments are valid. */
 static inline void gai_set_periodic_timer(int timer, long interval) {
     struct itimerspec ticks = {.it_value = {.tv_nsec = interval}, .it_interval = {.tv_nsec = interval}};
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &ticks, NULL);
@@ -111,7 +113,8 @@ static inline void gai_read_timer(int timer) {
     }
 }
 
-/* An outer set, readable while the inner one is. -1: the process or the system has no descriptor left. */
+/* Opens an outer set, which is readable while the inner set is. Returns -1 if the process or the system has no
+ * descriptor left. */
 static inline int gai_open_outer(int inner) {
     struct epoll_event event = {.events = EPOLLIN};
     int outer = gai_open_set();
@@ -122,7 +125,7 @@ static inline int gai_open_outer(int inner) {
     return outer;
 }
 
-/* Whether the outer set is readable while the inner one is, from now on. It cannot fail: the outer set contains it. */
+/* Sets whether the outer set is readable while the inner set is. It cannot fail: the outer set contains the inner set. */
 static inline void gai_enable_inner(int outer, int inner, int is_enabled) {
     struct epoll_event event = {.events = is_enabled ? EPOLLIN : 0};
     epoll_ctl(outer, EPOLL_CTL_MOD, inner, &event);
@@ -130,7 +133,7 @@ static inline void gai_enable_inner(int outer, int inner, int is_enabled) {
 
 static inline void gai_forget(int set, int socket) { epoll_ctl(set, EPOLL_CTL_DEL, socket, NULL); }
 
-/* Returns the sockets that are ready to be read, without waiting, and whether the set's timer is due. */
+/* Returns the number of sockets in `ready` that can be read, without waiting; sets whether the set's timer is due. */
 static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_due) {
     struct epoll_event events[GAI_READY];
     int count = epoll_wait(set, events, GAI_READY, 0), sockets = 0;
@@ -145,13 +148,14 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_du
     return sockets;
 }
 
-/* Watches a socket level-triggered, for `gai_take_readable`. -1: the system watches no more. */
+/* Watches a socket level-triggered, for `gai_take_readable`. Returns -1 if the system cannot watch more sockets. */
 static inline int gai_watch_reader(int set, int socket) {
     struct epoll_event event = {.events = EPOLLIN, .data = {.fd = socket}};
     return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
 }
 
-/* Returns the sockets that can be read, `most` at most, without waiting. The set reports each in its turn. */
+/* Returns the number of sockets in `readable` that can be read, at most `most`, without waiting. Successive calls
+ * report all sockets in turn. */
 static inline int gai_take_readable(int set, int readable[GAI_READY], int most) {
     struct epoll_event events[GAI_READY];
     int count = epoll_wait(set, events, most, 0);
@@ -161,7 +165,7 @@ static inline int gai_take_readable(int set, int readable[GAI_READY], int most) 
     return count < 0 ? 0 : count;
 }
 
-/* Returns the bytes sent; 0 if the socket is full or broken. */
+/* Returns the number of bytes sent; 0 if the socket is full or broken. */
 static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     ptrdiff_t sent;
     do {
@@ -170,7 +174,7 @@ static inline ptrdiff_t gai_send(int socket, const void *data, size_t size) {
     return sent < 0 ? 0 : sent;
 }
 
-/* The same for several parts. */
+/* Sends several parts; returns the number of bytes sent, 0 if the socket is full or broken. */
 static inline ptrdiff_t gai_send_parts(int socket, struct iovec *parts, int count) {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
     ptrdiff_t sent;

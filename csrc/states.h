@@ -1,14 +1,14 @@
-/* The states of a DeltaCopier, and which of its calls may come in each.
+/* The states of a DeltaCopier, and the calls that are allowed in each state.
  *
  *             look_at   lend   keep      take_chunk  take_copied  abandon   unload
  *   EMPTY     LOOKING                                EMPTY        EMPTY     EMPTY
  *   LOOKING   LOOKING   LENT                         LOOKING      LOOKING   EMPTY
  *   LENT                       LOOKING   LOOKING                  LOOKING   EMPTY
  *
- * EMPTY: looks at no bytes. LOOKING: copies frames out of them. LENT: as LOOKING, and writes to memory that a fast path
- * has lent, which must not be kept. `abandon` follows an exception.
+ * EMPTY: the copier has no bytes. LOOKING: it copies frames from its bytes. LENT: as LOOKING, but it writes to memory
+ * that a fast path has lent, which must not be kept. `abandon` follows an exception.
  *
- * A call that the table does not have ends the process in a sanitizer build; in others nothing is checked.
+ * In a sanitizer build a call that is not in the table aborts the process; other builds do not check calls.
  */
 #ifndef GAI_STATES_H
 #define GAI_STATES_H

@@ -10,7 +10,7 @@ static inline int gai_is_high_surrogate(uint32_t c) { return (c & 0xFFFFFC00u) =
 static inline int gai_is_low_surrogate(uint32_t c) { return (c & 0xFFFFFC00u) == 0xDC00u; }
 static inline int gai_is_surrogate(uint32_t c) { return (c & 0xFFFFF800u) == 0xD800u; }
 
-/* Writes a code point of 0x80 or more that is no surrogate: 2 to 4 bytes. */
+/* Writes a code point of 0x80 or more that is not a surrogate: 2 to 4 bytes. */
 static inline uint8_t *gai_put_utf8(uint8_t *at, uint32_t c) {
     if (c < 0x800) {
         *at++ = (uint8_t)(0xC0 | c >> 6);
@@ -27,11 +27,11 @@ static inline uint8_t *gai_put_utf8(uint8_t *at, uint32_t c) {
     return at;
 }
 
-/* The tables by which the vector loops find errors.
+/* The tables with which the vector loops find errors.
  *
- * Keiser and Lemire, "Validating UTF-8 In Less Than One Instruction Per Byte" (2021), §6: each error shows in the high
- * nibble of a byte, its low nibble, and the high nibble of the next; one table for each, and an error is a bit that all
- * three agree on. Continuations that a lead of three or four bytes asks for, those who use the tables tell apart. */
+ * Keiser and Lemire, "Validating UTF-8 In Less Than One Instruction Per Byte" (2021), §6: the high nibble of a byte,
+ * its low nibble, and the high nibble of the next byte show each error. There is a table for each of the three; an
+ * error is a bit that is set in all three. The caller handles the continuations of a lead of three or four bytes. */
 enum { GAI_FIRST_HIGH, GAI_FIRST_LOW, GAI_SECOND_HIGH };
 
 static inline const uint8_t *gai_utf8_table(int nibble) {
@@ -44,7 +44,7 @@ static inline const uint8_t *gai_utf8_table(int nibble) {
         OVERLONG_2 = 32,  /* C0, C1 */
         TOO_LARGE_8 = 64, /* F5.. 80..8F; the same bit as F0 80..8F, which is overlong */
         OVERLONG_4 = 64,
-        TWO = 128, /* two continuations: an error unless a lead before asks for them */
+        TWO = 128, /* two continuations: an error unless a lead before them needs both */
         ANY = TOO_SHORT | TOO_LONG | TWO,
         LARGE = ANY | TOO_LARGE | TOO_LARGE_8,
     };

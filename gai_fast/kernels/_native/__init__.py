@@ -1,7 +1,7 @@
 """The kernels in Cython: the same names, bytes and errors as `gai_fast.kernels._pure`, which defines and lists them.
 
-Both implementations share the code off the hot path: `ArrayFramer`, and JSON values that the native reader and writer
-do not know (a dataclass, an integer over 64 bits, a value that must be refused). Import the names from
+Both implementations share the code outside of the hot path: `ArrayFramer`, and JSON values that the native reader and
+writer do not know (a dataclass, an integer over 64 bits, a value that must be refused). Import the names from
 `gai_fast.kernels`.
 """
 

@@ -1,9 +1,9 @@
 """Events, objects and text → JSON, SSE frames and NDJSON lines.
 
-`kernels/_pure/jsontext.py` and `kernels/_pure/encoders.py` define them. A delta is written straight into the buffer: no bytes object,
-no dict, no Python call but the clock's. Any other event is written key by key. The writer knows the exact types that
-`json` makes, and `JSONText`. If a value has another type, the pure function writes the whole object, or refuses it with
-the one error text.
+`jsontext.py` and `encoders.py` in `kernels/_pure` define their behaviour. A delta is written directly into the buffer:
+without a bytes object, a dict, or a Python call except to the clock. Any other event is written key by key. The writer
+knows the exact types that `json` makes, and `JSONText`. If a value has another type, the pure function writes the whole
+object, or refuses it with its error text.
 """
 
 cimport cython
@@ -73,7 +73,7 @@ from gai_fast.kernels._pure.limits import LIMITS
 
 
 cdef extern from "Python.h":
-    object PyObject_CallNoArgs(object called)  # 45 instructions less than the way that Cython calls an object
+    object PyObject_CallNoArgs(object called)  # 45 instructions less than Cython's own call of an object
 
 
 cdef extern from *:
@@ -89,7 +89,7 @@ cdef extern from *:
 
 cdef const gai_simd *SCALAR = gai_scalar_loops()
 cdef const gai_simd *VECTORS = gai_vector_loops()
-# All three extensions point at this table, so `use` changes it for all of them.
+# All extensions that use the loops point at this table, so `use` changes the loops for all of them.
 cdef gai_simd LOOPS = (SCALAR if VECTORS == NULL else VECTORS)[0]
 gai_use_loops(&LOOPS)
 
@@ -99,7 +99,7 @@ cdef const gai_simd *loops_in_use():
 
 
 def forms():
-    """Returns the names of the loops' forms that this machine can run: scalar, then vectors if it has them."""
+    """Returns the names of the loops' forms that this machine can run: scalar, and vectors if the machine has them."""
     return ("scalar",) if VECTORS == NULL else ("scalar", VECTORS.name.decode())
 
 
@@ -109,10 +109,10 @@ def form():
 
 
 def use(name):
-    """Uses a form, in all extensions at once. Both forms give the same bytes.
+    """Uses a form in all extensions at once. Both forms give the same bytes.
 
     Raises:
-        ValueError: This machine does not have it.
+        ValueError: This machine does not have the form.
     """
     global LOOPS
     if name not in forms():
@@ -129,7 +129,7 @@ def build():
 
 
 cdef class WriteBuffer:
-    """Memory of an encoder; while it is open `memoryview` gives what is written, read-only."""
+    """The memory of an encoder. While it is open, `memoryview` gives the written bytes, read-only."""
 
     def __cinit__(self, size_t keep):
         gai_borrow(&self.bytes, NULL, 0)
@@ -140,7 +140,7 @@ cdef class WriteBuffer:
         gai_release(&self.bytes)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        # A view's `obj` is this object. Whoever keeps it must not see memory that the encoder writes to and resizes.
+        # A view's `obj` is this object. After the block it must not give memory that the encoder writes and resizes.
         if not self.is_open:
             raise faults.left()
         PyBuffer_FillInfo(view, self, self.bytes.data, self.bytes.size, 1, flags)
@@ -175,7 +175,7 @@ def escape(text):
 
 
 def join_json(list pieces not None):
-    """Returns JSON from pieces of it and from texts. See `gai_fast.kernels._pure.jsontext.join_json`."""
+    """Returns JSON, joined from pieces. See `gai_fast.kernels._pure.jsontext.join_json`."""
     cdef gai_buffer out
     cdef uint8_t[1024] memory
     gai_borrow(&out, memory, sizeof(memory))
@@ -206,7 +206,7 @@ def encode_json(value):
 
 
 def compact_json(text):
-    """Returns the JSON text without white space outside of strings. See `gai_fast.kernels._pure.jsontext.compact_json`."""
+    """Returns the JSON text without white space. See `gai_fast.kernels._pure.jsontext.compact_json`."""
     cdef gai_outline outline
     if look_over(text, &outline) and not outline.blanks:
         try:
@@ -229,7 +229,7 @@ def parse_exact(text):
 
 
 cdef bint look_over(object text, gai_outline *outline) except -1:
-    """Whether orjson reads the text, if it is valid, as the pure function does."""
+    """Returns whether orjson reads the text as the pure function does, if the text is valid JSON."""
     cdef Py_ssize_t size = 0
     cdef const char *utf8
     if type(text) is not str:
@@ -244,7 +244,7 @@ cdef bint look_over(object text, gai_outline *outline) except -1:
 
 cdef extern from *:
     """
-    /* The UTF-8 of a str that somebody has asked for before, which CPython keeps; NULL where nobody has. */
+    /* Returns the UTF-8 of a str, which CPython keeps once it has been requested; NULL if there is none yet. */
     static const char *gai_known_utf8(PyObject *text, Py_ssize_t *size) {
         if (PyUnicode_IS_COMPACT_ASCII(text)) {
             *size = PyUnicode_GET_LENGTH(text);
@@ -273,7 +273,8 @@ cdef int put_string(gai_buffer *out, str text) noexcept:
             at[0] = at[size + 1] = c'"'
             out.size += size + 2
             return 0
-    # One byte a character, the quotes, and the room a step asks for: enough for what needs no escape. The rest grows.
+    # Reserves one byte per character, the quotes, and the room for a step: enough if no character needs more bytes.
+    # Otherwise the buffer grows below.
     if gai_reserve(out, length + GAI_ESCAPE_ROOM + 2) < 0:
         return -1
     gai_put(out, b'"', 1)
@@ -388,7 +389,7 @@ cdef int write_verbatim(gai_buffer *out, object text) except -1:
             return 0
         data = <const uint8_t *><const char *>written
         size = len(written)
-    # A line end would end the frame: the pure function refuses it.
+    # A line end would end the frame; the pure function refuses it.
     if memchr(data, c"\n", size) != NULL or memchr(data, c"\r", size) != NULL:
         return 0
     append(out, data, size)
@@ -409,7 +410,7 @@ cdef extern from *:
     int gai_lowest(uint64_t mask) nogil
 
 cdef enum:
-    # Ranks of the keys that an encoder itself may write: their places in events.KEYS.
+    # The ranks of the keys that an encoder itself may write: their indexes in events.KEYS.
     RANK_SCHEMA = 0
     RANK_TYPE = 1
     RANK_TS = 2
@@ -417,15 +418,15 @@ cdef enum:
     RANK_TRACE_ID = 4
     RANK_REQUEST_ID = 5
     RANK_OTHERS = 6
-    RANKS = 64  # as many as a mask has bits
+    RANKS = 64  # the number of bits in a mask
 
 assert KEYS[:RANK_OTHERS] == ("schema", "type", "ts", "seq", "trace_id", "request_id") and len(KEYS) <= RANKS
 
 cdef enum:
-    SHORT = 16  # bytes of a text that is written at once
-    FRAME = 16  # of what stands around it
+    SHORT = 16  # the most bytes of a text that is written at once
+    FRAME = 16  # room for the bytes around the text
 
-# By TEXT and REASONING: how a delta's frame and its object begin.
+# The beginnings of a delta's frame and of its object, by TEXT and REASONING.
 cdef tuple EVENT_LINES = (b"event: text.delta\n", b"event: reasoning.delta\n")
 cdef tuple TYPE_MEMBERS = (b'"type":"text.delta"', b'"type":"reasoning.delta"')
 cdef bytes SCHEMA_MEMBER = b'"schema":"%b",' % SCHEMA.encode()
@@ -433,17 +434,17 @@ cdef tuple MEMBERS = tuple(b',"%b":' % key.encode() for key in KEYS)
 cdef dict RANK_OF = dict(KEY_RANK)
 
 cdef enum:
-    SLOTS = 256 # many more than keys, so that nearly each has the first slot for its own
+    SLOTS = 256 # many more slots than keys, so that nearly every key is in its first slot
 
 cdef struct Slot:
     PyObject *key   # `RANK_OF` keeps it
     int rank
 
-# The keys by their address: Python has each name that stands in a program once.
+# The keys by their address: Python interns the names in a program, so each key is one object.
 cdef Slot KEY_SLOTS[SLOTS]
 
 cdef inline Slot *slot_of(object key) noexcept:
-    """Returns the slot of a key, or the empty one where it would be."""
+    """Returns the slot of a key; if the key has no slot, the empty slot for it."""
     cdef size_t at = (<size_t><void *>key >> 4) % SLOTS
     while KEY_SLOTS[at].key is not NULL and KEY_SLOTS[at].key is not <PyObject *>key:
         at = (at + 1) % SLOTS
@@ -458,7 +459,7 @@ cdef int fill_slots() except -1:
     return 0
 
 fill_slots()
-# The parts of a compact `text.delta` that holds nothing else, in NDJSON and in SSE, once they are known.
+# The parts of a compact `text.delta` with only a text, in NDJSON and in SSE; None until they are known.
 cdef list PLAIN_PARTS = [None, None]
 cdef size_t NAME_LIMIT = LIMITS.event_name
 cdef size_t ID_LIMIT = SHARED.identifier
@@ -520,7 +521,7 @@ cdef int write_json(gai_buffer *out, object value) except -1:
 
 
 cdef bint is_printable(object text, size_t limit):
-    """Whether every character is printable ASCII and there are not too many: then the text is a valid field."""
+    """Returns whether the text is a valid field: printable ASCII of at most `limit` characters."""
     cdef const uint8_t *data
     cdef size_t length, i
     if type(text) is not str or not PyUnicode_IS_ASCII(text):
@@ -536,7 +537,7 @@ cdef bint is_printable(object text, size_t limit):
 
 
 cdef int write_field(gai_buffer *out, str name, object value, size_t limit, str limit_name) except -1:
-    """Writes a field's value and its line end, or raises if the value is invalid."""
+    """Writes a field's value and its line end. Raises if the value is invalid."""
     if not is_printable(value, limit):
         pure.field_value(name, value, limit, limit_name)
     return write_name(out, <str>value)
@@ -555,7 +556,7 @@ cdef int write_retry(gai_buffer *out, object retry) except -1:
 
 
 cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
-    """Writes every line of the text after the prefix; CRLF, CR and LF end a line."""
+    """Writes each line of the text with the prefix; CRLF, CR and LF end a line."""
     cdef bytes written
     cdef const uint8_t *data
     cdef size_t length, end
@@ -586,7 +587,7 @@ cdef int write_lines(gai_buffer *out, bytes prefix, str text) except -1:
 
 
 cdef bint is_plain_text(object event, str key):
-    """Whether an event is a `text.delta` of nothing but its text."""
+    """Returns whether an event is a `text.delta` with only a text."""
     return (
         type(event) is dict
         and len(<dict>event) == 2
@@ -625,7 +626,7 @@ cdef class EncoderView:
         try:
             self._view.release()
         except BufferError:
-            pass  # other memoryviews exist, as the count of exports below tells
+            pass  # other memoryviews exist; `exports` below counts them
         self._view = None
         if encoder._buffer.exports:
             # A transport still holds the memory and keeps it unchanged. The encoder continues with new memory.
@@ -638,7 +639,7 @@ cdef class _Encoder:
     """The part that both framings share. See `gai_fast.kernels._pure.encoders`."""
 
     def __cinit__(self):
-        self._buffer = WriteBuffer(0)  # `prepare` brings the real one; a subclass may forget to call it
+        self._buffer = WriteBuffer(0)  # `prepare` replaces it, but a subclass may not call `prepare`
         self._first = True
         self._text_rank = -1
 
@@ -680,7 +681,7 @@ cdef class _Encoder:
         cdef list parts
         if self._full or self._timestamps or self._stream_id is not None or not is_plain_text(event, key):
             return self.parts_of(event, key)
-        # These are the same for all streams of a framing.
+        # All streams of a framing share these parts.
         parts = PLAIN_PARTS[self._sse]
         if parts is None:
             parts = PLAIN_PARTS[self._sse] = self.parts_of(event, key)
@@ -709,7 +710,7 @@ cdef class _Encoder:
         return parts
 
     cdef bint write_parts(self, gai_buffer *out, dict event, str key, bint is_timed) except -1:
-        """Writes a delta with parts for its text and its numbers; False where the pure function must."""
+        """Writes a delta with parts for its text and its numbers; returns False if the pure function must write it."""
         name = event["type"]
         if not name:
             return False
@@ -723,14 +724,15 @@ cdef class _Encoder:
                 self.cut(out, "seq")
                 append(out, b"\n", 1)
             append(out, b"data: ", 6)
-        # The text is a placeholder: an empty one would be left out. 0: the time, where the event brings none.
+        # The text is a placeholder, because an empty text would be left out. A time of 0 means that the event gets the
+        # clock's time.
         if not self.write_members(out, {**event, key: "-"}, 0, 0 if is_timed else -1, self._full):
             return False
         append(out, b"\n\n", 2 if self._sse else 1)
         return self.cut(out, None) == 0
 
     cdef int cut(self, gai_buffer *out, str part) except -1:
-        """Ends a part of bytes, and adds one that is a value's place."""
+        """Ends a part of bytes, and adds a part for a value if `part` names one."""
         if out.size:
             self._parts.append(PyBytes_FromStringAndSize(<char *>out.data, out.size))
             out.size = 0
@@ -739,7 +741,7 @@ cdef class _Encoder:
         return 0
 
     cdef int write_number(self, gai_buffer *out, str part, long long value) except -1:
-        """`seq` or `ts`, or its place where a frame's parts are written."""
+        """Writes `seq` or `ts`; while a frame's parts are made, adds a part for it instead."""
         return write_unsigned(out, value) if self._parts is None else self.cut(out, part)
 
     def append_frames(self, bytes frames not None, long long count, characters=0):
@@ -808,7 +810,7 @@ cdef class _Encoder:
         self._ahead = 0
         self.drop_heads()
         cdef size_t keep = capacity if capacity is CAPACITY else pure.checked_capacity(capacity)
-        if self._buffer.keep or self._buffer.bytes.size:  # it is prepared again
+        if self._buffer.keep or self._buffer.bytes.size:  # `__init__` is called again
             self._buffer = WriteBuffer(keep)
         else:
             self._buffer.keep = keep
@@ -850,7 +852,7 @@ cdef class _Encoder:
         if ts < 0:
             ts = pure.checked_ts(now)
         if self._seq != seq or self._first != first:
-            raise faults.encoded_within_clock()  # the caller decided by them what this event needs
+            raise faults.encoded_within_clock()  # the caller has already used both for this event
         return ts
 
     cdef int count(self, long long seq) noexcept:
@@ -858,7 +860,7 @@ cdef class _Encoder:
             self._seq = seq
             if self._first:
                 self._first = False
-                self.drop_heads()  # they have the envelope of the first event
+                self.drop_heads()  # these heads have the first event's envelope
         return 0
 
     cdef int drop_heads(self) noexcept:
@@ -867,7 +869,7 @@ cdef class _Encoder:
         return 0
 
     cdef int put_sse_head(self, gai_buffer *out, const char *name, size_t size, long long seq) noexcept:
-        """`event:` and, where the stream has an id and the event a number, `id:`."""
+        """Writes `event:`, and `id:` if the stream has an id and the event a number; returns -1 without memory."""
         cdef size_t id_size = 0 if self._stream_id is None else PyUnicode_GET_LENGTH(self._stream_id)
         if gai_reserve(out, size + id_size + GAI_INTEGER_ROOM + 14) < 0:
             return -1
@@ -894,7 +896,7 @@ cdef class _Encoder:
         if length:
             memcpy(to, b',"text":"', 9)
             to += 9
-            # Most texts by far are short: no call and no loop for them.
+            # Most texts are short: they need no call and no loop.
             if length <= SHORT and PyUnicode_IS_ASCII(text) and gai_put_short(
                 to, <const uint8_t *>PyUnicode_DATA(text), length
             ):
@@ -912,7 +914,7 @@ cdef class _Encoder:
         return 0
 
     cdef int make_head(self, gai_head *head, int kind, bint timed) except -1:
-        """Makes the bytes before the text of a delta."""
+        """Makes the head of a delta: the bytes before its text."""
         cdef bint told = self._full or self._first
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
@@ -961,7 +963,7 @@ cdef class _Encoder:
         self.make_writable()
         if self._clock is not None and (self._full or self._first or self._timestamps):
             ts = self.clock_ts(True)
-            self.make_writable()  # the clock is the caller's code
+            self.make_writable()  # again: the clock is the caller's code and may have exported a view
         self.put_delta(&self._buffer.bytes, kind, <str>text, ts)
         if self._first:
             return self.count(self._seq + 1)
@@ -985,12 +987,12 @@ cdef class _Encoder:
             gai_release(&out)
 
     cdef int append_event(self, object event, object retry) except -1:
-        # Not written into the buffer at once: Python code that runs meanwhile (the clock) must not find half a frame.
+        # Written to separate memory first: the clock, which is Python code, must not find half a frame in the buffer.
         cdef gai_buffer out
         cdef uint8_t[1024] memory
         cdef long long seq
         if retry is None and type(event) is dict and len(<dict>event) == 2:
-            # A delta of text only, as most events are.
+            # A delta with only a text, as most events are.
             name, text = (<dict>event).get("type"), (<dict>event).get("text")
             if type(name) is str and type(text) is str:
                 if <str>name == "text.delta":
@@ -1061,7 +1063,7 @@ cdef class _Encoder:
         return pure_text.encode_json(pure.ordered(event, envelope))
 
     cdef int write_members(self, gai_buffer *out, dict event, long long seq, long long ts, bint told) except -1:
-        """Writes the object, keys in `events.KEYS` order; 0 if a value has another type (see `write_value`)."""
+        """Writes the object, keys in `events.KEYS` order; returns 0 if a value has another type (see `write_value`)."""
         cdef PyObject *values[RANKS]
         cdef uint64_t held = 0, left
         cdef bint unknown = False
@@ -1087,7 +1089,7 @@ cdef class _Encoder:
                 values[rank] = <PyObject *>value
                 held |= <uint64_t>1 << rank
             if not held >> RANK_TYPE & 1:
-                return 0  # the clock is the caller's code and has removed it
+                return 0  # the clock, which is the caller's code, has removed the type
             append(out, b"{", 1)
             if held >> RANK_SCHEMA & 1:
                 append(out, b'"schema":', 9)
@@ -1140,7 +1142,7 @@ cdef class _Encoder:
 
 
 cdef long long exact(object value) except -2:
-    """Returns a number that all JSON readers keep exact; -1: the pure functions decide."""
+    """Returns an integer that all JSON readers keep exact. For other values -1: the pure functions decide."""
     cdef long long number
     cdef int overflow = 0
     if type(value) is not int:
@@ -1154,7 +1156,7 @@ cdef inline bint is_text_or_none(object value):
 
 
 cdef bint is_empty(object value):
-    """`events.is_empty`."""
+    """Returns the same as `events.is_empty`."""
     cdef type kind = type(value)
     if value is None:
         return True
@@ -1214,7 +1216,7 @@ cdef int place(gai_buffer *out, object buffer, object offset) except -1:
 
 
 cdef class SSEEncoder(_Encoder):
-    """Encodes `gai.events.v1` as SSE into one reusable buffer. See `gai_fast.kernels._pure.encoders.SSEEncoder`."""
+    """Encodes `gai.events.v1` as SSE into a reusable buffer. See `gai_fast.kernels._pure.encoders.SSEEncoder`."""
 
     has_blocks = False
     collects_text = False
@@ -1227,7 +1229,7 @@ cdef class SSEEncoder(_Encoder):
         self.prepare(envelope, stream_id, request_id, trace_id, clock, capacity, timestamps)
 
     def event(self, event, retry=None):
-        """Appends any event; `retry`: milliseconds for a `retry:` line."""
+        """Appends any event. `retry` is the milliseconds of a `retry:` line."""
         self.append_event(event, retry)
 
     def comment(self, text):
@@ -1254,7 +1256,7 @@ cdef class SSEEncoder(_Encoder):
 
 
 cdef class NDJSONEncoder(_Encoder):
-    """Encodes `gai.events.v1` as NDJSON into one reusable buffer. See `gai_fast.kernels._pure.encoders.NDJSONEncoder`."""
+    """Encodes `gai.events.v1` as NDJSON into a reusable buffer. See `gai_fast.kernels._pure.encoders.NDJSONEncoder`."""
 
     has_blocks = False
     collects_text = False

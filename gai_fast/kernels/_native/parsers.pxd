@@ -1,7 +1,7 @@
 """The parsers' fields. `_Feed` owns the bytes; each grammar has its own loop over them, `take_lines`.
 
-During a feed `_data` points at the bytes to parse: the caller's chunk if nothing was held, otherwise `_held`. It is
-void at any other time. `DeltaCopier` updates the fields of a framer for the frames that it copies.
+During a feed `_data` points at the bytes to parse: the caller's chunk if no bytes were held, otherwise `_held`. At any
+other time it is void. `DeltaCopier` updates the fields of a framer for the frames that it copies.
 """
 
 cimport cython
@@ -11,18 +11,18 @@ from gai_fast.kernels._native.c cimport GAI_HEX_DIGITS, gai_buffer
 
 
 cdef class _Feed:
-    cdef gai_buffer _held       # the bytes after `_mark`, between two feeds
+    cdef gai_buffer _held       # the bytes from `_mark` on, between two feeds
     cdef const uint8_t *_data
     cdef size_t _size
     cdef size_t _mark           # the first byte that is still needed
     cdef size_t _start          # the first byte of the current line
     cdef size_t _searched       # there is no line end before it
     cdef size_t _limit
-    cdef bint _first            # the next line is the first: it may begin with a byte order mark
-    cdef object _broken         # the text of the error that ended the input, or None
+    cdef bint _first            # whether the next line is the first: it may begin with a byte order mark
+    cdef object _broken         # the text of the error that ended the input; None if there was no error
     cdef bint _feeding
 
-    cdef list take(self, const uint8_t *chunk, size_t size)     # as `feed`, which is not under way
+    cdef list take(self, const uint8_t *chunk, size_t size)     # as `feed`; no other feed may be running
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1
     cdef int keep_rest(self) except -1
     cdef int take_lines(self, list items) except -1  # overridden by each grammar
@@ -34,16 +34,16 @@ cdef class _Feed:
 
 cdef class _SSEFeed(_Feed):
     cdef gai_buffer _values     # the data lines of the block, joined with LF, if there are several
-    cdef const uint8_t *_value  # its only data line so far, in `_data`; otherwise NULL
+    cdef const uint8_t *_value  # the block's only data line so far, in `_data`; otherwise NULL
     cdef size_t _value_size
-    cdef gai_buffer _strays     # the stray lines of the block, likewise
+    cdef gai_buffer _strays     # the stray lines of the block, joined with LF
     cdef bint _has_data
     cdef bint _has_stray
     cdef bint _keeps_raw
-    cdef bint _late_lf          # a CR ended the last line: a LF right after it belongs to it
+    cdef bint _late_lf          # a CR ended the last line: a LF right after it belongs to that line
     cdef size_t _block_size
     cdef str _name
-    cdef str _last_name         # the name of the block before: streams repeat names
+    cdef str _last_name         # the name of the previous block: streams repeat names
     cdef str _id
     cdef object _retry
 
@@ -79,14 +79,14 @@ cdef class LineFramer(_LineFeed):
     pass
 
 
-# ---- HTTP/1.1 chunked bodies, whose state the fast path looks at ---------------------------------------------------
+# ---- HTTP/1.1 chunked bodies; the fast path uses their state -------------------------------------------------------
 
 cdef enum:
     PLAIN_DIGITS = 7
 
 cdef enum State:
     SIZE = 0            # the digits of a chunk's size
-    EXTENSION = 1       # extensions after them
+    EXTENSION = 1       # extensions after the digits
     SIZE_LF = 2
     DATA = 3
     DATA_CR = 4
@@ -99,7 +99,7 @@ cdef enum State:
 
 
 cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, size_t *size) noexcept:
-    """Returns the data of a chunk that is complete, as nearly all are; NULL: decode it byte by byte."""
+    """Returns the data of a complete chunk. Nearly all chunks are complete; NULL if the chunk needs `step`."""
     cdef const uint8_t *last = at + PLAIN_DIGITS if end - at > PLAIN_DIGITS else end
     cdef size_t value = 0
     cdef uint8_t digit
@@ -109,7 +109,7 @@ cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, si
             break
         value = value << 4 | (digit - 1)
         at += 1
-    # The last chunk has no data, but trailers.
+    # The last chunk has trailers in place of data.
     if not value or <size_t>(end - at) < value + 4 or at[0] != c"\r" or at[1] != c"\n":
         return NULL
     at += 2
@@ -122,15 +122,15 @@ cdef inline const uint8_t *whole_chunk(const uint8_t *at, const uint8_t *end, si
 @cython.final
 cdef class ChunkedBody:
     cdef State _state
-    cdef size_t _left           # of the current chunk
-    cdef int _digits            # of its size so far
+    cdef size_t _left           # bytes of data left in the current chunk
+    cdef int _digits            # digits of its size so far
     cdef readonly bint broken
     cdef readonly size_t overhead
     cdef readonly size_t rest
 
     cdef bint is_between(self) noexcept     # whether the size of a chunk comes next
-    cdef int skip_whole(self) noexcept      # the caller has decoded a complete chunk, the last of a read
-    # returns `ahead`, and after it the data of the chunks from a place on
+    cdef int skip_whole(self) noexcept      # notes that the caller has decoded a complete chunk at the end of a read
+    # Returns `ahead`, followed by the data of the chunks from `place` on.
     cdef bytes take_apart(self, bytes data, size_t place, bytes ahead)
     cdef inline int take(self, size_t size) noexcept
-    cdef inline bint step(self, uint8_t c) noexcept  # one byte that is no data; False if it is invalid here
+    cdef inline bint step(self, uint8_t c) noexcept  # handles a byte that is not data; False if it is invalid

@@ -1,6 +1,6 @@
 """Bytes → SSE events, SSE blocks, NDJSON lines, decoded chunked bodies, and JSON objects of a known shape.
 
-`kernels/_pure/parsers.py`, `kernels/_pure/chunked.py`, `kernels/_pure/shapes.py` and `kernels/_pure/requests.py` define them.
+`parsers.py`, `chunked.py`, `shapes.py` and `requests.py` in `kernels/_pure` define their behaviour.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
@@ -51,7 +51,7 @@ gai_use_loops(loops_in_use())
 
 cdef extern from *:
     """
-    /* A named tuple with room for so many values, which the caller sets. Newer Pythons keep the hash of a tuple in it. */
+    /* Returns a named tuple for `size` values, which the caller sets. Python 3.14 and newer cache a tuple's hash. */
     static PyObject *gai_new_named(PyObject *kind, Py_ssize_t size) {
         PyObject *made = ((PyTypeObject *)kind)->tp_alloc((PyTypeObject *)kind, size);
     #if PY_VERSION_HEX >= 0x030E0000
@@ -75,7 +75,7 @@ cdef size_t DIGITS = LONG_DIGITS
 cdef size_t RETRY_DIGITS = LIMITS.retry_digits
 cdef Py_ssize_t LENGTH_DIGITS = SHARED.max_body_digits
 cdef enum:
-    ID_TIME = 13  # the digits of 48 bits, and a dash behind the eighth
+    ID_TIME = 13  # the digits of 48 bits, and a dash after the eighth
     ID_DASH = 8
 cdef const char *HEX_DIGITS = b"0123456789abcdef"
 
@@ -85,13 +85,13 @@ cdef inline str decode(const uint8_t *data, size_t size):
 
 
 cdef inline int put(tuple made, Py_ssize_t at, object value) except -1:
-    Py_INCREF(value)  # `PyTuple_SET_ITEM` takes a reference over
+    Py_INCREF(value)  # `PyTuple_SET_ITEM` steals a reference
     PyTuple_SET_ITEM(made, at, value)
     return 0
 
 
 cdef inline object new_frame(bytes raw, str name, data, stray):
-    """Makes a named tuple of the pure module's class without the tuples that its own constructor takes."""
+    """Makes a `Frame` of the pure module, without the temporary tuples of its own constructor."""
     made = gai_new_named(Frame, 4)
     put(made, 0, raw)
     put(made, 1, name)
@@ -101,7 +101,7 @@ cdef inline object new_frame(bytes raw, str name, data, stray):
 
 
 cdef inline object new_event(str name, data, str identifier):
-    """Likewise."""
+    """Makes an `SSEEvent` of the pure module, without the temporary tuples of its own constructor."""
     made = gai_new_named(SSEEvent, 3)
     put(made, 0, name)
     put(made, 1, data)
@@ -110,7 +110,7 @@ cdef inline object new_event(str name, data, str identifier):
 
 
 cdef class _Feed:
-    """Bytes in, items out. See `gai_fast.kernels._pure.parsers`."""
+    """Turns bytes into items. See `gai_fast.kernels._pure.parsers`."""
 
     def __cinit__(self):
         gai_borrow(&self._held, NULL, 0)
@@ -160,13 +160,13 @@ cdef class _Feed:
             is_well = True
         finally:
             if not is_well and self._broken is None:
-                # There was no memory for some bytes. The next ones do not follow on, so refuse them.
+                # There was no memory for some bytes. Later bytes would follow a gap, so refuse them.
                 self.refuse(faults.feed_failed())
             self._feeding = False
         return items
 
     cdef int look_at(self, const uint8_t *chunk, size_t size) except -1:
-        """Points `_data` at the held bytes and the chunk after them, in one piece."""
+        """Points `_data` at the held bytes followed by the chunk, in one piece."""
         if self._held.size:
             append(&self._held, chunk, size)
             self._data = self._held.data
@@ -221,7 +221,7 @@ cdef class _Feed:
         return 0
 
     cdef bint look_at_rest(self, const uint8_t **line, size_t *size) noexcept:
-        """At the end of the input: returns whether there is an unfinished line, and the line."""
+        """Returns whether there is an incomplete line at the end of the input; sets `line` and `size` to it."""
         self._data = self._held.data
         line[0] = self._data + self._start
         size[0] = self._size - self._start
@@ -269,14 +269,14 @@ cdef class _SSEFeed(_Feed):
         return _Feed.keep_rest(self)
 
     cdef int settle_value(self) except -1:
-        """Copies the only data line, because another one follows or its memory becomes void."""
+        """Copies the only data line, because another data line follows or its memory becomes void."""
         if self._value is not NULL:
             append(&self._values, self._value, self._value_size)
             self._value = NULL
         return 0
 
     cdef int take_lines(self, list items) except -1:
-        """The loop over lines. Without a call for each step an event takes 40 ns instead of 65."""
+        """Handles all complete lines. Without a call for each step an event takes 40 ns instead of 65 ns."""
         cdef const uint8_t *line
         cdef size_t begin, end, size
         if self._late_lf and self._start < self._size:
@@ -451,7 +451,7 @@ cdef class SSEFramer(_SSEFeed):
 
 
 cdef class _LineFeed(_Feed):
-    """Lines of NDJSON. See `gai_fast.kernels._pure.parsers`."""
+    """The NDJSON grammar. See `gai_fast.kernels._pure.parsers`."""
 
     cdef int reset(self) except -1:
         self._number = 1
@@ -461,7 +461,7 @@ cdef class _LineFeed(_Feed):
         cdef const uint8_t *line
         cdef const uint8_t *found
         cdef size_t begin, end, size
-        while self._size:  # there is something to search in
+        while self._size:  # `_data` may be NULL if there are no bytes
             begin = self._start
             found = <const uint8_t *>memchr(self._data + self._searched, c"\n", self._size - self._searched)
             end = self._size if found is NULL else found - self._data
@@ -511,7 +511,7 @@ cdef inline bint is_blank(uint8_t octet) noexcept:
 
 
 cdef class NDJSONParser(_LineFeed):
-    """Reads one JSON value a line. See `gai_fast.kernels._pure.parsers.NDJSONParser`."""
+    """Reads one JSON value per line. See `gai_fast.kernels._pure.parsers.NDJSONParser`."""
 
     cdef int end_line(self, const uint8_t *line, size_t size, size_t number, list items) except -1:
         if not size:
@@ -576,7 +576,7 @@ cdef class ChunkedBody:
         cdef size_t size, room = PyBytes_GET_SIZE(ahead)
         cdef uint8_t c
         if self._state == DATA and <size_t>(end - at) <= self._left:
-            # Of a large chunk the whole read is data.
+            # The whole read is data of one large chunk.
             self.take(end - at)
             self.rest = 0
             data = part(data, place, PyBytes_GET_SIZE(data))
@@ -675,7 +675,7 @@ cdef class ChunkedBody:
 
 cdef extern from *:
     """
-    /* Sets an item of a new tuple to a value, None for NULL. */
+    /* Sets an item of a new tuple to a value; to None for NULL. */
     static inline void gai_share(PyObject *made, Py_ssize_t at, PyObject *value) {
         value = value == NULL ? Py_None : value;
         Py_INCREF(value);
@@ -685,15 +685,15 @@ cdef extern from *:
     void gai_share(tuple made, Py_ssize_t at, PyObject *value)
 
 cdef enum:
-    PLACES = 32     # the most members, as `count_members` checks
-    BEGINNING = 256 # bytes of a text's beginning that are known again
-    FLAT = 3        # levels of an object that is read without a parser
+    PLACES = 32     # the most members; `count_members` checks it
+    BEGINNING = 256 # the most bytes of a text's beginning that are recognized in the next text
+    FLAT = 3        # the most levels of an object that is read without a parser
 
 cdef enum Kind:
     TEXT
     COUNT
     ANY
-    PARSED  # from here on they differ from text to text
+    PARSED  # values of this and the following kinds differ from text to text
     OBJECT
     LIST
 
@@ -701,9 +701,9 @@ cdef struct Member:
     const uint8_t *name
     Py_ssize_t size
     Kind kind
-    int place           # of its value, and of the values in it
+    int place           # index of its value, or of the first value in it
     int places_end
-    int first           # of the members in it
+    int first           # index of the first member in it
     int count
 
 
@@ -711,7 +711,7 @@ cdef struct Reading:
     const uint8_t *at
     const uint8_t *end
     PyObject *values[PLACES]
-    const uint8_t *begin    # NULL: the beginning has been noted, or was known
+    const uint8_t *begin    # the beginning to note; NULL if it has been noted, or was recognized
 
 
 cdef class Shape:
@@ -722,12 +722,12 @@ cdef class Shape:
     cdef int _filled
     cdef int _own
     cdef int _places
-    # The beginning of the last text, up to its first list or object: the chunks of an answer begin alike.
+    # The beginning of the last text, up to its first list or object: all chunks of a response begin alike.
     cdef uint8_t _known[BEGINNING]
     cdef size_t _known_size
     cdef Member *_known_next    # the member that comes next
     cdef int _known_expected
-    cdef tuple _known_values    # up to the last one that is there
+    cdef tuple _known_values    # up to the last value that is not missing
 
     def __cinit__(self, members):
         cdef int number = count_members(members)
@@ -742,13 +742,13 @@ cdef class Shape:
         free(self._members)
 
     cdef int describe(self, members) except -1:
-        """Adds the members in a row, and after them those of their objects."""
+        """Adds the members in a row, followed by the members of their objects."""
         cdef int first = self._filled, i
         cdef Member *member
         self._filled += len(members)
         for i, (name, kind) in enumerate(members.items(), first):
             encoded = name.encode()
-            self._names.append(encoded)     # keeps them
+            self._names.append(encoded)     # keeps the bytes of `member.name`
             member = &self._members[i]
             member.name = <const uint8_t *>PyBytes_AS_STRING(encoded)
             member.size = len(encoded)
@@ -768,13 +768,13 @@ cdef class Shape:
         return 0
 
     def read(self, str text not None):
-        """Returns the values in the order of the description; `None` if the text has another shape."""
+        """Returns the values in the order of the description. `None` if the text has another shape."""
         cdef Reading reading
         cdef int i
         cdef bint is_read = False
         if not PyUnicode_IS_ASCII(text):
             return None
-        reading.at = <const uint8_t *>PyUnicode_DATA(text)  # ends with a NUL, so the next byte can always be read
+        reading.at = <const uint8_t *>PyUnicode_DATA(text)  # a NUL follows the text, so the next byte is always readable
         reading.end = reading.at + PyUnicode_GET_LENGTH(text)
         for i in range(self._places):
             reading.values[i] = NULL
@@ -789,7 +789,7 @@ cdef class Shape:
             forget(&reading, 0, self._places)
 
     cdef bint knows(self, Reading *reading) noexcept:
-        """Whether the text begins as the last one did; then its first values are known, too."""
+        """Returns whether the text begins as the last text did; if so, sets its first values to the last text's."""
         cdef int i
         if <size_t>(reading.end - reading.at) <= self._known_size or memcmp(reading.at, self._known, self._known_size):
             return False
@@ -816,13 +816,13 @@ cdef class Shape:
         return 0
 
     cdef bint read_object(self, Reading *reading, int first, int count) except -1:
-        """Reads an object; False if it has another shape."""
+        """Reads an object; returns False if it has another shape."""
         if not took(reading, c"{"):
             return False
         return took(reading, c"}") or self.read_members(reading, first, count, 0, NULL)
 
     cdef bint read_members(self, Reading *reading, int first, int count, int expected, Member *named) except -1:
-        """Reads the members of an object and its end; `named`: the first one, if its name has been read."""
+        """Reads the members of an object and its end. `named` is the first member if its name has been read."""
         cdef Member *member = named
         while True:
             if named is NULL:
@@ -844,12 +844,12 @@ cdef class Shape:
                 return took(reading, c"}")
 
     cdef bint read_name(self, Reading *reading, int first, int count, int *expected, Member **member) noexcept:
-        """Reads a name and its closing quote, and finds its member; NULL: it is none of them."""
+        """Reads a name and its closing quote, and sets `member` to its member, or to NULL if it is unknown."""
         cdef const uint8_t *name = reading.at
         cdef Member *next_one
         cdef Py_ssize_t size = reading.end - name
         cdef int i, at = expected[0]
-        # Most members come in the order of the description, some of which are missing.
+        # Most members come in the order of the description, and some are missing.
         for i in range(count):
             next_one = &self._members[first + at]
             at = at + 1 if at + 1 < count else 0
@@ -867,7 +867,7 @@ cdef class Shape:
     cdef bint read_member(self, Reading *reading, Member *member) except -1:
         cdef const uint8_t *begin = reading.at
         cdef bint is_null = begin[0] == c"n" and gai_skip_word(&reading.at, reading.end, "null", 4) == GAI_COPY_DONE
-        forget(reading, member.place, member.places_end)  # of two with one name the last counts
+        forget(reading, member.place, member.places_end)  # if a name comes twice, the last value counts
         if member.kind == ANY:
             return is_null or gai_skip_value(&reading.at, reading.end) == GAI_COPY_DONE
         if member.kind == PARSED:
@@ -921,7 +921,7 @@ cdef class Shape:
 
 
 cdef dict read_counts(Reading *reading, int levels):
-    """Reads an object of counts, and of such objects, as usage is; None: it holds anything else, and `at` is void."""
+    """Reads an object of counts and of such objects, as usage is. None if it holds other values; then `at` is void."""
     cdef dict made
     cdef const uint8_t *begin
     if not levels or not took(reading, c"{"):
@@ -954,7 +954,7 @@ cdef dict read_counts(Reading *reading, int levels):
 
 
 cdef bint took(Reading *reading, uint8_t c) noexcept:
-    """Moves over this byte, and blanks before it; False if another one comes next."""
+    """Moves past blanks and this byte; returns False if another byte comes next."""
     if reading.at[0] != c and (gai_skip_blanks(&reading.at, reading.end) != GAI_COPY_DONE or reading.at[0] != c):
         return False
     reading.at += 1
@@ -962,7 +962,7 @@ cdef bint took(Reading *reading, uint8_t c) noexcept:
 
 
 cdef bint is_left(Reading *reading) noexcept:
-    """Whether more than blanks are left."""
+    """Returns whether more than blanks are left."""
     gai_skip_blanks(&reading.at, reading.end)
     return reading.at != reading.end
 
@@ -982,7 +982,7 @@ cdef int keep(Reading *reading, int place, value) except -1:
 
 
 cdef bint keep_parsed(Reading *reading, int place, const uint8_t *begin) except -1:
-    """Keeps the parsed value from here to the current place; False if the parser refuses it."""
+    """Parses the text from `begin` to the current place and keeps the value; returns False if the parser refuses it."""
     try:
         keep(reading, place, loads(PyBytes_FromStringAndSize(<const char *>begin, reading.at - begin)))
     except ValueError:
@@ -1006,16 +1006,16 @@ cdef tuple as_tuple(Reading *reading, int places):
     return made
 
 
-# The names of counts, which the answers of all streams repeat. What is here is of a bounded size.
+# The names of counts, which the responses of all streams repeat. The size of this cache is bounded.
 cdef enum:
     NAMES = 64
-    NAME = 40   # bytes of a name
+    NAME = 40   # the most bytes of a name
 
 cdef list KNOWN_NAMES = [""] * NAMES
 
 
 cdef str name_of(const uint8_t *name, size_t size):
-    """Returns a name of ASCII, made only where another one has its place."""
+    """Returns an ASCII name from the cache; if another name has its place, replaces it."""
     cdef size_t at
     if not size or size > NAME:
         return PyUnicode_DecodeASCII(<const char *>name, size, NULL)

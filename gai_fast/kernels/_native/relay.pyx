@@ -1,7 +1,9 @@
-"""The hot path of a stream: `kernels/_pure/relay.py`, `kernels/_pure/counters.py` and `kernels/_pure/fast_path.py` define what it must equal.
+"""The hot path of a stream. `relay.py`, `counters.py`, `fast_path.py`, `messages.py` and `pieces.py` in `kernels/_pure`
+define its behaviour.
 
-`DeltaCopier` writes the frames that are like one it has learned, without parsing them. `FastPath` does so from one
-connection to the other, in one call; `ReadBatch` does it for all reads of a turn. `ChunkWriter` writes what a log has.
+`DeltaCopier` writes frames that are similar to a learned frame without parsing them. `FastPath` copies from the
+upstream's connection to the client's in one call; `ReadBatch` does so for all reads of an iteration. `ChunkWriter`
+writes the pieces of a log.
 """
 
 cimport cython
@@ -90,11 +92,11 @@ gai_use_loops(loops_in_use())
 
 cdef enum:
     FRUITLESS = 2 * TEMPLATES   # templates without a match after which a stream's frames count as not repeating
-    RETRY = 16                  # one of so many frames of such a stream is learned
-    LAST_FRAMES = 1024          # bytes of the frames that end most answers: finish reason, usage, mark
-    VIEWED = 4096               # bytes: from here on a view is cheaper than a copy
-    DIGITS = 5                  # of most numbers
-    HEX_DIGITS = 16             # of any chunk size
+    RETRY = 16                  # if a stream's frames do not repeat, one of so many frames is learned
+    LAST_FRAMES = 1024          # bytes of the frames that end most responses: finish reason, usage, end mark
+    VIEWED = 4096               # bytes from which on a view is cheaper than a copy
+    DIGITS = 5                  # digits of most numbers
+    HEX_DIGITS = 16             # the most digits of a chunk's size
     CHUNK_FRAME = HEX_DIGITS + 4  # bytes around the data of a chunk
 
 cdef const char *HEX = b"0123456789abcdef"
@@ -104,7 +106,7 @@ cdef Py_ssize_t BATCHED = LIMITS.batched_read
 cdef Py_ssize_t ACK_STEP = SHARED.ack_step
 cdef Py_ssize_t BULK = LIMITS.bulk_read
 cdef long REST = <long>(LIMITS.bulk_rest * 1e9)
-cdef dict NAMES = {}            # an adapter's sets are constants of its class: one `_Names` for each
+cdef dict NAMES = {}            # one `_Names` for each adapter: its sets are constants of its class
 
 
 cdef class _Names:
@@ -150,7 +152,7 @@ cdef class _Kind:
         gai_release(&self.collected)
 
     cdef bint covers(self, dict event, str key):
-        """Whether an event is of this kind: it differs in the text only."""
+        """Returns whether an event is of this kind: it differs only in the text."""
         if self.key != key or len(self.event) != len(event):
             return False
         for name, value in self.event.items():
@@ -159,7 +161,7 @@ cdef class _Kind:
         return True
 
     cdef tuple take(self):
-        """Returns the event, and the size and the text of the deltas copied since the last call."""
+        """Returns the event, and the number of characters and the text of the deltas copied since the last call."""
         text = ""
         if self.collected.size:
             written = PyBytes_FromStringAndSize(<const char *>self.collected.data, self.collected.size)
@@ -191,7 +193,7 @@ cdef class _Template:
         gai_drop_head(&self.around)
 
     cdef bint set_parts(self, parts) except -1:
-        """Sets the output of a frame; False if its parts have another order."""
+        """Sets the output of a frame; returns False if the order of its parts is not supported."""
         cdef size_t cuts[GAI_NUMBERS]
         cdef uint8_t stamps[GAI_NUMBERS]
         cdef int numbers = 0
@@ -240,14 +242,14 @@ cdef bytes without_values(bytes frame, const gai_template *learned):
 
 
 cdef object piece(bytes whole, size_t at, size_t end):
-    """Returns a part of the bytes; of a large part a view, because writing copies it anyway (64 KiB: 5 us)."""
+    """Returns a part of the bytes. A large part is a view, because writing copies it anyway (64 KiB: 5 us)."""
     if end - at < VIEWED or end - at == <size_t>PyBytes_GET_SIZE(whole):
         return part(whole, at, end)
     return memoryview(whole)[at:end]
 
 
 cdef inline int digits_of(size_t size) noexcept:
-    """The number of hexadecimal digits of a size that is not 0."""
+    """Returns the number of hexadecimal digits of a size that is not 0."""
     cdef int count = 0
     while size:
         size >>= 4
@@ -262,7 +264,7 @@ cdef inline uint8_t *put_line_end(uint8_t *to) noexcept:
 
 
 cdef inline uint8_t *put_size(uint8_t *to, size_t size, int digits) noexcept:
-    """Writes the first line of an HTTP chunk (RFC 9112, section 7.1): `digits` + 2 bytes; returns their end."""
+    """Writes the first line of an HTTP chunk (RFC 9112, section 7.1), `digits` + 2 bytes; returns their end."""
     cdef int at = digits
     while at:
         at -= 1
@@ -272,7 +274,7 @@ cdef inline uint8_t *put_size(uint8_t *to, size_t size, int digits) noexcept:
 
 
 cdef inline uint8_t *put_chunk(uint8_t *to, const uint8_t *data, size_t size, int digits) noexcept:
-    """Writes an HTTP chunk: `digits` + `size` + 4 bytes; returns their end."""
+    """Writes an HTTP chunk, `digits` + `size` + 4 bytes; returns their end."""
     to = put_size(to, size, digits)
     memcpy(to, data, size)
     return put_line_end(to + size)
@@ -326,7 +328,7 @@ cdef inline uint8_t *put_bytes(uint8_t *to, bytes data) noexcept:
 
 
 cdef inline uint8_t *put_piece(uint8_t *to, piece, size_t *left) except NULL:
-    """Writes a piece, which has at most `left` bytes; returns its end."""
+    """Writes a piece of at most `left` bytes; returns its end."""
     cdef Py_buffer view
     cdef size_t size
     if PyBytes_CheckExact(piece):
@@ -349,17 +351,17 @@ cdef inline uint8_t *put_piece(uint8_t *to, piece, size_t *left) except NULL:
 # ---- WebSocket messages ----------------------------------------------------------------------------------------------
 
 cdef enum:
-    MESSAGE_HEAD = 10       # bytes of the longest head
+    MESSAGE_HEAD = 10       # bytes of the longest header
     MESSAGE_TEXT = 0x81
     MESSAGE_SHORT = 126
     MESSAGE_LONG = 1 << 16
-    MEMBER_ID = 8           # `"id":` and what stands around its value
-    SHORT_COPY = 64         # bytes that are copied at once, the last ones perhaps for nothing
-    MESSAGE_ROOM = MESSAGE_HEAD + MEMBER_ID + SHORT_COPY  # beside lead, id and event
+    MEMBER_ID = 8           # bytes of the member `id` besides its value
+    SHORT_COPY = 64         # bytes of one copy, which may exceed the data
+    MESSAGE_ROOM = MESSAGE_HEAD + MEMBER_ID + SHORT_COPY  # bytes needed besides lead, id and event
 
 
 cdef inline uint8_t *put_message_head(uint8_t *to, size_t size) noexcept:
-    """Writes the head of an unmasked message of text; returns its end."""
+    """Writes the header of an unmasked text message; returns its end."""
     cdef int more = 0
     to[0] = MESSAGE_TEXT
     if size < MESSAGE_SHORT:
@@ -379,12 +381,12 @@ cdef inline uint8_t *put_message_head(uint8_t *to, size_t size) noexcept:
 
 
 def frame_messages(bytes frames not None, bytes lead not None):
-    """See `gai_fast.kernels._pure.messages.frame_messages`. Most frames lose more bytes than their messages have besides."""
+    """See `gai_fast.kernels._pure.messages.frame_messages`. Most messages are shorter than their frames."""
     cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(frames)
     cdef const uint8_t *end = at + PyBytes_GET_SIZE(frames)
     cdef const uint8_t *stop
     cdef const uint8_t *named = NULL
-    cdef const uint8_t *before = at  # the line of the last event's name; most events have the name of the one before
+    cdef const uint8_t *before = at  # the line of the last event's name: most events have the same name
     cdef size_t lead_size = PyBytes_GET_SIZE(lead), named_size = 0, before_size = 0, size, most, made_size
     cdef size_t room = PyBytes_GET_SIZE(frames) + lead_size + MESSAGE_ROOM
     cdef uint8_t leads[SHORT_COPY]
@@ -425,7 +427,7 @@ def frame_messages(bytes frames not None, bytes lead not None):
                 to += named_size + MEMBER_ID
                 named = NULL
                 named_size = 0
-            # A copy of a constant length is no call; what follows is overwritten.
+            # A copy of a constant length needs no call; the bytes after the data are overwritten.
             if size <= SHORT_COPY and SHORT_COPY <= <size_t>(end - at):
                 memcpy(to, at, SHORT_COPY)
             else:
@@ -445,7 +447,7 @@ def last_seq(bytes frames not None):
     """See `gai_fast.kernels._pure.messages.last_seq`."""
     cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(frames)
     cdef const uint8_t *end = begin + PyBytes_GET_SIZE(frames)
-    cdef const uint8_t *stop = end  # of the line behind `at`
+    cdef const uint8_t *stop = end  # the end of the line after `at`
     cdef const uint8_t *at = end
     cdef const uint8_t *number
     cdef const uint8_t *behind
@@ -516,7 +518,7 @@ cdef class DeltaCopier:
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept:
         gai_move(&self._state, GAI_LOOK_AT)
-        self._run_begin = self._run_end = 0  # of other bytes, if an exception has kept `unload` from cutting it
+        self._run_begin = self._run_end = 0  # if an exception skipped `unload`, the run is part of other bytes
         self._chunk = chunk
         self._data = <const uint8_t *>PyBytes_AS_STRING(chunk)
         self._at = at
@@ -537,7 +539,7 @@ cdef class DeltaCopier:
         return left
 
     def next(self, long long seq, long long ts):
-        """Returns the next frames to parse; `None` if the fed bytes hold no more."""
+        """Returns the next frames to parse. `None` if the fed bytes hold no more."""
         cdef size_t begin, end
         cdef int status
         cdef list frames
@@ -551,7 +553,7 @@ cdef class DeltaCopier:
                 if status == GAI_COPY_MORE and self._size - self._at <= HELD:
                     self._held = self.unload()
                     return None
-            # What follows copied frames and is no copy is mostly the end of an answer.
+            # A frame after copied frames that cannot be copied is mostly the end of a response.
             end = self._size if self.copied and self._size - self._at <= LAST_FRAMES else self.frame_end()
             begin = self._at
             self._at = end
@@ -563,7 +565,7 @@ cdef class DeltaCopier:
                     frames = self._cutter.feed(part(self._chunk, begin, end))
             finally:
                 if frames is None:
-                    self._at = self._size = 0  # it has raised: read nothing more
+                    self._at = self._size = 0  # the framer raised: read nothing more
             if frames:
                 self._unlearned += len(frames)
                 return frames
@@ -580,19 +582,20 @@ cdef class DeltaCopier:
                 self._held = part(self._chunk, self._at, self._size)
                 self._size = self._at
                 return True
-            # A LF that follows still belongs to the frame, and the sink must know of it.
+            # A LF that follows still belongs to the frame, and the sink must get it.
             if status != GAI_COPY_DONE or (not self._lines and (<_SSEFeed>self._framer)._late_lf):
                 return False
         return True
 
     cdef bint holds_nothing(self) noexcept:
-        """Whether the framer waits for the beginning of a frame."""
+        """Returns whether the framer waits for the beginning of a frame."""
         return self._framer._size == 0 and self._framer._broken is None
 
     cdef size_t frame_end(self) noexcept:
-        """Returns the end of the bytes to give to the framer: of a frame, or of several if frames do not repeat.
+        """Returns the end of the bytes for the framer: the end of a frame, or of several frames if they do not repeat.
 
-        An early end costs a call; after a late end more frames than needed are parsed. Neither changes the output.
+        If the end is too early, it costs a call. If it is too late, more frames than needed are parsed. Neither changes
+        the output.
         """
         cdef const uint8_t *begin = self._data + self._at
         cdef const uint8_t *end = self._data + self._size
@@ -652,7 +655,7 @@ cdef class DeltaCopier:
                 at = gai_match_lead(learned, frame, end, places, &status)
                 if status != GAI_COPY_DONE:
                     break
-                # Copied text never grows, so its own size is enough room.
+                # Copied text never grows, so the room is the size of the text.
                 if span > <size_t>(end - at):
                     span = end - at
                 stop = at + span
@@ -675,11 +678,11 @@ cdef class DeltaCopier:
                     continue
                 if status == GAI_COPY_DONE:
                     at = gai_match_tail(learned, at, end, places, said, &status)
-                    # As for the framer: the LF behind the CR belongs to the frame if it has come.
+                    # As for the framer: the LF after the CR belongs to the frame if it has come.
                     if template.ends_with_cr and status == GAI_COPY_DONE and at < end and at[0] == c"\n":
                         at += 1
-                # An empty delta is none, the framer judges frames that may exceed the limit, and the long way hands over
-                # the collected text.
+                # The full path handles an empty text, which is no delta, and a frame that may exceed the limit, and
+                # hands over the collected text.
                 if status == GAI_COPY_DONE and (
                     not more or <size_t>(at - frame) > limit or template.kind.collected.size > COLLECTED
                 ):
@@ -692,7 +695,7 @@ cdef class DeltaCopier:
                     (<_Kept>template.kept[i]).keep(
                         said, places[kept.last] + (kept.end - learned.begins[kept.last]) - said
                     )
-                # Last: if there is no memory for the text, the frame does not count as copied.
+                # Appended last: if there is no memory for the text, the frame does not count as copied.
                 if template.kind.collects:
                     append(&template.kind.collected, out.data + text, to - out.data - text)
                 if not self._passes:
@@ -708,7 +711,7 @@ cdef class DeltaCopier:
     cdef size_t copy_run(
         self, _Template template, const uint8_t **frame, long long seq, long long ts, size_t *characters
     ) noexcept:
-        """Copies the frames that are the learned one but for their text, as far as there is room; returns their number."""
+        """Copies frames that equal the learned frame except for their text, while there is room; returns the number."""
         cdef gai_buffer *out = &self._out
         cdef uint8_t *to = out.data + out.size
         cdef size_t frames
@@ -723,7 +726,7 @@ cdef class DeltaCopier:
         return frames
 
     cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1:
-        """Notes copied frames for the adapter, and updates the framer as if it had cut them."""
+        """Notes copied frames for the adapter, and updates the framer as if the framer had cut them."""
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = len(self._touched)
         if not count or self._touched[count - 1] is not kind:
@@ -739,7 +742,7 @@ cdef class DeltaCopier:
         self._at = end
         kind.characters += characters
         template.matched = True
-        # Step by step: if frames repeat only now and then, learning costs more than it saves.
+        # The count decreases by the matches only: if frames repeat rarely, learning costs more than it saves.
         self._fruitless -= frames if frames < self._fruitless else self._fruitless
         self.copied += frames
         self._framer._first = False
@@ -750,7 +753,7 @@ cdef class DeltaCopier:
         return 0
 
     cdef int cut_run(self) except -1:
-        """Takes the run out of the fed bytes; if it is all of them, without a copy."""
+        """Cuts the run out of the fed bytes, without a copy if it is all of them."""
         if self._run_end:
             self._runs.append(piece(self._chunk, self._run_begin, self._run_end))
             self._run_begin = self._run_end = 0
@@ -768,7 +771,7 @@ cdef class DeltaCopier:
         return self._framer is not None and (self._fruitless < FRUITLESS or self._unlearned >= RETRY)
 
     def expect(self, dict event not None, str key not None, parts):
-        """Announces the event of the next frame with a text."""
+        """Announces the event that the next frame produces if another stream has learned a similar frame."""
         if self._framer is not None and not self._templates:
             self._expected, self._expected_key, self._expected_parts = event, key, parts
 
@@ -804,7 +807,7 @@ cdef class DeltaCopier:
         cdef list lessons = self._names.lessons
         cdef bytes raw = frame.raw
         text = event[key]
-        # Adapters and formats take notes on the first text that is not blank: that frame must be parsed.
+        # Adapters and formats note the first text that is not blank, so its frame must be parsed.
         if not text.strip() or <size_t>PyBytes_GET_SIZE(raw) > HELD or not self.learns:
             return
         self._unlearned = 0
@@ -815,7 +818,7 @@ cdef class DeltaCopier:
             return
         if always and not template.learned.kept_count:
             lesson = _Lesson()
-            # The other streams must not get any value of this one.
+            # Other streams must not get any value of this stream.
             lesson.frame = without_values(raw, &template.learned)
             lesson.learned, lesson.lines = template.learned, self._lines
             lesson.learned.frame = <const uint8_t *>PyBytes_AS_STRING(lesson.frame)
@@ -839,7 +842,7 @@ cdef class DeltaCopier:
         cdef gai_buffer told
         cdef uint8_t[1024] memory
         cdef int i, found
-        # The text as we write it, and after it scratch memory for the frame's strings.
+        # The text as our encoder writes it, followed by scratch memory for the frame's strings.
         gai_borrow(&told, memory, sizeof(memory))
         try:
             if put_string(&told, text) < 0:
@@ -859,7 +862,7 @@ cdef class DeltaCopier:
         return True
 
     cdef _Kind kind_of(self, dict event, str key):
-        """Returns the kind of a delta, one for all its templates, so that their texts stay in order."""
+        """Returns the kind of a delta. All templates of a delta share one kind, so that their texts stay in order."""
         cdef _Kind kind
         cdef _Template template
         for template in self._templates:
@@ -876,7 +879,7 @@ cdef class DeltaCopier:
         return 0
 
     cdef int count_fruitless(self) noexcept:
-        # Not beyond the limit, so that the first match shows when frames begin to repeat.
+        # The count stays at the limit, so that one match is enough when frames begin to repeat.
         self._fruitless += self._fruitless < FRUITLESS
         return 0
 
@@ -886,10 +889,10 @@ cdef class DeltaCopier:
         if self._templates:
             for template in self._templates:
                 self.give_up(template)
-            self._templates = []  # `list.clear` would be a call of a method
+            self._templates = []  # `list.clear` would call a method
 
     def take_copied(self):
-        """Returns the output since the last call: bytes, frames, and for each kind of delta the adapter's notes."""
+        """Returns the output since the last call: bytes, frames, and the adapter's notes for each kind of delta."""
         cdef size_t copied = self.copied
         if not copied:
             return b"", 0, []
@@ -898,14 +901,14 @@ cdef class DeltaCopier:
         return data, copied, self.take_kinds()
 
     def settle(self):
-        """Returns the frames and notes of the fast path since the last call."""
+        """Returns the fast path's frames and notes since the last call."""
         passed = self._passed
         self._passed = 0
         return passed, self.take_kinds() if passed else []
 
     @property
     def copies(self):
-        """Whether a frame has been learned, and the framer holds no half of one; `_held` precedes the next bytes."""
+        """Whether a frame has been learned, and the framer holds no partial frame. `_held` precedes the next bytes."""
         return bool(self._templates) and self.holds_nothing()
 
     cdef object take_piece(self):
@@ -919,7 +922,7 @@ cdef class DeltaCopier:
             self._runs.clear()
             return data
         if made is NULL:
-            return b""  # there was no memory for the output, as the call that needed it has raised
+            return b""  # there was no memory for the output; the call that needed it has raised
         self._made = NULL
         gai_borrow(&self._out, NULL, 0)
         return finished_bytes(made, size)
@@ -929,7 +932,7 @@ cdef class DeltaCopier:
         self._passed += self.copied
         self.copied = 0
         if self._passes:
-            # There is one run; it is written out of the fed bytes without a copy in between.
+            # There is one run; it is written from the fed bytes without another copy.
             size[0] = self._run_end - self._run_begin
             data = as_chunk(self._data + self._run_begin, size[0])
             self._run_begin = self._run_end = 0
@@ -1012,7 +1015,7 @@ cdef class DeltaCopier:
         return 0
 
     def take_kept(self):
-        """Returns, by name, the JSON text of each kept member from the last copied frame that had it, once."""
+        """Returns the JSON text of each kept member, by name, from the last copied frame that had it, once."""
         cdef _Kept keeper
         kept = {}
         for name, keeper in self._kept.items():
@@ -1095,18 +1098,18 @@ cdef class StreamCounters:
 
     @property
     def first_at(self):
-        """The time of the read with the first delta, or None."""
+        """The time of the read with the first delta. None if no delta has come."""
         return self._first if self._has_begun else None
 
     @property
     def gaps(self):
         """The number of gaps between deltas up to each bound, and above all bounds."""
         cdef int at
-        cdef object count  # declared: as a C number each use below would make an object of its own
+        cdef object count  # declared: with a C number each use below would make an object
         made = PyTuple_New(self._bounds._count + 1)
         for at in range(self._bounds._count + 1):
-            count = self._gaps[at] if self._gaps[at] else ZERO  # most are
-            Py_INCREF(count)  # `PyTuple_SET_ITEM` takes a reference over
+            count = self._gaps[at] if self._gaps[at] else ZERO  # most counts are zero
+            Py_INCREF(count)  # `PyTuple_SET_ITEM` steals a reference
             PyTuple_SET_ITEM(made, at, count)
         return made
 
@@ -1144,11 +1147,11 @@ cdef class StreamCounters:
 
 
 cdef enum:
-    BRIEF = 4096        # bytes of output on the stack: most reads need less, others an allocation
+    BRIEF = 4096        # bytes of output on the stack: most reads need less, the others allocate
     PLAIN_OVERHEAD = 32  # bytes between two chunks: line ends, a size of 15 digits
     READ = 4            # list items for one read
-    STEADY = 4          # fully copied reads in a row, or a bulk one, after which a socket is borrowed: saves 1 us a read
-    REFUSED = 64        # further reads, or a quarter as many bulk ones, after which one that lent nothing is asked again
+    STEADY = 4          # fully copied reads in a row, or one bulk read, before a socket is borrowed: saves 1 us a read
+    REFUSED = 64        # further reads, or a quarter as many bulk reads, after which a refused loan is asked for again
     ROOM = 65536        # bytes of one read, as with the loops
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
@@ -1160,24 +1163,24 @@ cdef class FastPath:
 
     cdef DeltaCopier _copier
     cdef object _transport
-    cdef object _send       # writes HTTP chunks; or WebSocket messages
-    cdef object _log        # takes frames instead; or None
-    cdef bytes _lead        # the beginning of each message, if the log lends its socket; or None
+    cdef object _send       # writes HTTP chunks, or WebSocket messages
+    cdef object _log        # receives frames in place of `_send`; None if the transport is no log
+    cdef bytes _lead        # the beginning of each message; None if there is no log that lends its socket
     cdef object _now_ms
     cdef StreamCounters _counters
     cdef long long _seq
     cdef long long _deltas
     cdef double _ended
-    cdef ReadBatch _batch   # reads the upstream's socket; None: its connection does
-    cdef object _reader     # the connection that has lent it
-    cdef object _exchange   # its exchange
+    cdef ReadBatch _batch   # reads the upstream's socket; None if the upstream's connection reads it
+    cdef object _reader     # the connection that lent the upstream's socket
+    cdef object _exchange   # the exchange of that connection
     cdef int _in            # the upstream's socket, or -1
-    cdef TLSRecords _records    # reads it where it speaks TLS; or None
+    cdef TLSRecords _records    # the TLS records that read the upstream's socket; None without TLS
     cdef int _out           # the client's socket if it is lent, or -1
     cdef int _steady        # fully copied reads in a row; a bulk read counts as four
-    cdef bint _writes       # it may borrow the client's socket without the upstream's, whose connection decrypts
-    cdef int _unasked       # reads for which a log that lent nothing is not asked again
-    cdef Py_ssize_t _unnoted    # bytes of messages of which the log has not learned
+    cdef bint _writes       # the client's socket may be borrowed without the upstream's, whose connection decrypts
+    cdef int _unasked       # reads before a log that did not lend its socket is asked again
+    cdef Py_ssize_t _unnoted    # bytes of messages that the log has not noted yet
     cdef public ChunkedBody chunks
     cdef readonly double at
     cdef readonly double wrote_at
@@ -1196,7 +1199,7 @@ cdef class FastPath:
         self._in = self._out = -1
 
     def follow(self, long long seq, long long deltas):
-        """Continues after the long way."""
+        """Continues after a read on the full path."""
         self._seq = seq
         self._deltas = deltas
 
@@ -1211,13 +1214,13 @@ cdef class FastPath:
         self.note_messages()
 
     def feed(self, bytes data not None, double now):
-        """Handles one read; returns the bytes of the body that must take the long way."""
+        """Handles one read; returns the bytes of the body that must take the full path."""
         if self.chunks is None:
             raise ValueError("this fast path is closed")
         return self.take(data, now, perf_counter())
 
     cdef bytes take(self, bytes data, double now, double began):
-        """As `feed`, with open `chunks`, for a read whose handling began at `began`; sets `_ended`."""
+        """Handles one read as `feed`, with `chunks` open. The handling began at `began`; sets `_ended`."""
         cdef uint8_t[BRIEF] brief
         cdef DeltaCopier copier = self._copier
         cdef ChunkedBody chunks = self.chunks
@@ -1237,7 +1240,7 @@ cdef class FastPath:
             body = chunks.take_apart(data, 0, held)
             copier._held = b""
             if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
-                # The exchange must see the end of the body, or its fault.
+                # The exchange must see the end of the body, or the violation.
                 self.note(began, -ahead)
                 return body
             size = PyBytes_GET_SIZE(body)
@@ -1284,7 +1287,10 @@ cdef class FastPath:
         return None
 
     cdef int write(self, bytes data) except -1:
-        """Writes to the client's socket if it is lent. Its connection writes the rest, and is asked for the next."""
+        """Writes to the client's socket if it is lent.
+
+        The client's connection writes the rest and is asked to lend the socket for the next write.
+        """
         cdef Py_ssize_t sent
         if self._out >= 0:
             sent = gai_send(self._out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -1300,7 +1306,7 @@ cdef class FastPath:
         return 0
 
     cdef int ask_log(self) except -1:
-        """Borrows the socket behind the log, if it has one; one that lends nothing is not asked with each read."""
+        """Borrows the log's socket, if it has one. If the log refuses, it is asked again after `REFUSED` reads."""
         if self._lead is None or self._batch is None:
             return 0
         if self._unasked:
@@ -1312,7 +1318,7 @@ cdef class FastPath:
         return 0
 
     cdef int note_messages(self) except -1:
-        """Tells the log what was written past it."""
+        """Reports to the log what was written to its socket."""
         cdef Py_ssize_t size = self._unnoted
         if size:
             self._unnoted = 0
@@ -1320,7 +1326,7 @@ cdef class FastPath:
         return 0
 
     cdef int note(self, double began, Py_ssize_t size) except -1:
-        """Counts a read, or the copied part of one."""
+        """Counts a read, or the copied part of a read."""
         self._ended = perf_counter()
         self._counters.note(began, self._ended, size, self._deltas)
         return 0
@@ -1341,7 +1347,7 @@ cdef class ChunkWriter:
         self._out = -1
 
     def write(self, bytes piece not None):
-        """Writes a piece as one HTTP chunk; nothing for an empty one."""
+        """Writes a piece as one HTTP chunk. Ignores an empty piece."""
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(piece)
         cdef size_t size = PyBytes_GET_SIZE(piece)
         cdef size_t sent = 0
@@ -1367,7 +1373,7 @@ cdef class ChunkWriter:
         self._steady = 0
 
     cdef size_t put(self, const uint8_t *data, size_t size) noexcept:
-        """Writes a chunk to the client's socket, a long one out of the data; returns the bytes sent."""
+        """Writes a chunk to the client's socket, a long chunk without a copy; returns the number of bytes sent."""
         cdef uint8_t brief[BRIEF]
         cdef iovec parts[3]
         cdef int digits = digits_of(size)
@@ -1400,16 +1406,16 @@ cdef inline int append_read(list reads, reader, exchange, FastPath fast_path, by
 
 @cython.final
 cdef class ReadBatch:
-    """See `gai_fast.kernels._pure.fast_path.ReadBatch`. Reads go to their fast path at once, not to their reader first."""
+    """See `gai_fast.kernels._pure.fast_path.ReadBatch`. A read goes directly to its fast path, not through its reader."""
 
     cdef object _loop
     cdef object _clock
     cdef list _reads    # for each read: reader, exchange, fast path, data
     cdef int _set       # the epoll set of the lent sockets, or -1
-    cdef int _timer     # in that set: resting sockets are read when it is due; -1: there is none, and no socket rests
-    cdef bint _is_timed # it has been set
-    cdef set _lent      # their fast paths: epoll refers to them and does not keep them alive
-    cdef dict _resting  # the fast paths whose sockets rest, as keys, the next to be read first
+    cdef int _timer     # in that set: resting sockets are read when it is due; -1: no timer, and no socket rests
+    cdef bint _is_timed # the timer has been set
+    cdef set _lent      # the fast paths of lent sockets: epoll refers to them without keeping them alive
+    cdef dict _resting  # the fast paths of resting sockets, as keys, in the order in which they are read
 
     def __cinit__(self, loop, clock):
         self._set = self._timer = -1
@@ -1452,7 +1458,7 @@ cdef class ReadBatch:
         return 0
 
     cdef int give_all_back(self, list lent, Py_ssize_t at) except -1:
-        """Gives them back from a place on. If one raises, the others are still given back."""
+        """Gives back the sockets from an index on. If one raises, the others are still given back."""
         cdef FastPath fast_path
         try:
             while at < len(lent):
@@ -1466,7 +1472,7 @@ cdef class ReadBatch:
         return 0
 
     def _handle(self):
-        """Handles the reads of the turn."""
+        """Handles the reads of the iteration."""
         cdef list reads = self._reads
         cdef Py_ssize_t at = 0, end = len(reads)
         cdef double now, ended
@@ -1489,7 +1495,7 @@ cdef class ReadBatch:
                     rest = fast_path.take(<bytes>reads[at - 1], now, ended)
                     ended = fast_path._ended
                     is_well = True
-                finally:  # `except` costs a lone token 50 instructions more
+                finally:  # with `except` a lone token costs 50 instructions more
                     if not is_well:
                         reads[at - 4].failed(reads[at - 3], exception())
                 if rest is not None:
@@ -1507,13 +1513,13 @@ cdef class ReadBatch:
                 self._loop.call_soon(self._handle)
 
     def _read(self):
-        """Reads all borrowed sockets that are ready or have rested, each once, and then handles the reads."""
+        """Reads each borrowed socket that is ready or has rested once, then handles the reads."""
         cdef gai_ready[2 * GAI_READY] ready
         cdef int i, is_due
         cdef int count = gai_take_ready(self._set, ready, &is_due)
         if is_due:
             count += self.take_rested(ready + count)
-        # A callback of one may give others back and drop the last reference to them.
+        # A callback of one fast path may give others back and drop the last reference to them.
         for i in range(count):
             Py_INCREF(<FastPath>ready[i].whose)
         try:
@@ -1526,7 +1532,7 @@ cdef class ReadBatch:
             self._handle()
 
     cdef int take_rested(self, gai_ready *rested) except -1:
-        """Adds those that have rested, as many as may be ready; returns how many. The next turn reads others."""
+        """Adds the sockets that have rested, at most `GAI_READY`; returns their number. The next call adds others."""
         cdef FastPath fast_path
         cdef int count = 0
         self._is_timed = False
@@ -1540,7 +1546,7 @@ cdef class ReadBatch:
         return count
 
     cdef int rest(self, FastPath fast_path) except -1:
-        """Has a socket rest, behind those that do so already."""
+        """Lets a socket rest, as the last of the resting sockets."""
         if fast_path in self._resting:
             del self._resting[fast_path]
         else:
@@ -1551,7 +1557,7 @@ cdef class ReadBatch:
         return 0
 
     cdef bint wake(self, FastPath fast_path) except -1:
-        """Has the set report a socket again; returns whether it does."""
+        """Makes the set report a socket again; returns whether it does."""
         del self._resting[fast_path]
         return gai_wake(self._set, fast_path._in, <void *>fast_path) == 0
 
@@ -1561,7 +1567,7 @@ cdef class ReadBatch:
         return 0
 
     cdef int receive_all(self, gai_ready *ready, int count) except -1:
-        """Reads each of them. If one raises, the others are still read: epoll does not report them again."""
+        """Reads each ready socket. If one raises, the others are still read: epoll does not report them again."""
         cdef int i = 0
         try:
             while i < count:
@@ -1572,8 +1578,8 @@ cdef class ReadBatch:
                 self.receive_all(ready + i, count - i)
 
     cdef int receive(self, FastPath fast_path, bint ends) except -1:
-        """Reads one of them, or gives it back."""
-        cdef bint is_done = True  # the end, a closed fast path, or a full buffer: the connection's
+        """Reads a borrowed socket, or gives it back."""
+        cdef bint is_done = True  # the connection must continue: the end, a closed fast path, or a full buffer
         cdef bint is_well = False
         if fast_path._batch is not self:
             return 0  # given back in the meantime
@@ -1583,17 +1589,17 @@ cdef class ReadBatch:
                 is_well = True
             finally:
                 if not is_well:
-                    fast_path._reader.failed(fast_path._exchange, exception())  # what it has read is lost
+                    fast_path._reader.failed(fast_path._exchange, exception())  # the bytes of the read are lost
         if is_done and fast_path._batch is self:
             fast_path._reader.take_back()
         return 0
 
     cdef int read(self, FastPath fast_path) except -1:
-        """Reads one of them once; returns whether its connection must go on with it.
+        """Reads a borrowed socket once; returns whether its connection must continue to read.
 
-        A bulk read is the beginning of more, a record or a packet at a time, each of which would cost a turn of the
-        loop. So the socket rests, and what comes meanwhile is one read. It does not where a read without TLS has filled
-        the buffer, since its connection reads four times as much at once.
+        After a bulk read more bytes follow, a record or a packet at a time, and each would cost an iteration of the
+        loop. So the socket rests, and all bytes of this time become one read. If a read without TLS has filled the
+        buffer, the socket does not rest: its connection reads four times as much at once.
         """
         cdef TLSRecords records = fast_path._records
         cdef Py_ssize_t size
@@ -1628,7 +1634,7 @@ cdef class ReadBatch:
         return is_full
 
     cdef bint can_watch(self) except -1:
-        """Whether there is a set of sockets; opens it at the first call."""
+        """Returns whether there is a set of sockets; opens it at the first call."""
         cdef int opened
         cdef bint is_well = False
         if self._set >= 0 or not GAI_CAN_WATCH:
@@ -1641,13 +1647,13 @@ cdef class ReadBatch:
             is_well = True
         finally:
             if not is_well:
-                gai_close(opened)  # the loop would not report its sockets
+                gai_close(opened)  # the loop does not watch the set
         self._set = opened
         self._timer = gai_open_timer(opened)
         return True
 
     cdef int borrow(self, reader, exchange, FastPath fast_path, bint is_bulk) except -1:
-        """Borrows the socket of a stream, if the system has epoll and the connection lends it; behind a bulk read it rests."""
+        """Borrows a stream's socket, if there is epoll and the connection lends it. After a bulk read it rests."""
         cdef int socket
         cdef bint is_watched = False
         fast_path._steady = -REFUSED

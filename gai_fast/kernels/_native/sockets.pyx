@@ -1,7 +1,7 @@
-"""The sockets that transports read, and reading them; `kernels/_pure/socket_set.py` defines it.
+"""`SocketSet` watches the sockets that transports read; `receive` reads one. `_pure/socket_set.py` defines both.
 
-uvloop makes a handle for each socket that it watches, and asks the system three times whether it can be watched. An
-epoll set of ours takes one call of the system, and 8,000 instructions less for a connection.
+uvloop makes a handle for each socket that it watches, and makes three system calls to check that it can be watched. Our
+own epoll set makes one system call, and takes 8,000 instructions less for a connection.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -40,10 +40,10 @@ cdef extern from "Python.h":
     int PyObject_AsFileDescriptor(object) except -1
 
 cdef enum:
-    ROOM = 65536    # bytes of a read for which no larger object is made than has come: `limits.client_read`
+    ROOM = 65536    # reads of at most so many bytes make an object of the exact size: `limits.client_read`
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
-cdef int READING = 0    # sockets for which a set calls back now; a hint, since another thread's loop may change it
+cdef int READING = 0    # number of sockets for which a set calls back now; a hint: another thread's loop may change it
 cdef int UNFLUSHED = LIMITS.unflushed_transports
 cdef int DEFERRED = LIMITS.deferred_reads
 cdef double DEFERRED_BY = LIMITS.deferred_by
@@ -75,19 +75,19 @@ def receive(sock, Py_ssize_t most):
 
 
 cdef class Coalescing:
-    """Coalesces the reads of a set: while many sockets are read often, a periodic timer wakes the loop in their place.
+    """Coalesces the reads of a set: while many sockets are read often, only a periodic timer wakes the loop.
 
-    Network cards do the same with interrupts.
+    Network cards coalesce interrupts in the same way.
     """
 
     cdef int inner          # the set
-    cdef int outer          # the epoll set that the loop watches, or -1: it contains the inner one and the timer
-    cdef int timer          # or -1
-    cdef bint is_on         # the timer wakes the loop
-    cdef int calls          # since the last decision
-    cdef int reads          # sockets that were read in these calls
-    cdef uint64_t seen      # which
-    cdef double since       # when that decision was
+    cdef int outer          # the epoll set that the loop watches, which contains the inner set and the timer; or -1
+    cdef int timer          # the timer, or -1
+    cdef bint is_on         # whether the timer wakes the loop
+    cdef int calls          # calls of the loop since the last decision
+    cdef int reads          # number of sockets read in these calls
+    cdef uint64_t seen      # the sockets read in these calls
+    cdef double since       # the time of the last decision
 
     def __cinit__(self):
         self.outer = self.timer = -1
@@ -96,7 +96,7 @@ cdef class Coalescing:
         self.close()
 
     cdef int open(self, int inner) noexcept:
-        """Returns what the loop watches; -1: there is no descriptor left."""
+        """Returns the set that the loop must watch; -1 if there is no descriptor left."""
         self.inner = inner
         self.begin_count(perf_counter())
         self.outer = gai_open_outer(inner)
@@ -129,20 +129,20 @@ cdef class Coalescing:
         return 0
 
     cdef int begin(self) noexcept:
-        """A call of the loop begins."""
+        """Begins a call of the loop."""
         if self.is_on:
             gai_read_timer(self.timer)
         return 0
 
     cdef int end(self, const int *readable, int count, bint is_urgent) noexcept:
-        """Counts the sockets that this call has read, and decides anew after enough calls.
+        """Counts the sockets that this call has read. After enough calls decides again whether to coalesce.
 
-        `is_urgent`: something is left for the next call, so it stops at once.
+        If `is_urgent`, sockets are left for the next call, so coalescing stops at once.
         """
         cdef double now, least
         cdef int i
         if self.outer < 0:
-            return 0  # closed, or never open
+            return 0  # closed, or never opened
         for i in range(count):
             self.seen = gai_see(self.seen, readable[i])
         self.calls += 1
@@ -154,7 +154,7 @@ cdef class Coalescing:
             now = perf_counter()
             least = (now - self.since) * COALESCED_READS
             if self.is_on:
-                least /= 4  # what comes in pieces is fewer reads now
+                least /= 4  # coalescing itself reduces the number of reads
             self.switch(self.reads >= least and gai_count_seen(self.seen) >= COALESCED_SOCKETS)
             self.begin_count(now)
         return 0
@@ -164,15 +164,15 @@ cdef class SocketSet:
     """See `gai_fast.kernels._pure.socket_set.SocketSet`."""
 
     cdef object _loop
-    cdef object _others     # the pure set, for sockets where there is no epoll set
+    cdef object _others     # the pure set, which watches sockets if there is no epoll set
     cdef dict _callbacks    # by descriptor
-    cdef list _unflushed    # transports that wait for the end of the turn
+    cdef list _unflushed    # transports that are flushed at the end of the iteration
     cdef int _set           # the epoll set, or -1
-    cdef int _watched       # what the loop watches: that set, or the one outside it
-    cdef Coalescing _coalescing     # `None`: reads are never coalesced
+    cdef int _watched       # the set that the loop watches: `_set` or the outer set
+    cdef Coalescing _coalescing     # None if reads are never coalesced
     cdef bint _is_closed
-    cdef double _deferred   # until then a turn reads a few sockets
-    cdef double _since      # some have waited from then on because of that; 0: none has
+    cdef double _deferred   # the time until which an iteration reads only a few sockets
+    cdef double _since      # the time since which sockets have been deferred; 0 if no socket is
 
     def __cinit__(self):
         self._set = -1
@@ -214,7 +214,7 @@ cdef class SocketSet:
                 self.close()
 
     def flush_later(self, transport):
-        """Flushes a transport at the end of the loop's turn, if that reads several sockets; returns whether it will."""
+        """Flushes a transport at the end of an iteration that reads several sockets; returns whether it will."""
         if READING < 2:
             return False
         if len(self._unflushed) >= UNFLUSHED:
@@ -225,7 +225,7 @@ cdef class SocketSet:
         return True
 
     def _flush(self):
-        """Flushes what waits. A bug of one transport goes to the loop: it is none of the others', nor of the caller's."""
+        """Flushes the waiting transports. If one raises, the loop handles the exception, and the others are flushed."""
         cdef list transports = self._unflushed
         self._unflushed = []
         for transport in transports:
@@ -235,14 +235,14 @@ cdef class SocketSet:
                 self._loop.call_exception_handler({"message": "a connection cannot be flushed", "exception": problem})
 
     def defer(self):
-        """Reads a few sockets a turn for a while."""
+        """Limits the reads of the next iterations to a few sockets each."""
         cdef double now = perf_counter()
         if now >= self._deferred + DEFERRED_FOR:
-            self._since = 0  # nothing was deferred for as long as that
+            self._since = 0  # no socket was deferred during this time
         self._deferred = now + DEFERRED_BY
 
     def close(self):
-        """Gives up the set as soon as no socket is watched."""
+        """Closes the set as soon as no socket is watched."""
         cdef int opened = self._set
         self._is_closed = True
         if opened >= 0 and not self._callbacks:
@@ -260,11 +260,11 @@ cdef class SocketSet:
         return self._coalescing is not None and self._coalescing.is_on
 
     def _read(self):
-        """Calls back for the sockets that can be read. If one raises, the set reports the others again."""
+        """Calls back for the sockets that can be read. If a callback raises, the set reports the others again."""
         global READING
         cdef int[GAI_READY] readable
         cdef int i = 0, count, most = GAI_READY
-        cdef bint leaves  # something for the next call
+        cdef bint leaves  # whether sockets are left for the next call
         cdef double now
         if self._coalescing is not None:
             self._coalescing.begin()
@@ -277,7 +277,7 @@ cdef class SocketSet:
                     most = DEFERRED
         count = gai_take_readable(self._set, readable, most)
         leaves = count == most
-        if count < most:  # none waits any more
+        if count < most:  # no socket waits
             self._since = 0
             if most == GAI_READY:
                 self._deferred = 0
@@ -285,7 +285,7 @@ cdef class SocketSet:
         try:
             while i < count:
                 callback = self._callbacks.get(readable[i])
-                if callback is not None and callback():  # not removed in the meantime; more bytes wait
+                if callback is not None and callback():  # the socket was not removed, and more bytes wait
                     leaves = True
                 i += 1
         finally:
@@ -294,7 +294,7 @@ cdef class SocketSet:
                 self._coalescing.end(readable, count, leaves or i < count)
 
     cdef bint can_watch(self) except -1:
-        """Whether there is a set; opens it at the first call."""
+        """Returns whether there is a set; opens it at the first call."""
         cdef int opened
         cdef bint is_well = False
         if self._set >= 0 or not GAI_CAN_WATCH:
@@ -309,7 +309,7 @@ cdef class SocketSet:
             self._loop.add_reader(self._watched, self._read)
             is_well = True
         finally:
-            if not is_well:  # the loop would not report its sockets
+            if not is_well:  # the loop does not watch the set
                 if self._coalescing is not None:
                     self._coalescing.close()
                 gai_close(opened)

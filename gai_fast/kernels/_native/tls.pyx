@@ -1,9 +1,9 @@
-"""The records of a TLS connection, by the OpenSSL that the standard library's `ssl` runs on; `kernels/_pure/tls_records.py`
-defines them.
+"""The records of a TLS connection, with the OpenSSL that the standard library's `ssl` uses.
 
-`ssl` makes the connection and its handshake, with all that is to be verified; from then on OpenSSL is called without
-it. It reads the records of a read straight out of the buffer that the socket filled, and their text goes straight into
-the bytes object that is handed on. A record of 4 KiB takes 1.3 us so, and 2.1 with an `SSLObject` on `MemoryBIO`s.
+`kernels/_pure/tls_records.py` defines their behaviour. `ssl` makes the connection, does the handshake and verifies the
+peer; after that OpenSSL is called directly. OpenSSL reads the records directly from the buffer that the socket filled,
+and writes their text directly into the returned bytes object. A record of 4 KiB takes 1.3 us this way, and 2.1 us with
+an `SSLObject` on `MemoryBIO`s.
 """
 
 cimport cython
@@ -32,15 +32,15 @@ from gai_fast.model.limits import SHARED
 
 cdef enum:
     ROOM = 65536    # bytes of one read: `limits.tls_read`
-    HELD = 32768    # more bytes than OpenSSL holds at most, which are the beginning of one record (18,437: RFC 5246, 6.2.3)
+    HELD = 32768    # more than OpenSSL holds: the beginning of one record, at most 18,437 bytes (RFC 5246, 6.2.3)
 
 cdef char[ROOM] INPUT   # filled and emptied while the interpreter's lock is held
-cdef object FOUND = None    # whether OpenSSL has been found; None: nobody has asked
-cdef object OURS = object() # only this module makes objects, none without a connection or a session
+cdef object FOUND = None    # whether OpenSSL has been found; None until `is_found` has searched
+cdef object OURS = object() # only this module makes objects, so each has a connection or a session
 
 
 cdef class TLSSession:
-    """A session of a connection that has ended its handshake. Connections of the same context may resume it."""
+    """A session of a connection after its handshake. Connections of the same context may resume it."""
 
     cdef gai_session *_session
 
@@ -53,7 +53,7 @@ cdef class TLSSession:
             OPENSSL.session_free(self._session)
 
 
-@cython.no_gc_clear  # `_ssl` is the connection's, which must not go first
+@cython.no_gc_clear  # `_ssl` belongs to the connection, which must be freed last
 cdef class TLSRecords:
     """See `gai_fast.kernels._pure.tls_records.TLSRecords`."""
 
@@ -68,17 +68,17 @@ cdef class TLSRecords:
 
     @property
     def descriptor(self):
-        """The socket's descriptor, which a `ReadBatch` may read these records from."""
+        """The socket's descriptor, from which a `ReadBatch` may read these records."""
         return self._descriptor
 
     @property
     def has_news(self):
-        """Whether the connection's transport must look at it."""
+        """Whether the connection has ended or failed, or has a protocol message to send."""
         return self.is_noteworthy()
 
     def offer(self, TLSSession session not None):
         """Offers the peer to resume a session."""
-        # OpenSSL spoils the session of a connection that ends without `close_notify`, so each has one of its own.
+        # OpenSSL invalidates the session if its connection ends without `close_notify`, so each connection has a copy.
         cdef gai_session *own = OPENSSL.session_dup(session._session)
         if own is NULL:
             raise MemoryError
@@ -86,7 +86,7 @@ cdef class TLSRecords:
         OPENSSL.session_free(own)  # the connection has its own reference
 
     def session(self):
-        """Returns the session if it can be resumed by now, else `None`."""
+        """Returns the session. `None` if it cannot be resumed yet."""
         cdef gai_session *session = OPENSSL.get1_session(self._ssl)
         cdef TLSSession made = None
         if session is NULL:
@@ -110,7 +110,7 @@ cdef class TLSRecords:
         OPENSSL.bio_set_data(self._bio, &self._source)
         OPENSSL.bio_set_init(self._bio, 1)
         left = self._incoming.read()
-        OPENSSL.bio_up_ref(self._bio)  # one reference is the connection's
+        OPENSSL.bio_up_ref(self._bio)  # the connection owns one reference
         OPENSSL.set0_rbio(self._ssl, self._bio)
         self._descriptor = self._sock.fileno()
         self._held = HELD
@@ -121,7 +121,7 @@ cdef class TLSRecords:
         return self.take()
 
     def send(self, bytes text not None):
-        """Encrypts one record and gives it to the socket."""
+        """Encrypts one record and writes it to the socket."""
         cdef gai_bio *bio = OPENSSL.get_wbio(self._ssl)
         cdef Py_ssize_t size, sent
         cdef int written
@@ -133,13 +133,13 @@ cdef class TLSRecords:
         if size < 0:
             raise failure(GAI_SSL_ERROR_SSL)
         sent = gai_send(self._descriptor, INPUT, size)
-        # The buffer is empty, so the rest comes first again.
+        # The buffer is empty, so the rest stays in order.
         if sent < size and OPENSSL.bio_write(bio, INPUT + sent, <int>(size - sent)) != size - sent:
             raise failure(GAI_SSL_ERROR_SSL)  # no memory
         return OPENSSL.bio_ctrl(bio, GAI_BIO_PENDING, 0, NULL) == 0
 
     cdef bint is_noteworthy(self) noexcept:
-        """Whether the connection's transport must look at it: it has ended or failed, or owes the peer an answer."""
+        """Returns whether the connection has ended or failed, or has a protocol message to send."""
         return (
             self.has_ended or self.problem is not None
             or OPENSSL.bio_ctrl(OPENSSL.get_wbio(self._ssl), GAI_BIO_PENDING, 0, NULL) > 0
@@ -162,7 +162,7 @@ cdef class TLSRecords:
         return b""
 
     cdef bytes text(self, const char *data, size_t size):
-        """Returns the text of the records that are whole with these bytes."""
+        """Returns the text of the records that these bytes complete."""
         cdef size_t filled = 0, left = 0
         cdef int got = 1, error
         cdef size_t most = size + self._held  # a record is longer than its text
@@ -170,7 +170,7 @@ cdef class TLSRecords:
         cdef char *to = bytes_memory(made)
         self._source.at = data
         self._source.left = size
-        OPENSSL.err_clear()  # once, as nginx: a read that succeeds leaves no error, and this takes 0.08 us
+        OPENSSL.err_clear()  # once, as in nginx: a successful read leaves no error, and this call takes 0.08 us
         while self._source.left:
             left = self._source.left
             got = OPENSSL.read(self._ssl, to + filled, <int>(most - filled))
@@ -181,18 +181,18 @@ cdef class TLSRecords:
         if got <= 0:
             error = OPENSSL.get_error(self._ssl, got)
             if error == GAI_SSL_ERROR_WANT_READ:
-                # Tickets and key updates count, too, though OpenSSL does not hold them: a peer may send them without end.
+                # Tickets and key updates count, too, although OpenSSL does not hold them: a peer may send any number.
                 self._held = min(self._held + left, <size_t>HELD)
             elif error == GAI_SSL_ERROR_ZERO_RETURN:
                 self.has_ended = True
             else:
                 self.problem = failure(error)
-        self._source.left = 0  # the data may go; what follows an end is not read
+        self._source.left = 0  # the data may be freed; bytes after an end are not read
         return finished_bytes(made, filled)
 
 
 cdef object failure(int error):
-    """Returns the exception for what OpenSSL says; clears its queue of errors."""
+    """Returns the exception for OpenSSL's last error; clears OpenSSL's error queue."""
     cdef unsigned long last = OPENSSL.err_last()
     cdef const char *reason = OPENSSL.err_reason(last) if error == GAI_SSL_ERROR_SSL and last else NULL
     text = (<bytes>reason).decode("ascii", "replace") if reason is not NULL else "the connection cannot be used"
@@ -203,7 +203,7 @@ cdef object failure(int error):
 
 
 def make_tls_records(tls, incoming, outgoing, sock):
-    """Returns the records of a connection: natively if this interpreter's OpenSSL can be called, else the definition's."""
+    """Returns the records of a connection; pure ones if this interpreter's OpenSSL cannot be called."""
     cdef TLSRecords made
     cdef PyObject *connection
     cdef void **fields
@@ -212,7 +212,7 @@ def make_tls_records(tls, incoming, outgoing, sock):
     inner = tls._sslobj
     connection = <PyObject *>inner
     # CPython's `PySSLSocket` begins with the weak reference to a socket, the SSL, and the context (3.11 to 3.14). The
-    # third field proves that this one does: nothing else there is the context's address.
+    # third field proves this layout: no other field there is the context's address.
     fields = <void **>(<char *>connection + sizeof(PyObject))
     if type(inner).__basicsize__ < sizeof(PyObject) + 3 * sizeof(void *) or fields[2] != <void *>tls.context:
         return _pure.TLSRecords(tls, incoming, outgoing, sock)
@@ -224,7 +224,7 @@ def make_tls_records(tls, incoming, outgoing, sock):
 
 
 cdef bint is_found() except -1:
-    """Whether the library is there, asked once."""
+    """Returns whether the library can be called; searches for it once."""
     global FOUND
     if FOUND is None:
         ssl = sys.modules["ssl"]

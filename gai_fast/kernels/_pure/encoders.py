@@ -611,7 +611,7 @@ def checked_stream_id(stream_id: str | None) -> str | None:
 
 
 def checked_capacity(capacity: int) -> int:
-    """Returns the buffer's first size if it is valid; otherwise raises. A `bytearray` grows by itself and ignores it."""
+    """Returns the buffer's first size if it is valid; otherwise raises. A `bytearray` grows by itself."""
     if type(capacity) is not int or not 1 <= capacity <= sys.maxsize:
         raise faults.bad_capacity()
     return capacity

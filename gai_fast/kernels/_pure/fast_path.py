@@ -1,7 +1,7 @@
-"""`FastPath`, one call for a read that holds nothing but copied frames, and `ReadBatch`, the reads of one loop turn.
-`ChunkWriter`, one call from a piece of a log to a client's connection.
+"""`FastPath` handles a read of copied frames in one call. `ReadBatch` handles all reads of one iteration of the loop.
+`ChunkWriter` writes a piece of a log to a client's connection in one call.
 
-This module is the definition: every read takes the long way. It knows no sockets, and of connections only `Reader`.
+This module is the definition: every read takes the full path. It knows no sockets, and of connections only `Reader`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from gai_fast.kernels._pure.tls_records import TLSRecords
 
 
 class Borrower(Protocol):
-    """Writes to the socket of a client in place of its transport: a `FastPath` or a `ChunkWriter`."""
+    """Writes to a client's socket in place of the client's transport: a `FastPath` or a `ChunkWriter`."""
 
     def end_writing(self) -> None:
-        """Ends the loan of the client's socket: its connection writes to it from now on."""
+        """Ends the loan of the client's socket: from now on the client's connection writes to it."""
 
 
 class LendingTransport(Protocol):
     """The part of a client's transport that a borrower uses; `server/http/transport.py` has the whole interface."""
 
     def write(self, data: bytes) -> None:
-        """Writes bytes; calls `end_writing` of the borrower first."""
+        """Calls `end_writing` of the borrower, then writes bytes."""
 
     def lend(self, borrower: Borrower) -> int:
         """Lets a borrower write to the socket, until the transport calls its `end_writing`.
 
         Returns:
-            The socket's descriptor; -1 while bytes are unsent, and always if they are encrypted.
+            The socket's descriptor; -1 while bytes are unsent, and always if the connection is encrypted.
         """
 
 
 class FrameLog(Protocol):
-    """Takes the frames of a fast path in place of a client's transport."""
+    """Receives the frames of a fast path in place of a client's transport."""
 
     def log_frames(self, frames: bytes, last_seq: int) -> None:
         """Logs copied frames.
@@ -50,7 +50,7 @@ class FrameLog(Protocol):
 
 
 class MessageLog(FrameLog, Protocol):
-    """Makes WebSocket messages of the frames, and may lend its socket to a fast path that makes them itself.
+    """Turns frames into WebSocket messages. It may lend its socket to a fast path, which then writes the messages.
 
     Attributes:
         lead: The beginning of each message, as for `frame_messages`.
@@ -59,17 +59,17 @@ class MessageLog(FrameLog, Protocol):
     lead: bytes
 
     def lend(self, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`."""
+        """Lets a borrower write to the socket, as `LendingTransport.lend`."""
 
     def write_messages(self, messages: bytes) -> None:
-        """Writes the rest of messages that the socket has not taken."""
+        """Writes the rest of messages that the socket did not accept."""
 
     def note_sent(self, last_seq: int, size: int) -> None:
-        """Notes what the borrower has written; called after each `limits.ack_step` bytes, and when the loan ends.
+        """Notes what the borrower has written. Called after each `limits.ack_step` bytes, and when the loan ends.
 
         Args:
-            last_seq: The number of the last event in it.
-            size: The bytes of the messages.
+            last_seq: The number of the last event written.
+            size: The number of bytes written since the last call.
         """
 
 
@@ -77,52 +77,54 @@ class Reader(Protocol):
     """A connection whose reads are handled in a batch: `gai_fast.net.upstream.connection.UpstreamConnection`.
 
     Attributes:
-        records: Read its socket where it speaks TLS.
+        records: The TLS records that read the socket. `None` if the connection does not use TLS.
     """
 
     @property
     def records(self) -> TLSRecords | None: ...
 
     def lend(self, borrower: FastPath) -> int:
-        """Stops reading the socket, until it has called `end_reading` of the fast path.
+        """Stops reading the socket until the connection calls `end_reading` of the fast path.
 
         Returns:
-            The socket's descriptor; -1 if the connection keeps reading it, as it is paused, or alone can decrypt it.
+            The socket's descriptor; -1 if the connection keeps reading the socket, because it is paused or only the
+            connection can decrypt it.
         """
 
     def take_back(self) -> None:
         """Calls `end_reading` of the borrower and reads the socket again."""
 
     def broke(self, problem: OSError) -> None:
-        """Closes the socket; the exchange fails with `problem`, the error that the borrower got when it read."""
+        """Closes the socket; the exchange fails with `problem`, the error of the borrower's read."""
 
     def handle(self, exchange: Any, data: bytes, now: float) -> None:
-        """Handles a read for an exchange, which may be over by now."""
+        """Handles a read for an exchange, which may have ended."""
 
     def handle_rest(self, exchange: Any, body: bytes, now: float) -> None:
-        """Handles the rest of a read, which the exchange's fast path has not copied."""
+        """Handles the rest of a read, which the exchange's fast path did not copy."""
 
     def failed(self, exchange: Any, problem: Exception) -> None:
-        """Closes the socket and ends the exchange, a read of which could not be handled: a bug of the gateway."""
+        """Closes the socket and ends the exchange after a bug: one of its reads could not be handled."""
 
 
 class FastPath:
-    """Copies the frames of a read from one connection to the other, in one call.
+    """Copies the frames of a read from the upstream to the client, in one call.
 
-    It handles reads that hold nothing but copied frames. The other parts of the stream are brought up to date later,
-    with `DeltaCopier.settle`. Every other read takes the long way, from its first other frame on. The fast path must
-    not be visible. This one, the definition, leaves every read to the long way.
+    It handles reads that hold only copied frames. The other parts of the stream are updated later, with
+    `DeltaCopier.settle`. Every other read takes the full path, from its first frame that cannot be copied. The fast
+    path must not be visible. This implementation, the definition, leaves every read to the full path.
 
     Args:
         copier: Cuts and copies the stream's frames.
-        transport: Writes bytes of a response in HTTP chunks, or logs its frames; a `MessageLog` is one that may lend.
+        transport: Writes bytes of a response in HTTP chunks, or logs its frames. A `MessageLog` may lend its socket.
         now_ms: Returns milliseconds since the epoch, for frames with a time.
         counters: Counts each read, in seconds of `time.perf_counter`, and the bytes sent.
 
     Attributes:
-        chunks: Decodes the chunked body. `None` closes the fast path: before `follow`, and once the exchange has ended.
-        at: The time of the last read that took the fast path; 0 before.
-        wrote_at: The time of the last of these that held whole frames, which have been sent.
+        chunks: Decodes the chunked body. `None` while the fast path is closed: before `follow`, and once the exchange
+            has ended.
+        at: The time of the last read on the fast path; 0 before.
+        wrote_at: The time of the last read on the fast path whose frames were sent; 0 before.
     """
 
     __slots__ = ("at", "chunks", "wrote_at")
@@ -138,18 +140,18 @@ class FastPath:
         self.chunks: ChunkedBody | None = None
 
     def follow(self, seq: int, deltas: int) -> None:
-        """Continues after the long way.
+        """Continues after a read on the full path.
 
         Args:
             seq: The number of the stream's last event.
-            deltas: Its deltas so far.
+            deltas: Deltas of the stream so far.
         """
 
     def end_reading(self) -> None:
-        """Ends the loan of the upstream's socket: its connection reads it from now on."""
+        """Ends the loan of the upstream's socket: from now on the upstream's connection reads it."""
 
     def end_writing(self) -> None:
-        """Ends the loan of the client's socket: its connection writes to it from now on."""
+        """Ends the loan of the client's socket: from now on the client's connection writes to it."""
 
     def feed(self, data: bytes, now: float) -> bytes | None:
         """Handles one read.
@@ -159,8 +161,8 @@ class FastPath:
             now: The time of the read, in seconds of the loop's clock.
 
         Returns:
-            The bytes of the body that must take the long way, after `settle`; they may be empty if copied frames wait
-            to be settled. `None` if the whole read has been handled.
+            The bytes of the body that must take the full path, after `settle`. They may be empty if only copied frames
+            wait for `settle`. `None` if the whole read has been handled.
 
         Raises:
             ValueError: The fast path is closed.
@@ -173,8 +175,8 @@ class FastPath:
 class ChunkWriter:
     """Writes pieces of a response, each as one HTTP chunk.
 
-    It may borrow the socket of a transport that has taken a few. This one, the definition, does not. Borrowing must not
-    be visible except in its cost.
+    After a few writes it may borrow the socket of the transport. This implementation, the definition, does not.
+    Borrowing must not be visible except in its cost.
 
     Args:
         transport: The client's connection.
@@ -186,12 +188,12 @@ class ChunkWriter:
         self._send = transport.write
 
     def write(self, piece: bytes) -> None:
-        """Writes a piece; nothing for an empty one, as an empty chunk would be the last."""
+        """Writes a piece. Ignores an empty piece, because an empty chunk would end the body."""
         if piece:
             self._send(b"%x\r\n%b\r\n" % (len(piece), piece))
 
     def end_writing(self) -> None:
-        """Ends the loan of the client's socket: its connection writes to it from now on."""
+        """Ends the loan of the client's socket: from now on the client's connection writes to it."""
 
 
 class Loop(Protocol):
@@ -205,14 +207,14 @@ class Loop(Protocol):
 
 
 class ReadBatch:
-    """Handles the reads of all fast paths in one turn of a loop together, after the last of them.
+    """Handles the reads of all fast paths together, once per iteration of the loop, after the last read.
 
-    Handled one by one, each would find the CPU's caches full of the system's data for the read before. In a batch a
-    lone token costs about a tenth less.
+    If each read were handled at once, the CPU's caches would hold the kernel's data of the system call before. In a
+    batch a lone token costs about a tenth less.
 
     A batch may borrow the sockets of streams that have used it for a while, and read them itself. After a read of
-    `limits.bulk_read` bytes it may leave a socket alone for `limits.bulk_rest`, so that what comes meanwhile is one
-    read. This one, the definition, borrows none. Borrowing must not be visible except in its cost.
+    `limits.bulk_read` bytes it may let a socket rest for `limits.bulk_rest`, so that all bytes of this time become one
+    read. This implementation, the definition, borrows no sockets. Borrowing must not be visible except in its cost.
 
     Args:
         loop: The event loop.
@@ -227,12 +229,12 @@ class ReadBatch:
         self._reads: list[tuple[Reader, Any, bytes]] = []
 
     def add(self, reader: Reader, exchange: Any, fast_path: FastPath, data: bytes) -> None:
-        """Adds a read. Its exchange may be over when the batch is handled.
+        """Adds a read. Its exchange may have ended when the batch is handled.
 
-        A read of `limits.batched_read` bytes is handled at once, after those before it.
+        A read of `limits.batched_read` bytes is handled at once, together with the reads before it.
 
         Args:
-            reader: The connection that has read it.
+            reader: The connection that read the bytes.
             exchange: The connection's exchange.
             fast_path: The exchange's fast path.
             data: The bytes.
@@ -255,6 +257,6 @@ class ReadBatch:
                 handled += 1
                 reader.handle(exchange, data, now)
         finally:
-            if handled < len(reads):  # the loop gets the exception, and the other reads are handled next
+            if handled < len(reads):  # the loop gets the exception; the other reads are handled in its next iteration
                 self._reads = reads[handled:] + self._reads
                 self._loop.call_soon(self._handle)
