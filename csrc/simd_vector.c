@@ -26,8 +26,8 @@ GAI_V gai_v gai_v_below(gai_v a, uint8_t c) { return _mm_cmpeq_epi8(_mm_min_epu8
 GAI_V gai_v gai_v_minus(gai_v a, uint8_t c) { return _mm_subs_epu8(a, gai_v_8(c)); }
 GAI_V gai_v gai_v_high(gai_v a) { return _mm_and_si128(_mm_srli_epi16(a, 4), gai_v_8(15)); }
 GAI_V gai_v gai_v_pick(gai_v table, gai_v at) { return _mm_shuffle_epi8(table, at); } /* at >= 0x80: zero */
-#define gai_v_before(x, n) _mm_slli_si128(x, n) /* for each byte the byte n places before it; zeros at the beginning */
-GAI_V gai_v gai_v_low_pairs(gai_v a, gai_v b) { return _mm_unpacklo_epi8(a, b); } /* the first bytes of both, alternating */
+#define gai_v_before(x, n) _mm_slli_si128(x, n) /* the bytes n places before, zeros at the beginning */
+GAI_V gai_v gai_v_low_pairs(gai_v a, gai_v b) { return _mm_unpacklo_epi8(a, b); } /* the first bytes of both in turn */
 GAI_V gai_v gai_v_high_pairs(gai_v a, gai_v b) { return _mm_unpackhi_epi8(a, b); }
 /* Returns the highest bits of all bytes. */
 GAI_V uint32_t gai_v_bits(gai_v a) { return (uint32_t)_mm_movemask_epi8(a); }
@@ -257,7 +257,7 @@ static GAI_VECTOR size_t gai_vector_copy_utf8(uint8_t *out, const uint8_t *text,
         }
         uint32_t backslash = stop ? gai_v_bits(gai_v_equal(x, gai_v_8('\\'))) : 0;
         if (backslash) {
-            /* In a row of backslashes every other one begins an escape; the subtraction carries that through the row. */
+            /* In a row of backslashes every other one begins an escape: the subtraction carries through the row. */
             uint32_t either = ((backslash << 1 | 0xAAAAAAAA) - backslash) ^ 0xAAAAAAAA;
             uint32_t letter = either ^ backslash;
             silent = either & backslash;
@@ -331,8 +331,7 @@ GAI_V size_t gai_v_put4(uint8_t *out, gai_v pairs, gai_v thirds, int half, uint3
     return 4 + gai_v_count(index);
 }
 
-/* Encodes eight characters below 0x10000 that are not surrogates. Writes up to 28 bytes; returns the size of the
- * output. */
+/* Encodes eight characters below 0x10000 that are not surrogates. Writes up to 28 bytes; returns the output's size. */
 GAI_V size_t gai_v_encode8(uint8_t *out, gai_v c) {
     gai_v upto2 = gai_v_equal16(gai_v_right16(c, 11), gai_v_16(0));
     uint32_t threes = ~gai_v_bits(gai_v_narrow_mask16(upto2)) & 0xFF;

@@ -125,7 +125,7 @@ static inline int gai_open_outer(int inner) {
     return outer;
 }
 
-/* Sets whether the outer set is readable while the inner set is. It cannot fail: the outer set contains the inner set. */
+/* Sets whether the outer set is readable while the inner set is. It cannot fail: the outer set contains the inner. */
 static inline void gai_enable_inner(int outer, int inner, int is_enabled) {
     struct epoll_event event = {.events = is_enabled ? EPOLLIN : 0};
     epoll_ctl(outer, EPOLL_CTL_MOD, inner, &event);

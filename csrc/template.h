@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 enum {
-    GAI_HOLES = 24, /* of one frame: the text, a number in Responses, a usage object of Gemini with fifteen counts */
+    GAI_HOLES = 24, /* of one frame: the text, some values of OpenAI's Responses, Gemini's usage with fifteen counts */
     GAI_NAMES = 32, /* member names of an adapter; each has a bit */
     GAI_KEPT = 2,   /* kept objects of one frame; no provider sends two */
 };

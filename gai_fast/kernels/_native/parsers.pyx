@@ -177,7 +177,7 @@ cdef class _Feed:
         return 0
 
     cdef int keep_rest(self) except -1:
-        """Holds the bytes after the mark and drops those before it."""
+        """Holds the bytes from the mark on and drops the bytes before it."""
         cdef size_t left = self._size - self._mark
         if self._held.size:
             if self._mark:

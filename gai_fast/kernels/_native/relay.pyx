@@ -487,7 +487,7 @@ def unmasked(bytes data not None, Py_ssize_t at):
 
 
 cdef class DeltaCopier:
-    """Cuts a stream into frames and copies those it has learned. See `gai_fast.kernels._pure.relay.DeltaCopier`."""
+    """Cuts a stream into frames and copies learned frames. See `gai_fast.kernels._pure.relay.DeltaCopier`."""
 
     def __cinit__(
         self, framer, passes, members=frozenset(), ignored=frozenset(), kept=frozenset(), labels=frozenset()

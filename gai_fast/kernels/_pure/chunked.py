@@ -58,11 +58,11 @@ class ChunkedBody:
             self.overhead += end - at
             self._line += data[at:end]
             at = end
-            self._look_at_line()
+            self._parse_line()
         self.rest = len(data) - at
         return b"".join(pieces)
 
-    def _look_at_line(self) -> None:
+    def _parse_line(self) -> None:
         found = self._wanted.fullmatch(self._line)
         if found is None:
             self.broken = True

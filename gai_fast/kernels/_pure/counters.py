@@ -24,8 +24,8 @@ class Bounds:
     __slots__ = ("values",)
 
     def __init__(self, values: tuple[float, ...]) -> None:
-        if len(values) > _MOST:
-            raise ValueError(f"a histogram has at most {_MOST} bounds")
+        if len(values) > _MAX_BOUNDS:
+            raise ValueError(f"a histogram has at most {_MAX_BOUNDS} bounds")
         self.values = values
 
     def place_of(self, value: float) -> int:
@@ -37,7 +37,7 @@ class Bounds:
         return len(self.values)
 
 
-_MOST = 32
+_MAX_BOUNDS = 32
 
 
 class Histogram:

@@ -500,7 +500,7 @@ class SSEEncoder(_Encoder):
         self._append(event, retry)
 
     def comment(self, text: str) -> None:
-        r"""Appends a comment, each line as `: line\n`, without a blank line: OpenAI's Python SDK reads one as an event.
+        r"""Appends a comment, each line as `: line\n`, without a blank line: OpenAI's Python SDK reads those as events.
 
         Raises:
             ValueError: `text` is not a `str`.

@@ -1,6 +1,6 @@
 """The exceptions and error texts of the kernels, shared by both implementations.
 
-The modules beside this one decide when to raise them.
+The other modules of this package decide when to raise them.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def _write(value: Any, write: Callable[[bytes], None], path: str, depth: int) ->
             raise faults.not_finite(path)
         write(orjson.dumps(float(value)))
     elif isinstance(value, int) and not isinstance(value, bool):
-        # Decimal writes integers of any length; str() refuses those over `sys.get_int_max_str_digits()`.
+        # Decimal writes integers of any length; str() refuses integers over `sys.get_int_max_str_digits()` digits.
         write(str(Decimal(value)).encode())
     elif isinstance(value, (dict, list, tuple)):
         if depth == SHARED.arguments_depth:

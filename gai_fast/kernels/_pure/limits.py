@@ -13,7 +13,7 @@ from gai_fast.model.limits import KIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+    """Sizes in bytes and times in seconds, unless the name has another unit."""
 
     batched_read: int = 64 * KIB
     """A read of so many bytes is handled at once, not at the end of the loop's iteration. uvloop reads a socket up to

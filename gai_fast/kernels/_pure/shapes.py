@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 _KINDS: Final = ("text", "count", "object", "any")
-_MOST: Final = 32
+_MAX_MEMBERS: Final = 32
 """The most members of a shape. No upstream's chunk has as many, and so many values fit on the stack."""
 
 
@@ -57,8 +57,8 @@ def count_members(members: Mapping[str, Any]) -> int:
         ValueError: The shape has no member, too many members, or a member of an unknown kind.
     """
     count = len(members) + sum(map(count_members, _inner(members)))
-    if not members or count > _MOST:
-        raise ValueError(f"a shape has 1 to {_MOST} members")
+    if not members or count > _MAX_MEMBERS:
+        raise ValueError(f"a shape has 1 to {_MAX_MEMBERS} members")
     return count
 
 

@@ -130,14 +130,14 @@ class SocketSet:
         finally:
             if descriptor in self._callbacks and descriptor not in self._due and _can_be_read(descriptor):
                 self._due.add(descriptor)
-                self._loop.call_soon(self._look, descriptor)
+                self._loop.call_soon(self._poll_again, descriptor)
 
-    def _look(self, descriptor: int) -> None:
+    def _poll_again(self, descriptor: int) -> None:
         self._due.discard(descriptor)
         self._read(descriptor)
 
 
 def _can_be_read(descriptor: int) -> bool:
-    look = select.poll()
-    look.register(descriptor, select.POLLIN)  # errors and the end are always reported
-    return bool(look.poll(0))
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)  # errors and the end are always reported
+    return bool(poll.poll(0))

@@ -1,12 +1,12 @@
-"""The access log: a line for every answer, refusals included, written when the answer has ended.
+"""The access log: a line for every response, including refusals, written when the response has ended.
 
-Owns the form of a line: the client's address, method, path, status, seconds and request id, the caller where it has a
-key, and of a stream its figures as one JSON object; as JSON, a field for each. A query string is never logged: it
-may hold a prompt.
+Owns the form of a line: the client's address, method, path, status, seconds and request id, the caller if it has a key,
+and a stream's figures as one JSON object; as JSON, a field for each of them. A query string is never logged: it may
+hold a prompt.
 
-A durable stream may go on when the answer to its request has ended: its client has left, or it was started without one.
-Then the line of the answer is that of a request, with the stream's id and without figures, and the stream has a line of
-its own at its end.
+A durable stream may continue after the response to its request has ended, because its client has disconnected or it was
+started without a client. Then the response's line is the line of a request, with the stream's id and without figures.
+The stream gets a line of its own when it ends.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ class AccessLog:
     """The lines of one service. A `MetricsSink`.
 
     Args:
-        running: The ids of the streams that run.
+        running: The ids of the running streams.
     """
 
     def __init__(self, running: Container[str] = ()) -> None:
         self._running = running
-        self._left: dict[str, _Line] = {}  # by stream: the answers whose streams go on
+        self._continuing: dict[str, _Line] = {}  # by stream id: the lines of ended responses whose streams continue
 
     def request_ended(self, http: HTTPRequest, status: int, forwarding: Forwarding) -> None:
-        """Logs the answer to a request whose head could be read.
+        """Logs the response to a request whose headers could be read.
 
         Args:
             http: The request.
-            status: The HTTP status of the answer, or `transport.LEFT`.
-            forwarding: The proxies that are believed whose request it is.
+            status: The HTTP status of the response, or `transport.LEFT`.
+            forwarding: The trusted proxies, whose headers name the client.
         """
         if _log.isEnabledFor(logging.INFO):
             metrics = http.metrics if http.started is None else http.started()
             line = _Line(http, status, forwarding.client(http.transport.remote, http.headers))
             seconds = time.monotonic() - http.began
             if metrics is not None and metrics.stream_id in self._running:
-                self._left[metrics.stream_id] = line
+                self._continuing[metrics.stream_id] = line
                 line.write(seconds, None, metrics.stream_id)
             else:
                 line.write(seconds, metrics)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Logs a stream that has gone on without its request."""
-        line = self._left.pop(metrics.stream_id, None) if self._left else None
+        """Logs a stream that continued after its response had ended."""
+        line = self._continuing.pop(metrics.stream_id, None) if self._continuing else None
         if line is not None:
             line.write(metrics.duration, metrics)
 
@@ -70,7 +70,7 @@ class _Line:
 
     Args:
         http: The request.
-        status: The HTTP status of its answer, or `transport.LEFT`.
+        status: The HTTP status of the response, or `transport.LEFT`.
         remote: The client's address.
     """
 
@@ -89,9 +89,9 @@ class _Line:
         """Logs the line.
 
         Args:
-            seconds: From the request to the end of the answer, or of the stream.
-            metrics: The figures of the stream that has ended; `None`: none has.
-            stream_id: The stream that goes on; empty: none does.
+            seconds: The time from the request to the end of the response, or of the stream.
+            metrics: The figures of the stream that has ended. `None` if no stream has ended.
+            stream_id: The id of the stream that continues; empty if no stream does.
         """
         line = f"{self._remote} {self._method} {self._path!r} {self._status} {seconds:.3f} {self._request_id}"
         if self._caller != ANONYMOUS:
@@ -119,7 +119,7 @@ def _text(line: str, metrics: StreamMetrics | None) -> str:
 
 
 def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:
-    """The fields that only the line of a stream has, each of them always; `None` where there is nothing to tell."""
+    """Returns the fields that only a stream's line has. All fields are always there, `None` if they have no value."""
     usage = metrics.usage or {}
     first = metrics.time_to_first_token
     return {
@@ -147,12 +147,12 @@ def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:
 
 
 def log_unreadable(remote: str, status: int, request_id: str) -> None:
-    """Logs the refusal of a request whose head could not be read; the line repeats nothing of it.
+    """Logs the refusal of a request whose headers could not be read. The line has no part of the request.
 
     Args:
         remote: The client's address.
         status: The HTTP status.
-        request_id: The id that the refusal has.
+        request_id: The id of the refusal.
     """
     if _log.isEnabledFor(logging.INFO):
         fields = {"msg": "request", "status": status, "request_id": request_id, "client_ip": remote}

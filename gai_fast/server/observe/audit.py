@@ -1,4 +1,4 @@
-"""The audit log: a line for every action of an admin, refused ones included, whatever `access_log` says."""
+"""The audit log: a line for every action of an admin, including refused actions, for any value of `access_log`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def audit(action: str, key: str | None, client_ip: str | None, target: str | Non
     """Logs one action.
 
     Args:
-        action: Its name, such as `reload` or `streams.cancel`.
-        key: The name of the key that asked for it; `None`: none did, as with a signal.
-        client_ip: The address that it came from; `None`: this machine, by a signal.
-        target: The name or id of what it concerns, where there is one; the beginning of one that is too long to be any.
-        result: The HTTP status of its answer, or what that would be.
+        action: The name of the action, such as `reload` or `streams.cancel`.
+        key: The name of the key of the request. `None` if there was no key, as with a signal.
+        client_ip: The address of the client. `None` for a signal, which comes from this machine.
+        target: The name or id of the object of the action; only its beginning is logged if it is too long to be valid.
+            `None` if the action has no object.
+        result: The HTTP status of the response; for a signal, the status that a response would have.
     """
     fields = {
         "msg": "audit",

@@ -1,4 +1,4 @@
-"""The counts behind `/metrics`: requests at their end, and the figures of streams at theirs.
+"""The counts for `/metrics`: counts each request and each stream when it ends.
 
 Owns the outcomes and the labels of a count. `gai_fast.model.figures` has the table of the figures, `metrics.py` exposes
 the counts.
@@ -25,7 +25,7 @@ RequestLabels = tuple[str, str, str, int, RequestOutcome, str]
 """Endpoint, provider, model, HTTP status, outcome, error code."""
 
 ErrorLabels = tuple[str, str, str]
-"""Error code, provider, upstream; both are empty where the gateway refused the request."""
+"""Error code, provider, upstream. Provider and upstream are empty if the gateway refused the request."""
 
 CostLabels = tuple[str, str, str, str]
 """Key, model, provider, currency."""
@@ -34,10 +34,10 @@ _OUTCOMES: Final[dict[str, RequestOutcome]] = {
     "finished": "finished",
     "failed": "failed",
     "cancelled": "cancelled",
-    "disconnected": "cancelled",  # the client left; `client_disconnects` counts these alone
+    "disconnected": "cancelled",  # the client disconnected; `client_disconnects` counts only these
     "refused": "refused",
 }
-# As constants of this module, because looking up a name of another one costs each stream 0.03 us a time.
+# Constants of this module, because each look-up of a name in another module costs a stream 0.03 us.
 _MOST_TOKENS: Final = SHARED.priced_tokens
 _NO_GAPS: Final = NO_GAPS
 _HISTOGRAMS: Final = [each for each in SERIES if each.metric.bounds]
@@ -46,7 +46,7 @@ _USAGE: Final = [each.source for each in SERIES if each.field == "usage"]
 
 
 class _Number:
-    """A count in a table, which is looked up only once."""
+    """A mutable count, so that a table is searched only once for it."""
 
     __slots__ = ("number",)
 
@@ -55,7 +55,7 @@ class _Number:
 
 
 class ModelCounts:
-    """The figures of all streams of one provider and model, each by `Series.source`.
+    """The figures of all streams of one provider and model, by `Series.source`.
 
     Attributes:
         histograms: The histograms.
@@ -64,7 +64,7 @@ class ModelCounts:
     def __init__(self) -> None:
         self.histograms: dict[str, Histogram] = {each.source: Histogram(each.metric.bounds) for each in _HISTOGRAMS}
         self._numbers: dict[str, _Number] = {name: _Number() for name in _COUNTERS}
-        # Looked up once, because every stream is counted: going through `SERIES` for each costs a request 2 % more.
+        # Looked up once, because every stream is counted: a loop over `SERIES` would cost a request 2 % more.
         self._observe_first_token = self.histograms["time_to_first_token"].observe
         self._observe_upstream = self.histograms["upstream_time_to_first_token"].observe
         self._observe_duration = self.histograms["duration"].observe
@@ -91,7 +91,7 @@ class ModelCounts:
             mine.number += other
 
     def add(self, metrics: StreamMetrics) -> None:
-        """Counts one stream. The upstream's part of a shared answer was counted with the stream that asked for it."""
+        """Counts one stream. The upstream's work for a shared response was counted with the stream that caused it."""
         self._observe_first_token(metrics.time_to_first_token)
         self._observe_duration(metrics.duration)
         self._observe_overhead(metrics.gateway_overhead)
@@ -107,7 +107,7 @@ class ModelCounts:
         self._fallbacks.number += metrics.fallbacks
 
     def _add_work(self, metrics: StreamMetrics) -> None:
-        """Counts the upstream's work: the series whose `is_work` is true."""
+        """Counts the upstream's work: the series with `is_work`."""
         self._observe_upstream(metrics.upstream_time_to_first_token)
         gaps, paused, usage = metrics.gaps, metrics.backpressure, metrics.usage
         if gaps is not _NO_GAPS:
@@ -126,13 +126,13 @@ class StreamCounts:
     """Counts requests and streams.
 
     Args:
-        models: The configured models' names; others are counted as `other`.
+        models: The names of the configured models; other models are counted as `other`.
 
     Attributes:
         models: The streams' figures, by provider and model.
-        errors: The number of those that failed or were refused, by their labels.
-        costs: The cost of streams, by their labels.
-        loop_lag: Seconds by which the event loop was late.
+        errors: The number of requests that failed or were refused, by labels.
+        costs: The cost of streams, by labels.
+        loop_lag: The histogram of seconds by which the event loop was late.
     """
 
     def __init__(self, models: Collection[str]) -> None:
@@ -144,15 +144,15 @@ class StreamCounts:
         self.loop_lag = Histogram(LAG_BOUNDS)
 
     def use(self, models: Collection[str]) -> None:
-        """Counts these models by name from now on."""
+        """Sets the names of the configured models from now on."""
         self._known = frozenset(models)
 
     def expect(self, models: Iterable[tuple[str, str]], endpoints: Collection[str]) -> None:
-        """Lets the counts of models begin at 0: a rate cannot see the first increase of a count that was not there.
+        """Starts the counts of models at 0: a rate does not see the first increase of a count that did not exist.
 
         Args:
-            models: Provider and name of each.
-            endpoints: The routes that are expected to be asked for them.
+            models: Provider and name of each model.
+            endpoints: The routes at which clients are expected to request the models.
         """
         for provider, name in models:
             self.models.setdefault((provider, name), ModelCounts())
@@ -161,7 +161,7 @@ class StreamCounts:
 
     @property
     def requests(self) -> dict[RequestLabels, int]:
-        """The number of requests that ended, by their labels."""
+        """The number of requests that ended, by labels."""
         return {labels: count.number for labels, count in self._requests.items()}
 
     def add_requests(self, labels: RequestLabels, number: int) -> None:
@@ -169,7 +169,7 @@ class StreamCounts:
         _add(self._requests, labels, number)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Counts the figures of one stream; one that was refused has none."""
+        """Counts the figures of one stream. A refused stream has no figures."""
         if metrics.outcome == "refused":
             return
         labels = (metrics.provider, _label(metrics.model, self._known))
@@ -181,20 +181,20 @@ class StreamCounts:
             self.add_cost((metrics.key, labels[1], charge.provider, charge.currency), charge.amount)
 
     def add_cost(self, labels: CostLabels, amount: Amount) -> None:
-        """Adds a cost; beyond `limits.cost_series` labels new ones count as those of `OTHER` keys and models."""
+        """Adds a cost. Beyond `limits.cost_series` labels, the key and the model of new labels become `OTHER`."""
         if labels not in self.costs and len(self.costs) >= LIMITS.cost_series:
             labels = (OTHER, OTHER, labels[2], labels[3])
         self.costs[labels] = self.costs.get(labels, 0) + amount
 
     # Other requests (health, metrics, pages) are not counted: probes would outnumber the streams. No argument has a
-    # default, since a subclass is interpreted: such a call would take 0.4 us more.
+    # default, because subclasses are interpreted and each call would take 0.4 us more.
 
     def request_ended(self, endpoint: str, status: int, stream: StreamMetrics) -> None:
-        """Counts one request that a stream answered.
+        """Counts one request with a stream.
 
         Args:
             endpoint: The route.
-            status: The HTTP status; 499 where the client left before its answer was complete.
+            status: The HTTP status; 499 if the client disconnected before the response was complete.
             stream: The figures of the stream.
         """
         code, provider = stream.code or "", stream.provider
@@ -204,10 +204,10 @@ class StreamCounts:
             self._count_error((code, provider, stream.upstream))
 
     def request_refused(self, endpoint: str, status: int, code: str) -> None:
-        """Counts one request that was refused, or that the gateway failed to answer: no stream began.
+        """Counts one request without a stream, because it was refused or the gateway failed.
 
         Args:
-            endpoint: The route; `OTHER` where there is none.
+            endpoint: The route; `OTHER` if there is no such route.
             status: The HTTP status.
             code: The error's code.
         """
@@ -227,11 +227,11 @@ def _add(counts: dict[RequestLabels, _Number], labels: RequestLabels, number: in
 
 
 def _tokens(usage: dict[str, Any], name: str) -> int:
-    """Returns a count of usage; an upstream, or a processor, may say anything."""
+    """Returns a valid count of usage: an upstream or a processor may have set any value."""
     count = usage.get(name)
     return min(count, _MOST_TOKENS) if isinstance(count, int) else 0
 
 
 def _label(model: str, known: frozenset[str]) -> str:
-    # A function, because a method that a subclass may replace is called through the interpreter.
+    # A function, because a method that a subclass may override is called through the interpreter.
     return model if model in known else OTHER

@@ -1,15 +1,15 @@
 """The form of the server's log: text for people, or JSON for collectors of logs.
 
-Owns the fields of a JSON line, its bound, and what is logged before the format is known. `log_queue.py` writes the
-lines, `access_log.py` and `audit.py` make entries with fields of their own.
+Owns the fields of a JSON line, its size limit, and the records that are logged before the format is known.
+`log_queue.py` writes the lines, `access_log.py` and `audit.py` make entries with their own fields.
 
-1. A JSON line is one object in ASCII: whatever a caller's text holds, it ends no line and adds no field.
-2. Its first fields are `ts` (RFC 3339, UTC), `level` and `msg`; then those of an `Entry`, or the `logger`, and the
+1. A JSON line is one object in ASCII: no caller's text can end the line or add a field.
+2. Its first fields are `ts` (RFC 3339, UTC), `level` and `msg`. The fields of an `Entry`, or `logger`, follow, and the
    traceback as `exc`.
-3. It has at most `PIPE_BUF` bytes, which a pipe takes in one piece: lines of several workers do not mix. The longest
-   texts lose their middle.
-4. With JSON the warnings of Python, and exceptions that nobody catches, are log records too. What the command line
-   itself says, as `error: …`, stays text.
+3. A JSON line has at most `PIPE_BUF` bytes, which a pipe accepts in one piece, so that lines of several workers do not
+   mix. The longest texts are cut in the middle.
+4. With JSON, Python's warnings and uncaught exceptions are log records, too. Messages of the command line, such as
+   `error: …`, stay text.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _Uncaught = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class Entry:
-    """A message of a log record that has fields: as text it is a line for people.
+    """The message of a log record with fields. `str` gives the line for people.
 
     Args:
-        fields: The members of the JSON line, `msg` first; values that JSON has.
+        fields: The members of the JSON line, `msg` first, with JSON values.
         text: Makes the line for people.
     """
 
@@ -63,7 +63,7 @@ class JSONFormatter(logging.Formatter):
     """Formats log records as lines of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Returns the line of a record, without its line break."""
+        """Returns the line of a record, without a line break."""
         line: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
@@ -82,7 +82,7 @@ class JSONFormatter(logging.Formatter):
 
 
 def _bounded(line: dict[str, Any]) -> str:
-    """A line as JSON, with its longest texts cut until a pipe takes it in one piece."""
+    """Returns a line as JSON. Cuts its longest texts until it has at most `PIPE_BUF` bytes with its line break."""
     text = _ascii(line)
     while (excess := len(text) + 1 - select.PIPE_BUF) > 0:
         name = max(line, key=lambda name: len(line[name]) if isinstance(line[name], str) else 0)
@@ -92,19 +92,19 @@ def _bounded(line: dict[str, Any]) -> str:
 
 
 def _without_middle(text: str, excess: int) -> str:
-    """A text that is shorter by about so many bytes of its JSON, and by a character at least."""
+    """Returns a text that is shorter by about `excess` bytes of its JSON, and by at least one character."""
     size = len(_ascii({"": text}))
     kept = len(text) * max(0, size - excess) // size - len(_CUT)
     return text[: kept - kept // 2] + _CUT + text[len(text) - kept // 2 :] if kept > 1 else ""
 
 
 def _ascii(line: Mapping[str, Any]) -> str:
-    # Not `json.dumps` at once: it leaves halves of surrogate pairs, which strict readers refuse.
+    # `json.dumps` alone would leave halves of surrogate pairs, which strict readers refuse.
     return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], encode_json(line).decode())
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Writes to the standard error; a record that cannot be formatted is a line as well."""
+    """Writes to the standard error. If a record cannot be formatted, writes an error line for it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
         name = f"{record.name} ({record.filename}:{record.lineno})"
@@ -118,7 +118,7 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 class HeldLog(logging.Handler):
-    """Keeps the first records of a process until `use` says how they are written."""
+    """Keeps the first records of a process until `use` sets the format."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,19 +131,19 @@ class HeldLog(logging.Handler):
         self._records.append(record)
 
     def use_format(self, log_format: str | None) -> None:
-        """Configures logging where the configuration cannot be used.
+        """Configures logging if the configuration cannot be used.
 
         Args:
-            log_format: The one of the command line, if any.
+            log_format: The format from the command line. `None` if the command line has no format.
         """
-        self.use(ServerSettings(log_format=log_format or "auto"))  # type: ignore[arg-type]  # one of the three
+        self.use(ServerSettings(log_format=log_format or "auto"))  # type: ignore[arg-type]  # one of three values
 
     def use(self, server: ServerSettings) -> None:
-        """Configures logging: to the standard error, which holds nobody up from now on, and of other packages warnings
-        and errors only.
+        """Configures logging: records go to the standard error, which never blocks from now on. Of other packages, only
+        warnings and errors are logged.
 
-        `access_log` alone decides about the access log: its lines have the level `INFO`, whatever `log_level` is. The
-        audit log is always written.
+        Only `access_log` decides whether the access log is written: its lines have the level `INFO` for any
+        `log_level`. The audit log is always written.
 
         Args:
             server: `[server]`.
@@ -173,7 +173,7 @@ class HeldLog(logging.Handler):
 
 
 def _log_uncaught() -> None:
-    """Makes log records of exceptions that nobody catches."""
+    """Installs hooks that log uncaught exceptions."""
 
     def uncaught(kind: type[BaseException], problem: BaseException, trace: TracebackType | None) -> None:
         _log.critical("an exception was not caught", exc_info=(kind, problem, trace))

@@ -1,17 +1,18 @@
-"""The standard error of a server: a thread writes what the server's logs say, so that nobody waits for a full pipe.
+"""The standard error of a server: a thread writes the log lines, so that a full pipe blocks no other thread.
 
-Owns what becomes of lines that a pipe, a disk or a terminal does not take. Knows nothing of what they say.
+Owns the handling of lines that a pipe, a disk or a terminal does not accept. Knows nothing of the lines' content.
 
-1. `install` puts a `QueuedStream` in place of `sys.stderr`. Log records, tracebacks and messages of the command line
-   are formatted where they arise; only bytes wait.
-2. At most `limits.stderr_waiting` bytes wait. What does not fit, and what the system refuses to write, is dropped and
-   counted; once lines can be written again, a line of the log says how many were dropped.
-3. The thread joins lines up to `PIPE_BUF` bytes, which a pipe takes in one piece: those of several workers do not mix.
-4. A process that ends waits for the thread, as long as bytes are taken (`QueuedStream.drain`).
-5. A process that has forked begins anew: what waits is written by the one that it was written to.
+1. `install` replaces `sys.stderr` by a `QueuedStream`. Log records, tracebacks and messages of the command line are
+   formatted by their own threads; only bytes wait.
+2. At most `limits.stderr_waiting` bytes wait. Lines beyond this limit, and lines that the system refuses to write, are
+   dropped and counted. Once lines can be written again, a log line reports how many were dropped.
+3. The thread joins lines up to `PIPE_BUF` bytes, which a pipe accepts in one piece, so that lines of several workers do
+   not mix.
+4. At its end, a process waits for the thread, as long as the file accepts bytes (`QueuedStream.drain`).
+5. A forked process starts with an empty queue: the parent process writes the lines that were waiting.
 
-`logging.handlers.QueueListener` has no bound in bytes, writes each line by itself, and ends without a bound in time,
-holding the lock of `sys.stderr`, without which the interpreter cannot end.
+`logging.handlers.QueueListener` has no limit in bytes, writes each line separately, and stops without a time limit,
+while it holds the lock of `sys.stderr`, without which the interpreter cannot exit.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ _log: Final = logging.getLogger("gai_fast.server")
 
 
 class QueuedStream(io.TextIOBase):
-    """A text stream whose writes wait for nothing. Any thread may write.
+    """A text stream whose writes never block. Any thread may write.
 
-    A write is kept or dropped as a whole: to be a line, it needs its line break.
+    A write is kept or dropped as a whole, so each write must be whole lines.
 
     Args:
-        descriptor: The file that is written to. It stays open.
+        descriptor: The file to write to. It stays open.
         encoding: The encoding of the text; characters that it lacks are written as escapes.
 
     Attributes:
-        dropped: Lines that were not written and will not be.
+        dropped: Number of lines that were dropped.
     """
 
     def __init__(self, descriptor: int, encoding: str) -> None:
@@ -54,38 +55,38 @@ class QueuedStream(io.TextIOBase):
 
     def _begin(self) -> None:
         self.dropped = 0
-        self._told = 0  # dropped lines that have been logged
-        self._waiting = 0  # bytes that are not written yet, with what it costs to keep them
+        self._reported = 0  # dropped lines that have been reported in the log
+        self._waiting = 0  # bytes that are not written yet, including the overhead of keeping them
         self._writer: threading.Thread | None = None
         self._queue: SimpleQueue[bytes] = SimpleQueue()
-        self._lock = threading.RLock()  # a collection of garbage in `write` may log something
+        self._lock = threading.RLock()  # reentrant: a garbage collection during `write` may log
 
     # -- the file --
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # the one of the base is always None
+    def encoding(self) -> str:  # type: ignore[override]  # the base class has None
         """The encoding of the text."""
         return self._encoding
 
     @property
-    def errors(self) -> str:  # type: ignore[override]  # the one of the base is always None
-        """The way in which characters without a code are written."""
+    def errors(self) -> str:  # type: ignore[override]  # the base class has None
+        """The error handler for characters that the encoding lacks."""
         return "backslashreplace"
 
     def fileno(self) -> int:
-        """The file that is written to."""
+        """Returns the descriptor of the file."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Returns whether the file is a terminal."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """True."""
+        """Returns True."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Hands text to the thread, or drops it.
+        """Queues text for the thread, or drops it.
 
         Args:
             text: Whole lines.
@@ -104,10 +105,11 @@ class QueuedStream(io.TextIOBase):
     # -- the end --
 
     def drain(self) -> bool:
-        """Waits until everything is written: at most `limits.stderr_end` seconds, and `limits.stderr_blocked` seconds
-        while the file takes nothing. Returns whether everything is.
+        """Waits until all lines are written; returns whether they are.
 
-        It counts its looks, so that the time does not run out while the machine lets the process stand still.
+        Waits at most `limits.stderr_end` seconds, of which at most `limits.stderr_blocked` seconds in a row without the
+        file accepting bytes. The method counts its checks, so that the time does not run out while the process is
+        suspended.
         """
         refused = 0.0
         for _ in range(round(LIMITS.stderr_end / LIMITS.stderr_look)):
@@ -122,7 +124,7 @@ class QueuedStream(io.TextIOBase):
     # -- the thread --
 
     def _start(self) -> bool:
-        """Starts the thread; returns whether the system has one to spare."""
+        """Starts the thread; returns whether the system allows another thread."""
         self._writer = threading.Thread(target=self._run, name="gai-fast-log", daemon=True)
         try:
             self._writer.start()
@@ -140,22 +142,22 @@ class QueuedStream(io.TextIOBase):
                     pieces.append(piece)
                     size, piece = size + len(piece), b""
             lost = _write(self._descriptor, b"".join(pieces)).count(b"\n")
-            if not lost and self.dropped > self._told:
-                count, self._told = self.dropped - self._told, self.dropped
+            if not lost and self.dropped > self._reported:
+                count, self._reported = self.dropped - self._reported, self.dropped
                 _log.error("%d log lines were dropped", count)  # `write` always has room for a line of this thread
             with self._lock:
                 self.dropped += lost
                 self._waiting -= size + len(pieces) * SHARED.kept_piece
             if not piece:
-                time.sleep(LIMITS.stderr_interval)  # lines gather
+                time.sleep(LIMITS.stderr_interval)  # lets lines collect
 
 
 def _write(descriptor: int, data: bytes) -> bytes:
-    """Writes to a file, and waits for it; returns what it refuses."""
+    """Writes to a file, and waits until it accepts the bytes; returns the bytes that it refuses."""
     while data:
         try:
             data = data[os.write(descriptor, data) :]
-        except BlockingIOError:  # somebody has made it non-blocking
+        except BlockingIOError:  # another process has made the file non-blocking
             takes(descriptor, None)
         except OSError:
             break
@@ -163,11 +165,11 @@ def _write(descriptor: int, data: bytes) -> bytes:
 
 
 def takes(descriptor: int, milliseconds: int | None = 0) -> bool:
-    """Waits until a file can be written to, or refuses to be; returns whether that is so in time.
+    """Waits until a file accepts bytes or reports an error; returns False if the time runs out first.
 
     Args:
         descriptor: The file.
-        milliseconds: The time; `None`: without end.
+        milliseconds: The most time to wait. `None` for no limit.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -180,12 +182,12 @@ _stream: QueuedStream | None = None
 
 
 def install() -> None:
-    """Puts a queued stream in place of `sys.stderr` to the end of the process, where that is a file."""
-    global _stream  # noqa: PLW0603  # as `sys.stderr` is one for the process
+    """Replaces `sys.stderr` by a queued stream until the end of the process, if `sys.stderr` is a file."""
+    global _stream  # noqa: PLW0603  # one for the process, as `sys.stderr`
     former = sys.stderr
     try:
         descriptor = former.fileno()
-    except OSError:  # it is in memory, and nobody waits for that
+    except OSError:  # it is in memory, and never blocks
         return
     former.flush()
     stream = _stream = QueuedStream(descriptor, former.encoding)
@@ -194,17 +196,17 @@ def install() -> None:
 
     def end() -> None:
         if stream.drain():
-            sys.stderr = former  # of what comes later nothing waits for the thread, which does not run any more
+            sys.stderr = former  # later lines are written directly: the thread does not run any more
 
     atexit.register(end)
 
 
 def drain() -> None:
-    """Waits until the lines of this process are written, as `QueuedStream.drain`; for a process that ends at once."""
+    """Waits until the lines of this process are written, as `QueuedStream.drain`. For a process that exits at once."""
     if _stream is not None:
         _stream.drain()
 
 
 def dropped() -> int:
-    """Log lines of this process that were not written and will not be."""
+    """Returns the number of log lines of this process that were dropped."""
     return 0 if _stream is None else _stream.dropped

@@ -1,8 +1,8 @@
-"""The uses of streams' figures: the fields of a log line, and the metrics that Prometheus scrapes.
+"""The fields of a stream's log line, and the metrics that Prometheus scrapes.
 
-Owns the fields of the log line, and the names and labels of the exposed metrics but those of streams' figures, which
-`gai_fast.model.figures` has. `counts.py` adds figures up, `scrape.py` answers the request. `prometheus_client` writes
-the text; it is imported at the first scrape.
+Owns the fields of the log line, and the names and labels of the exposed metrics except for streams' figures:
+`gai_fast.model.figures` owns these. `counts.py` adds figures up, `scrape.py` responds to the request.
+`prometheus_client` writes the text; the first scrape imports it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ Gauge = Callable[[], Mapping[str, float]]
 Figures = Callable[[], Mapping[str, float]]
 _Models = Sequence[tuple[tuple[str, str], ModelCounts]]
 _Row = tuple[Any, ...]
-"""Label values, then the other arguments of `add_metric` for the kind of metric."""
+"""Label values, followed by the other arguments of `add_metric` for the kind of metric."""
 _Family = tuple[Callable[..., Any], str, str, Sequence[str], Iterator[_Row]]
-"""The kind of a metric, its name, its description, its labels and its rows."""
+"""The class of a metric, its name, its description, its labels and its rows."""
 
 
 class Reading(NamedTuple):
-    """How a value that is read at each scrape is exposed.
+    """Describes how to expose a value that each scrape reads.
 
     Attributes:
-        about: Its description.
-        label: Its label; without one it has one value.
-        is_counter: Whether it never falls; else it is a gauge.
-        together: Returns the value of two processes from those of each.
+        about: The description of the metric.
+        label: The metric's label. Empty if the metric has no label, and so only one value.
+        is_counter: Whether the value never decreases; otherwise the metric is a gauge.
+        together: Combines the values of two processes into one.
     """
 
     about: str
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 class LogSink:
-    """One line of JSON per stream: route, model, end and times; never a word of the conversation.
+    """Logs one line of JSON per stream: route, model, outcome and times, without any text of the conversation.
 
     Args:
         logger: The logger; by default the access log.
@@ -63,13 +63,13 @@ class LogSink:
         self._logger = logging.getLogger("gai_fast.access") if logger is None else logger
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Writes the line, where the log is on."""
+        """Writes the line if the log is enabled."""
         if self._logger.isEnabledFor(logging.INFO):
             self._logger.info("%s", encode_json(log_fields(metrics)).decode())
 
 
 def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
-    """The fields of a stream's log line."""
+    """Returns the fields of a stream's log line."""
     usage = metrics.usage or {}
     fields = {
         "event": "stream",
@@ -95,14 +95,14 @@ class PrometheusSink(StreamCounts):
     """Counts requests and streams, and exposes the counts.
 
     Args:
-        models: The configured models' names; others are counted as `other`.
-        gauges: By metric name without `gai_fast_`, one of `GAUGES`: a function that gives the present values by label
-            value.
-        process: Gives the figures of the process, or of several, by name: some of `PROCESS`.
+        models: The names of the configured models; other models are counted as `other`.
+        gauges: Functions that return the present values by label value. The keys are metric names of `GAUGES`, without
+            `gai_fast_`.
+        process: Returns the figures of one or several processes, by name: some of `PROCESS`.
 
     Attributes:
-        gauges: Likewise.
-        process: Likewise.
+        gauges: The argument `gauges`.
+        process: The argument `process`.
     """
 
     def __init__(
@@ -113,29 +113,29 @@ class PrometheusSink(StreamCounts):
         self.process = process
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """The answer to a scrape, written in one go.
+        """Returns the response to a scrape, written at once.
 
         Args:
-            accept: The scrape's `Accept`: OpenMetrics 1.0.0 where it asks for that.
+            accept: The scrape's `Accept`. The response is OpenMetrics 1.0.0 if `Accept` names it.
 
         Returns:
-            The body and its content type, one of two.
+            The body and its content type, which is one of two.
         """
         slices, content_type = self.slices(accept)
         return b"".join(slices), content_type
 
     def slices(self, accept: str = "") -> tuple[Iterator[bytes], str]:
-        """The answer to a scrape in slices of at most `limits.scrape_rows` rows, each written when it is asked for.
+        """Returns the response to a scrape in slices of at most `limits.scrape_rows` rows.
 
         Args:
             accept: As for `expose`.
 
         Returns:
-            The slices of the body, and its content type.
+            An iterator that writes the slices of the body one by one, and the content type.
         """
         from prometheus_client.exposition import choose_encoder
 
-        # Not the header itself: `prometheus_client` repeats its version, and fails where that is not a number.
+        # The header itself is not passed on: `prometheus_client` repeats its version, and fails if it is not a number.
         encode, content_type = choose_encoder(_OPEN_METRICS if _asks_for_open_metrics(accept) else "")
         return self._slices(encode), content_type
 
@@ -156,7 +156,7 @@ class PrometheusSink(StreamCounts):
         yield end
 
     def _families(self) -> Iterator[_Family]:
-        """Every metric; its rows are read when they are asked for."""
+        """Yields every metric. The rows of a metric are lazy iterators."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         models = list(self.models.items())
@@ -191,7 +191,7 @@ class PrometheusSink(StreamCounts):
 
 
 class _Families:
-    """Metrics as an encoder of `prometheus_client` reads them."""
+    """A registry of metrics, in the form that an encoder of `prometheus_client` reads."""
 
     def __init__(self, *families: Metric) -> None:
         self._families = families
@@ -204,7 +204,7 @@ _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 
 
 def _asks_for_open_metrics(accept: str) -> bool:
-    """Whether an `Accept` header names OpenMetrics 1.0.0, or OpenMetrics without a version."""
+    """Returns whether an `Accept` header names OpenMetrics 1.0.0, or OpenMetrics without a version."""
     for item in accept.lower().split(","):
         media, *parameters = (part.strip() for part in item.split(";"))
         versions = [parameter for parameter in parameters if parameter.startswith("version=")]
@@ -214,7 +214,7 @@ def _asks_for_open_metrics(accept: str) -> bool:
 
 
 def _without_comments(text: bytes) -> bytes:
-    """A slice without the name, type and description of its metric, which the slice before it has."""
+    """Returns a slice without the type and description of its metric, which an earlier slice has."""
     return b"".join(line + b"\n" for line in text.split(b"\n") if line and not line.startswith(b"#"))
 
 
@@ -247,7 +247,7 @@ def _labels(model: tuple[str, str], series: Series) -> tuple[str, ...]:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts by their upper bound, as Prometheus has them."""
+    """Returns the cumulative counts by their upper bound, as Prometheus expects them."""
     names = [*map(_bound, histogram.bounds.values), "+Inf"]
     return list(zip(names, map(float, accumulate(histogram.counts)), strict=True))
 
@@ -257,11 +257,11 @@ def _bound(bound: float) -> str:
 
 
 def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge]:
-    """The gauges of an engine and its server, for `PrometheusSink`.
+    """Returns the gauges of an engine and its server, for `PrometheusSink`.
 
     Args:
         engine: The engine.
-        refused: How often each limit of the server has refused a stream or a connection.
+        refused: The number of streams and connections that each limit of the server has refused.
     """
 
     def limited() -> Mapping[str, float]:
@@ -287,7 +287,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
 
 
 def process_gauges() -> dict[str, Gauge]:
-    """The gauges of any process of a server, that of the supervisor included, for `PrometheusSink`."""
+    """Returns the gauges of any process of a server, including the supervisor, for `PrometheusSink`."""
     return {"log_lines_dropped": lambda: {"": float(log_queue.dropped())}}
 
 
@@ -303,7 +303,7 @@ GAUGES: Final = {
     "store_degraded": Reading("1: the store of durable streams fails; 0: it works.", together=max),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
-"""The gauges of a server, and its counters that no stream's figures hold."""
+"""The gauges of a server, and its counters that are not in streams' figures."""
 PROCESS: Final = {
     "process_cpu_seconds": Reading("Seconds of CPU that all processes of the server have taken.", is_counter=True),
     "process_resident_memory_bytes": Reading(
@@ -316,7 +316,7 @@ PROCESS: Final = {
         "When the first process of the server started, in seconds since the epoch.", together=min
     ),
 }
-"""The figures of a process, by the name that every client of Prometheus gives them."""
+"""The figures of a process, by the names that all Prometheus client libraries use."""
 _COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")

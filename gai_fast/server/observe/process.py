@@ -1,7 +1,7 @@
-"""The figures of a process that every client of Prometheus exposes: CPU, memory, descriptors, start.
+"""The figures of a process that all Prometheus client libraries expose: CPU, memory, descriptors, start.
 
-Owns their names and where the system tells them. `prometheus_client` has a collector of the same, which lists every
-descriptor: 10 ms where 20,000 connections are open, on the loop.
+Owns their names and the places from which they are read. The collector of `prometheus_client` lists every descriptor,
+which would block the loop for 10 ms with 20,000 open connections.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _STARTED_FIELD = 19
-"""The place of the start among the fields of `/proc/self/stat` behind the name, which may hold spaces (proc(5))."""
+"""The index of the start time among the fields of `/proc/self/stat` after the name, which may hold spaces (proc(5))."""
 
 
 def process_figures(proc: Path = Path("/proc")) -> dict[str, float]:
     """Returns the figures of this process by metric name, without the `_total` of counters.
 
     Args:
-        proc: The folder of the process information. Where there is none (macOS), only CPU and `process_max_fds` are
+        proc: The folder of the process information. If it does not exist (macOS), only CPU and `process_max_fds` are
             known.
     """
     figures = {"process_cpu_seconds": time.process_time()}
@@ -45,5 +45,5 @@ def process_figures(proc: Path = Path("/proc")) -> dict[str, float]:
 
 
 def _entries(folder: Path) -> int:
-    """The number of descriptors. Since Linux 6.2 the size of the folder is that number; before, it is 0."""
+    """Returns the number of descriptors. Since Linux 6.2 it is the size of the folder; before, the size is 0."""
     return folder.stat().st_size or sum(1 for _ in folder.iterdir())

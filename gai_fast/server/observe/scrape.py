@@ -1,7 +1,7 @@
-"""The answer to `GET /metrics`, written a slice in each turn of the loop.
+"""The response to `GET /metrics`, written one slice per iteration of the loop.
 
-Owns the pace: between two slices the loop serves streams. Scrapes that arrive while one of the same content type is
-being written share its answer, so that many scrapers cost no more than one. `metrics.py` owns the text.
+Owns the pace: between two slices the loop serves streams. If a scrape arrives while a response of the same content type
+is being written, it shares this response, so that many scrapers cost no more than one. `metrics.py` owns the text.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.observe.metrics import PrometheusSink
 
 Answer = Callable[[bytes, str], Reply]
-"""Makes the reply of one client from the body and its content type."""
+"""Makes the reply to one client from the body and its content type."""
 Refuse = Callable[[Error], Reply]
-"""Makes the reply of one client where the body cannot be written."""
+"""Makes the reply to one client if the body cannot be written."""
 Gather = Callable[[], Awaitable[PrometheusSink]]
-"""Gives the counts of all workers."""
+"""Returns the counts of all workers."""
 
 
 class Scrapes:
-    """Answers scrapes.
+    """Responds to scrapes.
 
     Args:
         sink: The counts to expose.
         high_water: Unsent bytes above which a client is slow.
-        write_timeout: Seconds without a byte taken after which a client is given up.
+        write_timeout: Seconds without progress after which the connection of a client is aborted.
 
     Attributes:
-        gather: Gives the counts of all workers, or raises an `Error`; `None`: there is only this one.
+        gather: Returns the counts of all workers, or raises an `Error`. `None` if this process is the only worker.
     """
 
     def __init__(self, sink: PrometheusSink, *, high_water: int, write_timeout: float) -> None:
@@ -43,13 +43,13 @@ class Scrapes:
         self._running: dict[str, _Scrape] = {}
 
     def begin(self, accept: str, client: ClientTransport, answer: Answer, refuse: Refuse) -> None:
-        """Begins to answer one request.
+        """Begins the response to one request.
 
         Args:
             accept: The request's `Accept`.
-            client: The client's transport; the answer is one `send`.
+            client: The client's transport; the response is one `send`.
             answer: Makes the reply.
-            refuse: Makes the reply where a bug keeps the body from being written.
+            refuse: Makes the reply if the body cannot be written.
         """
         slices, content_type = self._sink.slices(accept)
         scrape = self._running.get(content_type)
@@ -72,7 +72,7 @@ class Scrapes:
             refusal = None
         except Error as error:
             refusal = error
-        finally:  # whatever happens: no client must wait for ever
+        finally:  # after any exception: no client may wait forever
             if refusal is not None:
                 scrape.refuse(refusal)
         if refusal is None:
@@ -80,7 +80,7 @@ class Scrapes:
 
 
 class _Waiting:
-    """One client that waits for the answer."""
+    """One client that waits for the response."""
 
     def __init__(self, scrape: _Scrape, client: ClientTransport, answer: Answer, refuse: Refuse) -> None:
         self._scrape = scrape
@@ -89,18 +89,18 @@ class _Waiting:
         self.refuse = refuse
 
     def connection_lost(self) -> None:
-        """The client is gone."""
-        self._scrape.waiting.pop(self, None)  # the answer may have been written since the client was lost
+        """Stops waiting: the client has disconnected."""
+        self._scrape.waiting.pop(self, None)  # the response may have been sent since the connection was lost
 
     def pause_writing(self) -> None:
-        """Nothing is written before the end."""
+        """Does nothing: the response is written at once, at the end."""
 
     def resume_writing(self) -> None:
-        """Nothing is written before the end."""
+        """Does nothing: the response is written at once, at the end."""
 
 
 class _Scrape:
-    """One answer that is being written, and the clients that get it."""
+    """One response that is being written, and the clients that wait for it."""
 
     def __init__(self, content_type: str, running: dict[str, _Scrape]) -> None:
         self.waiting: dict[_Waiting, None] = {}
@@ -116,12 +116,12 @@ class _Scrape:
         self._loop.call_soon(self._next)
 
     def refuse(self, error: Error) -> None:
-        """Answers with an error instead."""
+        """Responds to all waiting clients with an error."""
         for each in self._end():
             each.client.send(each.refuse(error))
 
     def _next(self) -> None:
-        if not self.waiting:  # all have left
+        if not self.waiting:  # all clients have disconnected
             del self._running[self._content_type]
             return
         is_written = False
@@ -129,7 +129,7 @@ class _Scrape:
             text = next(self._slices, None)
             is_written = True
         finally:
-            if not is_written:  # a bug of ours, which the loop logs; no client must wait for ever
+            if not is_written:  # our bug; the loop logs it, and no client may wait forever
                 self.refuse(Error("internal", "the metrics cannot be written"))
         if text is not None:
             self._body.append(text)

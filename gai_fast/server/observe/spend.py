@@ -1,6 +1,6 @@
-"""Spend: what streams have cost goes to the ledger. Owns which name a charge stands under.
+"""Spend: charges the cost of streams to the ledger. Owns the names to which a cost is charged.
 
-The report of it is in `admin/spend_report.py`.
+`admin/spend_report.py` has the report of the spend.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class SpendSink:
 
     Args:
         ledger: Keeps the spend.
-        wall: Seconds since the epoch.
+        wall: Returns seconds since the epoch.
     """
 
     def __init__(self, ledger: Ledger, wall: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
         self._wall = wall
-        self._told: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Charges the stream's attempts, each to its own upstream; the request counts for the last one's."""
+        """Charges each attempt of the stream to its upstream. The request counts for the last attempt's upstream."""
         charges = metrics.charges
         if not charges:
             return
@@ -46,12 +46,12 @@ class SpendSink:
             self._ledger.charge(entry)
             if currency != self._ledger.currency:
                 text = "costs %s, and prices are in %s: this counts for no limit of spend; give its models a price"
-                self._tell_once("currency", upstream, text, currency, self._ledger.currency)
+                self._warn_once("currency", upstream, text, currency, self._ledger.currency)
         if metrics.usage is not None and is_absurd(metrics.usage):
             text = "counts more than %d tokens in an answer, which is charged for so many"
-            self._tell_once("tokens", metrics.upstream, text, SHARED.priced_tokens)
+            self._warn_once("tokens", metrics.upstream, text, SHARED.priced_tokens)
 
-    def _tell_once(self, kind: str, upstream: str, text: str, *values: object) -> None:
-        if (kind, upstream) not in self._told:
-            self._told.add((kind, upstream))
+    def _warn_once(self, kind: str, upstream: str, text: str, *values: object) -> None:
+        if (kind, upstream) not in self._warned:
+            self._warned.add((kind, upstream))
             _log.warning(f"upstream %r {text}", upstream, *values)
