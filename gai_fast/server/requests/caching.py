@@ -1,10 +1,11 @@
-"""Requests that ask for shared answers: `x-gai-cache`, and `[[model]] cache`.
+"""Requests that want shared answers: `x-gai-cache`, and `[[model]] cache`.
 
-Owns which requests ask, and what their answers tell. `net/sharing/answers.py` decides which answers are shared.
+Owns which requests want a shared answer, and the `x-gai-cache` header of their responses. `net/sharing/answers.py`
+decides which answers are shared.
 
-1. The header wins over the model. On a WebSocket it is that of the handshake, and holds for every request of it.
-2. A request with an idempotency key, one in the background, of a chat, or that only starts a stream (`POST
-   /api/v1/streams`) has a stream of its own: its answer, where it asks, says `miss`.
+1. The header overrides the model's setting. On a WebSocket, the header of the handshake applies to every request.
+2. Some requests always have a stream of their own: requests with an idempotency key, in the background or of a chat,
+   and `POST /api/v1/streams`. If such a request wants a shared answer, its response has `x-gai-cache: miss`.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ VALUES: Final = {"on": True, "off": False}
 """The values of the header."""
 
 
-def asks(incoming: Incoming, model: ModelSettings) -> bool:
-    """Returns whether a request asks for a shared answer.
+def wants_shared_answer(incoming: Incoming, model: ModelSettings) -> bool:
+    """Returns whether a request wants a shared answer.
 
     Args:
         incoming: The request.
-        model: The model that it asks.
+        model: The model of the request.
 
     Raises:
-        InvalidRequest: The header says something else than `on` or `off`.
+        InvalidRequest: The header is neither `on` nor `off`.
     """
     value = incoming.key_headers.get(HEADER)
     if value is None:
@@ -48,26 +49,26 @@ def asks(incoming: Incoming, model: ModelSettings) -> bool:
 
 
 def shared_answer(engine: Engine, caller: str) -> SharedAnswer | None:
-    """Returns a stream's way to shared answers; `None` where nothing is shared.
+    """Creates the shared answer of a stream; None if the engine shares no answers.
 
     Args:
-        engine: Has the answers.
+        engine: The engine with the shared answers.
         caller: The name of the caller's key.
     """
     answers = engine.shared_answers(now_ms)
     return None if answers is None else SharedAnswer(answers, caller, new_stream_id)
 
 
-async def begin_later(
+async def begin_after_lookup(
     sharing: SharedAnswer, spec: StreamSpec, admit: Callable[[], Awaitable[None]], start: Callable[[], None]
 ) -> None:
-    """Starts a stream once other processes have been asked for its answer.
+    """Looks for an answer in other processes, then starts the stream.
 
     Args:
-        sharing: The stream's way to it.
-        spec: The stream's.
+        sharing: The stream's shared answer.
+        spec: The stream's spec.
         admit: Admits the request.
-        start: Starts the stream of a request that was admitted.
+        start: Starts the stream of an admitted request.
 
     Raises:
         Error: The request is refused.
@@ -80,31 +81,31 @@ async def begin_later(
         sharing.leave()
 
 
-def alone(engine: Engine, incoming: Incoming, model: ModelSettings) -> Headers:
-    """Returns the header of the answer to a request whose stream shares nothing, if the request asks: rule 2.
+def miss_headers(engine: Engine, incoming: Incoming, model: ModelSettings) -> Headers:
+    """Returns the response header of a request with a stream of its own, if the request wants a shared answer: rule 2.
 
     Args:
-        engine: Counts.
+        engine: Counts the request.
         incoming: The request.
-        model: The model that it asks.
+        model: The model of the request.
 
     Raises:
-        InvalidRequest: As `asks`.
+        InvalidRequest: The header is neither `on` nor `off`.
     """
-    return _told(engine, "miss") if asks(incoming, model) else ()
+    return _count(engine, "miss") if wants_shared_answer(incoming, model) else ()
 
 
-def tell(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> None:
-    """Tells the client of a request that asks where its answer comes from, and counts it.
+def set_cache_header(engine: Engine, client: StreamResponse, sharing: Sharing | None) -> None:
+    """Sets the `x-gai-cache` header of a response, and counts the request.
 
     Args:
-        engine: Counts.
-        client: The response; its head has not gone out.
-        sharing: How its stream, which has been started, shares its answer; `None`: it does not.
+        engine: Counts the request.
+        client: The response; its headers have not been sent.
+        sharing: The sharing of its running stream, or None if the stream shares nothing.
     """
-    client.headers = _told(engine, "miss" if sharing is None else sharing.role)
+    client.headers = _count(engine, "miss" if sharing is None else sharing.role)
 
 
-def _told(engine: Engine, role: Role) -> Headers:
+def _count(engine: Engine, role: Role) -> Headers:
     engine.tallies.cache_requests[role] += 1
     return ((HEADER, role),)

@@ -1,12 +1,12 @@
-"""Chats: a page finds the stream that answers it by the id that it gave to its chat.
+"""Chats: a page resumes the stream of its chat by the id that it chose for the chat.
 
-Owns how a chat is named, and which stream is its own. The store remembers that, as it does for idempotency keys, so
-that every worker and every process with the same store finds it; `streams.py` starts streams, `durable.py` follows
-them.
+Owns the ids of chats, and the stream of each chat. The store keeps the mapping as a claim, as for idempotency keys, so
+that every worker and every process with this store finds it. `streams.py` starts streams; `durable.py` follows them.
 
-1. A chat belongs to a caller. Its stream is the one of its newest request; an older one runs on without a name.
-2. It is remembered for as long as it runs. Where nothing runs the answer is 204, as a page expects that asks after
-   every load.
+1. A chat belongs to a caller. Its stream is the stream of its newest request. An older stream runs on, but the chat's
+   id no longer finds it.
+2. The store remembers the stream until the stream ends. If no stream runs, the response is 204: pages ask after every
+   load and expect this status.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from gai_fast.stores import Claim, Store, StreamLog
 _PATH: Final = "/api/v1/chat"
 _STREAM: Final = "/stream"
 _TRIES: Final = 5
-"""The number of times that a request takes a chat from another one before it is refused."""
+"""The number of times that a request takes over a chat from other requests; afterwards it is refused."""
 
 Start = Callable[[], StreamLog]
 """Starts the stream of a request."""
 
 Follow = Callable[[StreamLog, StreamResponse], None]
-"""Answers a request by its stream."""
+"""Answers a request with its stream."""
 
 
 def chat_id_of(body: Mapping[str, Any]) -> str:
@@ -47,7 +47,7 @@ def chat_id_of(body: Mapping[str, Any]) -> str:
         body: The client's JSON object.
 
     Raises:
-        InvalidRequest: It has none, or a bad one.
+        InvalidRequest: The id is missing or not valid.
     """
     chat_id = body.get("id")
     if not isinstance(chat_id, str) or not _is_id(chat_id):
@@ -64,7 +64,7 @@ class ChatRoutes:
     """Handlers over one engine.
 
     Args:
-        engine: Has the store.
+        engine: The engine with the store.
         durable: Follows streams.
     """
 
@@ -76,15 +76,15 @@ class ChatRoutes:
     def begin(
         self, incoming: Incoming, response: StreamResponse, chat_id: str, admit: Admit, start: Start, follow: Follow
     ) -> None:
-        """Answers a request by a stream that becomes its chat's.
+        """Starts a stream, makes it the stream of its chat, and follows it.
 
         Args:
             incoming: The request.
-            response: Its response, with the id of the stream.
+            response: The response, with the id of the stream.
             chat_id: The chat's id.
-            admit: Counts the request for the limits of its caller; where it is refused, the chat keeps its stream.
+            admit: Counts the request against its caller's limits; if it is refused, the chat keeps its stream.
             start: Starts the stream.
-            follow: Answers by it.
+            follow: Answers the request with the stream.
         """
         key, caller = _key(incoming, chat_id), incoming.caller
         self._pending.add(incoming, response, self._begin(key, caller, response, admit, start, follow))
@@ -103,16 +103,16 @@ class ChatRoutes:
         finally:
             if log is None:
                 self._engine.ledger.cancel(response.stream_id)
-                if is_taken:  # the store gives back itself what it could not take
+                if is_taken:  # if `claim` fails, the store itself releases the key
                     store.abandon(key, response.stream_id, caller)
-        end = _End(store, key, log)
+        end = _ClaimRelease(store, key, log)
         log.watch(end)
         if log.is_over:
             end.ended()
         follow(log, response)
 
     async def _take(self, store: Store, key: str, claim: Claim, caller: str) -> None:
-        """Takes a chat for a stream: rule 1."""
+        """Makes a stream the stream of its chat: rule 1."""
         for _ in range(_TRIES):
             standing = await store.claim(key, claim, caller)
             if standing is None:
@@ -121,12 +121,12 @@ class ChatRoutes:
         raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
 
     def follow(self, incoming: Incoming) -> Reply | None:
-        """`GET /api/v1/chat/{chat id}/stream`: the stream of a chat from its beginning, or 204."""
+        """Handles `GET /api/v1/chat/{chat id}/stream`: follows the chat's stream from its start, or answers 204."""
         name, found, rest = incoming.tail.rpartition(_STREAM)
         chat_id = unquote(name, errors="replace")
         if not found or rest or not _is_id(chat_id):
             raise Error("not_found", "there is no such route", reason="route")
-        incoming.negotiate(None, incoming.format.name)  # what cannot be read is refused, whether a stream runs or not
+        incoming.negotiate(None, incoming.format.name)  # refuses an unknown form even if no stream runs
         response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, self._follow(incoming, response, _key(incoming, chat_id)))
         return None
@@ -143,7 +143,7 @@ class ChatRoutes:
 
 
 async def _running(store: Store, standing: Claim) -> StreamLog | None:
-    """Returns the log of a stream that runs; `None`: it is over, or its worker is gone."""
+    """Returns the log of a running stream; None if the stream is over or its worker is gone."""
     is_young = now_ms() - standing.at_ms < SHARED.claim_settling * 1e3
     try:
         log = await store.find(standing.stream_id, is_running=is_young)
@@ -158,8 +158,8 @@ def _key(incoming: Incoming, chat_id: str) -> str:
     return encode_json([incoming.caller, _PATH, chat_id]).decode()
 
 
-class _End:
-    """Waits for the end of a chat's stream; a `LogWatcher`."""
+class _ClaimRelease:
+    """Releases a chat's claim at the end of its stream; a `LogWatcher`."""
 
     def __init__(self, store: Store, key: str, log: StreamLog) -> None:
         self._store = store
@@ -170,6 +170,6 @@ class _End:
         """Does nothing."""
 
     def ended(self) -> None:
-        """Forgets the chat: rule 2."""
+        """Releases the claim: rule 2."""
         header = self._log.header
         self._store.abandon(self._key, header.stream_id, header.caller)

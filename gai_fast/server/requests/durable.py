@@ -1,10 +1,10 @@
-"""The handlers of streams that run: follow, state, cancel.
+"""The handlers of running streams: follow, state, cancel.
 
-Owns how a client names a stream and its place in it, who may see it, and the answer where nothing is left to send.
-Knows nothing of what a stream says.
+Owns how a client names a stream and its position in it, who may see a stream, and the response if there is nothing
+left to send. Knows nothing about the content of a stream.
 
-1. A stream of another caller is unknown: the answer is the same, byte for byte.
-2. A log that is not in this process is looked for in a task. The search ends when the client leaves.
+1. A stream of another caller is unknown: the response equals the response for an unknown id, byte for byte.
+2. If a log is not in this process, a task looks for it. The search ends if the client disconnects.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
 Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
-"""Answers a request about a stream; `None`: it is followed. The response is there where the log was looked for."""
+"""Answers a request about a stream; returns None if the stream is followed. The response is set after a search."""
 
 
 End = Callable[[StreamLog], Coroutine[Any, Any, None]]
-"""Ends a stream that runs elsewhere; returns when its log here is over."""
+"""Ends a stream that runs elsewhere; returns once its log in this process is over."""
 
 
 class Place(NamedTuple):
-    """A place in a stream, as `<stream id>.<number>` names it."""
+    """A position in a stream: `<stream id>.<number>`."""
 
     stream_id: str
     seq: int
 
 
 class Running(NamedTuple):
-    """A stream that runs: the name of its model, and whether it has a log."""
+    """A running stream: the name of its model, and whether it has a log."""
 
     model: str
     is_durable: bool
@@ -53,17 +53,17 @@ class OtherWorkers(Protocol):
     """The other workers of the server."""
 
     def owner_of(self, stream_id: str) -> int | None:
-        """The number of the other worker that has, or had, a stream; `None`: it is no stream of another worker."""
+        """Returns the number of the other worker that owns or owned a stream; None if no other worker did."""
 
     async def cancel(self, stream_id: str, caller: str) -> dict[str, Any] | None:
-        """Cancels a stream of another worker; returns its state, or `None`: it has none that this caller may see.
+        """Cancels a stream of another worker; returns its state, or None if this caller may see no such stream there.
 
         Raises:
             Error: The worker is gone.
         """
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
-        """Returns a stream that runs in another worker; `None`: there is none that this caller may see.
+        """Returns a stream that runs in another worker; None if this caller may see no such stream.
 
         Raises:
             Error: The worker is gone.
@@ -74,7 +74,7 @@ class DurableRoutes:
     """Handlers over one engine.
 
     Attributes:
-        others: The other workers; `None`: there are none.
+        others: The other workers; None if there are none.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -85,18 +85,18 @@ class DurableRoutes:
     # -- routes --
 
     def follow(self, incoming: Incoming) -> Reply | None:
-        """`GET /api/v1/streams/{id}`: the stream from a place in it on, or its state."""
+        """Handles `GET /api/v1/streams/{id}`: sends the stream from a position on, or its state."""
         return self._follow(incoming, incoming.tail, _position(incoming))
 
     def resume(self, incoming: Incoming) -> Reply | None:
-        """`GET /api/v1/stream?q=…` of an `EventSource` that comes back."""
+        """Handles `GET /api/v1/stream?q=…` from an `EventSource` that reconnects."""
         place = place_of(incoming)
         if place is None:
             raise _bad_place("it is missing")
         return self._follow(incoming, place.stream_id, place.seq)
 
     def head(self, incoming: Incoming) -> Reply | None:
-        """`HEAD /api/v1/streams/{id}`: the head of the answer to a GET."""
+        """Handles `HEAD /api/v1/streams/{id}`: sends the headers of the response to a GET."""
         after = _position(incoming)
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
@@ -113,7 +113,7 @@ class DurableRoutes:
         return self.with_log(incoming, incoming.tail, answer)
 
     def cancel(self, incoming: Incoming) -> Reply | None:
-        """`DELETE /api/v1/streams/{id}`: ends a stream that runs; of one that has ended, its state."""
+        """Handles `DELETE /api/v1/streams/{id}`: cancels a running stream; sends the state of an ended stream."""
         stream_id = incoming.tail
         session = self._engine.streams.get(stream_id)
         if session is not None and session.caller == incoming.caller:
@@ -143,7 +143,7 @@ class DurableRoutes:
     async def _cancel_there(self, incoming: Incoming, others: OtherWorkers) -> Reply:
         try:
             state = await others.cancel(incoming.tail, incoming.caller)
-        except Error:  # its worker is gone; how the stream ended before that, a store may have
+        except Error:  # the worker is gone; a store may know how the stream ended
             log = await self._engine.store.find(incoming.tail)
             if log is None or _seen_by(incoming, log).ending is None:
                 raise
@@ -162,10 +162,10 @@ class DurableRoutes:
         return self.with_log(incoming, stream_id, answer)
 
     def _whole_answer(self, incoming: Incoming, log: StreamLog, after: int) -> Reply | None:
-        """The answer that is no stream: the state where it is asked for; 204 where the client has seen the end.
+        """Returns the response if it is not a stream: the state if requested; 204 if the client has the last event.
 
         Raises:
-            Error: The form that is asked for is none, even if no answer would have it.
+            Error: The requested form is unknown; checked even if the response would not have it.
         """
         incoming.negotiate(None, log.header.format)
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
@@ -183,7 +183,7 @@ class DurableRoutes:
         default_format: str | None = None,
         view: View | None = None,
     ) -> None:
-        """Begins to follow a log that the caller may see.
+        """Starts to follow a log that the caller may see.
 
         Args:
             incoming: The request.
@@ -213,28 +213,28 @@ class DurableRoutes:
         follower.begin()
 
     def form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Form:
-        """The form that the client asks for; by default, the format that the stream was made in."""
+        """Returns the form that the client asks for; the default is the format of the log."""
         accept = incoming.http.headers.get("accept")
         negotiated = incoming.negotiate(accept, default_format or log.header.format)
         stream = self._stream_settings(log.header.model)
         return form_of(negotiated, stream)
 
     def _stream_settings(self, name: str) -> StreamSettings:
-        """The settings of the responses of a model's streams; the model may be gone by now."""
+        """Returns the response settings for a model's streams, or the defaults if the model no longer exists."""
         model = self._engine.settings.model(name)
         return self._engine.settings.stream if model is None else model.stream
 
     def with_log(self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None = None) -> Reply | None:
-        """Answers about a stream, once its log is found and, if it is to be, ended: rules 1 and 2.
+        """Finds a stream's log, ends the stream if `end` is given, and answers: rules 1 and 2.
 
         Args:
             incoming: The client's request.
             stream_id: The stream.
-            answer: Answers.
-            end: Ends the stream, where it runs.
+            answer: Answers the request.
+            end: Ends the stream if it runs; None to leave the stream as it is.
 
         Raises:
-            Error: The stream is not known, not to this caller, or has no log.
+            Error: The stream is unknown, belongs to another caller or has no log.
         """
         log = self._engine.store.find_here(stream_id)
         if log is not None:
@@ -250,26 +250,26 @@ class DurableRoutes:
         return None
 
     def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
-        """Answers when something has been found out elsewhere."""
+        """Answers once a search outside this process has finished."""
         response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, work(response))
 
     async def _find(
         self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None, response: StreamResponse
     ) -> Reply | None:
-        """Answers about a stream that is not here, or does not end here."""
+        """Answers about a stream whose log is not in this process, or that must be ended elsewhere."""
         try:
             log = await self._engine.store.find(stream_id)
             if log is None and self.others is not None:
                 running = await self.others.running(stream_id, incoming.caller)
                 if running is not None and not running.is_durable:
                     return self._plain_answer(incoming, stream_id, running.model)
-                if running is not None:  # it began a moment ago
+                if running is not None:  # the stream has just started
                     log = await self._engine.store.find(stream_id, is_running=True)
         except Error as error:
             if error.reason != "worker_lost":
                 raise
-            # In the stream, where that is what the client asked for: an EventSource hears of nothing else.
+            # The error is sent as an event of the stream: an EventSource cannot read an error response.
             place = place_of(incoming)
             header = LogHeader(stream_id, incoming.caller, "", "gai", "sse")
             log = self._engine.store.lost(header, 0 if place is None else place.seq, error)
@@ -281,13 +281,13 @@ class DurableRoutes:
         return answer(log, response)
 
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
-        """The answer about a stream that runs and has no log."""
+        """Returns the response about a running stream without a log."""
         if session.caller != incoming.caller:
             raise stream_error()
         return self._plain_answer(incoming, session.stream_id, session.spec.model.name)
 
     def _plain_answer(self, incoming: Incoming, stream_id: str, model: str) -> Reply:
-        # Other clients accept JSON, too, but not this object.
+        # A client of another format may accept JSON too, but does not know this object.
         if incoming.format.name == NATIVE and asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(_state(stream_id, "running", model))
         raise Error(
@@ -296,10 +296,10 @@ class DurableRoutes:
 
 
 def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:
-    """The form in which a client gets a durable stream.
+    """Returns the form in which a client gets a durable stream.
 
     Args:
-        negotiated: What the client asks for.
+        negotiated: The form that the client asks for.
         stream: The settings of the response.
     """
     envelope = negotiated.envelope or stream.envelope
@@ -307,13 +307,13 @@ def form_of(negotiated: Negotiated, stream: StreamSettings) -> Form:
 
 
 def place_of(incoming: Incoming) -> Place | None:
-    """The place that a client has reached: `Last-Event-ID`, or `?after=`; the header counts where there are both.
+    """Returns the client's position: `Last-Event-ID`, or else `?after=`; None if it gives neither.
 
     Args:
         incoming: The request.
 
     Raises:
-        InvalidRequest: One of them is no id of an event.
+        InvalidRequest: One of them is not the id of an event.
     """
     given = (incoming.http.headers.get("last-event-id"), incoming.query.get("after"))
     places = [_place(text) for text in given if text is not None]
@@ -328,7 +328,7 @@ def _place(text: str) -> Place:
 
 
 def _position(incoming: Incoming) -> int:
-    """The place that a client has reached in the stream of its path; 0: none."""
+    """Returns the client's position in the stream of its path; 0 if it gives none."""
     place = place_of(incoming)
     if place is not None and place.stream_id != incoming.tail:
         raise _bad_place("it is of another stream")
@@ -336,7 +336,7 @@ def _position(incoming: Incoming) -> int:
 
 
 def state_of(log: StreamLog) -> dict[str, Any]:
-    """The state of a durable stream, as its JSON object.
+    """Returns the state of a durable stream, as its JSON object.
 
     Args:
         log: The stream's log.
@@ -361,7 +361,7 @@ def _state(stream_id: str, state: str, model: str) -> dict[str, Any]:
 
 
 def cancelled(stream_id: str) -> dict[str, Any]:
-    """The answer about a stream that is cancelled now, as its JSON object.
+    """Returns the JSON object for a stream that has just been cancelled.
 
     Args:
         stream_id: The stream's id.
@@ -376,12 +376,12 @@ def _seen_by(incoming: Incoming, log: StreamLog) -> StreamLog:
 
 
 def _may_be_an_id(stream_id: str) -> bool:
-    """Whether a client's text has the form of a stream's id; nobody else is asked about another one."""
+    """Returns whether a client's text has the form of a stream id; only such a text is looked up elsewhere."""
     return EVENT_ID.fullmatch(f"{stream_id}.0") is not None
 
 
 def stream_error() -> Error:
-    """Returns the error for a stream that is not known, or not to this caller."""
+    """Returns the error for a stream that is unknown or belongs to another caller."""
     return Error("not_found", "there is no such stream, or it has ended", reason="stream")
 
 

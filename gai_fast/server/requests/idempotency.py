@@ -1,15 +1,16 @@
-"""Idempotency keys: a request that is sent again is answered by the stream of the first one.
+"""Idempotency keys: a repeated request is answered by the stream of the first request.
 
-Owns how a client names a key, which requests are the same, and what becomes of a request whose key is taken. The store
-decides who has a key; `streams.py` starts and follows streams.
+Owns how a client sends a key, which requests count as equal, and the response if a key is already claimed. The store
+decides which request gets a key; `streams.py` starts and follows streams.
 
-1. A key belongs to a caller and a route. With it stands a digest of the request's body: another body is refused.
-2. The request that gets the key starts the stream; the same request is given that stream from its beginning, or the
-   whole answer, with `idempotent-replayed: true`.
-3. A stream that is over without content, and did not finish, frees its key: at its end, and again where somebody finds
-   it so, as its worker may have died in between. So does an exception before the stream has begun, such as a refusal
-   by a limit of the caller.
-4. Nothing is generated twice for a key: where the answer is no longer kept the request is refused.
+1. A key belongs to a caller and a route. The store keeps it with a digest of the request's body: the key with another
+   body is refused.
+2. The request that claims the key starts the stream. A repeated request gets that stream from its start, or the whole
+   response, with `idempotent-replayed: true`.
+3. A stream that ends unfinished and without content frees its key. It does so at its end, and also when a request finds
+   the key, because its worker may have died in between. An exception before the stream starts frees the key too, such
+   as a refusal by a limit of the caller.
+4. Nothing is generated twice for a key: if the response is no longer kept, the request is refused.
 """
 
 from __future__ import annotations
@@ -38,36 +39,36 @@ KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key")
 TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]+")
 """The characters of a token in structured fields (RFC 9651, 3.3.4)."""
 _STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-"""A string in structured fields (RFC 9651, 3.3.3): that is what the draft of the header asks for."""
+"""A string in structured fields (RFC 9651, 3.3.3), the syntax in the draft of the header."""
 _ESCAPED: Final = re.compile(r"\\(.)")
 PRINTABLE: Final = re.compile(r"[ -~]+")
-"""The characters of a key, whatever carries it."""
-_OF_ONE_SENDING: Final = ("request_id", "idempotency_key")
-"""Members of a native request that say nothing of what is asked for."""
+"""The characters of a key, in a header or in the body."""
+_PER_REQUEST: Final = ("request_id", "idempotency_key")
+"""Members of a native request that do not affect its response."""
 _TRIES: Final = 3
-"""The number of times that a request frees a key whose stream came to nothing; then it gets that stream's answer."""
+"""The number of times that a request looks for a key; after the last it gets that stream's response, even if empty."""
 _REPLAYED: Final = (("idempotent-replayed", "true"),)
 
 Admit = Callable[[], Awaitable[None]]
-"""Counts a request for the limits of its caller; raises an `Error` where one of them refuses it."""
+"""Counts a request against its caller's limits; raises an `Error` if a limit refuses it."""
 
 Start = Callable[[], Publication]
 """Starts the stream of a request."""
 
 Follow = Callable[[StreamLog, StreamResponse, bool], "Reply | None"]
-"""Answers by a stream, as the request that started it or as the same one again; `None`: it is followed."""
+"""Answers with a stream; the flag is set for the request that started the stream. Returns None if it is followed."""
 
 
 class KeyedRequest(NamedTuple):
-    """A request that came with a key.
+    """A request with a key.
 
     Args:
         key: The key, made unique to this caller and route.
         caller: The name of the caller's key.
-        claim: The stream that the request starts where it gets the key.
-        admit: Counts the request where it starts the stream.
+        claim: The stream that the request starts if it gets the key.
+        admit: Counts the request if it starts the stream.
         start: Starts that stream.
-        follow: Answers by a stream.
+        follow: Answers with a stream.
     """
 
     key: str
@@ -79,14 +80,14 @@ class KeyedRequest(NamedTuple):
 
 
 def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
-    """Returns the idempotency key of a request; `None` where it has none.
+    """Returns the idempotency key of a request; None if it has none.
 
     Args:
-        headers: The headers of the request, by lower-case name; repeated ones joined with ", ", which no key has.
-        member: `idempotency_key` of a native request; a header wins over it.
+        headers: The request's headers, by lower-case name; repeated ones joined with ", ", which no valid key contains.
+        member: `idempotency_key` of a native request; a header overrides it.
 
     Raises:
-        InvalidRequest: It is no key, or the headers name two.
+        InvalidRequest: The key is not valid, or the two headers differ.
     """
     keys = {_unquoted(headers[name]) for name in KEY_HEADERS if name in headers}
     if len(keys) > 1:
@@ -98,7 +99,7 @@ def key_of(headers: Mapping[str, str], member: str | None = None) -> str | None:
 
 
 def _unquoted(value: str) -> str:
-    """The key that a header holds."""
+    """Returns the key in a header's value."""
     if TOKEN.fullmatch(value):
         return value
     string = _STRING.fullmatch(value)
@@ -112,15 +113,15 @@ def _bad_key(problem: str) -> Error:
 
 
 def fingerprint(body: bytes, *, is_native: bool) -> str:
-    """A digest of what a body asks for: white space and the order of members make no difference.
+    """Returns a digest of a body; white space and the order of members do not affect it.
 
     Args:
-        body: A JSON object that was read without an error.
-        is_native: A native request.
+        body: A JSON object that was parsed without an error.
+        is_native: Whether the request is native.
     """
     members = parse_object(body)
     if is_native:
-        for name in _OF_ONE_SENDING:
+        for name in _PER_REQUEST:
             members.pop(name, None)
     text = msgspec.json.encode(members, order="sorted")
     return blake2b(text, digest_size=32, person=b"gai-fast body").hexdigest()
@@ -137,17 +138,17 @@ def keyed(
     *,
     is_native: bool,
 ) -> KeyedRequest:
-    """A request with a key, to be answered.
+    """Creates a request with a key.
 
     Args:
         incoming: The request.
-        key: From `key_of`.
-        body: Its body.
-        stream_id: The id of the stream that it starts.
-        admit: Counts the request where it starts that stream.
+        key: The result of `key_of`.
+        body: The request's body.
+        stream_id: The id of the stream that the request would start.
+        admit: Counts the request if it starts that stream.
         start: Starts that stream.
-        follow: Answers by a stream.
-        is_native: As for `fingerprint`.
+        follow: Answers with a stream.
+        is_native: Whether the request is native.
     """
     scoped = encode_json([incoming.caller, incoming.path, key]).decode()
     claim = Claim(stream_id, fingerprint(body, is_native=is_native), now_ms())
@@ -155,10 +156,10 @@ def keyed(
 
 
 class KeyedRequests:
-    """Answers the requests with a key.
+    """Answers requests with a key.
 
     Args:
-        engine: Has the store.
+        engine: The engine with the store.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -166,12 +167,12 @@ class KeyedRequests:
         self._pending = PendingAnswers()
 
     def answer(self, incoming: Incoming, response: StreamResponse, request: KeyedRequest) -> None:
-        """Answers a request once it is known whose its key is.
+        """Claims the key of a request, or finds its stream, and answers.
 
         Args:
             incoming: The request.
-            response: Its response.
-            request: The same, with its key.
+            response: The response.
+            request: The request with its key.
         """
         self._pending.add(incoming, response, self._answer(response, request))
 
@@ -185,7 +186,7 @@ class KeyedRequests:
                 text = "this idempotency key belongs to another request: use a new one"
                 raise Error("invalid_request", text, reason="idempotency_mismatch", status=422)
             log = await self._find(standing.stream_id)
-            if not _came_to_nothing(log) or tries == _TRIES:
+            if not _ended_without_content(log) or tries == _TRIES:
                 break
             await store.release(request.key, standing.stream_id, request.caller)
         response.headers = _REPLAYED
@@ -193,7 +194,7 @@ class KeyedRequests:
         return request.follow(log, response, False)
 
     async def _start(self, request: KeyedRequest) -> StreamLog:
-        """Starts the stream of a request that has got its key: rule 3."""
+        """Starts the stream of a request that has claimed its key: rule 3."""
         log: StreamLog | None = None
         try:
             await request.admit()
@@ -201,17 +202,17 @@ class KeyedRequests:
         finally:
             if log is None:
                 self._store.abandon(request.key, request.claim.stream_id, request.caller)
-        end = _End(self._store, request.key, log)
+        end = _ClaimRelease(self._store, request.key, log)
         log.watch(end)
         if log.is_over:
             end.ended()
         return log
 
     async def _find(self, stream_id: str) -> StreamLog:
-        """The log of the stream that has a key.
+        """Returns the log of the stream that has claimed a key.
 
         Raises:
-            Error: It is no longer kept: rule 4.
+            Error: The log is no longer kept: rule 4.
         """
         try:
             log = await self._store.find(stream_id)
@@ -225,8 +226,8 @@ class KeyedRequests:
         return log
 
 
-class _End:
-    """Waits for the end of a stream that has a key; a `LogWatcher`."""
+class _ClaimRelease:
+    """Releases a key at the end of its stream: rule 3; a `LogWatcher`."""
 
     def __init__(self, store: Store, key: str, log: StreamLog) -> None:
         self._store = store
@@ -237,22 +238,22 @@ class _End:
         """Does nothing."""
 
     def ended(self) -> None:
-        """Frees the key where the stream came to nothing."""
-        if _came_to_nothing(self._log):
+        """Releases the key if the stream ended unfinished and without content."""
+        if _ended_without_content(self._log):
             header = self._log.header
             self._store.abandon(self._key, header.stream_id, header.caller)
 
 
-def _came_to_nothing(log: StreamLog) -> bool:
-    """Whether a stream is over without content, and did not finish: rule 3."""
+def _ended_without_content(log: StreamLog) -> bool:
+    """Returns whether a stream has ended unfinished and without content: rule 3."""
     if log.broken is not None:
-        # The stream's worker is gone. Where the store fails, or has a damaged copy, it is not known.
-        before_content = 0 if log.header.framing == "json" else 1  # a stream begins with its `start`
+        # The stream's worker is gone. If the store fails or its copy is damaged, the content is unknown: keep the key.
+        before_content = 0 if log.header.framing == "json" else 1  # a stream's first event is `start`
         return log.last_seq <= before_content and log.broken.reason not in ("store", "log_damaged")
     return log.ending is not None and log.ending.state != "finished" and not log.ending.has_content
 
 
 def expired() -> Error:
-    """The refusal of a request whose key is taken by a stream that is no longer kept."""
+    """Returns the error for a key whose stream is no longer kept."""
     text = "what this idempotency key was answered is no longer kept: use a new key"
     return Error("invalid_request", text, reason="idempotency_expired", status=409)

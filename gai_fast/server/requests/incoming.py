@@ -1,4 +1,4 @@
-"""`Incoming`: one request past the guards, as a handler gets it."""
+"""`Incoming`: one admitted request, as a handler gets it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gai_fast.server.http.request import HTTPRequest
 
 
 class Incoming:
-    """One request, past the guards.
+    """One admitted request.
 
     Args:
-        http: The request as it was parsed, with its body and its client's transport.
-        admitted: The head as the guards have read it.
-        format: The format that the route speaks.
-        tail: The rest of the path behind the prefix of a prefix route.
+        http: The parsed request, with its body and its client's transport.
+        admitted: The result of the guards.
+        format: The format of the route.
+        tail: The rest of the path after the prefix of a prefix route.
 
     Attributes:
-        form: The form of the answer, where the client has no choice: on a WebSocket.
+        form: The form of the response if the client has no choice (on a WebSocket); else None.
         key_headers: The headers that carry the caller's key.
-        limits_of: Returns the headers that tell what is left of a key's limits; `None`: nothing tells it.
+        limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
     """
 
     __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "tail")
@@ -47,34 +47,34 @@ class Incoming:
 
     @property
     def path(self) -> str:
-        """The path as it was sent, without the prefix that the application is mounted under."""
+        """The path of the request, without the prefix that the application is mounted under."""
         return self._admitted.path
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The query parameters, decoded; the last of a name counts."""
+        """The decoded query parameters; the last one of a name counts."""
         return self._admitted.query
 
     @property
     def answer_headers(self) -> Headers:
-        """The headers of every answer: those of CORS, and of what is left of the key's limits."""
+        """The headers of every response: the CORS headers and the remaining limits of the key."""
         admitted = self._admitted
         return admitted.cors if admitted.key is None else [*admitted.cors, *self.limit_headers]
 
     @property
     def limit_headers(self) -> Headers:
-        """The headers that tell what is left of the key's limits."""
+        """The headers with the remaining limits of the key."""
         key = self._admitted.key
         return () if key is None or self.limits_of is None else self.limits_of(key)
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a web page of another origin, which is not allowed, makes this request."""
+        """Whether a web page makes this request from another origin that is not allowed."""
         return self._admitted.is_foreign
 
     @property
     def trace_id(self) -> str | None:
-        """The id of the request's trace, where it is traced; else that of `traceparent`."""
+        """The id of the request's trace; if it is not traced, the trace id in `traceparent`, or None."""
         trace, parent = self.http.trace, self._admitted.trace_parent
         if trace is not None:
             return str(trace.trace_id)
@@ -87,17 +87,17 @@ class Incoming:
 
     @property
     def key(self) -> KeySettings | None:
-        """The caller's key; `None` where none is needed."""
+        """The caller's key; None if the server needs no key."""
         return self.http.key
 
     @property
     def caller(self) -> str:
-        """The name of the caller's key; `ANONYMOUS` where none is needed."""
+        """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
         return self.http.caller
 
     @property
     def request_id(self) -> str:
-        """The caller's id of the request, or ours; in every header, body and log line."""
+        """The request id, from the caller or generated; it is in every header, body and log line."""
         return self.http.request_id
 
     @request_id.setter
@@ -105,10 +105,10 @@ class Incoming:
         self.http.request_id = identifier
 
     def negotiate(self, accept: str | None, default_format: str) -> Negotiated:
-        """The form of the answer.
+        """Returns the form of the response.
 
         Args:
-            accept: The `Accept` header; `None`: none, or it does not matter.
+            accept: The `Accept` header; None if there is none or if it does not apply.
             default_format: The route's own format.
 
         Raises:
@@ -117,11 +117,11 @@ class Incoming:
         return self.form or negotiate(self.query, accept, default_format=default_format)
 
     def on_socket(self, http: HTTPRequest, form: Negotiated, tail: str = "") -> Incoming:
-        """A request that came over the WebSocket which this one has opened.
+        """Creates a request that arrived over the WebSocket which this request has opened.
 
         Args:
             http: The request.
-            form: The form of its answer.
+            form: The form of its response.
             tail: As for `Incoming`.
         """
         incoming = Incoming(http, self._admitted, form.format, tail)
@@ -132,12 +132,12 @@ class Incoming:
         return incoming
 
     def refusal(self, error: Error, headers: Headers = (), *, close: bool = False) -> Reply:
-        """The response for an error, in the shape that clients of the route expect.
+        """Returns the response for an error, in the form that clients of the route expect.
 
         Args:
             error: The error.
-            headers: More headers.
-            close: The connection is of no further use.
+            headers: Additional headers.
+            close: Whether to close the connection after the response.
         """
         body = self.format.error_body(error, self.request_id)
         self.http.refused = self.path, error.code
@@ -145,19 +145,19 @@ class Incoming:
         return error_reply(error, self.request_id, body, [*self.answer_headers, *headers], status=status, close=close)
 
     def json_reply(self, value: Any, *, status: int = 200) -> Reply:
-        """A JSON response that is no stream.
+        """Returns a response with one JSON object.
 
         Args:
-            value: Has a JSON form.
+            value: A value that JSON can represent.
             status: The HTTP status.
         """
         return Reply(status, encode_json(value), [*json_headers(self.request_id), *self.answer_headers])
 
     def json_body(self) -> bytes:
-        """The body of a POST.
+        """Returns the body of a POST.
 
         Raises:
-            InvalidRequest: Not `application/json` in UTF-8, or compressed (415).
+            InvalidRequest: The body is not `application/json` in UTF-8, or it is compressed (415).
         """
         check_json(self.http.headers)
         return self.http.body

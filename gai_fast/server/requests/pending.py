@@ -1,6 +1,6 @@
-"""Answers that must wait for something outside this process: a store, another worker.
+"""Responses that wait for something outside this process: a store or another worker.
 
-Owns the wait. A handler returns at once and leaves its work here. The work ends when the client leaves.
+Owns the wait. A handler adds its work here and returns at once. If the client disconnects, the work is cancelled.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gai_fast.server.requests.stream_response import StreamResponse
 _log: Final = logging.getLogger("gai_fast.server")
 
 Work = Coroutine[Any, Any, "Reply | None"]
-"""Finds out what the answer is; `None`: a stream has begun, which answers."""
+"""Finds the response to a request; returns None if a stream has started and answers."""
 
 
 class PendingAnswers:
-    """The answers of some routes that are being worked on."""
+    """The pending responses of some routes."""
 
     def __init__(self) -> None:
         self._answers: set[_Pending] = set()
@@ -32,12 +32,12 @@ class PendingAnswers:
         return len(self._answers)
 
     def add(self, incoming: Incoming, response: StreamResponse, work: Work) -> None:
-        """Begins to work on an answer.
+        """Starts work on a response.
 
         Args:
             incoming: The request.
-            response: Its response.
-            work: Ends with the answer; an `Error` is one too. It is cancelled when the client leaves.
+            response: The response.
+            work: Returns the response, or raises an `Error` to answer with. Cancelled if the client disconnects.
         """
         pending = _Pending(incoming, response, work)
         self._answers.add(pending)
@@ -45,7 +45,7 @@ class PendingAnswers:
 
 
 class _Pending:
-    """One answer that is being worked on; what its client's response calls until then."""
+    """One pending response; the `SessionCallbacks` of its `StreamResponse` until a session replaces it."""
 
     metrics: StreamMetrics | None = None
 
@@ -54,7 +54,7 @@ class _Pending:
         self._response = response
         response.attach(self)
         self.task = asyncio.get_running_loop().create_task(self._run(work))
-        self.task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+        self.task.add_done_callback(lambda _: work.close())  # the task may have been cancelled before it started
 
     async def _run(self, work: Work) -> None:
         incoming, response = self._incoming, self._response
@@ -64,25 +64,25 @@ class _Pending:
                 response.reply(reply)
         except Error as error:
             response.reply(incoming.refusal(error))
-        except Exception as problem:  # noqa: BLE001  # a bug of ours, or of a store: the client gets an answer
+        except Exception as problem:  # noqa: BLE001  # a bug in the gateway or in a store: the client gets a response
             _log.error("%s %r could not be handled", incoming.http.method, incoming.path, exc_info=problem)
             response.reply(incoming.refusal(Error("internal", "The server failed to handle this request"), close=True))
 
     @property
     def upstream_headers(self) -> Headers:
-        """None: no upstream has been asked yet."""
+        """Always empty: no upstream has been asked yet."""
         return ()
 
     def measured(self) -> StreamMetrics:
-        """No figures."""
+        """Returns metrics without figures."""
         return StreamMetrics(duration=0.0)
 
     def client_lost(self) -> None:
-        """Ends the work."""
+        """Cancels the work."""
         self.task.cancel()
 
     def pause(self) -> None:
-        """Nothing is written yet."""
+        """Does nothing: no body is being written."""
 
     def resume(self) -> None:
-        """Nothing is written yet."""
+        """Does nothing: no body is being written."""

@@ -1,9 +1,9 @@
-"""`GET /probe`: a stream of known timing, by which `gai-fast doctor --url` sees what proxies do to streams.
+"""`GET /probe`: a stream of known timing; `gai-fast doctor --url` measures with it what proxies do to streams.
 
-1. Six small events are sent, `limits.stream_probe_interval` seconds apart. Then nothing is sent for as many seconds as
-   the client asks, no keep-alive either, and then a last event.
-2. The answer has the head of every stream and is never compressed here: a content coding is a proxy's.
-3. It needs no key, so few run at once. It holds no text of anybody.
+1. The probe sends six small events, `limits.stream_probe_interval` seconds apart. It then sends nothing, not even
+   heartbeats, for as many seconds as the client asks, and then a last event.
+2. The response has the headers of every stream. The gateway never compresses it: a content coding comes from a proxy.
+3. The probe needs no key, so few may run at once. It contains no user data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 
 EVENTS: Final = 6
-"""Events before the silence; one more follows it."""
+"""Events before the silence; one more event follows the silence."""
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -40,15 +40,15 @@ class Probes:
         return len(self._running)
 
     def begin(self, incoming: Incoming, stream: StreamSettings) -> None:
-        """Begins the answer to a request.
+        """Starts the response to a request.
 
         Args:
-            incoming: The request; `idle` of its query is the silence in seconds.
+            incoming: The request; `idle` in its query is the silence in seconds.
             stream: The settings of the response.
 
         Raises:
-            InvalidRequest: `idle` is no number of seconds, or too large.
-            Overloaded: The server drains, or as many probes as may run.
+            InvalidRequest: `idle` is not a number of seconds, or is too large.
+            Overloaded: The server drains, or the maximum number of probes runs.
         """
         text = incoming.query.get("idle", "0")
         if not _SECONDS.fullmatch(text) or float(text) > SHARED.stream_probe_idle:
@@ -65,14 +65,14 @@ class Probes:
         probe.begin(stream, float(text))
 
     def begin_drain(self) -> None:
-        """Ends every probe, and takes no more."""
+        """Ends every probe, and refuses new ones."""
         self._is_draining = True
         for probe in tuple(self._running):
             probe.end()
 
 
 class _Probe:
-    """One answer; the `StreamCallbacks` of its transport."""
+    """One response; the `StreamCallbacks` of its transport."""
 
     def __init__(self, all_: set[_Probe], incoming: Incoming) -> None:
         self._all = all_
@@ -82,7 +82,7 @@ class _Probe:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, stream: StreamSettings, idle: float) -> None:
-        """Sends the head, and the events from now on."""
+        """Sends the headers, and starts to send the events."""
         incoming = self._incoming
         self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
@@ -107,7 +107,7 @@ class _Probe:
         self.end()
 
     def end(self) -> None:
-        """Ends the answer; afterwards it does nothing."""
+        """Ends the response; idempotent."""
         if self not in self._all:
             return
         self._all.remove(self)
@@ -117,13 +117,13 @@ class _Probe:
         self._client.answered(200)
 
     def connection_lost(self) -> None:
-        """The client is gone."""
+        """Stops the probe: the client has disconnected."""
         self._all.discard(self)
         if self._task is not None:
             self._task.cancel()
 
     def pause_writing(self) -> None:
-        """The client is slow; what is left is a few hundred bytes."""
+        """Does nothing: the rest is a few hundred bytes."""
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Does nothing: writing was not paused."""

@@ -1,7 +1,7 @@
-"""The limits of a caller's key, on the way of a request: when it is counted, and what its answer tells of them.
+"""The limits of a caller's key: counts each request, and reports the remaining limits in response headers.
 
 Owns the estimate of a request's tokens, the wait for a ledger that several workers share, and the headers. The ledger
-decides who is refused.
+decides which requests are refused.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gai_fast.server.requests.stream_response import StreamResponse
 _Started = TypeVar("_Started")
 
 _BYTES_PER_TOKEN: Final = 4
-_MOST_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-"""The members of the dialects' requests that bound an answer."""
+_LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""The members that limit the output tokens in the dialects' requests."""
 _WINDOW: Final = 60
 _MINUTE_MS: Final = _WINDOW * 1000
 
@@ -34,7 +34,7 @@ class Quotas:
     """Counts the requests of one server.
 
     Args:
-        engine: Has the ledger and the streams.
+        engine: The engine with the ledger and the streams.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -51,7 +51,7 @@ class Quotas:
             tokens: The estimate of its tokens.
             stream_id: The stream's id.
             client: The response.
-            start: Starts the stream, and answers by it.
+            start: Starts the stream, and answers the request with it.
 
         Raises:
             Error: A limit refuses the request.
@@ -66,7 +66,7 @@ class Quotas:
             self._pending.add(incoming, client, self._engine.ledger.take(key, stream_id, tokens, then))
 
     def admission(self, incoming: Incoming, tokens: int, stream_id: str) -> Callable[[], Awaitable[None]]:
-        """Returns what admits a request, for one that is answered later; then `run` must start its stream.
+        """Returns a function that admits a request; afterwards `run` must start its stream.
 
         Args:
             incoming: The request.
@@ -76,53 +76,53 @@ class Quotas:
         return partial(self._engine.ledger.take, incoming.key, stream_id, tokens)
 
     def run(self, stream_id: str, start: Callable[[], _Started]) -> _Started:
-        """Starts the stream of a request that was admitted. One that does not begin is not counted.
+        """Starts the stream of an admitted request; takes the request off the count if the stream does not start.
 
         Args:
             stream_id: The stream's id.
-            start: Starts it.
+            start: Starts the stream.
         """
         try:
             return start()
         finally:
             if stream_id not in self._engine.streams:
-                self._engine.ledger.cancel(stream_id)  # nothing is left to be cancelled where it has ended already
+                self._engine.ledger.cancel(stream_id)  # does nothing if the stream has already ended
 
     def headers(self, key: KeySettings) -> Headers:
-        """The headers that tell what is left of a key's limits a minute.
+        """Returns the response headers with the remaining limits per minute of a key.
 
         Args:
-            key: The caller's.
+            key: The caller's key.
         """
         left = self._engine.ledger.left(key)
         return () if left is None else limit_headers(left)
 
 
 def tokens_of(incoming: Incoming, spec: StreamSpec) -> int:
-    """The estimate of a request's tokens: a quarter of its bytes, and the most that its answer may have.
+    """Estimates a request's tokens: a quarter of its size in bytes, plus its limit of output tokens.
 
     Args:
         incoming: The request, with its body.
-        spec: What it asks for.
+        spec: The request's spec.
     """
     key = incoming.key
     if key is None or key.limits.tokens_per_minute is None:
         return 0
     size = len(incoming.http.body) or len(incoming.http.target)
-    return size // _BYTES_PER_TOKEN + _most_tokens(spec)
+    return size // _BYTES_PER_TOKEN + _max_output_tokens(spec)
 
 
-def _most_tokens(spec: StreamSpec) -> int:
+def _max_output_tokens(spec: StreamSpec) -> int:
     request = spec.request
-    given = [request.max_tokens] if isinstance(request, Request) else [request.get(name) for name in _MOST_TOKENS]
+    given = [request.max_tokens] if isinstance(request, Request) else [request.get(name) for name in _LIMIT_MEMBERS]
     return max([0, *[count for count in given if type(count) is int]])
 
 
 def limit_headers(left: Left) -> Headers:
-    """The headers that tell what is left: the usual ones, and those of draft-ietf-httpapi-ratelimit-headers.
+    """Returns the headers with the remaining limits: `x-ratelimit-*`, and draft-ietf-httpapi-ratelimit-headers.
 
     Args:
-        left: What is left.
+        left: The remaining limits.
     """
     headers: list[tuple[str, str]] = []
     fields: list[str] = []
@@ -144,10 +144,10 @@ def _headers_of(name: str, rate: RateLeft) -> Headers:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as OpenAI's headers have it, such as `6m0s`, `1s` or `20ms`.
+    """Formats a time as in OpenAI's headers: `6m0s`, `1s` or `20ms`.
 
     Args:
-        seconds: Rounded up to milliseconds.
+        seconds: The time; rounded up to milliseconds.
     """
     milliseconds = math.ceil(seconds * 1e3)
     if milliseconds < 1000:

@@ -1,7 +1,7 @@
 """The handlers of stored responses: `GET /v1/responses/{id}` and `POST /v1/responses/{id}/cancel`.
 
-Owns how a client of OpenAI's Responses API names a durable response of the gateway and its place in it. `durable.py`
-finds the stream. A response that an upstream stores itself is not known here.
+Owns how a client of OpenAI's Responses API names a durable response of the gateway and its position in it.
+`durable.py` finds the stream. Responses that an upstream stores are unknown here.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ResponseRoutes:
     """Handlers over one engine.
 
     Args:
-        engine: Runs the streams.
-        durable: Finds them.
+        engine: The engine that runs the streams.
+        durable: Finds the streams.
     """
 
     def __init__(self, engine: Engine, durable: DurableRoutes) -> None:
@@ -42,7 +42,7 @@ class ResponseRoutes:
         self._durable = durable
 
     def retrieve(self, incoming: Incoming) -> Reply | None:
-        """`GET /v1/responses/{id}`: the response so far; with `?stream=true` its stream from `starting_after` on."""
+        """Handles `GET /v1/responses/{id}`: sends the response so far, or with `?stream=true` its stream."""
         stream_id = _stream_id(incoming)
         is_stream = _BOOLEANS.get(incoming.query.get("stream", "false"))
         if is_stream is None:
@@ -60,7 +60,7 @@ class ResponseRoutes:
         return self._durable.with_log(incoming, stream_id, follow)
 
     def cancel(self, incoming: Incoming) -> Reply | None:
-        """`POST /v1/responses/{id}/cancel`: ends a response that runs; of one that has ended, the response."""
+        """Handles `POST /v1/responses/{id}/cancel`: ends the response if it runs, and sends it."""
         stream_id = _stream_id(incoming)
 
         async def end(log: StreamLog) -> None:
@@ -74,24 +74,24 @@ class ResponseRoutes:
                 await self._engine.store.cancel(log)
 
         def answer(log: StreamLog, _: StreamResponse | None) -> Reply:
-            # The process that runs the stream may not have written its end yet.
-            return self._object(incoming, log, otherwise="cancelled")
+            # The process that runs the stream may not have logged the end yet.
+            return self._object(incoming, log, pending_status="cancelled")
 
         return self._durable.with_log(incoming, stream_id, answer, end)
 
-    def _object(self, incoming: Incoming, log: StreamLog, otherwise: str | None = None) -> Reply:
-        return incoming.json_reply(response_of(log, otherwise))
+    def _object(self, incoming: Incoming, log: StreamLog, pending_status: str | None = None) -> Reply:
+        return incoming.json_reply(response_of(log, pending_status))
 
 
-def response_of(log: StreamLog, otherwise: str | None = None) -> dict[str, Any]:
-    """Returns the response of a durable stream, as it is now.
+def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, Any]:
+    """Returns the current response of a durable stream.
 
     Args:
         log: The stream's log.
-        otherwise: The status of one whose end is not logged yet.
+        pending_status: The status of a response whose end is not logged yet; None for the status in the log.
 
     Raises:
-        Error: The log is of another format, or has lost what it told of the response.
+        Error: The log has another format, or no longer contains the response.
     """
     _of_format(log)
     ending = log.ending
@@ -105,46 +105,46 @@ def response_of(log: StreamLog, otherwise: str | None = None) -> dict[str, Any]:
         response = _queued(log.header)
     if log.broken is not None:
         return ended_as(response, "failed", log.broken)
-    return response if otherwise is None else ended_as(response, otherwise)
+    return response if pending_status is None else ended_as(response, pending_status)
 
 
 def _queued(header: LogHeader) -> dict[str, Any]:
-    """The response of a stream that has sent nothing yet."""
+    """Returns the response of a stream that has sent nothing yet."""
     echo = {"background": True}
     context = StreamContext(header.stream_id, header.request_id, None, header.model, now_ms, echo=echo)
     return get_format(_FORMAT).begun(context)
 
 
-class _Rest(OwnFrames):
-    """The frames behind a sequence number, which may lie between those of one event."""
+class _FramesAfter(OwnFrames):
+    """The frames after a sequence number; the number may lie between the frames of one event."""
 
     def __init__(self, header: LogHeader, form: Form, after: int) -> None:
         super().__init__(header, form, after, now_ms)
         self._after = after
 
     def feed(self, piece: bytes) -> None:
-        """Takes the next piece of the log."""
+        """Feeds the next piece of the log."""
         rest = frames_behind(piece, self._after)
         if rest:
             super().feed(rest)
 
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
-        """Takes the next pieces; frames of this format are never joined."""
+        """Feeds the next pieces one by one: frames of this format are never joined."""
         for piece in pieces:
             self.feed(piece)
 
 
 def _view(header: LogHeader, form: Form, after: int) -> View:
     if after >= 0 and form.is_of(header) and header.is_numbered:
-        return _Rest(header, form, after)
+        return _FramesAfter(header, form, after)
     return view_of(header, form, max(after, 0), now_ms)
 
 
 def _of_format(log: StreamLog) -> StreamLog:
-    """Returns the log if it is of a response.
+    """Returns the log if it is in the format of responses.
 
     Raises:
-        Error: As for a stream that is not known.
+        Error: The log has another format; the error equals the error for an unknown stream.
     """
     if log.header.format != _FORMAT:
         raise stream_error()
@@ -152,10 +152,10 @@ def _of_format(log: StreamLog) -> StreamLog:
 
 
 def _stream_id(incoming: Incoming) -> str:
-    """The stream's id in the path.
+    """Returns the stream id in the path.
 
     Raises:
-        Error: There is none.
+        Error: The path has none.
     """
     found = _ID.fullmatch(incoming.tail)
     if found is None:
@@ -164,7 +164,7 @@ def _stream_id(incoming: Incoming) -> str:
 
 
 def _starting_after(incoming: Incoming) -> int:
-    """The number of the last frame that the client has; -1: none."""
+    """Returns the number of the last frame that the client has; -1 if it gives none."""
     text = incoming.query.get("starting_after")
     if text is None:
         return -1

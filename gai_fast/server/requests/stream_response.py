@@ -1,6 +1,6 @@
-"""The HTTP side of a stream: its head, its bytes, its end, and what its client's connection tells.
+"""The HTTP side of a stream: its headers, its body, its end, and the events of its client's connection.
 
-Owns the response of a stream, whichever route it answers. Knows nothing of what the stream says.
+Owns the response of a stream on any route. Knows nothing about the content of the stream.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class SessionCallbacks(Protocol):
 
     @property
     def upstream_headers(self) -> Headers:
-        """The headers of the upstream's response that are the client's, too."""
+        """The headers of the upstream's response that are passed on to the client."""
 
     def measured(self) -> StreamMetrics:
-        """The figures so far."""
+        """Returns the figures so far."""
 
     def client_lost(self) -> None:
-        """The client is gone."""
+        """Called when the client has disconnected."""
 
     def pause(self) -> None:
-        """The client is slow."""
+        """Called when the client reads slowly."""
 
     def resume(self) -> None:
-        """The client has caught up."""
+        """Called when the client has caught up."""
 
 
 class StreamResponse(ResponseWriter):
@@ -50,17 +50,17 @@ class StreamResponse(ResponseWriter):
 
     Args:
         incoming: The request.
-        stream_id: The stream's id, fit for a header.
+        stream_id: The stream's id, valid in a header.
         media_type: The `content-type`.
         stream: The settings of the response.
-        whole: The answer is one JSON object.
+        whole: Whether the response is one JSON object.
 
     Attributes:
-        stream_id: The stream's id; it may be set until the head is committed, as the other two.
+        stream_id: The stream's id. It, `media_type` and the headers may be set until the headers are committed.
         media_type: The `content-type`.
-        headers: More headers.
-        format_headers: Headers of a stream in its format, which a refusal has not.
-        whole_media_type: The `content-type` of a whole answer with this body, in place of `media_type`.
+        headers: Additional headers.
+        format_headers: The headers that the stream's format adds; an error response does not have them.
+        whole_media_type: Returns the `content-type` of a whole response from its body; None to use `media_type`.
     """
 
     __slots__ = (
@@ -93,20 +93,20 @@ class StreamResponse(ResponseWriter):
         self._is_whole = whole
         self._has_ended = False
         self._session: SessionCallbacks | None = None
-        incoming.http.body = b""  # read by now: it is not kept for as long as the stream runs
+        incoming.http.body = b""  # already read; releases the memory while the stream runs
         self.use(stream)
 
     def use(self, stream: StreamSettings) -> None:
-        """Answers by these settings; they may change until the head is committed.
+        """Applies the settings of a stream's model; they may change until the headers are committed.
 
         Args:
-            stream: The settings of the stream's model, which is unknown until the stream has been found.
+            stream: The settings; for a search, the model's are known only once the stream is found.
         """
         self._codings = stream.compression
         self._client.begin_stream(self, stream.client_buffer, stream.write_timeout)
 
     def attach(self, session: SessionCallbacks) -> None:
-        """Connects what writes the response, in place of what did before; it may have ended already."""
+        """Connects the session that writes the response from now on; does nothing if the response has ended."""
         if self._has_ended:
             return
         self._session = session
@@ -114,13 +114,13 @@ class StreamResponse(ResponseWriter):
             session.pause()
 
     def measured(self) -> dict[str, Any]:
-        """The figures so far."""
+        """Returns the figures so far."""
         return {} if self._session is None else self._session.measured().as_dict()
 
     # -- Client --
 
     def commit(self) -> None:
-        """Commits the head of a stream; a whole answer is sent at its end."""
+        """Commits the headers of a stream; a whole response is sent at its end."""
         if self._is_whole:
             return
         coding: str | None = None
@@ -133,7 +133,7 @@ class StreamResponse(ResponseWriter):
         self.start(head, framing, compressor(coding) if coding else None)
 
     def end(self, pieces: Sequence[Piece]) -> None:
-        """Writes the last bytes and ends the answer."""
+        """Writes the last bytes and ends the response."""
         if self._is_whole:
             if self.whole_media_type is not None:
                 self.media_type = self.whole_media_type(pieces)
@@ -146,11 +146,11 @@ class StreamResponse(ResponseWriter):
             self._client.answered(200)
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
-        """Answers with an error instead of a stream."""
+        """Answers with an error response instead of a stream."""
         headers = [("x-gai-stream-id", self.stream_id), *self.headers, *self._cost_headers()]
         reply = self._incoming.refusal(error, headers)
         if error.details is not None:  # the upstream's own error object is passed on
-            reply.headers = self._with_upstreams(reply.headers)
+            reply.headers = self._with_upstream_headers(reply.headers)
         self.reply(reply)
 
     def reply(self, reply: Reply) -> None:
@@ -159,12 +159,12 @@ class StreamResponse(ResponseWriter):
         self._client.send(reply)
 
     def abort(self, error: Error) -> None:
-        """Cuts the client off: the response broke off and must not look complete."""
+        """Aborts the connection: the response is incomplete and must not look complete."""
         self._detach()
         self._client.abort()
 
     def _cost_headers(self) -> Headers:
-        """The headers that tell what an answer has cost, where that is known: its session has ended."""
+        """Returns the headers with the cost of the response, if the cost is known: the session has ended."""
         metrics = None if self._session is None else self._session.metrics
         if metrics is None or metrics.cost is None:
             return ()
@@ -173,7 +173,7 @@ class StreamResponse(ResponseWriter):
         return (cost,) if source is None else (cost, ("x-gai-usage-source", source))
 
     def _detach(self) -> None:
-        """Leaves the session, which has ended; its figures belong to the request now."""
+        """Detaches the ended session, and hands its figures to the request."""
         self._has_ended = True
         session, self._session = self._session, None
         if session is not None:
@@ -184,12 +184,12 @@ class StreamResponse(ResponseWriter):
         more = incoming.answer_headers
         if self.headers or self.format_headers:
             more = [*more, *self.headers, *self.format_headers]
-        return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstreams(more))
+        return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstream_headers(more))
 
-    def _with_upstreams(self, own: Headers) -> Headers:
-        """Adds the upstream's headers to the gateway's own; where both have a name, the gateway's stays alone.
+    def _with_upstream_headers(self, own: Headers) -> Headers:
+        """Adds the upstream's headers to the gateway's own headers; for a name in both, the gateway's header is kept.
 
-        A page of an allowed origin may read them, too.
+        A page of an allowed origin may read the added headers too.
         """
         theirs = () if self._session is None else self._session.upstream_headers
         if not theirs:
@@ -204,23 +204,23 @@ class StreamResponse(ResponseWriter):
     # -- StreamCallbacks --
 
     def connection_lost(self) -> None:
-        """The client is gone."""
+        """Reports the lost connection to the session."""
         if self._session is not None:
             self._session.client_lost()
         self._detach()
 
     def pause_writing(self) -> None:
-        """The client is slow."""
+        """Pauses the session: the client reads slowly."""
         if self._session is not None:
             self._session.pause()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Resumes the session: the client has caught up."""
         if self._session is not None:
             self._session.resume()
 
 
 def _extended(value: str, names: Sequence[str]) -> str:
-    """A list of names with more of them, each of which stands once."""
+    """Adds names to a comma-separated list, without duplicates."""
     known = value.split(", ")
     return ", ".join([*known, *[name for name in names if name not in known]])

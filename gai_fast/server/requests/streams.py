@@ -1,7 +1,7 @@
-"""The handlers of the routes that start streams: native, plain GET, a client's dialect.
+"""The handlers of routes that start streams: native, plain GET, and requests in a client's dialect.
 
-Owns how a request is read, and how its stream is answered. `specs.py` makes the request's spec, `durable.py` has the
-routes of streams that run, `idempotency.py` decides about requests with a key.
+Owns how a request is parsed, and how it is answered with its stream. `specs.py` builds the request's spec, `durable.py`
+has the routes of running streams, `idempotency.py` handles requests with a key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Headers, Reply
-from gai_fast.server.requests.caching import HEADER, alone, asks, begin_later, shared_answer, tell
+from gai_fast.server.requests.caching import (
+    HEADER,
+    begin_after_lookup,
+    miss_headers,
+    set_cache_header,
+    shared_answer,
+    wants_shared_answer,
+)
 from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
 from gai_fast.server.requests.durable import DurableRoutes, form_of
 from gai_fast.server.requests.idempotency import (
@@ -52,17 +59,17 @@ from gai_fast.server.requests.specs import SpecBuilder
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
-_Told = Callable[[StreamLog], dict[str, Any]]
-"""Returns what answers a request that has started a stream."""
+_BodyOf = Callable[[StreamLog], dict[str, Any]]
+"""Returns the JSON object that answers a request which has started a stream."""
 
 
 class StreamRoutes:
     """Handlers over one engine.
 
     Attributes:
-        durable: The handlers of streams that run.
+        durable: The handlers of running streams.
         chats: The handlers of chats.
-        responses: The handlers of responses that are kept.
+        responses: The handlers of stored responses.
         quotas: Counts the requests that start streams.
     """
 
@@ -72,37 +79,37 @@ class StreamRoutes:
         self.responses = ResponseRoutes(engine, self.durable)
         self.quotas = Quotas(engine)
         self._keyed = KeyedRequests(engine)
-        self._looking = PendingAnswers()
+        self._lookups = PendingAnswers()
         self._engine = engine
         self._specs = SpecBuilder(engine)
 
     def use(self, settings: Settings) -> None:
-        """Answers by another configuration from now on."""
+        """Applies another configuration to new requests."""
         self._specs.settings = settings
 
     # -- routes --
 
     def native(self, incoming: Incoming) -> None:
-        """`POST /api/v1/stream`."""
+        """Handles `POST /api/v1/stream`."""
         request, left_out, own = _read_request(incoming)
         key = _key(incoming, request)
         if incoming.form is not None and not request.stream:
             raise _needs_a_stream("a WebSocket")
         negotiated = incoming.negotiate(_accept(incoming, request.stream), "gai")
-        negotiated = negotiated if own is None else _answering(negotiated, own)
+        negotiated = negotiated if own is None else _with_answering_format(negotiated, own)
         is_durable = request.resumable or key is not None
         self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key, left_out=left_out)
 
     def start(self, incoming: Incoming) -> Reply | None:
-        """`POST /api/v1/streams`: starts a durable stream that is not followed yet."""
+        """Handles `POST /api/v1/streams`: starts a durable stream that no client follows yet."""
         request, left_out, own = _read_request(incoming)
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
-        negotiated = negotiated if own is None else _answering(negotiated, own)
+        negotiated = negotiated if own is None else _with_answering_format(negotiated, own)
         key = _key(incoming, request)
         spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
-        return self._start(incoming, context, spec, key, lambda log: _started(incoming, log), status=202)
+        return self._start(incoming, context, spec, key, lambda log: _start_body(incoming, log), status=202)
 
     def _start(
         self,
@@ -110,51 +117,51 @@ class StreamRoutes:
         context: StreamContext,
         spec: StreamSpec,
         key: str | None,
-        told: _Told,
+        body_of: _BodyOf,
         *,
         status: int,
     ) -> Reply | None:
-        """Starts a durable stream that is not followed yet.
+        """Starts a durable stream that no client follows yet.
 
         Args:
             incoming: The request.
-            context: The stream.
-            spec: Its first attempt.
-            key: The idempotency key; `None`: there is none.
-            told: Returns what answers the request.
-            status: The status of that answer.
+            context: The stream's context.
+            spec: The spec of its first attempt.
+            key: The idempotency key; None if there is none.
+            body_of: Returns the body of the response.
+            status: The status of the response.
         """
-        begin = partial(self._publish_alone, incoming, spec, context)
-        more = alone(self._engine, incoming, spec.model)
+        begin = partial(self._publish_unfollowed, incoming, spec, context)
+        more = miss_headers(self._engine, incoming, spec.model)
         if key is None and incoming.key is None:
-            return _told(incoming, told(begin().log), status, more)
+            return _json_reply(incoming, body_of(begin().log), status, more)
         tokens = tokens_of(incoming, spec)
         if key is None:
             client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
-            start = partial(_tell_start, client, incoming, begin, told, status, more)
+            start = partial(_start_and_reply, client, incoming, begin, body_of, status, more)
             self.quotas.begin(incoming, tokens, context.stream_id, client, start)
             return None
-        answer = partial(_tell_again, incoming, told, status)
+        answer = partial(_reply_keyed, incoming, body_of, status)
         is_native = incoming.format.name == NATIVE
-        claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
+        claimed = self._keyed_request(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
         client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
         client.headers = more
         self._keyed.answer(incoming, client, claimed)
         return None
 
     def _publish_alone(self, incoming: Incoming, spec: StreamSpec, context: StreamContext) -> Publication:
-        """Starts a durable stream that is not followed yet."""
+        """Starts a durable stream that no client follows yet."""
         publication = self._publish(spec, context)
         publication.await_follower()
         incoming.http.started = publication.metrics
         return publication
 
     def event_source(self, incoming: Incoming) -> Reply | None:
-        """`GET /api/v1/stream?q=…`, for a browser's plain `EventSource`."""
+        """Handles `GET /api/v1/stream?q=…` from a browser's `EventSource`."""
         if incoming.is_foreign:
             raise Error("forbidden", "a page of another origin may not start a stream", reason="origin")
         if "last-event-id" in incoming.http.headers:
-            # An EventSource reconnects after every end, and must never make a model answer again.
+            # An EventSource reconnects after every end; a reconnect must never generate again.
             return self.durable.resume(incoming)
         query = incoming.query.get("q")
         if not query:
@@ -168,10 +175,10 @@ class StreamRoutes:
         return None
 
     def chat(self, incoming: Incoming) -> None:
-        """`POST /api/v1/chat`: a durable stream that is also found by the id of its chat."""
+        """Handles `POST /api/v1/chat`: starts a durable stream that is also found by the id of its chat."""
         body = parse_object(incoming.json_body())
         chat_id = chat_id_of(body)
-        request, left_out, _ = _own_request(incoming, incoming.format, body)
+        request, left_out, _ = _read_dialect_request(incoming, incoming.format, body)
         if _key(incoming, request) is not None:
             raise Error("unsupported", "this route takes no idempotency key: a chat has its id", reason="chat")
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format=incoming.format.name)
@@ -184,29 +191,31 @@ class StreamRoutes:
         start = partial(self.quotas.run, context.stream_id, partial(self._publish_log, spec, context))
         follow = partial(self._follow_chat, negotiated, spec)
         media_type = negotiated.format.media_type(negotiated.framing)
-        more = alone(self._engine, incoming, spec.model)
+        more = miss_headers(self._engine, incoming, spec.model)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=False)
         client.headers = more
         client.format_headers = negotiated.format.headers
         self.chats.begin(incoming, client, chat_id, admit, start, follow)
 
     def dialect(self, incoming: Incoming) -> Reply | None:
-        """`POST /v1/chat/completions`, and its like: a request in the dialect of the route's format."""
+        """Handles `POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
         body = parse_object(incoming.json_body())
         key = _key(incoming)
         dialect = incoming.format
         asked = dialect.read_request(body)
-        # A response that nobody waits for is kept as its route gives it.
+        # A background response is logged in its route's own format: the query cannot choose another one.
         query = {} if asked.background and not asked.stream else incoming.query
         negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=dialect.name)
         spec, context = self._specs.of_dialect(incoming, asked, negotiated, is_durable=key is not None)
         if asked.background and not asked.stream:
-            return self._start(incoming, context, spec, key, lambda log: _begun(dialect, context, log), status=200)
+            return self._start(
+                incoming, context, spec, key, lambda log: _background_body(dialect, context, log), status=200
+            )
         self._answer(incoming, negotiated, context, spec, key)
         return None
 
     def count_tokens(self, incoming: Incoming) -> Reply | None:
-        """`POST /v1/messages/count_tokens`: an upstream of the dialect counts; for any other the count is estimated."""
+        """Handles `POST /v1/messages/count_tokens`: an upstream of the dialect counts; else the count is estimated."""
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
@@ -214,7 +223,7 @@ class StreamRoutes:
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
             dialect.check_translatable(body)
-            dialect.parse_request(body)  # the count of what would be refused is none
+            dialect.parse_request(body)  # a request that would be refused has no count
             reply = incoming.json_reply({"input_tokens": estimated_tokens(asked.prompt_characters)})
             reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
             return reply
@@ -222,10 +231,10 @@ class StreamRoutes:
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
 
         start = partial(self._run, client, context, spec)
-        self.quotas.begin(incoming, 0, context.stream_id, client, start)  # nothing is generated
+        self.quotas.begin(incoming, 0, context.stream_id, client, start)  # generates no tokens
         return None
 
-    # -- from a request to a stream --
+    # -- from a request to its stream --
 
     def _answer_native(
         self,
@@ -250,12 +259,12 @@ class StreamRoutes:
     ) -> None:
         media_type = "application/json" if spec.hold else negotiated.format.media_type(negotiated.framing)
         stream = spec.model.stream
-        # Plain requests ask too: a call into `caching.py`, which is not compiled, costs them 0.2 us.
-        is_asking = asks(incoming, spec.model) if HEADER in incoming.key_headers else spec.model.cache
+        # Also reached by plain requests: a call into `caching.py`, which is not compiled, costs 0.2 us.
+        wants_shared = wants_shared_answer(incoming, spec.model) if HEADER in incoming.key_headers else spec.model.cache
         if key is not None:
-            self._answer_keyed(incoming, negotiated, context, spec, key, media_type, is_asking=is_asking)
+            self._answer_keyed(incoming, negotiated, context, spec, key, media_type, wants_shared=wants_shared)
             return
-        # Before the response drops the body, as it does when it begins.
+        # Must come before `StreamResponse`, whose constructor drops the request's body.
         tokens = 0 if incoming.key is None else tokens_of(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
@@ -265,32 +274,32 @@ class StreamRoutes:
             context.metrics = client.measured
             client.whole_media_type = negotiated.format.whole_media_type
 
-        if not is_asking and incoming.key is None:
-            self._begin(client, context, spec, view, is_asking=False)  # at once: there is nothing to count
+        if not wants_shared and incoming.key is None:
+            self._begin(client, context, spec, view, wants_shared=False)  # at once: the request is not counted
             return
-        start = partial(self._begin, client, context, spec, view, is_asking=is_asking)
-        if is_asking:
+        start = partial(self._begin, client, context, spec, view, wants_shared=wants_shared)
+        if wants_shared:
             spec.sharing = sharing = shared_answer(self._engine, incoming.caller)
             if sharing is not None and sharing.must_look(spec):
                 admit = self.quotas.admission(incoming, tokens, context.stream_id)
                 run = partial(self.quotas.run, context.stream_id, start)
-                self._looking.add(incoming, client, begin_later(sharing, spec, admit, run))
+                self._lookups.add(incoming, client, begin_after_lookup(sharing, spec, admit, run))
                 return
         self.quotas.begin(incoming, tokens, context.stream_id, client, start)
 
     def _begin(
-        self, client: StreamResponse, context: StreamContext, spec: StreamSpec, view: View | None, *, is_asking: bool
+        self, client: StreamResponse, context: StreamContext, spec: StreamSpec, view: View | None, *, wants_shared: bool
     ) -> None:
-        """Starts the stream of a request that was admitted."""
+        """Starts the stream of an admitted request."""
         if spec.log_header is not None:
             log = self._publish(spec, context).log
-            if is_asking:
-                tell(self._engine, client, spec.sharing)
+            if wants_shared:
+                set_cache_header(self._engine, client, spec.sharing)
             self._follow(log, client, view, spec.model.stream, is_first=True)
             return
         self._run(client, context, spec)
-        if is_asking:
-            tell(self._engine, client, spec.sharing)
+        if wants_shared:
+            set_cache_header(self._engine, client, spec.sharing)
 
     def _run(self, client: StreamResponse, context: StreamContext, spec: StreamSpec) -> None:
         client.attach(self._engine.start(spec, client, context.stream_id, cast("Clock", context.clock)))
@@ -304,14 +313,14 @@ class StreamRoutes:
         key: str,
         media_type: str,
         *,
-        is_asking: bool,
+        wants_shared: bool,
     ) -> None:
         begin = partial(self._publish, spec, context)
-        answer = partial(self._follow_keyed, negotiated, spec, is_asking)
+        answer = partial(self._follow_keyed, negotiated, spec, wants_shared)
         is_native = incoming.format.name == "gai"
         tokens = tokens_of(incoming, spec)
-        claimed = self._claimed(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
-        # Behind what reads the body: the response drops it.
+        claimed = self._keyed_request(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
+        # After `_keyed_request`, which reads the body: the constructor of `StreamResponse` drops it.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
@@ -321,23 +330,23 @@ class StreamRoutes:
         self,
         negotiated: Negotiated,
         spec: StreamSpec,
-        is_asking: bool,
+        wants_shared: bool,
         log: StreamLog,
         response: StreamResponse,
         is_first: bool,
     ) -> None:
-        """Answers a request with an idempotency key; a `Follow`, of its last three arguments.
+        """Answers a request with an idempotency key; with the first three arguments bound, a `Follow`.
 
         Raises:
-            Error: `not_found`: the beginning of its stream is not kept.
+            Error: `invalid_request`: the start of the stream is no longer kept.
         """
-        if is_asking and is_first:
-            tell(self._engine, response, None)
+        if wants_shared and is_first:
+            set_cache_header(self._engine, response, None)
         if log.lost and not is_first and (spec.hold or negotiated.format.name != NATIVE):
-            raise expired()  # its beginning is not kept, and this form cannot tell that
+            raise expired()  # this form cannot express a gap at the start
         self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=is_first)
 
-    def _claimed(
+    def _keyed_request(
         self,
         incoming: Incoming,
         key: str,
@@ -348,7 +357,7 @@ class StreamRoutes:
         *,
         is_native: bool,
     ) -> KeyedRequest:
-        """A request with an idempotency key, which is counted if it starts the stream; as `keyed`."""
+        """Creates a request with an idempotency key; it is counted if it starts the stream."""
         start = partial(self.quotas.run, stream_id, begin)
         admit = self.quotas.admission(incoming, tokens, stream_id)
         return keyed(incoming, key, incoming.http.body, stream_id, admit, start, follow, is_native=is_native)
@@ -364,20 +373,20 @@ class StreamRoutes:
         return self._publish(spec, context).log
 
     def _follow_chat(self, negotiated: Negotiated, spec: StreamSpec, log: StreamLog, response: StreamResponse) -> None:
-        """Answers a request by the stream of its chat, which it has started; `follow` of `chats.py`."""
+        """Answers a request with the stream that it has started for its chat; once bound, a `chats.Follow`."""
         self._follow(log, response, _view(negotiated, spec, log.header), spec.model.stream, is_first=True)
 
     def _follow(
         self, log: StreamLog, client: StreamResponse, view: View | None, stream: StreamSettings, *, is_first: bool
     ) -> None:
-        """Answers a request by a durable stream, from its beginning.
+        """Answers a request with a durable stream, from its start.
 
         Args:
             log: The stream's log.
             client: The response.
-            view: What the client is sent; `None`: one JSON object.
+            view: The view to send; None for one JSON object.
             stream: The settings of the response.
-            is_first: The request has started the stream.
+            is_first: Whether the request has started the stream.
         """
         if view is None:
             whole = self._engine.await_answer(log, client, is_first=is_first)
@@ -390,12 +399,12 @@ class StreamRoutes:
 
 
 def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View | None:
-    """Returns the view of a durable stream for a client; `None`: the client gets one JSON object.
+    """Returns the view of a durable stream for a client; None if the client gets one JSON object.
 
     Args:
-        negotiated: The framing and format of the answer.
-        spec: What the client asked for.
-        header: Describes the log.
+        negotiated: The framing and format of the response.
+        spec: The request's spec.
+        header: The header of the log.
 
     Raises:
         InvalidRequest: The log cannot be sent in this form (406).
@@ -409,42 +418,42 @@ def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View |
 
 
 def _accept(incoming: Incoming, stream: bool) -> str | None:
-    """The `Accept` header; `None` for an answer that is one JSON object, which has no framing."""
+    """Returns the `Accept` header; None if the response is one JSON object, which has no framing."""
     return incoming.http.headers.get("accept") if stream else None
 
 
 def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str], dict[str, Any] | None]:
-    """The native request in a body, the paths of what it cannot express, and the body where it is a dialect's.
+    """Returns the native request in a body, the paths that it cannot express, and the body if it is in a dialect.
 
-    With `?format=` of a dialect that has requests for this route, its own body is taken too.
+    If `?format=` names a dialect with requests for this route, a body in that dialect is accepted too.
     """
     if "format" in incoming.query:
         dialect = known_format(incoming.query["format"])
         if dialect is not None and dialect.shares_native_routes:
             body = parse_object(incoming.json_body())
             if dialect.owns_request(body):
-                return _own_request(incoming, dialect, body)
-    return _noted(incoming, parse_request(incoming.json_body())), (), None
+                return _read_dialect_request(incoming, dialect, body)
+    return _apply_members(incoming, parse_request(incoming.json_body())), (), None
 
 
-def _answering(negotiated: Negotiated, own: dict[str, Any]) -> Negotiated:
-    """The form of the answer to a dialect's own request."""
+def _with_answering_format(negotiated: Negotiated, own: dict[str, Any]) -> Negotiated:
+    """Returns the form of the response to a request in a dialect."""
     return Negotiated(negotiated.format.answering(own), negotiated.framing, negotiated.envelope)
 
 
-def _own_request(
+def _read_dialect_request(
     incoming: Incoming, dialect: Format, body: dict[str, Any]
 ) -> tuple[Request, Sequence[str], dict[str, Any]]:
-    """As `_read_request`, for a request in a dialect; `?model=` names its model where the body does not."""
+    """Does the work of `_read_request` for a body in a dialect; `?model=` names the model if the body does not."""
     request, left_out = dialect.parse_request(body)
     model = incoming.query.get("model")
     if model is not None and request.model is UNSET:
         request = msgspec.structs.replace(request, model=model)
-    return _noted(incoming, request), left_out, body
+    return _apply_members(incoming, request), left_out, body
 
 
-def _noted(incoming: Incoming, request: Request) -> Request:
-    """Takes those members of a request that belong to its route."""
+def _apply_members(incoming: Incoming, request: Request) -> Request:
+    """Applies and checks the members of a request that concern its route."""
     if isinstance(request.request_id, str) and "x-request-id" not in incoming.http.headers:
         incoming.request_id = request_id(request.request_id)
     if request.resumable and not request.stream:
@@ -452,50 +461,50 @@ def _noted(incoming: Incoming, request: Request) -> Request:
     return request
 
 
-# As constants of this module, because to look up a name of another one costs 30 ns.
+# Copied into this module: a lookup of another module's name costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
 _UNSET: Final = UNSET
 
 
 def _key(incoming: Incoming, request: Request | None = None) -> str | None:
-    """The idempotency key of a request; `None`: it has none."""
+    """Returns the idempotency key of a request; None if it has none."""
     headers = incoming.http.headers
     member = None if request is None or request.idempotency_key is _UNSET else request.idempotency_key
     if member is None and not any(name in headers for name in _KEY_HEADERS):
-        return None  # at once: plain requests ask too
+        return None  # fast path for plain requests
     return key_of(headers, member)
 
 
-def _started(incoming: Incoming, log: StreamLog) -> dict[str, Any]:
-    """The answer to a request that starts a stream without following it."""
+def _start_body(incoming: Incoming, log: StreamLog) -> dict[str, Any]:
+    """Returns the body of the response to a request that starts a stream without following it."""
     stream_id = log.header.stream_id
     prefix = incoming.http.target.partition("?")[0].removesuffix(incoming.path)
     return {"id": stream_id, "url": f"{prefix}{incoming.path}/{stream_id}"}
 
 
-def _told(incoming: Incoming, body: dict[str, Any], status: int, more: Headers) -> Reply:
-    """Answers a request by a JSON object, with more headers."""
+def _json_reply(incoming: Incoming, body: dict[str, Any], status: int, more: Headers) -> Reply:
+    """Returns a response with a JSON object and additional headers."""
     reply = incoming.json_reply(body, status=status)
     reply.headers = [*reply.headers, *more]
     return reply
 
 
-def _tell_start(
-    client: StreamResponse, incoming: Incoming, begin: Start, told: _Told, status: int, more: Headers
+def _start_and_reply(
+    client: StreamResponse, incoming: Incoming, begin: Start, body_of: _BodyOf, status: int, more: Headers
 ) -> None:
-    """Starts the stream of a request, and answers it."""
-    client.reply(_told(incoming, told(begin().log), status, more))
+    """Starts the stream of a request, and answers the request."""
+    client.reply(_json_reply(incoming, body_of(begin().log), status, more))
 
 
-def _tell_again(
-    incoming: Incoming, told: _Told, status: int, log: StreamLog, response: StreamResponse, is_first: bool
+def _reply_keyed(
+    incoming: Incoming, body_of: _BodyOf, status: int, log: StreamLog, response: StreamResponse, is_first: bool
 ) -> Reply:
-    """Answers a request with an idempotency key; a `Follow`, of its last three arguments."""
-    return _told(incoming, told(log), status, response.headers)
+    """Answers a request with an idempotency key; with the first three arguments bound, a `Follow`."""
+    return _json_reply(incoming, body_of(log), status, response.headers)
 
 
-def _begun(dialect: Format, context: StreamContext, log: StreamLog) -> dict[str, Any]:
-    """The answer to a request for an answer in the background; with a key, the log may be of an earlier request."""
+def _background_body(dialect: Format, context: StreamContext, log: StreamLog) -> dict[str, Any]:
+    """Returns the response object of a background request; with a key, the log may be of an earlier request."""
     return dialect.begun(context) if log.header.stream_id == context.stream_id else response_of(log)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.requests.caching import asks, begin_later, shared_answer, tell
+from gai_fast.server.requests.caching import begin_after_lookup, set_cache_header, shared_answer, wants_shared_answer
 from tests.unit.server.incoming_requests import http, incoming
 
 PLAIN = ModelSettings("m", UpstreamSettings("up", "openai", ""), "gpt")
@@ -24,15 +24,15 @@ def request(**headers: str) -> Any:
 
 
 def test_the_header_wins_over_the_model() -> None:
-    assert [asks(request(), model) for model in (PLAIN, CACHED)] == [False, True]
+    assert [wants_shared_answer(request(), model) for model in (PLAIN, CACHED)] == [False, True]
     for value, asking in (("on", True), ("off", False)):
-        assert [asks(request(x_gai_cache=value), model) for model in (PLAIN, CACHED)] == [asking, asking]
+        assert [wants_shared_answer(request(x_gai_cache=value), model) for model in (PLAIN, CACHED)] == [asking, asking]
 
 
 @pytest.mark.parametrize("value", ["", "On", "true", "hit", "on, off", "on "])
 def test_other_values_are_refused(value: str) -> None:
     with pytest.raises(Error, match="x-gai-cache must be one of: on, off") as refused:
-        asks(request(x_gai_cache=value), PLAIN)
+        wants_shared_answer(request(x_gai_cache=value), PLAIN)
     assert (refused.value.status, refused.value.reason) == (400, "cache")
 
 
@@ -52,7 +52,7 @@ async def test_a_client_is_told_where_its_answer_comes_from() -> None:
     told = []
     for sharing in (None, SimpleNamespace(role="joined"), SimpleNamespace(role="hit")):
         client: Any = SimpleNamespace(headers=())
-        tell(engine, client, cast(Any, sharing))
+        set_cache_header(engine, client, cast(Any, sharing))
         told += client.headers
     assert told == [("x-gai-cache", "miss"), ("x-gai-cache", "joined"), ("x-gai-cache", "hit")]
     assert engine.tallies.cache_requests == {"hit": 1, "joined": 1, "miss": 1}
@@ -73,9 +73,9 @@ async def test_a_request_that_is_refused_after_the_look_claims_nothing() -> None
 
     sharing: Any = SimpleNamespace(look=look, leave=lambda: done.append("leave"))
     with pytest.raises(Error):
-        await begin_later(sharing, cast(Any, None), refuse, lambda: done.append("start"))
+        await begin_after_lookup(sharing, cast(Any, None), refuse, lambda: done.append("start"))
     assert done == ["look", "leave"]
-    await begin_later(sharing, cast(Any, None), admit, lambda: done.append("start"))
+    await begin_after_lookup(sharing, cast(Any, None), admit, lambda: done.append("start"))
     assert done[2:] == ["look", "admit", "start", "leave"]
 
 
@@ -88,5 +88,5 @@ async def test_a_look_that_fails_leaves_no_claim_behind() -> None:
 
     sharing: Any = SimpleNamespace(look=fail, leave=lambda: left.append("leave"))
     with pytest.raises(KeyError):
-        await begin_later(sharing, cast(Any, None), cast(Any, None), cast(Any, None))
+        await begin_after_lookup(sharing, cast(Any, None), cast(Any, None), cast(Any, None))
     assert left == ["leave"]
