@@ -1,18 +1,18 @@
-"""`ClientTransport` over aiohttp: a stream's frames go straight to the socket's transport, the rest is aiohttp's.
+"""`ClientTransport` over aiohttp: a stream's frames go directly to the socket's transport; aiohttp does the rest.
 
-Every use of aiohttp's private parts stands here, in `websocket/connection.py` and in `handler.py`.
-`tests/unit/server/lanes/test_aiohttp_transport.py` fails where a release changes one of them, and pyproject.toml names
-the releases that are known to work.
+Only this module, `websocket/connection.py` and `handler.py` use aiohttp's private parts.
+`tests/unit/server/lanes/test_aiohttp_transport.py` fails if a release changes one of them, and pyproject.toml names the
+releases that are known to work.
 
-1. For the length of one stream this object is the transport's protocol, in front of aiohttp's. It passes every call on
-   and so hears at once of a slow or a lost client, which aiohttp tells a handler only when it writes.
-2. The head is aiohttp's: `response.prepare` runs the signals of every application that the request passes. It is a
-   coroutine, so it runs in the handler's task (`finish`); what the stream writes until then waits here.
-3. The frames are ours: they are framed by the kernels and written to the transport directly. Where aiohttp's writer
-   does more than HTTP chunks after `prepare` (a signal has switched compression on, or another writer is there), they
-   go through the public `response.write` instead, without their framing.
-4. Head, frames and last chunk go out in as few writes as they come: aiohttp's writer leaves its head in a buffer, from
-   which it is taken, and learns that all has been written. Three writes cost 30 µs more than one.
+1. While a stream runs, this object is the transport's protocol, in front of aiohttp's protocol, and forwards every call
+   to it. It thus learns at once of a slow or lost client; aiohttp reports that to a handler only at its next write.
+2. aiohttp writes the headers: `response.prepare` runs the signals of every application on the request's path. It is a
+   coroutine, so it runs in the handler's task (`finish`). Until then this object holds back what the stream writes.
+3. The kernels frame the body, and the frames are written to the transport directly. If aiohttp's writer does more than
+   HTTP chunks after `prepare` (a signal has enabled compression, or the writer is of another class), the frames go
+   through the public `response.write` instead, without their framing.
+4. Headers, frames and last chunk that are ready together go out in one write: the headers are taken from the buffer of
+   aiohttp's writer, which is then marked as having sent everything. Three writes cost 30 µs more than one.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ class _WholeResponse(web.Response):
 
 
 def leave_out_server(headers: CIMultiDict[str]) -> None:
-    """Takes out the name and version of the server, which aiohttp adds: nobody but an attacker needs them.
+    """Removes aiohttp's `Server` header: its name and version help only an attacker.
 
     Args:
-        headers: Of a response.
+        headers: The headers of a response.
     """
     headers.popall("Server", None)
 
 
 def whole_response(reply: Reply, *, keep_alive: bool = True) -> web.Response:
-    """A reply as aiohttp's response.
+    """Converts a reply to an aiohttp response.
 
     Args:
         reply: The reply.
-        keep_alive: Another request may follow on the connection.
+        keep_alive: Whether another request may follow on the connection.
     """
     response = _WholeResponse(reply)
     if reply.close or not keep_alive:
@@ -79,13 +79,13 @@ def whole_response(reply: Reply, *, keep_alive: bool = True) -> web.Response:
 
 
 def _close_after(response: web.StreamResponse) -> None:
-    """Closes the connection after a response, which tells so to clients of HTTP/1.0 too."""
+    """Closes the connection after a response, and announces that in a header, for clients of HTTP/1.0 too."""
     response.force_close()
     response.headers["Connection"] = "close"
 
 
 def is_plain(writer: AbstractStreamWriter | None, *, chunked: bool) -> bool:
-    """Whether a writer, its head written, does nothing to a body but what our framing does."""
+    """Returns whether a writer with written headers changes a body no further than our framing does."""
     return (
         type(writer) is StreamWriter
         and writer.chunked is chunked
@@ -97,21 +97,21 @@ def is_plain(writer: AbstractStreamWriter | None, *, chunked: bool) -> bool:
 
 
 class _State(enum.Enum):
-    """The answer to one request."""
+    """The state of the response to one request."""
 
     OPEN = "nothing is decided"
-    COMMITTED = "the head is final, and not written"
+    COMMITTED = "the headers are final, and not written"
     DIRECT = "frames go to the transport"
-    TRANSLATED = "frames go through aiohttp's writer"
-    ENDED = "the answer is complete"
-    LOST = "the client is gone, or the handler has been cancelled"
+    THROUGH_AIOHTTP = "frames go through aiohttp's writer"
+    ENDED = "the response is complete"
+    LOST = "the client has disconnected, or the handler has been cancelled"
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream/connection.py`.
+# As constants: reading an enum's attribute costs 75 ns on Python 3.11; see `net/upstream/connection.py`.
 _OPEN: Final = _State.OPEN
 _COMMITTED: Final = _State.COMMITTED
 _DIRECT: Final = _State.DIRECT
-_TRANSLATED: Final = _State.TRANSLATED
+_THROUGH_AIOHTTP: Final = _State.THROUGH_AIOHTTP
 _ENDED: Final = _State.ENDED
 _LOST: Final = _State.LOST
 
@@ -119,7 +119,7 @@ _SWITCHING: Final = 101
 
 
 class AiohttpTransport(asyncio.Protocol):
-    """The client's side of one request that aiohttp has parsed; a `ClientTransport`.
+    """The transport of one request that aiohttp has parsed; a `ClientTransport`.
 
     Args:
         request: The request.
@@ -127,7 +127,7 @@ class AiohttpTransport(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_behind",
+        "_aiohttp_protocol",
         "_high_water",
         "_is_blocked",
         "_is_http_1_1",
@@ -158,21 +158,21 @@ class AiohttpTransport(asyncio.Protocol):
         self._is_http_1_1 = request.version == HttpVersion11
         self._stream: StreamCallbacks | None = None
         self._transport: asyncio.Transport | None = None
-        self._behind: asyncio.BaseProtocol | None = None
+        self._aiohttp_protocol: asyncio.BaseProtocol | None = None
         self._lender = SocketLender()
         self._watch: WriteWatch | None = None
         self._reply: Reply | None = None
         self._response: _StreamResponse | None = None
         self._run: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None
-        self._unframed: ChunkedBody | None = None  # takes our chunks off again
-        self._pending: list[bytes] = []  # written before the head
+        self._unframed: ChunkedBody | None = None  # removes our chunk framing again
+        self._pending: list[bytes] = []  # written by the stream before the headers
         self._pending_size = 0
         self._high_water = 0
-        self._is_blocked = False  # the transport has more unsent than it wants
-        self._is_paused = False  # the stream knows that it should wait
+        self._is_blocked = False  # the transport's write buffer is above its high-water mark
+        self._is_paused = False  # the stream has been paused
         self._waiter: asyncio.Future[None] | None = None
         self.status = 0
-        """The status of the answer, for the access log; 0 where the client went before it was complete."""
+        """The status of the response, for the access log; 0 if the client disconnected before its end."""
 
     # -- ClientTransport --
 
@@ -183,17 +183,17 @@ class AiohttpTransport(asyncio.Protocol):
 
     @property
     def remote(self) -> str:
-        """The address of the client, for the log; empty where the connection has none."""
+        """The address of the client, for the log; empty if the connection has none."""
         return self._request.remote or ""
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
-        """Registers the stream that answers the request; as `ClientTransport.begin_stream`."""
+        """Registers the stream that answers the request."""
         transport = self._request.transport
-        # aiohttp's own protocol closes at the end of the client's side; ours notes it, to answer what came before.
+        # aiohttp's own protocol closes when the client half-closes; `Handler` notes it, to answer earlier requests.
         if transport is not None and getattr(self._request.protocol, "has_ended_input", False):
             transport.close()
             transport = None
-        if transport is None:  # the client has gone since its request came
+        if transport is None:  # the client has disconnected since its request arrived
             self._state = _LOST
             self._loop.call_soon(stream.connection_lost)
             return
@@ -202,7 +202,7 @@ class AiohttpTransport(asyncio.Protocol):
         else:
             self._stream = stream
             self._transport = transport
-            self._behind = transport.get_protocol()
+            self._aiohttp_protocol = transport.get_protocol()
             self._is_blocked = self._is_paused = self._request.protocol.writing_paused
             transport.set_protocol(self)
         self._high_water = high_water
@@ -211,7 +211,7 @@ class AiohttpTransport(asyncio.Protocol):
         self._watch.start()
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
-        """Makes the head final; `finish` writes it."""
+        """Makes the headers final; `finish` writes them."""
         is_chunked = self._is_http_1_1
         if self._state is _OPEN:
             self._state = _COMMITTED
@@ -234,16 +234,16 @@ class AiohttpTransport(asyncio.Protocol):
             self._notify()
 
     def lend(self, borrower: Borrower) -> int:
-        """Lends the socket; as `ClientTransport.lend`."""
+        """Lends the socket for writing to it directly; returns -1 if the stream does not write to it directly."""
         transport = self._transport
         return self._lender.lend(transport, borrower) if transport is not None and self._state is _DIRECT else -1
 
     def answered(self, status: int) -> None:
-        """Ends the answer: all of the body has been written."""
+        """Ends the response: the whole body has been written."""
         if self._has_ended:
             return
         self.status = status
-        self._leave()
+        self._restore_protocol()
         if self._state is _DIRECT:
             self._end_body()
         self._state = _ENDED
@@ -253,31 +253,31 @@ class AiohttpTransport(asyncio.Protocol):
         """Answers the request with a whole response."""
         if self._state is not _OPEN:
             return
-        self._leave()
+        self._restore_protocol()
         self._state = _ENDED
         self.status = reply.status
         self._reply = reply
         self._notify()
 
     def abort(self) -> None:
-        """Closes the connection at once, so that the answer does not look complete; `connection_lost` cleans up."""
-        if self._has_ended:  # the connection may be that of another request by now
+        """Closes the connection at once, so that the response does not look complete; `connection_lost` cleans up."""
+        if self._has_ended:  # the connection may carry another request now
             return
         self._lender.end()
         transport = self._request.transport
         if transport is not None:
             if self._is_http_1_1:
-                transport.abort()  # the last chunk, or a part of the length, is missing
+                transport.abort()  # the missing last chunk shows that the body is incomplete
             else:
                 reset(transport)
         if self._stream is None:
-            self._lose()  # nothing stands in front of aiohttp's protocol, which would tell nobody
+            self._end_incomplete()  # this object is not the transport's protocol: `connection_lost` will not be called
 
     def upgrade(self, run: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        """Leaves the connection to another protocol.
+        """Hands the connection to another protocol.
 
         Args:
-            run: Answers the request and speaks that protocol; runs in the handler's task.
+            run: Answers the request and runs that protocol, in the handler's task.
         """
         if self._state is _OPEN:
             self._run = run
@@ -288,9 +288,9 @@ class AiohttpTransport(asyncio.Protocol):
     # -- the handler's task --
 
     def send_instead(self, reply: Reply) -> None:
-        """Answers with a whole response where a handler has returned one, or failed, although a stream has begun.
+        """Answers with a whole response if a handler has returned one or failed although a stream had started.
 
-        The stream is over. An answer whose head is final is cut off: it must not look complete.
+        Ends the stream. If the headers are already final, aborts the connection: the response must not look complete.
         """
         stream = self._stream
         self.send(reply)
@@ -300,14 +300,14 @@ class AiohttpTransport(asyncio.Protocol):
             stream.connection_lost()
 
     async def finish(self) -> web.StreamResponse:
-        """Writes what the stream cannot write by itself, until its answer has ended.
+        """Writes what the stream cannot write by itself, until the response has ended.
 
         Returns:
-            The response that aiohttp has to end; where the client is gone, one that reaches nobody.
+            The response for aiohttp to end. If the client has disconnected, it is never sent.
         """
         try:
             while self._state is _OPEN:
-                await self._news()
+                await self._wait()
             if self._run is not None:
                 return await self._run(self._request)
             if self._reply is not None:
@@ -317,34 +317,34 @@ class AiohttpTransport(asyncio.Protocol):
             self._begin_body(await self._prepare(self._response))
             while self._state is not _LOST:
                 if self._pending:
-                    await self._write_around()
+                    await self._write_through_aiohttp()
                 elif self._state is _ENDED:
                     break
                 else:
-                    await self._news()
+                    await self._wait()
             return self._response
         finally:
-            self._lose()
+            self._end_incomplete()
 
     async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter | None:
-        """Runs the signals and writes the head."""
+        """Runs the signals and writes the headers."""
         is_prepared = False
         try:
             writer = await response.prepare(self._request)
             is_prepared = True
         finally:
-            if not is_prepared:  # a signal has failed: the writer must be as before, for the response that says so
+            if not is_prepared:  # a signal has failed: reset the writer for the error response
                 former = cast("StreamWriter", self._request.writer)
                 former.chunked, former.length, former._compress = False, None, None
         return writer
 
     def _begin_body(self, writer: AbstractStreamWriter | None) -> None:
-        """Chooses the way of the frames, now that the head is written."""
+        """Chooses how frames are written, once the headers are written."""
         if not is_plain(writer, chunked=self._is_http_1_1):
             if self._is_http_1_1:
                 self._unframed = ChunkedBody()
             if self._state is _COMMITTED:
-                self._state = _TRANSLATED
+                self._state = _THROUGH_AIOHTTP
             return
         pending, self._pending, self._pending_size = self._pending, [], 0
         self._send(b"".join((self._take_head(), *pending)))
@@ -355,17 +355,17 @@ class AiohttpTransport(asyncio.Protocol):
             self._end_body()
 
     def _take_head(self) -> bytes:
-        """The head, from the buffer of aiohttp's writer, which takes it for sent."""
+        """Takes the headers from the buffer of aiohttp's writer, and marks them as sent."""
         writer = cast("StreamWriter", self._request.writer)
         head, writer._headers_buf, writer._headers_written = writer._headers_buf or b"", None, True
         writer.output_size += len(head)
         return head
 
     def _end_body(self) -> None:
-        """Tells aiohttp's writer that the last chunk has been written."""
+        """Marks aiohttp's writer as ended: the last chunk has been written."""
         cast("StreamWriter", self._request.writer)._eof = True
 
-    async def _write_around(self) -> None:
+    async def _write_through_aiohttp(self) -> None:
         """Writes through aiohttp's writer, which frames the body itself."""
         data, self._pending, self._pending_size = b"".join(self._pending), [], 0
         body = data if self._unframed is None else self._unframed.feed(data)
@@ -373,8 +373,8 @@ class AiohttpTransport(asyncio.Protocol):
             await self._response.write(body)
         self._update_pause()
 
-    async def _news(self) -> None:
-        """Waits for the next call of the stream, or of the transport."""
+    async def _wait(self) -> None:
+        """Waits for the next call by the stream or the transport."""
         self._waiter = self._loop.create_future()
         await self._waiter
 
@@ -383,32 +383,32 @@ class AiohttpTransport(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # -- the transport's protocol, while a stream runs --
+    # -- the transport's protocol while a stream runs --
 
     def data_received(self, data: bytes) -> None:
-        """More requests, or the end of one."""
+        """Forwards bytes of requests to aiohttp's protocol."""
         self._protocol.data_received(data)
 
     def eof_received(self) -> None:
-        """A client that ends its side is gone, as for nginx; what is unsent must not keep its stream alive."""
+        """Aborts a half-closed connection, as nginx does: unsent bytes must not keep its stream alive."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Ends the response, and forwards the call."""
         try:
-            self._lose()
-        finally:  # whatever the stream raises: the server waits for its connections
+            self._end_incomplete()
+        finally:  # even if the stream raises: the server waits for its connections to end
             self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Pauses the stream, and forwards the call."""
         self._protocol.pause_writing()
         self._is_blocked = True
         self._update_pause()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Resumes the stream, and forwards the call."""
         self._protocol.resume_writing()
         self._is_blocked = False
         self._update_pause()
@@ -421,7 +421,7 @@ class AiohttpTransport(asyncio.Protocol):
 
     @property
     def _protocol(self) -> asyncio.Protocol:
-        return cast("asyncio.Protocol", self._behind)
+        return cast("asyncio.Protocol", self._aiohttp_protocol)
 
     def _send(self, data: bytes) -> None:
         transport = self._transport
@@ -441,26 +441,26 @@ class AiohttpTransport(asyncio.Protocol):
         else:
             stream.resume_writing()
 
-    def _leave(self) -> StreamCallbacks | None:
-        """Gives the connection back to aiohttp's protocol; returns the stream, which hears no more."""
+    def _restore_protocol(self) -> StreamCallbacks | None:
+        """Makes aiohttp's protocol the transport's protocol again; returns the stream, which gets no further calls."""
         self._lender.end()
         stream, self._stream = self._stream, None
-        transport, behind, watch = self._transport, self._behind, self._watch
+        transport, protocol, watch = self._transport, self._aiohttp_protocol, self._watch
         if watch is not None:
             watch.stop()
-        if transport is not None and behind is not None and transport.get_protocol() is self:
-            transport.set_protocol(behind)
+        if transport is not None and protocol is not None and transport.get_protocol() is self:
+            transport.set_protocol(protocol)
             if not transport.is_closing():
                 transport.set_write_buffer_limits()
         return stream
 
-    def _lose(self) -> None:
-        """Ends an answer that is not complete: the client is gone, or the handler's task is."""
+    def _end_incomplete(self) -> None:
+        """Ends an incomplete response: the client has disconnected, or the handler's task has ended."""
         if self._has_ended:
             return
         self._state = _LOST
         self._pending, self._pending_size = [], 0
-        stream = self._leave()
+        stream = self._restore_protocol()
         if stream is not None:
             stream.connection_lost()
         self._notify()

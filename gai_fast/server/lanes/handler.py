@@ -1,16 +1,17 @@
-"""aiohttp's `RequestHandler` as `serve` uses it: the time limits and verdicts that aiohttp does not have.
+"""aiohttp's `RequestHandler` for `serve`: adds time limits and refusals that aiohttp lacks.
 
-1. A head that is not whole after `header_timeout` is refused (408) where a byte of it came; a connection that never
-   sent one is closed silently. The time of a head that began behind a request runs from the end of that answer.
-2. A client that takes nothing for `write_timeout` is cut off, whatever it is being sent.
-3. Errors of requests that cannot be parsed have our JSON body, which repeats nothing of them.
-4. Framing that breaks amid a body ends the body at once; aiohttp would wait for the rest of it.
-5. Requests that were sent before the client ended its side of the connection are answered.
-6. A connection that is closed although its client may still send is closed in two steps (RFC 9112, 9.6): closed at
-   once it would be reset, and the client would never see why.
+1. If a request's headers are incomplete after `header_timeout`, the request is refused (408). A connection without a
+   single byte is closed silently. If the headers began to arrive during an earlier request, the time starts when the
+   earlier response ends.
+2. If a client reads nothing for `write_timeout`, its connection is closed, whatever is being sent.
+3. Errors for unparsable requests have our JSON body, which contains nothing of the request.
+4. Broken framing ends a body at once; aiohttp would wait for the rest of the body.
+5. If a client half-closes the connection, the requests that it sent before are still answered.
+6. If the client may still send, a connection is closed in two steps (RFC 9112, 9.6): closing it at once would reset it,
+   and the client would never see the response.
 
-This module, `aiohttp_transport.py` and `websocket/connection.py` are the only ones that rely on aiohttp's private
-parts, and `tests/unit/server/lanes/test_handler.py` fails where a release changes them.
+Only this module, `aiohttp_transport.py` and `websocket/connection.py` use aiohttp's private parts;
+`tests/unit/server/lanes/test_handler.py` fails if a release changes them.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ _log: Final = logging.getLogger("gai_fast.server")
 
 
 class Times(NamedTuple):
-    """The time that a client has, in seconds.
+    """The time limits of a client, in seconds.
 
     Attributes:
-        header: For the head of a request.
-        write: Until it has taken a byte, where any are unsent.
+        header: For the headers of a request.
+        write: For the client to read a byte while any are unsent.
     """
 
     header: float
@@ -52,21 +53,21 @@ class Times(NamedTuple):
 
 
 RefuseUnreadable = Callable[[str, Error], Reply]
-"""As `Router.refuse_unreadable`."""
+"""The type of `Router.refuse_unreadable`."""
 
 
 class HandlerFactory:
-    """Makes a handler for every connection.
+    """Creates a handler for every connection.
 
     Args:
         server: aiohttp's server, of a runner that has been set up.
         timers: The timers of the loop.
         times: The time limits.
-        refuse_unreadable: Makes the reply to a request that cannot be read.
+        refuse_unreadable: Creates the response to an unparsable request.
 
     Attributes:
         connections: The open connections.
-        is_draining: A request behind which no other one waits is the last one of its connection.
+        is_draining: Whether a connection closes after a response if no other request waits on it.
     """
 
     def __init__(self, server: web.Server, timers: Timers, times: Times, refuse_unreadable: RefuseUnreadable) -> None:
@@ -82,7 +83,7 @@ class HandlerFactory:
         return Handler(self, self._loop, head_since)
 
     def begin_drain(self) -> None:
-        """The server has been asked to end."""
+        """Starts the drain of every connection."""
         self.is_draining = True
         for connection in self.connections:
             cast(Handler, connection).begin_drain()
@@ -92,13 +93,13 @@ class Handler(RequestHandler):
     """One connection of aiohttp's server.
 
     Args:
-        factory: Its maker.
+        factory: The factory that creates the handler.
         loop: The running loop.
-        head_since: Seconds of the loop's clock when the incomplete head began that the fast lane hands over; `None`: it
-            begins now.
+        head_since: When the incomplete headers of a handed-over connection began, in seconds of the loop's clock; None
+            if they begin now.
 
     Attributes:
-        has_ended_input: The client has ended its side.
+        has_ended_input: Whether the client has half-closed the connection.
     """
 
     __slots__ = (
@@ -124,7 +125,7 @@ class Handler(RequestHandler):
         super().__init__(
             factory.server,
             loop=loop,
-            access_log=cast("logging.Logger", None),  # our own log is written by the application
+            access_log=cast("logging.Logger", None),  # the application writes our own log
             auto_decompress=False,
             keepalive_timeout=LIMITS.client_idle,
             lingering_time=LIMITS.lingering,
@@ -139,20 +140,20 @@ class Handler(RequestHandler):
         self._watch: WriteWatch
         self._timer: Timer | None = None
         self._idle_timer: Timer | None = None
-        self._is_quiet = False  # no byte has come since `_idle_timer` was set
+        self._is_quiet = False  # no byte has arrived since `_idle_timer` was set
         self._head_since = head_since
-        self._head_at = 0.0  # when the head that is not whole yet began, or the connection
-        self._answered_at = 0.0  # when the last answer ended
+        self._head_at = 0.0  # when the incomplete headers began to arrive, or the connection was made; 0 if complete
+        self._answered_at = 0.0  # when the last response ended
         self._has_received = False
-        self._has_failed = False  # the parser has met an error: it reads no more
+        self._has_failed = False  # the parser has met an error; further bytes are dropped
         self.has_ended_input = False
-        self._last_body: StreamReader | None = None  # the body of the request that was read last
-        self._end: asyncio.Future[None] | None = None  # set when the client ends its side, where something waits for it
+        self._last_body: StreamReader | None = None  # the body of the last parsed request
+        self._end: asyncio.Future[None] | None = None  # set at the client's half-close, if `_linger` waits for it
 
     # -- asyncio --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected: its first head is due."""
+        """Starts the timer for the first headers."""
         self._wire = cast("asyncio.Transport", transport)
         self._watch = WriteWatch(self._wire, self._factory.timers, self._factory.times.write, until_empty=True)
         self._factory.connections.add(self, self._wire)
@@ -162,7 +163,7 @@ class Handler(RequestHandler):
             self.begin_drain()
 
     def begin_drain(self) -> None:
-        """From now on the connection is closed if it is idle for `limits.drain_idle` seconds."""
+        """Starts to close the connection if it is idle for `limits.drain_idle` seconds."""
         timers = self._factory.timers
         self._is_quiet = self._is_idle
         self._idle_timer = timers.schedule(timers.clock() + LIMITS.drain_idle, self._close_if_quiet)
@@ -175,7 +176,7 @@ class Handler(RequestHandler):
             self.begin_drain()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of requests."""
+        """Parses bytes of requests."""
         if self._has_failed:
             return
         self._has_received = True
@@ -196,22 +197,22 @@ class Handler(RequestHandler):
             self._await_head()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """A body is being read. aiohttp calls this for every piece, and would run its parser on no bytes each time."""
+        """Skips aiohttp's call for every piece of a body: each would run the parser on no bytes."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the result; aiohttp returns none
-        """The client has ended its side; the requests that it has sent are answered."""
+        """Notes that the client has half-closed; the requests that it has sent are still answered."""
         self.has_ended_input = True
         if self._end is not None and not self._end.done():
             self._end.set_result(None)
         self._break_body()
         if not self._messages:
-            self._close = True  # the answer that is under way is the last
+            self._close = True  # the current response is the last
         return not self._head_at and not self._is_idle
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The client is gone."""
+        """Stops the timers, and ends the connection."""
         for timer in (self._timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
@@ -219,19 +220,19 @@ class Handler(RequestHandler):
         self._watch.stop()
         if self._end is not None and not self._end.done():
             self._end.set_result(None)
-        self._last_body = None  # it refers to this: the cycle would wait for the garbage collector
+        self._last_body = None  # breaks a reference cycle, which would wait for the garbage collector
         super().connection_lost(exc)
         self._factory.connections.remove(self)
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Starts the write watch: more than the high-water mark is unsent."""
         super().pause_writing()
         self._watch_writing()
 
     # -- aiohttp --
 
     async def start(self) -> None:
-        """Answers the requests. Whatever ends that ends the connection: aiohttp leaves it open after some bugs."""
+        """Answers the requests, then closes the connection in any case: aiohttp leaves it open after some bugs."""
         try:
             await super().start()
         finally:
@@ -245,9 +246,9 @@ class Handler(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Ends a response; it is the last one where the client has asked for no more."""
+        """Ends a response; it is the last one if the client has half-closed and no request waits."""
         if self.has_ended_input and not self._messages and isinstance(resp, web.StreamResponse):
-            resp.force_close()  # anything else is a bug of a user's handler, which aiohttp answers
+            resp.force_close()  # other types are a bug in a user's handler; aiohttp answers them
         response, is_lost = await super().finish_response(request, resp, start_time)
         if not is_lost and self.transport is not None:
             if self._wire.get_write_buffer_size():
@@ -258,7 +259,7 @@ class Handler(RequestHandler):
                 await self._linger()
             else:
                 self._answered_at = self._factory.timers.clock()
-                self._look_at_head_by(self._answered_at)
+                self._schedule_head_check(self._answered_at)
         return response, is_lost
 
     def handle_error(
@@ -268,10 +269,10 @@ class Handler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The response to a request that cannot be parsed, and to one whose handler has failed.
+        """Returns the response to an unparsable request, or to a request whose handler has failed.
 
         Raises:
-            ConnectionError: A response has begun: its connection is closed.
+            ConnectionError: A response has started: its connection is closed.
         """
         if request.writer.output_size > 0:
             raise ConnectionError("a response has begun")
@@ -287,24 +288,24 @@ class Handler(RequestHandler):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether no request is there."""
+        """Whether no request is waiting or being answered."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def _await_head(self, since: float | None = None) -> None:
         self._head_at = self._factory.timers.clock() if since is None else since
-        self._look_at_head_by(self._head_at)
+        self._schedule_head_check(self._head_at)
 
-    def _look_at_head_by(self, began: float) -> None:
+    def _schedule_head_check(self, began: float) -> None:
         if self._timer is None:
-            self._timer = self._factory.timers.schedule(began + self._factory.times.header, self._look_at_head)
+            self._timer = self._factory.timers.schedule(began + self._factory.times.header, self._check_head)
 
-    def _look_at_head(self) -> None:
+    def _check_head(self) -> None:
         self._timer = None
         began = self._head_at or self._answered_at
         if self._force_close:
             return
         if self._factory.timers.clock() < began + self._factory.times.header:
-            self._look_at_head_by(began)
+            self._schedule_head_check(began)
         elif not self._has_received:
             self.force_close()
         elif self._is_idle and (self._head_at or self._holds_part_of_a_head()):
@@ -314,10 +315,10 @@ class Handler(RequestHandler):
             self._half_close()
 
     def _holds_part_of_a_head(self) -> bool:
-        """Whether a head began in the bytes behind the last request; if so, the parser is of no further use.
+        """Returns whether headers have begun in the bytes after the last request; if so, the parser is unusable after.
 
-        Only the parser knows. Empty lines end the head, complete or wrong; where there is none they mean nothing (RFC
-        9112, 2.2).
+        Only the parser knows. Empty lines end any headers, complete or invalid; without any, empty lines are ignored
+        (RFC 9112, 2.2).
         """
         if self._parser is None:
             return False
@@ -327,14 +328,14 @@ class Handler(RequestHandler):
             return True
 
     async def _linger(self) -> None:
-        """Half-closes, and waits until the client ends its side or its time is over."""
+        """Half-closes, and waits until the client half-closes or `limits.lingering` is over."""
         self._half_close()
         self._end = self._loop.create_future()
         await self._end
         self.force_close()
 
     def _half_close(self) -> None:
-        """Ends our side; until the end of the client's, what comes is dropped."""
+        """Half-closes the connection; until the client does too, received bytes are dropped."""
         self._has_failed = True
         if self._wire.can_write_eof() and not self._wire.is_closing():
             self._wire.write_eof()
@@ -349,31 +350,31 @@ class Handler(RequestHandler):
         self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._stop_lingering)
 
     def _stop_lingering(self) -> None:
-        if self._wire.get_write_buffer_size():  # a client that takes nothing of it is given up by the watch
+        if self._wire.get_write_buffer_size():  # if the client reads none of it, the write watch ends the connection
             self._stop_lingering_later()
         else:
             self._wire.abort()
 
     def _watch_writing(self) -> None:
-        """Looks after bytes that the client does not take; those of a stream are looked after by its transport."""
+        """Starts the watch for unread bytes; the bytes of a stream are watched by its transport."""
         if not self._watch.is_running and self._wire.get_protocol() is self:
             self._watch.start()
 
     def _break_body(self) -> None:
-        """Ends the last body where its rest will never come or cannot be read; all others are whole."""
+        """Ends the last body if its rest will never arrive or cannot be parsed; all earlier bodies are complete."""
         body = self._last_body
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(RequestPayloadError("the body is not valid HTTP/1.1"))
 
     def _refusal(self, error: Error) -> Reply:
-        """The reply to a request that cannot be read."""
+        """Returns the response to an unparsable request."""
         return self._factory.refuse_unreadable(peer_address(self._wire), error)
 
 
 def _may_be_a_request(message: RawRequestMessage) -> bool:
-    """Whether aiohttp can make a request of a message; where it cannot, its exception would end all answers.
+    """Returns whether aiohttp can create a request from a message; if it cannot, its exception would end all responses.
 
-    `CONNECT` is for proxies: its target has no path, so no route could refuse it. A host may be no domain name.
+    `CONNECT` is for proxies: its target has no path, so no route could refuse it. A host may be an invalid domain name.
     """
     try:
         return message.method != "CONNECT" and (not message.url.absolute or message.url.host is not None)
@@ -381,23 +382,23 @@ def _may_be_a_request(message: RawRequestMessage) -> bool:
         return False
 
 
-_TOO_MANY: Final = "Too many headers received"
-_OF_HOST: Final = frozenset(("Missing 'Host' header in request.", "Duplicate 'Host' header found."))
+_TOO_MANY_HEADERS: Final = "Too many headers received"
+_HOST_PROBLEMS: Final = frozenset(("Missing 'Host' header in request.", "Duplicate 'Host' header found."))
 
 
 def error_of(problem: HttpProcessingError) -> Error:
-    """Our error for one of aiohttp's parser; nothing of the request is in it.
+    """Converts an error of aiohttp's parser to an `Error` that contains nothing of the request.
 
     Args:
-        problem: The parser's.
+        problem: The parser's error.
     """
     if isinstance(problem, LineTooLong):
-        # The parser tells the limit that was passed, and those of targets and headers differ.
+        # The error contains the limit that was exceeded; targets and headers have different limits.
         if problem.args[1] == LIMITS.request_line:
             return Error("invalid_request", "The request line is too long", reason="uri_too_long", status=414)
         return headers_too_large()
-    if problem.message == _TOO_MANY:
+    if problem.message == _TOO_MANY_HEADERS:
         return headers_too_large()
-    if problem.message in _OF_HOST:
+    if problem.message in _HOST_PROBLEMS:
         return Error("invalid_request", "the request must have one valid Host header", reason="host")
     return Error("invalid_request", "The request is not valid HTTP/1.1", reason="http")

@@ -1,16 +1,16 @@
 """The fast lane: answers ordinary requests to hot routes, and hands every other connection over to the general server.
 
-The lane is to the general server what `_native` is to `_pure`: nobody can tell it from the answers. It owns the order
-of its answers, keep-alive, and every time limit of a connection that it holds. `request_reader.py` decides which
-requests are ordinary; the routes decide what is answered.
+Clients cannot tell the lane's responses from the general server's, as with `_native` and `_pure`. The lane owns the
+order of its responses, keep-alive, and every time limit of its connections. `request_reader.py` decides which requests
+are ordinary; the routes decide the responses.
 
-1. Requests are answered one after the other. While one is answered no more than `limits.read_ahead` is read.
-2. Every answer ends once: with `send`, with `answered`, or with the connection.
-3. A connection is handed over between two answers, once and for good, with all bytes from the first that the lane did
-   not answer. After that the lane has no timer, no count and no reference of it.
-4. Whatever a client does or leaves undone, a timer of its connection is set; once the connection is gone none is.
+1. Requests of a connection are answered one after the other. During a response at most `limits.read_ahead` is read.
+2. Every response ends exactly once: with `send`, with `answered`, or with the connection.
+3. A connection is handed over between two responses, once and for good, with all bytes from the first unanswered one.
+   Afterwards the lane has no timer for it, does not count it and does not refer to it.
+4. A connection always has a timer, whatever the client does. Once the connection has ended, it has none.
 
-Handlers are called, not awaited: a request costs no task, no payload stream and no writer.
+Handlers are called, not awaited: a request needs no task, no payload stream and no writer.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class Routes(Protocol):
     """The part of `routes.Router` that the lane calls."""
 
     def handle(self, http: HTTPRequest) -> Reply | None:
-        """Answers a request: with a reply, or with `None` where a stream has begun."""
+        """Answers a request; returns the reply, or None if a stream has started."""
 
     def refuse(self, http: HTTPRequest) -> Reply | None:
-        """The refusal of a request of which only the head has come, where that is reason enough to refuse it."""
+        """Returns the refusal of a request by its headers alone; None if they are acceptable."""
 
     def refusal(self, http: HTTPRequest, error: Error) -> Reply:
-        """The response for an error, in the shape of the request's route."""
+        """Returns the response for an error, in the form of the request's route."""
 
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
-        """The refusal of a request whose head is not whole, counted and logged; the address is the client's."""
+        """Returns the refusal of a request with incomplete headers, after counting and logging it with the address."""
 
     def ended(self, http: HTTPRequest, status: int) -> None:
-        """Counts and logs a request whose answer has ended."""
+        """Counts and logs a request whose response has ended."""
 
 
 _CHUNKED: Final = header_lines(HTTP_CHUNKS.headers)
@@ -62,15 +62,15 @@ class _State(enum.Enum):
     """State of a connection."""
 
     IDLE = "waits for a request"
-    HEAD = "waits for the rest of a head"
+    HEAD = "waits for the rest of the headers"
     BODY = "waits for the rest of a body"
     ANSWERING = "answers a request"
-    CLOSING = "waits until its last bytes are taken"
-    LINGERING = "drops what still comes after a refusal"
+    CLOSING = "waits until the client has read the last bytes"
+    LINGERING = "drops received bytes after a refusal"
     GONE = "is lost or handed over"
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream/connection.py`.
+# As constants: reading an enum's attribute costs 75 ns on Python 3.11; see `net/upstream/connection.py`.
 _IDLE: Final = _State.IDLE
 _HEAD: Final = _State.HEAD
 _BODY: Final = _State.BODY
@@ -79,7 +79,7 @@ _CLOSING: Final = _State.CLOSING
 _LINGERING: Final = _State.LINGERING
 _GONE: Final = _State.GONE
 _READING: Final = (_IDLE, _HEAD, _BODY)
-"""The states in which a request may begin to be answered."""
+"""The states in which the next request may be answered."""
 
 
 class _Input(enum.Enum):
@@ -87,7 +87,7 @@ class _Input(enum.Enum):
 
     OPEN = "is read"
     PAUSED = "is not read for now"
-    ENDED = "is closed: the client sends no more"
+    ENDED = "is closed: the client sends nothing more"
 
 
 _OPEN: Final = _Input.OPEN
@@ -100,9 +100,9 @@ class LaneConnection:
 
     Attributes:
         transport: The connection's transport.
-        answering: The request that is being answered.
-        stream: The stream that answers it, where one does.
-        write_timeout: Seconds after which a client that takes nothing is given up; the last stream's where one has run.
+        answering: The request that is being answered; None between responses.
+        stream: The stream that answers the request; None if no stream does.
+        write_timeout: Seconds after which a client that reads nothing is disconnected, as set by the last stream.
     """
 
     __slots__ = (
@@ -137,7 +137,7 @@ class LaneConnection:
         )
         self._remote: str | None = None
         self.transport: asyncio.Transport
-        # Of the transport, found once: looking them up again costs each write as much as calling them.
+        # The transport's methods, looked up once: each lookup costs as much as the call.
         self._send: Callable[[bytes], None]
         self._is_closing: Callable[[], bool]
         self._lender = SocketLender()
@@ -156,23 +156,23 @@ class LaneConnection:
     # -- asyncio --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected. Its first request is due as a head is; one that sends nothing is closed silently."""
+        """Starts the time limit of the first request's headers; a client that sends nothing is closed silently."""
         self.transport = cast("asyncio.Transport", transport)
         self._send = self.transport.write
         self._is_closing = self.transport.is_closing
         self._lane.connections.add(self, self.transport)
         now = self._loop.time()
         self._state, self._due = _HEAD, now + min(self._lane.header_timeout, self._lane.client_idle)
-        # The request that follows need not set the timer again, which costs as much as setting it.
+        # Early enough that the first request need not set the timer again, which costs as much as setting it.
         self._arm(min(self._due, now + self.write_timeout / LOOKS))
 
     def begin_drain(self) -> None:
-        """A connection without a request is closed soon."""
+        """Starts to close the connection soon if it has no request."""
         if self._state in _READING and self._reader is not None and not self._reader.size:
             self._set_due(self._state, self._loop.time() + self._lane.client_idle)
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes of requests."""
+        """Receives bytes of requests."""
         reader, state = self._reader, self._state
         if reader is None or state is _CLOSING or state is _LINGERING:
             return
@@ -184,14 +184,14 @@ class LaneConnection:
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends no more.
+        """Notes that the client has half-closed the connection.
 
-        During a stream it is gone, as for nginx: what is unsent must not keep its stream alive. Otherwise the requests
-        that it has sent are answered first, up to one that a stream would answer; one that will never be whole is the
-        general server's.
+        During a stream the connection is aborted, as by nginx: unsent bytes must not keep the stream alive. Otherwise
+        the requests that were sent are answered first, up to a request that a stream would answer. The general server
+        gets an incomplete request.
 
         Returns:
-            Whether the connection stays open for that.
+            Whether the connection stays open to answer requests.
         """
         self._input = _ENDED
         if self.stream is not None:
@@ -204,20 +204,20 @@ class LaneConnection:
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; its stream learns of it at once."""
+        """Ends the connection, and its stream at once."""
         if self._state is _GONE:
             return
         request, self.answering = self.answering, None
         stream, self.stream = self.stream, None
-        self._leave()
+        self._release()
         self._lane.connections.remove(self)
         if stream is not None:
             stream.connection_lost()
         if request is not None:
             self._lane.routes.ended(request, LEFT)
 
-    def _leave(self) -> None:
-        """Lets go of all that belongs to the connection, and of what refers back to it."""
+    def _release(self) -> None:
+        """Releases all that belongs to the connection, and breaks reference cycles."""
         self._state = _GONE
         self._lender.end()
         self._reader = None
@@ -226,13 +226,13 @@ class LaneConnection:
             self._timer = None
 
     def pause_writing(self) -> None:
-        """The high-water mark is passed."""
+        """Pauses the stream: the high-water mark is exceeded."""
         self._is_paused = True
         if self.stream is not None:
             self.stream.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Resumes the stream, or answers the next request: the client has caught up."""
         self._is_paused = False
         if self.stream is not None:
             self.stream.resume_writing()
@@ -242,11 +242,11 @@ class LaneConnection:
     # -- requests --
 
     def _next(self) -> None:
-        """Answers the next request, where there is one and the client takes what it is given."""
+        """Answers the next request, if there is one and the client reads its responses."""
         reader = self._reader
         if reader is None or self._state not in _READING or self._is_paused or self._is_closing():
             return
-        if self._input is _PAUSED:  # no answer is under way: also the rest of a request is read
+        if self._input is _PAUSED:  # no response is active: the rest of a request must be read
             self._input = _OPEN
             self.transport.resume_reading()
         request = reader.next_request()
@@ -264,7 +264,7 @@ class LaneConnection:
             self.transport.close()
 
     def _await_more(self, reader: RequestReader) -> None:
-        """Notes which part of a request comes next, and when it is due."""
+        """Sets the time limit for the next part of a request."""
         now = self._loop.time()
         if reader.part is BODY:
             if self._state is not _BODY:
@@ -291,13 +291,13 @@ class LaneConnection:
             reply = self._lane.routes.handle(request)
             if reply is not None:
                 self.send(reply)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours; raised from here it would cut the client off
+        except Exception as problem:  # noqa: BLE001  # a bug of ours; if it propagated, the connection would be lost
             context = {"message": "a request could not be handled", "exception": problem, "protocol": self}
             self._loop.call_exception_handler(context)
             self._fail(request, is_begun=self._written != written)
 
     def _fail(self, request: HTTPRequest, *, is_begun: bool) -> None:
-        """Ends an answer that failed for a bug; one that has begun must not look complete."""
+        """Ends a response that failed because of a bug; if it has started, it must not look complete."""
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.connection_lost()
@@ -308,11 +308,11 @@ class LaneConnection:
         self._send_reply(error_reply(error, request.request_id or new_request_id(), close=True))
 
     def _hand_over(self, data: bytes) -> None:
-        """Gives the connection to the general server, which begins with these bytes."""
+        """Hands the connection to the general server, which starts with these bytes."""
         transport, is_paused, has_ended = self.transport, self._is_paused, self._input is _ENDED
         high_water, write_timeout = self._high_water, self.write_timeout
         head_since = self._due - self._lane.header_timeout if self._state is _HEAD else None
-        self._leave()
+        self._release()
         handler = self._lane.general(head_since)
         transport.set_protocol(handler)
         handler.connection_made(transport)
@@ -327,7 +327,7 @@ class LaneConnection:
         if has_ended and not handler.eof_received():
             transport.close()
 
-    # -- answers: ClientTransport --
+    # -- responses: ClientTransport --
 
     @property
     def is_paused(self) -> bool:
@@ -336,14 +336,14 @@ class LaneConnection:
 
     @property
     def remote(self) -> str:
-        """The address of the client; empty where the connection has none, as a unix socket."""
+        """The address of the client; empty if the connection has none, such as a unix socket."""
         if self._remote is None:
             self._remote = peer_address(self.transport)  # a system call
         return self._remote
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """As `ClientTransport.begin_stream`."""
-        if self._input is _ENDED:  # as in `eof_received`, but what was answered before is still sent
+        if self._input is _ENDED:  # as in `eof_received`, but earlier responses are still sent
             self.transport.close()
             self._loop.call_soon(stream.connection_lost)
             return
@@ -362,7 +362,7 @@ class LaneConnection:
         return head.to_bytes(_CHUNKED, keep_alive=keep_alive), HTTP_CHUNKS
 
     def write(self, data: bytes) -> None:
-        """Writes bytes of an answer."""
+        """Writes bytes of a response."""
         if self._lender.borrower is not None:
             self._lender.end()
         if not self._is_closing():
@@ -370,7 +370,7 @@ class LaneConnection:
             self._written += len(data)
 
     def lend(self, borrower: Borrower) -> int:
-        """As `LendingTransport.lend`: until anything else is written."""
+        """As `LendingTransport.lend`: ends with the next write."""
         return self._lender.lend(self.transport, borrower)
 
     def answered(self, status: int) -> None:
@@ -415,12 +415,12 @@ class LaneConnection:
             self._lane.routes.ended(request, status)
 
     def _linger(self, status: int) -> None:
-        """Half-closes and drops what still comes (RFC 9112, 9.6).
+        """Half-closes, and drops received bytes (RFC 9112, 9.6).
 
-        Closing at once would reset the connection under a client that still sends, and take the answer back.
+        Closing at once would reset the connection of a client that still sends, and could discard the response.
         """
         self._log_answer(status)
-        if self._input is _PAUSED:  # what is not read is not dropped
+        if self._input is _PAUSED:  # bytes must be read to be dropped
             self._input = _OPEN
             self.transport.resume_reading()
         if self.transport.can_write_eof():
@@ -430,24 +430,24 @@ class LaneConnection:
     # -- time --
 
     def _set_due(self, state: _State, due: float) -> None:
-        """Enters a state that ends at this time at the latest."""
+        """Enters a state that lasts until `due` at most."""
         self._state = state
         self._due = due
         self._arm(due)
 
     def _arm(self, at: float) -> None:
-        """Sees to it that `_look` is called no later than then; it may be called earlier, for nothing."""
+        """Ensures that `_check_deadline` is called at `at` at the latest; it may be called earlier, without effect."""
         if self._timer is None or at < self._armed:
             if self._timer is not None:
                 self._timer.cancel()
             self._armed = at
-            self._timer = self._lane.timers.schedule(at, self._look)
+            self._timer = self._lane.timers.schedule(at, self._check_deadline)
 
-    def _look(self) -> None:
+    def _check_deadline(self) -> None:
         self._timer = None
         now, state = self._loop.time(), self._state
         if state is _ANSWERING or self.transport.get_write_buffer_size():
-            self._look_at_taking(now)
+            self._check_writing(now)
         elif now < self._due:
             self._arm(self._due)
         elif state is _LINGERING:
@@ -460,8 +460,8 @@ class LaneConnection:
             self.transport.close()
 
     def _refuse_late(self, part: str, reason: str) -> None:
-        """Refuses a request of which not all has come, and reads no more."""
-        self._set_due(_CLOSING, self._loop.time() + LIMITS.lingering)  # rule 4, whatever the routes raise
+        """Refuses an incomplete request, and reads no more."""
+        self._set_due(_CLOSING, self._loop.time() + LIMITS.lingering)  # rule 4, even if the routes raise
         error = Error("timeout", f"the request's {part} did not arrive in time", reason=reason, status=408)
         request = self._reader.request if self._reader is not None else None
         if request is None:
@@ -471,15 +471,15 @@ class LaneConnection:
         self._refuse(request, reply)
 
     def _refuse(self, request: HTTPRequest | None, reply: Reply) -> None:
-        """Answers a request of which not all has come, as the last one."""
+        """Answers an incomplete request, as the last one of the connection."""
         if request is not None:
             request.began = self._loop.time()
         reply.close = True
         self.answering = request
         self._send_reply(reply)
 
-    def _look_at_taking(self, now: float) -> None:
-        """Cuts off a client that has taken nothing for `write_timeout`."""
+    def _check_writing(self, now: float) -> None:
+        """Aborts the connection if the client has read nothing for `write_timeout`."""
         if self._progress.is_stuck(self._written, untaken(self.transport), now, self.write_timeout):
             self.transport.abort()
         else:
@@ -487,23 +487,23 @@ class LaneConnection:
 
 
 class FastLane:
-    """Makes a `LaneConnection` for every client, and counts those that the lane holds.
+    """Creates a `LaneConnection` for every client, and holds the lane's connections.
 
     Args:
         routes: Answers the requests.
-        hot: The paths to which the lane answers a `POST`.
-        general: Makes the general server's protocol for a connection that is handed over. Its argument: seconds of the
-            loop's clock when the incomplete head began that is handed over; `None`: it begins now.
+        hot: The paths whose `POST` requests the lane answers.
+        general: Creates the general server's protocol for a connection that is handed over. Its argument is the time
+            at which incomplete headers began, in seconds of the loop's clock; None if they begin now.
         timers: The loop's timer wheel.
         loop: The running loop.
-        header_timeout: Seconds for a request head.
+        header_timeout: Seconds for the headers of a request.
         body_timeout: Seconds between two reads of a request body.
-        write_timeout: Seconds after which a client that takes nothing is given up.
-        max_body: Bytes of a request body.
+        write_timeout: Seconds after which a client that reads nothing is disconnected.
+        max_body: The maximum size of a request body, in bytes.
 
     Attributes:
-        client_idle: Seconds that a connection without a request is kept.
-        is_draining: A request behind which no byte of another one has come is the last one of its connection.
+        client_idle: Seconds for which a connection without a request is kept.
+        is_draining: Whether a connection closes after a response if no byte of another request has arrived.
     """
 
     def __init__(
@@ -537,7 +537,7 @@ class FastLane:
         return LaneConnection(self)
 
     def begin_drain(self) -> None:
-        """The server has been asked to end."""
+        """Starts the drain of every connection."""
         self.is_draining = True
         self.client_idle = LIMITS.drain_idle
         for connection in self.connections:

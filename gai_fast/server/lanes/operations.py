@@ -1,6 +1,6 @@
 """The handlers of the other routes: health, metrics, version, models, the playground, the description of the API.
 
-Knows nothing of streams or upstreams beyond the names that the configuration gives them.
+Knows nothing about streams or upstreams except their names in the configuration.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-# The models of a configuration have no date of their own; a fixed one keeps the answer the same at every call.
+# Models of a configuration have no date; a fixed date makes the response equal at every call.
 _CREATED: Final = 0
 _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 
@@ -51,15 +51,15 @@ _OPERATORS_PAGES: Final = {
     "docs": ("docs.js", "docs.css"),
     "dashboard": ("dashboard.js", "charts.js", "feed.js", "streams.js", "dashboard.css"),
 }
-"""The pages of those who operate the server, each with its files; its `index.html` has its name as path."""
+"""The operators' pages, each with its files; the path of a page's `index.html` is the page's name."""
 _KINDS: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
 
 class _File:
-    """A file, and the tag of its content.
+    """A file with the tag of its content.
 
     Args:
-        body: Its content.
+        body: The content.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -67,11 +67,11 @@ class _File:
         self.tag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
 
     def reply(self, incoming: Incoming, own: Headers) -> Reply:
-        """The file; 304 where the client has it (RFC 9110, 13.1.2).
+        """Returns the file, or 304 if the client has it (RFC 9110, 13.1.2).
 
         Args:
             incoming: The request.
-            own: The headers of this file alone.
+            own: The headers of this file only.
         """
         headers = [
             *own,
@@ -86,7 +86,7 @@ class _File:
 
 
 def _packaged(*path: str) -> _File:
-    """A file of the package."""
+    """Reads a file of the package."""
     return _File(files("gai_fast").joinpath(*path).read_bytes())
 
 
@@ -95,9 +95,9 @@ class OperationRoutes:
 
     Attributes:
         fast_lane: Whether streaming POSTs are answered without aiohttp.
-        is_draining: The server has been asked to end.
+        is_draining: Whether the server is shutting down.
         scrapes: Answers scrapes.
-        probes: Answers probes of the way to clients.
+        probes: Answers `GET /probe`.
     """
 
     def __init__(
@@ -125,15 +125,15 @@ class OperationRoutes:
         }
 
     def use(self, settings: Settings) -> None:
-        """Answers by another configuration from now on."""
+        """Applies another configuration to new requests."""
         self._settings = settings
 
     def healthz(self, incoming: Incoming) -> Reply:
-        """`GET /healthz`: the process lives."""
+        """Handles `GET /healthz`: the process runs."""
         return incoming.json_reply({"status": "ok"})
 
     def readyz(self, incoming: Incoming) -> Reply:
-        """`GET /readyz`: the server accepts streams; 503 once it drains, so that load balancers turn to others."""
+        """Handles `GET /readyz`: 200 if the server accepts streams; 503 during a drain, for load balancers."""
         if self.is_draining:
             return incoming.json_reply({"status": "draining"}, status=503)
         state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
@@ -142,7 +142,7 @@ class OperationRoutes:
         return incoming.json_reply(state)
 
     def metrics(self, incoming: Incoming) -> None:
-        """`GET /metrics`, for Prometheus; OpenMetrics where its `Accept` asks for that."""
+        """Handles `GET /metrics` for Prometheus; sends OpenMetrics if the `Accept` header asks for it."""
 
         def answer(body: bytes, content_type: str) -> Reply:
             headers = [("content-type", content_type), ("cache-control", "no-store"), *id_headers(incoming.request_id)]
@@ -152,11 +152,11 @@ class OperationRoutes:
         self.scrapes.begin(accept, incoming.http.transport, answer, lambda error: incoming.refusal(error, ()))
 
     def probe(self, incoming: Incoming) -> None:
-        """`GET /probe`: a stream of known timing, which shows what proxies do to streams."""
+        """Handles `GET /probe`: sends a stream of known timing, which shows what proxies do to streams."""
         self.probes.begin(incoming, self._settings.stream)
 
     def version(self, incoming: Incoming) -> Reply:
-        """`GET /version`: the release, what of it is compiled, whether the fast lane is on."""
+        """Handles `GET /version`: the release, its compiled modules, and whether the fast lane is on."""
         return incoming.json_reply(
             {
                 "version": __version__,
@@ -169,28 +169,28 @@ class OperationRoutes:
         )
 
     def models(self, incoming: Incoming) -> Reply:
-        """`GET /v1/models`: those that the caller may use, as the union of the objects that both SDKs read."""
+        """Handles `GET /v1/models`: the caller's models, in the union of the objects that both SDKs read."""
         key = incoming.key
         data = [_model(each) for each in self._settings.models.values() if key is None or key.may_use(each.name)]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return incoming.json_reply({"object": "list", "data": data, "has_more": False, **ends})
 
     def model(self, incoming: Incoming) -> Reply:
-        """`GET /v1/models/{id}`."""
+        """Handles `GET /v1/models/{id}`."""
         return incoming.json_reply(_model(self._settings.chosen(unquote(incoming.tail), incoming.key)))
 
     def playground(self, incoming: Incoming) -> Reply:
-        """`GET /`: the page."""
+        """Handles `GET /`: sends the playground's page."""
         return self._asset("index.html", incoming)
 
     def asset(self, incoming: Incoming) -> Reply:
-        """`GET /playground/…`: its files."""
+        """Handles `GET /playground/…`: sends the page's files."""
         if incoming.tail not in self._assets:
             raise Error("not_found", "there is no such file", reason="route")
         return self._asset(incoming.tail, incoming)
 
     def client(self, incoming: Incoming) -> Reply:
-        """`GET /client.js`: the client for pages and Node."""
+        """Handles `GET /client.js`: sends the client for pages and Node."""
         own = [
             ("content-type", "text/javascript; charset=utf-8"),
             ("cross-origin-resource-policy", "cross-origin"),
@@ -199,30 +199,30 @@ class OperationRoutes:
         return self._client.reply(incoming, own)
 
     def openapi(self, incoming: Incoming) -> Reply:
-        """`GET /openapi.json`: the description of the API."""
+        """Handles `GET /openapi.json`: sends the description of the API."""
         return self._description.reply(incoming, [("content-type", "application/json"), *incoming.answer_headers])
 
     @cached_property
     def _description(self) -> _File:
-        """The description of the API, built at the first request for it."""
-        from gai_fast.server.openapi.document import document  # the import costs 90 ms, which few servers need
+        """The description of the API, built on its first request."""
+        from gai_fast.server.openapi.document import document  # the import costs 90 ms; few servers need it
 
         return _File(encode_json(document(self._routes)))
 
     def docs(self, incoming: Incoming) -> Reply:
-        """`GET /docs`: a page of that description."""
+        """Handles `GET /docs`: sends the page of the API's description."""
         return self._operators_page("docs", incoming)
 
     def docs_asset(self, incoming: Incoming) -> Reply:
-        """`GET /docs/…`: its files."""
+        """Handles `GET /docs/…`: sends the page's files."""
         return self._operators_asset("docs", incoming)
 
     def dashboard(self, incoming: Incoming) -> Reply:
-        """`GET /dashboard`: a page of what the server does now."""
+        """Handles `GET /dashboard`: sends a page with the current state of the server."""
         return self._operators_page("dashboard", incoming)
 
     def dashboard_asset(self, incoming: Incoming) -> Reply:
-        """`GET /dashboard/…`: its files."""
+        """Handles `GET /dashboard/…`: sends the page's files."""
         return self._operators_asset("dashboard", incoming)
 
     def _operators_page(self, page: str, incoming: Incoming) -> Reply:

@@ -1,9 +1,9 @@
-"""Reads ordinary requests of hot routes from bytes, without I/O and without timers.
+"""Parses ordinary requests of hot routes from bytes, without I/O and without timers.
 
-Owns the decision which requests are ordinary: a `POST` to a hot route in HTTP/1.1, with one `Host`, a decimal
-`Content-Length`, printable ASCII headers, none of them twice, and nothing that changes how the message is framed. Every
-other byte sequence is `HAND_OVER`: the general server reads it from its first byte. So the rules here may be stricter
-than HTTP, and must never be laxer than that server's parser (tests/unit/server/lanes/test_request_reader.py compares
+Owns which requests are ordinary: a `POST` to a hot route in HTTP/1.1, with one `Host`, a decimal `Content-Length`,
+printable ASCII headers without duplicates, and no header that changes the framing of the message. For every other byte
+sequence the result is `HAND_OVER`: the general server parses it from its first byte. The rules here may therefore be
+stricter than HTTP, but never laxer than that server's parser (tests/unit/server/lanes/test_request_reader.py compares
 them).
 """
 
@@ -27,7 +27,7 @@ from gai_fast.server.limits import LIMITS
 class Outcome(enum.Enum):
     """Why there is no request."""
 
-    NEED_DATA = "the bytes so far may be the beginning of one"
+    NEED_DATA = "the bytes so far may be the start of a request"
     HAND_OVER = "the bytes are for the general server"
 
 
@@ -35,18 +35,18 @@ class Part(enum.Enum):
     """The part of a request that comes next."""
 
     REQUEST = "its first byte"
-    HEAD = "the rest of its head"
+    HEAD = "the rest of its headers"
     BODY = "the rest of its body"
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11; see `net/upstream/connection.py`.
+# As constants: reading an enum's attribute costs 75 ns on Python 3.11; see `net/upstream/connection.py`.
 NEED_DATA: Final = Outcome.NEED_DATA
 HAND_OVER: Final = Outcome.HAND_OVER
 REQUEST: Final = Part.REQUEST
 HEAD: Final = Part.HEAD
 BODY: Final = Part.BODY
 
-_MOST_DIGITS: Final = SHARED.max_body_digits  # a constant, because every request asks
+_MAX_DIGITS: Final = SHARED.max_body_digits  # a constant, because every request needs it
 _METHOD: Final = b"POST /"
 _REQUEST_LINE: Final = re.compile(r'POST (/[!"$-~]*) HTTP/1\.1')
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -58,26 +58,26 @@ _CONNECTION: Final = {"keep-alive": True, "close": False}
 
 @lru_cache(LIMITS.known_names)
 def _header_name(name: str) -> str:
-    """The lower-case name of a header; empty where it is none."""
+    """Returns the lower-case name of a header; empty if the name is not valid."""
     return name.lower() if _NAME.fullmatch(name) else ""
 
 
 def read_line(line: str, hot: frozenset[str]) -> str | None:
-    """The target of an ordinary request line to a hot route; otherwise `None`."""
+    """Returns the target of an ordinary request line to a hot route; None for any other line."""
     found = _REQUEST_LINE.fullmatch(line)
     return found[1] if found is not None and found[1].partition("?")[0] in hot else None
 
 
 def read_head(transport: ClientTransport, head: bytes, hot: frozenset[str]) -> HTTPRequest | None:
-    """Reads the head of an ordinary request to a hot route.
+    """Parses the headers of an ordinary request to a hot route.
 
     Args:
-        transport: The transport of its answer.
+        transport: The transport of the response.
         head: The bytes before the empty line.
         hot: The paths of the hot routes.
 
     Returns:
-        The request, without its body; `None`: the head is not an ordinary one.
+        The request without its body; None if the request is not ordinary.
     """
     if not head.isascii():
         return None
@@ -96,36 +96,36 @@ def read_head(transport: ClientTransport, head: bytes, hot: frozenset[str]) -> H
     length = headers.get("content-length", "")
     if "host" not in headers or keep_alive is None or not _LENGTH.fullmatch(length):
         return None
-    if len(length) > _MOST_DIGITS:
+    if len(length) > _MAX_DIGITS:
         return None
     return HTTPRequest(transport, "POST", target, headers, is_http_1_1=True, keep_alive=keep_alive)
 
 
 class KnownHead:
-    """A head that a client has sent, to recognise it when it comes again.
+    """The head of an earlier request, to recognise it when it is sent again.
 
-    Most clients send the same head again and again, but for the length of their bodies. A read that is exactly one
-    request with this head needs no parsing, which costs 2 us instead of 9; whatever differs is parsed.
+    Most clients send the same head again and again, except for the length of the body. If a read is exactly one
+    request with this head, it needs no parsing: 2 us instead of 9. Everything else is parsed.
     """
 
     __slots__ = ("_after", "_before", "_headers", "_target")
 
     def __init__(self, before: bytes, after: bytes, target: str, headers: dict[str, str]) -> None:
-        self._before = before  # the digits of the length
+        self._before = before  # the bytes up to the digits of the length
         self._after = after
         self._target = target
         self._headers = headers
 
     def is_same(self, other: KnownHead) -> bool:
-        """Whether two heads differ in nothing but the length of a body."""
+        """Returns whether two heads are equal, except for the length of the body."""
         return self._before == other._before and self._after == other._after
 
     @classmethod
     def of(cls, head: bytes, request: HTTPRequest) -> KnownHead | None:
-        """The head of a request that was read from these bytes; `None` where it may not come again.
+        """Creates a known head from a parsed request; returns None if the head cannot be reused.
 
         Args:
-            head: The bytes, the empty line included.
+            head: The bytes, including the empty line.
             request: The request.
         """
         if not request.keep_alive or len(head) > SHARED.known_head:
@@ -138,13 +138,13 @@ class KnownHead:
         del headers["content-length"]
         return cls(head[:start], head[stop:], request.target, headers)
 
-    def repeated(self, transport: ClientTransport, data: bytes, max_body: int) -> HTTPRequest | None:
-        """The request that these bytes are, where they are exactly one with this head.
+    def match(self, transport: ClientTransport, data: bytes, max_body: int) -> HTTPRequest | None:
+        """Returns the request in these bytes if they are exactly one request with this head; else None.
 
         Args:
-            transport: The transport of its answer.
+            transport: The transport of the response.
             data: The bytes.
-            max_body: Bytes of a body.
+            max_body: The maximum size of the body, in bytes.
         """
         start = body_start(data, self._before, self._after)
         if start < 0 or len(data) - start > max_body:
@@ -155,13 +155,13 @@ class KnownHead:
 
 
 class KnownHeads:
-    """The heads that the clients of a server have sent of late.
+    """Recent heads of a server's clients.
 
-    A new connection often begins with the head that another one has sent: that of a program that opens many. Of 200
-    that came at once, each took 7 % less CPU than where its head was parsed.
+    A new connection often starts with the head of an earlier connection: both belong to a program that opens many. Of
+    200 connections that arrived at once, each took 7 % less CPU than with a parsed head.
 
     Attributes:
-        heads: The newest first.
+        heads: The heads, newest first.
     """
 
     __slots__ = ("heads",)
@@ -170,7 +170,7 @@ class KnownHeads:
         self.heads: list[KnownHead] = []
 
     def add(self, head: KnownHead) -> None:
-        """Keeps a head, in place of the oldest one where they are too many."""
+        """Adds a head; drops the oldest head if there are too many."""
         for known in self.heads:
             if known.is_same(head):
                 return
@@ -178,17 +178,17 @@ class KnownHeads:
 
 
 class RequestReader:
-    """Reads the requests of one connection.
+    """Parses the requests of one connection.
 
     Args:
-        transport: The transport of their answers.
+        transport: The transport of the responses.
         hot: The paths of the hot routes.
-        refuse: The refusal of a request by its head alone, or `None`; asked where its body is still to come.
-        max_body: Bytes of a body.
-        recent: The heads of all connections, to which this one's are added unless they hold a secret.
+        refuse: Returns the refusal of a request by its headers, or None; called if the body is incomplete.
+        max_body: The maximum size of a body, in bytes.
+        recent: The heads of all connections; heads of this connection are added unless they contain a secret.
 
     Attributes:
-        part: What `next_request` waits for after `NEED_DATA`.
+        part: The part that `next_request` waits for after `NEED_DATA`.
     """
 
     __slots__ = (
@@ -218,45 +218,45 @@ class RequestReader:
         self._hot = hot
         self._refuse = refuse
         self._max_body = max_body
-        self._data = b""  # from the first byte of the request that is being read
-        self._more = bytearray()  # bytes that came after `_data`, to be joined once
-        self._request: HTTPRequest | None = None  # the request whose body is being read
-        self._start = 0  # the place of its body in `_data`
+        self._data = b""  # the bytes from the start of the current request
+        self._more = bytearray()  # the bytes after `_data`, joined only once
+        self._request: HTTPRequest | None = None  # the request whose body is incomplete
+        self._start = 0  # the offset of its body in `_data`
         self._known: KnownHead | None = None
         self.part = REQUEST
 
     @property
     def size(self) -> int:
-        """The bytes that are held."""
+        """The number of bytes held."""
         return len(self._data) + len(self._more)
 
     @property
     def body_size(self) -> int:
-        """The bytes that have come of the body that is being read."""
+        """The number of received bytes of the current body."""
         return self.size - self._start
 
     @property
     def request(self) -> HTTPRequest | None:
-        """The request whose body is being read."""
+        """The request whose body is incomplete; None if there is none."""
         return self._request
 
     def receive_data(self, data: bytes) -> None:
-        """Takes bytes; what they hold is read by `next_request`."""
+        """Appends bytes; `next_request` parses them."""
         if self._data:
             self._more += data
         else:
             self._data = data
 
     def unread(self) -> bytes:
-        """The bytes of no request that was returned, in order."""
+        """Returns the bytes after the last returned request."""
         return self._joined()
 
     def next_request(self) -> HTTPRequest | Reply | Outcome:
-        """Reads the next request.
+        """Parses the next request.
 
         Returns:
-            The request; the refusal of one whose body is still to come (`request`); `NEED_DATA`; or `HAND_OVER`:
-            `unread` has all bytes from the first that is not ordinary.
+            The request, or the refusal of a request whose body is incomplete (see `request`), or `NEED_DATA`, or
+            `HAND_OVER` if the request is not ordinary (`unread` returns its bytes).
         """
         request = self._request
         if request is None:
@@ -264,7 +264,7 @@ class RequestReader:
             if not data:
                 self.part = REQUEST
                 return NEED_DATA
-            request = self._repeated(data)
+            request = self._match_known(data)
             if request is not None:
                 self._data = b""
                 return request
@@ -281,7 +281,7 @@ class RequestReader:
             return HAND_OVER
         if self.body_size < length:
             is_new, self._request = self._request is None, request
-            refusal = self._refuse(request) if is_new else None  # once, as it counts wrong keys
+            refusal = self._refuse(request) if is_new else None  # once per request: it counts wrong keys
             self.part = BODY
             return refusal or NEED_DATA
         head = self._data[: self._start]
@@ -289,28 +289,28 @@ class RequestReader:
         if not self._data:
             self._known = KnownHead.of(head, request)
             if self._known is not None and not (has_key(request.headers) or "cookie" in request.headers):
-                self._recent.add(self._known)  # no secret: how long a comparison takes would tell others of it
+                self._recent.add(self._known)  # never with a secret: the comparison's timing would leak it to others
         self._request = None
         return request
 
-    def _repeated(self, data: bytes) -> HTTPRequest | None:
-        """The request that these bytes are, where its head is that of the last one, or at first a recent one."""
+    def _match_known(self, data: bytes) -> HTTPRequest | None:
+        """Returns the request in these bytes if it has the last head, or, for the first request, a recent head."""
         if self._known is not None:
-            return self._known.repeated(self._transport, data, self._max_body)
+            return self._known.match(self._transport, data, self._max_body)
         for known in self._recent.heads:
-            request = known.repeated(self._transport, data, self._max_body)
+            request = known.match(self._transport, data, self._max_body)
             if request is not None:
                 self._known = known
                 return request
         return None
 
     def _take_body(self, length: int) -> bytes:
-        """Takes the head and the body of the request that is complete; copies a large body only once."""
+        """Removes the complete request from the bytes and returns its body; copies a large body only once."""
         data, more, start = self._data, self._more, self._start
-        behind = length - (len(data) - start)  # bytes of the body in `more`
-        if behind > 0:
-            body = b"".join((data[start:], more if len(more) == behind else more[:behind]))
-            self._data = bytes(more[behind:])
+        missing = length - (len(data) - start)  # bytes of the body in `more`
+        if missing > 0:
+            body = b"".join((data[start:], more if len(more) == missing else more[:missing]))
+            self._data = bytes(more[missing:])
             self._more = bytearray()
         else:
             body = data[start : start + length]
@@ -324,7 +324,7 @@ class RequestReader:
         return self._data
 
     def _may_be_hot(self, data: bytes) -> bool:
-        """Whether bytes without the end of a head may become an ordinary request."""
+        """Returns whether bytes without the end of a head may become an ordinary request."""
         if not data.startswith(_METHOD[: len(data)]):
             return False
         line, end, _ = data.partition(b"\r\n")

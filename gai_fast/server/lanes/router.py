@@ -1,7 +1,7 @@
-"""From a parsed request to its answer, by the route table.
+"""Routes a parsed request to its handler, by the route table.
 
-Owns the shape of error responses, and the one place where an unexpected exception of a handler becomes a response.
-Both servers, aiohttp's and the fast lane, call it with the same requests. Opens nothing.
+Owns the form of error responses, and the one place where an unexpected exception of a handler becomes a response.
+Both servers, aiohttp's and the fast lane, call it with equal requests. Opens no files and no connections.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("gai_fast.server")
 
-_NOBODYS: Final = (401, 429)
-"""The statuses of requests whose key is unknown: no admin has asked, and strangers could fill the audit log."""
+_UNKNOWN_KEY: Final = (401, 429)
+"""The statuses of requests with an unknown key: they are no admin's actions, and strangers could fill the audit log."""
 
-_ALIKE: Final = 0.8
-"""The likeness of an unknown path to a route from which on the route is suggested: `/v1/v1/messages` and `/v1/messages`
-have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
+_MIN_SIMILARITY: Final = 0.8
+"""The minimum similarity of an unknown path to a route for the route to be suggested: `/v1/v1/messages` and
+`/v1/messages` have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
 
 
 class _Resource:
@@ -54,11 +54,11 @@ class _Resource:
 
 
 class Mount(NamedTuple):
-    """The place at which the application of a request is mounted.
+    """Where the application of a request is mounted.
 
     Attributes:
-        on_loopback: The server can be reached from this machine only.
-        prefix: The path that the application is mounted under, without its last slash.
+        on_loopback: Whether the server can be reached from this machine only.
+        prefix: The path that the application is mounted under, without a trailing slash.
     """
 
     on_loopback: bool
@@ -70,17 +70,17 @@ class Router:
 
     Args:
         admission: The guards.
-        handlers: The objects whose methods answer.
+        handlers: The objects with the handlers.
         counts: Counts every request at its end.
-        mount: Where the application is mounted, unless a request says otherwise.
+        mount: Where the application is mounted, unless a request has a mount of its own.
         routes: The routes.
-        forwarding: The proxies that are believed whose request it is.
+        forwarding: The trusted proxies, whose forwarding headers name the client.
 
     Attributes:
         limits_of: As for `Incoming`.
-        telemetry: Traces requests; `None`: they are not traced.
-        scheme: `http` or `https`, of the server's URL.
-        access_log: Has a line for each request.
+        telemetry: Traces requests; None if requests are not traced.
+        scheme: `http` or `https`, from the server's URL.
+        access_log: Writes a line per request.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Router:
         self._forwarding = forwarding
         self._admission = admission
         self._counts = counts
-        self._count = counts.request_ended  # looked up once: the class of `counts` may be derived
+        self._count = counts.request_ended  # looked up once: `counts` may be an instance of a subclass
         self._mount = mount
         exact: dict[str, list[Route]] = {}
         prefixes: dict[tuple[str, str], list[Route]] = {}
@@ -114,18 +114,18 @@ class Router:
         self._sections = [(path, _Resource(get_format(name), {}, {})) for path, name in SECTIONS]
 
     def use(self, admission: Admission) -> None:
-        """Lets these guards look at requests from now on."""
+        """Applies these guards to new requests."""
         self._admission = admission
 
     def handle(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
-        """Answers a request, or begins a stream.
+        """Answers a request, or starts a stream.
 
-        An error that a handler raises becomes the error body of its route; so does any other exception, as `internal`,
-        and its traceback goes to the log.
+        An error that a handler raises is answered in the form of its route. Any other exception is answered as
+        `internal`, and its traceback is logged.
 
         Args:
-            http: The request, whole.
-            mount: Where the application is mounted.
+            http: The complete request.
+            mount: Where the application is mounted; None for the default.
         """
         admitted = self._admit(http, mount)
         resource, incoming = self._incoming(http, admitted)
@@ -134,36 +134,36 @@ class Router:
                 raise admitted.error
             return self._answer(resource, incoming, admitted)
         except Error as error:
-            return incoming.refusal(error, _more_headers(error, incoming.path), close=admitted.error is not None)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
+            return incoming.refusal(error, _error_headers(error, incoming.path), close=admitted.error is not None)
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets a response, the log the traceback
             _log.error("%s %r could not be handled", http.method, incoming.path, exc_info=problem)
             return incoming.refusal(Error("internal", "The server failed to handle this request"), close=True)
 
     def answer_on_socket(self, incoming: Incoming, handler: Handler) -> Reply | None:
-        """Answers a request that came over an open WebSocket; as `handle`.
+        """Answers a request that arrived over an open WebSocket; as `handle`.
 
         Args:
-            incoming: The request, of the caller that the handshake was admitted for.
-            handler: Answers it.
+            incoming: The request, of the caller of the handshake.
+            handler: Answers the request.
         """
         telemetry = self.telemetry
         if telemetry is not None:
             self._begin_trace(telemetry, incoming.http, incoming.path, incoming.trace_parent, incoming.key_headers)
         try:
-            incoming.http.key = self._admission.key_on_socket(incoming.key_headers)  # known as yet
+            incoming.http.key = self._admission.key_on_socket(incoming.key_headers)  # checks that the key still exists
             return handler(incoming)
         except Error as error:
             return incoming.refusal(error)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets an answer, the log the traceback
+        except Exception as problem:  # noqa: BLE001  # a bug of ours: the client gets a response, the log the traceback
             _log.error("a request of %s could not be handled", incoming.path, exc_info=problem)
             return incoming.refusal(Error("internal", "The server failed to handle this request"))
 
     def refuse(self, http: HTTPRequest, mount: Mount | None = None) -> Reply | None:
-        """The refusal of a request of which only the head has come, where that is reason enough to refuse it.
+        """Returns the refusal of a request by its headers alone; None if they are acceptable.
 
         Args:
             http: The request, without its body.
-            mount: Where the application is mounted.
+            mount: Where the application is mounted; None for the default.
         """
         admitted = self._admit(http, mount)
         resource, incoming = self._incoming(http, admitted)
@@ -178,24 +178,24 @@ class Router:
             elif http.method != "OPTIONS":
                 raise _not_allowed(resource.allow)
         except Error as error:
-            return incoming.refusal(error, _more_headers(error, incoming.path), close=True)
+            return incoming.refusal(error, _error_headers(error, incoming.path), close=True)
         return None
 
     def refusal(self, http: HTTPRequest, error: Error, mount: Mount | None = None) -> Reply:
-        """The response for an error of a request whose head could be read, in the shape of its route.
+        """Returns the response for an error of a request with readable headers, in the form of its route.
 
         Args:
             http: The request.
-            error: The reason to refuse it. Its connection is of no further use.
-            mount: Where the application is mounted.
+            error: The reason for the refusal. The connection is closed after the response.
+            mount: Where the application is mounted; None for the default.
         """
         return self._incoming(http, self._admit(http, mount))[1].refusal(error, close=True)
 
     def ended(self, http: HTTPRequest, status: int) -> None:
-        """Counts a request whose answer has ended, and writes its line of the access log.
+        """Counts a request whose response has ended, and writes its access log line.
 
         Args:
-            http: The request; its head could be read.
+            http: The request, with readable headers.
             status: As for `AccessLog.request_ended`.
         """
         if http.metrics is not None:
@@ -203,7 +203,7 @@ class Router:
         elif http.refused is not None:
             path, code = http.refused
             self._counts.request_refused(self._endpoint(path), status, code)
-        if http.action is not None and status not in _NOBODYS:
+        if http.action is not None and status not in _UNKNOWN_KEY:
             action, target = http.action
             key = None if http.key is None else http.key.name
             audit(action, key, self.client(http) or None, target or None, status)
@@ -214,12 +214,12 @@ class Router:
     def _begin_trace(
         self, telemetry: Telemetry, http: HTTPRequest, path: str, parent: Parent | None, headers: Mapping[str, str]
     ) -> None:
-        """Begins the trace of a request, unless it has one since its head came.
+        """Starts the trace of a request, unless it was started when the headers arrived.
 
         Args:
-            telemetry: Traces it.
+            telemetry: Traces the request.
             http: The request.
-            path: Its path below the mount.
+            path: The path below the mount.
             parent: The caller's span.
             headers: The headers of the request, for `tracestate`.
         """
@@ -243,15 +243,15 @@ class Router:
         )
 
     def client(self, http: HTTPRequest) -> str:
-        """The address of the client that has sent a request; empty where it has none.
+        """Returns the address of the client that sent a request; empty if it has none.
 
         Args:
-            http: The request; its head could be read.
+            http: The request, with readable headers.
         """
         return self._forwarding.client(http.transport.remote, http.headers)
 
     def refuse_unreadable(self, remote: str, error: Error) -> Reply:
-        """The refusal of a request whose head could not be read, counted and logged; it repeats nothing of the request.
+        """Counts, logs and refuses a request with unreadable headers; the refusal contains nothing of the request.
 
         Args:
             remote: The client's address.
@@ -263,7 +263,7 @@ class Router:
         return error_reply(error, identifier, close=True)
 
     def _endpoint(self, path: str) -> str:
-        """The route of a path, as a label."""
+        """Returns the route of a path, as a label."""
         if path in self._exact:
             return path
         for prefix, ending in self._prefixes:
@@ -285,15 +285,15 @@ class Router:
         )
 
     def _incoming(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
-        """The resource of a path, or `None`, and the request in its format."""
+        """Returns the resource of a path, or None, and the request in the resource's format."""
         telemetry = self.telemetry
         if telemetry is not None and admitted.is_api:
             self._begin_trace(telemetry, http, admitted.path, admitted.trace_parent, http.headers)
-        resource, incoming = self._found(http, admitted)
+        resource, incoming = self._find(http, admitted)
         incoming.limits_of = self.limits_of
         return resource, incoming
 
-    def _found(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
+    def _find(self, http: HTTPRequest, admitted: Admitted) -> tuple[_Resource | None, Incoming]:
         path = admitted.path
         resource = self._exact.get(path)
         if resource is not None:
@@ -324,8 +324,8 @@ class Router:
         raise _not_allowed(resource.allow)
 
     def _not_found(self, path: str) -> Error:
-        """The error for a path that no route has: often an SDK's, whose base URL has one `/v1` too few or too many."""
-        near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _ALIKE)
+        """Returns the error for an unknown path; often an SDK's base URL has one `/v1` too few or too many."""
+        near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _MIN_SIMILARITY)
         hint = f"; did you mean {near[0]}?" if near else ""
         return Error("not_found", f"there is no such route{hint}", reason="route")
 
@@ -341,7 +341,7 @@ def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
 
 
 def _tail(path: str, prefix: str, ending: str) -> str | None:
-    """The part of a path between a prefix and an ending; `None`: it has not both."""
+    """Returns the part of a path between a prefix and an ending; None if the path lacks one of them."""
     rest = path.removeprefix(prefix)
     return rest.removesuffix(ending) if path.startswith(prefix) and rest.endswith(ending) else None
 
@@ -353,9 +353,9 @@ def _not_allowed(allow: str) -> Error:
     return error
 
 
-def _more_headers(error: Error, path: str) -> Headers:
-    """The headers of a refusal that `replies.error_headers` does not know."""
+def _error_headers(error: Error, path: str) -> Headers:
+    """Returns the headers of a refusal that `replies.error_headers` does not add."""
     if error.status == 405:
         return [("allow", str((error.details or {})["allow"]))]
-    # A browser asks its user for the key of a page: as the password, with any name.
+    # For a page, the browser asks its user for the key: any user name, with the key as the password.
     return [("www-authenticate", 'Basic realm="gai-fast"')] if error.status == 401 and asks_for_key(path) else []

@@ -1,6 +1,6 @@
 """The route table: every route with its format and its handler.
 
-Not compiled: it runs once a process, and mypyc makes 0.7 MB of C of its lambdas.
+Not compiled: it runs once per process, and mypyc generates 0.7 MB of C from its lambdas.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
 
 Handler = Callable[[Incoming], Reply | None]
-"""Answers a request; `None`: a stream has begun, which ends the answer itself."""
+"""Answers a request; returns None if a stream has started, which ends the response itself."""
 
 
 class SocketRoutes(Protocol):
     """The part of `websocket.WebSocketRoutes` that answers a handshake."""
 
     def open(self, incoming: Incoming) -> Reply | None:
-        """`GET /ws/stream`."""
+        """Handles `GET /ws/stream`."""
 
 
 class Handlers(NamedTuple):
-    """The objects whose methods answer."""
+    """The objects with the handlers."""
 
     streams: StreamRoutes
     operations: OperationRoutes
@@ -38,14 +38,14 @@ class Route(NamedTuple):
     """One route.
 
     Attributes:
-        method: The HTTP method; a GET answers HEAD too where `whole` says so.
-        path: The path; one that ends in `/` besides the root is a prefix, and `Incoming.tail` is the rest.
-        ending: The end of the paths of a prefix, behind `Incoming.tail`.
-        format: The name of the format whose requests and errors the route's clients speak.
-        handler: Finds the handler.
-        is_hot: The fast lane may answer it.
-        whole: The handler always returns a whole reply.
-        action: The name of an admin's action, which has a line in the audit log.
+        method: The HTTP method; a GET route with `whole` answers HEAD too.
+        path: The path. If it ends in `/` and is not the root, it is a prefix, and `Incoming.tail` is the rest.
+        ending: The end of the paths of a prefix route, after `Incoming.tail`.
+        format: The name of the format of the route's requests and errors.
+        handler: Returns the handler.
+        is_hot: Whether the fast lane may answer the route.
+        whole: Whether the handler always returns a whole reply.
+        action: The name of the admin's action in the audit log; empty if there is none.
     """
 
     method: str
@@ -108,8 +108,8 @@ ROUTES: Final = (
     Route("GET", "/", "gai", lambda on: on.operations.playground),
     Route("GET", "/playground/", "gai", lambda on: on.operations.asset),
 )
-"""Every route; of those with one prefix the first counts whose ending a path has. An error for any other path has the
-shape that `SECTIONS` gives."""
+"""Every route. Of several routes with one prefix, the first whose ending matches the path is used. For any other path,
+`SECTIONS` gives the form of the error."""
 
 SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"))
 """The format of paths with these beginnings; the first match counts."""
