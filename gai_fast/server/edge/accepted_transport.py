@@ -1,7 +1,7 @@
 """One connection of a client: `AcceptedTransport`, in place of the event loop's own transport.
 
-The loop's own is made in a coroutine, which waits for a turn of the loop. With it accepting a client took a quarter of
-the instructions until the first token.
+The loop creates its own transport in a coroutine, which waits for an iteration of the loop. With that transport,
+accepting a client took a quarter of the instructions until the first token.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from gai_fast.server.limits import LIMITS
 
 _READ: Final[int] = LIMITS.client_read
 _HIGH: Final = 64 * 1024
-"""Unsent bytes above which a protocol is paused, unless it sets another limit: as asyncio's transports."""
+"""Unsent bytes above which a protocol is paused, unless it sets another limit; asyncio's transports use this value."""
 
 
 class AcceptedTransport(PlainTransport):
-    """A client's connection, with the methods of `asyncio.Transport`; it must not wait for a turn of the loop to begin.
+    """A client's connection, with the methods of `asyncio.Transport`; starts without waiting for a loop iteration.
 
     Args:
         loop: The loop.
-        sock: The accepted socket, not blocking; belongs to the transport from now on.
-        protocol: Is told of the connection at once.
+        sock: The accepted, non-blocking socket; belongs to the transport from now on.
+        protocol: Its `connection_made` is called at once.
         readers: Watches the socket while it is read.
-        peer: The client's address, which is known as long as the transport; `None`: it has left too soon.
+        peer: The client's address, kept for the transport's lifetime; None if the client disconnected too early.
     """
 
     __slots__ = (
@@ -39,10 +39,10 @@ class AcceptedTransport(PlainTransport):
         "_high",
         "_is_blocked",
         "_is_ending",
-        "_later",
-        "_later_size",
         "_low",
         "_peer",
+        "_queue",
+        "_queue_size",
     )
 
     def __init__(
@@ -55,18 +55,18 @@ class AcceptedTransport(PlainTransport):
     ) -> None:
         self._peer = peer
         self._high, self._low = _HIGH, _HIGH // 4
-        self._later: list[bytes] = []  # behind what is unsent
-        self._later_size = 0
-        self._is_blocked = False  # the protocol knows that more than `_high` is unsent
-        self._is_ending = False  # the socket is closed once all is sent
-        self._has_ended_input = False  # the client sends no more
-        self._has_ended_output = False  # nothing is sent behind what is unsent
+        self._queue: list[bytes] = []  # written after `_unsent`
+        self._queue_size = 0
+        self._is_blocked = False  # the protocol is paused: more than `_high` is unsent
+        self._is_ending = False  # the socket is closed once everything is sent
+        self._has_ended_input = False  # the client sends nothing more
+        self._has_ended_output = False  # nothing more may be written
         super().__init__(loop, sock, protocol, readers, _READ)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As `asyncio.BaseTransport.get_extra_info`: `socket`, `peername`, `sockname`."""
         if name == "peername" and self._peer is not None:
-            return self._peer  # the system forgets it with a reset, behind which a request may still be read
+            return self._peer  # after a reset the system no longer knows it, but a request may still be read
         if name == "sockname":
             with contextlib.suppress(OSError):  # the socket is closed
                 return self._sock.getsockname()
@@ -74,7 +74,7 @@ class AcceptedTransport(PlainTransport):
 
     @property
     def _sendfile_compatible(self) -> NoReturn:
-        """asyncio's `loop.sendfile` looks here, and aiohttp reads a file itself where that is not implemented."""
+        """Raises, for asyncio's `loop.sendfile`: aiohttp then reads a file itself."""
         raise NotImplementedError
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -94,15 +94,15 @@ class AcceptedTransport(PlainTransport):
         return self._is_closed or self._is_ending
 
     def resume_reading(self) -> None:
-        """As `asyncio.ReadTransport.resume_reading`; nothing where the client sends no more."""
+        """As `asyncio.ReadTransport.resume_reading`; does nothing if the client sends nothing more."""
         if not self._is_ending and not self._has_ended_input:
             try:
                 super().resume_reading()
-            except OSError as problem:  # the system watches no more
+            except OSError as problem:  # the system cannot watch more sockets
                 self._close(problem)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """As `asyncio.WriteTransport.write`; nothing once the transport is closed, or its side has ended."""
+        """As `asyncio.WriteTransport.write`; does nothing once the transport is closed or its output has ended."""
         if self._is_closed or self._is_ending or self._has_ended_output or not data:
             return
         if not isinstance(data, bytes):
@@ -111,8 +111,8 @@ class AcceptedTransport(PlainTransport):
 
     def _write(self, data: bytes) -> None:
         if self._is_writing:
-            self._later.append(data)
-            self._later_size += len(data)
+            self._queue.append(data)
+            self._queue_size += len(data)
         else:
             super()._write(data)
         if self._is_writing:
@@ -145,7 +145,7 @@ class AcceptedTransport(PlainTransport):
 
     def get_write_buffer_size(self) -> int:
         """As `asyncio.WriteTransport.get_write_buffer_size`."""
-        return len(self._unsent) + self._later_size + len(self._unflushed)
+        return len(self._unsent) + self._queue_size + len(self._unflushed)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """As `asyncio.WriteTransport.get_write_buffer_limits`."""
@@ -159,8 +159,9 @@ class AcceptedTransport(PlainTransport):
         self._block()
 
     def _block(self) -> None:
-        """Pauses the protocol, where too much is unsent."""
-        unsent = len(self._unsent) + self._later_size  # the socket may take what it has not been given yet
+        """Pauses the protocol if too much is unsent."""
+        # Bytes that were not yet offered to the socket do not count: the socket may accept them.
+        unsent = len(self._unsent) + self._queue_size
         if not self._is_blocked and unsent > self._high and not self._is_closed:
             self._is_blocked = True
             self._protocol.pause_writing()
@@ -172,8 +173,8 @@ class AcceptedTransport(PlainTransport):
             self.close()
 
     def _has_more(self) -> bool:
-        self._unsent = memoryview(b"".join(self._later))
-        self._later, self._later_size = [], 0
+        self._unsent = memoryview(b"".join(self._queue))
+        self._queue, self._queue_size = [], 0
         return bool(self._unsent)
 
     def _flush(self) -> None:
@@ -189,14 +190,14 @@ class AcceptedTransport(PlainTransport):
             self._end_output()
 
     def _close(self, problem: Exception | None) -> None:
-        if self._unflushed:  # an answer of this turn, behind which the connection fails
-            with contextlib.suppress(OSError):  # the client is gone
+        if self._unflushed:  # a response of this loop iteration, written before the connection failed
+            with contextlib.suppress(OSError):  # the client has disconnected
                 self._sock.send(self._unflushed)
-        self._later, self._later_size = [], 0
+        self._queue, self._queue_size = [], 0
         super()._close(problem)
 
     def _give_up_socket(self) -> None:
-        """Not yet: who writes to a lent socket hears of the end in `_lost`, and the next client gets the descriptor."""
+        """Keeps the socket open until `_lost`: a borrower still writes to it, and the descriptor could be reused."""
 
     def _lost(self, problem: Exception | None) -> None:
         try:
@@ -205,23 +206,23 @@ class AcceptedTransport(PlainTransport):
             self._sock.close()
 
     def _end_output(self) -> None:
-        with contextlib.suppress(OSError):  # the client is gone, which the next read tells
+        with contextlib.suppress(OSError):  # the client has disconnected; the next read reports it
             self._sock.shutdown(socket.SHUT_WR)
 
 
 class Newcomers:
-    """Makes connections of sockets that were not accepted by the loop."""
+    """Creates connections from sockets that the loop has not accepted."""
 
     def __init__(self) -> None:
         self._readers: SocketSet | None = None
 
     def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol], address: Any = None) -> None:
-        """Makes a connection of a socket, and calls `connection_made` at once. A socket that fails is closed.
+        """Creates a connection from a socket, and calls `connection_made` at once. Closes a socket that fails.
 
         Args:
-            accepted: The socket; the connection's from now on.
-            protocols: Makes its protocol.
-            address: The client's; `None`: the socket is asked.
+            accepted: The socket; belongs to the connection from now on.
+            protocols: Creates the protocol.
+            address: The client's address; None to ask the socket.
         """
         loop = asyncio.get_running_loop()
         if self._readers is None:
@@ -229,15 +230,15 @@ class Newcomers:
         try:
             accepted.setblocking(False)
             if address is None:
-                with contextlib.suppress(OSError):  # the client is gone
+                with contextlib.suppress(OSError):  # the client has disconnected
                     address = accepted.getpeername()
             AcceptedTransport(loop, accepted, protocols(), self._readers, address)
-        except Exception as problem:  # noqa: BLE001  # a bug of ours ends this connection, and no other
+        except Exception as problem:  # noqa: BLE001  # a bug of ours ends this connection only
             accepted.close()
             if not isinstance(problem, OSError):
                 loop.call_exception_handler({"message": "a connection could not be made", "exception": problem})
 
     def close(self) -> None:
-        """No connection is made any more; those that were go on."""
+        """Stops creating connections; existing connections continue."""
         if self._readers is not None:
             self._readers.close()

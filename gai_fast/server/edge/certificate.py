@@ -1,7 +1,7 @@
-"""The certificate that clients see: its files, and what TLS is spoken with it.
+"""The server's certificate: its files, and the TLS settings.
 
-Owns the choice of versions and ciphers, and the errors of the files. A connection keeps the certificate that it began
-with: a new one is a new context.
+Owns the choice of versions and ciphers, and the errors of the files. A connection keeps the certificate that it started
+with: each certificate is a context of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REASONS: Final = {
 
 
 class CertificateError(Exception):
-    """The certificate or its key cannot be used; the text names the file and says what to do."""
+    """The certificate or its key cannot be used; the text names the file and the remedy."""
 
 
 class Certificate:
@@ -38,10 +38,10 @@ class Certificate:
         key: The file of its private key (PEM), without a passphrase.
 
     Raises:
-        CertificateError: They cannot be used.
+        CertificateError: The files cannot be used.
 
     Attributes:
-        context: The context of new connections.
+        context: The context for new connections.
     """
 
     def __init__(self, cert: str, key: str) -> None:
@@ -50,10 +50,10 @@ class Certificate:
         self.context = self.load()
 
     def load(self) -> ssl.SSLContext:
-        """A context with what the files hold now; the one in use stays.
+        """Creates a context from the current content of the files; `context` stays unchanged.
 
         Raises:
-            CertificateError: They cannot be used.
+            CertificateError: The files cannot be used.
         """
         for (name, mark, what), path in zip(_PARTS, (self._cert, self._key), strict=True):
             _check_file(name, path, mark, what)
@@ -66,20 +66,20 @@ class Certificate:
             context.load_cert_chain(self._cert, self._key, password=self._refuse_passphrase)
         except ssl.SSLError as problem:
             raise CertificateError(self._explain(problem.reason or "")) from None
-        except OSError as problem:  # the files have changed meanwhile
+        except OSError as problem:  # the files have changed since the check
             raise CertificateError(f"the certificate {self._cert} cannot be read: {problem.strerror}") from None
         return context
 
     def use(self, context: ssl.SSLContext) -> None:
-        """Makes new connections with this from now on; those that are open keep theirs.
+        """Uses a context for new connections; open connections keep theirs.
 
         Args:
-            context: From `load`.
+            context: The result of `load`.
         """
         self.context = context
 
     def reload(self) -> None:
-        """Uses what the files hold now; where that cannot be used, what there is stays, and the log says why."""
+        """Loads and uses the files; if they cannot be used, keeps the current context and logs why."""
         try:
             self.use(self.load())
         except CertificateError as problem:
@@ -100,10 +100,10 @@ class Certificate:
 
 
 def _check_file(name: str, path: str, mark: bytes, what: str) -> None:
-    """Checks that a file can be read and holds what it should.
+    """Checks that a file can be read and contains the expected PEM block.
 
     Raises:
-        CertificateError: It does not.
+        CertificateError: The check fails.
     """
     try:
         with open_file(path) as file:
@@ -116,13 +116,13 @@ def _check_file(name: str, path: str, mark: bytes, what: str) -> None:
 
 
 def certificate_of(settings: ServerSettings) -> Certificate | None:
-    """The certificate of a server; `None`: it speaks plain HTTP.
+    """Returns the certificate of a server; None if the server uses plain HTTP.
 
     Args:
         settings: `[server]`.
 
     Raises:
-        CertificateError: It cannot be used.
+        CertificateError: The certificate cannot be used.
     """
     if settings.tls_cert is None or settings.tls_key is None:
         return None

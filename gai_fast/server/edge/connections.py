@@ -1,6 +1,6 @@
 """The open connections of one kind: the fast lane's, or aiohttp's.
 
-Owns their count, the end of all of them at once, and which are ended where memory is short. Knows no protocol.
+Owns their count, their closing all at once, and which of them are closed if memory is short. Knows no protocol.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gai_fast.server.limits import LIMITS
 
 
 class OpenConnections:
-    """The connections that are open.
+    """The open connections.
 
     Attributes:
         emptied: Set while no connection is open.
@@ -31,40 +31,40 @@ class OpenConnections:
 
     @property
     def transports(self) -> tuple[asyncio.Transport, ...]:
-        """Their transports."""
+        """The transports of the connections."""
         return tuple(self._transports.values())
 
     def add(self, connection: object, transport: asyncio.Transport) -> None:
-        """Notes a connection."""
+        """Adds a connection."""
         self._transports[connection] = transport
         self.emptied.clear()
 
     def remove(self, connection: object) -> None:
-        """Forgets a connection that is lost, or that another kind of server holds now; idempotent."""
+        """Removes a connection that is lost or has been handed over; idempotent."""
         self._transports.pop(connection, None)
         if not self._transports:
             self.emptied.set()
 
     def close(self) -> None:
-        """Ends every connection after its client has taken its last bytes."""
+        """Closes every connection after its client has read the last bytes."""
         for transport in self.transports:
             transport.close()
 
     def abort(self) -> None:
-        """Ends every connection at once."""
+        """Aborts every connection."""
         for transport in self.transports:
             transport.abort()
 
 
 def abort_slowest(connections: Iterable[OpenConnections], size: int) -> int:
-    """Ends connections whose clients read slowest, those with the most unsent bytes first, at once.
+    """Aborts the connections with the slowest clients: the most unsent bytes first.
 
     Args:
         connections: All connections.
-        size: The unsent bytes to free by that; less where there are not so many.
+        size: The number of unsent bytes to free; fewer are freed if there are not that many.
 
     Returns:
-        How many connections have been ended.
+        The number of aborted connections.
     """
     transports = [transport for each in connections for transport in each.transports]
     unsent = sorted(((transport.get_write_buffer_size(), at) for at, transport in enumerate(transports)), reverse=True)

@@ -1,11 +1,11 @@
-"""The protocol of each new connection, and the answer to one that is above `[limits] connections`.
+"""The protocol of each new connection, and the response to connections above `[limits] connections`.
 
-Owns how many connections there may be, which the descriptors of the process bound too, the refusal of more, and what
-stands in front of a server's protocol: a PROXY header, TLS. Knows nothing of requests: a refused client gets the same
-answer whatever it asks.
+Owns the maximum number of connections, which the process's descriptors limit too, the refusal of more, and the layers
+in front of a server's protocol: a PROXY header, TLS. Knows nothing about requests: a refused client gets one fixed
+response to any request.
 
-A connection has its server's protocol from the first moment, and counts as that server's: its time limits for a client
-that sends no request hold for one that sends no PROXY header and does not finish its handshake.
+A connection has its server's protocol from the start, and counts as that server's connection. A client that sends no
+PROXY header or does not finish its handshake is thus subject to the time limits for a client that sends no request.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _log = logging.getLogger("gai_fast.server")
 
 
 Layer = Callable[[asyncio.Protocol], asyncio.Protocol]
-"""Makes the protocol that stands in front of another one, which it hands the connection to."""
+"""Creates the protocol in front of another protocol; it hands the connection over to that protocol."""
 
 
 class Places(NamedTuple):
-    """The numbers of connections that there may be at a time.
+    """The maximum numbers of simultaneous connections.
 
     Attributes:
         served: Connections that are served.
-        refused: Connections that are being refused, besides.
+        refused: Additional connections that are being refused.
     """
 
     served: int
@@ -43,7 +43,7 @@ class Places(NamedTuple):
 
 
 def affordable(connections: int) -> Places:
-    """The numbers of connections that there may be: as many as configured, or as the process has descriptors for.
+    """Returns the maximum numbers of connections: as configured, or fewer if the process has too few descriptors.
 
     Args:
         connections: `[limits] connections`.
@@ -51,26 +51,26 @@ def affordable(connections: int) -> Places:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return Places(connections, LIMITS.refused_connections)
-    kept = files // LIMITS.files_kept
-    served = max(1, files - kept)
+    reserved = files // LIMITS.files_kept
+    served = max(1, files - reserved)
     if served < connections:
         text = "at most %d connections are accepted: the process may open %d files (ulimit -n)"
-        # Nobody has asked for the default, which many systems do not afford.
+        # The default is no user's choice, and many systems do not allow that many: no warning for it.
         level = logging.DEBUG if connections == LimitSettings().connections else logging.WARNING
         _log.log(level, text, served, files)
-    return Places(min(connections, served), max(1, min(LIMITS.refused_connections, kept // 2)))
+    return Places(min(connections, served), max(1, min(LIMITS.refused_connections, reserved // 2)))
 
 
 class Entrance:
-    """Makes the protocol of each new connection.
+    """Creates the protocol of each new connection.
 
     Args:
-        protocols: Makes the protocol of a connection that is served.
+        protocols: Creates the protocol of a connection that is served.
         connections: The connections that are served.
-        places: How many connections there may be.
-        refuse: Makes the reply to a refused client, whose address it gets; counts and logs it.
+        places: The maximum numbers of connections.
+        refuse: Returns the response to a refused client, given its address; counts and logs the refusal.
         timers: The timers of the loop.
-        before: What stands in front of each protocol, the outermost last.
+        layers: The layers in front of each protocol, the outermost last.
 
     Attributes:
         refused: The connections that are being refused.
@@ -83,9 +83,9 @@ class Entrance:
         places: Places,
         refuse: Callable[[str], Reply],
         timers: Timers,
-        before: Sequence[Layer] = (),
+        layers: Sequence[Layer] = (),
     ) -> None:
-        self._before = before
+        self._layers = layers
         self._protocols = protocols
         self._connections = connections
         self._places = places
@@ -94,7 +94,7 @@ class Entrance:
         self.refused = OpenConnections()
 
     def use(self, limits: LimitSettings) -> None:
-        """Lets in as many as these limits allow from now on; connections above them stay.
+        """Applies new limits to new connections; existing connections above them stay open.
 
         Args:
             limits: `[limits]`.
@@ -103,13 +103,13 @@ class Entrance:
 
     def __call__(self) -> asyncio.Protocol:
         protocol = self._protocols() if self._free > 0 else RefusedConnection(self)
-        for layer in self._before:
+        for layer in self._layers:
             protocol = layer(protocol)
         return protocol
 
     @property
     def room(self) -> int:
-        """The number of connections that may come in now, to be served or, where there is no place, to be refused."""
+        """The number of connections that may be accepted now, to be served, or to be refused if none may be served."""
         free = self._free
         return free if free > 0 else self._places.refused - len(self.refused)
 
@@ -119,12 +119,12 @@ class Entrance:
 
 
 class RefusedConnection(asyncio.Protocol):
-    """One connection above the limit: whatever its client sends first is answered with 503, and no more is read.
+    """One connection above the limit: its client's first bytes are answered with 503, and nothing more is read.
 
-    The client has `limits.lingering` seconds for all of that.
+    The client has `limits.lingering` seconds in total.
 
     Args:
-        entrance: Its maker.
+        entrance: The entrance that creates the protocol.
     """
 
     def __init__(self, entrance: Entrance) -> None:
@@ -134,16 +134,16 @@ class RefusedConnection(asyncio.Protocol):
         self._is_answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected. It is answered when it has asked: not all clients read before."""
+        """Starts the time limit. The response waits for the request: not all clients read before they have sent one."""
         self._transport = cast("asyncio.Transport", transport)
         self._entrance.refused.add(self, self._transport)
         timers = self._entrance.timers
         self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of its request."""
+        """Answers the first bytes with the refusal; drops the rest."""
         if self._is_answered:
-            return  # closed at once it would be reset, and the client would never see why
+            return  # closing at once would reset the connection: the client would never see the response
         self._is_answered = True
         reply = self._entrance.refuse(peer_address(self._transport))
         self._transport.write(reply.to_bytes(keep_alive=False))
@@ -151,6 +151,6 @@ class RefusedConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Stops the timer."""
         self._timer.cancel()
         self._entrance.refused.remove(self)

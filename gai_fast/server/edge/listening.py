@@ -36,37 +36,37 @@ _log: Final = logging.getLogger("gai_fast.server")
 
 
 class OpenAddress(ValueError):
-    """Other machines would reach a server that needs no key; the text is one line and names the address."""
+    """Other machines could reach a server that needs no key; the text is one line and names the address."""
 
 
 class CannotListen(OSError):
-    """The address cannot be bound, or nothing can listen there."""
+    """The address cannot be bound, or its socket cannot listen."""
 
 
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""A name may have an address of a family that this machine lacks, as `localhost` where IPv6 is off."""
+"""A name may have an address of a family that this machine lacks, such as `localhost` if IPv6 is off."""
 
 
 class Options(Protocol):
-    """A socket, or the object that asyncio gives for one."""
+    """A socket, or asyncio's object for one."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
 def listen(settings: ServerSettings, write_timeout: float, activated: int = 0) -> list[socket.socket]:
-    """Takes the inherited socket, or binds the unix socket, or every address that the host has, all with one port.
+    """Takes the inherited sockets, or binds the unix socket, or binds every address of the host, all with one port.
 
     Args:
         settings: `[server]`; port 0 chooses a free port.
-        write_timeout: Seconds after which a client that acknowledges nothing is given up.
+        write_timeout: Seconds after which a client that acknowledges nothing is disconnected.
         activated: The number of sockets that systemd has handed over.
 
     Returns:
-        The sockets, with the options that connections inherit; those that were bound here do not listen yet.
+        The sockets, with the options that connections inherit. Sockets that were bound here do not listen yet.
 
     Raises:
-        CannotListen: An address is in use, none of them is this machine's, the host can be no name, or the descriptor
-            is none of a socket that can listen.
+        CannotListen: An address is in use, no address belongs to this machine, the host is not a valid name, or a
+            descriptor is not a socket that can listen.
     """
     try:
         if settings.fd is not None:
@@ -75,7 +75,7 @@ def listen(settings: ServerSettings, write_timeout: float, activated: int = 0) -
             sockets = [_bind_path(settings.uds)]
         else:
             sockets = _bind_host(settings)
-    except socket.gaierror as problem:  # its number is no `errno`
+    except socket.gaierror as problem:  # its number is not an `errno`
         raise CannotListen(errno.EADDRNOTAVAIL, problem.strerror) from None
     except OSError as problem:
         raise CannotListen(*problem.args) from None
@@ -85,21 +85,21 @@ def listen(settings: ServerSettings, write_timeout: float, activated: int = 0) -
 
 
 def _descriptors(first: int, activated: int) -> range:
-    """The inherited descriptors: the one that `fd` names, and where it is the first of systemd's all of them."""
+    """Returns the inherited descriptors: `fd`, or all of systemd's descriptors if `fd` is the first of them."""
     return range(first, first + (max(1, activated) if first == _FIRST_ACTIVATED else 1))
 
 
 def _inherited(descriptor: int) -> socket.socket:
-    """The socket of an inherited descriptor.
+    """Returns the socket of an inherited descriptor.
 
     Raises:
-        OSError: It is none, or none that can listen.
+        OSError: The descriptor is not a socket, or cannot listen.
     """
     listening = ListeningSocket(fileno=descriptor)
     is_stream = listening.type == socket.SOCK_STREAM and listening.family in _FAMILIES
     address = listening.getsockname()
     if not is_stream or not (address[1] if listening.family in _INTERNET else address):
-        listening.detach()  # it is not ours
+        listening.detach()  # the descriptor is not ours to close
         raise OSError(errno.EINVAL, "it is no bound stream socket")
     if _is_connected(listening):
         listening.detach()
@@ -122,21 +122,21 @@ _FIRST_ACTIVATED: Final = 3
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _FAMILIES: Final = (*_INTERNET, socket.AF_UNIX)
 _PATH_MODE: Final = 0o660
-"""Of a unix socket: its owner and its group may connect."""
+"""The mode of a unix socket: its owner and its group may connect."""
 
 
 def _bind_path(path: str) -> socket.socket:
-    """A socket at a path; one that a server has left behind is replaced.
+    """Binds a socket to a path; replaces a stale socket of an earlier server.
 
     Raises:
-        OSError: The path cannot be had.
+        OSError: The path cannot be used.
     """
     listening = ListeningSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_left_behind(path):
+        if _is_stale_socket(path):
             Path(path).unlink()
         listening.bind(path)
-        Path(path).chmod(_PATH_MODE)  # before it listens: nobody has been able to connect
+        Path(path).chmod(_PATH_MODE)  # before `listen`: no client could connect yet
         listening.setblocking(False)
     except OSError:
         listening.close()
@@ -144,11 +144,11 @@ def _bind_path(path: str) -> socket.socket:
     return listening
 
 
-def _is_left_behind(path: str) -> bool:
-    """Whether a path is a socket that nobody listens on.
+def _is_stale_socket(path: str) -> bool:
+    """Returns whether a path is a socket that no process listens on.
 
     Raises:
-        OSError: It is one that somebody listens on, or no socket.
+        OSError: A process listens on the socket, or the file is not a socket.
     """
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -162,20 +162,20 @@ def _is_left_behind(path: str) -> bool:
         except ConnectionRefusedError:
             return True
         except BlockingIOError:
-            pass  # its queue is full
+            pass  # the queue of its listener is full
     raise OSError(errno.EADDRINUSE, "in use")
 
 
 def _bind_host(settings: ServerSettings) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except UnicodeError as problem:  # a part of more than 63 letters
+    except UnicodeError as problem:  # a label has more than 63 letters
         raise OSError(errno.EADDRNOTAVAIL, f"the host is not a valid name ({problem})") from None
     for _ in range(LIMITS.port_tries):
         try:
             return _bind_all(found)
         except OSError as problem:
-            # The port was free at the first address but is not at another one: another port may be free at all.
+            # The port was free at the first address, but in use at another one: try another port.
             if settings.port or len(found) == 1 or problem.errno != errno.EADDRINUSE:
                 raise
     return _bind_all(found)
@@ -207,7 +207,7 @@ def _bind(family: int, kind: int, protocol: int, address: tuple[Any, ...], is_on
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # `::` alone serves IPv4 too; beside an IPv4 address it would take that one's port.
+            # With `::` as the only address it serves IPv4 too; next to an IPv4 address it would occupy that port.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_only)
         listening.bind(address)
         listening.setblocking(False)
@@ -218,17 +218,17 @@ def _bind(family: int, kind: int, protocol: int, address: tuple[Any, ...], is_on
 
 
 def base_url(host: str, port: int, scheme: str = "http") -> str:
-    """The URL under which a bound address is reached."""
+    """Returns the URL for a bound address."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
     return f"{scheme}://{shown}:{port}"
 
 
 def location(settings: ServerSettings, listening: socket.socket) -> str:
-    """The URL under which a server is reached, or `unix:` and the path of its socket.
+    """Returns the URL of a server, or `unix:` and the path of its socket.
 
     Args:
         settings: `[server]`.
-        listening: Its first socket.
+        listening: The server's first socket.
     """
     address = listening.getsockname()
     if listening.family == socket.AF_UNIX:
@@ -237,24 +237,24 @@ def location(settings: ServerSettings, listening: socket.socket) -> str:
 
 
 def is_on_loopback(sockets: Sequence[socket.socket]) -> bool:
-    """Whether this machine, and no other one, reaches a server by its own addresses."""
+    """Returns whether only this machine can reach a server by the addresses of its sockets."""
     return all(is_local(each.getsockname()) for each in sockets)
 
 
 def is_open(sockets: Sequence[socket.socket]) -> bool:
-    """Whether other machines may reach a server."""
+    """Returns whether other machines may reach a server."""
     return not is_on_loopback(sockets)
 
 
 def set_options(listening: socket.socket, write_timeout: float) -> None:
-    """Sets the options that connections inherit; set on each connection they took 10 us.
+    """Sets the options that connections inherit; setting them on each connection took 10 us.
 
-    Nothing is held back for a fuller packet, and the kernel holds little. The kernel notices that a client's machine is
-    gone by missing acknowledgements, and while nothing is written (before a whole answer) by probes.
+    Small packets are sent at once, and the kernel buffers little. The kernel detects a lost client machine by missing
+    acknowledgements, and by probes while nothing is written, such as before a whole response.
 
     Args:
-        listening: The socket; a unix socket needs none of this.
-        write_timeout: Seconds after which a client that acknowledges nothing is given up.
+        listening: The socket; a unix socket needs none of these options.
+        write_timeout: Seconds after which a client that acknowledges nothing is disconnected.
     """
     if listening.family not in _INTERNET:
         return
@@ -268,9 +268,9 @@ def set_options(listening: socket.socket, write_timeout: float) -> None:
 
 
 def limit_silence(sock: Options | None, seconds: float) -> None:
-    """Lets the kernel give up a client that acknowledges nothing for this time, where the kernel can (Linux).
+    """Makes the kernel drop a client that acknowledges nothing for this time, if the kernel supports it (Linux).
 
-    Without it, bytes for a machine that is gone collect in the kernel's buffers for long. A unix socket needs none.
+    Otherwise bytes for a lost machine stay in the kernel's buffers for long. A unix socket does not need the option.
     """
     if getattr(sock, "family", None) != socket.AF_UNIX:
         _set_option(sock, "TCP_USER_TIMEOUT", max(1, int(seconds * 1000)))
@@ -283,7 +283,7 @@ def _set_option(sock: Options | None, name: str, value: int) -> None:
 
 
 class Protocols(Protocol):
-    """Makes the protocols of connections."""
+    """Creates the protocols of connections."""
 
     @property
     def room(self) -> int:
@@ -296,49 +296,49 @@ class Listener(Protocol):
     """A source of a server's connections."""
 
     async def start(self, protocols: Protocols) -> None:
-        """Begins to accept.
+        """Starts to accept connections.
 
         Args:
-            protocols: Makes the protocol of a connection.
+            protocols: Creates the protocol of a connection.
 
         Raises:
             CannotListen: A socket cannot listen.
         """
 
     def begin_drain(self) -> None:
-        """The server drains: rule 1."""
+        """Stops accepting as connections arrive: rule 1."""
 
     async def accept_waiting(self) -> None:
-        """Accepts what waits; called now and then while the server drains."""
+        """Accepts the waiting connections; called at intervals during a drain."""
 
     def stop_taking(self) -> None:
         """Takes no connection any more, as there would be no time to answer it; idempotent."""
 
     async def close_if_empty(self) -> bool:
-        """Closes where nothing waits, else accepts it: rule 2. For a server that answers nobody any more.
+        """Closes the sockets if no connection waits, else accepts it: rule 2. Called once no connection is served.
 
         Returns:
-            Whether it is closed.
+            Whether the sockets are closed.
         """
 
     def close(self) -> None:
-        """Accepts no more; idempotent."""
+        """Stops accepting; idempotent."""
 
 
-_LOST: Final = frozenset(
+_CONNECTION_GONE: Final = frozenset(
     (
         *(errno.EINTR, errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.ENETDOWN),
         *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT),
     )
 )
-"""Errors of `accept` about a connection that is no longer there: accept(2). All others are a lack of the process."""
+"""Errors of `accept` about a connection that no longer exists: accept(2). Any other error is a lack of the process."""
 
 
 def begin(sockets: Sequence[socket.socket]) -> None:
-    """Lets the kernel take connections.
+    """Starts to listen on the sockets.
 
     Raises:
-        CannotListen: A socket cannot listen: another process was faster at its address.
+        CannotListen: A socket cannot listen, because another process listens at its address.
     """
     for each in sockets:
         try:
@@ -351,13 +351,13 @@ def accept(listening: socket.socket) -> tuple[socket.socket, Any] | None:
     """Accepts a connection.
 
     Args:
-        listening: A socket that does not block.
+        listening: A non-blocking socket.
 
     Returns:
-        The connection and its client's address; `None`: none waits.
+        The connection and its client's address; None if no connection waits.
 
     Raises:
-        OSError: The process has no room for another one now, such as no descriptor: connections may wait.
+        OSError: The process lacks a resource, such as a descriptor; connections may still wait.
     """
     for _ in range(LIMITS.accepted):
         try:
@@ -365,22 +365,22 @@ def accept(listening: socket.socket) -> tuple[socket.socket, Any] | None:
         except BlockingIOError:
             return None
         except OSError as problem:
-            if problem.errno not in _LOST:
+            if problem.errno not in _CONNECTION_GONE:
                 raise
     return None
 
 
 class LackLog:
-    """Logs that no connection can be accepted, at most once in `limits.warning_interval`: each try would fail."""
+    """Logs that accepting fails, at most once in `limits.warning_interval`: every attempt would fail."""
 
     def __init__(self) -> None:
         self._silent_until = 0.0
 
     def note(self, problem: OSError) -> None:
-        """Logs it.
+        """Logs a failure.
 
         Args:
-            problem: Says what the process lacks.
+            problem: The error; names the missing resource.
         """
         now = time.monotonic()
         if now >= self._silent_until:
@@ -392,8 +392,8 @@ class SocketListener:
     """Accepts the connections of this process's own sockets.
 
     Args:
-        sockets: They belong to the listener from now on.
-        path: The path of a unix socket, which is removed at the end; `None`: there is none.
+        sockets: The sockets; they belong to the listener from now on.
+        path: The path of a unix socket, which is removed at the end; None if there is none.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], path: str | None = None) -> None:
@@ -406,10 +406,10 @@ class SocketListener:
         self._lacks = LackLog()
         self._newcomers = Newcomers()
         self._path = path
-        self._place = None if path is None else _place_of(path)
+        self._identity = None if path is None else _file_identity(path)
 
     async def start(self, protocols: Protocols) -> None:
-        """Begins to accept; as `Listener.start`."""
+        """Starts to accept connections; as `Listener.start`."""
         self._protocols = protocols
         self._loop = asyncio.get_running_loop()
         begin(self._sockets)
@@ -417,7 +417,7 @@ class SocketListener:
         self._watch()
 
     def begin_drain(self) -> None:
-        """Accepts no more as they come; as `Listener.begin_drain`."""
+        """Stops accepting as connections arrive; as `Listener.begin_drain`."""
         if self._is_open:
             self._unwatch()
             self._is_open = False
@@ -435,35 +435,35 @@ class SocketListener:
         for each in self._sockets:
             self._loop.remove_reader(each.fileno())
 
-    def _wait(self) -> None:
-        """Accepts nothing for a while."""
+    def _pause_accepting(self) -> None:
+        """Pauses accepting for `limits.accept_pause`."""
         self._unwatch()
         self._pause = self._loop.call_later(LIMITS.accept_pause, self._watch)
 
     def _accept_some(self, listening: socket.socket, more: select.poll) -> None:
-        """Connections wait."""
+        """Accepts waiting connections; called when a socket becomes readable."""
         room = self._protocols.room
         if room <= 0:
-            self._wait()
+            self._pause_accepting()
             return
         for _ in range(min(room, LIMITS.accepted)):
             try:
                 accepted = accept(listening)
             except OSError as problem:
                 self._lacks.note(problem)
-                self._wait()
+                self._pause_accepting()
                 return
             if accepted is None:
                 return
             connection, address = accepted
             self._newcomers.adopt(connection, self._protocols, address)
             if not more.poll(0):
-                return  # asking costs 9 us less than an `accept` that finds nothing, and its exception
+                return  # the poll costs 9 us less than an `accept` without a connection and its exception
 
     async def accept_waiting(self) -> None:
-        """Accepts what waits; as `Listener.accept_waiting`."""
+        """Accepts the waiting connections; as `Listener.accept_waiting`."""
         try:
-            for _ in range(SHARED.backlog):  # what comes meanwhile must not hold up the end
+            for _ in range(SHARED.backlog):  # a bound: connections that keep arriving must not delay the drain
                 if self._protocols.room <= 0 or not self._accept_one():
                     return
         except OSError as problem:
@@ -485,10 +485,10 @@ class SocketListener:
         return True
 
     def _accept_one(self) -> bool:
-        """Accepts the first connection that waits; returns whether there was one.
+        """Accepts the first waiting connection; returns whether there was one.
 
         Raises:
-            OSError: As `accept`.
+            OSError: The process lacks a resource; as `accept`.
         """
         for each in self._sockets:
             accepted = accept(each)
@@ -499,20 +499,20 @@ class SocketListener:
         return False
 
     def close(self) -> None:
-        """Closes everything; as `Listener.close`."""
+        """Closes the sockets; as `Listener.close`."""
         self.begin_drain()
         for each in self._sockets:
             each.close()
         self._newcomers.close()
         self._sockets.clear()
-        place, self._place = self._place, None
-        if self._path is not None and place is not None and _place_of(self._path) == place:
-            with contextlib.suppress(OSError):  # removed meanwhile; a file that stays is replaced at the next start
+        identity, self._identity = self._identity, None
+        if self._path is not None and identity is not None and _file_identity(self._path) == identity:
+            with contextlib.suppress(OSError):  # already removed; a file that stays is replaced at the next start
                 Path(self._path).unlink()
 
 
-def _place_of(path: str) -> tuple[int, int] | None:
-    """Tells the file at a path from another one that takes its place; `None`: there is none."""
+def _file_identity(path: str) -> tuple[int, int] | None:
+    """Returns the identity of the file at a path, to detect a replacement; None if there is no file."""
     try:
         found = os.lstat(path)
     except OSError:

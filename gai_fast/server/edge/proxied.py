@@ -1,7 +1,8 @@
-"""Connections that begin with a PROXY header, as a load balancer passes them on (`[server] proxy_protocol`).
+"""Connections that begin with a PROXY header, sent by a load balancer (`[server] proxy_protocol`).
 
-Owns which connections must have one: all of the proxies in `forwarded_allow_ips`. Every other one is its client's
-own. Sets no timer: the server's protocol is there from the first moment, and its client has not sent a request yet.
+Owns which connections must have a header: those from the proxies in `forwarded_allow_ips`. Any other connection comes
+from the client itself. Sets no timer: the server's protocol exists from the start, with its limit for the first
+request.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from gai_fast.server.edge.transport_layer import TransportLayer
 _log: Final = logging.getLogger("gai_fast.server")
 
 
-class PassedOn(TransportLayer):
-    """The transport of a connection that a balancer passes on.
+class ProxiedTransport(TransportLayer):
+    """The transport of a connection through a load balancer.
 
     Args:
         wire: The transport below.
 
     Attributes:
-        peer: The address and the port of the client; `None`: the connection's own.
+        peer: The address and the port of the client; None if they are those of the connection.
     """
 
     def __init__(self, wire: asyncio.Transport) -> None:
@@ -35,25 +36,25 @@ class PassedOn(TransportLayer):
         self.peer: tuple[str, int] | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As `asyncio.BaseTransport.get_extra_info`; `peername` is the client's, empty where it has no address."""
+        """As `asyncio.BaseTransport.get_extra_info`; `peername` is the client's, empty if the client has no address."""
         if name == "peername" and self.peer is not None:
             return self.peer
         return self.wire.get_extra_info(name, default)
 
 
 class Refusals:
-    """Logs why connections are closed, at most once in `limits.warning_interval`: anybody can make them."""
+    """Logs why connections are closed, at most once in `limits.warning_interval`: any client can cause such lines."""
 
     def __init__(self) -> None:
         self._silent_until = 0.0
         self._count = 0
 
     def note(self, peer: str, why: str) -> None:
-        """Logs one.
+        """Logs a closed connection.
 
         Args:
             peer: The address of the balancer.
-            why: Goes on after "a connection … is closed:".
+            why: The reason; continues the text "a connection … is closed:".
         """
         self._count += 1
         now = time.monotonic()
@@ -65,12 +66,12 @@ class Refusals:
 
 
 class ProxiedConnection(asyncio.Protocol):
-    """The beginning of one connection.
+    """The start of one connection, up to the end of its header.
 
     Args:
         forwarding: The proxies.
-        protocol: Goes on behind the header.
-        refusals: Logs connections without one.
+        protocol: The protocol after the header.
+        refusals: Logs connections without a header.
     """
 
     def __init__(self, forwarding: Forwarding, protocol: asyncio.Protocol, refusals: Refusals) -> None:
@@ -79,20 +80,20 @@ class ProxiedConnection(asyncio.Protocol):
         self._refusals = refusals
         self._data = b""
         self._wire: asyncio.Transport
-        self._transport: PassedOn
+        self._transport: ProxiedTransport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody has connected."""
+        """Connects the protocol; a connection that is not from a proxy is handed over to it at once."""
         self._wire = cast("asyncio.Transport", transport)
         if self._forwarding.trusts(peer_address(self._wire)):
-            self._transport = PassedOn(self._wire)
+            self._transport = ProxiedTransport(self._wire)
             self._protocol.connection_made(self._transport)
         else:
             self._wire.set_protocol(self._protocol)
             self._protocol.connection_made(self._wire)
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes of the header."""
+        """Collects and parses the header."""
         if self._wire.is_closing():
             return
         self._data += data
@@ -112,7 +113,7 @@ class ProxiedConnection(asyncio.Protocol):
             self._protocol.data_received(rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended before its PROXY header; one without any byte was a health check."""
+        """Logs an incomplete header, and ends the protocol; a connection without any byte was a health check."""
         if self._data:
             self._refusals.note(peer_address(self._wire), "its PROXY header was not whole in time")
         self._protocol.connection_lost(exc)

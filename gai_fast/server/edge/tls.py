@@ -1,18 +1,19 @@
 """TLS to a client: the protocol of a socket's transport below, and the transport of a server's protocol above.
 
-Owns the handshake, the records and the two ends of a TLS connection. Owns no time limit: the server's protocol is there
-from the first moment, and gives a client that does not finish its handshake as little time as one that sends nothing.
+Owns the handshake, the records and the two closing directions of a TLS connection. Owns no time limit: the server's
+protocol exists from the start, and gives a client that does not finish its handshake as little time as a client that
+sends nothing.
 
-1. `ssl.SSLObject` over two `MemoryBIO`s, in place of the loop's TLS, which tells of a connection only after its
-   handshake, copies each write once more, and keeps a buffer of 256 KiB for each connection.
-2. A client that ends its side, with `close_notify` or without, ends it for the protocol above. Bytes after the end of
-   our side are dropped.
-3. TLS 1.2 is not renegotiated (`Certificate`). What a client makes us answer by itself after the handshake, as key
-   updates, is bounded by `limits.tls_answers`.
-4. A client that speaks plain HTTP gets a plain answer that says so.
-5. A turn of the loop makes `limits.tls_steps` steps of handshakes at most, for each of which a signature may be due
-   (1 ms with a key of 2,048 bits): a burst of newcomers holds up nobody's stream.
-6. OpenSSL's buffers and ours keep the largest size that they had, so they get one record at a time in both directions.
+1. Uses `ssl.SSLObject` over two `MemoryBIO`s, in place of the loop's TLS. The loop's TLS reports a connection only
+   after its handshake, copies each write once more, and keeps a buffer of 256 KiB per connection.
+2. If a client half-closes, with `close_notify` or without, the protocol above sees a half-close. After our side has
+   ended, received bytes are dropped.
+3. TLS 1.2 is not renegotiated (`Certificate`). After the handshake, the bytes that a client can make TLS itself send,
+   such as key updates, are limited by `limits.tls_answers`.
+4. A client that sends plain HTTP gets a plain response with the reason.
+5. A loop iteration makes at most `limits.tls_steps` steps of handshakes, because each may need a signature (1 ms with a
+   key of 2,048 bits). A burst of new clients thus delays no other stream.
+6. OpenSSL's buffers and ours never shrink, so they get one record at a time in both directions.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 _PLAIN: Final = "HTTP_REQUEST"
-"""OpenSSL's name of a request where a handshake should begin."""
+"""OpenSSL's reason for an HTTP request in place of a handshake."""
 
 
 def plain_http() -> Error:
-    """The error of a client that speaks plain HTTP."""
+    """Returns the error for a client that sends plain HTTP."""
     return Error("invalid_request", "this port speaks TLS: the URL begins with https://", reason="tls")
 
 
@@ -45,7 +46,7 @@ class Handshakes:
     """The handshakes of one server: rule 5.
 
     Args:
-        refuse_plain: Makes the answer to plain HTTP; its argument is the client's address.
+        refuse_plain: Returns the response to plain HTTP; its argument is the client's address.
     """
 
     def __init__(self, refuse_plain: Callable[[str], bytes]) -> None:
@@ -54,7 +55,7 @@ class Handshakes:
         self._is_due = False
 
     def queue(self, connection: TLSConnection) -> None:
-        """Lets a connection make its next step when it is its turn."""
+        """Queues a connection for the next step of its handshake."""
         self._waiting.append(connection)
         self._schedule()
 
@@ -67,8 +68,8 @@ class Handshakes:
         self._is_due = False
         try:
             for _ in range(min(SHARED.tls_steps, len(self._waiting))):
-                self._waiting.popleft().go_on()
-        finally:  # also where a bug of ours ended one of them
+                self._waiting.popleft().advance()
+        finally:  # even if a bug of ours ends one of them
             if self._waiting:
                 self._schedule()
 
@@ -77,44 +78,44 @@ class TLSConnection(TransportLayer):
     """One client's TLS connection.
 
     Args:
-        context: The certificate, for this connection to its end.
+        context: The certificate's context, kept to the end of this connection.
         protocol: The server's protocol.
         handshakes: The handshakes of the server.
     """
 
     def __init__(self, context: ssl.SSLContext, protocol: asyncio.Protocol, handshakes: Handshakes) -> None:
-        asyncio.Transport.__init__(self)  # the transport below is not there yet
+        asyncio.Transport.__init__(self)  # the transport below does not exist yet
         self._context = context
         self._protocol = protocol
         self._handshakes = handshakes
         self._is_queued = False  # waits for the next step of the handshake
-        self._is_held = False  # so much has come that no more is read until that step
+        self._is_held = False  # too many bytes have arrived: reading is paused until that step
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls: ssl.SSLObject  # from the first step on: it takes 9 KiB, and a silent client is not worth them
+        self._tls: ssl.SSLObject  # created at the first step: it needs 9 KiB, too much for a silent client
         self._has_begun = False
-        self._has_eof = False  # the client has ended its side of the wire
-        self._is_ready = False  # the handshake is over
-        self._is_deaf = False  # nothing more of the client is read
+        self._has_eof = False  # the client has half-closed the transport below
+        self._is_ready = False  # the handshake is complete
+        self._drops_input = False  # further bytes from the client are dropped
         self._is_reading = True
-        self._ending: ssl.SSLError | None = None  # the client's end or mistake, behind what was read
-        self._has_ended = False  # our side has
-        self._answered = 0
+        self._ending: ssl.SSLError | None = None  # the client's close or error, after the bytes already read
+        self._has_ended = False  # our side has ended
+        self._answer_size = 0
 
     # -- the protocol below --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Connects the server's protocol."""
         self.wire = cast("asyncio.Transport", transport)
         self._protocol.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
-        """Takes records, or parts of them."""
-        if self._is_deaf:
+        """Receives records, or parts of them."""
+        if self._drops_input:
             return
         if not self._is_ready:
             self._incoming.write(data)
-            if self._incoming.pending > SHARED.tls_handshake:  # a request comes with the end of the handshake
+            if self._incoming.pending > SHARED.tls_handshake:  # the end of the handshake may carry a request
                 self._is_held = True
                 self.wire.pause_reading()
             if not self._is_queued:
@@ -130,14 +131,14 @@ class TLSConnection(TransportLayer):
                 if not self._read():
                     return
 
-    def go_on(self) -> None:
-        """Makes the next step of the handshake. Called by `Handshakes`."""
-        with self._alone():
+    def advance(self) -> None:
+        """Makes the next step of the handshake; called by `Handshakes`."""
+        with self._abort_on_exception():
             self._step()
 
     def _step(self) -> None:
         self._is_queued = False
-        if self._is_deaf:
+        if self._drops_input:
             return
         if self._is_held:
             self._is_held = False
@@ -155,36 +156,36 @@ class TLSConnection(TransportLayer):
             self._answer()
             self._is_ready = True
             self._read()
-        if self._has_eof and not self._is_deaf:
+        if self._has_eof and not self._drops_input:
             self._end_input()
 
     def eof_received(self) -> bool:
-        """The client sends no more; it need not have said so before (rule 2)."""
+        """Notes that the client has half-closed, with `close_notify` or without: rule 2."""
         self._has_eof = True
-        if not self._is_queued and (not self._is_ready or self._read()) and not self._is_deaf:
+        if not self._is_queued and (not self._is_ready or self._read()) and not self._drops_input:
             self._end_input()
-        return not self._has_ended  # we close by ourselves
+        return not self._has_ended  # this class closes the connection itself
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
-        self._is_deaf = True
-        # They refer to each other: the cycle would wait for the garbage collector.
+        """Ends the server's protocol."""
+        self._drops_input = True
+        # The protocol refers to this object: the cycle would wait for the garbage collector.
         protocol, self._protocol = self._protocol, asyncio.Protocol()
         protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Pauses the protocol above."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Resumes the protocol above."""
         self._protocol.resume_writing()
 
     # -- inside --
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Aborts where a bug of ours ends what the loop has not called as a protocol: there the loop aborts itself."""
+    def _abort_on_exception(self) -> Iterator[None]:
+        """Aborts the connection on an exception in a plain callback; in a protocol's method the loop aborts it."""
         is_done = False
         try:
             yield
@@ -193,32 +194,31 @@ class TLSConnection(TransportLayer):
             if not is_done:
                 self.abort()
 
-    def _read_on(self) -> None:
-        """Reads what came before reading was paused."""
-        with self._alone():
+    def _read_pending(self) -> None:
+        """Reads the bytes that arrived before reading was paused."""
+        with self._abort_on_exception():
             self._read()
 
     def _read(self) -> bool:
-        """Reads as far as records have come; returns whether the client may send more."""
+        """Decrypts the received records; returns whether the client may send more."""
         incoming = self._incoming
-        while self._is_reading and not self._is_deaf and incoming.pending and self._ending is None:
-            text = self._opened()
+        while self._is_reading and not self._drops_input and incoming.pending and self._ending is None:
+            text = self._decrypt()
             if text:
                 self._protocol.data_received(text)
-        if self._ending is not None and self._is_reading and not self._is_deaf:
+        if self._ending is not None and self._is_reading and not self._drops_input:
             if isinstance(self._ending, ssl.SSLZeroReturnError):
                 self._end_input()
             else:
                 self._fail(self._ending)
-        if not self._is_deaf:
+        if not self._drops_input:
             self._answer()
-        return not self._is_deaf
+        return not self._drops_input
 
-    def _opened(self) -> bytes:
-        """Returns the text of records that are whole, and notes what ends the connection behind them.
+    def _decrypt(self) -> bytes:
+        """Returns the plaintext of complete records, and notes a close or an error after them.
 
-        Small ones are joined: a client may send one for each byte, and the protocol above looks anew at what it has
-        with each call.
+        Joins small records: a client may send one record per byte, and each call makes the protocol above parse again.
         """
         incoming, pieces, size = self._incoming, [], 0
         try:
@@ -230,19 +230,19 @@ class TLSConnection(TransportLayer):
                 pieces.append(piece)
                 size += len(piece)
         except ssl.SSLWantReadError:
-            pass  # the rest is no whole record, and OpenSSL has it
+            pass  # the rest is an incomplete record, held by OpenSSL
         except ssl.SSLError as problem:
-            self._ending = problem.with_traceback(None)  # which would keep this object
+            self._ending = problem.with_traceback(None)  # the traceback would keep this object alive
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _answer(self) -> None:
-        """Sends what the records themselves ask for: the handshake, alerts, key updates."""
+        """Sends what TLS itself has to send: handshake, alerts, key updates."""
         if not self._outgoing.pending:
             return
         data = self._outgoing.read()
         if self._is_ready:
-            self._answered += len(data)
-            if self._answered > LIMITS.tls_answers:
+            self._answer_size += len(data)
+            if self._answer_size > LIMITS.tls_answers:
                 _log.info("a client is cut off: it asked for more than %d bytes of key updates", LIMITS.tls_answers)
                 self.abort()
                 return
@@ -250,14 +250,14 @@ class TLSConnection(TransportLayer):
             self.wire.write(data)
 
     def _end_input(self) -> None:
-        """The client's side has ended."""
-        self._is_deaf = True
+        """Ends the client's side."""
+        self._drops_input = True
         if not self._is_ready or not self._protocol.eof_received():
             self.close()
 
     def _fail(self, problem: ssl.SSLError) -> None:
-        """Ends a connection whose client breaks the rules of TLS, or agrees to none of ours."""
-        self._is_deaf = True
+        """Ends a connection after a TLS error: the client breaks the protocol, or no version or cipher is shared."""
+        self._drops_input = True
         if self.wire.is_closing():
             return
         remote = peer_address(self.wire)
@@ -266,7 +266,7 @@ class TLSConnection(TransportLayer):
             self._has_ended = True
             self.wire.write(self._handshakes.refuse_plain(remote))
             if self.wire.can_write_eof():
-                self.wire.write_eof()  # the protocol above closes: at once, the client would not see why
+                self.wire.write_eof()  # the protocol above closes later; at once, the client would not see the response
             return
         if self._outgoing.pending:
             self.wire.write(self._outgoing.read())
@@ -297,20 +297,20 @@ class TLSConnection(TransportLayer):
         return self._is_reading and self.wire.is_reading()
 
     def pause_reading(self) -> None:
-        """As `asyncio.ReadTransport.pause_reading`; it may be paused already."""
+        """As `asyncio.ReadTransport.pause_reading`; idempotent."""
         if self._is_reading:
             self._is_reading = False
             self.wire.pause_reading()
 
     def resume_reading(self) -> None:
-        """As `asyncio.ReadTransport.resume_reading`; it may be reading already."""
+        """As `asyncio.ReadTransport.resume_reading`; idempotent."""
         if not self._is_reading and not self.wire.is_closing():
             self._is_reading = True
             self.wire.resume_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            asyncio.get_running_loop().call_soon(self._read_pending)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """As `asyncio.WriteTransport.write`, from the end of the handshake on: no request has come before."""
+        """As `asyncio.WriteTransport.write`; does nothing before the end of the handshake: no request can have come."""
         if self._has_ended or not self._is_ready or not data:
             return
         try:
@@ -323,7 +323,7 @@ class TLSConnection(TransportLayer):
             self._fail(problem)
 
     def _records(self, data: memoryview) -> list[bytes]:
-        """The records of a large write: rule 6.
+        """Encrypts a large write into records: rule 6.
 
         Raises:
             SSLError: The connection has failed.
@@ -335,9 +335,9 @@ class TLSConnection(TransportLayer):
         return records
 
     def write_eof(self) -> None:
-        """As `asyncio.WriteTransport.write_eof`: says so in TLS, and ends our side below."""
+        """As `asyncio.WriteTransport.write_eof`: sends `close_notify`, then half-closes the transport below."""
         if not self._has_ended:
-            self._say_end()
+            self._send_close_notify()
             self.wire.write_eof()
 
     def can_write_eof(self) -> bool:
@@ -346,21 +346,21 @@ class TLSConnection(TransportLayer):
 
     def abort(self) -> None:
         """As `asyncio.WriteTransport.abort`."""
-        self._is_deaf = True
+        self._drops_input = True
         self.wire.abort()
 
     def close(self) -> None:
         """As `asyncio.BaseTransport.close`."""
         if not self._has_ended:
-            self._say_end()
+            self._send_close_notify()
         self.wire.close()
 
-    def _say_end(self) -> None:
-        """Sends `close_notify`, where there is a connection to end; from then on nothing is read (rule 2)."""
-        self._has_ended = self._is_deaf = True
+    def _send_close_notify(self) -> None:
+        """Sends `close_notify` if a TLS connection exists; afterwards received bytes are dropped (rule 2)."""
+        self._has_ended = self._drops_input = True
         if not self._is_ready or self.wire.is_closing():
             return
-        with contextlib.suppress(ssl.SSLError):  # the client has not said so yet, or the connection has failed
+        with contextlib.suppress(ssl.SSLError):  # the client has not sent its own yet, or the connection has failed
             self._tls.unwrap()
         if self._outgoing.pending:
             self.wire.write(self._outgoing.read())

@@ -1,6 +1,6 @@
-"""A transport over another one: the base of what stands between a socket's transport and a server's protocol.
+"""A transport over another transport: the base of layers between a socket's transport and a server's protocol.
 
-Owns nothing: every call goes to the transport below, which keeps the state of reading, writing and limits.
+Owns no state: every call goes to the transport below, which keeps the state of reading, writing and limits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 
 class TransportLayer(asyncio.Transport):
-    """Passes every call on.
+    """Forwards every call to the transport below.
 
     Args:
         wire: The transport below.
@@ -30,7 +30,7 @@ class TransportLayer(asyncio.Transport):
 
     @property
     def _sendfile_compatible(self) -> NoReturn:
-        """asyncio's `loop.sendfile` looks here, and aiohttp reads a file itself where that is not implemented."""
+        """Raises, for asyncio's `loop.sendfile`: aiohttp then reads a file itself."""
         raise NotImplementedError
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -1,4 +1,4 @@
-"""The times by which a client must have sent or taken bytes. Sets no timer."""
+"""The times by which a client must have sent or read bytes. Sets no timer."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from typing import Final
 
 from gai_fast.server.limits import LIMITS
 
-LOOKS: Final = 4
-"""Looks at a client within its `write_timeout`: one that takes nothing is cut off at most half of it too late, as the
-first look only tells what the system holds for it."""
+CHECKS: Final = 4
+"""The number of checks within a client's `write_timeout`. A client that reads nothing is disconnected at most half a
+`write_timeout` late, because the first check only records how much the system holds for it."""
 
 
 def body_due(began: float, received: int, now: float, timeout: float) -> float:
-    """The time by which more of a request's body must come.
+    """Returns the time by which more of a request's body must arrive.
 
-    `timeout` runs between two reads. A client that sends a byte just before it ends would hold its connection for
-    hours, so the whole body must come with at least `limits.body_rate` besides.
+    `timeout` applies between two reads. A client that sends a byte just before each timeout would hold its connection
+    for hours, so the whole body must also arrive at `limits.body_rate` or faster.
 
     Args:
-        began: Seconds of a monotonic clock when the head was complete.
-        received: Bytes of the body that have come.
-        now: Seconds of the same clock at the last read.
-        timeout: Seconds, the `body_timeout` of the configuration.
+        began: When the headers were complete, in seconds of a monotonic clock.
+        received: The number of received bytes of the body.
+        now: When the body was last read, in seconds of that clock.
+        timeout: The `body_timeout` of the configuration, in seconds.
 
     Returns:
-        Seconds of the same clock.
+        The time, in seconds of that clock.
     """
     return min(now, began + received / LIMITS.body_rate) + timeout
 
 
 class WriteProgress:
-    """Measures the time in which a client takes none of the bytes written for it."""
+    """Measures how long a client has read none of the bytes written to it."""
 
     __slots__ = ("_since", "_taken")
 
@@ -39,18 +39,18 @@ class WriteProgress:
         self._since = 0.0
 
     def restart(self, written: int, unsent: int, now: float) -> None:
-        """Begins to measure: the client's time runs from now on; arguments as for `is_stuck`."""
+        """Restarts the measurement at `now`; the arguments are those of `is_stuck`."""
         self._taken = written - unsent
         self._since = now
 
     def is_stuck(self, written: int, unsent: int, now: float, timeout: float) -> bool:
-        """Whether the client has taken no byte for `timeout` seconds.
+        """Returns whether the client has read no byte for `timeout` seconds.
 
         Args:
-            written: All bytes written so far.
-            unsent: The bytes of them that the client has not taken.
+            written: The number of all bytes written so far.
+            unsent: The number of those that the client has not read.
             now: Seconds of a monotonic clock.
-            timeout: Seconds, the `write_timeout` of the configuration.
+            timeout: The `write_timeout` of the configuration, in seconds.
         """
         taken = written - unsent
         if unsent and taken == self._taken:

@@ -1,6 +1,6 @@
-"""Whole responses, the heads of streams, and errors as responses.
+"""Whole responses, the headers of streams, and errors as responses.
 
-Owns the response head and the headers that every answer has. Knows no route and no connection.
+Owns the status line and the headers of every response. Knows no route and no connection.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Reply:
 
     Args:
         status: The HTTP status.
-        body: Its bytes.
-        headers: Without `content-length` and `connection`, which are added.
-        close: Close the connection afterwards: not all of the request has been read, or its end is unknown.
-        has_length: The answer to a GET would have a `content-length`; that of a stream has none (RFC 9110, 8.6).
+        body: The body.
+        headers: The headers, without `content-length` and `connection`, which are added.
+        close: Whether to close the connection afterwards: the request was not read completely, or its end is unknown.
+        has_length: Whether the response to a GET would have a `content-length`; a stream has none (RFC 9110, 8.6).
     """
 
     __slots__ = ("body", "close", "has_length", "headers", "status")
@@ -47,7 +47,7 @@ class Reply:
         self.has_length = has_length and status not in (204, 304)  # RFC 9110, 8.6: these never have a length
 
     def to_bytes(self, *, keep_alive: bool, head_only: bool = False) -> bytes:
-        """The response as it goes on the wire."""
+        """Encodes the response."""
         headers = self.headers
         if self.has_length:
             headers = [*headers, ("content-length", str(len(self.body)))]
@@ -59,10 +59,10 @@ _REASONS: Final[Mapping[int, str]] = {status.value: status.phrase for status in 
 
 
 def head_bytes(status: int, headers: Headers, keep_alive: bool) -> bytes:
-    """A response head.
+    """Encodes a status line and headers.
 
     Raises:
-        ValueError: A header holds a line end or a NUL; the text names it.
+        ValueError: A header contains a line end or a NUL; the text names the header.
     """
     return f"{_first_lines(status, int(time.time()))}{_lines(headers, keep_alive)}\r\n".encode("ascii")
 
@@ -75,19 +75,19 @@ _STREAM_HEADERS: Final = (
 
 
 def header_lines(headers: Headers) -> str:
-    """The lines of headers that are known to be fit for a head."""
+    """Returns the lines of headers that are known to be valid."""
     return "".join([f"{name}: {value}\r\n" for name, value in headers])
 
 
 _STREAM_LINES: Final = header_lines(_STREAM_HEADERS)
-_time: Final[Callable[[], float]] = time.time  # a constant, because to look a name up costs 30 ns
+_time: Final[Callable[[], float]] = time.time  # a constant: looking a name up in a module costs 30 ns
 
 
 class _Opening:
-    """The lines with which the heads of streams begin: the same for a second.
+    """The first header lines of streams, cached for a second.
 
     Attributes:
-        known: The second, the media type, and their lines: together, because another thread may replace them.
+        known: The second, the media type, and their lines: one tuple, because another thread may replace it.
     """
 
     __slots__ = ("known",)
@@ -96,7 +96,7 @@ class _Opening:
         self.known = (0, "", "")
 
     def lines(self, second: int, media_type: str) -> str:
-        """Returns them."""
+        """Returns the lines for a second and a media type."""
         known = self.known
         if known[0] == second and known[1] == media_type:
             return known[2]
@@ -109,13 +109,13 @@ _OPENING: Final = _Opening()
 
 
 class StreamHead:
-    """The head of a stream's response, status 200.
+    """The headers of a stream's response, with status 200.
 
     Args:
         media_type: The `content-type`.
-        request_id: Fit for a header.
-        stream_id: Fit for a header.
-        more: Further headers.
+        request_id: The request id, valid in a header.
+        stream_id: The stream id, valid in a header.
+        more: Additional headers.
     """
 
     __slots__ = ("_media_type", "_more", "_request_id", "_stream_id")
@@ -128,21 +128,21 @@ class StreamHead:
 
     @property
     def headers(self) -> Headers:
-        """All headers but those of framing and connection."""
+        """All headers except those of framing and connection."""
         ids = (*id_headers(self._request_id), ("x-gai-stream-id", self._stream_id))
         return [("content-type", self._media_type), *_STREAM_HEADERS, *ids, *self._more]
 
     def to_bytes(self, framing: str, *, keep_alive: bool) -> bytes:
-        """The head as it goes on the wire.
+        """Encodes the headers.
 
-        The lines that streams have in common are joined once a second: line by line costs a request 0.9 us more.
+        The lines that streams have in common are joined once per second; joining them per request costs 0.9 us more.
 
         Args:
-            framing: The headers of the body's framing, from `header_lines`.
-            keep_alive: Another request may follow on the connection.
+            framing: The header lines of the body's framing, from `header_lines`.
+            keep_alive: Whether another request may follow on the connection.
 
         Raises:
-            ValueError: As `head_bytes`.
+            ValueError: A header contains a line end or a NUL; as `head_bytes`.
         """
         request_id = self._request_id
         opening = _OPENING.lines(int(_time()), self._media_type)
@@ -159,7 +159,7 @@ def _first_lines(status: int, second: int) -> str:
 
 
 def _lines(headers: Headers, keep_alive: bool) -> str:
-    """The other lines of a head."""
+    """Returns the remaining header lines."""
     lines = "" if keep_alive else "connection: close\r\n"
     for name, value in headers:
         if not value.isprintable() or not value.isascii():
@@ -177,15 +177,15 @@ def error_reply(
     status: int | None = None,
     close: bool = False,
 ) -> Reply:
-    """The response for an error.
+    """Returns the response for an error.
 
     Args:
         error: The error.
-        request_id: Written in the body and in both request-id headers.
-        body: In the format of the route; the native shape where not given.
-        headers: More headers.
-        status: Where the format of the route has another one for this error.
-        close: Close the connection afterwards.
+        request_id: The request id, for the body and both request-id headers.
+        body: The body in the format of the route; None for the native form.
+        headers: Additional headers.
+        status: The status if the format of the route differs from the error's status; else None.
+        close: Whether to close the connection afterwards.
     """
     if body is None:
         body = encode_json({"error": {**error.payload(), "request_id": request_id}})
@@ -193,7 +193,7 @@ def error_reply(
 
 
 def error_headers(error: Error, request_id: str) -> Headers:
-    """The headers of an error response (docs/http-api.md, "Errors")."""
+    """Returns the headers of an error response (docs/http-api.md, "Errors")."""
     headers = list(json_headers(request_id))
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers.append(("www-authenticate", "Bearer"))  # RFC 9110, 15.5.2
@@ -206,10 +206,10 @@ def error_headers(error: Error, request_id: str) -> Headers:
 
 
 def id_headers(request_id: str) -> Headers:
-    """The headers in which the OpenAI and the Anthropic SDK look for the request id."""
+    """Returns the headers in which the OpenAI and the Anthropic SDK look for the request id."""
     return [("x-request-id", request_id), ("request-id", request_id)]
 
 
 def json_headers(request_id: str) -> Headers:
-    """The headers of a whole JSON response."""
+    """Returns the headers of a whole JSON response."""
     return [("content-type", "application/json"), ("cache-control", "no-store"), *id_headers(request_id)]

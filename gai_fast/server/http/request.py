@@ -1,6 +1,6 @@
-"""`HTTPRequest`: one request as every route gets it, from either lane.
+"""`HTTPRequest`: one request, as every route gets it from either lane.
 
-Owns what a request carries between its head and the line in the access log. Reads no bytes: each lane fills it in.
+Owns the data of a request from its headers to its line in the access log. Reads no bytes: each lane fills it in.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from gai_fast.server.http.transport import ClientTransport
 
 
 class HTTPRequest:
-    """One request, whole.
+    """One complete request.
 
     Attributes:
-        method: As it was sent.
-        target: The request target as it was sent; nothing is decoded.
-        is_http_1_1: HTTP/1.1, otherwise 1.0.
-        headers: By lower-case name; repeated ones joined with ", ". That of the body's length may be missing. Several
-            requests may share them: they are not changed.
-        body: All of it.
-        keep_alive: Another request may follow on the connection.
-        transport: The transport of its answer.
-        request_id: Set by the router.
-        key: The caller's, set by the router; `None` where none is needed.
-        began: Monotonic seconds at its last byte.
-        metrics: The figures of the stream that answered it, once that has ended.
-        started: The figures so far of the stream that it has started and does not follow; `None`: there is none.
-        trace: What is exported of it; `None`: nothing is.
-        refused: Where an error answered it and no stream did: its path below the mount, and the code of the error.
-        action: The action of an admin that it asks for, and what that concerns: for the audit log.
+        method: The method as it was sent.
+        target: The request target as it was sent, without any decoding.
+        is_http_1_1: True for HTTP/1.1, false for HTTP/1.0.
+        headers: The headers by lower-case name; repeated ones are joined with ", ". `content-length` may be missing.
+            Several requests may share the mapping, so it must not be changed.
+        body: The whole body.
+        keep_alive: Whether another request may follow on the connection.
+        transport: The transport of the response.
+        request_id: The request id, set by the router.
+        key: The caller's key, set by the router; None if the server needs no key.
+        began: When the last byte of the request arrived, in monotonic seconds.
+        metrics: The figures of the stream that answered the request, once the stream has ended.
+        started: Returns the figures so far of a stream that the request has started without following it; None if
+            there is no such stream.
+        trace: The trace of the request; None if it is not traced.
+        refused: The path below the mount and the error code, if an error answered the request and no stream did.
+        action: The admin's action and its target, for the audit log; None if the request is no such action.
     """
 
     __slots__ = (
@@ -82,10 +83,10 @@ class HTTPRequest:
 
     @property
     def caller(self) -> str:
-        """The name of the caller's key; `ANONYMOUS` where none is needed."""
+        """The name of the caller's key; `ANONYMOUS` if the server needs no key."""
         return ANONYMOUS if self.key is None else self.key.name
 
 
 def headers_too_large() -> Error:
-    """Returns the error for a request whose head exceeds the limits."""
+    """Returns the error for a request whose headers exceed the limits."""
     return Error("invalid_request", "The request's headers are too large", reason="headers_too_large", status=431)

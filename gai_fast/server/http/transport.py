@@ -1,13 +1,14 @@
-"""`ClientTransport`: the interface between an answer and the connection that carries it.
+"""`ClientTransport`: the interface between a response and the connection that carries it.
 
-A handler answers one request through it. Two implementations: the fast lane's connection, and aiohttp's transport.
-`tests/unit/server/http/test_transport.py` is the contract of both.
+A handler answers one request through it. It has two implementations: the fast lane's connection and aiohttp's
+transport. `tests/unit/server/http/test_transport.py` is the contract of both.
 
-1. An answer is either `send` alone; or `begin_stream`, `commit`, any number of `write`, `answered`. A stream that has
-   not called `commit` may still end with `send`.
-2. Every answer ends once: with `send`, with `answered`, with `abort`, or with the connection. Later calls do nothing.
-3. No method awaits, and none raises for a client that is gone.
-4. From `begin_stream` until the end of the answer the transport calls the stream's `StreamCallbacks`, each at once:
+1. A response is either `send` alone, or `begin_stream`, `commit`, any number of `write`, and `answered`. A stream that
+   has not called `commit` may still end with `send`.
+2. Every response ends exactly once: with `send`, with `answered`, with `abort`, or with the connection. Later calls do
+   nothing.
+3. No method awaits, and none raises if the client has disconnected.
+4. From `begin_stream` until the end of the response the transport calls the stream's `StreamCallbacks` without delay:
    `pause_writing` and `resume_writing` alternately, `connection_lost` at most once and last.
 """
 
@@ -26,16 +27,16 @@ LEFT: Final = 499
 
 
 class StreamCallbacks(Protocol):
-    """The events of a client's connection that the stream on it must know."""
+    """The events of a client's connection for the stream on it."""
 
     def connection_lost(self) -> None:
-        """The client is gone."""
+        """Called when the client has disconnected."""
 
     def pause_writing(self) -> None:
-        """More than the high-water mark is unsent."""
+        """Called when more than the high-water mark is unsent."""
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Called when the client has caught up."""
 
 
 class ClientTransport(LendingTransport, Protocol):
@@ -47,46 +48,46 @@ class ClientTransport(LendingTransport, Protocol):
 
     @property
     def remote(self) -> str:
-        """The address of the client, for the log; empty where the connection has none."""
+        """The address of the client, for the log; empty if the connection has none."""
 
     def begin_stream(self, stream: StreamCallbacks, high_water: int, write_timeout: float) -> None:
         """Registers the stream that answers the request.
 
-        Until `commit` the same one may call it again, with other limits.
+        Until `commit`, that stream may call it again with other limits.
 
         Args:
-            stream: Called back until the end of the answer.
-            high_water: Unsent bytes above which it is paused.
-            write_timeout: Seconds without a byte taken after which the client is given up.
+            stream: Gets the events of the connection until the end of the response.
+            high_water: Unsent bytes above which the stream is paused.
+            write_timeout: Seconds after which a client that reads no byte is disconnected.
         """
 
     def commit(self, head: StreamHead) -> tuple[bytes, BodyFraming]:
         """Makes status and headers final.
 
         Returns:
-            The bytes to write before the first of the body, empty where the transport sends the head by itself; and the
-            framing of the body.
+            The bytes to write before the body, empty if the transport sends the headers itself; and the framing of the
+            body.
         """
 
     def answered(self, status: int) -> None:
-        """Ends the answer: all of the body, its end included, has been written.
+        """Ends the response: the whole body, including its end, has been written.
 
         Args:
             status: The HTTP status that was sent, for the log.
         """
 
     def abort(self) -> None:
-        """Closes the connection at once: the answer broke off, and must not look complete."""
+        """Closes the connection at once: the response is incomplete and must not look complete."""
 
     def send(self, reply: Reply) -> None:
         """Answers the request with a whole response."""
 
 
 class SocketLender:
-    """Lends a client's socket to a stream that writes to it, for a `ClientTransport`.
+    """Lends a client's socket to a stream for direct writes, on behalf of a `ClientTransport`.
 
     Attributes:
-        borrower: What writes to the socket in place of the transport, or `None`.
+        borrower: The writer that has the socket in place of the transport; None if the socket is not lent.
     """
 
     __slots__ = ("borrower",)
@@ -97,7 +98,7 @@ class SocketLender:
     def lend(self, transport: asyncio.Transport, borrower: Borrower) -> int:
         """As `LendingTransport.lend`, for the socket of `transport`."""
         self.end()
-        descriptor = descriptor_of(transport)  # first: it flushes what this turn has written
+        descriptor = descriptor_of(transport)  # first, because it flushes the writes of this loop iteration
         if transport.get_write_buffer_size() or transport.is_closing():
             return -1
         if descriptor >= 0:
@@ -105,7 +106,7 @@ class SocketLender:
         return descriptor
 
     def end(self) -> None:
-        """Takes the socket back; must be called before the transport writes, and before it closes the socket."""
+        """Ends the loan; must be called before the transport writes, and before it closes the socket."""
         borrower, self.borrower = self.borrower, None
         if borrower is not None:
             borrower.end_writing()

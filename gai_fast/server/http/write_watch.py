@@ -1,4 +1,4 @@
-"""Gives up a client that takes none of the bytes written to it."""
+"""Disconnects a client that reads none of the bytes written to it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 
 from gai_fast.net.upstream.sockets import reset, untaken
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.server.http.deadlines import LOOKS, WriteProgress
+from gai_fast.server.http.deadlines import CHECKS, WriteProgress
 
 
 class WriteWatch:
-    """Looks now and then whether the client of a transport takes bytes, and resets the connection if not.
+    """Checks at intervals whether the client of a transport reads bytes, and resets the connection if not.
 
     Args:
         transport: The connection.
-        timers: The timers of its loop.
-        seconds: The time within which the client must have taken a byte, where any are unsent.
-        until_empty: End once nothing is unsent.
+        timers: The timers of the loop.
+        seconds: The time within which the client must read a byte while any are unsent.
+        until_empty: Whether to stop once no byte is unsent.
 
     Attributes:
-        written: Bytes written to the transport since `start`, to be counted by the writer: the unsent bytes alone do
-            not show whether the client takes any.
+        written: The number of bytes written to the transport since `start`. The writer must count them: the number of
+            unsent bytes alone does not show whether the client reads any.
     """
 
     __slots__ = ("_progress", "_seconds", "_timer", "_timers", "_transport", "_until_empty", "written")
@@ -38,23 +38,23 @@ class WriteWatch:
 
     @property
     def is_running(self) -> bool:
-        """Whether a look is due."""
+        """Whether a check is scheduled."""
         return self._timer is not None
 
     def start(self) -> None:
-        """Begins; the client's time runs from now on."""
+        """Starts the checks; the client's time starts now."""
         self.stop()
         now = self._timers.clock()
         self._progress.restart(self.written, untaken(self._transport), now)
-        self._timer = self._timers.schedule(now + self._seconds / LOOKS, self._look)
+        self._timer = self._timers.schedule(now + self._seconds / CHECKS, self._check)
 
     def stop(self) -> None:
-        """Ends; idempotent."""
+        """Stops the checks; idempotent."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = self._timers.clock()
         unsent = untaken(self._transport)
@@ -63,4 +63,4 @@ class WriteWatch:
         if self._progress.is_stuck(self.written, unsent, now, self._seconds):
             reset(self._transport)
             return
-        self._timer = self._timers.schedule(now + self._seconds / LOOKS, self._look)
+        self._timer = self._timers.schedule(now + self._seconds / CHECKS, self._check)

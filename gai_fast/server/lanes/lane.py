@@ -28,7 +28,7 @@ from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import limit_silence
-from gai_fast.server.http.deadlines import LOOKS, WriteProgress, body_due
+from gai_fast.server.http.deadlines import CHECKS, WriteProgress, body_due
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply, header_lines
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import LEFT, SocketLender, StreamCallbacks
@@ -164,7 +164,7 @@ class LaneConnection:
         now = self._loop.time()
         self._state, self._due = _HEAD, now + min(self._lane.header_timeout, self._lane.client_idle)
         # Early enough that the first request need not set the timer again, which costs as much as setting it.
-        self._arm(min(self._due, now + self.write_timeout / LOOKS))
+        self._arm(min(self._due, now + self.write_timeout / CHECKS))
 
     def begin_drain(self) -> None:
         """Starts to close the connection soon if it has no request."""
@@ -283,7 +283,7 @@ class LaneConnection:
             request.keep_alive = False
         if not self.transport.get_write_buffer_size():
             self._progress.restart(self._written, 0, now)
-        self._arm(now + self.write_timeout / LOOKS)
+        self._arm(now + self.write_timeout / CHECKS)
         self._state = _ANSWERING
         self.answering = request
         written = self._written
@@ -351,7 +351,7 @@ class LaneConnection:
         if write_timeout != self.write_timeout:
             self.write_timeout = write_timeout
             limit_silence(self.transport.get_extra_info("socket"), write_timeout)
-            self._arm(self._loop.time() + write_timeout / LOOKS)
+            self._arm(self._loop.time() + write_timeout / CHECKS)
         if high_water != self._high_water:
             self._high_water = high_water
             self.transport.set_write_buffer_limits(high=high_water)
@@ -402,7 +402,7 @@ class LaneConnection:
         self._log_answer(status)
         if not keep_alive:
             self.transport.close()
-            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / LOOKS)
+            self._set_due(_CLOSING, self._loop.time() + self.write_timeout / CHECKS)
             return
         self._set_due(_IDLE, self._loop.time() + self._lane.client_idle)
         if self._input is _ENDED or (self._reader is not None and self._reader.size):
@@ -483,7 +483,7 @@ class LaneConnection:
         if self._progress.is_stuck(self._written, untaken(self.transport), now, self.write_timeout):
             self.transport.abort()
         else:
-            self._arm(now + self.write_timeout / LOOKS)
+            self._arm(now + self.write_timeout / CHECKS)
 
 
 class FastLane:

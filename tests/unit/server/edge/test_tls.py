@@ -105,7 +105,7 @@ class AtOnce(Handshakes):
     """Every handshake has its turn at once."""
 
     def queue(self, connection: TLSConnection) -> None:
-        connection.go_on()
+        connection.advance()
 
 
 class Both:
@@ -227,7 +227,7 @@ def test_a_clients_end_waits_until_what_came_before_it_may_be_followed(both: Bot
     both.send()
     assert (both.above.data, both.above.calls) == (b"question", ["made"])
     both.connection._is_reading = True
-    both.connection._read_on()
+    both.connection._read_pending()
     assert both.above.calls == ["made", "eof"]
 
 
@@ -236,7 +236,7 @@ def test_a_mistake_behind_a_record_is_found_after_the_record(both: Both) -> None
     both.client.write(b"question")
     both.connection.data_received(both.from_client() + b"\x17\x03\x03\x00\x11" + b"x" * 17)
     assert both.above.data == b"question"
-    assert both.connection._is_deaf
+    assert both.connection._drops_input
 
 
 def test_the_protocol_is_there_before_the_handshake(both: Both) -> None:
@@ -264,7 +264,7 @@ async def test_a_turn_of_the_loop_makes_so_many_steps_of_handshakes(authority: A
         def __init__(self, number: int) -> None:
             self.number = number
 
-        def go_on(self) -> None:
+        def advance(self) -> None:
             made.append(self.number)
             if self.number == 1:
                 raise ZeroDivisionError
