@@ -1,9 +1,9 @@
-"""The `aiohttp.web.Application` with every route: the server that `serve` runs, and a part of anybody's own.
+"""The `aiohttp.web.Application` with every route: the server that `serve` runs, and a part of a user's application.
 
-Owns the way between aiohttp's requests and responses and the handlers: reading a body within its limits, `Expect`,
-unknown paths. The guards, the routes and the errors are those of `routes.py`, as for the fast lane. Some requests are
-answered here because aiohttp itself answers them differently: versions other than HTTP/1.0 and 1.1, any transfer coding
-but `chunked`, heads that are too large.
+Owns the conversion between aiohttp's requests and responses and the handlers: reading a body within its limits,
+`Expect`, unknown paths. The guards, routes and errors are those of `routes.py`, as for the fast lane. This module
+answers some requests itself because aiohttp answers them differently: versions other than HTTP/1.0 and 1.1, any
+transfer coding except `chunked`, and headers that are too large.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _log: Final = logging.getLogger("gai_fast.server")
 
 
 class _Unreadable(Exception):
-    """A request that cannot be understood: the answer repeats nothing of it."""
+    """A request that cannot be understood; its response contains nothing of the request."""
 
     def __init__(self, error: Error) -> None:
         super().__init__(str(error))
@@ -73,15 +73,15 @@ class Service:
     Args:
         engine: Starts the streams.
         metrics: Counts requests and streams.
-        server_limits: What the server may take on.
-        mount: Where the application is; `None`: each request tells by its socket, and by its path.
+        server_limits: The limits of streams and requests in the server.
+        mount: Where the application is mounted; None to find out per request, by its socket and its path.
 
     Attributes:
         router: The routes.
         engine: The engine.
         metrics: Counts requests and streams.
-        server_limits: What the server may take on.
-        forwarding: The proxies that are believed whose request it is.
+        server_limits: The limits of streams and requests in the server.
+        forwarding: The trusted proxies, whose forwarding headers name the client.
         guesses: Counts wrong keys.
         streams: The handlers of streams.
         operations: The handlers of operations.
@@ -119,10 +119,10 @@ class Service:
         self.sockets.router = self.router
 
     def use(self, settings: Settings) -> None:
-        """Answers the requests that come from now on by another configuration; streams that run keep theirs.
+        """Applies another configuration to new requests; running streams keep theirs.
 
         Args:
-            settings: With `[server]` and `[store]` as before.
+            settings: The configuration, with unchanged `[server]` and `[store]`.
         """
         self.engine.use(settings)
         self.metrics.use(settings.models)
@@ -144,22 +144,22 @@ class Service:
         )
 
     def watch_memory(self, shed: Shed) -> None:
-        """Begins to watch the memory of the process.
+        """Starts to watch the memory of the process.
 
         Args:
-            shed: Called where it is not enough to begin no stream.
+            shed: Called if it is not enough to start no more streams.
         """
         self._memory = watch_memory(self.engine.settings.limits, self.server_limits, shed, self.engine.timers)
 
     def close(self) -> Awaitable[None]:
-        """Ends every stream; as `Engine.close`. The ends are counted, charged and logged as all others."""
+        """Ends every stream, as `Engine.close`; the ends are counted, charged and logged like all others."""
         try:
             return self.engine.close()
         finally:
-            self.leave()
+            self.detach()
 
-    def leave(self) -> None:
-        """Leaves the engine as it was before, with its streams."""
+    def detach(self) -> None:
+        """Detaches the service from its engine, which keeps its streams."""
         self.admin.close()
         self._loop_lag.close()
         memory, self._memory = self._memory, None
@@ -175,7 +175,7 @@ class Service:
 def new_service(
     settings: Settings, mount: Mount | None = None, memory: Backend | None = None, limits: SharedHome | None = None
 ) -> Service:
-    """A service with an engine of its own, on the running loop; the caller closes it.
+    """Creates a service with an engine of its own, on the running loop; the caller must close it.
 
     Args:
         settings: The configuration.
@@ -197,13 +197,13 @@ def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
 
 def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:
     models = islice(settings.models.values(), LIMITS.models_from_zero)
-    for labels in islice(_costs(settings), LIMITS.models_from_zero):
+    for labels in islice(_cost_labels(settings), LIMITS.models_from_zero):
         metrics.add_cost(labels, 0)
     metrics.expect([(each.upstream.provider.partition(":")[0], each.name) for each in models], sorted(HOT_PATHS))
 
 
-def _costs(settings: Settings) -> Iterator[CostLabels]:
-    """The labels of the costs that are expected."""
+def _cost_labels(settings: Settings) -> Iterator[CostLabels]:
+    """Yields the labels of the expected costs."""
     keys = [key.name for key in settings.keys] or [ANONYMOUS]
     for model in settings.models.values():
         price = settings.price(model)
@@ -213,18 +213,17 @@ def _costs(settings: Settings) -> Iterator[CostLabels]:
 
 
 def build_application(settings: Settings, find_engine: Callable[[], Engine] | None = None) -> web.Application:
-    """An application with every route, to be mounted in another one with `add_subapp` or to be run by any server.
+    """Creates an application with every route, to mount in another one with `add_subapp` or to run in any server.
 
-    Requests need a key where there is a `[[key]]`. The `Host` rule of loopback addresses holds where the request's own
-    socket has one. Of `[server]` only what guards a request applies: `allowed_hosts`, `cors_origins`,
-    `allow_get_start`, `max_body` and `body_timeout`, and `websocket_compression`; `forwarded_allow_ips` for the
-    client's address. Streams start with the application and end with its clean-up.
+    Requests need a key if there is a `[[key]]`. The `Host` rule of loopback addresses applies if the request's own
+    socket has such an address. Of `[server]` only the settings that guard a request apply: `allowed_hosts`,
+    `cors_origins`, `allow_get_start`, `max_body` and `body_timeout`, also `websocket_compression`, and
+    `forwarded_allow_ips` for the client's address. Streams start with the application and end with its clean-up.
 
     Args:
         settings: The configuration.
-        find_engine: Gives the engine of somebody else when the application starts, which goes on after its clean-up;
-            by default it has an engine of its own.
-
+        find_engine: Returns an existing engine when the application starts. That engine continues after the clean-up.
+            If None, the application creates its own engine.
     Example:
         ```python
         app = web.Application(middlewares=[mine])
@@ -247,10 +246,10 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
             if engine is None:
                 await service.close()
             else:
-                service.leave()
+                service.detach()
 
     async def stop(app: web.Application) -> None:
-        if hasattr(adapter, "service"):  # else it has not started
+        if hasattr(adapter, "service"):  # else the application has not started
             adapter.service.sockets.begin_drain()
             adapter.service.admin.begin_drain()
             adapter.service.operations.probes.begin_drain()
@@ -267,7 +266,7 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
     Args:
         app: The application, not started.
         settings: `[server]`.
-        mount: Where the application is, where it is always the same place.
+        mount: Where the application is mounted, if that is fixed; else None.
 
     Returns:
         The adapter; its `service` must be set before the first request.
@@ -277,7 +276,7 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
     for route in ROUTES:
         resource = resources.get(route.path)
         if resource is None:
-            # Always one of our own: `add_resource` would reuse the last one that --app has added for the same path.
+            # A resource of our own: `add_resource` would reuse the last resource that --app has added for this path.
             if route.is_prefix:
                 resource = web.DynamicResource(f"{route.path}{{tail:.*}}")
             else:
@@ -286,9 +285,9 @@ def add_routes(app: web.Application, settings: ServerSettings, mount: Mount | No
             app.router.register_resource(resource)
         for method in _methods(route):
             resource.add_route(method, adapter.answer, expect_handler=_expect_nothing)
-    for resource in resources.values():  # OPTIONS, and methods that the path does not take
+    for resource in resources.values():  # OPTIONS, and methods that the path does not accept
         resource.add_route("*", adapter.answer, expect_handler=_expect_nothing)
-    app.router.register_resource(adapter.anything)
+    app.router.register_resource(adapter.unknown_paths)
     return adapter
 
 
@@ -297,17 +296,17 @@ def _methods(route: Route) -> tuple[str, ...]:
 
 
 async def _expect_nothing(request: web.Request) -> None:
-    """In place of aiohttp's answer to `Expect`: the adapter looks at the head first."""
+    """Does nothing, in place of aiohttp's response to `Expect`: the adapter checks the headers first."""
 
 
-class Anything(web.AbstractResource):
-    """Every path that no other resource has, so that its error is ours. Must be registered last.
+class UnknownPaths(web.AbstractResource):
+    """Matches every path that no other resource matches, so that its error is ours. Must be registered last.
 
     Args:
-        handler: Answers.
+        handler: Answers requests for these paths.
 
     Attributes:
-        prefix: The path that the application is mounted under, without its last slash.
+        prefix: The path that the application is mounted under, without a trailing slash.
     """
 
     def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
@@ -317,27 +316,27 @@ class Anything(web.AbstractResource):
 
     @property
     def canonical(self) -> str:
-        """The path by which aiohttp finds the resource: that of the application."""
+        """The path by which aiohttp finds the resource: the root of the application."""
         return f"{self.prefix}/"
 
     def url_for(self, **kwargs: str) -> URL:
-        """The root of the application."""
+        """Returns the root of the application."""
         return URL(self.canonical)
 
     def add_prefix(self, prefix: str) -> None:
-        """Is called when the application is mounted."""
+        """Adds a prefix; aiohttp calls this when the application is mounted."""
         self.prefix = prefix + self.prefix
 
     def get_info(self) -> Any:
-        """For introspection."""
+        """Returns the path, for introspection."""
         return {"path": self.canonical}
 
     def raw_match(self, path: str) -> bool:
-        """Whether `add_resource` may reuse this one."""
+        """Returns false: `add_resource` must not reuse this resource."""
         return False
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo, set[str]]:
-        """Matches."""
+        """Matches any request."""
         return web.UrlMappingMatchInfo({}, self._route), set()
 
     def __len__(self) -> int:
@@ -348,15 +347,15 @@ class Anything(web.AbstractResource):
 
 
 class Adapter:
-    """Answers aiohttp's requests by the handlers.
+    """Answers aiohttp's requests with the handlers.
 
     Args:
         settings: `[server]`.
-        mount: Where the application is; `None`: it is mounted in another one, wherever that puts it.
+        mount: Where the application is mounted; None if it is mounted in another application.
 
     Attributes:
-        service: The routes.
-        anything: The resource of unknown paths.
+        service: The service with the routes.
+        unknown_paths: The resource of unknown paths.
     """
 
     service: Service
@@ -364,7 +363,7 @@ class Adapter:
     def __init__(self, settings: ServerSettings, mount: Mount | None) -> None:
         self._settings = settings
         self._mount = mount
-        self.anything = Anything(self.answer)
+        self.unknown_paths = UnknownPaths(self.answer)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answers one request."""
@@ -375,12 +374,12 @@ class Adapter:
             return self._refuse(client, unreadable)
         mount = self._mount_of(request)
         try:
-            reply = _to_the_root(http, mount) or await self._reply(request, http, mount)
+            reply = _redirect_to_root(http, mount) or await self._reply(request, http, mount)
         except _Unreadable as unreadable:
             return self._refuse(client, unreadable)
-        except ConnectionError:  # of the client, amid its body: nobody is there to be answered
+        except ConnectionError:  # the client disconnected during its body: there is no one to answer
             return web.Response()
-        except Exception as problem:  # noqa: BLE001  # a bug of ours, or a body that is not aiohttp's: one 500
+        except Exception as problem:  # noqa: BLE001  # a bug of ours, or another server's body: answered with 500
             reply = self._failed(request, http, mount, problem)
         if reply is not None:
             client.send_instead(reply)
@@ -391,7 +390,7 @@ class Adapter:
             return response
         except ConnectionError:
             return web.Response()
-        except Exception as problem:  # noqa: BLE001  # of a signal or a writer that is not ours: one 500, never a hang
+        except Exception as problem:  # noqa: BLE001  # from a user's signal or writer: answered with 500, never a hang
             internal = self._failed(request, http, mount, problem)
             status = internal.status
             return whole_response(internal)
@@ -399,18 +398,18 @@ class Adapter:
             self.service.router.ended(http, status)
 
     def _refuse(self, client: AiohttpTransport, unreadable: _Unreadable) -> web.Response:
-        """The response to a request that cannot be understood."""
+        """Returns the response to a request that cannot be understood."""
         return whole_response(self.service.router.refuse_unreadable(client.remote, unreadable.error))
 
     def _failed(self, request: web.Request, http: HTTPRequest, mount: Mount | None, problem: Exception) -> Reply:
-        """Logs an unexpected exception; returns the reply in place of the answer."""
+        """Logs an unexpected exception; returns an error reply in place of the response."""
         _log.error("%s %r could not be answered", http.method, http.target.partition("?")[0], exc_info=problem)
         if request.writer.output_size and request.transport is not None:
-            reset(request.transport)  # what has begun must not look complete
+            reset(request.transport)  # a started response must not look complete
         return self.service.router.refusal(http, Error("internal", "The server failed to answer"), mount)
 
     async def _reply(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
-        """The reply; `None` where a stream has begun."""
+        """Answers a request; returns the reply, or None if a stream has started."""
         router = self.service.router
         try:
             refusal = self._refusal_of_head(request, http, mount)
@@ -423,10 +422,10 @@ class Adapter:
         return router.handle(http, mount)
 
     def _refusal_of_head(self, request: web.Request, http: HTTPRequest, mount: Mount | None) -> Reply | None:
-        """The refusal of a request whose body need not be read for that.
+        """Returns the refusal of a request by its headers alone; None if its body must be read.
 
         Raises:
-            Error: The reason, where the route has no say.
+            Error: The reason, if it does not depend on the route.
         """
         length = http.headers.get("content-length", "0")
         if len(length) > SHARED.max_body_digits or int(length) > self._settings.max_body:
@@ -442,17 +441,17 @@ class Adapter:
         return refusal
 
     async def _read_body(self, request: web.Request) -> bytes:
-        """All of the body.
+        """Reads the whole body.
 
         Raises:
-            Error: Larger than `max_body` (413), or too late (408).
+            Error: The body is larger than `max_body` (413), or too late (408).
         """
         content = request.content
         if content.is_eof():
             body = content.read_nowait()
             if len(body) > self._settings.max_body:
                 raise body_too_large(self._settings.max_body)
-            # A middleware may have read it already; aiohttp has kept it then.
+            # A middleware may have read the body already; aiohttp has then kept it.
             return body if body or not request.body_exists else await request.read()
         loop, received = asyncio.get_running_loop(), bytearray()
         began = loop.time()
@@ -474,22 +473,22 @@ class Adapter:
         if self._mount is not None:
             return self._mount
         address = request.transport.get_extra_info("sockname") if request.transport is not None else None
-        return Mount(address is not None and _is_local(address), self.anything.prefix)
+        return Mount(address is not None and _is_local(address), self.unknown_paths.prefix)
 
 
-_IN_QUERY: Final = "!$&'()*+,;=:@/?%"
-"""The characters of a query beside letters, digits and `-._~` (RFC 3986, 3.4)."""
+_QUERY_CHARACTERS: Final = "!$&'()*+,;=:@/?%"
+"""The characters of a query besides letters, digits and `-._~` (RFC 3986, 3.4)."""
 
 
-def _to_the_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
-    """The way from the prefix to the root below it, whose page has relative addresses."""
+def _redirect_to_root(http: HTTPRequest, mount: Mount | None) -> Reply | None:
+    """Redirects from the prefix to the root below it, whose page has relative URLs; None for any other request."""
     if mount is None or not mount.prefix or http.method != "GET":
         return None
     path, mark, query = http.target.partition("?")
     if path != mount.prefix:
         return None
     http.request_id = request_id(http.headers.get("x-request-id"))
-    location = f"{mount.prefix}/{mark}{quote(query.encode('latin-1'), safe=_IN_QUERY)}"
+    location = f"{mount.prefix}/{mark}{quote(query.encode('latin-1'), safe=_QUERY_CHARACTERS)}"
     return Reply(308, headers=[("location", location), *id_headers(http.request_id)])
 
 
@@ -497,16 +496,16 @@ _is_local = lru_cache(SHARED.known_values)(is_local)
 
 
 def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
-    """A request of aiohttp as handlers know it.
+    """Converts aiohttp's request to an `HTTPRequest`.
 
     Raises:
-        _Unreadable: It is no request that is understood here.
+        _Unreadable: The request is not supported.
     """
     given = request.headers
     headers = {name.lower(): value for name, value in given.items()}
     values = "".join(headers.values())
     if len(headers) != len(given) or not values.isascii():
-        headers = _joined(request.raw_headers)
+        headers = _join_headers(request.raw_headers)
         values = "".join(headers.values())
     size = len(values) + sum(map(len, headers)) + len(given) * LIMITS.header_overhead
     if size > LIMITS.request_head:
@@ -527,15 +526,15 @@ def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
         target,
         headers,
         is_http_1_1=is_http_1_1,
-        # Clients of HTTP/1.0 expect a header where a connection is kept.
+        # Clients of HTTP/1.0 expect a header if a connection is kept.
         keep_alive=is_http_1_1 and request.keep_alive,
     )
     http.began = time.monotonic()
     return http
 
 
-def _joined(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers some of which are repeated, or not ASCII."""
+def _join_headers(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Returns the headers of a request with repeated or non-ASCII headers."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw_headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")

@@ -1,10 +1,10 @@
-"""The end of a server: it answers all clients that it can within `grace`, and then tells the others.
+"""The shutdown of a server: answers all clients that it can within `grace`, and then ends the other streams.
 
 Owns the order:
 
-1. `/readyz` answers 503. Requests are answered as before, the last one that a connection has sent as its last
-   (RFC 9112, 9.6: one behind an answer that closes would get none).
-2. Running answers go on. The server ends when no connection is open, no stream runs, and no client waits to be
+1. `/readyz` answers 503. Requests are answered as before; the response to the last request that a connection has sent
+   is its last one (RFC 9112, 9.6: a request after a response with `connection: close` would get no response).
+2. Running responses continue. The server ends when no connection is open, no stream runs, and no client waits to be
    accepted.
 3. Connections are taken until `limits.drain_idle` before the end of `grace`, so that each has this time to send its
    request and is answered. What comes later waits in the kernel for a successor on the same socket.
@@ -38,24 +38,24 @@ class Answering(Protocol):
     """The part of a server that a drain must know."""
 
     def begin_drain(self) -> None:
-        """Closes each connection after the requests that it has sent, from now on."""
+        """Closes each connection after its current requests."""
 
     @property
     def unanswered(self) -> int:
-        """Connections that are open, and streams that run without one."""
+        """The number of open connections, or of streams that run without one."""
 
 
-async def drain(server: Answering, listener: Listener, *, grace: float, hurry: asyncio.Event) -> bool:
-    """Waits until a server has answered everybody: rules 1 and 2.
+async def drain(server: DrainingServer, listener: Listener, *, grace: float, hurry: asyncio.Event) -> bool:
+    """Waits until a server has answered all clients: rules 1 and 2.
 
     Args:
         server: The server.
-        listener: Where its connections come from. It is closed only if the server has answered everybody.
-        grace: Seconds to wait at most.
-        hurry: Set where the rest is not to be waited for.
+        listener: The source of its connections; closed only if the server has answered all clients.
+        grace: The maximum wait, in seconds.
+        hurry: Set to end the wait at once.
 
     Returns:
-        Whether everybody has been answered.
+        Whether all clients have been answered.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + grace
@@ -72,12 +72,12 @@ async def drain(server: Answering, listener: Listener, *, grace: float, hurry: a
             listener.stop_taking()
         if not server.unanswered and await listener.close_if_empty():
             return True
-        left = until - loop.time()
-        if hurry.is_set() or left <= 0:
+        remaining = until - loop.time()
+        if hurry.is_set() or remaining <= 0:
             _log.warning("draining: %d connections and streams did not end by themselves", server.unanswered)
             return False
         try:
-            async with asyncio.timeout(min(LIMITS.drain_look, left)):
+            async with asyncio.timeout(min(LIMITS.drain_look, remaining)):
                 await hurry.wait()
         except TimeoutError:
             pass

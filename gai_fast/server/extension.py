@@ -1,7 +1,7 @@
-"""`serve --app MODULE:FUNCTION`: a function of the user's that adds to the application before it starts.
+"""`serve --app MODULE:FUNCTION`: a user's function that extends the application before it starts.
 
-Owns the import and the call of the function, and the decision whether the fast lane may be on: it answers streaming
-POSTs without aiohttp, so it must be off where a middleware, a signal or a route of the user's would see them.
+Owns the import and the call of the function, and whether the fast lane may be on. The lane answers streaming POSTs
+without aiohttp, so it must be off if a user's middleware, signal or route would see them.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 from aiohttp import web
 
 Extend = Callable[[web.Application], Any]
-"""Adds to an application; may be async."""
+"""Extends an application; may be async."""
 
 
 class ExtensionError(ValueError):
-    """`app` of `[server]` names no function; the text is one line that names the fault."""
+    """`app` of `[server]` names no function; the text is one line that names the problem."""
 
 
 def load(reference: str) -> Extend:
     """Imports the function that `app` of `[server]` names.
 
-    The working directory is searched for its module first, as `python -m` does.
+    The working directory is searched for the module first, as with `python -m`.
 
     Args:
-        reference: `module:function`, either with dots.
+        reference: `module:function`; both may contain dots.
 
     Raises:
-        ExtensionError: There is no such module or function, or the module fails.
+        ExtensionError: The module or the function does not exist, or the module's import fails.
     """
     module, _, path = reference.partition(":")
     if not module or not path:
@@ -46,7 +46,7 @@ def load(reference: str) -> Extend:
         if problem.name is not None and f"{module}.".startswith(f"{problem.name}."):
             raise ExtensionError(f"names the module {module}, which neither {here} nor sys.path has") from None
         raise ExtensionError(f"names the module {module}, which needs {problem.name}, which is not there") from None
-    except Exception as problem:  # a module of the user's may raise anything while it is imported
+    except Exception as problem:  # a user's module may raise anything during its import
         raise ExtensionError(f"names the module {module}, which cannot be imported: {_line(problem)}") from problem
     for name in path.split("."):
         if not hasattr(value, name):
@@ -59,22 +59,22 @@ def load(reference: str) -> Extend:
 
 
 def _line(problem: Exception) -> str:
-    """The kind of an exception and its text, on one line."""
+    """Returns the type and the text of an exception, on one line."""
     return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 async def extend(app: web.Application, function: Extend) -> None:
-    """Calls a function with the application, and awaits its result where it is awaitable."""
+    """Calls a function with the application, and awaits the result if it is awaitable."""
     answer = function(app)
     if inspect.isawaitable(answer):
         await answer
 
 
-def may_be_passed_by(app: web.Application, paths: Iterable[str]) -> bool:
-    """Whether requests for these paths can be answered without the application, with the same result.
+def can_bypass(app: web.Application, paths: Iterable[str]) -> bool:
+    """Returns whether requests for these paths can bypass the application without any difference.
 
     Args:
-        app: The application with the user's additions only.
+        app: The application with only the user's additions.
         paths: The paths.
     """
     if app.middlewares or app.on_response_prepare:
@@ -83,7 +83,7 @@ def may_be_passed_by(app: web.Application, paths: Iterable[str]) -> bool:
 
 
 def _matches(resource: web.AbstractResource, path: str) -> bool:
-    """Whether a resource may take a path; one that cannot be judged does."""
+    """Returns whether a resource may match a path; true if that cannot be determined."""
     info = resource.get_info()
     if "path" in info:
         return info["path"] == path

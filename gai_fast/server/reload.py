@@ -1,12 +1,12 @@
-"""SIGHUP: a configuration that is loaded anew while the server runs.
+"""SIGHUP: reloads the configuration while the server runs.
 
-Owns what may change then, and how a configuration gets from the supervisor to its workers. A request takes one snapshot
-(`Settings`); `Service.use` swaps it for the requests that follow, and streams that run keep theirs.
+Owns which settings may change in a reload, and how a configuration gets from the supervisor to its workers. A request
+uses one snapshot (`Settings`). `Service.use` replaces it for later requests; running streams keep theirs.
 
-1. A configuration that cannot be used is logged, and nothing changes.
-2. `[server]`, `[store]` and what becomes of them stay as they are until a restart, which the log says.
-3. The files of the certificate are read anew; the ones that cannot be used are a configuration that cannot be used.
-4. Without the last key a server that other machines reach would be open: that is a configuration that cannot be used.
+1. An invalid configuration is logged, and nothing changes.
+2. `[server]`, `[store]` and everything derived from them stay unchanged until a restart; the log reports that.
+3. The certificate's files are reloaded too. If they cannot be used, the configuration is invalid.
+4. If other machines can reach the server, a configuration without any key is invalid: the server would be open.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from gai_fast.server.observe.audit import audit
 _log: Final = logging.getLogger("gai_fast.server")
 _DONE: Final = 200
 _REFUSED: Final = 400
-_KEPT: Final = ("server", "store", "default_model")
+_UNTIL_RESTART: Final = ("server", "store", "default_model")
 
 
 class Reloaded(NamedTuple):
-    """The result of loading the configuration anew.
+    """The result of a reload.
 
     Attributes:
-        settings: The configuration that is in force from now on; `None`: nothing changes.
-        problem: Why nothing changes, else empty.
+        settings: The new configuration; None if nothing changes.
+        problem: The reason if nothing changes; else empty.
         changes: As `admin.changes.changes`.
-        needs_restart: The sections in which something has changed that counts from the next start on.
+        needs_restart: The sections with changes that apply only after a restart.
     """
 
     settings: Settings | None
@@ -49,21 +49,21 @@ class Reloaded(NamedTuple):
 
     @property
     def report(self) -> dict[str, Any]:
-        """The result without the configuration, as MessagePack can hold it."""
+        """The result without the configuration, in types that MessagePack supports."""
         return {"problem": self.problem, "changes": self.changes, "needs_restart": self.needs_restart}
 
 
 class Reload:
-    """Loads the configuration anew.
+    """Reloads the configuration.
 
     Args:
-        settings: The one in force.
-        load: Reads it; a `ConfigError` says why it cannot be used.
-        is_open: Other machines reach the server.
-        certificate: The server's, which is loaded anew as well.
+        settings: The current configuration.
+        load: Reads the configuration; raises a `ConfigError` if it is invalid.
+        is_open: Whether other machines can reach the server.
+        certificate: The server's certificate, which is reloaded too; None without TLS.
 
     Attributes:
-        settings: The one in force.
+        settings: The current configuration.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Reload:
         self._certificate = certificate
 
     def __call__(self) -> Reloaded:
-        """Loads the configuration; the log says what comes of it, too."""
-        reloaded = self._loaded()
+        """Reloads the configuration, and logs the result."""
+        reloaded = self._load_checked()
         if reloaded.settings is None:
             _log.error("the configuration is not reloaded: %s", reloaded.problem)
             return reloaded
@@ -92,19 +92,19 @@ class Reload:
         return reloaded
 
     def signalled(self) -> Reloaded:
-        """Reloads for SIGHUP, and writes the line of the audit log; for a request the router writes it."""
+        """Reloads on SIGHUP, and writes the audit log's line; for a request the router writes it."""
         reloaded = self()
         audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
         return reloaded
 
-    def _loaded(self) -> Reloaded:
+    def _load_checked(self) -> Reloaded:
         old = self.settings
         try:
             new = self._load()
         except ConfigError as problem:
             return Reloaded(None, " ".join(str(problem).split("\n")))
-        changed = [name for name in _KEPT if getattr(new, name) != getattr(old, name)]
-        new = replace(new, **{name: getattr(old, name) for name in _KEPT})
+        changed = [name for name in _UNTIL_RESTART if getattr(new, name) != getattr(old, name)]
+        new = replace(new, **{name: getattr(old, name) for name in _UNTIL_RESTART})
         reason = self._problem_of(new)
         if reason:
             return Reloaded(None, reason)
@@ -129,14 +129,14 @@ def _read_only(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
 
 
 class _Pickler(pickle.Pickler):
-    """Also knows read-only mappings."""
+    """A pickler that supports read-only mappings."""
 
     dispatch_table = copyreg.dispatch_table.copy()
     dispatch_table[MappingProxyType] = lambda mapping: (_read_only, (dict(mapping),))
 
 
 def to_bytes(settings: Settings) -> bytes:
-    """A configuration, secrets included, for another process of the same server.
+    """Serializes a configuration, including secrets, for another process of the server.
 
     Args:
         settings: The configuration.
@@ -147,10 +147,10 @@ def to_bytes(settings: Settings) -> bytes:
 
 
 def from_bytes(data: bytes) -> Settings:
-    """The configuration that `to_bytes` has written.
+    """Deserializes a configuration that `to_bytes` has written.
 
     Args:
-        data: From the supervisor; from anybody else it could run code.
+        data: The bytes from the supervisor; bytes from any other source could run code.
     """
     settings: Settings = pickle.loads(data)
     return settings

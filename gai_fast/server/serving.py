@@ -1,6 +1,6 @@
-"""The running server: the application, the fast lane in front of it, sockets, start and end.
+"""The running server: the application, the fast lane in front of it, sockets, start and shutdown.
 
-Owns the order of start and stop. Decides nothing about a request.
+Owns the order of start and shutdown. Decides nothing about a request.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gai_fast.server.edge.listening import (
 )
 from gai_fast.server.edge.proxied import ProxiedConnection, Refusals
 from gai_fast.server.edge.tls import Handshakes, TLSConnection, plain_http
-from gai_fast.server.extension import extend, load, may_be_passed_by
+from gai_fast.server.extension import can_bypass, extend, load
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.handler import HandlerFactory, Times
 from gai_fast.server.lanes.lane import FastLane
@@ -60,22 +60,21 @@ async def serve(
     load_settings: Callable[[], Settings],
     record: Path | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, then drains (`drain.py`); a second signal ends it at once.
+    """Serves until SIGINT or SIGTERM, then drains (`drain.py`); a second signal ends the drain at once.
 
-    The first may come while it starts. SIGHUP loads the configuration anew (`reload.py`), unless the process was
-    started with it ignored (nohup). A third signal that is SIGINT interrupts an end that a function of the user's holds
-    up.
+    The first signal may arrive during the start. SIGHUP reloads the configuration (`reload.py`), unless the process was
+    started with SIGHUP ignored (nohup). If the third signal is SIGINT, it interrupts a shutdown blocked by user code.
 
     Args:
         settings: The configuration.
-        ready: Called once with where it is, as `Bound.url`, when the server takes requests.
+        ready: Called once with the server's URL (`Bound.url`) when the server accepts requests.
         load_settings: As `load` for `Reload`.
         record: As for `start`.
 
     Raises:
         CannotListen: The address cannot be bound.
         CertificateError: The certificate cannot be used.
-        OpenAddress: Other machines would reach it.
+        OpenAddress: Other machines could reach a server without keys.
         StoreError: The store cannot be used.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -84,7 +83,7 @@ async def serve(
     reload = Reload(settings, load_settings, is_open=bound.is_open, certificate=bound.certificate)
     starting = loop.create_task(start(settings, record, bound))
 
-    def signalled() -> None:
+    def on_stop_signal() -> None:
         if not stop.is_set():
             stop.set()
             starting.cancel()
@@ -92,19 +91,19 @@ async def serve(
         hurry.set()
         loop.remove_signal_handler(signal.SIGINT)
 
-    def take_up(new: Reloaded) -> Reloaded:
+    def apply(new: Reloaded) -> Reloaded:
         if new.settings is not None:
             starting.result().use(new.settings)
         return new
 
-    def hung_up() -> None:
+    def on_sighup() -> None:
         if starting.done():
-            take_up(reload.signalled())
+            apply(reload.signalled())
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signalled)
+        loop.add_signal_handler(number, on_stop_signal)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        loop.add_signal_handler(signal.SIGHUP, on_sighup)
     try:
         running = await starting
     except asyncio.CancelledError:
@@ -113,7 +112,7 @@ async def serve(
         return
 
     async def reload_now() -> Mapping[str, Any]:
-        return take_up(reload()).report
+        return apply(reload()).report
 
     running.service.admin.reload = reload_now
     try:
@@ -129,11 +128,11 @@ class Bound(NamedTuple):
 
     Attributes:
         sockets: The listening sockets.
-        path: The path of a unix socket, which is removed at the end.
-        certificate: The certificate for clients; `None`: they come without TLS.
+        path: The path of a unix socket, which is removed at the end; None if there is none.
+        certificate: The certificate for clients; None for a server without TLS.
         url: The URL, or `unix:` and a path.
-        on_loopback: As `listening.is_on_loopback`.
-        is_open: As `listening.is_open`.
+        on_loopback: The result of `listening.is_on_loopback`.
+        is_open: The result of `listening.is_open`.
     """
 
     sockets: Sequence[socket.socket]
@@ -145,7 +144,7 @@ class Bound(NamedTuple):
 
 
 def bind(settings: Settings) -> Bound:
-    """Takes or makes the listening sockets.
+    """Takes over or creates the listening sockets.
 
     Args:
         settings: The configuration.
@@ -153,7 +152,7 @@ def bind(settings: Settings) -> Bound:
     Raises:
         CannotListen: As `listen`.
         CertificateError: The certificate cannot be used.
-        OpenAddress: The inherited socket can be reached by other machines, which `insecure` does not allow.
+        OpenAddress: Other machines can reach the inherited socket, and `insecure` does not allow that.
     """
     server = settings.server
     certificate = certificate_of(server)
@@ -170,20 +169,20 @@ def bind(settings: Settings) -> Bound:
 
 
 class Running:
-    """A running server. Made by `start`.
+    """A running server; created by `start`.
 
     Args:
-        service: Its routes and streams.
+        service: The routes and streams.
         runner: aiohttp's application, set up.
-        servers: The servers that hold its connections.
-        entrance: Where they come in.
-        listener: Where its connections come from.
-        url: Where it is reached, as `Bound.url`.
+        servers: The servers that hold the connections.
+        entrance: Creates the protocol of each new connection.
+        listener: The source of the connections.
+        url: The URL, as `Bound.url`.
 
     Attributes:
-        service: Its routes and streams.
-        engine: Its streams.
-        url: Where it is reached, as `Bound.url`.
+        service: The routes and streams.
+        engine: The engine of the streams.
+        url: The URL, as `Bound.url`.
         connections: The open connections, by kind.
     """
 
@@ -207,11 +206,11 @@ class Running:
 
     @property
     def unanswered(self) -> int:
-        """Connections that are open; where none is, streams that run without one."""
+        """The number of open connections; if there are none, the number of running streams."""
         return sum(map(len, self.connections)) or len(self.engine.streams)
 
     def begin_drain(self) -> None:
-        """Says that it is not ready, and closes each connection after the requests that it has sent, from now on."""
+        """Answers `/readyz` with 503, and closes each connection after its current requests."""
         self.service.operations.is_draining = True
         self.service.sockets.begin_drain()
         self.service.admin.begin_drain()
@@ -220,20 +219,20 @@ class Running:
             each.begin_drain()
 
     def use(self, settings: Settings) -> None:
-        """Requests that come from now on are answered by this configuration.
+        """Applies another configuration to new requests.
 
         Args:
-            settings: With `[server]` and `[store]` as before.
+            settings: The configuration, with unchanged `[server]` and `[store]`.
         """
         self.service.use(settings)
         self._entrance.use(settings.limits)
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
-        """Waits until everybody has been answered; see `drain.drain`. `close` must follow."""
+        """Waits until all clients have been answered; see `drain.drain`. `close` must follow."""
         await drain(self, self._listener, grace=grace, hurry=hurry)
 
     async def close(self) -> None:
-        """Stops: no new connection, every stream and every connection ended within `limits.closing` seconds."""
+        """Stops the server: accepts no more, and ends all streams and connections within `limits.closing` seconds."""
         self._listener.close()
         loop = asyncio.get_running_loop()
         until = loop.time() + LIMITS.closing
@@ -257,11 +256,11 @@ class Running:
 
 
 async def close_connections(connections: OpenConnections, until: float) -> None:
-    """Ends connections; clients that take their last bytes have until then.
+    """Closes connections; aborts those whose clients have not read their last bytes by `until`.
 
     Args:
         connections: The connections.
-        until: Seconds of the loop's clock.
+        until: The deadline, in seconds of the loop's clock.
     """
     connections.close()
     try:
@@ -284,9 +283,9 @@ async def start(
 
     Args:
         settings: The configuration.
-        record: The folder where every upstream's answer is written to; it must be there.
-        bound: Where it is reached; `None`: it binds its address itself.
-        listener: Where its connections come from; `None`: from the sockets of `bound`.
+        record: The existing folder to which every upstream response is recorded; None to record nothing.
+        bound: The addresses; None to bind them here.
+        listener: The source of the connections; None for the sockets of `bound`.
         memory: As for `Engine`.
         limits: As `memory` of `ledger.new_ledger`.
 
@@ -309,11 +308,11 @@ async def start(
         service.engine.upstreams.record = record
         app = web.Application()
         if extension is not None:
-            await extend(app, extension)  # first: a route of the user's goes before ours
-        has_lane = settings.server.fast_lane == "auto" and may_be_passed_by(app, HOT_PATHS)
+            await extend(app, extension)  # first, so that the user's routes take precedence over ours
+        has_lane = settings.server.fast_lane == "auto" and can_bypass(app, HOT_PATHS)
         service.operations.fast_lane = has_lane
         add_routes(app, settings.server, mount).service = service
-        # aiohttp waits so long twice: for handlers to end, and for those that it has cancelled.
+        # aiohttp waits this long twice: for handlers to end, and for the handlers that it has cancelled.
         runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=LIMITS.closing / 2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -341,13 +340,13 @@ def _entrance(
     protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
     connections = [each.connections for each in servers]
     places = affordable(settings.limits.connections)
-    before = _before(service, settings, certificate)
-    return Entrance(protocols, connections, places, refuse, service.engine.timers, before)
+    layers = _layers(service, settings, certificate)
+    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers)
 
 
-def _before(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:
-    """The layers in front of the protocol of each connection."""
-    before: list[Layer] = []
+def _layers(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:
+    """Returns the layers in front of the protocol of each connection."""
+    layers: list[Layer] = []
     if certificate is not None:
 
         def refuse_plain(remote: str) -> bytes:
@@ -358,11 +357,11 @@ def _before(service: Service, settings: Settings, certificate: Certificate | Non
         def encrypted(protocol: asyncio.Protocol) -> asyncio.Protocol:
             return cast("asyncio.Protocol", TLSConnection(certificate.context, protocol, handshakes))
 
-        before.append(encrypted)
+        layers.append(encrypted)
     if settings.server.proxy_protocol:
         forwarding, refusals = service.forwarding, Refusals()
-        before.append(lambda protocol: ProxiedConnection(forwarding, protocol, refusals))
-    return before
+        layers.append(lambda protocol: ProxiedConnection(forwarding, protocol, refusals))
+    return layers
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
@@ -389,20 +388,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
 def tune_process() -> None:
-    """Tunes a process that only serves: freed memory is kept, and the garbage collector runs seldom.
+    """Tunes a process that only serves: keeps freed memory, and runs the garbage collector seldom.
 
     Streams leave no cycles, so their memory is freed without the collector, while each of its runs may visit every open
-    stream. With 4,000 of them that saves 7 % of the CPU.
+    stream. With 4,000 streams the setting saves 7 % of the CPU.
 
     Reads and writes of a burst are 64 to 256 KiB each. Mapping, clearing and unmapping their pages took 30 % of the CPU
-    of a burst of 1,000 deltas. Only glibc has a call for that; with other C libraries nothing changes.
+    of a burst of 1,000 deltas. Only glibc has a call for the setting; with other C libraries nothing changes.
 
-    The process may open as many files as the system lets it: the usual soft limit of 1,024 is one for programs that
-    use `select`.
+    The process may open as many files as the system allows: the usual soft limit of 1,024 is for programs that use
+    `select`.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # macOS allows fewer than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS allows fewer than it reports
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     gc.collect()
     gc.freeze()
     gc.set_threshold(LIMITS.collected_objects, *gc.get_threshold()[1:])

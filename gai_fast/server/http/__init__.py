@@ -1,1 +1,1 @@
-"""HTTP as the server speaks it: requests, replies, the transport of an answer, time limits."""
+"""HTTP types of the server: requests, replies, the transport of a response, time limits."""

@@ -1,1 +1,1 @@
-"""What the routes do: streams, durable streams, chats, responses, caching, idempotency."""
+"""The handlers of the routes: streams, durable streams, chats, responses, caching, idempotency."""

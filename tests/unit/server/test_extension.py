@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gai_fast.server.extension import ExtensionError, extend, load, may_be_passed_by
+from gai_fast.server.extension import ExtensionError, can_bypass, extend, load
 
 
 @pytest.fixture(autouse=True)
@@ -114,4 +114,4 @@ def below(app: web.Application, prefix: str) -> None:
 def test_the_fast_lane_is_on_where_nobody_could_notice(add: Callable[[web.Application], None], may: bool) -> None:
     app = web.Application()
     add(app)
-    assert may_be_passed_by(app, ["/api/v1/stream", "/v1/chat/completions"]) is may
+    assert can_bypass(app, ["/api/v1/stream", "/v1/chat/completions"]) is may
