@@ -1,7 +1,7 @@
 """The `aiohttp.web.Application` with every route: the server that `serve` runs, and a part of a user's application.
 
 Owns the conversion between aiohttp's requests and responses and the handlers: reading a body within its limits,
-`Expect`, unknown paths. The guards, routes and errors are those of `routes.py`, as for the fast lane. This module
+`Expect`, unknown paths. `router.py` has the guards, routes and errors, as for the fast lane. This module
 answers some requests itself because aiohttp answers them differently: versions other than HTTP/1.0 and 1.1, any
 transfer coding except `chunked`, and headers that are too large.
 """

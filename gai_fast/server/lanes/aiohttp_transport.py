@@ -234,7 +234,7 @@ class AiohttpTransport(asyncio.Protocol):
             self._notify()
 
     def lend(self, borrower: Borrower) -> int:
-        """Lends the socket for writing to it directly; returns -1 if the stream does not write to it directly."""
+        """Lends the socket; as `ClientTransport.lend`. Returns -1 unless frames go to the transport directly."""
         transport = self._transport
         return self._lender.lend(transport, borrower) if transport is not None and self._state is _DIRECT else -1
 

@@ -315,7 +315,7 @@ class Handler(RequestHandler):
             self._half_close()
 
     def _holds_part_of_a_head(self) -> bool:
-        """Returns whether headers have begun in the bytes after the last request; if so, the parser is unusable after.
+        """Returns whether headers have begun after the last request; if so, the parser is unusable afterwards.
 
         Only the parser knows. Empty lines end any headers, complete or invalid; without any, empty lines are ignored
         (RFC 9112, 2.2).

@@ -37,7 +37,7 @@ from gai_fast.server.limits import LIMITS
 
 
 class Routes(Protocol):
-    """The part of `routes.Router` that the lane calls."""
+    """The part of `router.Router` that the lane calls."""
 
     def handle(self, http: HTTPRequest) -> Reply | None:
         """Answers a request; returns the reply, or None if a stream has started."""
@@ -102,7 +102,7 @@ class LaneConnection:
         transport: The connection's transport.
         answering: The request that is being answered; None between responses.
         stream: The stream that answers the request; None if no stream does.
-        write_timeout: Seconds after which a client that reads nothing is disconnected, as set by the last stream.
+        write_timeout: Seconds after which a client that reads nothing is disconnected; set by each stream.
     """
 
     __slots__ = (

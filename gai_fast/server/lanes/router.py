@@ -150,7 +150,9 @@ class Router:
         if telemetry is not None:
             self._begin_trace(telemetry, incoming.http, incoming.path, incoming.trace_parent, incoming.key_headers)
         try:
-            incoming.http.key = self._admission.key_on_socket(incoming.key_headers)  # checks that the key still exists
+            incoming.http.key = self._admission.key_on_socket(
+                incoming.key_headers
+            )  # checks that the key is still valid
             return handler(incoming)
         except Error as error:
             return incoming.refusal(error)

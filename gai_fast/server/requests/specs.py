@@ -123,7 +123,7 @@ class SpecBuilder:
         _check_further_models(asked.body, incoming.key)
         model = self._engine.targets.placed(model, asked.body)
         if asked.background:
-            model = _drained(model)
+            model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
         wants_usage = asked.wants_usage or model.stream.usage == "always"
         context = self._context(
@@ -427,7 +427,7 @@ def _check_further_models(body: Mapping[str, Any], key: KeySettings | None) -> N
         raise Forbidden(message="this key may not use all models, so it may name no others in `models`", reason="model")
 
 
-def _drained(model: ModelSettings) -> ModelSettings:
+def _for_background(model: ModelSettings) -> ModelSettings:
     """Returns the model with a background response that runs to its end without a client."""
     if model.stream.on_disconnect != "auto":
         return model

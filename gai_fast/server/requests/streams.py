@@ -91,22 +91,22 @@ class StreamRoutes:
 
     def native(self, incoming: Incoming) -> None:
         """Handles `POST /api/v1/stream`."""
-        request, left_out, own = _read_request(incoming)
+        request, left_out, dialect_body = _read_request(incoming)
         key = _key(incoming, request)
         if incoming.form is not None and not request.stream:
             raise _needs_a_stream("a WebSocket")
         negotiated = incoming.negotiate(_accept(incoming, request.stream), "gai")
-        negotiated = negotiated if own is None else _with_answering_format(negotiated, own)
+        negotiated = negotiated if dialect_body is None else _with_answering_format(negotiated, dialect_body)
         is_durable = request.resumable or key is not None
         self._answer_native(incoming, request, negotiated, is_durable=is_durable, key=key, left_out=left_out)
 
     def start(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /api/v1/streams`: starts a durable stream that no client follows yet."""
-        request, left_out, own = _read_request(incoming)
+        request, left_out, dialect_body = _read_request(incoming)
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
-        negotiated = negotiated if own is None else _with_answering_format(negotiated, own)
+        negotiated = negotiated if dialect_body is None else _with_answering_format(negotiated, dialect_body)
         key = _key(incoming, request)
         spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         return self._start(incoming, context, spec, key, lambda log: _start_body(incoming, log), status=202)
@@ -436,9 +436,9 @@ def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str], dict[str,
     return _apply_members(incoming, parse_request(incoming.json_body())), (), None
 
 
-def _with_answering_format(negotiated: Negotiated, own: dict[str, Any]) -> Negotiated:
+def _with_answering_format(negotiated: Negotiated, dialect_body: dict[str, Any]) -> Negotiated:
     """Returns the form of the response to a request in a dialect."""
-    return Negotiated(negotiated.format.answering(own), negotiated.framing, negotiated.envelope)
+    return Negotiated(negotiated.format.answering(dialect_body), negotiated.framing, negotiated.envelope)
 
 
 def _read_dialect_request(
