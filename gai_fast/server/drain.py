@@ -6,11 +6,11 @@ Owns the order:
    is its last one (RFC 9112, 9.6: a request after a response with `connection: close` would get no response).
 2. Running responses continue. The server ends when no connection is open, no stream runs, and no client waits to be
    accepted.
-3. Connections are taken until `limits.drain_idle` before the end of `grace`, so that each has this time to send its
-   request and is answered. What comes later waits in the kernel for a successor on the same socket.
-4. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to take their last
+3. The server accepts connections until `limits.drain_idle` before the end of `grace`: each accepted connection has this
+   time to send its request, and is answered. Later connections wait in the kernel for a successor on the same socket.
+4. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to read their last
    bytes.
-5. A second request to end means rule 4 at once.
+5. A second signal to end applies rule 4 at once.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _log = logging.getLogger("gai_fast.server")
 
 
 def last_of(grace: float) -> float:
-    """The seconds at the end of a time to drain in which no connection is taken: rule 3.
+    """Returns the seconds at the end of a drain in which no connection is accepted: rule 3.
 
     Args:
-        grace: Seconds for which the server drains.
+        grace: Seconds that the drain may take.
     """
     return min(LIMITS.drain_idle, grace / 2)
 
 
-class Answering(Protocol):
-    """The part of a server that a drain must know."""
+class DrainingServer(Protocol):
+    """The part of a server that a drain uses."""
 
     def begin_drain(self) -> None:
         """Closes each connection after its current requests."""

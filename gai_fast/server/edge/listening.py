@@ -1,13 +1,14 @@
 """The listening sockets of a server: their addresses, the options that their connections inherit, and how connections
 are accepted.
 
-1. A server that drains leaves its sockets open and looks at them now and then. So a successor on the same socket gets
-   what comes, and without one no client is refused while the server still answers others.
-2. Closing the last descriptor of a listening socket resets what waits in it. So a server closes it only right after it
-   has found it empty, or at the end of its time to drain. A client that the process has no descriptor for waits, too.
-3. Connections are accepted here and not by the loop. Where the process has no descriptor left, uvloop closes all that
-   wait, without a word; where the kernel has no memory, it stops listening for ever. asyncio (before 3.14) logs a line
-   for each place in the backlog, and each line makes as many more. Here accepting pauses for `limits.accept_pause`.
+1. During a drain a server leaves its sockets open and only polls them at intervals. A successor on an inherited socket
+   thus gets the new connections; without a successor, no client is refused while the server still answers others.
+2. Closing the last descriptor of a listening socket resets the connections that wait on it. A server therefore closes
+   it only right after it has found it empty, or at the end of its drain. A client for which the process has no
+   descriptor waits too.
+3. Connections are accepted here and not by the loop. If the process has no descriptor left, uvloop silently closes all
+   waiting connections; if the kernel has no memory, uvloop stops listening for good. asyncio (before 3.14) logs a line
+   per place in the backlog, and each line causes as many more. Here accepting pauses for `limits.accept_pause`.
 """
 
 from __future__ import annotations
@@ -400,7 +401,7 @@ class SocketListener:
         self._sockets = list(sockets)
         self._protocols: Protocols
         self._loop: asyncio.AbstractEventLoop
-        self._is_open = False  # connections are accepted as they come
+        self._is_open = False  # connections are accepted as they arrive
         self._is_taking = True
         self._pause: asyncio.TimerHandle | None = None
         self._lacks = LackLog()
@@ -474,7 +475,7 @@ class SocketListener:
         self._is_taking = False
 
     async def close_if_empty(self) -> bool:
-        """Closes where nothing waits, or nothing is taken any more; as `Listener.close_if_empty`."""
+        """Closes the sockets if no connection waits, or none is accepted any more; as `Listener.close_if_empty`."""
         try:
             if self._is_taking and self._accept_one():
                 return False

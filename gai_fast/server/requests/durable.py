@@ -189,9 +189,9 @@ class DurableRoutes:
             incoming: The request.
             log: The stream's log.
             after: The number of the last event that the client has.
-            response: Its response, where it has begun to wait.
-            default_format: Unless the client names a format; `None`: that of the log.
-            view: What the client is sent; `None`: all that comes after, in that form.
+            response: The response, if the log was searched for; else None.
+            default_format: The format if the client names none; None for the format of the log.
+            view: The part of the log to send; None for all events after `after`, in the requested form.
 
         Raises:
             RateLimited: As `Engine.follow`.
