@@ -1,4 +1,4 @@
-"""The processors: a registration line each, loaded when first asked for."""
+"""The registry of processors. A processor's module is imported on first use."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ PROCESSORS: Final = {
 
 
 class BadParameter(ValueError):
-    """A `[[processor]]` entry that cannot be used.
+    """A `[[processor]]` entry is invalid.
 
     Args:
         text: The fault.
-        key: The key that it is about; empty where it is about the whole entry.
+        key: The faulty key; empty if the whole entry is faulty.
     """
 
     def __init__(self, text: str, key: str = "") -> None:
@@ -54,7 +54,7 @@ class BadParameter(ValueError):
 
 
 def parameters(use: str) -> type[msgspec.Struct]:
-    """The struct that a `[[processor]]` entry becomes: its fields are the entry's other keys.
+    """Returns the settings struct of a processor. Its fields are all keys of an entry except `use`.
 
     Args:
         use: One of `PROCESSORS`.
@@ -64,13 +64,14 @@ def parameters(use: str) -> type[msgspec.Struct]:
 
 
 def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
-    """A `[[processor]]` entry of the configuration, checked.
+    """Reads and checks a `[[processor]]` entry of the configuration.
 
     Args:
-        entry: Its keys; `use` names the processor, the others are its parameters.
+        entry: The entry's keys. `use` names the processor, the other keys are its parameters.
 
     Raises:
-        BadParameter: No such processor, no such parameter (both with the nearest known one), or a wrong value.
+        BadParameter: The processor or a parameter is unknown (the message suggests the nearest known name), or a value
+            is invalid.
     """
     use = entry.get("use")
     if not isinstance(use, str):
@@ -100,10 +101,10 @@ def describe(
 
     Args:
         request: The request.
-        stream_id: The id of its stream.
-        request_id: Its own id.
-        trace_id: Its trace's id.
-        model: The model it asks for.
+        stream_id: The stream's id.
+        request_id: The request's id.
+        trace_id: The trace's id.
+        model: The requested model.
     """
     form = request.response_format
     wants_json = form is not UNSET and form.type != "text"
@@ -120,7 +121,7 @@ def describe(
 
 
 def _text(request: Request) -> str:
-    """The text of a request, without its images and files."""
+    """Returns the text of a request, without its images and files."""
     contents = [message.content for message in conversation(request)]
     return "\n".join(
         content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
@@ -129,16 +130,16 @@ def _text(request: Request) -> str:
 
 
 def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> Chain | None:
-    """The chain of one stream; `None` where it needs none, so that it costs nothing.
+    """Returns the chain of one stream. `None` if no processor applies: the stream then has no cost.
 
-    Snapshots that a request asks for need no configuration.
+    JSON snapshots need no configuration: if the request asks for them, a `json_stream` processor is added.
 
     Args:
-        configured: As the configuration orders them.
+        configured: The settings, in the order of the configuration.
         stream: The stream.
 
     Raises:
-        Error: The request cannot be served so.
+        Error: A processor refuses the request.
     """
     processors = [made for each in configured if (made := each.processor(stream)) is not None]
     if stream.json_snapshots is not None and not any(hasattr(each, "snapshots_ms") for each in processors):

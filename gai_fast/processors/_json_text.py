@@ -1,4 +1,4 @@
-"""An incremental JSON reader: looks at every character once, and has the value so far at any moment.
+"""An incremental JSON reader: reads every character once, and has the value so far at any time.
 
 Owns the grammar of RFC 8259; a fault is found at the first wrong character. Knows nothing of events. One match reads a
 run of a string; the value grows in place, so that a snapshot costs its size and no parsing.
@@ -22,10 +22,10 @@ from gai_fast.processors.limits import LIMITS
 
 
 class NotJSON(GaiFastError, ValueError):
-    """A text that is not a JSON document.
+    """The text is not a JSON document.
 
     Attributes:
-        position: Of the first wrong character in the fed text, from 0.
+        position: The position of the first wrong character in all text fed so far, from 0.
     """
 
     def __init__(self, what: str, position: int) -> None:
@@ -59,17 +59,18 @@ class JSONReader:
 
     def __init__(self) -> None:
         self.value: Any = None
-        """The value so far, which changes with the next text. Unfinished parts are left out, except strings."""
+        """The value so far; `feed` changes it. Unfinished parts are left out, except strings."""
         self.began = False
         """Whether there is a value."""
         self.changed = False
-        """Whether there is more of the value than at the last `snapshot`."""
+        """Whether the value has grown since the last `snapshot`."""
         self.complete = False
-        """Whether the document is whole."""
+        """Whether the document is complete."""
         self.sure = False
-        """Whether this cannot be a bracket in prose: a member's name or an element was whole, or many lists began."""
+        """Whether this is a document, not a bracket in prose: a member's name or an element is complete, or
+        `_SURE_DEPTH` containers are open."""
         self.members: list[str] = []
-        """The members of the outermost object that have become whole; the caller empties it."""
+        """The completed members of the outermost object; the caller empties the list."""
         self.position = 0
         """Characters read."""
         self._base = 0
@@ -85,17 +86,17 @@ class JSONReader:
         self._whole_tries = 0
 
     def feed(self, text: str, at: int = 0) -> int:
-        """Reads on, to the end of the text or of the document.
+        """Reads text up to its end or the end of the document.
 
         Args:
             text: The next text.
-            at: The place in it to begin at.
+            at: The index in `text` of the first character to read.
 
         Returns:
-            The place at which it stopped.
+            The index in `text` after the last character read.
 
         Raises:
-            NotJSON: The first wrong character; the reader is of no more use.
+            NotJSON: A character is wrong. The reader cannot be used afterwards.
         """
         self._base = self.position - at
         end = len(text)
@@ -114,7 +115,7 @@ class JSONReader:
         return at
 
     def close(self) -> bool:
-        """Ends the text, and with it a bare number; returns whether the document is whole."""
+        """Ends the text, and a number that is the whole document. Returns whether the document is complete."""
         if not self._stack and self._state == self._digits and self._number in _NUMBER_ENDS:
             try:
                 self._end_number(self.position)
@@ -128,7 +129,7 @@ class JSONReader:
         if self._state in (self._string, self._escape) and not self._is_key:
             text = self._text()
             if self._halves and "\ud800" <= text[-1:] <= "\udbff":
-                text = text[:-1]  # its other half may follow
+                text = text[:-1]  # the low surrogate may follow
             self._place(join_surrogates(text) if self._halves else text)
         return _copied(self.value)
 
@@ -221,7 +222,7 @@ class JSONReader:
         return at + 1
 
     def _after(self, text: str, at: int) -> int:
-        """After a member or an element."""
+        """Reads the comma or the closing bracket after a member or an element."""
         at = blanks_end(text, at)
         if at == len(text):
             return at
@@ -302,7 +303,7 @@ class JSONReader:
     # -- the value --
 
     def _open(self, value: Any) -> None:
-        """A value begins, or is whole at once."""
+        """Adds a value that begins or is complete."""
         self.began = self.changed = True
         if not self._stack:
             self.value = value
@@ -312,7 +313,7 @@ class JSONReader:
             container[self._keys[-1]] = value
 
     def _place(self, value: Any) -> None:
-        """More is known of the value that began last."""
+        """Replaces the value that began last."""
         if not self._stack:
             self.value = value
         elif isinstance(container := self._stack[-1], list):
@@ -370,7 +371,7 @@ class JSONReader:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON: names in any order, and `true` is not 1."""
+    """Returns whether two values are equal JSON: names in any order, and `true` is not 1."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_json(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -404,7 +405,7 @@ def _is_flat(items: Iterable[Any]) -> bool:
 
 
 def blanks_end(text: str, at: int) -> int:
-    """Returns the place after white space."""
+    """Returns the index after white space."""
     if at < len(text) and text[at] in " \t\n\r":
         run = _BLANKS.match(text, at)
         return at if run is None else run.end()
@@ -416,7 +417,7 @@ def _is_half(code: int) -> bool:
 
 
 def _transitions(**states: str) -> dict[str, dict[str, str]]:
-    """A table from lines such as `"0:zero 1-9:integer"`."""
+    """Builds a transition table from lines such as `"0:zero 1-9:integer"`."""
     table: dict[str, dict[str, str]] = {}
     for state, line in states.items():
         row: dict[str, str] = {}

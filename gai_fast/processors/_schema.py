@@ -1,8 +1,8 @@
-"""JSON Schema, by the library of the extra `schema`: loaded when first needed, and only where it is installed.
+"""JSON Schema validation by the library of the extra `schema`, imported on first use.
 
-Owns what of a schema can be checked before the document is whole. Schemas come from clients: no reference is fetched,
-patterns run in linear time, and the size of a schema, of its compiled patterns and of a check (`_schema_cost.py`) is
-bounded.
+Owns the checks that are possible before the document is complete. Schemas come from clients: no reference is fetched,
+patterns run in linear time, and the size of a schema, the size of its compiled patterns and the cost of a check
+(`_schema_cost.py`) are bounded.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "jsonschema_rs"
 _ROOT: Final = "schema:root"
-"""The URI by which validators of members refer to the whole schema."""
+"""The URI by which validators of members refer to the schema."""
 
 
 def is_available() -> bool:
-    """Whether the library is installed."""
+    """Returns whether the library is installed."""
     return find_spec(_LIBRARY) is not None
 
 
 class Schema:
-    """One schema, compiled.
+    """A compiled schema.
 
     Args:
-        text: Its JSON text.
+        text: The schema's JSON text.
 
     Raises:
-        ValueError: It is no JSON Schema, refers to another document, has patterns with look-around, or more or larger
-            patterns than `limits.schema_patterns` and `limits.schema_pattern_memory` allow, or costs more than
-            `limits.schema_paths` allows (`CostlySchema`).
+        ValueError: The text is not a JSON Schema, refers to another document, has patterns with look-around, has more
+            or larger patterns than `limits.schema_patterns` and `limits.schema_pattern_memory` allow, or costs more
+            than `limits.schema_paths` allows (`CostlySchema`).
     """
 
     def __init__(self, text: str) -> None:
@@ -50,7 +50,7 @@ class Schema:
         self._whole = self._validator(schema)
         root = schema if isinstance(schema, dict) else {}
         self._schema = root
-        # Under an `$id`, references have another base, so members cannot be compiled alone.
+        # `$id` changes the base of references, so members cannot be compiled alone.
         self._properties: Any = root.get("properties") if "$id" not in root else None
         self._most_members = LIMITS.schema_parts // len(text)
         self._is_closed = root.get("additionalProperties") is False and "patternProperties" not in root
@@ -60,14 +60,14 @@ class Schema:
         self.types: frozenset[str] | None = (
             None if types is None else frozenset([types] if type(types) is str else types)
         )
-        """The valid types of the document itself; `None`: any."""
+        """The valid types of the document. `None` if every type is valid."""
 
     def problem(self, value: Any) -> str | None:
-        """The place and keyword at which a whole document fails, without quoting it; `None` where it is valid."""
+        """Returns the place and keyword at which a document fails, without quoting it. `None` if it is valid."""
         return self._first_problem(self._whole, value, "$")
 
     def member_problem(self, name: str, value: Any) -> str | None:
-        """`problem` of one member of the outermost object, as soon as it is whole."""
+        """Works as `problem`, for one complete member of the outermost object."""
         if not isinstance(self._properties, dict):
             return None
         if name not in self._properties:
@@ -79,7 +79,7 @@ class Schema:
         return self._first_problem(self._members[name], value, f"$.{name}")
 
     def _compiled(self, name: str) -> Any:
-        """A validator of one member."""
+        """Returns the validator of one member."""
         step = quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
         member = {key: self._schema[key] for key in ("$schema",) if key in self._schema}
         member["$ref"] = f"{_ROOT}#/properties/{step}"
@@ -101,7 +101,7 @@ class Schema:
                 validator.validate(value)
         except ValueError as raised:
             error: Any = raised
-            if not hasattr(error, "instance_path"):  # a value that the library cannot take, as an infinite number
+            if not hasattr(error, "instance_path"):  # the library does not accept the value, e.g. infinity
                 return f"{root} cannot be validated"
             path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
             keyword = next((step for step in reversed(error.schema_path) if isinstance(step, str)), "schema")
@@ -110,11 +110,11 @@ class Schema:
 
 
 def _survey(schema: Any) -> tuple[int, bool]:
-    """Counts the regular expressions of a schema; a property of the name `pattern` is none.
+    """Counts the regular expressions of a schema. A property named `pattern` is not one.
 
     Returns:
-        Their number, and whether the place of a fault can be named at little cost. The library does so by collecting
-        every fault in each branch of `anyOf` and `oneOf`, with a copy of the value: seconds and gigabytes.
+        The number of expressions, and whether finding the place of a fault is cheap. With `anyOf` or `oneOf`, the
+        library collects every fault of each branch with a copy of the value: seconds and gigabytes.
     """
     count = 0
     names_places = True
@@ -138,10 +138,10 @@ def _compiled(text: bytes) -> Schema:
 
 
 def compile_schema(text: bytes) -> Schema:
-    """Compiles the schema of a request; one of up to `limits.cached_schema` bytes is compiled once and kept.
+    """Compiles the schema of a request. Caches compiled schemas of up to `limits.cached_schema` bytes.
 
     Raises:
-        Error: `invalid_request`: it cannot be used, has more than `limits.schema` bytes, or costs too much.
+        Error: `invalid_request`: the schema is invalid, has more than `limits.schema` bytes, or costs too much.
     """
     if len(text) > LIMITS.schema:
         what = f"`response_format.schema` has {len(text)} bytes, and at most {LIMITS.schema} can be checked here"

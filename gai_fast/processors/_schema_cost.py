@@ -1,17 +1,17 @@
 """The cost of checking an answer against a JSON Schema, bounded before the schema is compiled.
 
 The library that checks answers has no limit of steps. Its work at one place of an answer grows with the number of
-subschemas that are evaluated there, each as often as there are ways to it. A few definitions that refer to each other
-twice make a million ways, and so does a recursive schema with an answer of some depth.
+subschemas evaluated there, each once for every path of references that leads to it. A few definitions that refer to
+each other twice make a million paths. A recursive schema makes as many with a deep answer.
 
-Owns the count of these ways. A schema is read as a graph. Some keywords lead to a subschema that is evaluated at the
-same place (`allOf`, `$ref`), others to one for a member or an element (`properties`, `items`). The count follows the
-places that an answer can have, from the root: first the subschemas that are evaluated at a place, then those that they
-apply to its members and elements. A place with the same subschemas as an earlier one is not followed again. So the
-count of a recursive schema ends, unless the ways grow in number with the depth; then they reach the limit.
+Owns the count of these paths. A schema is a graph. Some keywords lead to a subschema that is evaluated at the same
+place (`allOf`, `$ref`), others to a subschema for a member or an element (`properties`, `items`). The count follows the
+places that an answer can have, from the root: first the subschemas evaluated at a place, then the subschemas that these
+apply to its members and elements. If a place has the subschemas of an earlier place, the count does not follow it. So
+the count of a recursive schema ends, unless the paths grow in number with the depth; then they reach the limit.
 
-Where the count cannot know, it assumes more: a pattern matches every name; a reference leads to each subschema that it
-may mean; every branch is evaluated.
+The count is an upper bound: a pattern matches every name, an ambiguous reference leads to every candidate, and every
+branch is evaluated.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from gai_fast.processors.limits import LIMITS
 
 _Object = dict[str, Any]
 
-# Keywords whose subschemas are evaluated at the same place.
+# The subschemas of these keywords are evaluated at the same place.
 _IN_PLACE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "contentSchema")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _UNEVALUATED: Final = ("unevaluatedProperties", "unevaluatedItems")
 _UNEVALUATED_TIMES: Final = 4
-"""Times that a subschema with `unevaluated…` may evaluate others: for the verdict, and again to learn what they have
-evaluated. Measured with jsonschema-rs 0.60, nested, with valid and invalid values: up to 3.1 in each level."""
+"""How often a subschema with `unevaluated…` may evaluate other subschemas: once for the verdict, and again to find
+out what they have evaluated. Measured with jsonschema-rs 0.60, nested, valid and invalid values: up to 3.1 in each
+level."""
 _ANY_ELEMENT: Final = ("items", "additionalItems")
 _ANY_ELEMENT_AGAIN: Final = ("contains", "unevaluatedItems")
 
 
 class CostlySchema(ValueError):
-    """A schema by which the check of an answer could take too long; its text names the limit and the place."""
+    """Checking an answer against the schema could take too long. The text names the limit and the place."""
 
 
 def check_cost(schema: Any) -> None:
@@ -48,7 +49,7 @@ def check_cost(schema: Any) -> None:
         schema: A JSON Schema, as a value.
 
     Raises:
-        CostlySchema: There may be more, or the count takes more than `limits.schema_steps` steps.
+        CostlySchema: There may be more subschemas, or the count needs more than `limits.schema_steps` steps.
         ValueError: A reference leads out of the schema.
     """
     if isinstance(schema, dict):
@@ -65,7 +66,7 @@ class _Count:
     def __init__(self, root: _Object) -> None:
         self._root = root
         self._steps = 0
-        # By the identity of a dict: where it stands in the schema.
+        # By `id()` of a dict or list: its parent, and its key or index there.
         self._parents: dict[int, tuple[Any, str | int]] = {}
         self._resources: list[tuple[str, _Object]] = []
         self._anchors: dict[str, list[_Object]] = {}
@@ -85,7 +86,7 @@ class _Count:
                 waiting += self._next_places(self._evaluated(starts))
 
     def _evaluated(self, starts: list[_Object]) -> list[_Subschema]:
-        """The subschemas that are evaluated at a place, each as often as there are ways to it from `starts`."""
+        """Returns the subschemas evaluated at a place, each once for every path to it from `starts`."""
         found: list[_Subschema] = []
         size = 0
         waiting = list(starts)
@@ -107,7 +108,7 @@ class _Count:
         return found
 
     def _next_places(self, found: list[_Subschema]) -> Iterator[list[_Object]]:
-        """The subschemas for each member and element of a place, and for the names of its members."""
+        """Yields the subschemas for each member and element of a place, and for the names of its members."""
         named: dict[str, list[_Subschema]] = {}
         for each in found:
             for name in each.members:
@@ -135,7 +136,7 @@ class _Count:
     # -- references --
 
     def _read_names(self) -> None:
-        """Reads the names of all objects, also of those that are no schema by their place."""
+        """Reads the ids and anchors of all objects, including objects that are not subschemas."""
         objects: list[_Object] = []
         rest: list[Any] = [self._root]
         while rest:
@@ -160,7 +161,7 @@ class _Count:
                     self._anchors.setdefault(each[name], []).append(each)
 
     def _targets(self, value: _Object) -> list[_Object]:
-        """The subschemas to which the references of a subschema may lead."""
+        """Returns the subschemas to which the references of a subschema may lead."""
         found: list[_Object] = []
         for keyword in _REFERENCES:
             reference = value.get(keyword)
@@ -171,10 +172,10 @@ class _Count:
         return found
 
     def _find(self, reference: str) -> list[_Object]:
-        """The subschemas that a reference may mean.
+        """Returns the subschemas to which a reference may lead.
 
-        A URI means the object whose `$id` ends in the same segment, which resolving keeps. Without a URI the reference
-        may be relative to the root or to any object with an `$id`.
+        A URI leads to an object whose `$id` ends in the same segment: resolving a URI keeps its last segment. A
+        reference without a URI may be relative to the root or to any object with an `$id`.
         """
         uri, _, fragment = reference.partition("#")
         fragment = unquote(fragment)
@@ -217,7 +218,7 @@ class _Count:
             )
 
     def _where(self, node: Any) -> str:
-        """The JSON pointer of a subschema, cut where it is long."""
+        """Returns the JSON pointer of a subschema, cut at `limits.identifier` characters."""
         parts: list[str] = []
         while node is not self._root:
             node, key = self._parents[id(node)]
@@ -226,11 +227,11 @@ class _Count:
 
 
 class _Subschema:
-    """The keywords of one subschema that lead to others, or compare many values.
+    """The keywords of one subschema that lead to other subschemas or compare many values.
 
     Args:
         schema: The subschema.
-        targets: Where its references lead.
+        targets: The targets of its references.
     """
 
     __slots__ = ("additional", "any_element", "any_member", "in_place", "listed", "members", "names", "size")
@@ -257,11 +258,11 @@ class _Subschema:
         compared = [value for value in _listed(schema.get("enum")) if isinstance(value, dict | list)]
         required = [value for value in dependencies if isinstance(value, list)]
         self.size = 1 + len(compared) + len(required) + len(_values(schema.get("dependentRequired")))
-        """The evaluations it counts as: one, and one for each value or list that is compared by itself."""
+        """Number of evaluations: one, plus one for each value or list that is compared."""
 
 
 def _schemas(value: Any) -> list[_Object]:
-    """The subschemas of a keyword's value: one, or a list of them; `true` and `false` cost nothing."""
+    """Returns the subschemas in a keyword's value: one, or a list of them. `true` and `false` cost nothing."""
     return [value] if isinstance(value, dict) else [each for each in _listed(value) if isinstance(each, dict)]
 
 

@@ -1,7 +1,7 @@
-"""Fewer, larger deltas: neighbours of one kind are joined, up to a size or for a time.
+"""Joins neighbouring deltas of one kind, up to a size or for a time.
 
-A joined event holds the first and the last number that it stands for (`from_seq` … `seq`). The first delta after a
-silence is never held back for a time, so that the first token comes as early as without.
+A joined event has the first and the last number of its deltas (`from_seq` … `seq`). The first delta after a pause
+passes without delay, so the first token comes as early as without batches.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, Event
 from gai_fast.processors.limits import LIMITS
 
 _OWN: Final = frozenset({*ENVELOPE_KEYS, *DELTAS.values(), "seq", "from_seq"})
-"""Keys in which neighbours may differ."""
+"""Joined deltas may differ in these keys."""
 
 
 class BatchProcessor(Processor):
     """Joins neighbouring deltas of the same kind, choice, call and block.
 
     Args:
-        characters: Give out the held deltas as soon as they have so many.
-        milliseconds: Hold nothing longer than this; without it, until the size or another event comes.
+        characters: Release the held deltas as soon as they have this many characters.
+        milliseconds: The longest time to hold a delta. `None` if only the size or another event releases it.
 
     Raises:
         ValueError: Neither is given, or one is not positive.
@@ -41,12 +41,12 @@ class BatchProcessor(Processor):
         self._size = 0
         self._since = 0
         self._now = 0
-        self._given_at: int | None = None
+        self._released_at: int | None = None
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """Yields a batch where it is complete; holds the event, or yields it."""
-        if now_ms < self._now:  # the clock was set back: events due by the old time would wait for it to come again
-            self._since, self._given_at = now_ms, None
+        """Holds a delta and yields the batch once it is complete. Yields other events at once."""
+        if now_ms < self._now:  # the clock was set back: without this, held events would wait until it catches up
+            self._since, self._released_at = now_ms, None
         self._now = now_ms
         key = DELTAS.get(event["type"])
         if key is None:
@@ -61,24 +61,24 @@ class BatchProcessor(Processor):
         self._size += len(cast("dict[str, Any]", event).get(key, ""))
         limit = LIMITS.batch if self._characters is None else self._characters
         due = self.due_ms
-        # A delta without text adds nothing to the size: the number of held events is limited, too.
+        # A delta without text adds nothing to the size, so the number of held events is limited too.
         if self._size >= limit or len(self._held) >= LIMITS.batched or (due is not None and due <= now_ms):
             yield from self.flush(now_ms)
 
     @property
     def due_ms(self) -> int | None:
-        """The time at which the held events must be given out."""
+        """The time at which the held events must be released. `None` if there is no such time."""
         if not self._held or self._milliseconds is None:
             return None
-        if self._given_at is None:
+        if self._released_at is None:
             return self._since
-        return max(self._given_at + self._milliseconds, self._since)
+        return max(self._released_at + self._milliseconds, self._since)
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
         """Yields the held events as one."""
         if self._held:
             held, self._held, self._size = self._held, [], 0
-            self._given_at = now_ms
+            self._released_at = now_ms
             yield held[0] if len(held) == 1 else _joined(held)
 
 
@@ -92,13 +92,13 @@ def _joined(events: list[Event]) -> Event:
     text = "".join(cast("dict[str, Any]", event).get(key, "") for event in events)
     if first.get("seq", 0) > 0:
         begin, end = first.get("from_seq", first["seq"]), last["seq"]
-    else:  # not numbered yet: the chain will count
+    else:  # not numbered yet: the chain numbers the events later
         begin, end = 1 - sum(map(joined_count, events)), 0
     return cast(Event, {**first, key: text, "from_seq": begin, "seq": end})
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[processor]] use = "batch"`: as `BatchProcessor` has them, one of the two at least."""
+    """`[[processor]] use = "batch"`: the arguments of `BatchProcessor`, at least one of the two."""
 
     characters: Annotated[int, msgspec.Meta(ge=1, le=LIMITS.batch)] | None = None
     milliseconds: Annotated[int, msgspec.Meta(ge=1, le=LIMITS.batch_ms)] | None = None
@@ -108,7 +108,7 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("needs `characters` or `milliseconds`")
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """One for every stream."""
+        """Returns a processor for every stream."""
         return BatchProcessor(characters=self.characters, milliseconds=self.milliseconds)
 
 

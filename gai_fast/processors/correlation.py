@@ -1,6 +1,6 @@
-"""Correlation ids, which join a stream to logs and traces, on its ends or on every event.
+"""Adds correlation ids, which link a stream to logs and traces.
 
-A compact stream has `request_id` and `trace_id` on its first event only, and its `stream_id` on `start` only. This
+A compact stream has `request_id` and `trace_id` on its first event only, and `stream_id` on `start` only. This
 processor adds them to `start`, `finish` and `error`, or to all events.
 """
 
@@ -22,9 +22,9 @@ class CorrelationProcessor(Processor):
     """Adds ids to events.
 
     Args:
-        ids: `request_id`, `trace_id`, `stream_id`, where they are known; an event's own take precedence.
+        ids: `request_id`, `trace_id`, `stream_id`; an unknown id is `None`. An event's own ids take precedence.
         labels: Fixed keys for `provider_metadata.correlation` of `start`, such as a team or a deployment.
-        every: On every event but `done`, instead of `start`, `finish` and `error`.
+        every: Add the ids to every event but `done`, not only to `start`, `finish` and `error`.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class CorrelationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """`[[processor]] use = "correlation"`.
 
     Args:
-        ids: Which ids are added.
-        on: `ends`: to `start`, `finish` and `error`; `every`: to every event.
-        labels: As `CorrelationProcessor` has them.
+        ids: The ids to add.
+        on: `ends` adds them to `start`, `finish` and `error`, `every` to every event.
+        labels: As in `CorrelationProcessor`.
     """
 
     ids: tuple[Literal["request_id", "trace_id", "stream_id"], ...] = ("request_id", "trace_id", "stream_id")
@@ -60,7 +60,7 @@ class CorrelationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     labels: Annotated[dict[str, str], msgspec.Meta(max_length=LIMITS.correlation_keys)] = {}
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """One for every stream."""
+        """Returns a processor for every stream."""
         known = {"request_id": stream.request_id, "trace_id": stream.trace_id, "stream_id": stream.stream_id}
         return CorrelationProcessor({key: known[key] for key in self.ids}, self.labels, every=self.on == "every")
 

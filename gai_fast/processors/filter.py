@@ -1,4 +1,4 @@
-"""Leaves events out, by their type or their choice. The events that frame a stream always pass."""
+"""Drops events by type or by choice. The events that frame a stream always pass."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gai_fast.model.events import DELTAS, TYPES, Event
 from gai_fast.model.limits import SHARED
 
 _PASSED: Final = FRAME | {"stream.reset", "stream.gap"}
-"""Without these, later events would be misread."""
+"""These types always pass: without them, later events would be misread."""
 
 
 class FilterProcessor(Processor):
-    """Passes some events only.
+    """Passes only some events.
 
     Args:
-        keep: The types that pass; `None`: all.
-        drop: Types that do not pass.
-        choices: Which choices' events pass, from 0; `None`: all.
-        function: Called with an event that the other arguments let pass; returns whether it does.
+        keep: The types that pass. `None` if all types pass.
+        drop: The types that do not pass.
+        choices: The choices that pass, from 0. `None` if all choices pass.
+        function: Called with each event that passes the other arguments; returns whether the event passes.
 
     Raises:
-        ValueError: There is no such type, or it cannot be left out.
+        ValueError: A type is unknown or cannot be left out.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ def _known(types: Iterable[str]) -> Iterable[str]:
 
 
 class FilterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[processor]] use = "filter"`: as `FilterProcessor` has them."""
+    """`[[processor]] use = "filter"`: the arguments of `FilterProcessor` except `function`."""
 
     keep: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     choices: tuple[Annotated[int, msgspec.Meta(ge=0, lt=SHARED.choices)], ...] | None = None
 
     def __post_init__(self) -> None:
-        self._made()
+        self._build()
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """One for every stream."""
-        return self._made()
+        """Returns a processor for every stream."""
+        return self._build()
 
-    def _made(self) -> FilterProcessor:
+    def _build(self) -> FilterProcessor:
         return FilterProcessor(keep=self.keep, drop=self.drop, choices=self.choices)
 
 

@@ -1,9 +1,9 @@
-"""JSON answers, followed as they stream: faults are found at the first wrong character, snapshots are made on request.
+"""Follows JSON answers as they stream: finds faults at the first wrong character, makes snapshots on request.
 
-Owns the handling of text that is not one JSON document, of a document that comes twice, and of the text around one.
-`JSONReader` reads the text, once; a library checks the schema.
+Owns the handling of text that is not JSON, of repeated documents, and of the text around a document. `JSONReader` reads
+the text once. A library checks the schema.
 
-Only an answer that ended by itself is checked: one that was cut off by its length is not faulty.
+An answer must be complete only if the model ended it: an answer cut off at a length limit is not faulty.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ OnInvalid = Literal["warn", "error"]
 class JSONStreamProcessor(Processor):
     """Follows the text of a stream that should be one JSON document.
 
-    It yields the text as it came, except for removed parts; `json.snapshot` events; and a `warning` or an error with
-    reason `invalid_json` or `schema_mismatch`.
+    Yields the text unchanged except for removed parts, `json.snapshot` events, and a `warning` or an error with reason
+    `invalid_json` or `schema_mismatch`.
 
     Args:
         schema: The JSON Schema that the document must meet, as a value or as JSON text; needs the extra `schema`. A
-            member of the outermost object is judged as soon as it is whole.
-        snapshots_ms: Yield `json.snapshot` events, at most one in so many milliseconds (0: with every delta), of a
-            large value once it has grown by a share (`limits.json_snapshots`), and one when the document is whole.
-        on_invalid: `warn` yields one `warning` and passes all text from there on; `error` ends the stream at once
-            (`provider_unavailable`), and passes nothing from the first wrong character on.
+            member of the outermost object is checked as soon as it is complete.
+        snapshots_ms: The shortest time between two `json.snapshot` events in milliseconds (0: one with every delta). A
+            large value must also have grown by a share (`limits.json_snapshots`). The last snapshot comes when the
+            document is complete. `None` if there are no snapshots.
+        on_invalid: `warn` yields one `warning` and then passes all text. `error` ends the stream at once
+            (`provider_unavailable`) and passes no text from the first wrong character on.
         recover: Leave out the text before and after the document: prose, and the fences of a code block.
-        remove_duplicates: Leave out further documents that are equal to the first. They are held back until that is
-            known.
+        remove_duplicates: Leave out further documents that are equal to the first. A further document is held back
+            until it is compared.
 
     Raises:
         ValueError: The schema cannot be used.
-        ModuleNotFoundError: A schema is given, and the extra is not installed.
+        ModuleNotFoundError: A schema is given, but the extra is not installed.
 
     Example:
         >>> processor = JSONStreamProcessor(snapshots_ms=0)
@@ -74,14 +75,14 @@ class JSONStreamProcessor(Processor):
         self._reader = JSONReader()
         self._take: Callable[[str], str] = self._seek if self._recover else self._read
         self._problem: tuple[str, str] | None = None
-        self._judged = self._schema is None
-        # Held back: prose before a document, and text that may be a document or repeat it.
+        self._checked = self._schema is None
+        # Held back: prose before a document, and text that may be a document or a repetition of it.
         self._prose: list[str] = []
         self._held: list[str] = []
         self._prose_size = 0
         self._line_is_blank = True
         self._repeated: JSONReader | None = None
-        self._said_otherwise = False
+        self._has_other_answer = False
         self._last_snapshot: int | None = None
         self._snapshot_at = 0
 
@@ -89,7 +90,7 @@ class JSONStreamProcessor(Processor):
         """Processes an event.
 
         Raises:
-            Error: The text is not valid, where that ends the stream.
+            Error: The text is not valid, and `on_invalid` is `error`.
         """
         kind = event["type"]
         if kind == "text.delta" and not event.get("choice"):
@@ -99,21 +100,21 @@ class JSONStreamProcessor(Processor):
         if kind == "stream.reset":
             self._begin()
         elif kind in ("refusal.delta", "tool.call"):
-            self._said_otherwise = True
+            self._has_other_answer = True
         return (event,)
 
     @property
     def due_ms(self) -> int | None:
-        """The time at which the next snapshot may be made."""
+        """The time of the next snapshot. `None` if no snapshot is due."""
         if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news() or not self._has_grown():
             return None
         return self._last_snapshot + self.snapshots_ms
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
-        """Yields a snapshot of the value, where it has changed."""
+        """Yields a snapshot of the value if it has changed."""
         if self._has_news():
             value = self._reader.snapshot()
-            if not is_empty(value):  # an event's empty keys are left out, so the snapshot would be empty
+            if not is_empty(value):  # events leave out empty keys, so the snapshot would have no `json`
                 self._last_snapshot, self._snapshot_at = now_ms, self._reader.position
                 yield {"type": "json.snapshot", "json": value}
 
@@ -128,32 +129,35 @@ class JSONStreamProcessor(Processor):
             yield event
         elif passed:
             yield {**event, "text": passed}
-        yield from self._told()
+        yield from self._report()
         due = self.due_ms
         if self._last_snapshot is None or self._reader.complete or (due is not None and due <= now_ms):
             yield from self.flush(now_ms)
 
     def _end(self, event: Event, now_ms: int) -> Iterator[Event]:
-        by_itself = event["type"] == "finish" and event.get("finish_reason") == "stop"
-        held = self._close(by_itself)
+        model_ended = event["type"] == "finish" and event.get("finish_reason") == "stop"
+        held = self._close(model_ended)
         if held:
             yield {"type": "text.delta", "text": held}
-        if by_itself:
-            yield from self._told()
+        if model_ended:
+            yield from self._report()
         yield from self.flush(now_ms)
         self._take = self._pass
         yield event
 
     def _has_news(self) -> bool:
-        """Whether a snapshot would differ from the last one; brackets in prose are not a value."""
+        """Returns whether a snapshot would differ from the last one. Brackets in prose are not a value."""
         return self.snapshots_ms is not None and self._reader.changed and self._take not in (self._seek, self._pass)
 
     def _has_grown(self) -> bool:
-        """Whether the value has grown by a share: a snapshot costs its size, so that all together cost a multiple."""
+        """Returns whether the text has grown by a share of its size.
+
+        A snapshot costs the size of the value. With this condition, all snapshots together cost a fixed multiple of it.
+        """
         return (self._reader.position - self._snapshot_at) * LIMITS.json_snapshots >= self._reader.position
 
-    def _told(self) -> Iterator[Event]:
-        """Yields or raises a problem, once."""
+    def _report(self) -> Iterator[Event]:
+        """Yields or raises the problem once."""
         if self._problem is None:
             return
         (reason, what), self._problem = self._problem, None
@@ -162,14 +166,14 @@ class JSONStreamProcessor(Processor):
             raise Error("provider_unavailable", f"the answer of the model {what}", reason=reason)
         yield {"type": "warning", "reason": reason}
 
-    # -- the text: each of these takes text and returns the part to pass on --
+    # -- the text: each method reads text and returns the part to pass on --
 
     def _pass(self, text: str) -> str:
-        """Passes text that is no longer followed."""
+        """Returns all text: the document is no longer followed."""
         return text
 
     def _drop(self, text: str) -> str:
-        """Drops the text behind a document that was recovered."""
+        """Drops the text after a recovered document."""
         return ""
 
     def _read(self, text: str) -> str:
@@ -180,16 +184,16 @@ class JSONStreamProcessor(Processor):
         except NotJSON as problem:
             at = problem.position - begin
             return self._invalid(f"is not JSON: {problem}", text[:at], text[at:])
-        return self._judge(text[:end], text[end:])
+        return self._check(text[:end], text[end:])
 
-    def _judge(self, text: str, rest: str) -> str:
-        """Judges the document after its text has been read; `rest` stands behind it."""
+    def _check(self, text: str, rest: str) -> str:
+        """Checks the document after its text has been read. `rest` is the text after the document."""
         if self._reader.position > LIMITS.json_answer:
             return self._invalid(f"is longer than {LIMITS.json_answer} characters", text, rest)
         self._take = self._read
         mismatch = self._mismatch()
         if mismatch is not None:
-            self._judged = True
+            self._checked = True
             self._problem = ("schema_mismatch", f"does not meet its schema: {mismatch}")
             if self._on_invalid == "error":
                 return text
@@ -202,12 +206,12 @@ class JSONStreamProcessor(Processor):
         return text + self._follow(rest)
 
     def _mismatch(self) -> str | None:
-        """Returns the mismatch with the schema that is known by now, if there is one."""
+        """Returns the first known mismatch with the schema. `None` if there is none so far."""
         reader, schema = self._reader, self._schema
-        if self._judged or schema is None or not reader.began:
+        if self._checked or schema is None or not reader.began:
             return None
         if reader.complete:
-            self._judged = True
+            self._checked = True
             return schema.problem(reader.value)
         kind = _CONTAINERS.get(type(reader.value))
         if schema.types is not None and kind is not None and kind not in schema.types:
@@ -217,7 +221,7 @@ class JSONStreamProcessor(Processor):
         return next((problem for problem in problems if problem is not None), None)
 
     def _follow(self, text: str) -> str:
-        """Reads the text after the document: blanks, or the document again."""
+        """Reads the text after the document: white space, or a repetition of the document."""
         passed: list[str] = []
         at = repeats = 0
         while at < len(text):
@@ -275,7 +279,7 @@ class JSONStreamProcessor(Processor):
                     wrong = at + problem.position
                     self._prose.clear()
                     return self._invalid(f"is not JSON: {problem}", text[at:wrong], text[wrong:])
-                # No document: the search goes on behind its bracket.
+                # Not a document: the search continues after the bracket.
                 self._prose.append(text[at])
                 self._prose_size += 1
                 at += 1
@@ -288,7 +292,7 @@ class JSONStreamProcessor(Processor):
                 begun = "".join(self._held)
                 self._held.clear()
                 self._prose.clear()
-                return self._judge(begun, text[at:])
+                return self._check(begun, text[at:])
         return self._no_document("") if self._prose_size + self._reader.position > LIMITS.json_prose else ""
 
     def _no_document(self, rest: str) -> str:
@@ -296,7 +300,7 @@ class JSONStreamProcessor(Processor):
         return self._invalid(what, "", self._release() + rest)
 
     def _openings(self) -> str:
-        """A list begins a line: in prose, brackets hold references."""
+        """Returns the brackets that may open a document. A list must begin a line: in prose, `[` opens a reference."""
         return "{[" if self._line_is_blank else "{"
 
     def _release(self) -> str:
@@ -305,26 +309,26 @@ class JSONStreamProcessor(Processor):
         self._held.clear()
         return held
 
-    def _close(self, by_itself: bool) -> str:
-        """Ends the text; returns the held-back part of it that must be passed on.
+    def _close(self, model_ended: bool) -> str:
+        """Ends the text. Returns the held-back text that must be passed on.
 
         Args:
-            by_itself: The model ended the answer itself.
+            model_ended: Whether the model ended the answer.
         """
         if self._take == self._follow and self._repeated is not None:
             if self._repeated.close() and self._is_repetition_so_far():
                 return ""
-            return self._invalid(_GOES_ON, "", self._release()) if by_itself else self._release()
+            return self._invalid(_GOES_ON, "", self._release()) if model_ended else self._release()
         if self._take == self._read and self._reader.close():
-            return self._judge("", "")
-        if self._take in (self._read, self._seek) and by_itself:
-            is_missing = self._reader.began or self._prose or not self._said_otherwise
+            return self._check("", "")
+        if self._take in (self._read, self._seek) and model_ended:
+            is_missing = self._reader.began or self._prose or not self._has_other_answer
             if is_missing:
                 return self._invalid("ends before its JSON is whole", "", self._release())
         return self._release()
 
     def _invalid(self, what: str, text: str, rest: str) -> str:
-        """Notes that the text is not JSON; `rest` begins with the first wrong character, or the held-back text."""
+        """Records that the text is not JSON. `rest` begins at the first wrong character or with the held-back text."""
         self._take = self._pass
         self._problem = ("invalid_json", what)
         return text if self._on_invalid == "error" else text + rest
@@ -340,10 +344,10 @@ class JSONStreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """`[[processor]] use = "json_stream"`: follows answers to requests whose `response_format` is JSON.
 
     Args:
-        on_invalid: `warn` or `error`, as `JSONStreamProcessor` has them.
+        on_invalid: `warn` or `error`, as in `JSONStreamProcessor`.
         recover: Leave out the text around the document.
         remove_duplicates: Leave out further equal documents.
-        validate: Judge by the request's schema; where not given, if the extra `schema` is installed.
+        validate: Check against the request's schema. The default is true if the extra `schema` is installed.
     """
 
     on_invalid: OnInvalid = "warn"
@@ -356,7 +360,7 @@ class JSONStreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             raise ValueError("validate needs the extra `schema`: pip install 'gai-fast[schema]'")
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """One for every stream that asks for JSON, or for snapshots of it."""
+        """Returns a processor if the stream asks for JSON or for snapshots, else `None`."""
         if not stream.wants_json and stream.json_snapshots is None:
             return None
         validate = is_available() if self.validate is None else self.validate

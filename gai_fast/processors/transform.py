@@ -1,4 +1,4 @@
-"""Changes events: by a function of a library user, or by words to replace in the answer, from the configuration."""
+"""Changes events by a function (library), or replaces words in the answer (configuration)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class TransformProcessor(Processor):
     """Replaces each event by the result of a function.
 
     Args:
-        function: Called with every event but those that frame a stream (`start`, `finish`, `error`, `done`); returns an
-            event, or `None` to leave it out. It must not change its argument.
+        function: Called with every event except `start`, `finish`, `error` and `done`, which frame a stream. Returns an
+            event, or `None` to drop the event. It must not change its argument.
 
     Raises:
-        ValueError: (by `process`) The function returned an event that frames a stream, or no event at all.
+        ValueError: (by `process`) The function returned an event that frames a stream, or a value that is not an event.
     """
 
     def __init__(self, function: Callable[[Event], Event | None]) -> None:
@@ -40,17 +40,17 @@ class TransformProcessor(Processor):
 
 
 class ReplaceProcessor(Processor):
-    """Replaces words in text, reasoning and refusals, wherever the deltas are cut.
+    """Replaces words in text, reasoning and refusals, including words split between deltas.
 
-    Text that may be the beginning of a word is held back until the rest or another event comes. Events beside the
-    text (`usage`, `warning`, `json.snapshot`) wait with it, up to `limits.held_beside`. Arguments of tools, citations
-    and images stay as they are. Where choices alternate, a word that is cut between two deltas is not found.
+    Text that may be the start of a word is held back until the rest or another event arrives. Events that do not
+    interrupt the text (`usage`, `warning`, `json.snapshot`) wait with it, up to `limits.held_beside`. Tool arguments,
+    citations and images stay unchanged. If choices alternate, a word split between two deltas is not found.
 
     Args:
-        replace: The replacement of each word; where two words begin at one place, the longer one counts.
+        replace: The replacement of each word. If two words start at one place, the longer word is replaced.
 
     Raises:
-        ValueError: There is no word, or an empty one.
+        ValueError: There is no word, or a word is empty.
     """
 
     def __init__(self, replace: Mapping[str, str]) -> None:
@@ -59,13 +59,13 @@ class ReplaceProcessor(Processor):
         self._replace = dict(replace)
         words = sorted(replace, key=len, reverse=True)
         self._words = re.compile("|".join(map(re.escape, words)))
-        self._beginnings = {word[:size] for word in words for size in range(1, len(word))}
+        self._prefixes = {word[:size] for word in words for size in range(1, len(word))}
         self._longest = len(words[0])
         self._held: Event | None = None
         self._beside: list[Event] = []
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
-        """Yields the event with its words replaced, as far as no word may begin at its end."""
+        """Yields the event with its words replaced. Holds back the end of its text if it may start a word."""
         if event["type"] in _ASIDES and self._held is not None and len(self._beside) < LIMITS.held_beside:
             self._beside.append(event)
             return
@@ -75,39 +75,39 @@ class ReplaceProcessor(Processor):
             return
         if self._held is not None and _place(self._held) != _place(event):
             yield from self.flush(now_ms)
-        yield from self._waited()
+        yield from self._take_waiting()
         text = event.get("text", "")
         if self._held is not None:
             text = self._held["text"] + text
             self._held = None
-        begun = self._begun(text)
-        if begun < len(text):
-            self._held = {**event, "text": text[begun:]}
-            text = text[:begun]
+        start = self._unfinished_word(text)
+        if start < len(text):
+            self._held = {**event, "text": text[start:]}
+            text = text[:start]
         replaced = self._replaced(text)
         if replaced:
             yield {**event, "text": replaced}
 
     def flush(self, now_ms: int = 0) -> Iterator[Event]:
-        """Yields the text that is held back: no word, or a short one that begins a longer one."""
+        """Yields the held-back text with its words replaced, and the events that waited with it."""
         if self._held is not None:
             held, self._held = self._held, None
             replaced = self._replaced(held["text"])
             if replaced:
                 yield {**held, "text": replaced}
-        yield from self._waited()
+        yield from self._take_waiting()
 
-    def _waited(self) -> list[Event]:
+    def _take_waiting(self) -> list[Event]:
         waited, self._beside = self._beside, []
         return waited
 
-    def _begun(self, text: str) -> int:
-        """Returns where a word begins that may go on behind the text; the text's length where none does."""
+    def _unfinished_word(self, text: str) -> int:
+        """Returns the place of a word that may continue after the text; the text's length if there is none."""
         size = len(text)
-        places = [at for at in range(max(0, size - self._longest + 1), size) if text[at:] in self._beginnings]
+        places = [at for at in range(max(0, size - self._longest + 1), size) if text[at:] in self._prefixes]
         end = 0
         for word in self._words.finditer(text) if places else ():
-            # At one place, the beginning of a longer word counts before a shorter word.
+            # At one place, a started longer word takes precedence over a shorter word.
             for at in places:
                 if end <= at <= word.start():
                     return at
@@ -127,7 +127,7 @@ def _place(event: Event) -> tuple[object, ...]:
 
 
 class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[processor]] use = "transform"`: as `ReplaceProcessor` has it."""
+    """`[[processor]] use = "transform"`: the arguments of `ReplaceProcessor`."""
 
     replace: Annotated[
         dict[Annotated[str, msgspec.Meta(min_length=1, max_length=LIMITS.replaced_word)], str],
@@ -135,7 +135,7 @@ class TransformSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     ]
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """One for every stream."""
+        """Returns a processor for every stream."""
         return ReplaceProcessor(self.replace)
 
 

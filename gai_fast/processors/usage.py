@@ -1,7 +1,7 @@
-"""Tokens: totals over streams, and counts where a provider sends none.
+"""Tokens: totals over streams, and counts if a provider sends none.
 
-Owns the totals, by provider and model, and their certainty. Adapters translate each provider's words, so that all usage
-here is of one kind (docs/events.md): input includes cached, output includes reasoning, and a zero is a zero.
+Owns the totals, by provider and model, and the source of each count. Adapters have normalized each provider's fields
+(docs/events.md): input includes cached tokens, output includes reasoning tokens, and a reported zero stays zero.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ class UsageTotals:
     """The usage of several streams.
 
     Args:
-        streams: Their number.
-        without_usage: The number of those without any usage; they are in no other figure.
+        streams: The number of streams.
+        without_usage: The number of streams without usage. They add nothing to the token counts.
         input_tokens: All input, cached included.
         output_tokens: All output, reasoning included.
-        total_tokens: Both.
+        total_tokens: Input and output.
         cached_input_tokens: Input that was read from a cache.
         cache_write_input_tokens: Input that was written to a cache.
         reasoning_tokens: Output that was reasoning.
-        tokens_by_source: The part of `total_tokens` that the provider did not count: `counted`, `estimated`, `partial`.
+        tokens_by_source: The tokens of `total_tokens` that the provider did not count, by source: `counted`,
+            `estimated`, `partial`.
     """
 
     streams: int = 0
@@ -66,7 +67,7 @@ class UsageTotals:
     tokens_by_source: dict[str, int] = field(default_factory=dict)
 
     def add(self, usage: Mapping[str, Any] | None) -> None:
-        """Adds one stream's `usage`; `None`: it is unknown."""
+        """Adds one stream's `usage`. `None` if it is unknown."""
         self.streams += 1
         if usage is None:
             self.without_usage += 1
@@ -79,12 +80,13 @@ class UsageTotals:
 
 
 class UsageAggregator:
-    """Adds up the usage of many streams, by provider and model. A `MetricsSink` too.
+    """Adds up the usage of many streams, by provider and model. Also a `MetricsSink`.
 
-    Names come from upstreams and are not trusted: after `limits.usage_models` of them new ones are counted together,
-    under `("other", "other")`, as are names longer than `limits.model_name`. `total` is exact whatever the names.
+    Names come from upstreams and are not trusted. Once there are `limits.usage_models` names, further names are counted
+    together under `("other", "other")`. Names longer than `limits.model_name` are counted there too. `total` is always
+    exact.
 
-    Belongs to one thread at a time.
+    Not thread-safe.
 
     Example:
         >>> totals = UsageAggregator()
@@ -100,15 +102,15 @@ class UsageAggregator:
         self.total = UsageTotals()
         """All streams."""
         self.by_model: dict[tuple[str, str], UsageTotals] = {}
-        """By provider and model, as the stream named them; beyond the limits under `("other", "other")`."""
+        """Totals by provider and model as the stream named them; beyond the limits, under `("other", "other")`."""
 
     def add(self, usage: Mapping[str, Any] | Result | None, *, provider: str = "", model: str = "") -> None:
         """Adds one stream.
 
         Args:
-            usage: Its `usage`, or its whole result; `None`: unknown.
-            provider: The provider that answered; a result's own counts more.
-            model: The model that answered; a result's own counts more.
+            usage: The stream's `usage` or its result. `None` if the usage is unknown.
+            provider: The provider that answered; a result's `provider` takes precedence.
+            model: The model that answered; a result's `model` takes precedence.
         """
         if isinstance(usage, Result):
             provider, model, usage = usage.provider or provider, usage.model or model, usage.usage
@@ -124,11 +126,11 @@ class UsageAggregator:
         totals.add(usage)
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Adds one stream by its figures."""
+        """Adds one stream from its metrics."""
         self.add(metrics.usage, provider=metrics.provider, model=metrics.answered_by or metrics.model)
 
     def watch(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Passes the events of one stream on, and adds it once it is over or left."""
+        """Yields the events of one stream unchanged. Adds the stream when it ends or the caller stops iterating."""
         seen = _Seen()
         try:
             for event in events:
@@ -138,7 +140,7 @@ class UsageAggregator:
             self.add(seen.usage, provider=seen.provider, model=seen.model)
 
     async def awatch(self, events: AsyncIterable[Event]) -> AsyncIterator[Event]:
-        """`watch` for asynchronous events."""
+        """Works as `watch`, for asynchronous events."""
         seen = _Seen()
         try:
             async for event in events:
@@ -157,7 +159,7 @@ class UsageAggregator:
 
 
 class _Seen:
-    """The usage in the events of one stream; the last one counts."""
+    """The last usage among the events of one stream."""
 
     def __init__(self) -> None:
         self.provider = self.model = ""
@@ -173,14 +175,14 @@ class _Seen:
 
 
 class UsageProcessor(Processor):
-    """Counts the tokens of a stream whose provider sends no usage, in place of an estimate by length.
+    """Counts the tokens of a stream if the provider sends no usage. Replaces the estimate by length.
 
     Args:
-        count: Counts the tokens of a text of `limits.counted_text` characters at most. A `ValueError` refuses the text,
-            which is then estimated by length.
-        prompt: Returns the request's text; without it the input stays estimated.
+        count: Counts the tokens of a text of at most `limits.counted_text` characters. If it raises `ValueError`, the
+            text is estimated by its length.
+        prompt: Returns the request's text. `None` if the input stays estimated.
 
-    The label `source` is `counted` only where the prompt and all text of the answer were counted.
+    The label `source` is `counted` only if the prompt and all text of the answer were counted.
     """
 
     def __init__(self, count: CountTokens, prompt: Callable[[], str] | None = None) -> None:
@@ -189,14 +191,14 @@ class UsageProcessor(Processor):
         self._said: list[str] = []
         self._size = 0
         self._before = 0  # tokens of text that is no longer kept
-        self._is_counted = prompt is not None  # whether no text was estimated
+        self._is_counted = prompt is not None  # False once any text is estimated
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """Passes the event on; a `finish` without usage gets the counts."""
+        """Returns the event; adds the counts to a `finish` without usage."""
         kind = event["type"]
         if kind in DELTAS:
             text = cast("dict[str, Any]", event).get(DELTAS[kind], "")
-            if text:  # pieces without text would be kept without limit
+            if text:  # the size limit does not bound empty pieces
                 self._said.append(text)
                 self._size += len(text)
             if self._size > LIMITS.counted_text:
@@ -226,7 +228,7 @@ class UsageProcessor(Processor):
         }
 
     def _tokens(self, text: str) -> int:
-        """Counts a text in blocks; estimates what is refused, and what is beyond `limits.counted_whole`."""
+        """Counts a text in blocks. Estimates refused blocks and the text beyond `limits.counted_whole`."""
         counted, block = min(len(text), LIMITS.counted_whole), LIMITS.counted_text
         tokens = sum([self._block(text[at : min(at + block, counted)]) for at in range(0, counted, block)])
         return tokens + self._estimated(len(text) - counted)
@@ -256,16 +258,17 @@ def load_counter(encoding: Encoding = "o200k_base") -> CountTokens:
     if find_spec(_LIBRARY) is None:
         raise ValueError("counting needs the extra `tokens`: pip install 'gai-fast[tokens]'")
     library: Any = import_module(_LIBRARY)
-    # Not `encode`: text that looks like a special token is text.
+    # Not `encode`: text that looks like a special token counts as ordinary text.
     encode = library.get_encoding(encoding).encode_ordinary
     return lambda text: len(encode(text))
 
 
 class UsageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[processor]] use = "usage"`: counts tokens where a provider sends no usage; needs the extra `tokens`.
+    """`[[processor]] use = "usage"`: counts tokens if a provider sends no usage; needs the extra `tokens`.
 
     Args:
-        encoding: The vocabulary; another model's gives another number, a few per cent off for plain text.
+        encoding: The vocabulary. Another model's vocabulary gives a count that differs by a few per cent for plain
+            text.
     """
 
     encoding: Encoding = "o200k_base"
@@ -274,7 +277,7 @@ class UsageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         load_counter(self.encoding)
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """One for every stream."""
+        """Returns a processor for every stream."""
         return UsageProcessor(load_counter(self.encoding), stream.prompt)
 
 
