@@ -1,7 +1,7 @@
-"""A program's question to a gateway, in this process or on a server: `Answer` and `Task`.
+"""How a program asks a gateway, in this process or on a server: `Answer` and `Task`.
 
-Owns the forms of an answer that need no events, and the arguments that both kinds of gateway take (`Asking`). Knows
-neither kind.
+Owns the forms of an answer without events, and the methods that both kinds of gateway share (`Asking`). Must not know
+either kind of gateway.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.request import Request
 
 NativeRequest = Mapping[str, Any]
-"""A native request (docs/http-api.md), as the server takes it in JSON."""
+"""A native request (docs/http-api.md): the mapping that the server accepts as JSON."""
 
 
 class AnswerStream(Protocol):
@@ -27,18 +27,18 @@ class AnswerStream(Protocol):
     id: str
 
     async def __aenter__(self) -> Self:
-        """Asks."""
+        """Sends the request."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaves."""
+        """Closes the stream."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """The events."""
+        """Iterates over the events."""
 
     async def result(self) -> Result:
-        """The whole answer."""
+        """Returns the complete answer."""
 
     async def cancel(self) -> None:
         """Stops the upstream."""
@@ -47,10 +47,11 @@ class AnswerStream(Protocol):
 class Answer:
     """One answer as text. Made by `Gateway.ask` and `Task.stream`.
 
-    `async for` gives the pieces of its text; `await` gives the `Result`. Use one of them, once.
+    `async for` yields the text in pieces; `await` returns the `Result`. Use one of them, once.
 
     Raises:
-        Error: The request cannot be made, or the answer failed; while iterating after the text that came before.
+        Error: The request cannot be made, or the answer failed. Iteration first yields the text that came before the
+            failure.
     """
 
     def __init__(self, stream: AnswerStream) -> None:
@@ -78,8 +79,7 @@ _SETTABLE: Final = frozenset(Request.__struct_fields__)
 
 
 class Task:
-    """A request under construction. Made by `Gateway.task`; each step returns a new one, so that a beginning can be
-    shared.
+    """A request under construction. Made by `Gateway.task`. Each step returns a new task: a task can be reused.
 
     Example:
         >>> brief = gateway.task().system("Be brief.").model("fast")
@@ -111,23 +111,23 @@ class Task:
         return self.set(temperature=value)
 
     def max_tokens(self, count: int) -> Task:
-        """Sets the largest length of the answer, in tokens."""
+        """Sets the maximum length of the answer, in tokens."""
         return self.set(max_tokens=count)
 
     def set(self, **fields: Any) -> Task:
         """Sets any fields of the native request.
 
         Raises:
-            TypeError: There is no such field.
+            TypeError: A field is unknown.
         """
         unknown = fields.keys() - _SETTABLE
         if unknown:
             raise TypeError(f"a native request has no field {min(unknown)!r}")
-        # A copy, so that the caller may change its own values.
+        # Copied: the caller may change its own values afterwards.
         return Task(self._gateway, {**self._request, **copy.deepcopy(fields)})
 
     def stream(self) -> Answer:
-        """Asks for the answer's text as it comes."""
+        """Asks for the text of the answer as it streams."""
         return Answer(self._gateway.stream(self._request))
 
     def events(self) -> AnswerStream:
@@ -135,7 +135,7 @@ class Task:
         return self._gateway.stream(self._request)
 
     async def ask(self) -> Result:
-        """Asks for the whole answer.
+        """Asks for the complete answer.
 
         Raises:
             Error: The request cannot be made, or the answer failed.
@@ -144,14 +144,14 @@ class Task:
 
 
 class Asking(ABC):
-    """The methods of both kinds of gateway that need only their streams."""
+    """The methods of both kinds of gateway that need only `stream`."""
 
     @abstractmethod
     def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:
         """Asks for one answer as events."""
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
-        """Asks for one answer as text: iterate it for the pieces, or await it for the whole `Result`.
+        """Asks for one answer as text: iterate over the pieces, or await the `Result`.
 
         Args:
             request: The prompt, or a native request.
@@ -163,15 +163,15 @@ class Asking(ABC):
         return Answer(self.stream(asked(request, fields)))
 
     def task(self) -> Task:
-        """Begins a request that is built step by step."""
+        """Starts a request that is built step by step."""
         return Task(self, {})
 
 
 def checked_request(request: Any) -> NativeRequest:
-    """Returns a native request.
+    """Returns a native request unchanged.
 
     Raises:
-        TypeError: It is no mapping.
+        TypeError: The request is not a mapping.
     """
     if not isinstance(request, Mapping):
         kind = type(request).__name__
@@ -180,20 +180,24 @@ def checked_request(request: Any) -> NativeRequest:
 
 
 def asked(request: str | NativeRequest, fields: Mapping[str, Any]) -> NativeRequest:
-    """The request of `ask`: a prompt or a native request, with more fields.
+    """Returns the request of `ask`: a prompt or a native request, with more fields.
 
     Raises:
-        TypeError: It is neither text nor a mapping.
+        TypeError: The request is neither text nor a mapping.
     """
     return {**checked_request({"query": request} if isinstance(request, str) else request), **fields}
 
 
 _DIGITS: Final = 15
-"""Digits of an event's number: as in the ids that a server takes."""
+"""Maximum digits of an event's number: as in the ids that a server accepts."""
 
 
 def place(stream_id: str, after: str | int | None) -> int:
-    """The number of the event that `after` names; 0: none."""
+    """Returns the number of the event that `after` names; 0 if `after` is `None`.
+
+    Raises:
+        ValueError: `after` names no event of this stream.
+    """
     number = after
     if isinstance(after, str):
         name, _, digits = after.rpartition(".")

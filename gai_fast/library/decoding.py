@@ -1,6 +1,6 @@
 """Decodes a provider's recorded or live bytes into events, without a server: `decode`, `adecode`, `read_events`.
 
-Owns how the library drives a relay, and the events that its callers get: plain dicts with keys in order. Provides the
+Owns how the library drives a relay, and the events that its callers get: plain dicts with ordered keys. Provides the
 clock and the ids of a decoded stream.
 """
 
@@ -24,7 +24,7 @@ _log: Final = logging.getLogger("gai_fast.library.decoding")
 
 Envelope = Literal["compact", "full"]
 
-# Exceptions of a source that mean that it broke; any other is a bug of the caller's and passes through.
+# A source that raises one of these has broken off. Any other exception is a bug of the caller and propagates.
 _BROKEN = (OSError, EOFError, TimeoutError)
 
 
@@ -36,13 +36,13 @@ def decode(
     headers: Mapping[str, str] | None = None,
     envelope: Envelope = "compact",
 ) -> Iterator[Event]:
-    """Decodes one upstream answer.
+    """Decodes one upstream response.
 
     Args:
         provider: A provider's name, `name` or `name:api`.
-        chunks: The body, cut anywhere.
-        status: The HTTP status of the answer.
-        headers: Its headers; names in any case.
+        chunks: The body, split anywhere.
+        status: The HTTP status of the response.
+        headers: The response headers; names in any case.
         envelope: `compact` (schema, ts and request_id on the first event) or `full` (on every event).
 
     Yields:
@@ -51,7 +51,7 @@ def decode(
 
     Raises:
         ValueError: At the call: the provider or the envelope is unknown.
-        TypeError: At the call: `chunks` are one body instead of its pieces.
+        TypeError: At the call: `chunks` is one body instead of its pieces.
     """
     if isinstance(chunks, bytes | bytearray | memoryview | str):
         kind = type(chunks).__name__
@@ -82,7 +82,7 @@ def adecode(
     headers: Mapping[str, str] | None = None,
     envelope: Envelope = "compact",
 ) -> AsyncIterator[Event]:
-    """`decode` for asynchronous chunks."""
+    """Works as `decode`, for asynchronous chunks."""
     return _adecoded(_Decoding(provider, status, headers, envelope), chunks)
 
 
@@ -104,11 +104,11 @@ async def _adecoded(decoding: _Decoding, chunks: AsyncIterable[bytes]) -> AsyncI
 
 
 class OrderedEvents:
-    """A relay's sink that numbers events, where they have no `seq`, and orders their keys, as an encoder would.
+    """A relay's sink that numbers events without `seq`, and orders their keys as an encoder does.
 
     Args:
         envelope: `compact` or `full`.
-        plain: Whether `tool_call.input` is a parsed value or JSON text.
+        plain: Whether `tool_call.input` is a parsed value instead of JSON text.
     """
 
     def __init__(self, envelope: Envelope, *, plain: bool = True) -> None:
@@ -121,7 +121,7 @@ class OrderedEvents:
         self._events: list[Event] = []
 
     def event(self, event: Event) -> None:
-        """Takes one event."""
+        """Adds one event."""
         if event["type"] == "done":
             self._events.append(event)
             return
@@ -135,10 +135,10 @@ class OrderedEvents:
                 whole["tool_call"] = {**call, "input": call["input"].value}
         ordered = {key: whole[key] for key in sorted(whole, key=KEY_RANK.__getitem__) if not is_empty(whole[key])}
         self._events.append(ordered)  # type: ignore[arg-type]  # the keys are those of an event
-        self._seq = seq  # only now: an event that cannot be ordered has no number
+        self._seq = seq  # only now: an event that cannot be ordered gets no number
 
     def take(self) -> list[Event]:
-        """The events since the last call."""
+        """Returns the events since the last call."""
         events, self._events = self._events, []
         return events
 
@@ -156,7 +156,7 @@ class _Decoding:
         return self._relay.is_over
 
     def feed(self, chunk: bytes) -> None:
-        # Any bytes-like object; `bytes()` alone would take an integer for a size.
+        # Accepts any bytes-like object. `bytes()` alone would accept an integer as a size.
         self._relay.receive_data(chunk if type(chunk) is bytes else bytes(memoryview(chunk)), now_ms())
 
     def end(self, problem: BaseException | None) -> None:
@@ -177,36 +177,36 @@ class _Decoding:
 
 
 class Readable(Protocol):
-    """A byte source with `read`: the body of a response of aiohttp, an `asyncio.StreamReader`, an open file."""
+    """A byte source with `read`: the body of an aiohttp response, an `asyncio.StreamReader`, an open file."""
 
     def read(self, size: int, /) -> Awaitable[bytes] | bytes:
-        """Returns the next bytes, at most so many; none at the end."""
+        """Returns the next bytes, at most `size`; `b""` at the end."""
 
 
 def read_events(source: AsyncIterable[bytes] | Readable) -> AsyncIterator[Event]:
-    """Reads events from a byte source in the format `gai`, SSE or NDJSON; the first byte tells which.
+    """Reads events of format `gai` from a byte source, as SSE or NDJSON. The first byte decides which.
 
     Args:
-        source: The body of a response, cut anywhere: an async iterable of bytes (httpx: `response.aiter_bytes()`), or
-            an object with `read` (aiohttp: `response.content`). The response itself will do, too.
+        source: The body of a response, split anywhere: an async iterable of bytes (httpx: `response.aiter_bytes()`), or
+            an object with `read` (aiohttp: `response.content`). The response itself works too.
 
     Yields:
         The events.
 
     Raises:
-        TypeError: At the call: `source` is neither. Later: it gave no bytes.
-        ValueError: Data that is no JSON object, or a limit that was passed.
+        TypeError: At the call: `source` is neither. Later: it returned something other than bytes.
+        ValueError: Data is not a JSON object, or exceeds a limit.
     """
     return _events_in(_chunks_of(source))
 
 
 def _chunks_of(source: Any) -> AsyncIterable[bytes]:
-    """The bytes of a source as they come."""
+    """Returns the bytes of a source as an async iterable."""
     if hasattr(source, "aiter_bytes"):  # a response of httpx
         return source.aiter_bytes()  # type: ignore[no-any-return]  # bytes, as httpx documents
     if hasattr(source, "content") and hasattr(source.content, "read"):  # a response of aiohttp
         source = source.content
-    # Before its iterator: that of a `StreamReader` gives lines, and raises for one that is longer than 64 KiB.
+    # `read` before the iterator: a `StreamReader` iterates by lines, and raises if a line is longer than 64 KiB.
     if hasattr(source, "read"):
         return _read_chunks(source)
     if not hasattr(source, "__aiter__"):
@@ -227,12 +227,12 @@ async def _read_chunks(source: Any) -> AsyncIterator[bytes]:
 
 
 def _takes_nothing(read: Callable[..., object]) -> bool:
-    """Whether a `read` has no argument for the size."""
+    """Returns whether `read` has no parameter for the size."""
     try:
         signature(read).bind(1)
     except TypeError:
         return True
-    except ValueError:  # some functions of C have no signature
+    except ValueError:  # some functions in C have no signature
         return False
     return False
 
@@ -255,7 +255,7 @@ async def _events_in(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
         try:
             items: list[Any] = parser.feed(chunk)
         except ValueError as problem:
-            # The items before the fault, so that the result does not depend on the cuts of the source.
+            # Yields the items before the fault: the result must not depend on how the source splits its bytes.
             for item in getattr(problem, "before", ()):
                 yield _event_in(item)
             raise
@@ -267,7 +267,7 @@ async def _events_in(source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
 
 
 def _event_in(item: Any) -> Event:
-    if isinstance(item, tuple):  # an `SSEEvent`; a line of NDJSON is parsed already
+    if isinstance(item, tuple):  # an `SSEEvent`; a line of NDJSON is already parsed
         _, data, _ = item
         item = parse_exact(data)
     if not isinstance(item, dict):

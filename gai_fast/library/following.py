@@ -1,11 +1,11 @@
 """A durable stream that a program in this process follows: `FollowedStream`.
 
-Owns how a log becomes a program's events: at the program's pace, in the compact envelope. Knows no HTTP.
+Owns how a log becomes a program's events: at the program's pace, in the compact envelope. Must not know HTTP.
 
-1. Nothing is held for the program but its position and the events of one read. While it reads slowly the upstream is
-   paused before the log would lose what it has not read.
-2. For events that the log has lost the program gets `stream.gap`. A log whose writer is gone ends with an `error` and
-   `done` that are this follower's own.
+1. For the program, only its position and the events of one read are kept. If it reads slowly, the upstream is paused
+   before the log drops events that the program has not read.
+2. For events that the log has dropped, the program gets `stream.gap`. If the log's writer is gone, the follower ends
+   the stream with its own `error` and `done`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from gai_fast.stores._base import data_lines
 
 
 class FollowedStream:
-    """A durable stream, followed from a place in it. Made by `Gateway.follow`.
+    """A durable stream, followed from a given event. Made by `Gateway.follow`.
 
-    Iterating gives the events after that place, `done` last; none where the program has the end already. Use it in
-    `async with`, or iterate it at once. Leaving early is what it is for a client: the stream goes on as its
-    `on_disconnect` has it.
+    Iterating yields the events after that event, `done` last. If the program already has the end, there are none. Use
+    it in `async with`, or iterate over it directly. Leaving early is a disconnect of a client: `on_disconnect` decides
+    whether the stream goes on.
 
     Attributes:
         id: The stream's id.
-        metrics: The figures of a stream of this process, once they are known here.
+        metrics: The figures of a stream of this process. `None` until they are known.
     """
 
     def __init__(self, find_engine: Callable[[], Engine], stream_id: str, after: int = 0) -> None:
         self.id = stream_id
         self.metrics: StreamMetrics | None = None
         self.position = after
-        """The number of the last event that the program has, or is about to have."""
+        """The number of the last event read from the log."""
         self._after = after
         self._find_engine = find_engine
         self._engine: Engine | None = None
@@ -60,9 +60,9 @@ class FollowedStream:
         """Finds the stream.
 
         Raises:
-            Error: There is no such stream (`not_found`), its worker is gone, its store is out of reach, or it was made
-                for clients of another dialect, whose frames are no events.
-            RuntimeError: The gateway is not open, or was opened on another loop; or this was entered before.
+            Error: The stream does not exist (`not_found`), its worker is gone, its store is unreachable, or it was made
+                for clients of another dialect, whose frames are not events.
+            RuntimeError: The gateway is not open or was opened on another loop, or the stream was entered before.
         """
         if self._engine is not None:
             raise RuntimeError("a stream is entered once: call `follow` again")
@@ -97,14 +97,14 @@ class FollowedStream:
 
     @property
     def resume_id(self) -> str:
-        """The id by which the stream can be followed again."""
+        """The id to follow the stream again."""
         return self.id
 
     async def next_event(self) -> Event | None:
-        """Returns the next event; `None` after the last one, and once the stream has been left.
+        """Returns the next event. `None` after the last event and after `leave`.
 
         Raises:
-            RuntimeError: Somebody else waits for it.
+            RuntimeError: Another task already waits for the next event.
         """
         while not self._ready:
             if self._log is None or self._has_ended:
@@ -115,10 +115,10 @@ class FollowedStream:
         return self._ready.popleft()
 
     async def cancel(self) -> None:
-        """Ends the stream for everybody, as `DELETE` does; one that has ended stays as it is.
+        """Ends the stream for all followers, as `DELETE` does. Does nothing if the stream has ended.
 
         Raises:
-            Error: It runs in another process, which cannot be reached.
+            Error: The stream runs in another process, which is unreachable.
         """
         if self._engine is None or self._log is None or self._log.is_over:
             return
@@ -129,7 +129,7 @@ class FollowedStream:
             await self._engine.store.cancel(self._log)
 
     def leave(self) -> None:
-        """Follows no more; idempotent."""
+        """Stops following. Idempotent."""
         log, self._log = self._log, None
         if log is not None:
             log.unwatch(self)
@@ -142,7 +142,7 @@ class FollowedStream:
     # -- the log --
 
     def _read(self, log: StreamLog) -> None:
-        """Takes the next part of the log, or its end."""
+        """Reads the next part of the log, or its end."""
         backlog = log.read(self.position, SHARED.follower_read)
         if backlog.lost:
             self._ready.append(in_order(gap(self.position, backlog.lost, backlog.text)))
@@ -189,22 +189,22 @@ class FollowedStream:
     # -- LogWatcher --
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
-        """More can be read."""
+        """Wakes the program: the log has more events."""
         self._wake()
 
     def ended(self) -> None:
-        """The log has ended, or is broken off."""
+        """Wakes the program: the log has ended or has failed."""
         self._wake()
 
     # -- the publication (`Follows`) --
 
     is_answer = False
-    """There is no response that could have a status."""
+    """False: there is no response whose status could change."""
 
     @property
     def is_slow(self) -> bool:
-        """Whether the program has not come for more yet."""
+        """Whether the program is not waiting for the next event."""
         return self._news is None
 
     def fail(self, error: Error) -> None:
-        """Does nothing: the log has the stream's early failure, too."""
+        """Does nothing: the log has the stream's early failure too."""

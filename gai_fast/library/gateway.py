@@ -1,7 +1,7 @@
 """The gateway in this process, without a server: `Gateway`.
 
-Owns how a program asks a model and follows the answer: as events, as text, as one `Result`. The engine runs the
-streams, as it does for the server.
+Owns how a program asks a model and follows the answer: as events, as text, as a `Result`. The engine runs the streams,
+as it does for the server.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Gateway(Asking):
     """Asks the models of a configuration. Open it with `async with`.
 
     Args:
-        settings: The configuration. By default only the environment is read: the providers whose usual keys are in it,
-            and the model `demo`. For a file use `Gateway.from_config`.
-        sinks: Get the figures of every stream at its end.
+        settings: The configuration. By default it comes from the environment alone: the providers whose usual keys are
+            set, and the model `demo`. For a file use `Gateway.from_config`.
+        sinks: Get the figures of every stream when it ends.
 
     Raises:
         ConfigError: The configuration cannot be used.
-        TypeError: `settings` are none.
+        TypeError: `settings` is not a `Settings`.
 
     Example:
         >>> async with gai_fast.Gateway() as gateway:
@@ -72,7 +72,7 @@ class Gateway(Asking):
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], *, sinks: Iterable[MetricsSink] = ()) -> Self:
-        """The gateway of a configuration file.
+        """Returns the gateway of a configuration file.
 
         Args:
             path: The file.
@@ -85,14 +85,14 @@ class Gateway(Asking):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the gateway is open."""
         return self._engine is not None
 
     async def __aenter__(self) -> Self:
-        """Opens it, on the running loop; after it was closed, it may be opened again.
+        """Opens the gateway on the running loop. A closed gateway may be opened again.
 
         Raises:
-            RuntimeError: It is open.
+            RuntimeError: The gateway is open already.
             StoreError: The store of the configuration cannot be used.
         """
         if self._engine is not None:
@@ -116,32 +116,32 @@ class Gateway(Asking):
             await engine.close()
 
     def stream(self, request: NativeRequest, events: EventManager | None = None) -> GatewayStream:
-        """Asks for one answer as events, once its `async with` is entered.
+        """Returns one answer as events. Entering its `async with` sends the request.
 
         Args:
             request: A native request.
-            events: Callbacks, called with the same events whether or not the program iterates.
+            events: Callbacks; they get the events whether or not the program iterates.
 
         Raises:
-            TypeError: The request is no mapping.
+            TypeError: The request is not a mapping.
         """
         return GatewayStream(self.engine, checked_request(request), events)
 
     def follow(self, stream_id: str, after: str | int | None = None) -> FollowedStream:
-        """Follows a durable stream: one that this gateway keeps (`resumable`), or any other of its store (`[store]`).
+        """Follows a durable stream: kept by this gateway (`resumable`), or any other in its store (`[store]`).
 
         Args:
             stream_id: The stream's id.
-            after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. By default none: the
-                stream is followed from its beginning.
+            after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. `None` if the stream
+                is followed from its first event.
 
         Raises:
-            ValueError: `after` is no event of this stream.
+            ValueError: `after` is not an event of this stream.
         """
         return FollowedStream(self.engine, stream_id, place(stream_id, after))
 
     def engine(self) -> Engine:
-        """Returns the engine that runs the streams; for other modules of this package.
+        """Returns the engine that runs the streams, for other modules of this package.
 
         Raises:
             RuntimeError: The gateway is not open, or was opened on another loop.
@@ -157,22 +157,22 @@ class _Reading(enum.Enum):
 
     NOT_BEGUN = "not begun"
     BEGUN = "begun"
-    DROPPED = "dropped"  # too many events were unread; the callbacks have had them
+    DROPPED = "dropped"  # too many events were unread; only the callbacks got them
 
 
 class GatewayStream:
-    """One answer, followed as it comes. Made by `Gateway.stream`.
+    """One answer, followed as it streams. Made by `Gateway.stream`.
 
-    A request with `resumable` makes a durable stream: it is kept (`[store]`), goes on when the program leaves it
+    A request with `resumable` makes a durable stream. It is kept (`[store]`), may go on after the program has left it
     (`on_disconnect`), and can be followed again with `Gateway.follow`.
 
-    Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last. A failure after the request was
+    Iterating yields the events of `gai.events.v1` in the compact envelope, `done` last. A failure after the request was
     sent is an `error` event. Leaving the `async with` before the end cancels the upstream; leaving it after the end
-    waits for async callbacks. A program that reads slowly, or whose callbacks are slow, slows the upstream down.
+    waits for async callbacks. A slow program or slow callbacks slow the upstream down.
 
-    A stream with callbacks need not be iterated. If the program has not begun to iterate when
-    `limits.waiting_events` events are unread, they are dropped: callbacks go on, `result` still gives the whole answer,
-    and iterating raises `RuntimeError`.
+    A stream with callbacks need not be iterated. If `limits.waiting_events` events are unread before the program begins
+    to iterate, they are dropped: callbacks go on, `result` still returns the complete answer, and iterating raises
+    `RuntimeError`.
 
     Attributes:
         id: The stream's id.
@@ -202,12 +202,12 @@ class GatewayStream:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
-        """Asks the model.
+        """Sends the request to the model.
 
         Raises:
-            Error: The request is not valid, or there is no such model, or the model's provider cannot serve it.
-            RuntimeError: The gateway is not open, or was opened on another loop; or this stream was followed before.
-            ValueError: The request holds a value that JSON cannot express.
+            Error: The request is invalid, the model does not exist, or the model's provider cannot serve the request.
+            RuntimeError: The gateway is not open or was opened on another loop, or the stream was followed before.
+            ValueError: The request has a value that JSON cannot express.
         """
         if self._session is not None or self._followed is not None or self._is_over:
             raise RuntimeError("a stream is followed once: ask again for another answer")
@@ -242,12 +242,12 @@ class GatewayStream:
                 sharing.leave()
         if session.metrics is None:
             self._session = session
-        else:  # it has ended already
+        else:  # the stream has already ended
             self._metrics = session.metrics
         return self
 
     async def _publish(self, engine: Engine, request: Request) -> None:
-        """Starts a durable stream, and follows it."""
+        """Starts a durable stream and follows it."""
         if self._manager is not None:
             text = "`resumable`: a stream that is kept has no callbacks; follow it twice instead"
             raise Error("unsupported", text, reason="resumable")
@@ -280,12 +280,12 @@ class GatewayStream:
 
     @property
     def resume_id(self) -> str | None:
-        """The id by which the stream can be followed again; `None`: it is not durable."""
+        """The id to follow the stream again. `None` if it is not durable."""
         return self.id if self._followed is not None else None
 
     @property
     def position(self) -> int | None:
-        """The number of the last event that was read of the stream's log; `None`: it is not durable."""
+        """The number of the last event read from the stream's log. `None` if the stream is not durable."""
         return self._followed.position if self._followed is not None else None
 
     async def __aexit__(
@@ -341,7 +341,7 @@ class GatewayStream:
         return event
 
     async def result(self) -> Result:
-        """Returns the whole answer; reads the events that have not been read yet.
+        """Returns the complete answer. Reads all remaining events.
 
         Raises:
             Error: The stream failed, or its answer is too large for a result (`answer_too_large`).
@@ -359,7 +359,7 @@ class GatewayStream:
         return result
 
     async def cancel(self) -> None:
-        """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far."""
+        """Stops the upstream. The stream then ends with `finish {cancelled}` and the usage so far."""
         if self._followed is not None:
             await self._followed.cancel()
         if self._session is not None:
@@ -369,7 +369,7 @@ class GatewayStream:
     # -- the session's output (`net.spec.Output`) and client (`net.delivery.Client`) --
 
     def event(self, event: Event) -> None:
-        """Takes one event of the relay."""
+        """Receives one event from the relay."""
         self._collector.event(event)
         self._sink.event(event)
 
@@ -377,7 +377,7 @@ class GatewayStream:
         """Does nothing: there is no connection to keep alive."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """Returns no bytes; makes the events since the last call ready to be read."""
+        """Makes the events since the last call available to the program. Returns no bytes."""
         events = self._sink.take()
         self._has_done = self._has_done or bool(events and events[-1]["type"] == "done")
         if self._reading is not _Reading.DROPPED:
@@ -395,13 +395,13 @@ class GatewayStream:
         return []
 
     def _measured(self, event: Event) -> Event:
-        """Returns the event for callbacks: `finish` and `error` hold the figures, too."""
+        """Returns the event for callbacks: with the figures if it is `finish` or `error`."""
         if event["type"] not in ("finish", "error") or self._session is None:
             return event
         measured: Any = {**event, "metrics": self._session.measured().as_dict()}
         return cast("Event", measured)
 
-    # Two parties may pause the upstream: the program that iterates, and the callbacks.
+    # The iterating program and the callbacks pause the upstream independently.
 
     def _pause(self) -> None:
         self._pauses += 1
@@ -416,27 +416,27 @@ class GatewayStream:
     direct = None
 
     def commit(self) -> None:
-        """Does nothing: there is no head."""
+        """Does nothing: there is no response to start."""
 
     def flush(self) -> None:
-        """Does nothing, as `commit`."""
+        """Does nothing: there is no response to start."""
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Does nothing: there are no bytes."""
 
     def end(self, pieces: Sequence[Piece]) -> None:
-        """Ends the stream: all events are ready."""
+        """Ends the stream: all events are available."""
         self._finish()
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
-        """Ends a stream that failed early; its error is an event if the relay could emit one."""
+        """Ends a stream that failed early. Adds an `error` event unless the relay has emitted it."""
         if self._has_done:
             self._finish()
         else:
             self.abort(error)
 
     def abort(self, error: Error) -> None:
-        """Ends a stream that broke off without an `error` event, with one."""
+        """Ends a stream that broke off without an `error` event. Adds the event."""
         self._failure = error
         event: Event = {"type": "error", "error": error.payload()}
         self._ready += [event, {"type": "done", "finished": False}]
@@ -461,7 +461,14 @@ def _check_type(value: object, kind: type, what: str) -> None:
 
 
 def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-    """Returns the running loop, which must be this one."""
+    """Returns the running loop.
+
+    Args:
+        loop: The gateway's loop.
+
+    Raises:
+        RuntimeError: The running loop is another loop.
+    """
     running = asyncio.get_running_loop()
     if running is not loop:
         raise RuntimeError("the gateway was opened on another event loop: each loop needs a gateway of its own")
@@ -469,14 +476,15 @@ def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEvent
 
 
 async def _shared(engine: Engine, spec: StreamSpec) -> SharedAnswer | None:
-    """Lets a stream share its answer where its model says so (`[[model]] cache`), and looks for one.
+    """Lets a stream share its answer if its model allows it (`[[model]] cache`), and looks for a stored answer.
 
     Args:
-        engine: Has the answers.
-        spec: The stream's.
+        engine: Owns the answers.
+        spec: The stream's specification.
 
     Returns:
-        The stream's way to answers, to be left once it has begun; `None`: it shares none.
+        The stream's access to shared answers; leave it once the stream has started. `None` if the stream shares no
+        answers.
     """
     answers = engine.shared_answers(now_ms) if spec.model.cache else None
     if answers is None:

@@ -1,4 +1,4 @@
-"""`StreamEventProcessor`: processors for library users, over any events, with the clock that the lower layers lack."""
+"""`StreamEventProcessor`: processors for library users, over any events. Provides the clock."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gai_fast.runtime.clock import now_ms
 class StreamEventProcessor:
     """A chain of steps that events pass in order: filter, transform, batch, or any processor.
 
-    Each call adds a step and returns a new chain, so that one can be kept and used for many streams.
+    Each call adds a step and returns a new chain, so a chain can be kept and used for many streams.
 
     Args:
-        clock: Milliseconds since the epoch.
+        clock: Returns milliseconds since the epoch.
 
     Example:
         >>> steps = StreamEventProcessor().filter(keep=["text.delta"]).batch(characters=4)
@@ -39,37 +39,38 @@ class StreamEventProcessor:
         drop: Iterable[str] = (),
         choices: Iterable[int] | None = None,
     ) -> StreamEventProcessor:
-        """Leaves events out; the events that frame a stream (`start`, `stream.reset`, …) always pass.
+        """Drops events. The events that frame a stream (`start`, `stream.reset`, …) always pass.
 
         Args:
-            function: Called with an event that the other arguments let pass; returns whether it passes.
-            keep: The types that pass; `None`: all.
-            drop: Types that do not pass.
-            choices: Which choices' events pass, from 0; `None`: all.
+            function: Called with each event that passes the other arguments; returns whether the event passes.
+            keep: The types that pass. `None` if all types pass.
+            drop: The types that do not pass.
+            choices: The choices that pass, from 0. `None` if all choices pass.
 
         Raises:
-            ValueError: There is no such type, or it cannot be left out.
+            ValueError: A type is unknown or cannot be left out.
         """
         step = FilterProcessor(function=function, keep=keep, drop=drop, choices=choices)
-        return self.then(lambda: step)  # it has no state
+        return self.then(lambda: step)  # a filter has no state
 
     def transform(self, function: Callable[[Event], Event | None]) -> StreamEventProcessor:
-        """Replaces each event by the result of a function; `None` leaves the event out.
+        """Replaces each event by the result of a function; `None` drops the event.
 
         Args:
-            function: Called with every event but `start`, `finish`, `error` and `done`; must not change it.
+            function: Called with every event but `start`, `finish`, `error` and `done`. It must not change its
+                argument.
         """
         step = TransformProcessor(function)
         return self.then(lambda: step)
 
     def batch(self, *, characters: int | None = None, milliseconds: int | None = None) -> StreamEventProcessor:
-        """Joins neighbouring deltas, up to a size or for a time; the joined event has `from_seq` … `seq`.
+        """Joins neighbouring deltas, up to a size or for a time. A joined event has `from_seq` … `seq`.
 
-        Held deltas are given out when the next event comes: nothing runs in between.
+        Held deltas are released when the next event comes: no timer runs.
 
         Args:
-            characters: Give out the held deltas as soon as they have so many.
-            milliseconds: Give out deltas that have been held for so long.
+            characters: Release the held deltas as soon as they have this many characters.
+            milliseconds: Release deltas that have been held for this time.
 
         Raises:
             ValueError: Neither is given, or one is not positive.
@@ -81,7 +82,7 @@ class StreamEventProcessor:
         """Adds any processor.
 
         Args:
-            make: Makes a fresh one for each stream, as processors remember what they saw.
+            make: Returns a new processor for each stream: processors have state.
         """
         longer = StreamEventProcessor(self._clock)
         longer._steps = (*self._steps, make)
@@ -99,7 +100,7 @@ class StreamEventProcessor:
         yield from chain.flush()
 
     async def aapply(self, events: AsyncIterable[Event]) -> AsyncIterator[Event]:
-        """`apply` for asynchronous events."""
+        """Works as `apply`, for asynchronous events."""
         chain = Chain([make() for make in self._steps])
         async for event in events:
             for out in self._step(chain, event):

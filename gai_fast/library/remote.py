@@ -1,6 +1,6 @@
 """A client of a running server with the interface of `Gateway`: `connect`.
 
-Owns how a stream survives the loss of its connection. Knows nothing of models: a server answers.
+Owns how a stream survives the loss of its connection. Must not know models: a server answers.
 
 1. Every stream is asked for as a durable one, with an idempotency key: a request that is sent again, because its
    response was lost, joins the answer of the first one. A program that leaves early cancels such a stream, unless it
@@ -41,18 +41,18 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_request_id
 
 _LOST: Final = (aiohttp.ClientError, OSError, TimeoutError)
-"""The exceptions of a connection."""
+"""The exceptions of a lost connection."""
 
 
 def connect(base_url: str, key: str | None = None) -> RemoteGateway:
-    """A client of a running server, to be opened with `async with`.
+    """Returns a client of a running server. Open it with `async with`.
 
     Args:
         base_url: The server's URL, with the prefix under which it is mounted, such as `http://127.0.0.1:8080`.
-        key: The caller's key, where the server needs one.
+        key: The caller's key. `None` if the server needs none.
 
     Raises:
-        ValueError: It is no URL of HTTP, or the key cannot be sent.
+        ValueError: `base_url` is not an HTTP URL, or the key cannot be sent.
 
     Example:
         >>> async with gai_fast.connect("http://127.0.0.1:8080") as gateway:
@@ -67,7 +67,10 @@ class RemoteGateway(Asking):
 
     Args:
         base_url: As for `connect`.
-        key: As for `connect`; errors likewise.
+        key: As for `connect`.
+
+    Raises:
+        ValueError: As for `connect`.
     """
 
     def __init__(self, base_url: str, key: str | None = None) -> None:
@@ -83,14 +86,14 @@ class RemoteGateway(Asking):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the gateway is open."""
         return self._session is not None
 
     async def __aenter__(self) -> Self:
-        """Opens it, on the running loop; connections are made when something is asked.
+        """Opens the gateway on the running loop. Requests open the connections.
 
         Raises:
-            RuntimeError: It is open.
+            RuntimeError: The gateway is open already.
         """
         if self._session is not None:
             raise RuntimeError("the gateway is open already")
@@ -115,28 +118,28 @@ class RemoteGateway(Asking):
 
     @property
     def may_wait(self) -> bool:
-        """Whether it may wait in place of another program that has left."""
+        """Whether the gateway may wait for the headers of another abandoned stream."""
         return len(self._leaving) < LIMITS.abandoned
 
-    def leave_behind(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does what is left of a stream whose program has gone on; the gateway waits for it when it closes.
+    def run_detached(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs the rest of a stream whose program has left. Closing the gateway waits for it.
 
         Args:
-            work: What is left; it ends by itself and raises nothing.
+            work: The rest. It ends by itself and raises nothing.
         """
         task = asyncio.get_running_loop().create_task(work)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
     def stream(self, request: NativeRequest, events: EventManager | None = None) -> RemoteStream:
-        """Asks for one answer as events, once its `async with` is entered.
+        """Returns one answer as events. Entering its `async with` sends the request.
 
         Args:
             request: A native request.
-            events: Callbacks, called with the events as the program reads them.
+            events: Callbacks; they get the events as the program reads them.
 
         Raises:
-            TypeError: The request is no mapping.
+            TypeError: The request is not a mapping.
         """
         return RemoteStream(self, dict(checked_request(request)), events)
 
@@ -145,16 +148,16 @@ class RemoteGateway(Asking):
 
         Args:
             stream_id: The stream's id.
-            after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. By default none: the
-                stream is followed from its beginning.
+            after: The last event that the program has: its `seq`, or its id, `<stream id>.<seq>`. `None` if the stream
+                is followed from its first event.
 
         Raises:
-            ValueError: `after` is no event of this stream.
+            ValueError: `after` is not an event of this stream.
         """
         return FollowedRemoteStream(self, stream_id, place(stream_id, after))
 
     def unreachable(self, problem: BaseException) -> Error:
-        """Returns the error of a connection that could not be made, or was lost.
+        """Returns the error of a connection that was lost or could not be opened.
 
         Args:
             problem: The exception.
@@ -175,12 +178,12 @@ class RemoteGateway(Asking):
 
         Args:
             method: GET, POST or DELETE.
-            path: Below the server's URL.
+            path: The path below the server's URL.
             body: JSON.
             after: The id of the last event that the program has.
 
         Raises:
-            Network: The answer is not HTTP.
+            Network: The response is not HTTP.
             RuntimeError: The gateway is not open.
         """
         if self._session is None:
@@ -191,23 +194,23 @@ class RemoteGateway(Asking):
         if after is not None:
             headers["last-event-id"] = after
         url = (self._url / path).with_query(envelope="compact")
-        # A redirect is not followed: the key is for this server.
+        # Redirects are not followed: the key is for this server.
         try:
             return await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
-        except aiohttp.ClientResponseError:  # not a connection that is lost: the next one would be no better
+        except aiohttp.ClientResponseError:  # not a lost connection: another try would not help
             text = "the server's answer is not HTTP, or its head is too large"
             raise Error("network", text, reason="protocol", temporary=False) from None
 
 
 class RemoteStream:
-    """One answer of a server, followed as it comes, over as many connections as it takes. Made by `stream`.
+    """One answer of a server, followed as it streams, over as many connections as needed. Made by `stream`.
 
-    Iterating gives the events of `gai.events.v1` in the compact envelope, `done` last. Leaving the `async with` before
-    the end cancels the answer; one that was asked for with `resumable` goes on, as its `on_disconnect` has it.
+    Iterating yields the events of `gai.events.v1` in the compact envelope, `done` last. Leaving the `async with` before
+    the end cancels the answer. If it was requested with `resumable`, `on_disconnect` decides whether it goes on.
 
     Attributes:
-        id: The stream's id; empty before the server has answered.
-        position: The number of the last event of the stream's log that has come.
+        id: The stream's id; empty before the server has responded.
+        position: The number of the last event received from the stream's log.
     """
 
     def __init__(self, gateway: RemoteGateway, request: dict[str, Any], manager: EventManager | None = None) -> None:
@@ -236,16 +239,16 @@ class RemoteStream:
 
     @property
     def resume_id(self) -> str | None:
-        """The id by which the stream can be followed again; `None`: it ends with its program."""
+        """The id to follow the stream again. `None` if the stream ends with its program."""
         return None if self._is_own else self.id
 
     async def __aenter__(self) -> Self:
-        """Asks the server.
+        """Sends the request to the server.
 
         Raises:
-            Error: The server refuses the request, or cannot be reached.
-            RuntimeError: The gateway is not open; or this stream was entered before.
-            ValueError: The request holds a value that JSON cannot express.
+            Error: The server refuses the request or is unreachable.
+            RuntimeError: The gateway is not open, or the stream was entered before.
+            ValueError: The request has a value that JSON cannot express.
         """
         if self._is_entered:
             raise RuntimeError("a stream is entered once: ask again for another answer")
@@ -257,39 +260,39 @@ class RemoteStream:
         try:
             await asyncio.wait([entering])
         except asyncio.CancelledError:
-            self._gateway.leave_behind(self._abandon(entering, ends=self._is_own and self._gateway.may_wait))
+            self._gateway.run_detached(self._abandon(entering, ends=self._is_own and self._gateway.may_wait))
             raise
         entering.result()
         return self
 
     async def _enter(self) -> None:
-        """Asks until there is a response; raises as `__aenter__`."""
+        """Sends the request until there is a response. Raises as `__aenter__`."""
         try:
             await self._open()
         except Error as error:
             if error.phase is None:
                 raise
-            self._fail(error)  # of the upstream: an event, as in this process
+            self._fail(error)  # an upstream error becomes an event, as in this process
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as problem:
             raise self._gateway.unreachable(problem) from None
         except _LOST:
-            self._lose()  # the server may have begun: rule 1
+            self._lose()  # the server may have started the stream: rule 1
             while self._response is None and not self._is_over:
                 await self._reopen()
 
     async def _abandon(self, entering: asyncio.Task[None], *, ends: bool) -> None:
-        """Leaves the stream of a program that has left `__aenter__`.
+        """Closes a stream whose program has left `__aenter__`.
 
         Args:
-            entering: What the program waited for.
-            ends: The stream is cancelled: rule 1.
+            entering: The task that the program waited for.
+            ends: Whether to cancel the stream: rule 1.
         """
         if ends:
             await asyncio.wait([entering], timeout=LIMITS.server_connect)
         entering.cancel()
         await asyncio.wait([entering])
         if not entering.cancelled():
-            entering.exception()  # nobody waits for it
+            entering.exception()  # retrieved, so asyncio does not log it
         if ends:
             await self._cancel_own()
         self._leave()
@@ -314,7 +317,7 @@ class RemoteStream:
         return event
 
     async def result(self) -> Result:
-        """Returns the whole answer; reads the events that have not been read yet.
+        """Returns the complete answer. Reads all remaining events.
 
         Raises:
             Error: The stream failed, or its answer is too large for a result (`answer_too_large`).
@@ -324,24 +327,24 @@ class RemoteStream:
         return self._collector.result()
 
     async def cancel(self) -> None:
-        """Stops the upstream; the stream then ends with `finish {cancelled}` and the usage so far.
+        """Stops the upstream. The stream then ends with `finish {cancelled}` and the usage so far.
 
         Raises:
-            Error: The server cannot be reached, or refuses; or it has not named the stream yet.
+            Error: The server is unreachable, refuses, or has not named the stream yet.
         """
         if self._end is None and not self._is_over:
             await self._delete()
 
     async def _cancel_own(self) -> None:
-        """Cancels a stream that nobody will follow again, unless its end is known."""
+        """Cancels a stream that cannot be followed again, unless its end is known."""
         if self._end is None and self._is_own and self.id and self._gateway.is_open:
-            with contextlib.suppress(Error):  # nobody waits for it; the server goes on as `on_disconnect` says
+            with contextlib.suppress(Error):  # the program has left; if this fails, the server follows `on_disconnect`
                 await self._delete()
 
     # -- reading --
 
     async def _next(self) -> Event | None:
-        """Returns the next event; `None` after the last one."""
+        """Returns the next event. `None` after the last event."""
         if not self._is_entered:
             raise RuntimeError("the stream is not open: use `async with gateway.stream(…) as stream:`")
         if self._is_read:
@@ -360,7 +363,7 @@ class RemoteStream:
         return event
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
-        """Takes what has come; a connection that ends is lost: rule 2."""
+        """Reads the next bytes. If the connection has ended, it is lost: rule 2."""
         data = b""
         # RuntimeError is aiohttp's, of a connection that the gateway has closed.
         with contextlib.suppress(*_LOST, RuntimeError):
@@ -379,7 +382,7 @@ class RemoteStream:
             self._fail(Error("network", "the server sent what is no event", reason="protocol"))
 
     def _feed(self, data: bytes) -> None:
-        """Takes the events of a read.
+        """Parses the events of a read.
 
         Raises:
             ValueError: Something in it is no event.
@@ -389,16 +392,16 @@ class RemoteStream:
             for _, text, event_id in self._parser.feed(piece):
                 self._take(parse_exact(text), event_id)
             if not is_begun and self._seq:
-                self._parser = SSEParser()  # the `retry:` of the first frame is for clients without backoff
+                self._parser = SSEParser()  # the first frame's `retry:` is for clients without backoff
         if self._parser.retry is not None:
-            self._hint = self._parser.retry / 1000  # of a server that ends
+            self._hint = self._parser.retry / 1000  # sent by a server that shuts down
 
     def _take(self, event: Any, event_id: str) -> None:
-        """Takes one event, unless the program has it.
+        """Adds one event, unless the program has it.
 
         Args:
             event: The event.
-            event_id: The last `id:` so far: the event's own, unless the server has made it for this client alone.
+            event_id: The last `id:` so far: the event's own id, unless the server made the event for this client alone.
 
         Raises:
             ValueError: It is none.
@@ -418,8 +421,8 @@ class RemoteStream:
         self._disconnected = 0.0
         self._collector.event(event)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] in ("finish", "error"):
-            self._end = event  # type: ignore[assignment]  # likewise
-        self._ready.append(event)  # type: ignore[arg-type]  # likewise
+            self._end = event  # type: ignore[assignment]  # an event by the server's contract
+        self._ready.append(event)  # type: ignore[arg-type]  # an event by the server's contract
         if event["type"] == "done":
             self._leave()
 
@@ -430,14 +433,14 @@ class RemoteStream:
         """The stream's path below the server's URL.
 
         Raises:
-            NotFound: It has no id that could be one; a program may have it of its own clients.
+            NotFound: The id is not a valid stream id. Programs may pass ids from their own clients.
         """
         if not _checked_id(self.id):
             raise Error("not_found", "there is no such stream: this is no stream's id", reason="stream")
         return f"api/v1/streams/{self.id}"
 
     async def _open(self) -> None:
-        """Asks, and takes the head of the response.
+        """Sends the request and receives the response headers.
 
         Raises:
             Error: The server refuses.
@@ -448,38 +451,38 @@ class RemoteStream:
         await self._begin(response)
 
     async def _resume(self) -> None:
-        """Asks for the rest; raises as `_open`."""
+        """Requests the rest of the stream. Raises as `_open`."""
         after = f"{self.id}.{self._seq}" if self._seq else None
         async with asyncio.timeout(LIMITS.server_connect):
             response = await self._gateway.send("GET", self._path, after=after)
         await self._begin(response)
 
     async def _begin(self, response: aiohttp.ClientResponse) -> None:
-        """Begins to read a response.
+        """Starts to read a response.
 
         Raises:
-            Error: It is an error.
+            Error: The response is an error.
         """
-        if response.status == 204 and self.id:  # the program has all but `done`
+        if response.status == 204 and self.id:  # the program has everything but `done`
             response.release()
             self._finish()
         elif response.status == 200 and response.content_type == "text/event-stream":
             self.id = self.id or _checked_id(response.headers.get("x-gai-stream-id", ""))
-            if not self.id:  # it could not be resumed: a request that is sent again would be a second one
+            if not self.id:  # without an id it cannot be resumed: a second request would be a second answer
                 response.close()
                 raise _foreign(response)
             self._response = response
             if self._tries:
                 self._disconnected += asyncio.get_running_loop().time() - self._lost_at
             self._parser = SSEParser()
-            # At once: aiohttp gives up what it holds when the connection breaks.
+            # Read at once: aiohttp discards buffered data when the connection breaks.
             if data := response.content.read_nowait():
                 self._receive(data)
         else:
             raise await _error_of(response)
 
     async def _reopen(self) -> None:
-        """Tries once to come back: rule 2."""
+        """Tries once to reconnect: rule 2."""
         if self._end is not None:
             self._finish()
             return
@@ -507,7 +510,7 @@ class RemoteStream:
                 self._hint = error.retry_after_ms / 1000
 
     async def _delete(self) -> None:
-        """Cancels the stream on the server; one that has ended stays as it is.
+        """Cancels the stream on the server. Does nothing if the stream has ended.
 
         Raises:
             Error: As `cancel`.
@@ -522,14 +525,14 @@ class RemoteStream:
             raise self._gateway.unreachable(problem) from None
 
     def _lose(self) -> None:
-        """Notes that the connection is lost."""
+        """Closes the response of a lost connection."""
         response, self._response = self._response, None
         self._lost_at = asyncio.get_running_loop().time()
         if response is not None:
             response.close()
 
     def _leave(self) -> None:
-        """Reads no more; idempotent."""
+        """Stops reading. Idempotent."""
         self._is_over = True
         self._lose()
 
@@ -540,7 +543,7 @@ class RemoteStream:
         self._leave()
 
     def _fail(self, error: Error) -> None:
-        """Ends the stream with an error of this side."""
+        """Ends the stream with an error of the client."""
         event: Event = {"type": "error", "seq": self._seq + 1, "error": error.payload()}
         self._collector.event(event)
         self._ready += [event, done(False)]
@@ -548,10 +551,10 @@ class RemoteStream:
 
 
 class FollowedRemoteStream(RemoteStream):
-    """A durable stream of a server, followed from a place in it. Made by `follow`.
+    """A durable stream of a server, followed from a given event. Made by `follow`.
 
-    Iterating gives the events after that place, `done` last; none where the program has the end already. Use it in
-    `async with`, or iterate it at once. Leaving it early ends nothing.
+    Iterating yields the events after that event, `done` last. If the program already has the end, there are none. Use
+    it in `async with`, or iterate over it directly. Leaving it early does not end the stream.
     """
 
     def __init__(self, gateway: RemoteGateway, stream_id: str, after: int) -> None:
@@ -573,12 +576,12 @@ class FollowedRemoteStream(RemoteStream):
 
 
 def _checked_id(text: str) -> str:
-    """A stream's id; empty where the text is none."""
+    """Returns a stream's id; empty if the text is not a valid id."""
     return text if EVENT_ID.fullmatch(f"{text}.0") else ""
 
 
 def _pause(tries: int) -> float:
-    """Seconds to wait before a try, half of them by chance; none before the first."""
+    """Returns the seconds to wait before a try; half of them random. 0 before the first try."""
     if not tries:
         return 0.0
     whole = min(LIMITS.reconnect_first * 2.0 ** (tries - 1), LIMITS.reconnect_longest)
@@ -586,7 +589,7 @@ def _pause(tries: int) -> float:
 
 
 async def _error_of(response: aiohttp.ClientResponse) -> Error:
-    """The error that a response is."""
+    """Returns the error in a response."""
     data = b""
     try:
         async with asyncio.timeout(LIMITS.server_connect):
@@ -603,7 +606,7 @@ async def _error_of(response: aiohttp.ClientResponse) -> Error:
 
 
 def _foreign(response: aiohttp.ClientResponse) -> Error:
-    """The error of a response that is not our server's: of a proxy in between, or of another server."""
+    """Returns the error for a response that is not from our server: from a proxy, or from another server."""
     text = f"the server answered {response.status}, and not as a gai-fast server does"
     if response.status not in (429, 502, 503, 504):
         return Error("network", text, reason="protocol", temporary=False)

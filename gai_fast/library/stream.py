@@ -1,14 +1,14 @@
 """A stream of events that a program pushes: `Stream`.
 
-Owns how texts and events from any task or thread become one legal stream for one consumer, and who waits for whom.
-Knows no model, no gateway and no HTTP.
+Owns how texts and events from any task or thread become one legal stream for one consumer, and which side waits. Must
+not know models, gateways or HTTP.
 
-1. The stream is legal whatever is pushed: it begins with one `start`, unless it fails before, and again behind a
-   `stream.reset`; its events are numbered from 1; deltas have a text; it ends once, with `finish` or `error`, and then
-   `done`. The first end counts. A `finish` without usage gets an estimate by length, as in the relay.
-2. At most `limits.pushed` bytes wait for the consumer; one event larger than that may wait alone. Senders that find no
-   room wait, and go on in the order in which they came.
-3. An event has been sent or it has not: a sender that is cancelled, or whose time is up, has sent nothing.
+1. The stream is legal for every input. It begins with one `start`, unless it fails before, and has another one after
+   each `stream.reset`. Its events are numbered from 1. Deltas have a text. It ends once, with `finish` or `error`, and
+   then `done`. The first end counts. A `finish` without usage gets an estimate by length, as in the relay.
+2. At most `limits.pushed` bytes wait for the consumer; one larger event may wait alone. Senders without room wait, and
+   continue in their order of arrival.
+3. `send` is all or nothing: if a sender is cancelled or its time is up, the event was not sent.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from gai_fast.runtime.ids import new_request_id, new_stream_id
 class _State(enum.Enum):
     OPEN = "more may be sent"
     ENDED = "the end has been sent"
-    LEFT = "the consumer has left before the end"
+    CLOSED = "the consumer has left before the end"
 
 
 class Stream:
     """Events that tasks and threads push, and one consumer reads: an async iterator.
 
-    Make it on the event loop of its consumer. Iterate it, or give it to a response of `gai_fast.integrations`. A
-    consumer that leaves its loop, or calls `aclose`, has left; from then on `send` raises.
+    Make it on the event loop of its consumer. Iterate over it, or pass it to a response of `gai_fast.integrations`. If
+    the consumer leaves its loop or calls `aclose`, `send` raises from then on.
 
     Attributes:
         id: The stream's id.
@@ -58,7 +58,7 @@ class Stream:
         self.id = new_stream_id()
         self._request_id = new_request_id()
         self._state = _State.OPEN
-        self._has_start = False  # since the beginning, or the last reset
+        self._has_start = False  # since the first event or the last reset
         self._seq = 0
         self._characters = 0
         self._ready: deque[tuple[Event, int]] = deque()
@@ -70,47 +70,47 @@ class Stream:
     # -- senders --
 
     async def send(self, item: str | Mapping[str, Any]) -> None:
-        """Sends a piece of the text, or any event; waits while the consumer is behind.
+        """Sends a piece of the text, or any event. Waits until the consumer makes room.
 
         Args:
-            item: A text, or an event: a mapping with its `type`. It gets a number of this stream in place of its own.
-                `finish` and `error` end the stream; a `done` behind them is left out, as this stream has its own, and
-                so are a delta without a text and a `start` in the middle, as of a second answer.
+            item: A text, or an event: a mapping with its `type`. The stream replaces its number. `finish` and `error`
+                end the stream. A `done` after them is left out: the stream adds its own. A delta without text, and a
+                `start` in the middle (as of a second answer), are left out too.
 
         Raises:
             Network: The consumer has left (reason `consumer_left`).
             RuntimeError: The stream has ended, or belongs to another event loop.
             TypeError: The item is neither a text nor a mapping.
-            ValueError: It has no usable `type`, a member that its type needs is missing or has another type, it has no
-                form in JSON, or more than `limits.event` bytes.
+            ValueError: The item has no usable `type`, a member required by its type is missing or has another type, it
+                cannot be expressed in JSON, or it has more than `limits.event` bytes.
         """
         await self._push(*_event_of(item))
 
     async def finish(self, finish_reason: str = "stop", *, usage: Mapping[str, Any] | None = None) -> None:
-        """Ends the stream; does nothing where it has ended, or the consumer has left.
+        """Ends the stream. Does nothing if it has ended or the consumer has left.
 
         Args:
             finish_reason: One of the reasons of docs/events.md.
-            usage: The count of tokens; by default an estimate of the output by its length.
+            usage: The token counts; by default an estimate of the output by its length.
 
         Raises:
             RuntimeError: The stream belongs to another event loop.
-            ValueError: There is no such reason.
+            ValueError: The reason is unknown.
         """
         if finish_reason not in FINISH_REASONS:
             raise ValueError(f"`finish_reason` must be one of {', '.join(sorted(FINISH_REASONS))}")
         await self._end({"type": "finish", "usage": usage, "finish_reason": finish_reason})
 
     async def fail(self, error: BaseException) -> None:
-        """Ends the stream with an `error` event; does nothing where it has ended, or the consumer has left.
+        """Ends the stream with an `error` event. Does nothing if it has ended or the consumer has left.
 
         Args:
-            error: An `Error` as it is. Any other exception becomes `internal`, without its text, which may hold what
-                nobody else should read.
+            error: An `Error` is sent unchanged. Any other exception becomes `internal`, without its text, which may be
+                confidential.
 
         Raises:
             RuntimeError: The stream belongs to another event loop.
-            TypeError: It is no exception.
+            TypeError: `error` is not an exception.
         """
         if not isinstance(error, BaseException):
             raise TypeError(f"a stream fails with an exception; this is {type(error).__name__}")
@@ -118,15 +118,15 @@ class Stream:
         await self._end({"type": "error", "error": dict(told.payload())})
 
     def send_threadsafe(self, item: str | Mapping[str, Any], timeout: float | None = None) -> None:
-        """Sends from a plain thread, which is blocked meanwhile; otherwise as `send`.
+        """Sends from a plain thread and blocks the thread while it waits; otherwise as `send`.
 
         Args:
             item: As for `send`.
-            timeout: Seconds to wait at most; `None`: as long as it takes.
+            timeout: Seconds to wait at most. `None` if there is no limit.
 
         Raises:
             TimeoutError: The time is up; nothing was sent.
-            RuntimeError: As `send`; or the stream was not made on an event loop, or this is the thread of the loop.
+            RuntimeError: As `send`; or the stream was not made on an event loop, or this is the loop's thread.
         """
         loop = self._loop
         if loop is None:
@@ -143,19 +143,19 @@ class Stream:
             except TimeoutError:
                 is_late = due is not None and time.monotonic() >= due
                 if not (is_late or loop.is_closed()) or not push.result.cancel():
-                    continue  # it cannot be cancelled: it is being sent right now
+                    continue  # too late to cancel: the event is being sent
             if loop.is_closed():
-                raise _left()
+                raise _consumer_left()
             _call(loop, push.withdraw)
             raise TimeoutError(f"nobody has made room for this event in {timeout} s; it was not sent")
 
     async def _push(self, event: dict[str, Any], cost: int, claim: Callable[[], bool] | None = None) -> None:
-        """Queues an event, behind the senders that wait already.
+        """Queues an event after the waiting senders.
 
         Args:
             event: The event.
-            cost: The bytes that it is counted as.
-            claim: Called once there is room; the event is not sent where it returns false.
+            cost: The bytes that the event counts as.
+            claim: Called once there is room. If it returns false, the event is not sent.
         """
         self._check_loop()
         if event["type"] == "done":
@@ -178,7 +178,7 @@ class Stream:
                 self._put(event, cost)
         finally:
             self._senders.remove(sender)
-            self._let_in()
+            self._wake_sender()
 
     async def _end(self, event: dict[str, Any]) -> None:
         self._check_loop()
@@ -229,16 +229,16 @@ class Stream:
     def _has_room(self, cost: int) -> bool:
         return not self._held or self._held + cost <= LIMITS.pushed
 
-    def _let_in(self) -> None:
-        """Wakes the first sender, where it can go on; it wakes the next one."""
+    def _wake_sender(self) -> None:
+        """Wakes the first sender if it can continue. That sender wakes the next one."""
         if self._senders and (self._state is not _State.OPEN or self._has_room(self._senders[0].cost)):
             turn = self._senders[0].turn
             if not turn.done():
                 turn.set_result(None)
 
     def _check_open(self) -> None:
-        if self._state is _State.LEFT:
-            raise _left()
+        if self._state is _State.CLOSED:
+            raise _consumer_left()
         if self._state is _State.ENDED:
             raise RuntimeError("the stream has ended: nothing can be sent behind its end")
 
@@ -265,17 +265,17 @@ class Stream:
         return event
 
     async def aclose(self) -> None:
-        """Leaves the stream: senders that wait, and later ones, get an error. Idempotent."""
+        """Closes the stream for the consumer. Waiting and later senders get an error. Idempotent."""
         if self._state is _State.OPEN:
-            self._state = _State.LEFT
+            self._state = _State.CLOSED
         self._ready.clear()
         self._held = 0
-        self._let_in()
+        self._wake_sender()
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
     async def _next(self) -> Event | None:
-        """Returns the next event; `None` after the last one, and once the stream has been left."""
+        """Returns the next event. `None` after the last event and after `aclose`."""
         self._check_loop()
         while not self._ready:
             if self._state is not _State.OPEN:
@@ -289,7 +289,7 @@ class Stream:
                 self._news = None
         event, cost = self._ready.popleft()
         self._held -= cost
-        self._let_in()
+        self._wake_sender()
         return event
 
 
@@ -300,7 +300,7 @@ class _Sender:
         cost: The bytes that it needs.
 
     Attributes:
-        turn: Done when it may look again.
+        turn: Done when the sender may check for room again.
     """
 
     __slots__ = ("cost", "turn")
@@ -311,11 +311,11 @@ class _Sender:
 
 
 class _ThreadPush:
-    """One event that a plain thread sends.
+    """One event sent by a plain thread.
 
     Attributes:
-        result: What the thread waits for. It is claimed on the loop before the event is queued, so that a thread that
-            has given up has sent nothing: rule 3.
+        result: The future that the thread waits for. It is claimed on the loop before the event is queued. A thread
+            whose time is up has therefore sent nothing: rule 3.
     """
 
     def __init__(self, stream: Stream, event: dict[str, Any], cost: int) -> None:
@@ -326,26 +326,27 @@ class _ThreadPush:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Sends; on the loop."""
+        """Sends the event. Called on the loop."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def withdraw(self) -> None:
-        """Waits no longer; on the loop."""
+        """Stops waiting. Called on the loop."""
         if self._task is not None:
             self._task.cancel()
 
     async def _run(self) -> None:
-        problem: Exception | None = _left()  # where this is cancelled: the thread has given up, or the loop ends
+        # Stays if the task is cancelled: the thread's time is up, or the loop ends.
+        problem: Exception | None = _consumer_left()
         try:
             await self._stream._push(self._event, self._cost, self.result.set_running_or_notify_cancel)
             problem = None
         except (Error, RuntimeError, ValueError) as refusal:
             problem = refusal
-        finally:  # whatever happens, the thread must not wait for ever
+        finally:  # in every case: the thread must not wait for ever
             self._settle(problem)
 
     def _settle(self, problem: Exception | None) -> None:
-        """Tells the thread, unless it has given up."""
+        """Sets the thread's result, unless the thread has stopped waiting."""
         result = self.result
         if result.cancelled() or not (result.running() or result.set_running_or_notify_cancel()):
             return
@@ -356,11 +357,12 @@ class _ThreadPush:
 
 
 def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """An item as an event, and the bytes that it is counted as.
+    """Returns an item as an event, and the bytes that it counts as.
 
     Raises:
-        TypeError: It is neither a text nor a mapping.
-        ValueError: It has no usable type, lacks what its type needs, has no form in JSON, or is too large.
+        TypeError: The item is neither a text nor a mapping.
+        ValueError: The item has no usable type, lacks a member required by its type, cannot be expressed in JSON, or is
+            too large.
     """
     if isinstance(item, str):
         event: dict[str, Any] = {"type": "text.delta", "text": _well_formed(item)}
@@ -375,11 +377,11 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             if not isinstance(text, str):
                 raise ValueError(f"`{DELTAS[kind]}` of a {kind!r} must be a text, not {type(text).__name__}")
             event[DELTAS[kind]] = _well_formed(text)
-        size = len(encode_json(event))  # first, since it refuses what is nested too deep
+        size = len(encode_json(event))  # first: refuses deep nesting
         if not _is_empty_delta(event):
-            Collector().event(in_order(event))  # refuses one that the consumer could not collect
+            Collector().event(in_order(event))  # refuses an event that the consumer could not collect
         if kind not in TYPES:
-            encode_sse("", event=kind)  # refuses a name that could not be written
+            encode_sse("", event=kind)  # refuses a name that cannot be written
     else:
         raise TypeError(f"a stream is sent texts and events (mappings); this is {type(item).__name__}")
     if size > SHARED.event:
@@ -388,12 +390,12 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _is_empty_delta(event: Mapping[str, Any]) -> bool:
-    """Whether an event is a delta without a text, which is left out."""
+    """Returns whether an event is a delta without text, which is left out."""
     return event["type"] in DELTAS and not event[DELTAS[event["type"]]]
 
 
 def _well_formed(text: str) -> str:
-    """The text without lone halves of surrogate pairs, which UTF-8 does not have."""
+    """Returns the text without lone surrogates, which UTF-8 cannot express."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -401,7 +403,7 @@ def _well_formed(text: str) -> str:
     return text
 
 
-def _left() -> Error:
+def _consumer_left() -> Error:
     text = "the consumer of this stream has left: nothing more is read"
     return Error("network", text, reason="consumer_left", temporary=False)
 
@@ -411,7 +413,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
     try:
         loop.call_soon_threadsafe(function)
     except RuntimeError:  # the loop is closed
-        raise _left() from None
+        raise _consumer_left() from None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
