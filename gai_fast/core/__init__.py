@@ -1,1 +1,1 @@
-"""The sans-IO core: one stream's bytes, events and order. It opens nothing and awaits nothing."""
+"""The sans-IO core: bytes, events and order of one stream. It opens nothing and awaits nothing."""

@@ -1,6 +1,6 @@
-"""The interfaces through which the core reads a provider's answer: `Adapter` and `ResponseAPI`.
+"""The interfaces to a provider's answer: `Adapter` and `ResponseAPI`.
 
-The providers implement them. They are base classes, no protocols: compiled code calls their methods directly.
+The providers implement them. They are base classes, not protocols: compiled code calls their methods directly.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ Framing = Literal["sse", "ndjson"]
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseAPI(ABC):
-    """The half of a provider's API that describes responses; stateless, shared by all answers."""
+    """The part of a provider's API that describes responses. Stateless, shared by all answers."""
 
     provider: ClassVar[str]
-    """The provider's name without `:api`, as it stands in events."""
+    """The provider's name without `:api`, as in events."""
     dialect: ClassVar[str] = ""
-    """The client format whose requests and answers are this API's own; empty: none."""
+    """The client format that equals this API's own requests and responses; empty if there is none."""
     framing: ClassVar[Framing] = "sse"
     answers_in_arrays: ClassVar[bool] = False
     """Whether a stream may also be one JSON array whose elements are the chunks."""
     finish_words: ClassVar[Mapping[str, str]] = {}
-    """The `finish_reason` for each of the provider's words; a word that is missing here becomes `other`."""
+    """The `finish_reason` for each of the provider's words. A word that is missing here becomes `other`."""
     failure_words: ClassVar[frozenset[str]] = frozenset()
-    """Words in place of a finish reason which mean that the answer failed."""
+    """Words that the provider sends in place of a finish reason if the answer failed."""
 
     @abstractmethod
     def read_failure(self, body: Any) -> UpstreamFailure | None:
-        """Reads an error body; returns `None` if the object is no error.
+        """Reads an error body. Returns `None` if the object is not an error.
 
         Args:
             body: Parsed JSON of any shape.
         """
-        # mypyc does not keep a class with an abstract method from being instantiated, and crashes on an empty body.
+        # mypyc allows instances of a class with an abstract method, and crashes on an empty body.
         raise NotImplementedError
 
     @abstractmethod
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
-        """Returns the error for an answer with a status of 400 or above.
+        """Returns the error for a response with a status of 400 or above.
 
         Args:
             status: The HTTP status.
@@ -62,42 +62,42 @@ class ResponseAPI(ABC):
 class Adapter(ABC):
     """Reads one answer: chunks in, events out.
 
-    The relay calls `receive` for every chunk, then exactly one of `finish` and `abort`. `receive` raises `Malformed`
-    for a chunk that cannot be read and `Error` for a failure that the provider reports; the relay handles both. If only
-    a part of a chunk cannot be read, `receive` may return the events of the other parts and a `warning`.
+    The relay calls `receive` for every chunk, then exactly one of `finish` and `abort`. `receive` raises `Malformed` if
+    a chunk cannot be read, and `Error` if the provider reports a failure; the relay handles both. If only a part of a
+    chunk cannot be read, `receive` may return the events of the other parts and a `warning`.
     """
 
     api: ResponseAPI
     ended: bool = False
-    """The provider's end mark has come; everything after it is ignored."""
+    """Whether the provider's end mark has come. Everything after it is ignored."""
 
     text_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members whose string is the text of a delta, unchanged. The copier may learn a chunk that became one
-    such delta; later chunks like it are copied without `receive`. Empty: no chunk is ever copied."""
+    such delta, and then copies similar chunks without `receive`. Empty if no chunk may be copied."""
     ignored_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members that vary from chunk to chunk and that no event depends on."""
+    """Names of members that vary between chunks and do not affect any event."""
     label_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members at the top of a chunk that must be strings, but that no event depends on."""
+    """Names of top-level members of a chunk that must be strings and do not affect any event."""
     kept_members: ClassVar[frozenset[str]] = frozenset()
-    """Names of members whose value is an object of numbers, of which only the last one of a stream matters."""
+    """Names of members whose value is an object of numbers. Only the last value of a stream matters."""
     collects_text: ClassVar[bool] = False
-    """Whether `copied` receives visible text as well as arguments."""
+    """Whether `copied` receives visible text in addition to arguments."""
     copyable: bool = True
-    """Whether chunks like the last one may be copied: the result of `receive` depended on nothing but its bytes."""
+    """Whether chunks like the last one may be copied: the result of `receive` depended on its bytes alone."""
     is_plain: bool = False
-    """Whether a chunk like the last one may be copied whatever came before it: it becomes the delta that `expected`
-    returns, if that returns one."""
+    """Whether a chunk like the last one may be copied in any state: it becomes the delta that `expected` returns, if
+    `expected` returns one."""
 
     def __init__(self, api: ResponseAPI) -> None:
         self.api = api
         self.started = False
         """Whether `start` has returned its event."""
         self.identifier = ""
-        """The provider's own id of the answer; empty: it has none."""
+        """The provider's id of the answer; empty if it has none."""
         self.usage: dict[str, Any] | None = None
-        """The provider's last count of tokens."""
+        """The provider's last token counts. `None` if it has sent none."""
         self.own_cost: Amount | None = None
-        """The provider's own figure of the cost so far, in US dollars."""
+        """The provider's figure of the cost so far, in US dollars. `None` if it has sent none."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:
@@ -119,7 +119,8 @@ class Adapter(ABC):
 
         Args:
             answer: The parsed object.
-            text: Its JSON text, from which argument objects are taken verbatim; without it they are serialized again.
+            text: The object's JSON text; argument objects are copied from it verbatim. If it is empty, they are
+                serialized again.
 
         Raises:
             Malformed, Error: As `receive`.
@@ -128,25 +129,25 @@ class Adapter(ABC):
 
     @abstractmethod
     def finish(self) -> list[Event]:
-        """Returns the last events, `finish` included: the end mark has come, or the body has ended.
+        """Returns the last events, including `finish`, after the end mark or the end of the body.
 
         Raises:
-            Error: The provider gave no finish reason, or one that means a failure.
+            Error: The provider sent no finish reason, or a reason that means a failure.
         """
         raise NotImplementedError
 
     @abstractmethod
     def abort(self) -> list[Event]:
-        """Returns events for the complete parts of an incomplete answer; called once before an `error`."""
+        """Returns events for the complete parts of an incomplete answer. Called once before an `error`."""
         raise NotImplementedError
 
     @abstractmethod
     def start(self, identifier: str | None, model: str | None) -> list[Event]:
-        """Returns the `start` event, once; the relay adds the ids that it owns.
+        """Returns the `start` event on the first call, then nothing. The relay adds its own ids.
 
         Args:
-            identifier: The provider's own id of the answer.
-            model: The model as the provider reports it.
+            identifier: The provider's id of the answer.
+            model: The model that the provider reports.
         """
         raise NotImplementedError
 
@@ -156,18 +157,18 @@ class Adapter(ABC):
 
         Args:
             finish_reason: The reason.
-            raw: The provider's word for it.
+            raw: The provider's finish reason.
         """
         raise NotImplementedError
 
     @abstractmethod
     def word(self) -> str:
-        """Returns the provider's finish reason so far, empty if it has given none."""
+        """Returns the provider's finish reason so far, empty if it has sent none."""
         raise NotImplementedError
 
     @abstractmethod
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        """Returns the failure that a chunk reports, or `None`.
+        """Returns the failure that a chunk reports, or `None` if it reports none.
 
         Args:
             chunk: Parsed JSON of any shape.
@@ -177,7 +178,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def error(self, failure: UpstreamFailure) -> Error:
-        """Returns the error for a failure that the stream reports; the relay sets the phase."""
+        """Returns the error for a failure that the stream reports. The relay sets the phase."""
         raise NotImplementedError
 
     @abstractmethod
@@ -186,24 +187,24 @@ class Adapter(ABC):
         raise NotImplementedError
 
     def copied(self, event: Event, characters: int, text: str) -> None:  # noqa: B027  # most have nothing to note
-        """Notes deltas of one kind that were copied.
+        """Records copied deltas of one kind.
 
         Args:
             event: The delta as `receive` returned it, without its text.
-            characters: Code points of all their texts.
-            text: The texts joined, for arguments and, with `collects_text`, visible text; empty for other deltas.
+            characters: The code points of all their texts.
+            text: The joined texts of arguments and, with `collects_text`, of visible text; empty for other deltas.
         """
 
     def kept(self, name: str, text: str) -> None:  # noqa: B027  # most have nothing to note
-        """Notes the last value of one of the `kept_members` in copied chunks.
+        """Records the last value of one of the `kept_members` in copied chunks.
 
         Args:
-            name: Its name.
-            text: Its JSON text.
+            name: The member's name.
+            text: The value's JSON text.
         """
 
     def expected(self) -> Event | None:
-        """Returns the delta that a plain chunk would become now, or `None` if that is not known beforehand.
+        """Returns the delta that the next plain chunk will become, or `None` if that is unknown.
 
         All answers share the returned event, so it must not be changed. Not for adapters with `collects_text`.
         """

@@ -1,7 +1,7 @@
-"""One response of an upstream: its body, its frames, the events that these become, and what it costs. Sans-IO.
+"""One response of an upstream: its body, its frames, their events, and their cost. Sans-IO.
 
-Owns everything that belongs to one attempt: a new attempt is a new `Answer`. The relay decides which of its events the
-client gets, in which order and how the stream ends. Knows no provider and no client format.
+Owns everything of one attempt: a new attempt is a new `Answer`. The relay decides which events the client gets, in
+which order, and how the stream ends. Must not know providers or client formats.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gai_fast.model.money import Charge, cost_member, total_of
 
 
 class Progress(enum.Enum):
-    """How far an answer has come."""
+    """The progress of an answer."""
 
-    AWAITED = "awaited"  # no event so far
+    AWAITED = "awaited"  # no event yet
     BEGUN = "begun"  # events, but no content
     CONTENT = "content"  # content, repeated content included
 
@@ -44,15 +44,15 @@ class Answer:
 
     Args:
         adapter: Reads the provider's chunks.
-        deltas: Receives copied deltas; `None` if none may be copied.
-        passes: Whether frames are passed on as they are.
+        deltas: Receives copied deltas. `None` if deltas may not be copied.
+        passes: Whether frames are passed on unchanged.
         on_malformed: As for `Relay`.
         translate: As for `Relay`.
         prompt_characters: As for `Relay`.
         transcript: As for `Relay`.
         account: As for `Relay`.
         goes_on: Whether the answer continues the delivered content of another attempt.
-        characters: The number of characters of that content.
+        characters: The characters of that content.
     """
 
     __slots__ = (
@@ -104,7 +104,7 @@ class Answer:
         self.adapter = adapter
         self.body = Body(adapter.api)
         self.characters = characters
-        """The characters that the client has got, those of the attempt that this one continues included."""
+        """The characters that the client has received, including those of the attempt that this one continues."""
         self.copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             passes,
@@ -114,9 +114,9 @@ class Answer:
             adapter.label_members,
         )
         self.early_warnings: list[Event] = []
-        """The warnings that wait for the `start`."""
+        """Warnings held back until `start`."""
         self.halves: dict[tuple[object, ...], Event] = {}
-        """The high halves of surrogate pairs that wait for the next delta of their place."""
+        """High surrogates that wait for the next delta of their place (kind, choice, call)."""
         self.is_strict = on_malformed == "error"
         self.oversized = ""
         """The error text of a frame that was too large; no frame follows it."""
@@ -134,7 +134,7 @@ class Answer:
         account: Account | None,
         goes_on: bool,
     ) -> Answer:
-        """Returns the answer of the stream's next attempt. The arguments are those of the class."""
+        """Returns the answer of the stream's next attempt. For the arguments see the class."""
         return Answer(
             adapter,
             deltas=deltas,
@@ -149,7 +149,7 @@ class Answer:
         )
 
     def learn_for(self, deltas: DeltaSink | None) -> None:
-        """Copies deltas for a sink from now on; `None` if none may be copied."""
+        """Enables copied deltas for a sink. `None` if deltas may not be copied."""
         self._learning = None
         if deltas is not None and self.adapter.text_members and not self.body.is_array:
             self._learning = Learning(self.adapter, deltas, self.copier)
@@ -157,10 +157,10 @@ class Answer:
     # -- the body --
 
     def receive(self, data: bytes) -> bytes:
-        """Receives bytes of a body that is no stream, as far as it is known.
+        """Receives bytes of a body that is not yet known to be a stream.
 
         Returns:
-            The bytes of the stream among them, if the body proves to be one.
+            The stream's bytes among them, if the body is a stream.
 
         Raises:
             Error: The body is markup, or too large.
@@ -170,7 +170,7 @@ class Answer:
         frames = body.feed(data)
         if is_new and body.is_array:
             self.copier = DeltaCopier(ArrayFramer(), self._passes)
-            self._learning = None  # its frames are never copied
+            self._learning = None  # frames of a JSON array are never copied
         return frames
 
     def error_of_body(self, now_ms: int | None) -> Error:
@@ -183,11 +183,11 @@ class Answer:
         return self.adapter.api.decode_error(body.status, body.headers, body.collected, now_ms)
 
     def read_whole(self) -> list[Event]:
-        """Reads a whole JSON answer to a streamed request.
+        """Reads a complete JSON answer to a streamed request.
 
         Raises:
             Error: The answer is an error.
-            WRONG_SHAPE: It is no answer.
+            WRONG_SHAPE: The JSON is not an answer.
         """
         text = self._whole_text()
         answer = parse_chunk(text)
@@ -200,7 +200,7 @@ class Answer:
         return events
 
     def error_of_whole(self, problem: Exception) -> Error:
-        """Returns the error for a whole answer that `read_whole` cannot read; it may be cut off."""
+        """Returns the error for a JSON answer that `read_whole` cannot read, for example because it is cut off."""
         return self.adapter.truncated() if _is_unfinished(self._whole_text()) else self.no_answer(problem)
 
     def no_answer(self, problem: Exception) -> Error:
@@ -213,10 +213,10 @@ class Answer:
     # -- frames --
 
     def next_frames(self, seq: int, now_ms: int) -> list[Frame] | None:
-        """Returns the next frames that are not copied; None if the bytes fed so far hold no more.
+        """Returns the next frames that were not copied. `None` if the bytes fed so far contain no more frames.
 
-        If a frame is too large, `oversized` is set. The frames before it in the same read are returned, so that the
-        cuts of the body change nothing.
+        If a frame is too large, sets `oversized` and returns the frames before it: the result must not depend on how
+        reads split the body.
 
         Args:
             seq: The number of the stream's last event.
@@ -233,8 +233,8 @@ class Answer:
         """Returns the bytes after the last blank line as frames.
 
         Args:
-            copies_body: Whether the client gets the body byte for byte. Otherwise a frame that lacks its blank line
-                gets it, since another attempt's frames may follow, and a frame that is cut off has no bytes.
+            copies_body: Whether the client gets the body byte for byte. If not, a frame without its blank line gets
+                one, since another attempt's frames may follow, and a frame that is cut off has no bytes.
         """
         frames = []
         for frame in self.copier.close():
@@ -246,11 +246,11 @@ class Answer:
         return frames
 
     def read_stray(self, stray: str) -> list[Event]:
-        """Reads lines that are not SSE: some servers send their error so, with or without `error:` before it.
+        """Reads lines that are not SSE. Some servers send their error this way, with or without `error:` before it.
 
         Raises:
             Error: The lines report a failure.
-            Malformed: They are neither JSON nor plain text.
+            Malformed: The lines are neither JSON nor plain text.
         """
         text = stray.removeprefix("error:").strip()
         failure = self.adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
@@ -259,11 +259,11 @@ class Answer:
         return []
 
     def note_read(self, frame: Frame, events: list[Event]) -> None:
-        """Notes a chunk that was read, for frames like it to be copied.
+        """Records a parsed chunk, so that similar frames can be copied.
 
         Args:
             frame: The chunk's frame.
-            events: The events that it became; the sink has them.
+            events: The events of the chunk, already sent to the sink.
         """
         self._malformed_run = 0
         if self._learning is not None:
@@ -275,7 +275,7 @@ class Answer:
 
         Args:
             deltas: The sink that receives them.
-            kinds: As `DeltaCopier.take_copied` returns them.
+            kinds: The result of `DeltaCopier.take_copied`.
 
         Returns:
             The code points of their visible text.
@@ -297,31 +297,31 @@ class Answer:
         return visible
 
     def refuse_malformed(self, problem: Exception) -> Error | None:
-        """Counts a chunk that cannot be read.
+        """Counts a malformed chunk.
 
         Returns:
-            The error that ends the attempt; None if the chunk is left out.
+            The error that ends the attempt. `None` if the chunk is left out.
         """
         self._malformed_run += 1
         if self.is_strict or self._malformed_run >= LIMITS.malformed_chunks:
             return self.unavailable("malformed_chunk", f"sent what cannot be read: {_worded(problem)}")
-        # A `start` that the adapter made for this chunk was lost with it.
+        # If the adapter made a `start` for this chunk, it was lost with the chunk.
         self.adapter.started = self.progress is not _AWAITED
         return None
 
     # -- errors --
 
     def client_error(self, error: Error, raw: bytes = b"") -> Error:
-        """Returns an error as clients may see it.
+        """Returns the error that clients may see.
 
         Args:
             error: The error.
-            raw: The frame that reports it, if one does.
+            raw: The frame that reports it, if there is one.
         """
         return error if self._translate is None else self._translate(error, raw)
 
     def is_hidden(self, frame: Frame) -> bool:
-        """Whether a frame after the end holds an error that the translation hides from clients."""
+        """Returns whether a frame after the end has an error that the client must not see."""
         if self._translate is None or frame.data is None:
             return False
         try:
@@ -332,13 +332,13 @@ class Answer:
         return error is not None and self.client_error(error, frame.raw) is not error
 
     def unavailable(self, reason: str, what: str) -> Error:
-        """Returns the error for an answer that no client can use; the arguments are those of `body.unavailable`."""
+        """Returns the error for an answer that the client cannot use. For the arguments see `body.unavailable`."""
         return unavailable(self.adapter.api, reason, what)
 
     # -- content --
 
     def finish(self) -> list[Event]:
-        """Returns the last events: the end mark has come, or the body has ended.
+        """Returns the last events, after the end mark or the end of the body.
 
         Raises:
             Error: As `Adapter.finish`.
@@ -352,13 +352,13 @@ class Answer:
         """Returns the complete calls of an incomplete answer.
 
         Args:
-            transcript: Knows the ids that the client has for them, if it keeps the content.
+            transcript: Maps the ids of calls to the ids that the client has. `None` if there is no transcript.
         """
         calls = self.adapter.abort()
         return calls if transcript is None else [transcript.named(event) for event in calls]
 
     def compared(self, transcript: Transcript, event: Event, characters: int) -> Event | None:
-        """Returns the part of an event that the client lacks; None if the client has all of it.
+        """Returns the part of an event that the client lacks. `None` if the client has all of it.
 
         Args:
             transcript: The delivered content.
@@ -371,15 +371,15 @@ class Answer:
         self._generated += characters
         return transcript.take(event)
 
-    # Halves of a surrogate pair in two neighbouring deltas are one character; neighbours have the same
-    # kind, choice and call, whatever else stands between them.
+    # The two surrogates of a pair may be split between two neighbouring deltas: deltas of one kind, choice and call,
+    # with any other events between them.
 
     def joined(self, event: Event, key: str, text: str) -> tuple[Event, str]:
-        """Returns the delta and its text without halves; a high half at its end waits for the next delta.
+        """Returns the delta and its text without lone surrogates. A high surrogate at its end waits for the next delta.
 
         Args:
             event: The delta.
-            key: The key that holds its text.
+            key: The key of its text.
             text: The text.
         """
         place = event["type"], event.get("choice"), event.get("index")
@@ -391,20 +391,20 @@ class Answer:
         if _HIGH_HALF.search(text):
             self.halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
             text = text[:-1]
-            # The next delta must be joined to the half, so it must not be copied.
+            # The next delta must be joined with the surrogate, so it must not be copied.
             self.copier.forget()
         text = join_surrogates(text)
         return {**event, key: text}, text  # type: ignore[misc]  # as above
 
     def take_halves(self) -> list[Event]:
-        """Returns a delta for each half that stays alone."""
+        """Returns a delta with U+FFFD for each high surrogate without its low one."""
         halves, self.halves = self.halves, {}
         return [{**half, DELTAS[half["type"]]: "\ufffd"} for half in halves.values()]  # type: ignore[misc]  # as above
 
     # -- usage and cost --
 
     def partial_usage(self, *, has_started: bool) -> dict[str, Any]:
-        """Returns the usage up to an end that was not the provider's: its last count, or an estimate.
+        """Returns the usage up to an end that the provider did not send: its last count, or an estimate.
 
         Args:
             has_started: Whether the stream has had its `start`.
@@ -450,7 +450,7 @@ class Answer:
     def settled(self, event: Event) -> Event:
         """Closes the stream's accounts, and returns the end with the stream's cost in its usage.
 
-        An upstream that fails before any content is not charged: it has sold nothing.
+        An upstream that fails before any content is not charged.
 
         Args:
             event: The `finish` or `error`.
@@ -487,7 +487,7 @@ class Answer:
         return self._own_usage("partial") if is_owed else None
 
     def _own_usage(self, source: str) -> dict[str, Any]:
-        """Returns the usage of the attempt alone, should it end now, for its charge."""
+        """Returns the usage of this attempt alone up to now, for its charge."""
         characters = self.characters if self.transcript is None and not self._goes_on else self._generated
         return self._counted_or_estimated(characters, source)
 
@@ -510,7 +510,7 @@ class Answer:
         return dict(counted) if self._is_counted(counted) else {**counted, "source": source}
 
     def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
-        """Estimates by length."""
+        """Estimates the usage by length."""
         into, out = estimated_tokens(self._prompt_characters or 0), estimated_tokens(characters)
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
@@ -522,38 +522,38 @@ def _with_cost(usage: Mapping[str, Any], charges: Sequence[Charge]) -> dict[str,
 
 
 def is_partly_read(events: list[Event]) -> bool:
-    """Whether an adapter has left out a part of a chunk."""
+    """Returns whether an adapter has left out a part of a chunk."""
     return any(event["type"] == "warning" for event in events)
 
 
 def partly_read() -> Malformed:
-    """Returns the exception for a chunk of which a part was left out."""
+    """Returns the exception for a partly read chunk."""
     return Malformed("a part of it has another shape")
 
 
 def _worded(problem: Exception) -> str:
     """Describes the fault of a chunk, without quoting it."""
-    # The exception that a chunk of another shape raises depends on the build.
+    # Compiled and pure builds raise different exceptions for a chunk of another shape.
     return str(problem) if isinstance(problem, Malformed) else "it has another shape"
 
 
 def _is_unfinished(text: str) -> bool:
-    """Whether a JSON text ends before its brackets are closed."""
+    """Returns whether a JSON text ends before its brackets are closed."""
     bare = _STRING.sub("", text)
     return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
 
 
 def _is_cut_off(raw: bytes, data: str | None) -> bool:
-    """Whether a body's last frame ends before it is whole; clients would fail at it.
+    """Returns whether a body's last frame is incomplete, so that clients would fail to parse it.
 
-    SDKs read the data of a frame that has any field but no data, an `event` that no `data` follows, as an empty text.
+    If a frame has a field but no data, such as an `event` without `data`, SDKs read its data as an empty text.
     """
     if data is None:
         return _FIELD.search(raw) is not None
     return not data.strip() or _is_unfinished(data)
 
 
-_FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is no comment
+_FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is not a comment
 _STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _HIGH_HALF: Final = re.compile(r"[\ud800-\udbff]\Z")

@@ -1,12 +1,11 @@
 """The body of an upstream's response: a stream of frames, one JSON document, or an error. Sans-IO.
 
-Owns the decision which of these a body is, and collects bodies that are no stream, within limits. Reads no frame and
-no JSON.
+Owns the decision which kind a body is, and collects bodies that are not streams, within limits. Reads no frames and no
+JSON.
 
-1. A status of 400 or above has an error body. A redirect, and a content type that is neither a stream's nor JSON, are
-   refused.
-2. Otherwise the first byte that is not blank decides: `<` is markup, which is refused; `{` or `[` begins one JSON
-   document where the API streams SSE; `[` begins a stream where the API answers in arrays; all else is a stream.
+1. A status of 400 or above has an error body. A redirect is refused, as is a content type of neither a stream nor JSON.
+2. Otherwise the first byte that is not blank decides. `<` is markup, which is refused. `{` or `[` begins one JSON
+   document if the API streams SSE. `[` begins a stream if the API answers in arrays. Anything else is a stream.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ _STREAM_TYPES: Final = frozenset(
 )
 _BLANK: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
-# First bytes that decide nothing.
+# First bytes that do not decide the kind.
 _UNDECIDED: Final = frozenset((b"", b" ", b"\t", b"\r", b"\n", _BOM[:1]))
 
 
 class BodyKind(enum.Enum):
     """The kinds of bodies."""
 
-    UNKNOWN = "unknown"  # no byte so far decides
+    UNKNOWN = "unknown"  # not decided yet
     STREAM = "stream"
     WHOLE = "whole"  # one JSON document
     ERROR = "error"  # of a status of 400 or above
-    IGNORED = "ignored"  # nothing that follows counts
+    IGNORED = "ignored"  # everything that follows is ignored
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks.
+# Constants: an enum attribute costs 75 ns on 3.11, and every read needs one.
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
 _STREAM: Final[BodyKind] = BodyKind.STREAM
 _WHOLE: Final[BodyKind] = BodyKind.WHOLE
@@ -49,11 +48,11 @@ class Body:
     """One response's body, up to its frames.
 
     Args:
-        api: The API that answers.
+        api: The API of the upstream.
 
     Attributes:
-        kind: The kind of the body, as far as it is known.
-        is_array: The stream is one JSON array whose elements are the chunks.
+        kind: The kind of the body, if it is known.
+        is_array: Whether the stream is one JSON array whose elements are the chunks.
         status: The HTTP status.
         headers: Lower-case names.
     """
@@ -69,7 +68,7 @@ class Body:
         self.headers: Mapping[str, str] = {}
 
     def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Takes the response's status and headers.
+        """Receives the response's status and headers.
 
         Raises:
             Error: The response is neither a stream, JSON nor an error.
@@ -84,10 +83,10 @@ class Body:
             raise unavailable(self._api, "content_type", text)
 
     def feed(self, data: bytes) -> bytes:
-        """Takes bytes of the body, cut anywhere.
+        """Receives bytes of the body, split anywhere.
 
         Returns:
-            The bytes of the stream among them; everything else is collected.
+            The stream's bytes among them. All other bytes are collected.
 
         Raises:
             Error: The body is markup, or too large.
@@ -106,20 +105,20 @@ class Body:
 
     @property
     def is_full(self) -> bool:
-        """Whether an error body has reached its limit: the rest is not waited for."""
+        """Whether an error body has reached its limit: the rest is not read."""
         return self.kind is _ERROR and len(self._buffer) == SHARED.error_body
 
     @property
     def collected(self) -> bytes:
-        """The body so far, of one that is not a stream."""
+        """The bytes so far of a body that is not a stream."""
         return bytes(self._buffer)
 
     def _recognised(self, data: bytes) -> bytes:
-        """Decides the kind of the body; returns the bytes to read, none before the decision."""
+        """Decides the kind of the body. Returns the bytes to read; none before the decision."""
         first = data[:1]
         if self._buffer or first in _UNDECIDED:
             self._buffer += data
-            # Beyond a byte order mark, which may be cut, all that came before was blank.
+            # After a byte order mark, which may be split, all earlier bytes were blank.
             head = bytes(self._buffer).removeprefix(_BOM) if len(self._buffer) <= len(data) + len(_BOM) else data
             seen = head.lstrip(_BLANK)
             if not seen or _BOM.startswith(seen):
@@ -138,19 +137,19 @@ class Body:
 
 
 def _is_readable(content_type: str) -> bool:
-    """Whether a content type is a stream's or JSON's."""
-    if content_type in _STREAM_TYPES:  # at once: most have no parameters
+    """Returns whether a content type is one of a stream or of JSON."""
+    if content_type in _STREAM_TYPES:  # first: most have no parameters
         return True
     media = content_type.partition(";")[0].strip().lower()
     return media in _STREAM_TYPES or media.endswith("+json")
 
 
 def unavailable(api: ResponseAPI, reason: str, what: str) -> Error:
-    """The error for an answer that no client can use.
+    """Returns the error for an answer that the client cannot use.
 
     Args:
         api: The API that answered.
-        reason: The finer code.
-        what: Its fault, for the message.
+        reason: The error's `reason`.
+        what: The fault, for the message.
     """
     return Error("provider_unavailable", f"{api.provider} {what}", reason=reason, provider=api.provider)

@@ -1,7 +1,7 @@
-"""`EventManager`: functions of a library user that are called with the events of a stream.
+"""`EventManager`: a library user's functions that are called with the events of a stream.
 
-Owns which event calls which function. Awaits nothing and catches nothing: `net/stream/callbacks.py` calls, and keeps
-functions that raise away from the stream.
+Owns which event calls which function. Awaits nothing and catches nothing: `net/stream/callbacks.py` makes the calls and
+isolates the stream from functions that raise.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ NAMES: Final = ("on_start", "on_delta", "on_usage", "on_complete", "on_error")
 
 
 class EventManager:
-    """Callbacks of a stream, plain or async; each gets one event, a dict that it must not change.
+    """Callbacks of a stream, plain or async. Each gets one event, a dict that it must not change.
 
-    Pass functions, assign them later, or write a subclass with methods of these names. Plain ones are called at once,
-    on the loop, so they must not block. Async ones run in one task per stream, in order, and slow the stream down where
-    they fall far behind. A callback that raises is logged once per stream and never harms it.
+    Pass functions, assign them later, or write a subclass with methods of these names. Plain callbacks are called at
+    once on the loop, so they must not block. Async callbacks run in order in one task per stream, and slow the stream
+    down if they fall far behind. If a callback raises, the stream goes on; the exception is logged once per stream.
 
     Args:
-        on_start: Called with `start`; after a `stream.reset` again.
+        on_start: Called with `start`, and with the next `start` after a `stream.reset`.
         on_delta: Called with every delta: text, reasoning, refusal, tool arguments.
         on_usage: Called with every event that has `usage`: snapshots, `finish` or `error`.
-        on_complete: Called with `finish`, which here holds `metrics` too.
-        on_error: Called with `error`, which here holds `metrics` too.
+        on_complete: Called with `finish`, which has `metrics` here.
+        on_error: Called with `error`, which has `metrics` here.
 
     Example:
         >>> said = []

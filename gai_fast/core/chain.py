@@ -1,17 +1,17 @@
 """The interface of processors, event → events, and the chain that runs them in order.
 
-A processor is one file: the settings type of a `[[processor]]` entry, and the processor that one stream gets from it.
-The chain stands between a stream's legal order (`core/relay.py`) and its encoder. It numbers joined events, and decides
+A processor is one file: the settings type of a `[[processor]]` entry, and the processor that it makes for one stream.
+The chain runs between a stream's legal order (`core/relay.py`) and its encoder. It numbers joined events, and decides
 how much of the hot path a stream may use. Nothing here awaits, opens anything or reads a clock: time is an argument.
 
 Rules:
 
 1. `start`, `finish`, `error` and `done` pass in their place; a processor neither drops nor makes them.
 2. Events keep their order. A processor emits the events that it holds back before the next event of another kind.
-3. A processor ends its stream early by raising `Error`, once; from then on it passes everything. The relay turns the
-   exception into the `error` event.
-4. In a chain whose events have no `seq` yet, one that joins n events has `seq` 0 and `from_seq` 1 - n: the chain
-   counts.
+3. A processor ends its stream early by raising `Error` once. After that it passes everything. The relay makes the
+   exception the `error` event.
+4. In a chain whose events have no `seq` yet, a processor that joins n events sets `seq` 0 and `from_seq` 1 - n. The
+   chain numbers them.
 """
 
 from __future__ import annotations
@@ -29,23 +29,22 @@ FRAME: Final = frozenset({"start", "finish", "error", "done"})
 Touches = Literal["events", "deltas"]
 """The events of a stream that a processor must see.
 
-* `events`: all but deltas, which may still be copied unread.
-* `deltas`: all.
-"""
+* `events`: all but deltas, which may be copied without being parsed.
+* `deltas`: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """The facts about a stream that a processor may know before the first event.
+    """Facts about a stream that a processor may know before the first event.
 
     Args:
         stream_id: The stream's id.
         request_id: The request's id.
-        trace_id: The 32 hex digits of `traceparent`, where there is one.
-        model: The model as the client asked for it.
+        trace_id: The 32 hex digits of `traceparent`. `None` if there is no trace.
+        model: The model that the client requested.
         wants_json: Whether the request's `response_format` is JSON.
-        schema: The JSON Schema of the response format, as its JSON text.
-        json_snapshots: Milliseconds between two `json.snapshot` events, where the request asks for them.
+        schema: The JSON text of the response format's JSON Schema. `None` if there is none.
+        json_snapshots: Milliseconds between two `json.snapshot` events. `None` if the request asks for none.
         prompt: Returns the request's text, for a tokenizer.
     """
 
@@ -60,7 +59,7 @@ class StreamInfo:
 
 
 class Processor(ABC):
-    """One stage of one stream: takes an event, yields none, one or more."""
+    """One stage of one stream: event in, zero or more events out."""
 
     touches: Touches = "deltas"
 
@@ -69,28 +68,28 @@ class Processor(ABC):
         """Processes an event.
 
         Args:
-            event: The next event; it must not be changed, as others may hold it.
+            event: The next event. It must not be changed: other code may hold it.
             now_ms: Milliseconds since any fixed moment.
 
         Raises:
-            Error: The stream must end with it; the events yielded before it count.
+            Error: The stream must end with this error. The events yielded before it are emitted.
         """
 
     @property
     def due_ms(self) -> int | None:
-        """The time at which `flush` must be called if no event comes before, on the clock of `process`."""
+        """The time to call `flush` if no event comes before, on the clock of `process`. `None` if there is none."""
         return None
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
-        """Returns the events that wait for a time or for more text."""
+        """Returns the events that are held back until a time or until more text."""
         return ()
 
 
 class ProcessorSettings(Protocol):
-    """A `[[processor]]` entry, read and checked."""
+    """A checked `[[processor]]` entry."""
 
     def processor(self, stream: StreamInfo) -> Processor | None:
-        """Makes the processor of a stream; `None`: the stream needs none.
+        """Returns the processor of a stream. `None` if the stream needs none.
 
         Raises:
             Error: The processor cannot serve this request; nothing has been sent.
@@ -101,7 +100,7 @@ class Chain:
     """The processors of one stream, in order.
 
     Args:
-        processors: Used by this chain alone.
+        processors: The processors. No other chain may use them.
     """
 
     __slots__ = ("_numbers", "_processors", "_seq", "touches")
@@ -111,25 +110,25 @@ class Chain:
         self._numbers: bool | None = None
         self._seq = 0
         self.touches: Touches = "deltas" if any(each.touches == "deltas" for each in processors) else "events"
-        """The events that the chain as a whole must see."""
+        """The events that the chain must see."""
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
-        """Processes an event; yields one event after the other, so that those before an `Error` count."""
+        """Processes an event. Yields one event at a time, so events before an `Error` are emitted."""
         if self._numbers is None:
             self._numbers = "seq" not in event
         return self._through(0, event, now_ms)
 
     @property
     def due_ms(self) -> int | None:
-        """The time at which `flush` must be called if no event comes before; only valid until the next call."""
+        """The time to call `flush` if no event comes before. `None` if there is none. Valid until the next call."""
         times = [due for each in self._processors if (due := each.due_ms) is not None]
         return min(times) if times else None
 
     def flush(self, now_ms: int | None = None) -> Iterator[Event]:
-        """Yields the events that wait.
+        """Yields held-back events.
 
         Args:
-            now_ms: Only those that are due at this time; `None`: all, since no event follows.
+            now_ms: Yield only the events that are due at this time. `None` if no event follows: all are yielded.
         """
         for at, each in enumerate(self._processors, 1):
             due = each.due_ms
@@ -153,5 +152,5 @@ class Chain:
 
 
 def joined_count(event: Event) -> int:
-    """Returns the number of events that an event stands for."""
+    """Returns the number of events that a joined event replaces."""
     return event["seq"] - event["from_seq"] + 1 if "from_seq" in event else 1

@@ -1,6 +1,6 @@
-"""Reading chunks: JSON, the verbatim text of members, strings and counts.
+"""Reads chunks: JSON, the verbatim text of members, strings and counts.
 
-Knows no provider and no event.
+Must not know providers or events.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
 def parse_chunk(data: str) -> Any:
     """Parses a chunk.
 
-    First with orjson. It refuses halves of surrogate pairs, which providers send and the standard library accepts.
+    Tries orjson first. orjson refuses lone surrogates, which providers send and the standard library accepts.
 
     Raises:
-        Malformed: Not JSON, or more objects and arrays than `limits.chunk_containers`.
+        Malformed: The data is not JSON, or has more objects and arrays than `limits.chunk_containers`.
     """
-    # Each takes a bracket of its own: few chunks are long enough to be looked at.
+    # Each container needs a bracket, so only long chunks are counted.
     if len(data) > _CONTAINERS and data.count("[") + data.count("{") > _CONTAINERS:
         raise Malformed(f"a chunk of {len(data)} characters has more than {_CONTAINERS} objects and arrays")
     try:
@@ -51,10 +51,10 @@ def parse_chunk(data: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Returns a text of a chunk, empty where it is missing.
+    """Returns a text of a chunk, empty if it is missing.
 
     Raises:
-        Malformed: Something else than text.
+        Malformed: The value is not text.
     """
     if value is None:
         return ""
@@ -64,7 +64,7 @@ def text_of(value: Any) -> str:
 
 
 def count(value: Any) -> int | None:
-    """Returns a count, also where a server writes it as text or as a fraction; `None` for anything else."""
+    """Returns a count. Accepts counts written as text or as a fraction. Returns `None` for anything else."""
     if value is None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:
@@ -75,23 +75,23 @@ def count(value: Any) -> int | None:
 
 
 def number(value: Any) -> int | float | None:
-    """Returns a number that is finite; `None` for anything else, a boolean included."""
+    """Returns a finite number. Returns `None` for anything else, including a boolean."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if is_number and abs(value) != inf else None
 
 
 def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:
-    """Returns a count in an object of details, which may be missing or of another type."""
+    """Returns a count in an object of details. The object may be missing or of another type."""
     details = raw.get(outer)
     return count(details.get(key)) if isinstance(details, dict) else None
 
 
 def members(text: str, *path: str) -> Iterator[str]:
-    """Yields the JSON text of a member, verbatim: parsing would lose digits of numbers.
+    """Yields the JSON text of a member verbatim: parsing would lose digits of numbers.
 
     Args:
-        text: A JSON object, valid.
-        path: Keys from the outermost inwards; in a list, all elements are searched.
+        text: A valid JSON object.
+        path: The keys from the outermost object inwards. In a list, all elements are searched.
     """
     decoder = json.JSONDecoder()
     yield from _members(decoder, text, _skip(text, 0), path)

@@ -1,10 +1,10 @@
-"""Content codings of streams (RFC 9110, 8.4.1): what is written is compressed, and can be read at once.
+"""Content codings of streams (RFC 9110, 8.4.1): compresses what is written so that the client can read it at once.
 
-Owns which codings there are, whether their library is installed, and the memory that each takes for a stream. Knows no
-header and no transport.
+Owns which codings exist, whether their library is installed, and the memory that each needs for a stream. Must not know
+headers or transports.
 
-A compressor remembers what it has written last, and most of an event is the same as in the one before. The figures of
-memory and size are those of 400 events of `gai.events.v1` in SSE, with a word each and written one by one.
+A compressor remembers recent output, and most of an event repeats the event before. The figures for memory and size are
+for 400 events of `gai.events.v1` in SSE, with one word each, written one by one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Compressor(Protocol):
     """Compresses the body of one response."""
 
     def write(self, pieces: Sequence[Piece]) -> bytes:
-        """Returns bytes from which a client can read all of the pieces, and all before them."""
+        """Returns bytes from which a client can read all pieces so far."""
 
     def end(self, pieces: Sequence[Piece]) -> bytes:
-        """Returns the last bytes, those of the pieces among them."""
+        """Returns the last bytes, including the last pieces."""
 
 
 _WINDOW: Final = 12
@@ -36,21 +36,21 @@ _WINDOW: Final = 12
 
 
 def _zlib(window: int) -> Any:
-    """36 KiB a stream, 24 % of the size: a window of 4 KiB, and level 1, since higher ones save one more percent."""
+    """Returns a zlib compressor: 36 KiB a stream, 24 % of the size. Level 1: higher levels save one more percent."""
     return zlib.compressobj(1, zlib.DEFLATED, window, 5)
 
 
 def raw_deflate(window: int) -> Any:
-    """Returns a compressor of zlib without its own header, which takes as much memory as `gzip`.
+    """Returns a zlib compressor without zlib's header. It needs as much memory as `gzip`.
 
     Args:
-        window: The largest window, in bits, that the reader has: 9 to 15.
+        window: The reader's largest window, in bits: 9 to 15.
     """
     return _zlib(-min(window, _WINDOW))
 
 
 class _Gzip:
-    """zlib's compression in gzip's header."""
+    """zlib's compression with gzip's header."""
 
     __slots__ = ("_stream",)
 
@@ -58,18 +58,18 @@ class _Gzip:
         self._stream = _zlib(_WINDOW + 16)
 
     def write(self, pieces: Sequence[Piece]) -> bytes:
-        """As `Compressor.write`."""
+        """Works as `Compressor.write`."""
         compressed: bytes = self._stream.compress(b"".join(pieces)) + self._stream.flush(zlib.Z_SYNC_FLUSH)
         return compressed
 
     def end(self, pieces: Sequence[Piece]) -> bytes:
-        """As `Compressor.end`."""
+        """Works as `Compressor.end`."""
         compressed: bytes = self._stream.compress(b"".join(pieces)) + self._stream.flush(zlib.Z_FINISH)
         return compressed
 
 
 class _Zstd:
-    """67 KiB a stream, 31 % of the size; its defaults take 800 KiB."""
+    """Zstandard: 67 KiB a stream, 31 % of the size. The library's defaults need 800 KiB."""
 
     __slots__ = ("_stream",)
 
@@ -80,11 +80,11 @@ class _Zstd:
         self._stream = zstd.ZstdCompressor(options=options)
 
     def write(self, pieces: Sequence[Piece]) -> bytes:
-        """As `Compressor.write`."""
+        """Works as `Compressor.write`."""
         return self._compress(pieces, self._stream.FLUSH_BLOCK)
 
     def end(self, pieces: Sequence[Piece]) -> bytes:
-        """As `Compressor.end`."""
+        """Works as `Compressor.end`."""
         return self._compress(pieces, self._stream.FLUSH_FRAME)
 
     def _compress(self, pieces: Sequence[Piece], mode: int) -> bytes:
@@ -93,7 +93,7 @@ class _Zstd:
 
 
 class _Brotli:
-    """292 KiB a stream, 35 % of the size; quality 2 and below hardly compress what is flushed so often."""
+    """Brotli: 292 KiB a stream, 35 % of the size. Quality 2 and below hardly compress with so many flushes."""
 
     __slots__ = ("_stream",)
 
@@ -101,12 +101,12 @@ class _Brotli:
         self._stream: Any = import_module(_BROTLI).Compressor(quality=3, lgwin=14)
 
     def write(self, pieces: Sequence[Piece]) -> bytes:
-        """As `Compressor.write`."""
+        """Works as `Compressor.write`."""
         compressed: bytes = self._stream.process(b"".join(pieces)) + self._stream.flush()
         return compressed
 
     def end(self, pieces: Sequence[Piece]) -> bytes:
-        """As `Compressor.end`."""
+        """Works as `Compressor.end`."""
         compressed: bytes = self._stream.process(b"".join(pieces)) + self._stream.finish()
         return compressed
 
@@ -119,7 +119,7 @@ CODINGS: Final = tuple(_COMPRESSORS)
 
 
 def compressor(coding: str) -> Compressor:
-    """Makes the compressor of one response.
+    """Returns the compressor of one response.
 
     Args:
         coding: One of `CODINGS`, whose library is installed.
@@ -128,7 +128,7 @@ def compressor(coding: str) -> Compressor:
 
 
 def is_available(coding: str) -> bool:
-    """Whether the library of a coding is installed.
+    """Returns whether the library of a coding is installed.
 
     Args:
         coding: One of `CODINGS`.

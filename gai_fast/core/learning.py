@@ -1,7 +1,7 @@
-"""The deltas that a `DeltaCopier` learns: from then on it copies frames like theirs, and nothing parses them.
+"""The deltas that a `DeltaCopier` learns. It copies similar frames without parsing them.
 
-Owns which delta of a stream may be learned, and what makes the copier forget. The adapter says which members of a frame
-are text, the sink of which parts a delta is written, and the copier promises that copying is invisible.
+Owns which delta of a stream may be learned, and when the copier must forget. The adapter defines which members of a
+frame are text. The sink defines of which parts a delta is written. The copier guarantees that copying is invisible.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from gai_fast.core.sinks import DeltaSink
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.events import DELTAS, Event
 
-# A copy of the table in `events`, which compiled code reads without a look-up.
+# A copy of the table in `events`: compiled code reads it without a look-up.
 _TEXT_KEYS: Final[dict[str, str]] = dict(DELTAS)
 
 
 class Learning:
-    """Shows the copier of one attempt the frames that it may learn from.
+    """Passes frames of one attempt to the copier to learn from.
 
     Args:
         adapter: Has read the frames.
@@ -35,13 +35,13 @@ class Learning:
         self._block: tuple[object, ...] = ()
 
     def receive(self, frame: Frame, events: list[Event], *, joins: bool, has_content: bool) -> None:
-        """Receives a frame that was read: the copier learns one that became one delta, and else may have to forget.
+        """Receives a parsed frame. The copier learns it if it became one delta; otherwise it may have to forget.
 
         Args:
             frame: The frame.
-            events: The events that it became; the sink has them.
-            joins: Whether the next delta must be joined to half a character, so that it must not be copied.
-            has_content: Whether the attempt has brought content.
+            events: The events of the frame, already sent to the sink.
+            joins: Whether the next delta must be joined with a high surrogate, so it must not be copied.
+            has_content: Whether the attempt has had content.
         """
         adapter, copier, deltas = self._adapter, self._copier, self._deltas
         count = len(events)
@@ -63,14 +63,14 @@ class Learning:
             self._expect()
 
     def _enter_block(self, event: Event) -> None:
-        """Forgets the frames of the block before, where a delta belongs to another one."""
+        """Forgets the frames of the previous block if a delta belongs to another block."""
         block = event["type"], event.get("choice"), event.get("index")
         if block != self._block:
             self._block = block
             self._copier.forget()
 
     def _expect(self) -> None:
-        """Shows the copier the delta that comes next in most answers, where other answers had it."""
+        """Passes the usual next delta to the copier, if the adapter knows it."""
         event = self._adapter.expected()
         if event is not None:
             key = _TEXT_KEYS[event["type"]]
@@ -82,7 +82,7 @@ class Learning:
 
 
 def _is_first_text(events: list[Event]) -> bool:
-    """Whether the two events of a frame are `start` and a text: the deltas that follow are like this one."""
+    """Returns whether the two events of a frame are `start` and a text. The next deltas are like this text."""
     if events[0]["type"] != "start":
         return False
     delta = events[1]
@@ -90,7 +90,7 @@ def _is_first_text(events: list[Event]) -> bool:
 
 
 def _collected(event: Event) -> tuple[Event, str]:
-    """Returns a delta whose copied texts are collected, and its key: under this name, and no other, the copier does."""
+    """Returns a delta with its text under `arguments`, and this key: the copier collects texts under this key only."""
     renamed: Event = {**event, "arguments": event.get("text", "")}
     renamed.pop("text", None)
     return renamed, "arguments"

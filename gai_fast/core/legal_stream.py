@@ -1,6 +1,6 @@
 """The events of one stream as its client gets them: in legal order, through processors, to the sinks of the attempt.
 
-Owns the states of a stream and the events that each of them allows (docs/events.md, "Ends"). `core/relay.py` decides
+Owns the states of a stream and the events that each state allows (docs/events.md, "Ends"). `core/relay.py` decides
 which events come, and how a stream ends.
 """
 
@@ -30,10 +30,10 @@ class State(enum.Enum):
     FINISHED = "finished"
     FAILED = "failed"
     CLOSED = "closed"
-    TAIL = "tail"  # closed; the sink takes the bytes that follow, until `receive_eof`
-    CUT = "cut"  # closed, though the sink could not take the end
+    TAIL = "tail"  # closed; the sink gets the bytes that follow, until `receive_eof`
+    CUT = "cut"  # closed; the sink could not write the end
 
-    __hash__ = object.__hash__  # the members are looked up once per event, and `Enum.__hash__` is a call of Python code
+    __hash__ = object.__hash__  # looked up once per event; `Enum.__hash__` is a Python call
 
 
 _BETWEEN: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
@@ -53,13 +53,13 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
     State.TAIL: {},
     State.CUT: {},
 }
-"""`TRANSITIONS[state][event type]` is the next state; an event that is not here is illegal."""
+"""`TRANSITIONS[state][event type]` is the next state. An event that is missing here is illegal."""
 
 
 class _Step:
-    """The treatment of an event of one type in one state: `TRANSITIONS` and the tables of `events`, together.
+    """How an event of one type is handled in one state: `TRANSITIONS` joined with the tables of `events`.
 
-    One look-up finds all of it.
+    One look-up returns all of it.
     """
 
     __slots__ = ("is_around", "is_aside", "is_content", "is_end", "is_media", "key", "state")
@@ -67,7 +67,7 @@ class _Step:
     def __init__(self, kind: str, state: State) -> None:
         self.state = state
         self.key = DELTAS.get(kind)
-        """Of a delta, the key that holds its text."""
+        """The key of a delta's text. `None` if the event is not a delta."""
         self.is_aside = kind in ASIDES
         self.is_around = kind in AROUND
         self.is_content = kind not in NO_CONTENT
@@ -81,19 +81,19 @@ _STEPS: Final[dict[State, dict[str, _Step]]] = {
 
 
 class IllegalTransition(GaiFastError):
-    """A bug of ours: an event that the state of its stream does not allow."""
+    """The state of the stream does not allow an event: a bug of ours."""
 
     def __init__(self, state: State, kind: str) -> None:
         super().__init__(f"stream: {kind!r} is not allowed in state {state.value!r}")
 
 
 class Unwritable(Exception):
-    """The sink cannot write an event: a number beyond all floats, JSON nested too deep."""
+    """The sink cannot write an event: a number is too large for a float, or JSON is nested too deep."""
 
 
 _OVER: Final = frozenset((State.FINISHED, State.FAILED, State.CLOSED, State.TAIL, State.CUT))
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11.
+# Constants: an enum attribute costs 75 ns on 3.11.
 _STREAMING: Final[State] = State.STREAMING
 _AWAITED: Final[Progress] = Progress.AWAITED
 _BEGUN: Final[Progress] = Progress.BEGUN
@@ -103,7 +103,7 @@ _IGNORED: Final[BodyKind] = BodyKind.IGNORED
 
 
 class _Watched:
-    """A sink and a watcher; the watcher gets each event that the sink has taken."""
+    """A sink and a watcher. The watcher gets each event that the sink has written."""
 
     __slots__ = ("_sink", "_watcher")
 
@@ -112,13 +112,13 @@ class _Watched:
         self._watcher = watcher
 
     def event(self, event: Event) -> None:
-        """As `EventSink.event`."""
+        """Works as `EventSink.event`."""
         self._sink.event(event)
         self._watcher.event(event)
 
 
 class LegalStream:
-    """The client's side of a relay: state, sinks, processors and counts. The relay is its subclass.
+    """The client's side of a relay: state, sinks, processors and counts. Base class of `Relay`.
 
     Args:
         stream_id: As for `Relay`.
@@ -152,7 +152,8 @@ class LegalStream:
         self._stream_id = stream_id
         self._chain = chain
         self._continued: Literal["verified", "prefill"] | None = None
-        # Complete calls and usage of a failed attempt, for the end, until the next attempt brings new content.
+        # The complete calls and the usage of a failed attempt, for the end of the stream. None once the next attempt
+        # has new content.
         self._failed_rest: tuple[list[Event], dict[str, Any]] | None = None
         self._has_told = False
         self._now_ms = 0
@@ -160,46 +161,46 @@ class LegalStream:
         self._watcher: EventSink | None = None
         self.state = State.IDLE
         self.delivered = False
-        """Whether content has been passed on and is not void: from then on no attempt begins anew in silence."""
+        """Whether valid content has been passed on. If so, a new attempt must continue it or announce a reset."""
         self.deltas = 0
         """The number of deltas so far."""
         self.end: Event = {}
-        """The `finish` or `error`, once there is one."""
+        """The `finish` or `error`; empty before it."""
         self.others = 0
         """The number of other events so far."""
 
-    # -- where it stands --
+    # -- state --
 
     @property
     def is_over(self) -> bool:
-        """Whether the stream has had its end."""
+        """Whether the stream has ended."""
         return self.state in _OVER
 
     @property
     def awaits_tail(self) -> bool:
-        """Whether the stream is over, and the sink takes the bytes that follow until `receive_eof`."""
+        """Whether the stream has ended, but the sink still gets the bytes that follow until `receive_eof`."""
         return self.state is State.TAIL
 
     @property
     def is_cut(self) -> bool:
-        """Whether the stream is over though the sink could not take its end."""
+        """Whether the stream has ended, but the sink could not write the end."""
         return self.state is State.CUT
 
     @property
     def has_told(self) -> bool:
-        """Whether the sink has received a delta: processors hold some back, and leave some out."""
+        """Whether the sink has received a delta. Processors may hold deltas back or drop them."""
         if self._chain is None or self._chain.touches == "events":
             return self.deltas > 0
         return self._has_told
 
     @property
     def due_ms(self) -> int | None:
-        """The time at which `tick` must be called if nothing comes before, on the clock of `receive_data`."""
+        """The time to call `tick` if nothing comes before, on the clock of `receive_data`. `None` if there is none."""
         return None if self._chain is None or self.state is not _STREAMING else self._chain.due_ms
 
     @property
     def copier(self) -> DeltaCopier | None:
-        """The stream's copier, where the bytes that it copies may be sent as they are; `None`: not now."""
+        """The stream's copier. `None` if the copied bytes cannot be sent unchanged now."""
         answer = self._answer
         is_open = answer.body.kind is _STREAM and self.state is _STREAMING and self._deltas is not None
         return answer.copier if is_open and not answer.halves and answer.copier.copies else None
@@ -213,22 +214,22 @@ class LegalStream:
 
     @property
     def response_id(self) -> str:
-        """The provider's own id of the attempt's answer; empty: it has none."""
+        """The provider's id of the attempt's answer; empty if it has none."""
         return self._answer.adapter.identifier
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers of the attempt's response, lower-case names; none before they have come."""
+        """The headers of the attempt's response, lower-case names; empty before they have come."""
         return self._answer.body.headers
 
     @property
     def awaits_first_event(self) -> bool:
-        """Whether the attempt has brought no event yet."""
+        """Whether the attempt has had no event yet."""
         return self._answer.progress is _AWAITED
 
     @property
     def has_content(self) -> bool:
-        """Whether the attempt has brought content, repeated content included."""
+        """Whether the attempt has had content, including repeated content."""
         return self._answer.progress is _CONTENT
 
     @property
@@ -260,20 +261,20 @@ class LegalStream:
         frames: FrameSink | None,
         upstream: str | None,
     ) -> None:
-        """Takes the events of an answer from now on, and writes them to its sinks."""
+        """Uses an answer, and writes its events to its sinks from now on."""
         self._answer = answer
         self._sink = sink
         self._deltas = deltas
         self._frames = frames
         self._commits = frames is not None and frames.commits
         self._upstream = upstream
-        self._is_void = False  # the client has a start: frames that only repeat it are not passed on
+        self._is_void = False  # if true, the client has a start, and frames that only repeat it are dropped
         self._unwatched = None
         if self._watcher is not None:
             self._show(self._watcher)
 
     def _replace_watcher(self, watcher: EventSink | None) -> None:
-        """Shows another watcher the events from now on; `None`: nobody watches any more."""
+        """Replaces the watcher. `None` if the stream is no longer watched."""
         if self._unwatched is not None:
             self._sink, self._deltas = self._unwatched
             self._unwatched = None
@@ -283,7 +284,7 @@ class LegalStream:
             self._show(watcher)
 
     def _show(self, watcher: EventSink) -> None:
-        """Puts a watcher beside the sink of the attempt."""
+        """Adds a watcher to the attempt's sink."""
         self._unwatched = self._sink, self._deltas
         self._sink, self._deltas = _Watched(self._sink, watcher), None
         self._answer.learn_for(None)
@@ -303,7 +304,7 @@ class LegalStream:
         step = _STEPS[self.state].get(kind)
         if step is None:
             if kind == "start" and self._continued is not None:
-                return  # the client has the start of the answer that goes on
+                return  # the client already has the start of this answer
             raise IllegalTransition(self.state, kind)
         key, transcript = step.key, answer.transcript
         if key is not None:
@@ -360,7 +361,7 @@ class LegalStream:
             self._emit_all(early)
 
     def _tell(self, made: Event) -> None:
-        """Gives the sink an event that the processors made."""
+        """Writes an event from the processors to the sink."""
         self._has_told = self._has_told or made["type"] in DELTAS
         self._write(made)
 
@@ -378,7 +379,7 @@ class LegalStream:
         return event
 
     def _go_on_from(self, failure: Error, continued: Literal["verified", "prefill"] | None) -> None:
-        """Relates the attempt to the content that the attempt before it has delivered.
+        """Relates the attempt to the content delivered by the attempt before.
 
         Args:
             failure: The failure of the attempt before.
@@ -389,7 +390,7 @@ class LegalStream:
         if continued is None:
             self._failed_rest = None
             self._emit({"type": "stream.reset", "reason": failure.reason or failure.code})
-            answer.progress, self.delivered = _AWAITED, False  # the event is none of the answer's
+            answer.progress, self.delivered = _AWAITED, False  # `stream.reset` does not belong to the answer
             if transcript is not None:
                 transcript.forget()
         elif transcript is not None and continued == "verified":
@@ -398,10 +399,10 @@ class LegalStream:
             transcript.go_on()
 
     def _emit_complete_calls(self) -> dict[str, Any]:
-        """Emits the complete calls of an incomplete answer; returns its usage."""
+        """Emits the complete calls of an incomplete answer. Returns its usage."""
         answer = self._answer
         transcript, answer.transcript = answer.transcript, None
-        if self._failed_rest is not None:  # the attempt has brought nothing new: all is as the one before left it
+        if self._failed_rest is not None:  # the attempt had no new content: uses the rest of the attempt before
             answer.halves = {}
             calls, usage = self._failed_rest
             self._emit_all(calls)
@@ -412,33 +413,36 @@ class LegalStream:
         return self._partial_usage()
 
     def _partial_usage(self) -> dict[str, Any]:
-        """Returns the usage up to an end that was not the provider's."""
+        """Returns the usage up to an end that the provider did not send."""
         return self._answer.partial_usage(has_started=self.state is not State.IDLE)
 
     def _name_phase(self, error: Error) -> None:
-        """Sets the phase of an error; `connect`, which only a connection can know, stays."""
+        """Sets the phase of an error. Keeps `connect`, which only a connection can know."""
         if error.phase != "connect":
             error.phase = "mid_stream" if self.delivered else "first_event"
 
     # -- copied deltas and frames --
 
     def _take_copied(self, deltas: DeltaSink) -> None:
-        """Passes on and counts the deltas that were copied since the last call, as if each had come as an event."""
+        """Passes on and counts the deltas copied since the last call, as if each had come as an event."""
         data, count, kinds = self._answer.copier.take_copied()
         deltas.append_frames(data, count, self._note_copied(deltas, count, kinds))
 
     def _note_copied(self, deltas: DeltaSink, count: int, kinds: list[tuple[Event, int, str]]) -> int:
-        """Accounts for copied deltas; returns the code points of their visible text."""
+        """Accounts for copied deltas. Returns the code points of their visible text."""
         self.deltas += count
         self.delivered = True
         self._is_void = False
         return self._answer.note_copied(deltas, kinds)
 
     def _only_repeats_start(self, events: list[Event]) -> bool:
-        """Whether a frame only repeats the start of the attempt before: SDKs would join a second role to the first."""
+        """Returns whether a frame only repeats the start of the attempt before.
+
+        SDKs would append its role to the first one.
+        """
         if self._is_void and self._frames is not None:
             adapter = self._answer.adapter
-            # Before the start there is nothing that a part could be opened in.
+            # Before `start`, a frame cannot open a part.
             opens = not events and self._frames.opens_parts and adapter.started
             if opens or adapter.ended or any(event["type"] != "start" for event in events):
                 self._is_void = False
@@ -449,11 +453,11 @@ class LegalStream:
             self._frames.frame(raw, last=last)
 
     def _begin_tail(self, sink: FrameSink, frames: Sequence[Frame]) -> None:
-        """Goes on after the upstream's own end, where the sink takes the whole body.
+        """Continues after the upstream's own end, if the sink copies the body.
 
         Args:
             sink: The sink.
-            frames: The frames that the end's read brought after it, as far as they have been cut.
+            frames: The frames after the end that came with the last read.
         """
         if sink.copies_body and self.state is State.CLOSED:
             self.state = State.TAIL
@@ -463,12 +467,12 @@ class LegalStream:
             self._receive_tail()
 
     def _receive_tail(self) -> None:
-        """Passes on the frames that were fed after the end."""
+        """Passes on the frames received after the end."""
         answer = self._answer
         frames: list[Frame] | None = []
         while frames is not None and self.state is State.TAIL:
             frames = answer.next_frames(0, self._now_ms)
-            if answer.oversized:  # no other frame is cut after it
+            if answer.oversized:  # no frame follows an oversized frame
                 self.state = State.CLOSED
             self._pass_tail_on(frames or ())
 

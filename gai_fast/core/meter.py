@@ -1,7 +1,6 @@
 """`StreamMeter`: measures one stream while it runs.
 
-Reads no clock: the session passes the time once per read, never per event. `metrics.py` explains the
-figures.
+Reads no clock: the session passes the time once per read, never per event. `metrics.py` explains the figures.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from gai_fast.kernels import Bounds, StreamCounters
 from gai_fast.model.metrics import GAP_BOUNDS, NO_GAPS, StreamMetrics
 
 _BOUNDS: Final = Bounds(GAP_BOUNDS)
-_StreamCounters: Final = StreamCounters  # a constant, because to look a name up costs 30 ns
+_StreamCounters: Final = StreamCounters  # a constant: a name look-up costs 30 ns
 
 
 class StreamMeter:
     """Measures one stream.
 
     Args:
-        began: When the request came, in seconds of a clock that only goes forward.
+        began: The time of the request, in seconds of a monotonic clock.
 
     Attributes:
         counters: Counts the reads of the upstream's body, and the bytes handed to the client's connection.
@@ -37,7 +36,10 @@ class StreamMeter:
         self._paused_for = 0.0
 
     def asked(self, now: float) -> None:
-        """Notes that the request was sent to the upstream; of several attempts the one with the first delta counts."""
+        """Records that the request was sent to the upstream.
+
+        Of several attempts, the attempt of the first delta counts.
+        """
         if self._asked is None:
             self._worked += now - self._began
             self._asked = now
@@ -45,35 +47,38 @@ class StreamMeter:
             self._asked = now
 
     def token_delivered(self, now: float) -> None:
-        """Notes that the first delta has been handed to the client's connection; called once."""
+        """Records that the first delta was handed to the client's connection. Called once."""
         self._first = now
 
     def paused(self, now: float) -> None:
-        """Notes that reading the upstream is paused; idempotent."""
+        """Records that reading the upstream is paused. Idempotent."""
         if self._paused_at is None:
             self._paused_at = now
 
     def resumed(self, now: float) -> None:
-        """Notes that the upstream is read again; idempotent."""
+        """Records that reading the upstream has resumed. Idempotent."""
         if self._paused_at is not None:
             self._paused_for += now - self._paused_at
             self._paused_at = None
 
     def progress(self, now: float) -> tuple[float, float | None, int]:
-        """Returns the seconds since the request, those until its first token if that has come, and the deltas so far.
+        """Returns the seconds since the request, the time to first token, and the number of deltas so far.
 
         Args:
-            now: The present time.
+            now: The current time.
+
+        Returns:
+            The time to first token is `None` before the first token.
         """
         first = self._first
         return now - self._began, None if first is None else first - self._began, self.counters.deltas
 
     def end(self, now: float, metrics: StreamMetrics) -> StreamMetrics:
-        """Returns the figures of the stream, with those that are measured here filled in.
+        """Returns the figures of the stream. Fills in those that are measured here.
 
         Args:
-            now: When the stream ended.
-            metrics: The others.
+            now: The time of the stream's end.
+            metrics: The other figures.
         """
         asked = self._began if self._asked is None else self._asked
         counters, first = self.counters, self._first

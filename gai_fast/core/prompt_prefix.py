@@ -1,8 +1,8 @@
-"""The beginning of a conversation, by which `balance = "affinity"` finds its target.
+"""The prefix of a conversation, by which `balance = "affinity"` finds its target.
 
-Every turn of a conversation repeats its beginning: the system texts and the first message of the user. Providers cache
-prompts by their beginning too, so turns that go to one target hit its cache. The function reads the members that client
-dialects use for these texts, whatever the route; it checks nothing, since `formats/` does.
+Every turn of a conversation repeats its prefix: the system texts and the first message of the user. Providers cache
+prompts by prefix too. So if all turns go to one target, they hit its cache. `beginning` reads the members that client
+dialects use for these texts, for any route. It checks nothing: `formats/` does.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from gai_fast.model.request import Request, UserMessage
 def beginning(request: Request | dict[str, Any]) -> str:
     """Returns the texts from the system prompt to the first message of the user, at most `limits.affinity_text`.
 
-    Tools, options, images and who asks are not part of it: the first three are long or change between turns, and
-    callers with the same beginning share the target's cache.
+    Tools, options and images are not included: they are long or change between turns. The caller is not included:
+    callers with one prefix share the target's cache.
 
     Args:
         request: A native request, or a body in a client's dialect: `system`, `instructions` or neither, then the
             messages of `messages` or `input` up to the first of role `user`, or the text of `prompt` or `input`.
 
     Returns:
-        The texts, with a separator after each; empty where there is none.
+        The texts, with a separator after each; empty if there are none.
     """
     texts = _of_native(request) if isinstance(request, Request) else _of_body(request)
     found: list[str] = []
@@ -70,7 +70,7 @@ def _of_body(body: dict[str, Any]) -> Iterator[str]:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """The texts of a content: a string, or parts with a `text`."""
+    """Yields the texts of a content: a string, or parts with a `text`."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):

@@ -1,6 +1,6 @@
-"""Reads native requests: a body into a `Request`, with every error of its shape, and its messages in order.
+"""Reads native requests: a body into a `Request` with every error of its shape, and its messages in order.
 
-Separate from `request.py`, which has the types, since this module is compiled.
+Separate from `request.py`, which has the types, because this module is compiled.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from gai_fast.model.request import (
     UserPart,
 )
 
-_UNSET: Final = UNSET  # a constant, because to look a name up costs 30 ns
+_UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 _PATHS: Final = [f"messages[{at}]" for at in range(100)]
-"""The paths of the first messages: writing one costs 560 instructions, and most are for an error that never comes."""
+"""The paths of the first messages. Writing one costs 560 instructions, and only errors need it."""
 
 
 def turns(request: Request) -> list[tuple[str, Message]]:
@@ -64,7 +64,7 @@ def conversation(request: Request) -> list[Message]:
 
 
 def characters(request: Request) -> int:
-    """Counts the characters of all texts of a request, for an estimate where no tokens are counted."""
+    """Counts the characters of all texts of a request, for an estimate if no tokens are counted."""
     counted = (len(request.system) if request.system else 0) + (len(request.query) if request.query else 0)
     messages: list[Message] = request.messages
     for message in messages:
@@ -77,11 +77,11 @@ def characters(request: Request) -> int:
 
 
 _TOKEN: Final = 4
-"""Characters of a token, about."""
+"""Approximate characters of a token."""
 
 
 def estimated_tokens(text: int) -> int:
-    """Estimates tokens by length: about four characters are a token, a rule of thumb of OpenAI's documentation.
+    """Estimates tokens by length: about four characters per token, a rule of thumb of OpenAI's documentation.
 
     Args:
         text: The number of characters.
@@ -90,8 +90,7 @@ def estimated_tokens(text: int) -> int:
 
 
 def characters_of_media(event: Event) -> int:
-    """Returns the number of characters that are estimated to be as many tokens as a generated image or sound; 0: it is
-    neither.
+    """Returns the characters whose estimate in tokens equals that of a generated image or sound; 0 for other events.
 
     Args:
         event: Any event.
@@ -114,15 +113,15 @@ _FRACTION: Final = "Expected `int`, got `float`"
 
 
 def parse_request(body: bytes) -> Request:
-    """Reads and validates a native request. `5.0` is an integer, as it is in JSON Schema.
+    """Reads and validates a native request. `5.0` is an integer, as in JSON Schema.
 
     Args:
         body: One JSON object, UTF-8 without a byte order mark.
 
     Raises:
-        InvalidRequest: Not JSON (with the byte offset), nested deeper than `limits.json_depth`, an unknown field, a
-            `null`, a wrong type or a value out of range; the text names the field by its path and never quotes a value.
-            Or there are more values than `limits.json_values` or `limits.json_containers`.
+        InvalidRequest: The body is not JSON (with the byte offset), is nested deeper than `limits.json_depth`, has an
+            unknown field, a `null`, a wrong type or a value out of range, or has more values than `limits.json_values`
+            or `limits.json_containers`. The text names the field by its path and never quotes a value.
     """
     try:
         request = decoded(_DECODER, body)
@@ -138,13 +137,13 @@ def parse_request(body: bytes) -> Request:
 
 
 def _with_integers(body: bytes) -> bytes:
-    """Returns a request with its integers written without `.0`, and all else as it came.
+    """Returns a request with its integers written without `.0`, otherwise unchanged.
 
     Args:
-        body: A request of which no more is known than that a member is a fraction: what follows it may be no JSON.
+        body: A request in which some member is a fraction. The text after this member may not be JSON.
 
     Raises:
-        InvalidRequest: Not a JSON object, or one of these members is a number that is too large for a float.
+        InvalidRequest: The body is not a JSON object, or one of these members is too large for a float.
     """
     members = decoded(_MEMBERS_DECODER, body)
     for name in ("json_snapshots", "max_tokens", "seed"):
@@ -158,7 +157,7 @@ def _with_integers(body: bytes) -> bytes:
 
 
 def _write_integer(members: dict[str, Raw], name: str) -> None:
-    """Writes a member without `.0`, where it has that; as `_with_integers`."""
+    """Removes the `.0` of a member, if it has one. Raises as `_with_integers`."""
     if name in members:
         value = decoded(_ANY_DECODER, bytes(members[name]))
         if isinstance(value, float) and value.is_integer():
@@ -166,21 +165,22 @@ def _write_integer(members: dict[str, Raw], name: str) -> None:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Reads a request of another dialect: any JSON object, integers exact; of duplicate keys the last one holds.
+    """Reads a request of another dialect: any JSON object. Integers are exact; the last of duplicate keys counts.
 
     Raises:
-        InvalidRequest: Not a JSON object, nested deeper than `limits.json_depth`, or with too many values.
+        InvalidRequest: The body is not a JSON object, is nested deeper than `limits.json_depth`, or has too many
+            values.
     """
     return decoded(_OBJECT_DECODER, body)
 
 
 def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
-    """Checks those members of a JSON object that a type names; others may have any type.
+    """Checks the members of a JSON object that a type defines. Other members may have any type.
 
     Args:
-        given: The object, parsed.
+        given: The parsed object.
         kind: The type.
-        path: Where the object stands in the request, from `$` on.
+        path: The object's path in the request, from `$` on.
 
     Raises:
         InvalidRequest: A member has another type; the text names its path and never quotes a value.
@@ -192,17 +192,17 @@ def check_members(given: Mapping[str, Any], kind: type[Struct], path: str) -> No
 
 
 def _unquoted(problem: str) -> str:
-    """Returns msgspec's message without the value that it quotes."""
+    """Returns msgspec's message without the quoted value."""
     return _QUOTED.sub(r"\1", problem)
 
 
 def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.json_depth) -> _T:
-    """Reads JSON of a client.
+    """Reads JSON from a client.
 
     Args:
-        decoder: Reads it.
+        decoder: The decoder.
         body: The JSON.
-        depth: Levels that it may be nested.
+        depth: The maximum nesting.
 
     Raises:
         InvalidRequest: As `parse_request`; `reason` is `json`, `depth`, `items` or `validation`.
@@ -211,7 +211,7 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.
         if not body.isascii():
             body.decode()
         opened = count_opening(body)
-        # A short body is not searched for commas, which takes 500 instructions.
+        # Commas of a short body are not counted, which would cost 500 instructions.
         if opened > depth or (len(body) > _VALUES and opened + body.count(b",") > _VALUES):
             _check_structure(body, depth)
         return decoder.decode(body)
@@ -222,7 +222,7 @@ def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHARED.
     except msgspec.DecodeError as problem:
         if str(problem) != "Input data was truncated":
             raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None
-        # msgspec reports an unpaired surrogate the same way.
+        # msgspec reports a lone surrogate with the same message.
         half = _HALF.search(body)
         if half is None:
             raise _not_json(f"it ends too early (byte {len(body)})") from None
@@ -233,13 +233,14 @@ def _check_structure(body: bytes, limit: int) -> None:
     """Refuses JSON nested deeper than `limit`, or with too many values, before any parser recurses into it.
 
     Raises:
-        InvalidRequest: Too deep, or too many.
+        InvalidRequest: The JSON is nested too deep, or has too many values.
     """
-    # A value is at most two strings, its key and itself, and has at most four quotes that are not escaped.
+    # A value has at most two strings, its key and itself, and so at most four unescaped quotes.
     if body.count(b'"') - body.count(b'\\"') > 4 * LIMITS.json_values:
         raise _too_many(f"The body has more than {LIMITS.json_values} values")
-    # Between quotes that are not escaped every second piece is in a string. A string without an end holds the rest. Two
-    # quotes side by side change nothing for the others; without most strings the split takes a fifth of the time.
+    # Split at unescaped quotes, every second piece is inside a string. An unterminated string contains the rest.
+    # Removing adjacent quotes keeps the other pieces in order; without most strings the split takes a fifth of the
+    # time.
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_STRUCTURE).replace(b'""', b"")
     structure = b"".join(bare.split(b'"')[::2])
     brackets = structure.translate(_AS_SQUARE, b",")
@@ -249,7 +250,7 @@ def _check_structure(body: bytes, limit: int) -> None:
     if containers + structure.count(b",") > LIMITS.json_values:
         raise _too_many(f"The body has more than {LIMITS.json_values} values")
     depth = 0
-    # Without its innermost pairs JSON is a level less deep: of millions of small objects nothing is left after a few.
+    # Removing the innermost pairs reduces the depth by one: a few rounds remove millions of small objects.
     while depth < _FLATTENED:
         outer = brackets.replace(b"[]", b"")
         if len(outer) == len(brackets):
@@ -266,14 +267,14 @@ _VALUES: Final = LIMITS.json_values
 _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NO_STRUCTURE: Final = bytes(octet for octet in range(256) if octet not in b'[]{},"')
 _FLATTENED: Final = 4
-"""Levels that are taken off at once: most objects of a large request are on them."""
+"""Levels removed before the depth is counted: most objects of a large request are on them."""
 _RUNS: Final = re.compile(rb"\[+|\]+")
 _OPEN: Final = ord("[")
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
 
 
 def _hint(problem: str) -> str:
-    """Returns a hint at the known field that is most like an unknown one, or at the values that a field may have."""
+    """Returns a hint: the known field most similar to an unknown one, or the valid values of a field."""
     found = _UNKNOWN.search(problem)
     if found is None:
         refused = _REFUSED.search(problem)
@@ -312,15 +313,15 @@ _CHOICES: Final[dict[str, str]] = {
     "reasoning.effort": ", ".join(get_args(Effort)),
     "tool_choice": ", ".join(get_args(ToolChoice)),
 }
-"""The values of fields that have a choice of them, by path."""
+"""The valid values of fields with a fixed set of values, by path."""
 _REFUSED: Final = re.compile(r"^Invalid (?:enum )?value .* - at `\$\.([^`]*)`$", re.S)
 _INDEX: Final = re.compile(r"\[[^\]]*\]")
 _QUOTED: Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.S)
-"""Values of a request that msgspec quotes; names of fields stay, as they are its path."""
+"""Values of a request that msgspec quotes. Field names stay: they are its path."""
 
 
 def _check_parts(request: Request, messages: list[Message]) -> None:
-    """Checks the rules that the types cannot express."""
+    """Checks rules that the types cannot express."""
     for index, message in enumerate(messages):
         content = message.content
         if isinstance(content, str):

@@ -1,26 +1,27 @@
-"""One stream, sans-IO: an upstream's answer in, legal `gai.events.v1` events out.
+"""One stream, sans-IO: an upstream's response in, legal `gai.events.v1` events out.
 
 Owns the attempts of a stream, its one end, and the only place where an exception becomes an event. `core/answer.py`
-reads one attempt's response for it, `legal_stream.py` has the order of events. It never awaits, opens nothing and reads
-no clock. It knows no provider and no client format: it drives the parts that it is given.
+reads one attempt's response, `legal_stream.py` has the order of events. Never awaits, opens nothing and reads no clock.
+Must not know providers or client formats: it drives the parts that it gets.
 
 Rules (docs/events.md, "Ends"):
 
 1. `start` comes first, or an `error` without one.
-2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true where `finish` was sent.
+2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true if `finish` was sent.
 3. `finish` is held until the provider's end mark or the end of its body.
-4. A body that ends without a finish reason is `error {network, truncated}`; one that breaks after it is a `finish`.
-5. An unreadable chunk is left out and becomes a `warning`, or it ends the stream, as `on_malformed` says. The third in
-   a row always ends it.
-6. The relay asks `failed` about a failure of the upstream before it passes it on. Where `failed` promises another
-   attempt, `begin` follows instead. The content delivered by then is either void, which `stream.reset` announces, or
-   the new attempt repeats it, which the transcript verifies; the client sees one stream.
-7. Any exception of a part, in any call, ends the stream: an `Error` as itself, any other as one `error {internal}`,
-   then `done`. This is not the upstream's failure, so `failed` is not asked. `fault` keeps the exception for the caller
-   to log. Where the sink cannot take that end either, `is_cut` is true, and the caller must not end the response
-   properly. So it is, without a fault, where the sink's format has no word for an end (`Untellable`).
-8. A sink that copies the body also gets what follows the upstream's own end, unread but for errors that `translate`
-   hides: while `awaits_tail`, `receive_data` and `receive_eof` go on.
+4. A body that ends without a finish reason is `error {network, truncated}`. A body that breaks after the finish reason
+   is a `finish`.
+5. `on_malformed` decides whether an unreadable chunk is left out and becomes a `warning`, or ends the stream. The third
+   in a row always ends it.
+6. Before the relay passes on a failure of the upstream, it calls `failed`. If `failed` returns true, `begin` follows
+   with another attempt. The content delivered so far is either void, which `stream.reset` announces, or the new attempt
+   repeats it, which the transcript verifies. The client sees one stream.
+7. Any exception of a part, in any call, ends the stream: an `Error` unchanged, any other as one `error {internal}`,
+   then `done`. `failed` is not called, because the upstream has not failed. `fault` keeps the exception for the caller
+   to log. If the sink cannot write that end either, `is_cut` is true, and the caller must not end the response
+   properly. `is_cut` is also true, without a fault, if the sink's format cannot express an end (`Untellable`).
+8. A sink that copies the body also gets the bytes after the upstream's own end, unread except for errors that
+   `translate` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from gai_fast.model.events import Event, FinishReason, done
 
 _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11.
+# Constants: an enum attribute costs 75 ns on 3.11.
 _STREAMING: Final[State] = State.STREAMING
 _AWAITED: Final[Progress] = Progress.AWAITED
 _STREAM: Final[BodyKind] = BodyKind.STREAM
@@ -52,7 +53,7 @@ _IGNORED: Final[BodyKind] = BodyKind.IGNORED
 
 
 class Relay(LegalStream):
-    """One answer of one upstream, relayed to one sink.
+    """One answer, relayed from its upstreams to one sink.
 
     Call `receive_head`, `receive_data` and `receive_eof` in this order; `stop` and `fail` at any moment. After the
     end every further call is ignored (but see rule 8). No call raises.
@@ -60,12 +61,12 @@ class Relay(LegalStream):
     Args:
         adapter: Reads the provider's chunks.
         sink: Receives the events.
-        deltas: The same sink, where it receives deltas that are written already.
-        frames: The same sink, where it receives the upstream's bytes as they are.
-        stream_id: For `start`, where the stream has one.
+        deltas: The sink, if it accepts already written deltas.
+        frames: The sink, if it accepts the upstream's bytes unchanged.
+        stream_id: For `start`, if the stream has an id.
         upstream: The configured name of the upstream, for `start`.
         on_malformed: `skip` leaves out unreadable chunks, `error` ends the stream.
-        translate: Applied to an upstream's error, with the bytes that tell it, before either is passed on; hides
+        translate: Applied to an upstream's error and the bytes that report it, before either is passed on. Hides
             refusals of our own credentials.
         prompt_characters: Length of the request's text, for an estimate where the provider counts nothing; `None`: no
             estimate.
@@ -98,10 +99,10 @@ class Relay(LegalStream):
     ) -> None:
         super().__init__(stream_id, chain)
         self.failed = failed
-        """Asked about each failure of the upstream; set to `None` at the end, to break a reference cycle."""
+        """Called with each failure of the upstream. Set to `None` at the end, to break a reference cycle."""
         self._failure: Error | None = None
         self.error: Error | None = None
-        """The error that ended the stream, if one did."""
+        """The error that ended the stream, if there is one."""
         self.fault: Exception | None = None
         """The exception of a part, other than an `Error`, that ended the stream: a bug, to be logged."""
         answer = Answer(
@@ -128,18 +129,18 @@ class Relay(LegalStream):
         account: Account | None = None,
         continued: Literal["verified", "prefill"] | None = None,
     ) -> None:
-        """Begins another attempt, which `failed` has promised.
+        """Begins another attempt after `failed` has returned true.
 
         Args:
             adapter: As for the class.
-            sink: As for the class; it must go on where the former one stopped.
+            sink: As for the class; it must continue where the previous sink stopped.
             deltas: As for the class.
             frames: As for the class.
             upstream: As for the class.
             translate: As for the class.
             account: As for the class.
             continued: The relation to the delivered content. `verified`: the attempt repeats it first; `prefill`: the
-                attempt begins behind it; `None`: the delivered content is void.
+                attempt begins after it. `None` if the delivered content is void.
         """
         if self.is_over:
             return
@@ -153,7 +154,7 @@ class Relay(LegalStream):
         )
         self._use(answer, sink, deltas, frames, upstream)
         self._continued = continued
-        keeps_start = frames is not None and not frames.whole  # nothing of a whole answer has been sent
+        keeps_start = frames is not None and not frames.whole  # nothing has been sent of a complete JSON answer
         self._is_void = keeps_start and continued is None and self.state is not State.IDLE
         failure = self._failure
         if self.state is _STREAMING and failure is not None:
@@ -179,7 +180,7 @@ class Relay(LegalStream):
             self.fail_attempt(error)
 
     def receive_data(self, data: bytes, now_ms: int | None = None) -> None:
-        """Receives bytes of the body, cut anywhere.
+        """Receives bytes of the body, split anywhere.
 
         Args:
             data: The bytes.
@@ -194,7 +195,7 @@ class Relay(LegalStream):
     def _receive_data(self, data: bytes) -> None:
         answer = self._answer
         body = answer.body
-        if body.kind is _STREAM:  # most reads
+        if body.kind is _STREAM:  # the usual case
             self._receive_frames(data)
             return
         if self.state is State.TAIL:
@@ -215,7 +216,7 @@ class Relay(LegalStream):
         """Receives the end of the body.
 
         Args:
-            error: The reason why it ended early; `None`: it is complete.
+            error: The reason for an early end. `None` if the body is complete.
             now_ms: Milliseconds since the epoch, for a `Retry-After` date.
         """
         if self._is_done_with or self.is_over:
@@ -239,13 +240,13 @@ class Relay(LegalStream):
         if not self._is_done_with:
             self._finish(error)
 
-    # -- somebody who watches --
+    # -- the watcher --
 
     def watch(self, watcher: EventSink | None) -> None:
-        """Shows a watcher every event that the sink takes from now on. Meanwhile no delta is copied.
+        """Passes every event that the sink gets to a watcher. While there is a watcher, no delta is copied.
 
         Args:
-            watcher: Must not raise; `None`: nobody watches any more.
+            watcher: The watcher; it must not raise. `None` if the stream is no longer watched.
         """
         self.settle()
         self._replace_watcher(watcher)
@@ -253,7 +254,7 @@ class Relay(LegalStream):
     # -- the fast path --
 
     def settle(self) -> None:
-        """Counts the deltas that took the fast path; called before anything else happens to the stream."""
+        """Counts the deltas of the fast path. Called before any other call for the stream."""
         try:
             count, kinds = self._answer.copier.settle()
             if count and self._deltas is not None:
@@ -264,7 +265,7 @@ class Relay(LegalStream):
     # -- decisions of the gateway --
 
     def fail_attempt(self, error: Error) -> None:
-        """Ends the attempt, and the stream with it unless `failed` promises another one."""
+        """Ends the attempt. Ends the stream too, unless `failed` returns true."""
         try:
             self._fail_attempt(error)
         except Exception as problem:  # noqa: BLE001  # rule 7
@@ -275,7 +276,7 @@ class Relay(LegalStream):
             self._fail(self._blamed(error))
 
     def give_up(self) -> None:
-        """Ends the stream with the failure of the attempt before: no further attempt can be made."""
+        """Ends the stream with the failure of the attempt before, because there is no further attempt."""
         if self._failure is not None:
             self.fail(self._failure)
 
@@ -292,16 +293,18 @@ class Relay(LegalStream):
         return True
 
     def _blamed(self, error: Error) -> Error:
-        """Returns the failure to pass on: the first one, where a later attempt failed too."""
+        """Returns the failure to pass on: if a later attempt failed too, the first failure."""
         return error if self._continued is None or self._failure is None else self._failure
 
     def _kept(self, error: Error) -> Error:
-        """Returns the error as clients may see it, without its traceback: the frames there refer to the stream, which
-        would not be freed before the garbage collector runs."""
+        """Returns the error as clients may see it, without its traceback.
+
+        The frames of a traceback refer to the stream: the stream would only be freed by the garbage collector.
+        """
         return self._answer.client_error(error).with_traceback(None)
 
     def fail(self, error: Error) -> None:
-        """Ends the stream with `error`, after the calls that are complete."""
+        """Ends the stream with `error`, after emitting the complete calls."""
         if not self.is_over:
             try:
                 self._fail(error)
@@ -313,10 +316,10 @@ class Relay(LegalStream):
         if self.fault is None:
             try:
                 usage = self._emit_complete_calls()
-            except Error:  # the sink is full, and may have said so already: the stream ends with its first error
+            except Error:  # the sink may be full and have raised this already: the stream ends with its first error
                 usage = self._partial_usage()
             self._name_phase(error)
-        else:  # the client may lack the start of a call; and an error of ours has no phase of an upstream's answer
+        else:  # the client may lack the start of a call; an internal error has no phase
             usage = self._partial_usage()
         self.error = error = self._kept(error)
         event: Event = {"type": "error", "error": error.payload()}
@@ -357,7 +360,7 @@ class Relay(LegalStream):
         """Ends the stream after an exception: rule 7.
 
         Args:
-            problem: The exception; an `Error` is passed on as it is.
+            problem: The exception; an `Error` is passed on unchanged.
         """
         if self.state in _CLOSED:
             self.fault = self.fault or problem
@@ -374,19 +377,19 @@ class Relay(LegalStream):
         except Untellable:
             self.state = State.CUT
             return
-        except Exception as worse:  # noqa: BLE001  # what tells an end properly is broken itself
+        except Exception as worse:  # noqa: BLE001  # the regular way to end has failed too
             problem = worse
         self.fault = problem
         try:
             if not self.is_over:
                 self._fail(_fault_error())
                 return
-        except Exception:  # noqa: BLE001  # as above: `_end_bare` does without it
+        except Exception:  # noqa: BLE001  # as above: `_end_bare` follows
             pass
         self._end_bare()
 
     def _end_bare(self) -> None:
-        """Gives the sink the missing events of an end, past all other parts."""
+        """Writes the missing events of an end directly to the sink, past all other parts."""
         if not self.is_over:
             self.error = _fault_error()
             self.end = {"type": "error", "error": self.error.payload()}
@@ -397,7 +400,7 @@ class Relay(LegalStream):
                 self.state = State.FAILED
             self._sink.event(done(self.state is State.FINISHED))
             self.others += 1
-        except Exception as worse:  # noqa: BLE001  # nobody is left who could tell the client
+        except Exception as worse:  # noqa: BLE001  # the client cannot be informed
             self.fault = self.fault or worse
             self.error = self.error or _fault_error()
             self.state = State.CUT
@@ -405,7 +408,7 @@ class Relay(LegalStream):
             self.state = State.CLOSED
 
     def tick(self, now_ms: int) -> None:
-        """Emits the events that processors held back until now."""
+        """Emits the events that processors have held back until now."""
         if self._chain is not None and self.state is _STREAMING:
             try:
                 for made in self._chain.flush(now_ms):
@@ -425,7 +428,7 @@ class Relay(LegalStream):
             if deltas is not None and copier.copied:
                 self._take_copied(deltas)
             if frames is not None:
-                batch: list[Frame] = frames  # compiled code looks over a plain list without an iterator
+                batch: list[Frame] = frames  # compiled code iterates over a plain list without an iterator
                 for at, frame in enumerate(batch):
                     self._receive_frame(frame)
                     if body.kind is _IGNORED:
@@ -438,7 +441,7 @@ class Relay(LegalStream):
                 return
 
     def _receive_frame(self, frame: Frame, *, cut_off: bool = False) -> None:
-        """Handles one frame; of one that is cut off only a whole chunk counts."""
+        """Handles one frame. If the frame is cut off, an unreadable chunk is ignored."""
         raw, name, data, stray = frame
         answer = self._answer
         adapter = answer.adapter
@@ -453,7 +456,7 @@ class Relay(LegalStream):
         except Error as error:
             if self._is_tried_again(error):
                 return
-            # The upstream's own bytes must not reveal what the translation hides from the client.
+            # The upstream's bytes must not reveal an error that the client must not see.
             if answer.client_error(error, raw) is error:
                 self._pass_on(raw, last=True)
             self._fail(self._blamed(error))
@@ -494,7 +497,7 @@ class Relay(LegalStream):
             self.break_off(problem)
 
     def _receive_whole(self, broke: Error | None) -> None:
-        """Handles a whole JSON answer to a streamed request: the answer, or the error in it."""
+        """Handles a complete JSON answer to a streamed request: the answer, or an error."""
         answer = self._answer
         try:
             events = answer.read_whole()
@@ -524,7 +527,7 @@ class Relay(LegalStream):
             answer.early_warnings.append(warning)
 
     def _finish(self, broke: Error | None = None) -> None:
-        """Emits the last events, or the error that they are missing: the end mark has come, or the body has ended."""
+        """Emits the last events after the end mark or the end of the body, or an error if they are missing."""
         answer = self._answer
         try:
             events = answer.finish()

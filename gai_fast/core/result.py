@@ -23,10 +23,10 @@ class ToolCallResult:
     """One complete call.
 
     Args:
-        call_id: The provider's id, or one of ours, unique in the answer.
+        call_id: The provider's id, or an id of ours, unique in the answer.
         name: The tool.
-        input: The arguments, parsed, integers exact; a `str` where they are not JSON.
-        arguments: The argument text as it came, `{}` where none came.
+        input: The parsed arguments, integers exact; a `str` if they are not JSON.
+        arguments: The argument text as it came. If none came, the JSON text of `input`.
     """
 
     call_id: str
@@ -37,7 +37,7 @@ class ToolCallResult:
 
 @dataclass(slots=True)
 class Result:
-    """One answer. Of several choices the first; everything before a `stream.reset` is dropped.
+    """One answer: the first of several choices. Everything before a `stream.reset` is dropped.
 
     Args:
         text: The visible text.
@@ -45,13 +45,13 @@ class Result:
         refusal: The text of a refusal.
         tool_calls: The complete calls, in order.
         citations: All citations, in order.
-        finish_reason: One of `events.FINISH_REASONS`; `None` where the stream failed.
-        finish_reason_raw: The provider's own finish reason.
-        usage: Token counts as `docs/events.md` has them, or `None`.
-        error: The failure of the stream, or `None`.
-        message: The answer as a message that can be appended to the next request's `messages`, signatures included.
-            Images and sounds are events alone: few providers accept them in an earlier answer.
-        metrics: Times and rates of the stream; empty where they were not measured.
+        finish_reason: One of `events.FINISH_REASONS`. `None` if the stream failed.
+        finish_reason_raw: The provider's finish reason.
+        usage: Token counts as in `docs/events.md`. `None` if they are unknown.
+        error: The failure of the stream. `None` if it has not failed.
+        message: The answer as a message for the next request's `messages`, including signatures. Images and sounds are
+            left out: few providers accept them in an earlier answer.
+        metrics: Times and rates of the stream; empty if they were not measured.
         provider: The provider's name.
         model: The model that answered.
     """
@@ -82,11 +82,11 @@ class Result:
 
 
 class Collector:
-    """Gathers the events of one stream; a sink for a relay.
+    """Collects the events of one stream; a sink for a relay.
 
     Args:
-        plain: Whether `tool_call.input` is a parsed value, as in the library, or JSON text.
-        others: Types of events that no member of a `Result` holds, and that are kept beside it.
+        plain: Whether `tool_call.input` is a parsed value, as in the library, instead of JSON text.
+        others: Types of events to keep that have no place in a `Result`.
     """
 
     def __init__(self, *, plain: bool = True, others: Collection[str] = ()) -> None:
@@ -107,11 +107,11 @@ class Collector:
         self._size = 0
 
     def event(self, event: Event) -> None:
-        """Takes one event; order matters, unknown types are ignored.
+        """Adds one event. Order matters; unknown types are ignored.
 
         Raises:
             Error: More than `limits.collected` characters are collected.
-            ValueError: A member of the event is missing, or has another type than docs/events.md says.
+            ValueError: A member of the event is missing, or has another type than in docs/events.md.
         """
         try:
             self._take(event)
@@ -123,7 +123,7 @@ class Collector:
         if event.get("choice"):
             return
         if kind in self._texts:
-            # An encoder leaves out an empty text.
+            # Encoders leave out an empty text.
             text = _text(event, "text")
             self._grow(len(text))
             self._texts[kind].append(text)
@@ -158,11 +158,11 @@ class Collector:
             self._parts = [part for part in self._parts if part["type"] != "text"]
             self._text_part("text", text)
         elif kind in self._others and not event.get("image", {}).get("partial"):
-            self._grow(len(encode_json(event)))  # before it is kept, in case it cannot be written
+            self._grow(len(encode_json(event)))  # first: raises if it cannot be written
             self._parts.append({"type": "event", "event": event})
 
     def _grow(self, size: int) -> None:
-        """Counts what is about to be kept, with the cost of keeping it."""
+        """Counts an item to be kept, with the cost of keeping it. Raises `Error` if the total exceeds the limit."""
         self._size += size + SHARED.log_piece_cost
         if self._size > SHARED.collected:
             text = f"the answer is larger than {SHARED.collected} characters: read it as events"
@@ -172,7 +172,7 @@ class Collector:
         if not text:
             return  # providers refuse an empty part
         last = self._parts[-1] if self._parts else {}
-        # A signature closes its block: more text is a new part.
+        # A signature closes its block: further text is a new part.
         if last.get("type") == kind and "signature" not in last:
             last["pieces"].append(text)
         else:
@@ -223,14 +223,14 @@ class Collector:
         )
 
     def others(self) -> list[Event]:
-        """Returns the events that are kept beside a `Result`, in their order."""
+        """Returns the kept events of `others`, in order."""
         return [part["event"] for part in self._parts if part["type"] == "event"]
 
     def parts(self, among: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Returns the parts of the message in their order.
+        """Returns the parts of the message, in order.
 
         Args:
-            among: Types of `others` that stand among them, as `{"type": "event", "event": …}`. All others part no text.
+            among: Types of `others` to include, as `{"type": "event", "event": …}`. Other events do not split a text.
         """
         provider = self._end.get("provider") or self._start.get("provider")
         found: list[dict[str, Any]] = []
@@ -243,7 +243,7 @@ class Collector:
             if "pieces" not in part:
                 found.append(part)
             elif last.get("type") == part["type"] and "signature" not in last and "redacted" not in part:
-                # `last` is a copy with a list of its own: no piece is copied twice, however many events part a text.
+                # `last` is a copy with its own list: no piece is copied twice, even if many events split a text.
                 last["pieces"] += part["pieces"]
                 if "signature" in part:
                     last["signature"] = part["signature"]
@@ -322,7 +322,7 @@ def collect(events: Iterable[Event]) -> Result:
 
 
 async def acollect(events: AsyncIterable[Event]) -> Result:
-    """`collect` for asynchronous events."""
+    """Works as `collect`, for asynchronous events."""
     collector = Collector()
     async for event in events:
         collector.event(event)

@@ -1,9 +1,9 @@
 """The delivered content of a stream, compared with another attempt at the answer: verified continuation.
 
-Owns the comparison. Sans-IO; decides nothing about attempts and knows no format.
+Owns the comparison. Sans-IO. Decides nothing about attempts and must not know formats.
 
-A fresh attempt must repeat the delivered content, byte for byte and in order; only then new content follows. The ids of
-calls are the provider's and change from attempt to attempt: the client keeps the first ones.
+A new attempt must repeat the delivered content, byte for byte and in order, before new content follows. The provider's
+ids of calls change between attempts: the client keeps the first ids.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import ASIDES, DELTAS, Event
 from gai_fast.model.limits import SHARED
 
-"""Events about an answer, not part of it: while an attempt repeats known content they are left out."""
-
 _Place = tuple[Any, ...]
 
 
 def _essence(event: Event) -> dict[str, Any]:
-    """Returns an event that is not a delta, without the values that a provider makes anew for each answer."""
+    """Returns an event that is not a delta, without values that a provider generates for each answer."""
     essence: dict[str, Any] = {key: value for key, value in event.items() if key not in _MADE_UP}
     if "server_tool" in essence:
         essence["server_tool"] = {key: value for key, value in essence["server_tool"].items() if key != "id"}
@@ -32,12 +30,12 @@ _MADE_UP: Final = frozenset({"call_id", "signature", "safety", "usage", "provide
 
 
 class Transcript:
-    """The content of one stream, as its client got it."""
+    """The delivered content of one stream."""
 
     __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said", "_size", "is_lost")
 
     def __init__(self) -> None:
-        # For each run of deltas of one kind its place and texts; for each other event its place, call id and itself.
+        # A run of deltas of one kind: its place and texts. Any other event: its place, call id and the event.
         self._said: list[tuple[_Place, list[str], Event]] = []
         self._at = 0
         self._offset = 0
@@ -45,11 +43,11 @@ class Transcript:
         self._call_ids: dict[str, str] = {}
         self._size = 0
         self.is_lost = False
-        """Whether more was delivered than `limits.transcript`: the answer cannot be continued any more."""
+        """Whether more than `limits.transcript` was delivered: the answer cannot be continued any more."""
 
     @property
     def text(self) -> str | None:
-        """The delivered content where it is one text, as a prefill needs it; else `None`."""
+        """The delivered content if it is one text, as a prefill needs it, else `None`."""
         if len(self._said) == 1 and self._said[0][0] == ("text.delta", None, None):
             return "".join(self._said[0][1])
         return None
@@ -58,7 +56,7 @@ class Transcript:
         """Begins an attempt that repeats the content.
 
         Args:
-            failure: Raised by `take` where the attempt differs.
+            failure: Raised by `take` if the attempt differs.
         """
         self._at = self._offset = 0
         for _, pieces, _ in self._said:
@@ -67,7 +65,7 @@ class Transcript:
         self._call_ids = {}
 
     def go_on(self) -> None:
-        """Begins an attempt whose content follows the delivered one."""
+        """Begins an attempt whose content follows the delivered content."""
         self._at, self._offset = len(self._said), 0
         self._call_ids = {}
 
@@ -78,18 +76,18 @@ class Transcript:
         self.is_lost = False
 
     def named(self, event: Event) -> Event:
-        """Returns an event with the call's id that the client knows."""
+        """Returns an event with the call id that the client has."""
         known = self._call_ids.get(event["call_id"]) if "call_id" in event else None
         return event if known is None else {**event, "call_id": known}
 
     def take(self, event: Event) -> Event | None:
-        """Compares or notes an event of the answer.
+        """Compares or records an event of the answer.
 
         Returns:
-            The event for the client, without the part that the client has; `None`: the client has all of it.
+            The event for the client, without content that the client already has. `None` if the client has all of it.
 
         Raises:
-            Error: The attempt differs from the delivered content: the failure of the attempt before.
+            Error: The attempt differs from the delivered content; the error is the failure of the attempt before.
         """
         kind = event["type"]
         if kind in ASIDES:

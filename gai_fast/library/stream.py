@@ -114,8 +114,8 @@ class Stream:
         """
         if not isinstance(error, BaseException):
             raise TypeError(f"a stream fails with an exception; this is {type(error).__name__}")
-        told = error if isinstance(error, Error) else Error("internal", "the source of this stream failed")
-        await self._end({"type": "error", "error": dict(told.payload())})
+        sent = error if isinstance(error, Error) else Error("internal", "the source of this stream failed")
+        await self._end({"type": "error", "error": dict(sent.payload())})
 
     def send_threadsafe(self, item: str | Mapping[str, Any], timeout: float | None = None) -> None:
         """Sends from a plain thread and blocks the thread while it waits; otherwise as `send`.
