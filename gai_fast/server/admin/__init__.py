@@ -1,6 +1,6 @@
-"""The admin API, `/admin/v1/`: what an operator sees of a running server, and does to it.
+"""The admin API, `/admin/v1/`: what an operator sees of a running server, and changes in it.
 
-`routes.py` has the handlers, `streams.py` the streams that run, `changes.py` what a new configuration changes,
-`samples.py` and `feed.py` the figures that are pushed to dashboards. Who is an admin is decided by
-`server/admission/admit.py`.
+`routes.py` has the handlers, `running_streams.py` the running streams, `changes.py` the changes of a new configuration,
+`samples.py` and `feed.py` the figures that dashboards get. `server/admission/admit.py` decides which callers are
+admins.
 """

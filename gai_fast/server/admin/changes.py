@@ -1,4 +1,4 @@
-"""`changes`: the differences between two configurations, by name. A value is never shown: it may be a secret."""
+"""`changes`: the differences between two configurations, by name. Values are never shown: they may be secrets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final
 from gai_fast.model.settings import Settings
 
 _SECTIONS: Final = {"models": "model", "upstreams": "upstream", "keys": "key", "processors": "processor"}
-"""The fields of the settings whose sections have another name in a configuration file."""
+"""The fields of the settings whose section has another name in a configuration file."""
 
 
 def changes(old: Settings, new: Settings) -> list[dict[str, str | None]]:
-    """Returns the changes: `section`, `name` (`None` where a section has none) and `change`.
+    """Returns the changes: `section`, `name` (`None` if a section has none) and `change`.
 
     Args:
-        old: The former configuration.
-        new: The present one.
+        old: The previous configuration.
+        new: The current configuration.
     """
     found: list[dict[str, str | None]] = []
     for field in fields(Settings):

@@ -1,13 +1,13 @@
-"""The targets that an admin has taken out, with several workers: the supervisor has their list.
+"""The targets that an admin has drained, with several workers: the supervisor has the list.
 
-Owns that list, and when a worker takes one. The supervisor outlives every worker, so a target stays out whichever
-workers die, and however busy the others are.
+Owns that list, and when a worker applies it. The supervisor outlives every worker, so a target stays drained even if
+workers die or are busy.
 
-1. Each change makes a list with a higher number. A worker keeps to the list with the highest number that it has seen:
-   lists may come in any order.
-2. A worker that starts answers others first, and asks the supervisor then. So it is sent each change that its answer
-   does not hold.
-3. A reload takes the targets off the list that are not in the configuration any more.
+1. Each change makes a list with a higher number. A worker applies the list with the highest number that it has seen:
+   lists may arrive in any order.
+2. A worker that starts first answers other workers, then asks the supervisor. So it also receives each change that is
+   missing in the supervisor's reply.
+3. A reload removes targets from the list that are no longer in the configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.targets import Target, set_drained
 
 DRAINED: Final = "drained"
-"""The question for the list; with a target and whether it is drained it changes the list first."""
+"""The request for the list. With a target and whether it is drained, it first changes the list."""
 
 
 class DrainedHome:
@@ -32,10 +32,10 @@ class DrainedHome:
         self._targets: set[tuple[str, str, str]] = set()
 
     def answer(self, items: Sequence[Any]) -> list[Any]:
-        """Answers a worker; returns the number of the list, and the list.
+        """Answers a worker. Returns the number of the list, and the list.
 
         Args:
-            items: The model, the upstream and the id of a target, and whether it is drained; or none.
+            items: The model, the upstream and the id of a target, and whether it is drained; empty if nothing changes.
         """
         if items:
             model, upstream, identifier, is_drained = items
@@ -45,7 +45,7 @@ class DrainedHome:
         return [self._number, sorted(self._targets)]
 
     def use(self, settings: Settings) -> None:
-        """Keeps the targets of a configuration: rule 3.
+        """Removes targets that are missing in a configuration: rule 3.
 
         Args:
             settings: The new configuration.
@@ -54,10 +54,10 @@ class DrainedHome:
 
 
 class Drained:
-    """The list, as one worker has it.
+    """One worker's copy of the list.
 
     Args:
-        engine: Has the targets.
+        engine: Owns the targets.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -65,11 +65,11 @@ class Drained:
         self._number = -1
 
     def take(self, number: int, listed: Sequence[Sequence[str]]) -> None:
-        """Takes the targets of a list out and all others back in, if no later list has come: rule 1.
+        """Drains the targets of a list and restores all others, unless a later list has come: rule 1.
 
         Args:
             number: The number of the list.
-            listed: The model, the upstream and the id of each target on it.
+            listed: The model, the upstream and the id of each listed target.
         """
         if number <= self._number:
             return

@@ -1,10 +1,11 @@
 """`Feed`: samples that are pushed to dashboards as server-sent events.
 
-1. While somebody watches, one task of the worker takes a sample each `limits.sample_interval` seconds. It is encoded
-   once for all.
-2. A client that is slow gets no sample until it has caught up: nothing is kept for it. One that takes nothing for
-   `write_timeout` seconds is given up by its transport.
-3. A new configuration ends all answers, since a key may have lost its role; clients come back. So does a drain.
+1. While there are dashboards, one task of the worker takes a sample every `limits.sample_interval` seconds. It is
+   encoded once for all dashboards.
+2. A slow client gets no sample until it has caught up: samples are not queued. If a client reads nothing for
+   `write_timeout` seconds, its transport closes the connection.
+3. A new configuration ends all responses, because a key may have lost its role; clients reconnect. A drain ends them
+   too.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ class Samples(Protocol):
     """Takes samples of the server."""
 
     async def sample(self) -> dict[str, Any]:
-        """Returns one; raises an `Error` where it cannot be had now."""
+        """Returns a sample.
+
+        Raises:
+            Error: A sample is unavailable now.
+        """
 
 
 class Feed:
     """The dashboards of one worker.
 
     Args:
-        samples: Takes samples.
+        samples: Takes the samples.
     """
 
     def __init__(self, samples: Samples) -> None:
@@ -50,14 +55,14 @@ class Feed:
         return len(self._watchers)
 
     def add(self, incoming: Incoming, stream: StreamSettings) -> None:
-        """Begins to push samples to a client.
+        """Starts to push samples to a client.
 
         Args:
-            incoming: Its request.
+            incoming: The client's request.
             stream: The settings of the response.
 
         Raises:
-            Overloaded: The server drains, or as many clients as may watch.
+            Overloaded: The server drains, or the maximum number of clients is reached.
         """
         if self._is_draining:
             raise Error("overloaded", "this server is being stopped", reason="draining")
@@ -65,7 +70,7 @@ class Feed:
             text = f"{LIMITS.watchers} dashboards are open in this worker: close one"
             raise Error("overloaded", text, reason="watchers", retry_after_ms=SHARED.overloaded_ms)
         watcher = _Watcher(self._watchers, incoming)
-        self._watchers[watcher] = None  # first: a client that is gone is reported at once, and removed
+        self._watchers[watcher] = None  # first: a disconnected client is reported at once, and removed
         watcher.begin(stream)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -76,27 +81,27 @@ class Feed:
             while self._watchers:
                 try:
                     frame = encode_sse(await self._samples.sample(), event="sample")
-                except Error as error:  # another worker is late: the next sample tries again
+                except Error as error:  # another worker has not answered in time: the next sample tries again
                     frame = encode_sse({"error": error.payload()}, event="unavailable")
                 for watcher in tuple(self._watchers):
                     watcher.push(frame)
                 await asyncio.sleep(LIMITS.sample_interval)
-        finally:  # whatever it raises: no dashboard must wait for ever
+        finally:  # in every case: no dashboard may wait for ever
             self._task = None
             self.end_all()
 
     def end_all(self) -> None:
-        """Ends every answer; clients may come back at once."""
+        """Ends every response. Clients may reconnect at once."""
         for watcher in tuple(self._watchers):
             watcher.end()
 
     def begin_drain(self) -> None:
-        """Ends every answer, and takes no more."""
+        """Ends every response, and accepts no more clients."""
         self._is_draining = True
         self.end_all()
 
     def close(self) -> None:
-        """Ends the task as well."""
+        """Ends every response and the task."""
         self.begin_drain()
         if self._task is not None:
             self._task.cancel()
@@ -118,7 +123,7 @@ class _Watcher:
         self._is_slow = False
 
     def begin(self, stream: StreamSettings) -> None:
-        """Sends the head."""
+        """Sends the response headers."""
         incoming = self._incoming
         self._client.begin_stream(self, high_water=stream.client_buffer, write_timeout=stream.write_timeout)
         head = StreamHead("text/event-stream", incoming.request_id, new_stream_id(), incoming.answer_headers)
@@ -132,19 +137,19 @@ class _Watcher:
             self._writer.write((frame,))
 
     def end(self) -> None:
-        """Ends the answer."""
+        """Ends the response."""
         del self._all[self]
         self._writer.end(())
         self._client.answered(200)
 
     def connection_lost(self) -> None:
-        """The client is gone."""
+        """Removes the client after a disconnect."""
         self._all.pop(self, None)
 
     def pause_writing(self) -> None:
-        """The client is slow."""
+        """Marks the client as slow."""
         self._is_slow = True
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Marks the client as caught up."""
         self._is_slow = False

@@ -1,10 +1,11 @@
-"""`Follows`: the answers that show an admin a stream as it runs.
+"""`Follows`: the responses that show an admin a running stream.
 
-Owns the pace of such an answer, and its ends.
+Owns the pace of such a response, and its ends.
 
-1. What is new is asked for each `limits.follow_interval` seconds, but not for a client that is slow.
-2. An answer ends after the stream's `done`. It ends without one where the stream ended without telling (its client
-   left), its worker is gone, the server drains, or a new configuration may have taken the admin's role.
+1. New events are requested every `limits.follow_interval` seconds, but not while the client is slow.
+2. A response ends after the stream's `done`. It ends without `done` if the stream ended without one (its client
+   disconnected), if its worker is gone, if the server drains, or if a new configuration may have removed the admin's
+   role.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from gai_fast.server.requests.stream_response import StreamResponse
 _log: Final = logging.getLogger("gai_fast.server")
 
 Ask = Callable[[int], Awaitable[News | None]]
-"""Returns the events after a place, as `Watches.news`; raises an `Error` where the stream's worker does not answer."""
+"""Returns the events after a place, as `Watches.news`. Raises an `Error` if the stream's worker does not answer."""
 
 
 class Follows:
-    """The answers of one worker that show streams."""
+    """The responses of one worker that show streams."""
 
     def __init__(self) -> None:
         self._follows: dict[_Follow, None] = {}
@@ -42,7 +43,7 @@ class Follows:
         """Checks whether one more stream may be followed.
 
         Raises:
-            Overloaded: The server drains, or as many streams as may be are followed here.
+            Overloaded: The server drains, or the maximum number of streams is followed here.
         """
         if self._is_draining:
             raise Error("overloaded", "this server is being stopped", reason="draining")
@@ -51,30 +52,30 @@ class Follows:
             raise Error("overloaded", text, reason="watchers", retry_after_ms=SHARED.overloaded_ms)
 
     def begin(self, response: StreamResponse, ask: Ask, first: News) -> None:
-        """Begins to show a stream; call `check` before.
+        """Starts to show a stream. Call `check` before.
 
         Args:
             response: The client's response, not committed.
-            ask: Asks for more.
-            first: The events to begin with.
+            ask: Asks for more events.
+            first: The first events.
         """
         follow = _Follow(self._follows, response, ask)
         self._follows[follow] = None
         follow.begin(first)
 
     def end_all(self) -> None:
-        """Ends every answer; clients may come back at once."""
+        """Ends every response. Clients may reconnect at once."""
         for follow in tuple(self._follows):
             follow.end()
 
     def begin_drain(self) -> None:
-        """Ends every answer, and takes no more."""
+        """Ends every response, and starts no more."""
         self._is_draining = True
         self.end_all()
 
 
 class _Follow:
-    """One answer; the `SessionCallbacks` of its response."""
+    """One response; the `SessionCallbacks` of this response."""
 
     metrics: StreamMetrics | None = None
 
@@ -87,7 +88,7 @@ class _Follow:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, first: News) -> None:
-        """Sends the head and the first events."""
+        """Sends the response headers and the first events."""
         self._response.attach(self)
         self._response.commit()
         self._response.flush()
@@ -107,17 +108,17 @@ class _Follow:
                 await self._takes_more.wait()
                 news = await self._ask(place)
         except Error:
-            pass  # the stream's worker is gone, or late: its admin may ask again
-        finally:  # whatever it raises: no admin must wait for ever
+            pass  # the stream's worker is gone or has not answered in time: the admin may ask again
+        finally:  # in every case: no admin may wait for ever
             self.end()
 
     def end(self) -> None:
-        """Ends the answer; does nothing a second time."""
+        """Ends the response. Idempotent."""
         if self._leave():
             self._response.end(())
 
     def _leave(self) -> bool:
-        """Stops asking; returns whether the answer had not ended."""
+        """Stops asking. Returns whether the response was still open."""
         if self not in self._all:
             return False
         del self._all[self]
@@ -129,23 +130,23 @@ class _Follow:
 
     @property
     def upstream_headers(self) -> Headers:
-        """None: the bytes are ours."""
+        """Empty: the response has no upstream bytes."""
         return ()
 
     def measured(self) -> StreamMetrics:
-        """No figures."""
+        """Returns empty figures."""
         return StreamMetrics(duration=0.0)
 
     def client_lost(self) -> None:
-        """The admin has left."""
+        """Stops asking: the admin has disconnected."""
         self._leave()
 
     def pause(self) -> None:
-        """The admin's connection is slow."""
+        """Pauses: the admin's connection is slow."""
         self._takes_more.clear()
 
     def resume(self) -> None:
-        """The admin's connection takes more."""
+        """Resumes: the admin's connection has caught up."""
         self._takes_more.set()
 
 

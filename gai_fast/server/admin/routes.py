@@ -1,6 +1,6 @@
 """The handlers of `/admin/v1/`.
 
-Owns the bodies of their answers. Whose request it is has been decided (`server/admission/admit.py`).
+Owns the bodies of their responses. `server/admission/admit.py` has already authorized the caller.
 """
 
 from __future__ import annotations
@@ -37,49 +37,49 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import out_of_reach
 
 Reloading = Callable[[], Awaitable[Mapping[str, Any]]]
-"""Loads the configuration anew; returns a `Reloaded.report`, and raises an `Error` where nobody answers."""
+"""Reloads the configuration. Returns a `Reloaded.report`, and raises an `Error` if no process answers."""
 
 
 class OtherWorkers(Protocol):
-    """The other workers, as `peers.Peers` knows them."""
+    """The other workers, as in `peers.Peers`."""
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
-        """Returns the streams of each of them that answers, as `running_streams`."""
+        """Returns the result of `running_streams` of each worker that answers."""
 
     async def cancel_any(self, stream_id: str) -> bool:
-        """Cancels a stream of another worker, whoever's it is; returns whether there was one that ran."""
+        """Cancels a stream of another worker, of any caller. Returns whether such a stream was running."""
 
     async def report_spend(self) -> None:
-        """Has each of them that answers report what its streams have cost until now."""
+        """Makes each worker that answers report the cost of its streams so far."""
 
     async def watch(self, stream_id: str, after: int) -> News | None:
-        """Returns the events of another worker's stream after a place; `None`: there is no such stream.
+        """Returns the events of another worker's stream after a place. `None` if there is no such stream.
 
         Raises:
             Error: The worker is gone, or does not answer in time.
         """
 
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
-        """Returns the targets of each of them that answers, as `targets.all_targets`."""
+        """Returns the result of `targets.all_targets` of each worker that answers."""
 
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
-        """Takes a target out, or back in, in all of them and in this worker, as the last change of all admins says."""
+        """Drains or restores a target in all workers, including this one. The last change of all admins wins."""
 
 
 class AdminRoutes:
-    """Handlers over one engine.
+    """The handlers for one engine.
 
     Args:
         engine: The streams of this worker.
         metrics: The counts of this worker.
-        scrapes: Knows how the counts of all workers are gathered.
+        scrapes: Gathers the counts of all workers.
 
     Attributes:
-        others: The other workers; `None`: there are none.
-        reload: Loads the configuration anew; `None`: this server's configuration is somebody else's.
+        others: The other workers. `None` if there are none.
+        reload: Reloads the configuration. `None` if the configuration belongs to another application.
         feed: The dashboards.
-        follows: The answers that show streams.
-        watches: The streams of this worker that are followed.
+        follows: The responses that show streams.
+        watches: The followed streams of this worker.
     """
 
     def __init__(self, engine: Engine, metrics: PrometheusSink, scrapes: Scrapes) -> None:
@@ -98,7 +98,7 @@ class AdminRoutes:
         self._pending = PendingAnswers()
 
     def use(self, settings: Settings) -> None:
-        """Answers by another configuration from now on; dashboards must come back with their key.
+        """Uses another configuration from now on. Dashboards must reconnect with their key.
 
         Args:
             settings: The configuration.
@@ -109,12 +109,12 @@ class AdminRoutes:
         self.follows.end_all()
 
     def begin_drain(self) -> None:
-        """Ends the answers that have no end of their own, and begins no more."""
+        """Ends the responses that have no end of their own, and starts no more."""
         self.feed.begin_drain()
         self.follows.begin_drain()
 
     def close(self) -> None:
-        """Ends them, and the tasks behind them."""
+        """Ends these responses and their tasks."""
         self.begin_drain()
         self.feed.close()
         self.watches.close()
@@ -122,7 +122,7 @@ class AdminRoutes:
     # -- routes --
 
     def streams(self, incoming: Incoming) -> None:
-        """`GET /admin/v1/streams`: the streams that run, of all workers."""
+        """`GET /admin/v1/streams`: the running streams of all workers."""
 
         async def answer() -> Reply:
             found = await self._all_streams()
@@ -131,17 +131,17 @@ class AdminRoutes:
         self._wait(incoming, answer())
 
     def follow(self, incoming: Incoming) -> None:
-        """`GET /admin/v1/streams/{id}`: the events of a stream from now on, whoever's it is, as server-sent events."""
+        """`GET /admin/v1/streams/{id}`: the events of any caller's stream from now on, as server-sent events."""
         self.follows.check()
         response = StreamResponse(incoming, "", "text/event-stream", self._settings.stream, whole=False)
         self._pending.add(incoming, response, self._follow(incoming.tail, response))
 
     def cancel(self, incoming: Incoming) -> None:
-        """`DELETE /admin/v1/streams/{id}`: cancels a stream, whoever's it is."""
+        """`DELETE /admin/v1/streams/{id}`: cancels a stream of any caller."""
         self._wait(incoming, self._cancel(incoming, incoming.tail))
 
     def keys(self, incoming: Incoming) -> None:
-        """`GET /admin/v1/keys`: the callers and what they have spent, without their secrets."""
+        """`GET /admin/v1/keys`: the callers and their spend, without their secrets."""
         self._wait(incoming, self._keys(incoming))
 
     def spend(self, incoming: Incoming) -> None:
@@ -157,15 +157,15 @@ class AdminRoutes:
         self._wait(incoming, answer())
 
     def drain(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/targets/drain`: no stream begins at a target any more; those that run go on."""
+        """`POST /admin/v1/targets/drain`: starts no more streams at a target; running streams continue."""
         self._change_target(incoming, is_drained=True)
 
     def restore(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/targets/restore`: takes a target back."""
+        """`POST /admin/v1/targets/restore`: restores a drained target."""
         self._change_target(incoming, is_drained=False)
 
     def reload_configuration(self, incoming: Incoming) -> None:
-        """`POST /admin/v1/reload`: loads the configuration anew; as SIGHUP, but the answer says what has changed."""
+        """`POST /admin/v1/reload`: reloads the configuration, as SIGHUP does; the response lists the changes."""
         self._wait(incoming, self._reload(incoming))
 
     def events(self, incoming: Incoming) -> None:
@@ -175,7 +175,7 @@ class AdminRoutes:
     # -- own --
 
     async def sample(self) -> dict[str, Any]:
-        """Returns a sample for the dashboards; as `feed.Samples.sample`."""
+        """Returns a sample for the dashboards, as `feed.Samples.sample`."""
         sample = await self._sampler.sample()
         return {**sample, "spend": await self._today.spend(), "configuration": self._last_change}
 
@@ -214,7 +214,7 @@ class AdminRoutes:
         for row in await self._all_targets():
             if (row["model"], row["upstream"], row["id"]) == place:
                 return incoming.json_reply(row)
-        raise _no_target()  # a configuration without it has been loaded meanwhile
+        raise _no_target()  # a reload has removed the target
 
     async def _follow(self, stream_id: str, response: StreamResponse) -> None:
         first = await self._news(stream_id, 0)
@@ -243,9 +243,9 @@ class AdminRoutes:
         names: list[str] = [key.name for key in keys]
         periods: list[Period] = ["total" if key.limits.spend is None else key.limits.spend.period for key in keys]
         await self._hear_of_spend()
-        spent: Sequence[Amount | None] = [None] * len(keys)  # while the store cannot tell
+        spent: Sequence[Amount | None] = [None] * len(keys)  # if the store does not answer
         try:
-            async with asyncio.TaskGroup() as group:  # the first that fails ends the others
+            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
                 asked = [group.create_task(ledger.spent(*each)) for each in zip(names, periods, strict=True)]
             spent = [each.result() for each in asked]
         except* StoreError:
@@ -266,7 +266,7 @@ class AdminRoutes:
             raise out_of_reach("spend") from problem
 
     async def _hear_of_spend(self) -> None:
-        """The ledger hears of all streams that have ended by now, in whichever worker."""
+        """Updates the ledger with all streams that have ended so far, in all workers."""
         if self.others is not None:
             await self.others.report_spend()
 

@@ -1,6 +1,6 @@
-"""The streams that run, as the admin API shows them.
+"""The running streams, as the admin API shows them.
 
-Owns the fields of a stream there. Never has a word of the conversation.
+Owns the fields of a stream there. Never shows content of the conversation.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from gai_fast.server.limits import LIMITS
 
 
 def running_streams(engine: Engine) -> dict[str, Any]:
-    """Returns the streams of one process: `total`, the `deltas` that they have sent so far, and `data`, the newest
-    `limits.streams_shown` of them.
+    """Returns the streams of one process.
 
     Args:
-        engine: Its streams.
+        engine: Owns the streams.
+
+    Returns:
+        `total`, the `deltas` that they have sent so far, and `data`, the newest `limits.streams_shown` streams.
     """
     sessions = engine.streams.values()
     newest = [_row(each) for each in islice(reversed(sessions), LIMITS.streams_shown)]
@@ -31,10 +33,10 @@ def running_streams(engine: Engine) -> dict[str, Any]:
 
 
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the streams of several processes as of one.
+    """Returns the streams of several processes as if of one.
 
     Args:
-        parts: What `running_streams` returned in each.
+        parts: The result of `running_streams` in each process.
     """
     rows = sorted((row for part in parts for row in part["data"]), key=_started, reverse=True)
     total, deltas = (sum(part[name] for part in parts) for name in ("total", "deltas"))
@@ -66,9 +68,9 @@ def _row(session: Session) -> dict[str, Any]:
 
 
 def timestamp(seconds: float) -> str:
-    """Returns a time as RFC 3339 has it, in UTC, with milliseconds.
+    """Returns a time in RFC 3339 format, in UTC, with milliseconds.
 
     Args:
-        seconds: Since the epoch.
+        seconds: Seconds since the epoch.
     """
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

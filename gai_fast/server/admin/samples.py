@@ -1,6 +1,6 @@
-"""`Sampler`: the figures of the whole server at one moment, as dashboards get them.
+"""`Sampler`: the figures of all workers at one moment, for dashboards.
 
-Owns the fields of a sample, and the rates between two of them.
+Owns the fields of a sample, and the rates between two samples.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Sampler:
     """Takes samples.
 
     Args:
-        counts: Gives the counts of all workers.
-        streams: Gives the streams of all workers.
-        clock: Monotonic seconds.
+        counts: Returns the counts of all workers.
+        streams: Returns the streams of all workers.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, counts: Gather, streams: Streams, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,10 +36,10 @@ class Sampler:
         self._last: tuple[float, Mapping[str, int]] | None = None
 
     async def sample(self) -> dict[str, Any]:
-        """Returns a sample; its `rates` are those since the last one, `None` in the first.
+        """Returns a sample. Its `rates` are the rates since the previous sample; `None` in the first sample.
 
         Raises:
-            Error: The other workers' figures cannot be had now.
+            Error: The other workers' figures are unavailable now.
         """
         sink = await self._counts()
         streams = await self._streams()
@@ -62,16 +62,16 @@ class Sampler:
         self._last = now, totals
         if last is None or now <= last[0]:
             return None
-        # A sum can fall: of a worker that has died without a word, nothing is known.
+        # A sum can fall: the counts of a crashed worker are lost.
         return {name: max(0, total - last[1][name]) / (now - last[0]) for name, total in totals.items()}
 
 
 def _totals(sink: StreamCounts, running: int) -> dict[str, int]:
-    """The sums that rates are made of.
+    """Returns the sums from which rates are computed.
 
     Args:
         sink: The counts.
-        running: The deltas of the streams that have not ended, and are not counted yet.
+        running: The deltas of running streams, which are not in the counts yet.
     """
     return {
         "requests": sum(sink.requests.values()),
@@ -88,14 +88,14 @@ def _sum(sink: StreamCounts, name: str) -> int:
 
 
 def _histogram(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[dict[str, float | None]]:
-    """The number of values up to each bound and above the one before; the last bound is `None`."""
+    """Returns the number of values in each bucket, with the bucket's upper bound. The last bound is `None`."""
     counts = [each.histograms[name].counts for each in sink.models.values()]
     sums = [sum(each[place] for each in counts) for place in range(len(bounds) + 1)]
     return [{"le": bound, "count": count} for bound, count in zip([*bounds, None], sums, strict=True)]
 
 
 def _errors(sink: StreamCounts) -> list[dict[str, Any]]:
-    """The errors since the start, by code, provider and upstream, the most frequent first."""
+    """Returns the errors since the start, by code, provider and upstream, the most frequent first."""
     rows = sorted(sink.errors.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
     return [
         {"code": code, "provider": provider, "upstream": upstream, "count": number}

@@ -1,4 +1,4 @@
-"""The report of spend. Owns its queries, and its forms, JSON and CSV."""
+"""The report of spend. Owns its query parameters, and its formats, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BYS: Final[tuple[str, ...]] = get_args(By)
 
 
 class SpendQuery(NamedTuple):
-    """A question for the report.
+    """The parameters of a report.
 
     Attributes:
-        by: What spend is added up by.
-        since: The first UTC date; `None`: the first there is.
-        until: The last UTC date; `None`: the last there is.
-        as_csv: The report is CSV, not JSON.
+        by: The dimension by which spend is added up.
+        since: The first UTC date. `None` if the report starts with the first entry.
+        until: The last UTC date. `None` if the report ends with the last entry.
+        as_csv: Whether the report is CSV instead of JSON.
     """
 
     by: By
@@ -39,7 +39,7 @@ def read_query(query: Mapping[str, str]) -> SpendQuery:
         query: The parameters of a URL.
 
     Raises:
-        InvalidRequest: One is not valid; the text names it and what it may be.
+        InvalidRequest: A parameter is invalid; the text names it and the valid values.
     """
     by, form = query.get("by", "key"), query.get("format", "json")
     if by not in _BYS:
@@ -54,7 +54,7 @@ def _date(query: Mapping[str, str], name: str) -> str | None:
     if text is None:
         return None
     with suppress(ValueError):
-        if date.fromisoformat(text).isoformat() == text:  # it reads other forms, too, such as weeks
+        if date.fromisoformat(text).isoformat() == text:  # `fromisoformat` also reads other forms, such as weeks
             return text
     raise Error("invalid_request", f"`{name}` must be a date in UTC, such as 2026-11-22", reason=name)
 
@@ -64,11 +64,11 @@ async def spend_report(ledger: Ledger, query: SpendQuery, prices_date: str | Non
 
     Args:
         ledger: Has the spend.
-        query: What is asked.
+        query: The parameters.
         prices_date: The date of the price list.
 
     Raises:
-        StoreError: The spend cannot be had now.
+        StoreError: The spend is unavailable now.
     """
     rows = await ledger.spend(query.by, query.since, query.until)
     data = [
@@ -79,14 +79,14 @@ async def spend_report(ledger: Ledger, query: SpendQuery, prices_date: str | Non
 
 
 async def spend_csv(ledger: Ledger, query: SpendQuery) -> str:
-    """Returns the report as CSV (RFC 4180), with a head line; amounts have all digits.
+    """Returns the report as CSV (RFC 4180), with a header line. Amounts have all digits.
 
     Args:
         ledger: Has the spend.
-        query: What is asked.
+        query: The parameters.
 
     Raises:
-        StoreError: The spend cannot be had now.
+        StoreError: The spend is unavailable now.
     """
     rows: Sequence[SpendRow] = await ledger.spend(query.by, query.since, query.until)
     text = io.StringIO()

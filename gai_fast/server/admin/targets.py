@@ -1,6 +1,6 @@
-"""The targets of models, as the admin API shows them, drains them and takes them back.
+"""The targets of models, as the admin API shows, drains and restores them.
 
-Owns the fields of a target there, and what the conditions of one target in several workers read as.
+Owns the fields of a target there, and how the conditions of one target in several workers are combined.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gai_fast.core.reading import decoded
 from gai_fast.net.stream.streams import Engine
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")
-"""The conditions of a target. Of several workers the later one counts: a target is drained once no worker has a stream
-of it."""
+"""The conditions of a target. If workers differ, the later condition in this list counts: a target is drained once no
+worker has a stream at it."""
 
 
 class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The target that an admin means."""
+    """The target of an admin's request."""
 
     model: str
     upstream: str
@@ -37,7 +37,7 @@ def read_target(body: bytes) -> Target:
         body: `model`, `upstream` and `id`.
 
     Raises:
-        InvalidRequest: It is not that.
+        InvalidRequest: The body is invalid.
     """
     return decoded(_DECODER, body)
 
@@ -46,7 +46,7 @@ def all_targets(engine: Engine) -> list[dict[str, Any]]:
     """Returns the targets of one process.
 
     Args:
-        engine: Has them.
+        engine: Owns the targets.
     """
     return [
         {"model": model, "upstream": upstream, "id": identifier, "state": condition, "streams": streams}
@@ -55,22 +55,22 @@ def all_targets(engine: Engine) -> list[dict[str, Any]]:
 
 
 def set_drained(engine: Engine, target: Target, *, is_drained: bool) -> bool:
-    """Takes a target out, or back in; returns whether there is such a target.
+    """Drains or restores a target. Returns whether the target exists.
 
     Args:
-        engine: Has it.
+        engine: Owns the target.
         target: The target.
-        is_drained: No stream begins there any more.
+        is_drained: Whether no more streams start at the target.
     """
     change = engine.targets.drain if is_drained else engine.targets.restore
     return change(target.model, target.upstream, target.id)
 
 
 def together(parts: Sequence[Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Returns the targets of several processes as of one.
+    """Returns the targets of several processes as if of one.
 
     Args:
-        parts: What `all_targets` returned in each.
+        parts: The result of `all_targets` in each process.
     """
     merged: dict[tuple[str, str, str], dict[str, Any]] = {}
     for part in parts:

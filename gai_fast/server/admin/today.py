@@ -1,4 +1,4 @@
-"""`Today`: the spend of this UTC day by key and by model, as samples have it.
+"""`Today`: the spend of this UTC day by key and by model, for samples.
 
 Owns how often the ledger is asked, and how many rows are shown.
 """
@@ -18,12 +18,12 @@ from gai_fast.stores.backend import StoreError
 
 
 class Today:
-    """Asks the ledger at most each `limits.spend_interval` seconds.
+    """Asks the ledger at most every `limits.spend_interval` seconds.
 
     Args:
         ledger: Has the spend.
-        clock: Monotonic seconds.
-        wall: Seconds since the epoch.
+        clock: Returns monotonic seconds.
+        wall: Returns seconds since the epoch.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Today:
         self._due = -float("inf")
 
     async def spend(self) -> dict[str, Any] | None:
-        """Returns `day`, `keys` and `models`, the largest amounts first; `None`: the store does not answer now."""
+        """Returns `day`, `keys` and `models`, the largest amounts first. `None` if the store does not answer now."""
         if self._clock() >= self._due:
             self._due = self._clock() + LIMITS.spend_interval
             try:

@@ -1,11 +1,11 @@
-"""`Watches`: the streams of one worker that admins follow, whichever worker answers them.
+"""`Watches`: the streams of one worker that admins follow through any worker.
 
-Owns what is kept of such a stream: its newest events, from the moment on at which somebody began to follow it.
+Owns which events of such a stream are kept: the newest, since an admin began to follow it.
 
-1. A stream that nobody follows costs nothing. One that is followed takes the long way through the relay.
-2. Those who follow ask for what is new. Once nobody has asked for `limits.watch_lease` seconds, nothing is kept.
-3. At most `limits.watched_bytes` are kept of a stream, the newest. A follower that was slower learns that it missed
-   some, by a `warning`.
+1. A stream without a follower costs nothing. A followed stream does not use the relay's fast path.
+2. Followers ask for new events. If no follower has asked for `limits.watch_lease` seconds, nothing is kept.
+3. At most `limits.watched_bytes` of a stream are kept, the newest. A slower follower gets a `warning` that it missed
+   events.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def _warning(reason: str) -> bytes:
 
 
 _SKIPPED: Final = _warning("skipped")
-"""Stands for events that came faster than they were asked for."""
+"""Replaces events that came faster than they were requested."""
 _LEFT_OUT: Final = _warning("left_out")
-"""Stands for an event that is too large, or that cannot be written as JSON."""
+"""Replaces an event that is too large or cannot be written as JSON."""
 
 
 class News(NamedTuple):
-    """The events of a stream that came after a place in it.
+    """The events of a stream after a place.
 
     Attributes:
-        place: The number of the last event, counted from when the stream was followed first.
+        place: The number of the last event, counted from the first follower on.
         frames: The events, as server-sent events.
-        is_over: The stream has ended, and nothing will follow.
+        is_over: Whether the stream has ended, so no events follow.
     """
 
     place: int
@@ -46,10 +46,10 @@ class News(NamedTuple):
 
 
 class Watches:
-    """The streams of a worker that are followed.
+    """The followed streams of a worker.
 
     Args:
-        engine: Has the streams.
+        engine: Owns the streams.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -61,11 +61,11 @@ class Watches:
         return len(self._watches)
 
     def news(self, stream_id: str, after: int) -> News | None:
-        """Returns the events after a place; `None`: no such stream runs.
+        """Returns the events after a place. `None` if no such stream runs.
 
         Args:
-            stream_id: Perhaps no stream id at all.
-            after: `News.place` of the last time; 0 at the first.
+            stream_id: The stream's id; may be any text.
+            after: `News.place` of the previous call; 0 for the first call.
         """
         session = self._engine.streams.get(stream_id)
         watch = self._watches.get(stream_id)
@@ -85,7 +85,7 @@ class Watches:
             self._timer = timers.schedule(timers.clock() + LIMITS.watch_lease, self._look)
 
     def _look(self) -> None:
-        """Ends the watches that nobody has asked for."""
+        """Ends the watches that no follower has asked for."""
         self._timer = None
         oldest = self._engine.timers.clock() - LIMITS.watch_lease
         for stream_id, watch in tuple(self._watches.items()):
@@ -101,7 +101,7 @@ class Watches:
             session.watch(None)
 
     def close(self) -> None:
-        """Watches no stream any more; those of an engine that goes on are as before."""
+        """Stops watching all streams. The streams continue."""
         for stream_id in tuple(self._watches):
             self._end(stream_id)
         if self._timer is not None:
@@ -110,7 +110,7 @@ class Watches:
 
 
 class _Watch:
-    """One stream; the `EventSink` that its relay shows the events to."""
+    """One followed stream: the `EventSink` that gets the events from its relay."""
 
     def __init__(self) -> None:
         self.asked_at = 0.0

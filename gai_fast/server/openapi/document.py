@@ -1,7 +1,7 @@
 """`document`: the description of the HTTP API as a JSON object.
 
-Owns the form of the document. The caller passes the route table: this package imports no route. Raises for a route that
-is not described, and for a description without a route.
+Owns the form of the document. The caller passes the route table: this package imports no route. Raises if a route has
+no description, or a description has no route.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429,
 class DescribedRoute(Protocol):
     """The part of `routes.Route` that the document describes.
 
-    The route table refers to every handler, and one of them sends the document: an import of it would be a cycle.
+    The route table refers to every handler, and one handler sends the document: importing the table would be a cycle.
     """
 
     @property
@@ -53,11 +53,11 @@ class DescribedRoute(Protocol):
 
     @property
     def ending(self) -> str:
-        """The end of the paths of a prefix."""
+        """The end of the paths under a prefix."""
 
     @property
     def format(self) -> str:
-        """The name of the format whose requests and errors the route's clients speak."""
+        """The name of the format of the route's requests and errors."""
 
 
 def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _responses(route: DescribedRoute, operation: Operation, errors: dict[str, Any]) -> dict[str, Any]:
-    """The answers of a route; those that are errors are references into `errors`, which has each once."""
+    """Returns the responses of a route. Error responses are references into `errors`, which has each error once."""
     responses: dict[str, Any] = {}
     kind = "" if route.method == "HEAD" else _error_of(get_format(route.format))
     for status in {*_OF_EVERY_ROUTE, *operation.errors}:
@@ -154,7 +154,7 @@ def _responses(route: DescribedRoute, operation: Operation, errors: dict[str, An
 
 
 def _error_of(format: Format) -> str:
-    """The name of the schema of a format's errors, which their members tell."""
+    """Returns the name of the schema of a format's errors, chosen by their members."""
     body = msgspec.json.decode(format.error_body(Error("internal"), ""))
     return "AnthropicError" if "type" in body else "OpenAIError" if "param" in body["error"] else "Error"
 
@@ -173,7 +173,7 @@ def _headers(names: Sequence[str]) -> dict[str, Any]:
 def _content(media: str, schema: str) -> dict[str, Any]:
     if media == JSON:
         return {"schema": ref(schema) if schema else {}}
-    if media in (STREAM, NDJSON):  # OpenAPI 3.1 has no word for the items of a stream
+    if media in (STREAM, NDJSON):  # OpenAPI 3.1 cannot describe the items of a stream
         return {"x-items": ref(schema)} if schema else {}
     return {"schema": {"type": "string"}}
 

@@ -1,6 +1,6 @@
 """The parts of the API's description that the route table lacks: each route's sentence, parameters and bodies.
 
-Owns the sentences. `document.py` refuses a route that stands in one of the two tables only.
+Owns the sentences. `document.py` refuses a route that is in only one of the two tables.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Parameter(NamedTuple):
     """One parameter of a route.
 
     Attributes:
-        name: Its name.
+        name: The parameter's name.
         about: A sentence.
-        schema: Its schema.
-        place: Where it stands.
-        is_required: The route answers 400 without it.
+        schema: The parameter's schema.
+        place: Where it is sent: in the path, the query or a header.
+        is_required: Whether the route responds with 400 if it is missing.
     """
 
     name: str
@@ -43,13 +43,14 @@ class Operation(NamedTuple):
 
     Attributes:
         summary: A sentence.
-        tag: The group that it stands in.
-        answers: By status and media type: the name of the schema of a JSON object; of the events of a stream; or none.
-        request: The name of the schema of the body; empty: it has none.
-        parameters: Beside those of the path.
-        errors: Statuses of errors beside those that every route may answer.
-        id: The name of the path's parameter, where it has one.
-        needs: Whose key it needs, or takes: any, an admin's, or none.
+        tag: The operation's group.
+        answers: By status and media type: the name of the schema of a JSON object or of a stream's events; empty if
+            there is none.
+        request: The name of the schema of the body; empty if there is no body.
+        parameters: The parameters in addition to the path's.
+        errors: Error statuses in addition to those of every route.
+        id: The name of the path's parameter, if it has one.
+        needs: The key that it needs or accepts: any key, an admin's, or none.
     """
 
     summary: str
@@ -93,12 +94,13 @@ def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: 
 IDS: Final = ("x-request-id", "request-id")
 """The headers of every response."""
 RATES: Final = ("ratelimit", "ratelimit-policy")
-"""The headers of responses to a key with limits, refused or not; the `x-ratelimit-…` of dialects are not described."""
+"""The headers of responses to a key with limits, refused or not. The `x-ratelimit-…` headers of dialects are not
+described."""
 OF_ANSWERS: Final = (
     *("x-gai-stream-id", "x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
     *RATES,
 )
-"""The headers of answers of models."""
+"""The headers of models' answers."""
 OF_ERRORS: Final = ("x-should-retry", "retry-after", "retry-after-ms", *RATES)
 OF_STATUS: Final[Mapping[int, Sequence[str]]] = {401: ("www-authenticate",), 405: ("allow",)}
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -117,7 +119,8 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "www-authenticate": ("How a key is sent.", {"enum": ["Bearer"]}),
     "allow": ("The methods of the route.", _FULL_TEXT),
 }
-"""Headers of responses, each with a sentence and its schema: ours, and what HTTP's own tell a client to do next."""
+"""Headers of responses, each with a sentence and its schema: ours, and HTTP's own headers that direct a client's next
+request."""
 
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {

@@ -1,8 +1,8 @@
-"""The schemas of the API: bodies of requests and answers.
+"""The schemas of the API: bodies of requests and responses.
 
 Owns nothing that another module defines: requests are `gai_fast.model.request.Request`, events
-`gai_fast.model.events.Event`, a whole answer `gai_fast.core.result.Result`, and the members of other dialects' requests
-are those that their readers know.
+`gai_fast.model.events.Event`, a complete answer `gai_fast.core.result.Result`, and the members of other dialects'
+requests are those that their readers know.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def _complete(request: Schema, image: Schema) -> None:
-    """Adds the rules that the types cannot express: those that `reading.parse_request` and the idempotency key have."""
+    """Adds rules that the types cannot express: those of `reading.parse_request` and of the idempotency key."""
     has_messages = {"required": ["messages"], "properties": {"messages": {"minItems": 1}}}
     request["anyOf"] = [{"required": ["query"]}, has_messages]
     request["properties"]["idempotency_key"] = {
@@ -70,7 +70,7 @@ def _complete(request: Schema, image: Schema) -> None:
 
 
 def _record(required: dict[str, Schema], optional: dict[str, Schema] | None = None, *, more: bool = True) -> Schema:
-    """An object: these members, and, where the answer is another dialect's, perhaps more."""
+    """Returns the schema of an object with these members, and with `more` (other dialects' answers) any others."""
     schema: Schema = {"type": "object", "required": [*required], "properties": {**required, **(optional or {})}}
     return schema if more else {**schema, "additionalProperties": False}
 
@@ -99,10 +99,10 @@ def _errors() -> dict[str, Schema]:
 
 
 def _dialects() -> dict[str, Schema]:
-    """Requests in other dialects.
+    """Returns the requests in other dialects.
 
-    An upstream of the same dialect gets the members that are not known here, too, and judges the values of all members
-    but those that the gateway itself reads.
+    Members that are unknown here are passed on to an upstream of the same dialect. The upstream also checks the values
+    of all members that the gateway does not read.
     """
     model = {"type": "string", "maxLength": SHARED.model_name}
     switch = _or_null({"type": "boolean"})
@@ -130,7 +130,7 @@ def _dialects() -> dict[str, Schema]:
 def _answers() -> dict[str, Schema]:
     return {
         "Result": _record({"id": _TEXT, "request_id": _TEXT, **_members_of_result()}),
-        # In the format that is asked for.
+        # In the requested format.
         "Answer": {"anyOf": [ref("Result"), _OBJECT]},
         "ChatCompletion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
         "Completion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
@@ -162,7 +162,7 @@ def _answers() -> dict[str, Schema]:
 
 
 def _members_of_result() -> dict[str, Schema]:
-    """The members of a whole answer; one that failed is an error, and has no `error` in it."""
+    """Returns the members of a complete answer. A failed answer is an error response, so there is no `error`."""
     hints = get_type_hints(Result)
     names = [field.name for field in fields(Result) if field.name != "error"]
     return {
@@ -171,7 +171,7 @@ def _members_of_result() -> dict[str, Schema]:
 
 
 def _of_operators() -> dict[str, Schema]:
-    """Answers of the admin API."""
+    """Returns the responses of the admin API."""
     name = _or_null(_TEXT)
     stream = _record(
         {
