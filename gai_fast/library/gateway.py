@@ -391,7 +391,7 @@ class GatewayStream:
                 self._pause()
         self._wake()
         if self._callbacks is not None:
-            self._callbacks.tell(map(self._measured, events))
+            self._callbacks.dispatch(map(self._measured, events))
         return []
 
     def _measured(self, event: Event) -> Event:
@@ -441,7 +441,7 @@ class GatewayStream:
         event: Event = {"type": "error", "error": error.payload()}
         self._ready += [event, {"type": "done", "finished": False}]
         if self._callbacks is not None:
-            self._callbacks.tell([event])
+            self._callbacks.dispatch([event])
         self._finish()
 
     def _finish(self) -> None:

@@ -359,7 +359,7 @@ class RemoteStream:
             self._is_read = False
         event = self._ready.popleft()
         if self._callbacks is not None:
-            self._callbacks.tell([event])
+            self._callbacks.dispatch([event])
         return event
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:

@@ -1,1 +1,1 @@
-"""The asyncio layer: timers, upstream connections, client writers, sessions. It moves bytes and decides nothing."""
+"""The asyncio layer: timers, upstream connections, client writers, sessions. It moves bytes and contains no policy."""

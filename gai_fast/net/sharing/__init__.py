@@ -1,1 +1,1 @@
-"""Answers that several streams share: one call to an upstream, read by each of them."""
+"""Answers that several streams share: each stream reads one call to an upstream."""

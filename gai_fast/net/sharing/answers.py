@@ -1,15 +1,17 @@
 """The answers that streams share: `[cache]`.
 
-Owns which requests are the same, whose answers a caller may get, and how long they are kept. `shared_call.py` has the
-calls and their logs; a `Store` of its own has the logs and finds those of other processes, within bounds that leave
-`[store]` alone.
+Owns which requests are equal, which caller may get which answer, and how long answers are kept. `shared_call.py` has
+the calls and their logs. A separate `Store` has the logs and finds the logs of other processes; its size does not count
+against `[store]`.
 
-1. The key of a request is a digest of all that makes the answer: the caller (unless `scope = "all"`), the model with
-   the upstream that it means, and what the upstream is asked. Labels of a request (`LABELS`) are no part of it.
-2. A call that is under way is joined; an answer that is kept is replayed; else the stream begins a call of its own.
-   Attempts after a failure go the same way, so that streams which failed together ask again together.
-3. In a store that processes share, a call belongs to the process that has claimed its key; others find it there.
-4. Whatever fails here (the store, a log that is too long, no room) makes a call of the stream's own, never an error.
+1. The key of a request is a digest of everything that affects the answer: the caller (unless `scope = "all"`), the
+   model with its upstream, and the request to the upstream. Labels of a request (`LABELS`) are not included.
+2. A running call is joined; a kept answer is replayed; otherwise the stream starts its own call. Attempts after a
+   failure do this too, so streams that failed together share the next call.
+3. In a store shared by processes, a call belongs to the process that has claimed its key. Other processes find it
+   there.
+4. If anything here fails (the store, a log that is too long, no room), the stream makes its own call. It never gets an
+   error.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import Backend
 
 LABELS: Final = ("metadata", "user", "safety_identifier", "prompt_cache_key")
-"""Members of a request that say whose it is or how it is booked; answers do not depend on them."""
+"""Members of a request that identify its user or its accounting; answers do not depend on them."""
 _OF_ONE_SENDING: Final[dict[str, Any]] = {
     "model": msgspec.UNSET,
     "metadata": {},
@@ -53,12 +55,12 @@ _OF_ONE_SENDING: Final[dict[str, Any]] = {
     "request_id": msgspec.UNSET,
     "idempotency_key": msgspec.UNSET,
 }
-"""Members of a native request that say nothing to the upstream but labels, with one value for all requests; the model
-is part of the key as what it means."""
+"""Members of a native request that do not affect the upstream's answer, with one value for all requests. The key
+contains the model by its meaning."""
 _TRIES: Final = 3
-"""The number of times that a request frees a key whose answer is of no use."""
+"""How often a request frees a key whose answer is unusable."""
 _SPARE: Final = 64
-"""Keys of answers that may be gone already, before they are looked through."""
+"""Keys whose answers may be gone, before they are checked."""
 
 
 class Home(Protocol):
@@ -69,26 +71,26 @@ class Home(Protocol):
         """The loop's timers."""
 
     def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when a log was followed in another process last."""
+        """Finds out when a log was last followed in another process."""
 
     def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
         """Starts a stream without a client."""
 
 
 class Answers:
-    """The answers of one process that streams share.
+    """The shared answers of one process.
 
     Args:
         home: The engine.
         settings: `[cache]`.
-        store: `[store]`: where the answers are found, and how long one may be.
+        store: `[store]`: the store to use, and the maximum size of an answer.
         loop: The loop.
         memory: As for `open_store`.
         is_gone: As for `Store.know_workers`.
-        now_ms: Milliseconds since the epoch.
+        now_ms: Returns milliseconds since the epoch.
 
     Attributes:
-        store: Holds the logs.
+        store: Has the logs.
         settings: `[cache]`.
         loop: The loop.
     """
@@ -111,22 +113,22 @@ class Answers:
         self.store = open_store(own, home.timers, claim_ttl=_claim_ttl(settings), memory=beside)
         self._home = home
         self._is_gone = is_gone
-        self._calls: dict[str, SharedCall] = {}  # by key: those that may be joined
+        self._calls: dict[str, SharedCall] = {}  # by key: calls that may be joined
         self._running: set[SharedCall] = set()
         self._kept: dict[str, StreamLog] = {}  # by key
-        self._claimed: dict[str, str] = {}  # by key: the stream ids of calls whose keys are claimed
+        self._claimed: dict[str, str] = {}  # by stream id: the claimed keys of calls
         self._opening: asyncio.Task[None] | None = None
         self._open_again = -math.inf
 
     def use(self, settings: CacheSettings) -> None:
-        """Keeps answers by other settings from now on."""
+        """Uses other settings for new answers."""
         self.settings = settings
         self.store.use(_claim_ttl(settings))
         self.store.keep(settings.ttl, settings.max_bytes)
 
     async def close(self) -> None:
-        """Forgets every answer; the streams have ended."""
-        for call in tuple(self._running):  # streams of other processes may read them
+        """Drops every answer. All streams have ended before."""
+        for call in tuple(self._running):  # streams of other processes may still read them
             call.cancel()
         if self._opening is not None:
             self._opening.cancel()
@@ -138,7 +140,7 @@ class Answers:
     # -- of this process --
 
     def find(self, key: str) -> tuple[StreamLog, SharedCall | None] | None:
-        """Returns the log of an answer that is kept or under way in this process, and the call if it runs here."""
+        """Returns the log of a kept or running answer of this process, and the call if it runs here."""
         call = self._calls.get(key)
         if call is not None:
             return None if call.log.lost else (call.log, call)
@@ -151,7 +153,7 @@ class Answers:
         return None
 
     def begin(self, key: str, header: LogHeader) -> SharedCall:
-        """Makes a call that others may join from now on.
+        """Makes a call that other streams may join.
 
         Raises:
             Error: There is no room.
@@ -162,7 +164,7 @@ class Answers:
         return call
 
     def claimed(self, key: str, stream_id: str) -> None:
-        """The key of a call is claimed in the store; it is freed if the call fails."""
+        """Records that the key of a call is claimed in the store. The key is freed if the call fails."""
         self._claimed[stream_id] = key
 
     def read_on(self, spec: StreamSpec, stream_id: str) -> None:
@@ -178,22 +180,22 @@ class Answers:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may read calls of this one."""
+        """Whether other processes may read calls of this process."""
         return self.store.is_shared
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when a call was read in another process last."""
+        """Finds out when a call was last read in another process."""
         self._home.look_in(self.store, log, found)
 
     def may_drain(self) -> bool:
-        """Never: a call lives for its readers."""
+        """Returns false: a call exists only for its readers."""
         return False
 
     def drained(self) -> None:
-        """None is."""
+        """Does nothing: see `may_drain`."""
 
     def failed(self, call: SharedCall) -> None:
-        """Nobody may join a call any more."""
+        """Removes a call: no further stream may join it."""
         if self._calls.get(call.key) is call:
             del self._calls[call.key]
         key = self._claimed.pop(call.log.header.stream_id, None)
@@ -201,11 +203,11 @@ class Answers:
             self.store.abandon(key, call.log.header.stream_id)
 
     def ended(self, call: SharedCall) -> None:
-        """A call is over."""
+        """Removes a call whose log has ended."""
         self._running.discard(call)
 
     def kept(self, call: SharedCall) -> None:
-        """A call's answer is kept from now on."""
+        """Keeps a call's answer from now on."""
         self._claimed.pop(call.log.header.stream_id, None)
         if self._calls.get(call.key) is not call:
             return
@@ -218,14 +220,14 @@ class Answers:
     # -- of other processes --
 
     async def claim(self, key: str, stream_id: str) -> StreamLog | None:
-        """Claims a key, unless another process has an answer of use.
+        """Claims a key, unless another process has a usable answer.
 
         Returns:
-            Its log. None if the key is now claimed.
+            The answer's log. `None` if the key is now claimed.
 
         Raises:
-            Error: The store is of no use now, or too many others claim this key.
-            StoreError: It cannot be opened.
+            Error: The store is unusable now, or too many others claim this key.
+            StoreError: The store cannot be opened.
         """
         await self._open()
         claim = Claim(stream_id, "", self.now_ms())
@@ -249,7 +251,7 @@ class Answers:
         return log if log is not None and self._is_of_use(log) else None
 
     def _is_of_use(self, log: StreamLog) -> bool:
-        """Whether an answer of another process can be read, and is not too old: its log may have come here later."""
+        """Returns whether an answer of another process is readable and not too old: its log may have arrived late."""
         if log.lost or not log.last_seq or log.broken is not None or log.header.format != CALLS:
             return False
         if log.ending is not None and log.ending.state != "finished":
@@ -258,12 +260,12 @@ class Answers:
             first = first_line(log)
             get_provider(first.provider)
             age = (self.now_ms() - first.began_ms) / 1e3 - last_line(log).at
-        except ValueError:  # of another release, or a damaged copy
+        except ValueError:  # written by another release, or a damaged copy
             return False
         return log.ending is None or age < self.settings.ttl
 
     async def _open(self) -> None:
-        """Opens the store, once; where that failed, not again for a while."""
+        """Opens the store once. After a failure, waits before the next try."""
         now = self.loop.time()
         if self._opening is None:
             if now < self._open_again:
@@ -279,15 +281,15 @@ class Answers:
 
 
 class SharedAnswer:
-    """The way of one stream to the answers that it may share; a `Sharing`.
+    """The access of one stream to the answers that it may share; a `Sharing`.
 
     Args:
         answers: The answers.
-        caller: The name of its key.
-        new_id: Makes ids of logs, as of streams.
+        caller: The name of the stream's key.
+        new_id: Makes ids of logs, which are stream ids.
 
     Attributes:
-        role: Where the answer of the attempt under way comes from.
+        role: The source of the current attempt's answer.
         upstream: The name of the upstream that was asked for it.
     """
 
@@ -298,17 +300,17 @@ class SharedAnswer:
         self._whose = "" if answers.settings.scope == "all" else caller
         self._is_paced = answers.settings.pace == "recorded"
         self._new_id = new_id
-        self._key: tuple[StreamSpec, str] | None = None  # of the last attempt
-        self._found: tuple[str, StreamLog] | None = None  # in another process
+        self._key: tuple[StreamSpec, str] | None = None  # the last attempt's spec and key
+        self._found: tuple[str, StreamLog] | None = None  # key and log of an answer of another process
         self._claimed: tuple[str, str] | None = None  # a key, and the id of the call's log
         self._reader: SharedReader | None = None
 
     def must_look(self, spec: StreamSpec) -> bool:
-        """Whether `look` must be awaited before the stream starts: other processes may have an answer."""
+        """Returns whether `look` must be awaited before the stream starts: other processes may have an answer."""
         return self._answers.store.is_shared and self._answers.find(self._key_of(spec)) is None
 
     async def look(self, spec: StreamSpec) -> None:
-        """Looks for an answer in other processes, or claims the right to ask for it."""
+        """Looks for an answer in other processes, or claims the key."""
         key, stream_id = self._key_of(spec), self._new_id()
         try:
             log = await self._answers.claim(key, stream_id)
@@ -320,7 +322,7 @@ class SharedAnswer:
             self._found = key, log
 
     def leave(self) -> None:
-        """Gives back what `look` has claimed: the stream was refused before its first attempt."""
+        """Releases the key claimed by `look`, if no attempt has used it."""
         claimed, self._claimed = self._claimed, None
         if claimed is not None:
             self._answers.store.abandon(*claimed)
@@ -328,7 +330,7 @@ class SharedAnswer:
     # -- `Sharing` --
 
     def finds(self, spec: StreamSpec) -> bool:
-        """Whether there is an answer, so that the upstream is not asked."""
+        """Returns whether there is an answer, so the upstream need not be asked."""
         return self._find(self._key_of(spec)) is not None
 
     def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
@@ -351,7 +353,11 @@ class SharedAnswer:
         return *_parts(log, spec), reader
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
-        """The stream has ended: an answer with which it finished may be kept; one that it leaves has a remainder."""
+        """Handles the end of the stream. A finished answer may be kept. An abandoned call may get a `Remainder`.
+
+        Returns:
+            The figures to record. `None` if the remainder's stream records them.
+        """
         reader = self._reader
         if reader is None or reader.call is None:
             return metrics
@@ -361,7 +367,7 @@ class SharedAnswer:
         elif self.role == "miss" and call.goes_on:
             others = call.publication.followers - (not reader.is_closed)
             if others > 0 or self._answers.is_shared:
-                return self._leave_behind(call, spec, metrics, earlier)
+                return self._read_remainder(call, spec, metrics, earlier)
         return metrics
 
     # -- own --
@@ -374,14 +380,14 @@ class SharedAnswer:
         ask: Callable[[Receiver], Asked],
         claimed: tuple[str, str] | None,
     ) -> Asked:
-        """Begins a call."""
+        """Starts a call."""
         self.role, self._reader = "miss", None
         answers, upstream = self._answers, spec.model.upstream
         self.upstream = upstream.name
         stream_id = self._new_id() if claimed is None else claimed[1]
         try:
             call = answers.begin(key, LogHeader(stream_id, _owner(self._whose), spec.model.name, CALLS, "ndjson"))
-        except Error:  # there is no room: rule 4
+        except Error:  # no room: rule 4
             if claimed is not None:
                 answers.store.abandon(*claimed)
             return ask(receiver)
@@ -405,10 +411,10 @@ class SharedAnswer:
         self._reader = SharedReader(call.log, receiver, call, answers.loop, is_first=True)
         return asked[0][0], asked[0][1], self._reader
 
-    def _leave_behind(
+    def _read_remainder(
         self, call: SharedCall, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]
     ) -> StreamMetrics | None:
-        """Has the rest of a call read, for which the caller of this stream pays."""
+        """Starts a stream that reads the rest of a call. The caller of this stream pays for the call."""
         answers = self._answers
 
         def read(receiver: Receiver) -> Asked:
@@ -422,7 +428,7 @@ class SharedAnswer:
         return None
 
     def _find(self, key: str) -> tuple[StreamLog, SharedCall | None] | None:
-        """The answer for a key, but none that an attempt before has failed with."""
+        """Returns the answer for a key, except an answer with which an earlier attempt has failed."""
         found = self._answers.find(key)
         if found is None and self._found is not None and self._found[0] == key and not self._found[1].lost:
             found = self._found[1], None
@@ -437,15 +443,15 @@ class SharedAnswer:
 
 
 def key_of(spec: StreamSpec, whose: str) -> str:
-    """The key of an attempt: rule 1.
+    """Returns the key of an attempt: rule 1.
 
     Args:
         spec: The attempt.
-        whose: The caller; empty for an answer that is every caller's.
+        whose: The caller; empty if all callers share the answer.
     """
     model, upstream, request = spec.model, spec.model.upstream, spec.request
     target: list[Any] = [upstream.name, upstream.provider, upstream.base_url, model.id]
-    if model.targets:  # an answer of any target of the same API is the model's
+    if model.targets:  # any target of this API may answer for the model
         target = [upstream.provider, [[each.upstream.name, each.upstream.base_url, each.id] for each in model.targets]]
     about = [whose, model.name, target, model.stream.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
     asked: Any
@@ -455,24 +461,27 @@ def key_of(spec: StreamSpec, whose: str) -> str:
         asked = {name: value for name, value in request.items() if name not in LABELS}
     digest = blake2b(encode_json(about), digest_size=32, person=b"gai-fast answer")
     digest.update(b"\n")
-    # JSON that a native request has in it, such as a tool's schema, is sent as it came, white space included.
+    # JSON inside a native request, such as a tool's schema, is sent unchanged: its white space matters.
     digest.update(msgspec.json.format(msgspec.json.encode(asked, order="sorted"), indent=-1))
     return f"answer {digest.hexdigest()}"
 
 
 def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
-    """Returns the adapter for a log's answer, whichever process began it, and the translation of its errors."""
+    """Returns the adapter for a log's answer, in any process, and the redaction of its errors."""
     first = first_line(log)
     api = get_provider(first.provider)
-    upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another one may have begun it
+    upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
     return api.adapter(first.id), ForClient(first.upstream, upstreams, api.dialect == spec.dialect)
 
 
 def _owner(whose: str) -> str:
-    """The caller of a log, in place of a key's name: no caller has one with a space, so none can follow it."""
+    """Returns the owner of a log, in place of a key's name.
+
+    It contains a space, so it equals no caller's name, and no caller can follow the log.
+    """
     return f"answers {whose}"
 
 
 def _claim_ttl(settings: CacheSettings) -> float:
-    """Seconds for which a key is claimed: while the call may run, and while its answer is kept."""
+    """Returns the seconds for which a key is claimed: the time of the call and of its kept answer."""
     return settings.ttl + LIMITS.shared_call

@@ -1,10 +1,10 @@
-"""The rest of a shared call whose first stream has left it while others read on.
+"""The rest of a shared call whose first stream has left while other streams read on.
 
-Owns who pays then: the caller of that first stream, for all of the call. The others were told that they share an
-answer, and pay nothing; and nobody gets an answer for the price of its beginning by leaving it to a second request.
+Owns the charge for this call: the caller of the first stream pays for all of it. The other callers got a shared answer
+and pay nothing. So a caller cannot get an answer for the price of its start by leaving it to a second request.
 
-A stream without a client reads the call's log from the beginning, for its figures alone. It keeps no call alive. The
-figures of the stream that left are recorded when it ends, with its usage and cost.
+A stream without a client reads the call's log from the start, for its figures alone. It does not keep the call alive.
+The figures of the first stream are recorded when this stream ends, with its usage and cost.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from gai_fast.net.upstream.connection import Receiver
 
 
 class Remainder:
-    """A `Sharing` of the stream that reads on.
+    """A `Sharing` of the stream that reads the rest.
 
     Args:
         call: The call.
-        left: The figures of the stream that left.
-        earlier: What its attempts before this call have cost.
-        read: Opens a reader of the call that does not count as one.
+        disconnected: The figures of the stream that has left.
+        earlier: The cost of its attempts before this call.
+        read: Opens a reader of the call that does not keep the call alive.
     """
 
     role: Role = "miss"
@@ -38,18 +38,18 @@ class Remainder:
     def __init__(
         self,
         call: SharedCall,
-        left: StreamMetrics,
+        disconnected: StreamMetrics,
         earlier: tuple[Charge, ...],
         read: Callable[[Receiver], Asked],
     ) -> None:
-        self.upstream = left.upstream
+        self.upstream = disconnected.upstream
         self._call = call
-        self._left = left
+        self._disconnected = disconnected
         self._earlier = earlier
         self._read = read
 
     def finds(self, spec: StreamSpec) -> bool:
-        """True: nobody is asked."""
+        """Returns true: no upstream is asked."""
         return True
 
     def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
@@ -57,27 +57,27 @@ class Remainder:
         return self._read(receiver)
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
-        """Returns the figures of the stream that left, with the usage and the cost of the call as far as it went.
+        """Returns the figures of the stream that has left, with the usage and the cost of the call so far.
 
-        That cost takes the place of what the stream had of the call, beside its earlier attempts. Where the rest of the
-        call could not be read, the stream's own figures stand.
+        The call's cost replaces the part that the stream had paid for, in addition to its earlier attempts. If the rest
+        of the call could not be read, the stream's own figures stay.
         """
         if metrics.outcome == "finished":
             self._call.approve()
-        charges = (*self._earlier, *metrics.charges) if metrics.charges else self._left.charges
-        total, usage = total_of(charges), metrics.usage or self._left.usage
+        charges = (*self._earlier, *metrics.charges) if metrics.charges else self._disconnected.charges
+        total, usage = total_of(charges), metrics.usage or self._disconnected.usage
         if total is None:
-            return replace(self._left, usage=usage)
+            return replace(self._disconnected, usage=usage)
         amount, currency = total
-        told = {**usage, "cost": cost_member(amount, currency)} if usage else usage
-        return replace(self._left, usage=told, cost=amount, currency=currency, charges=charges)
+        charged = {**usage, "cost": cost_member(amount, currency)} if usage else usage
+        return replace(self._disconnected, usage=charged, cost=amount, currency=currency, charges=charges)
 
 
 def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:
-    """Returns the spec of the stream that reads on: it writes nothing, and is never asked again.
+    """Returns the spec of the stream that reads the rest. It writes nothing and has no further attempt.
 
     Args:
-        spec: That of the stream that left.
+        spec: The spec of the stream that has left.
         sharing: Has the call.
     """
     model = spec.model
@@ -96,13 +96,13 @@ def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:
     )
 
 
-class Nobody:
-    """The client of a stream that has none."""
+class NullClient:
+    """The client of a stream without a client. All methods do nothing."""
 
     direct = None
 
     def commit(self) -> None:
-        """Does nothing, as every method."""
+        """Does nothing."""
 
     def flush(self) -> None:
         """Does nothing."""
@@ -130,5 +130,5 @@ class _Nothing:
         """Does nothing."""
 
     def take_pieces(self) -> Sequence[Piece]:
-        """Returns none."""
+        """Returns no pieces."""
         return ()

@@ -1,23 +1,22 @@
-"""One call to an upstream that several streams read, and its log: single flight, and the answers that are kept.
+"""One call to an upstream that several streams read, and its log: single flight, and kept answers.
 
 Owns how a call's response is logged, how a stream reads it, and when a call ends. `answers.py` decides which streams
-share a call. To the upstream's exchange a call is its receiver; to a stream a reader of it is the exchange.
+share a call. To the upstream's exchange a call is the receiver. To a stream a reader of the call is the exchange.
 
-1. A call's log has a line of JSON for each thing that its exchange told: numbered, with the seconds since it began. The
-   first line says who was asked, so that a reader needs nothing but the log, in whatever process it is.
-2. Every stream reads the log, that of the first request too. A reader that keeps up is given each line as it is logged;
-   one whose client is slow holds no more than one part of the log.
-3. That the call ends when the last reader leaves, and is paused while all readers are slow and one would lose what it
-   has not been given, is the decision of `publication.py`, as for the followers of a durable stream. Where no other
-   process may read it, it is paused while all readers are slow, as every upstream is for its one client. A reader that
-   catches up with a long answer loses nothing either: the call is paused while it would, as long as its client takes
-   what it is given. Pauses of that client, which all that comes at once may fill up, count for nothing until they are
-   `limits.shared_patience` seconds in all.
-4. An answer is kept if the call ended well and a stream that read all of it finished. A call that nobody follows any
-   more is given up, unless its answer is known to be whole.
-5. A reader whose log ends without the end of the response (its process is gone, the call was given up) ends with a
-   failure of the network, after which its stream may ask again. So does one that needs what the log has dropped, unless
-   its client has paused: then it ends with `timeout`, as the fault is its client's.
+1. A call's log has one line of JSON for each event of its exchange, with its number and the seconds since the start.
+   The first line has the upstream and the model: a reader in any process needs only the log.
+2. Every stream reads the log, including the stream that started the call. A reader that keeps up gets each line when it
+   is logged. A reader with a slow client holds at most one part of the log.
+3. `publication.py` decides, as for the followers of a durable stream, that the call ends when its last reader leaves,
+   and pauses while all readers are slow and a reader would lose lines. If no other process may read the call, it also
+   pauses while all readers are slow, as every upstream does for its one client. A reader that catches up with a long
+   answer loses nothing either: the call pauses if it would, as long as the reader's client reads. Pauses of this
+   client, which many lines at once may cause, are ignored up to `limits.shared_patience` seconds in total.
+4. An answer is kept if the call ended well and a stream that read all of it finished. A call without readers is
+   abandoned, unless its answer is known to be complete.
+5. If a reader's log ends without the end of the response (its process is gone, the call was abandoned), the reader ends
+   with a network failure, and its stream may ask again. So does a reader that needs lines that the log has dropped. If
+   its client has paused, the reader ends with `timeout` instead: the client was too slow.
 """
 
 from __future__ import annotations
@@ -46,55 +45,58 @@ from gai_fast.stores import StreamLog
 
 _BAD_STATUS: Final = 400
 _FOLLOWED: Final = StreamSettings(on_disconnect="cancel")
-"""A call lives for its readers: a stream that goes on without a client goes on reading."""
+"""A call exists only for its readers: a stream that goes on without a client continues to read."""
 
 
 class CallRunner(Protocol):
-    """The part of the answers that a call and its publication use; the first four as `PublicationRunner`."""
+    """The part of the answers that a call and its publication use.
+
+    The first four members are those of `PublicationRunner`.
+    """
 
     @property
     def timers(self) -> Timers:
         """The loop's timers."""
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when the call was read in another process last."""
+        """Finds out when the call was last read in another process."""
 
     def may_drain(self) -> bool:
-        """Never: a call lives for its readers."""
+        """Returns false: a call exists only for its readers."""
 
     def drained(self) -> None:
-        """None is."""
+        """Does nothing: see `may_drain`."""
 
     @property
     def is_shared(self) -> bool:
         """Whether other processes may read the call."""
 
     def failed(self, call: SharedCall) -> None:
-        """No other stream may join the call: it has failed, or is given up."""
+        """Removes a failed or abandoned call: no further stream may join it."""
 
     def kept(self, call: SharedCall) -> None:
-        """The call's answer is whole."""
+        """Keeps the answer of a call, which is complete."""
 
     def ended(self, call: SharedCall) -> None:
-        """The call's log ends."""
+        """Removes a call whose log ends."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A line of a call's log.
 
     Args:
-        seq: Its number, from 1.
-        at: Seconds since the call began.
-        provider: Of the first line, as the next three: the adapter's name.
+        seq: The line's number, from 1.
+        at: Seconds since the start of the call.
+        provider: First line only, as the next three: the adapter's name.
         upstream: The name of the upstream.
-        id: What it was asked for.
-        began_ms: When the call began, in milliseconds since the epoch.
+        id: The upstream's id of the model.
+        began_ms: The start of the call, in milliseconds since the epoch.
         status: The status of the response; 0 if the line has none.
-        headers: With `status`.
+        headers: The response headers, with `status`.
         data: Bytes of the body, if they are text.
         base64: Bytes of the body, if they are not text.
-        ends: The response has ended.
-        error: With `ends`: the failure that ended it.
+        ends: Whether the response has ended.
+        error: The failure that ended the response, with `ends`. `None` if it ended well.
     """
 
     seq: int
@@ -115,7 +117,7 @@ _read_line: Final = msgspec.json.Decoder(Line).decode
 
 
 def is_whole(log: StreamLog) -> bool:
-    """Whether a call's log has all of an answer: its end was logged, or is its last line."""
+    """Returns whether a call's log has a complete answer: its end was logged, or is its last line."""
     if log.ending is not None or not log.last_seq:
         return log.ending is not None and log.ending.state == "finished"
     try:
@@ -126,19 +128,19 @@ def is_whole(log: StreamLog) -> bool:
 
 
 def first_line(log: StreamLog) -> Line:
-    """Returns the first line of a call's log, which has one; it says who was asked.
+    """Returns the first line of a call's log, which has the upstream. The log must not be empty.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: The line cannot be read.
     """
     return _lines(log, 0)[0]
 
 
 def last_line(log: StreamLog) -> Line:
-    """Returns the last line of a call's log, which has one.
+    """Returns the last line of a call's log. The log must not be empty.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: The line cannot be read.
     """
     return _lines(log, log.last_seq - 1)[-1]
 
@@ -151,14 +153,14 @@ def _lines(log: StreamLog, after: int) -> list[Line]:
 
 
 def read_lines(data: bytes, after: int) -> list[Line]:
-    """Reads whole lines of a call's log.
+    """Reads complete lines of a call's log.
 
     Args:
         data: The lines.
         after: The number of the line before them.
 
     Raises:
-        ValueError: They are none, or do not follow it.
+        ValueError: The data has no lines, or their numbers do not follow.
     """
     try:
         lines = [_read_line(text) for text in data.splitlines()]
@@ -172,20 +174,20 @@ def read_lines(data: bytes, after: int) -> list[Line]:
 
 
 class CallPhase(Enum):
-    """How far a call is; a phase follows the one before it, and `COMPLETE` may be left out."""
+    """The phases of a call, in order; `COMPLETE` may be left out."""
 
     RECEIVING = auto()
     COMPLETE = auto()
-    """The response has ended; its log has not."""
+    """The response has ended, but its log has not."""
     OVER = auto()
     """The log has ended."""
 
 
 class SharedCall(Receiver):
-    """A call under way: the receiver of its exchange, which logs what comes. Made by `answers.py`.
+    """A running call: the receiver of its exchange, which logs the response. Made by `answers.py`.
 
     Args:
-        runner: The answers' cache.
+        runner: The answers.
         key: The key of its request.
         log: Its log.
         loop: The loop.
@@ -193,12 +195,12 @@ class SharedCall(Receiver):
     Attributes:
         key: The key of its request.
         log: Its log.
-        publication: Has its readers.
+        publication: Its readers.
         seq: The number of the last line.
     """
 
     metrics: StreamMetrics | None = None
-    """None: the streams that read it have figures."""
+    """None: the streams that read the call have the figures."""
     has_content = True
 
     def __init__(self, runner: CallRunner, key: str, log: StreamLog, loop: asyncio.AbstractEventLoop) -> None:
@@ -222,11 +224,11 @@ class SharedCall(Receiver):
         """Sends the request.
 
         Args:
-            about: The first line: who is asked.
-            ask: Sends it.
+            about: The first line: the upstream and the model.
+            ask: Sends the request.
 
         Raises:
-            Error: It cannot be sent.
+            Error: The request cannot be sent.
         """
         self._log(about)
         is_open = False
@@ -240,17 +242,17 @@ class SharedCall(Receiver):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it still waits for a connection."""
+        """Whether the call still waits for a connection."""
         return self._exchange is not None and self._exchange.is_waiting
 
     @property
     def is_complete(self) -> bool:
-        """Whether the response has ended, or is given up."""
+        """Whether the response has ended or was abandoned."""
         return self._phase is not CallPhase.RECEIVING
 
     @property
     def goes_on(self) -> bool:
-        """Whether the call, or another stream with its answer, may go on without the one that began it."""
+        """Whether the call, or another stream with its answer, may continue without the stream that started it."""
         return self._phase is not CallPhase.OVER and self.error is None and not self.log.lost
 
     @property
@@ -264,7 +266,7 @@ class SharedCall(Receiver):
         return self._asked is not None and self._asked.sent
 
     def approve(self) -> None:
-        """A stream has finished with this answer: rule 4."""
+        """Marks the answer as good: a stream has finished with it (rule 4)."""
         self._is_good = True
         if self.is_complete:
             self._end()
@@ -282,7 +284,7 @@ class SharedCall(Receiver):
         """Logs the bytes of one read."""
         try:
             self._log({"data": data.decode()})
-        except UnicodeDecodeError:  # a character cut in two
+        except UnicodeDecodeError:  # a character split between two reads
             self._log({"base64": b64encode(data).decode()})
 
     def exchange_ended(self, error: Error | None) -> None:
@@ -294,9 +296,9 @@ class SharedCall(Receiver):
             self._runner.failed(self)
         self._log({"ends": True, "error": None if error is None else error.payload()})
 
-    def _log(self, told: Mapping[str, Any]) -> None:
+    def _log(self, fields: Mapping[str, Any]) -> None:
         self.seq += 1
-        line = {"seq": self.seq, "at": round(self._loop.time() - self._began, 4), **told}
+        line = {"seq": self.seq, "at": round(self._loop.time() - self._began, 4), **fields}
         self.publication.log_frames(orjson.dumps(line) + b"\n", self.seq)
         if self._catching_up:
             self.balance()
@@ -304,15 +306,15 @@ class SharedCall(Receiver):
     # -- its readers --
 
     def catches_up(self, reader: SharedReader) -> None:
-        """A reader is given the log part by part, not what comes; its client has not paused for long."""
+        """Adds a reader that reads the log in parts, not the new lines. Its client has not paused for long."""
         self._catching_up[reader] = None
 
     def caught_up(self, reader: SharedReader) -> None:
-        """A reader has all of the log, its client is slow, or it has left."""
+        """Removes a reader that has read all of the log, has a slow client, or has left."""
         self._catching_up.pop(reader, None)
 
     def _would_lose(self) -> bool:
-        """Whether going on would drop what a reader that catches up has not been given: rule 3."""
+        """Returns whether reading on would drop lines that a catching-up reader has not read: rule 3."""
         if not self._catching_up:
             return False
         dropped = self.log.dropped_by(LIMITS.log_headroom)
@@ -326,21 +328,21 @@ class SharedCall(Receiver):
         return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
-        """No figures, as `metrics`."""
+        """Returns empty figures; see `metrics`."""
         return StreamMetrics(duration=0.0, outcome=outcome)
 
     def pause(self) -> None:
-        """Stops reading the upstream: the log is full."""
+        """Pauses reading the upstream: the log is full."""
         self._is_held_back = True
         self.balance()
 
     def resume(self) -> None:
-        """Goes on reading."""
+        """Resumes reading the upstream."""
         self._is_held_back = False
         self.balance()
 
     def balance(self) -> None:
-        """Reads the upstream, or not: rule 3."""
+        """Pauses or resumes reading the upstream: rule 3."""
         if self._exchange is None:
             return
         are_slow = self.publication.are_slow and not self._runner.is_shared
@@ -354,7 +356,7 @@ class SharedCall(Receiver):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()
-        if self._is_good and not self.is_complete:  # its end is known, although the upstream holds the response open
+        if self._is_good and not self.is_complete:  # its end is known, but the upstream keeps the response open
             self._phase = CallPhase.COMPLETE
             self._log({"ends": True})
         self._end()
@@ -373,17 +375,17 @@ class SharedCall(Receiver):
 
 
 class SharedReader:
-    """One stream's exchange with a call that others may read, too: a `LogWatcher`, and a follower of its publication.
+    """One stream's exchange with a call that others may read too: a `LogWatcher`, and a follower of its publication.
 
     Args:
         log: The call's log.
         receiver: The stream.
         call: The call, if it runs in this process.
         loop: The loop.
-        is_paced: Whether the lines come with the gaps with which they were logged.
-        is_stale: The answer was kept: its rate limits are of the past, and left out.
-        counts: It keeps the call alive, and may hold it back.
-        is_first: Its stream has begun the call.
+        is_paced: Whether the lines come with their recorded gaps.
+        is_stale: Whether the answer was kept. Its rate limits are outdated and left out.
+        counts: Whether the reader keeps the call alive and may pause it.
+        is_first: Whether the reader's stream has started the call.
     """
 
     is_answer = False
@@ -401,7 +403,7 @@ class SharedReader:
         is_first: bool = False,
     ) -> None:
         self.position = 0
-        """The number of the last line that the stream has been given."""
+        """The number of the last line passed to the stream."""
         self.is_paused = False
         self.log = log
         self.call = call
@@ -411,15 +413,15 @@ class SharedReader:
         self._is_paced = is_paced
         self._is_stale = is_stale
         self._is_first = is_first
-        self._at = 0.0  # of the last line, in the time of the call
-        self._lines: deque[Line] = deque()  # read, and not given yet
-        self._is_behind = True  # what is logged is to be read, rather than given at once
+        self._at = 0.0  # time of the last line, in seconds since the start of the call
+        self._lines: deque[Line] = deque()  # read, but not passed on yet
+        self._is_behind = True  # new lines are read from the log, not passed on at once
         self._was_paused = False
-        self._patience = LIMITS.shared_patience  # what is left of it
+        self._patience = LIMITS.shared_patience  # remaining seconds
         self._paused_at = 0.0
         self._patience_end: asyncio.TimerHandle | None = None
         self.is_closed = False
-        """Whether it has left the call."""
+        """Whether the reader has left the call."""
         self._handle: asyncio.Handle | None = loop.call_soon(self._go_on)
         if self._publication is not None:
             self._publication.joined(self)
@@ -430,7 +432,7 @@ class SharedReader:
 
     @property
     def is_slow(self) -> bool:
-        """Whether its client takes its bytes too slowly; for one that catches up the call itself waits: rule 3."""
+        """Whether its client reads too slowly. While the reader catches up, the call itself waits: rule 3."""
         return self.is_paused
 
     def fail(self, error: Error) -> None:
@@ -440,7 +442,7 @@ class SharedReader:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the whole response has arrived."""
+        """Whether the complete response has arrived."""
         return self.log.ending is not None or (self.call is not None and self.call.is_complete)
 
     @property
@@ -455,11 +457,11 @@ class SharedReader:
 
     @property
     def resent(self) -> bool:
-        """Whether the stream's own request was written twice."""
+        """Whether the stream's own request was sent twice."""
         return self._is_first and self.call is not None and self.call.resent
 
     def pause_reading(self) -> None:
-        """Leaves what comes in the log."""
+        """Pauses: new lines stay in the log."""
         if self.is_paused or self.is_closed:
             return
         self.is_paused = self._is_behind = self._was_paused = True
@@ -470,7 +472,7 @@ class SharedReader:
         self._balance(catches_up=self._patience > 0.0)
 
     def resume_reading(self) -> None:
-        """Goes on reading."""
+        """Resumes reading."""
         if not self.is_paused or self.is_closed:
             return
         self.is_paused = False
@@ -495,13 +497,13 @@ class SharedReader:
     # -- LogWatcher --
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
-        """Gives the stream the next lines, or leaves them in the log."""
+        """Passes the new lines to the stream, or leaves them in the log."""
         if not self._is_behind and not self.is_closed:
             self._read(piece)
             self._give()
 
     def ended(self) -> None:
-        """The log has ended, perhaps while other readers get its last line."""
+        """Handles the end of the log, maybe while other readers get its last line."""
         if self._is_behind or self.is_closed:
             return
         if self.position < self.log.last_seq:
@@ -513,7 +515,7 @@ class SharedReader:
     # -- own --
 
     def _go_on(self) -> None:
-        """Gives the stream the next part of the log, and whatever follows in later turns."""
+        """Passes the next part of the log to the stream. Schedules further parts for later turns."""
         self._handle = None
         log = self.log
         if not self._lines:
@@ -526,7 +528,7 @@ class SharedReader:
                 self._give_up("the answer that this stream shares is no longer kept")
                 return
             self._read(b"".join(backlog.pieces))
-            if not self._lines and self.position < log.last_seq:  # of a damaged copy
+            if not self._lines and self.position < log.last_seq:  # a damaged copy
                 self._give_up("the answer that this stream shares cannot be read")
         self._give()
         if self.is_closed or self.is_paused or self._handle is not None:
@@ -571,7 +573,7 @@ class SharedReader:
             self._receiver.head_received(line.status, headers)
         elif line.ends:
             error = None
-            if line.error is not None:  # in this process it has its cause
+            if line.error is not None:  # in this process the error has its cause
                 error = Error.from_payload(line.error) if self.call is None else self.call.error
             self._end(error)
 
@@ -579,7 +581,7 @@ class SharedReader:
         self._end(Error("network", text, reason=SHARED_CALL))
 
     def _end(self, error: Error | None) -> None:
-        """Reports the end to the stream, and leaves the call after it: the stream may have finished by then."""
+        """Reports the end to the stream, then leaves the call: the stream may have finished when it learns the end."""
         if self.is_closed:
             return
         self._is_behind = True
@@ -589,10 +591,10 @@ class SharedReader:
             self.close()
 
     def _balance(self, *, catches_up: bool = False) -> None:
-        """Has the call paused, or read on.
+        """Makes the call pause or continue.
 
         Args:
-            catches_up: It is given the log part by part, in this turn and the next ones.
+            catches_up: Whether the reader gets the log in parts, in this turn and the next ones.
         """
         if self._publication is not None and self.call is not None:
             if catches_up:
@@ -603,7 +605,7 @@ class SharedReader:
             self.call.balance()
 
     def _lose_patience(self) -> None:
-        """Holds the call back no more: rule 3."""
+        """Stops pausing the call: rule 3."""
         self._patience_end, self._patience = None, 0.0
         self._balance()
 

@@ -1,1 +1,1 @@
-"""One stream at run time: its session, and the targets and upstreams that it can ask."""
+"""One stream at run time: its session, and its targets and upstreams."""

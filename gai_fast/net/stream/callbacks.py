@@ -1,7 +1,7 @@
-"""Calls the functions of an `EventManager`, so that none of them can harm a stream.
+"""Calls the functions of an `EventManager` and isolates the stream from their failures.
 
-Owns the task of a stream whose callbacks are async, and its limit. An exception of a user's function ends here, in the
-log, without the contents of the event.
+Owns the task of a stream with async callbacks, and its limit. An exception of a user's function is logged here, without
+the contents of the event.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CallbackRunner:
         manager: The functions.
         loop: The running loop.
         pause: Called when `limits.callbacks_waiting` async calls wait: the upstream should not be read.
-        resume: Called when half of them are done.
+        resume: Called when half of these calls are done.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class CallbackRunner:
         self._task: asyncio.Task[None] | None = None
         self._failed: set[str] = set()
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def dispatch(self, events: Iterable[Event]) -> None:
         """Calls the callbacks for the events of one read."""
         if self._is_closed:
             return
         for event in events:
             for callback in self._manager.wanted(event):
                 try:
-                    # The body of an async function does not run before it is awaited.
+                    # An async function's body does not run before it is awaited.
                     answer = callback(event)
                 except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001  # a user's function
                     self._note(event, problem)  # must not harm the stream; only a future that it awaited was cancelled
@@ -72,7 +72,7 @@ class CallbackRunner:
         """Waits for the async callbacks, and cancels those that take longer.
 
         Args:
-            seconds: How long to wait for them.
+            seconds: The maximum time to wait.
         """
         try:
             if self._task is not None:
@@ -81,11 +81,13 @@ class CallbackRunner:
             self.cancel()
 
     async def leave(self, kind: type[BaseException] | None, *, is_early: bool) -> None:
-        """Waits for the callbacks of a stream that a program leaves; cancels them where it does not wait for the rest.
+        """Waits for the callbacks when a program leaves a stream, or cancels them.
+
+        Cancels them if the program leaves early or by an exception such as a cancellation.
 
         Args:
-            kind: The type of the exception by which it leaves.
-            is_early: The stream has not ended.
+            kind: The type of the exception by which the program leaves. `None` if there is none.
+            is_early: Whether the stream has not ended.
         """
         if is_early or (kind is not None and not issubclass(kind, Exception)):
             self.cancel()
@@ -93,7 +95,7 @@ class CallbackRunner:
             await self.close()
 
     def cancel(self) -> None:
-        """Cancels what is under way, and calls no callback any more; idempotent."""
+        """Cancels running callbacks, and calls no further callbacks. Idempotent."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
@@ -112,7 +114,7 @@ class CallbackRunner:
                 except asyncio.CancelledError as problem:
                     if self._is_closed:
                         raise
-                    self._note(None, problem)  # something in the callback was cancelled, not the stream
+                    self._note(None, problem)  # something in the callback was cancelled, not the stream's task
                 if self._is_paused and len(self._waiting) <= LIMITS.callbacks_waiting // 2:
                     self._is_paused = False
                     self._resume()
@@ -120,7 +122,7 @@ class CallbackRunner:
             self._task = None
 
     def _note(self, event: Event | None, problem: BaseException) -> None:
-        """Logs the first failure of a kind: its traceback, never the contents of the event."""
+        """Logs the first failure of each kind with its traceback, without the contents of the event."""
         kind = type(problem).__name__
         if kind not in self._failed:
             self._failed.add(kind)

@@ -1,4 +1,4 @@
-"""Gives the figures of streams to metrics sinks, so that none of them can harm a stream."""
+"""Sends the figures of streams to metrics sinks, and isolates streams from their failures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gai_fast.model.metrics import MetricsSink, StreamMetrics
 _log: Final = logging.getLogger("gai_fast.core.callbacks")
 
 
-def tell_sinks(sinks: list[MetricsSink], metrics: StreamMetrics) -> None:
-    """Gives the figures of a stream to every sink; one that raises is logged and harms nothing."""
+def notify_sinks(sinks: list[MetricsSink], metrics: StreamMetrics) -> None:
+    """Sends the figures of a stream to every sink. An exception of a sink is logged; the others continue."""
     for sink in sinks:
         try:
             sink.stream_ended(metrics)

@@ -1,15 +1,16 @@
 """One stream: the attempts at its answer, the relay that reads them, and the delivery to its client.
 
 Owns the connection of the three: every callback and timer of a stream, its metrics, and its end. `attempts.py` decides
-on upstreams, `delivery.py` on the response, `core/relay.py` on events. `StreamSpec.chain` and the output are the
-caller's.
+on upstreams, `delivery.py` on the response, `core/relay.py` on events. The caller provides `StreamSpec.chain` and the
+output.
 
-1. A client that is gone closes the upstream at once, at any moment. A stream that has ended lets the upstream end
-   its response too, so that the connection can be used again.
+1. If the client disconnects, the upstream connection is closed at once, in any phase. After the end of a stream, the
+   upstream may also end its response, so that the connection can be reused.
 2. An exception of our own code in any callback or timer ends the stream for its client, its upstream and the engine;
-   see `_guarded` and `_break_off`. The relay does the same for the parts that it drives.
+   see `_guarded` and `_break_off`. The relay does so for the parts that it drives.
 3. The settings of the first model hold for the stream, whichever model answers.
-4. A stream is counted before its client has read its end, for all workers where that matters (`Ledger.reported`).
+4. A stream is counted before its client has read its end; if the count is shared between workers, for all workers
+   (`Ledger.reported`).
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timer, Timers
 
-# Constants, because an attribute of an enum costs 75 ns on 3.11 and every read needs it; see `connection.py`.
+# Constants: an enum attribute costs 75 ns on 3.11, and every read needs one; see `connection.py`.
 _IDLE: Final[State] = State.IDLE
 _STREAMING: Final[State] = State.STREAMING
-perf_counter: Final = time.perf_counter  # a constant, because looking up a global name costs 30 ns
+perf_counter: Final = time.perf_counter  # a constant: looking up a global name costs 30 ns
 
 
 class Phase(Enum):
-    """How far a session is; a phase follows the one before it, and `HOLDING_END` may be left out."""
+    """The phases of a session, in order; `HOLDING_END` may be left out."""
 
     RUNNING = auto()
     HOLDING_END = auto()
-    """The stream has ended, its response goes on until the upstream's body ends; see `Session._hold_end`."""
+    """The stream has ended, but its response continues until the upstream's body ends; see `Session._hold_end`."""
     OVER = auto()
-    """The engine counts the stream no more."""
+    """The engine no longer counts the stream."""
 
 
 _RUNNING: Final[Phase] = Phase.RUNNING
@@ -77,15 +78,15 @@ class EngineCallbacks:
     timers: Timers
 
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
-        """Called when the stream has ended; the engine counts it no more.
+        """Removes an ended stream from the engine's counts.
 
         Returns:
-            A future that the end of the response waits for. None if the response ends at once.
+            A future that the end of the response waits for. `None` if the response ends at once.
         """
         raise NotImplementedError
 
     def broke(self, session: Session, fault: Exception) -> None:
-        """Called when a stream failed because of a bug."""
+        """Handles a stream that failed because of a bug."""
         raise NotImplementedError
 
 
@@ -94,21 +95,21 @@ class Session(Receiver):
 
     Args:
         runner: The engine.
-        targets: Ask the upstreams.
+        targets: Send the requests to the upstreams.
         spec: The first attempt.
         client: The client's response.
         stream_id: The stream's id.
-        clock: Shared with the output.
+        clock: The clock, shared with the output.
         loop: The loop.
 
     Raises:
-        Error: No upstream can be asked for this; nothing was sent.
+        Error: No upstream can serve the request; nothing was sent.
 
     Attributes:
         attempts: The attempts at the answer.
         relay: The answer.
-        metrics: The figures of the stream, once it has ended.
-        transport: That of the first attempt's spec.
+        metrics: The figures of the stream. `None` before its end.
+        transport: The transport of the first attempt's spec.
     """
 
     def __init__(
@@ -135,9 +136,9 @@ class Session(Receiver):
         self._meter = StreamMeter(perf_counter())
         self._phase = _RUNNING
         self._is_left = False
-        self._has_told = False
+        self._first_delta_sent = False
         self._fast_path: FastPath | None = None
-        self._read_at = 0.0  # of the read that is not counted yet, as the next
+        self._read_at = 0.0  # of the last read, which is not counted yet; as `_read_bytes`
         self._read_bytes = 0
         self._timer: Timer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -154,7 +155,7 @@ class Session(Receiver):
         self._bill = Bill()
         self.attempts = Attempts(targets, spec, stream_id, self._meter, self._bill, loop)
         waits = self.attempts.waits()
-        if waits:  # until the first attempt is made, the relay gets nothing to read
+        if waits:  # the relay has nothing to read before the first attempt
             model = self.attempts.spec.model
             adapter, translate = get_provider(model.upstream.provider).adapter(model.id), None
         else:
@@ -168,23 +169,23 @@ class Session(Receiver):
             self._arm()
             is_made = True
         finally:
-            if not is_made:  # no other object refers to the request that is under way
+            if not is_made:  # no other object refers to the open request
                 self.attempts.close_exchange()
                 self.attempts.leave("failed")
 
     @property
     def spec(self) -> StreamSpec:
-        """The attempt under way, or the last one."""
+        """The current attempt, or the last one."""
         return self.attempts.spec
 
     @property
     def last_event(self) -> Event:
-        """The `finish` or `error`, once there is one."""
+        """The `finish` or `error`; empty before it."""
         return self.relay.end
 
     @property
     def has_content(self) -> bool:
-        """Whether any of the answer has been written, and be it void by now."""
+        """Whether any content has been written, even if it is void now."""
         return self.relay.delivered or self.relay.has_told
 
     @property
@@ -194,12 +195,12 @@ class Session(Receiver):
 
     @property
     def model(self) -> str:
-        """The name of the model that the client has asked for."""
+        """The name of the model that the client requested."""
         return self._model
 
     @property
     def upstream_headers(self) -> Headers:
-        """The headers of the upstream's response that its client gets, if it reads the upstream's own bytes."""
+        """The headers of the upstream's response for the client, if the client reads the upstream's own bytes."""
         spec = self.attempts.spec
         if spec.frames is None or self._again_handle is not None:  # a failed attempt's headers are void
             return ()
@@ -208,9 +209,9 @@ class Session(Receiver):
     # -- the exception boundary: rule 2 --
 
     def _guarded(self, call: Callable[[], FastPath | None]) -> FastPath | None:
-        """Calls the work of a callback, unless the stream is over; an exception ends the stream.
+        """Runs the work of a callback, unless the stream is over. An exception ends the stream.
 
-        `head_received` and `body_received` have a `try` of their own, as every request or read calls them.
+        `head_received` and `body_received` have their own `try`, because every request or read calls them.
         """
         if self._phase is _OVER:
             return None
@@ -224,7 +225,7 @@ class Session(Receiver):
 
     @property
     def _answering(self) -> str:
-        """The name of the upstream that answers; a shared answer's may be another target of the model."""
+        """The name of the upstream that answers. For a shared answer it may be another target of the model."""
         spec = self.attempts.spec
         return spec.model.upstream.name if spec.sharing is None else spec.sharing.upstream
 
@@ -247,7 +248,7 @@ class Session(Receiver):
         )
 
     def _use_output(self, former: Output) -> None:
-        """Writes to the output of the attempt's spec from now on, where that is another one than before."""
+        """Switches to the output of the attempt's spec, if it is another one."""
         output = self.attempts.spec.output
         if output is not former:
             if self._delivery.is_committed:
@@ -255,7 +256,7 @@ class Session(Receiver):
             self._delivery.output = output
 
     def _deltas(self) -> DeltaSink | None:
-        """The sink of deltas that are written already; None if a transcript or a processor must see each."""
+        """Returns the sink of already written deltas. `None` if a transcript or a processor must see each delta."""
         spec = self.attempts.spec
         is_seen = self.attempts.transcript is not None or (spec.chain is not None and spec.chain.touches == "deltas")
         return None if is_seen else spec.deltas
@@ -270,7 +271,7 @@ class Session(Receiver):
         return True
 
     def _ask_again(self) -> None:
-        """Makes the attempt that was promised."""
+        """Makes the promised attempt."""
         self._again_handle = None
         self._begin_attempt()
 
@@ -278,7 +279,7 @@ class Session(Receiver):
         self._again_handle = self._loop.call_later(LIMITS.unmeasured_look, partial(self._guarded, self._ask_first))
 
     def _ask_first(self) -> None:
-        """Makes the first attempt, if that has waited and need not wait any longer."""
+        """Makes the first attempt, unless it must wait longer."""
         self._again_handle = None
         former = self.attempts.spec.output
         if self.attempts.waits():
@@ -294,7 +295,7 @@ class Session(Receiver):
         self._follow(former, adapter, translate, None)
 
     def _begin_attempt(self) -> FastPath | None:
-        """Makes the next attempt, or joins the hedge; returns the fast path of the hedge's next reads, or None."""
+        """Makes the next attempt, or joins the hedge. Returns the fast path of the hedge's next reads, or `None`."""
         former = self.attempts.spec.output
         began = self.attempts.again(self, self.relay)
         if began is None:
@@ -308,13 +309,13 @@ class Session(Receiver):
         return None if hedge is None else hedge.give_to(self)
 
     def _follow(self, former: Output, adapter: Adapter, translate: Translate, continued: Continued) -> None:
-        """Reads the answer of an attempt that was made after the stream had begun.
+        """Reads the answer of an attempt that was made after the start of the stream.
 
         Args:
             former: The output until now.
-            adapter: As `Attempts.again` returns it.
-            translate: As `Attempts.again` returns it.
-            continued: As `Attempts.again` returns it.
+            adapter: As returned by `Attempts.again`.
+            translate: As returned by `Attempts.again`.
+            continued: As returned by `Attempts.again`.
         """
         self._use_output(former)
         spec, exchange = self.attempts.spec, self.attempts.exchange
@@ -336,14 +337,14 @@ class Session(Receiver):
     # -- a second target, while the first is silent (`hedge.HedgeOwner`) --
 
     def _hedge(self) -> None:
-        """Asks a second target, where nothing of the first one's answer is on its way to the client."""
+        """Asks a second target, unless the first target's answer has started."""
         if self.relay.state is _IDLE and not self.relay.delivered:
             self.attempts.hedge(self, self._clock)
         else:
             self.attempts.hedge_at = math.inf
 
     def hedge_told(self) -> FastPath | None:
-        """Goes on with the second target's answer, which has its first event; as `HedgeOwner.hedge_told`."""
+        """Continues with the second target's answer, which has its first event; as `HedgeOwner.hedge_told`."""
         return self._guarded(self._take_hedge)
 
     def _take_hedge(self) -> FastPath | None:
@@ -352,13 +353,13 @@ class Session(Receiver):
         return self._begin_attempt()
 
     def hedge_failed(self, error: Error) -> None:
-        """Goes on without the second target; as `HedgeOwner.hedge_failed`."""
+        """Continues without the second target; as `HedgeOwner.hedge_failed`."""
         self._guarded(partial(self.attempts.drop_hedge, error))
 
     # -- the upstream (`upstream.Receiver`) --
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
-        """Takes the upstream's status and headers."""
+        """Receives the upstream's status and headers."""
         if self._phase is _OVER:
             return
         try:
@@ -368,7 +369,7 @@ class Session(Receiver):
             self._break_off(problem)
 
     def body_received(self, data: bytes) -> FastPath | None:
-        """Takes bytes of the upstream's body; returns the fast path for the next reads, or `None`."""
+        """Receives bytes of the upstream's body. Returns the fast path for the next reads, or `None`."""
         if self._phase is _OVER:
             return None
         try:
@@ -392,7 +393,7 @@ class Session(Receiver):
         return self._shorten()
 
     def exchange_ended(self, error: Error | None) -> None:
-        """Takes the end of the upstream's body, or the error that broke it."""
+        """Receives the end of the upstream's body, or the error that broke it."""
         self.attempts.exchange_ended()
         if self._phase is _OVER:
             self._disarm()
@@ -401,7 +402,7 @@ class Session(Receiver):
 
     def _receive_end(self, error: Error | None) -> None:
         self._settle()
-        if error is not None and error.code == "internal":  # not a failure of the upstream: see `Receiver`
+        if error is not None and error.code == "internal":  # a failure of our own code: see `Receiver`
             raise error.__cause__ or error
         self.relay.receive_eof(error, self._clock.tick())
         self._advance()
@@ -409,11 +410,11 @@ class Session(Receiver):
     def _shorten(self) -> FastPath | None:
         """Returns the fast path for the next reads, or `None`."""
         copier, deltas = self.relay.copier, self.attempts.spec.deltas
-        # No bytes may be held back, and no part may wait for the first token, or for every token.
+        # The fast path needs: no bytes held back, the first token sent, and no part that must see every token.
         if (
             copier is None
             or deltas is None
-            or not self._has_told
+            or not self._first_delta_sent
             or self._stream.flush_interval
             or self._tick_handle is not None
         ):
@@ -427,7 +428,7 @@ class Session(Receiver):
         return self._fast_path
 
     def _settle(self) -> None:
-        """Counts the deltas that took the fast path, before anything else happens to the stream."""
+        """Counts the deltas of the fast path. Called before anything else happens to the stream."""
         fast_path = self._fast_path
         if fast_path is not None:
             self.relay.settle()
@@ -436,17 +437,17 @@ class Session(Receiver):
     # -- the client --
 
     def client_lost(self) -> None:
-        """Ends the stream because its client is gone: rule 1. Does nothing if the stream has ended."""
+        """Ends the stream because its client has disconnected: rule 1. Does nothing if the stream has ended."""
         self._is_left = True
         if self._phase is not _OVER:
             try:
                 self._settle()
                 self._leave("disconnected")
-            finally:  # on any failure: the upstream is not read any more
+            finally:  # in every case: the upstream must not be read any more
                 self.attempts.close_exchange()
 
     def pause(self) -> None:
-        """Stops reading the upstream, because the client reads too slowly."""
+        """Pauses reading the upstream, because the client reads too slowly."""
         self._delivery.is_paused = True
         self._meter.paused(perf_counter())
         if self.attempts.exchange is not None:
@@ -482,18 +483,18 @@ class Session(Receiver):
         self._advance()
 
     def watch(self, watcher: EventSink | None) -> None:
-        """Shows a watcher the events of the stream from now on; as `Relay.watch`. Its client notices nothing."""
+        """Passes the stream's events to a watcher from now on; as `Relay.watch`. The response does not change."""
         self._guarded(partial(self._watch, watcher))
 
     def _watch(self, watcher: EventSink | None) -> None:
         self._settle()
         self.relay.watch(watcher)
-        if self.relay.is_over:  # a part has failed
+        if self.relay.is_over:  # a part of the stream has failed
             self._advance()
 
     # -- time --
 
-    # One timer, armed lazily: events only change the due times, and the timer reads these when it fires.
+    # One timer, armed lazily: events only change the due times, and the timer reads them when it fires.
 
     def _arm(self) -> None:
         """Sets the timer for the earliest due time."""
@@ -501,7 +502,7 @@ class Session(Receiver):
         due = self._delivery.due()
         if self._waits_for_event():
             due = min(due, self.attempts.first_event_due())
-            if self.attempts.hedge_at < due:  # `min` of three costs 1,000 instructions more
+            if self.attempts.hedge_at < due:  # `min` of three costs 1,000 more instructions
                 due = self.attempts.hedge_at
         if due < math.inf:
             self._timer = self._timers.schedule(due, self._look)
@@ -514,11 +515,11 @@ class Session(Receiver):
     def _waits_for_event(self) -> bool:
         return self.relay.awaits_first_event and not self._delivery.is_paused
 
-    def _look(self) -> None:  # no partial, which would be made for every request; `_stop_waiting` too
+    def _look(self) -> None:  # a method, not a partial, which each request would create; as `_stop_waiting`
         self._guarded(self._meet_due)
 
     def _meet_due(self) -> None:
-        """Does what is due by now."""
+        """Handles what is due."""
         self._timer = None
         self._settle()
         now = self._loop.time()
@@ -534,7 +535,7 @@ class Session(Receiver):
             self._arm()
 
     def _tick(self) -> None:
-        """Gives out events that processors have held back for a time."""
+        """Emits the events that processors have held back until now."""
         self._tick_handle = None
         self.relay.tick(self._clock.tick())
         self._advance()
@@ -550,20 +551,23 @@ class Session(Receiver):
     # -- metrics --
 
     def _note_read(self, now: float) -> None:
-        """Counts a read that has been handled, at the latest when the figures are asked for."""
+        """Counts a handled read, at the latest before the figures are read."""
         size = self._read_bytes
         if size:
             self._read_bytes = 0
             self._meter.counters.read(self._read_at, now, size, self.relay.deltas)
 
-    def _note_told(self, now: float) -> None:
-        """Notes the first token once it has been handed to the client."""
+    def _note_first_delta(self, now: float) -> None:
+        """Records the first delta once it has been handed to the client's connection."""
         if self.relay.has_told:
-            self._has_told = True
+            self._first_delta_sent = True
             self._meter.token_delivered(now)
 
     def progress(self) -> tuple[float, float | None, int]:
-        """Returns the seconds since the request, the seconds to its first token if any, and the deltas."""
+        """Returns the seconds since the request, the seconds to first token, and the number of deltas.
+
+        The seconds to first token are `None` before it.
+        """
         return self._meter.progress(perf_counter())
 
     @property
@@ -579,7 +583,7 @@ class Session(Receiver):
         return self.measured(outcome)
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
-        """Returns the figures so far, for a stream that ends in this turn: all events count as handed over."""
+        """Returns the figures so far, for a stream that ends in this turn: all events count as sent."""
         self._settle()
         now = perf_counter()
         self._note_read(now)
@@ -621,7 +625,7 @@ class Session(Receiver):
     # -- out --
 
     def _advance(self) -> None:
-        """Passes on the output of the relay since the last call."""
+        """Sends the relay's output since the last call."""
         state = self.relay.state
         if self.attempts.is_hedged and (not self.relay.awaits_first_event or self.relay.delivered):
             self.attempts.drop_hedge()
@@ -651,14 +655,14 @@ class Session(Receiver):
         self._guarded(self._send)
 
     def _note_sent(self, is_written: bool) -> None:
-        # A format may have no bytes for an event. A program in this process takes events, not bytes.
-        if not self._has_told and (is_written or self.attempts.spec.transport == LIBRARY):
-            self._note_told(perf_counter())
+        # A format may have no bytes for an event. A program in this process reads events, not bytes.
+        if not self._first_delta_sent and (is_written or self.attempts.spec.transport == LIBRARY):
+            self._note_first_delta(perf_counter())
 
     # -- the end --
 
     def _awaits_tail(self) -> bool:
-        """Whether the response goes on after the stream: its format copies the whole body, which has not ended."""
+        """Returns whether the response continues after the stream: its format copies the body, which has not ended."""
         if not self.relay.awaits_tail or self.attempts.exchange is None:
             return False
         if self._hold:
@@ -666,7 +670,7 @@ class Session(Receiver):
         return self.relay.error is None or self.relay.delivered or self._delivery.is_committed
 
     def _hold_end(self) -> None:
-        """Sends what there is; the response ends with the body, or when `_stop_waiting` is called."""
+        """Sends all output. The response ends with the body, or when `_stop_waiting` is called."""
         if self._phase is _RUNNING:
             self._phase = _HOLDING_END
             self._disarm()
@@ -678,9 +682,9 @@ class Session(Receiver):
         self._guarded(self._end_tail)
 
     def _end_tail(self) -> None:
-        """Ends a response whose upstream does not end its body."""
+        """Ends a response if the upstream does not end its body."""
         self._timer = None
-        if self._delivery.is_paused:  # nothing is read during a pause
+        if self._delivery.is_paused:  # the upstream is not read during a pause
             self._timer = self._timers.schedule(self._loop.time() + SHARED.upstream_tail, self._stop_waiting)
             return
         self.attempts.close_exchange()
@@ -692,7 +696,7 @@ class Session(Receiver):
         relay, attempts = self.relay, self.attempts
         error = relay.error
         if relay.is_cut and relay.fault is None and self._delivery.is_committed:
-            self._send()  # what came before an end that the format cannot tell
+            self._send()  # the output before an end that the format cannot express
         pieces = () if relay.is_cut else self._delivery.take_last()
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         counted = self._leave("failed" if error is not None else "cancelled" if is_cancelled else "finished")
@@ -730,7 +734,7 @@ class Session(Receiver):
             if self._phase is not _OVER:
                 self._end()
                 return
-        except Exception as worse:  # noqa: BLE001  # not even this end can be handed over
+        except Exception as worse:  # noqa: BLE001  # this end cannot be sent either
             problem = worse
         self._report(problem)
         self._leave("failed")
@@ -738,7 +742,7 @@ class Session(Receiver):
         self._delivery.cut(self.relay.error or Error("internal"))
 
     def _leave(self, outcome: Outcome) -> asyncio.Future[None] | None:
-        """Ends the stream: nothing of it is timed any more, and nothing but its end written.
+        """Ends the stream: stops all timers. Only the end of the response is still written.
 
         Returns:
             As `EngineCallbacks.ended`.
@@ -762,6 +766,6 @@ class Session(Receiver):
         return counted
 
     def _report(self, fault: Exception) -> None:
-        """Reports a bug; keeps it nowhere, as the frames of its traceback refer to this."""
+        """Reports a bug and drops the exception: its traceback's frames refer to this object."""
         self.relay.fault = None
         self._runner.broke(self, fault)

@@ -1,8 +1,8 @@
 """Starts streams: from a spec to a session with an open upstream.
 
-Owns the running streams of this process, their followers, figures and traces. `targets.py` chooses and asks the models'
-targets, `upstreams.py` has the connections. Knows no HTTP server: the server, the command line and the library all use
-it.
+Owns the running streams of this process, their followers, figures and traces. `targets.py` chooses the models' targets
+and sends the requests, `upstreams.py` has the connections. Must not know an HTTP server: the server, the command line
+and the library all use it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from gai_fast.net.logs.publication import Numbered, Publication
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.sharing.answers import Answers
-from gai_fast.net.sharing.remainder import Nobody
-from gai_fast.net.stream.metrics_sinks import tell_sinks
+from gai_fast.net.sharing.remainder import NullClient
+from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gai_fast.engine")
 
-_UNSET: Final = UNSET  # a constant, because to look a name up costs 30 ns
+_UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 
 
 class StreamGuards(Protocol):
     """Decides whether a stream may start."""
 
     def check(self, streams: int, of_caller: int) -> None:
-        """Raises an `Error` if there are too many streams already, in all or of the caller."""
+        """Raises an `Error` if there are too many streams, in total or of the caller."""
 
 
 class Engine(EngineCallbacks):
@@ -66,7 +66,8 @@ class Engine(EngineCallbacks):
         settings: The configuration.
         loop: The running loop.
         memory: As for `stores.open_store`.
-        ledger: Counts what keys use of their limits and spend; owned by the engine from then on. A new one if None.
+        ledger: Counts the keys' use of their limits and their spend. The engine owns it. `None` if the engine makes
+            one.
     """
 
     def __init__(
@@ -77,11 +78,11 @@ class Engine(EngineCallbacks):
         ledger: Ledger | None = None,
     ) -> None:
         self.streams: dict[str, Session] = {}
-        """The sessions that have not ended for their clients, by stream id."""
+        """The sessions that are not over for their clients, by stream id."""
         self.active: dict[str, int] = {"sse": 0, "ndjson": 0, "ws": 0, "json": 0}
-        """The number of sessions in `streams`, by transport: a scrape must not walk them all."""
+        """The number of sessions in `streams`, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
-        """The number of sessions in `streams`, by the caller that they belong to."""
+        """The number of sessions in `streams`, by caller."""
         self.guards: StreamGuards | None = None
         """Checks each stream before it starts, if the server has limits."""
         self.timers = TimerWheel(loop)
@@ -89,9 +90,9 @@ class Engine(EngineCallbacks):
         """The logs of durable streams."""
         self.store.cancel_here = self._cancel_here
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
-        """Counts the use of keys' limits, and their spend."""
+        """Counts the keys' use of their limits, and their spend."""
         self.answers: Answers | None = None
-        """The answers that streams share; made for the first stream that asks for one."""
+        """The answers that streams share. `None` until the first stream that shares an answer."""
         self._memory = memory
         self._is_gone: IsGone | None = None
         self._loop = loop
@@ -99,15 +100,15 @@ class Engine(EngineCallbacks):
         self.followers = Followers()
         """The clients of durable streams."""
         self._drains = 0
-        self._endings: set[asyncio.Task[None]] = set()  # of telemetry that was replaced
-        self._looks: set[asyncio.Task[float]] = set()  # for followers in other processes
+        self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry
+        self._looks: set[asyncio.Task[float]] = set()  # look-ups of followers in other processes
         self._processors = [read_processor(entry) for entry in settings.processors]
         self.telemetry = _telemetry(settings)
         """Traces requests and streams. None if nothing is exported."""
         self.sinks: list[MetricsSink] = []
-        """Receive the figures of every stream at its end."""
+        """Receive the figures of every stream when it ends."""
         self.tallies = Tallies()
-        """Counts of this process beside those figures."""
+        """Other counts of this process."""
         self.upstreams = Upstreams(self.timers, loop)
         """The connections."""
         self.targets = Targets(settings, self.upstreams, self.tallies, self.timers, loop)  # last: opens connections
@@ -115,11 +116,11 @@ class Engine(EngineCallbacks):
 
     @property
     def settings(self) -> Settings:
-        """The configuration that new streams get."""
+        """The configuration of new streams."""
         return self.targets.settings
 
     def begin(self) -> Awaitable[None]:
-        """Opens the store and the ledger, by awaiting the result: before the first stream.
+        """Returns an awaitable that opens the store and the ledger. Await it before the first stream.
 
         Raises:
             StoreError: One of them cannot be used.
@@ -133,10 +134,10 @@ class Engine(EngineCallbacks):
 
         Args:
             request: The request.
-            stream_id: As for `processors.describe`, as the next three.
+            stream_id: As for `processors.describe`.
             request_id: The request's id.
             trace_id: The trace's id.
-            model: The model it asks for.
+            model: The requested model.
 
         Raises:
             Error: A processor cannot serve this request.
@@ -147,17 +148,17 @@ class Engine(EngineCallbacks):
         return make_chain(self._processors, described)
 
     def is_processed(self, *, wants_json: bool) -> bool:
-        """Whether a stream gets processors of the configuration, so that its bytes cannot be passed through unread."""
+        """Returns whether the configuration has processors for a stream: its bytes cannot be passed through unread."""
         if not self._processors:
             return False
         stream = StreamInfo(wants_json=wants_json)
         return any(each.processor(stream) is not None for each in self._processors)
 
     def use(self, settings: Settings) -> None:
-        """Starts streams by another configuration from now on; those that run keep theirs, and their connections.
+        """Uses another configuration for new streams. Running streams keep theirs, and their connections.
 
         Args:
-            settings: With `[store]` as before.
+            settings: The configuration. Its `[store]` must be unchanged.
         """
         old = self.settings
         self.store.use(settings.idempotency.ttl)
@@ -191,7 +192,7 @@ class Engine(EngineCallbacks):
             clock: Shared with the spec's output.
 
         Raises:
-            Error: The request cannot be made of this upstream; nothing was sent.
+            Error: This upstream cannot serve the request; nothing was sent.
         """
         caller = spec.caller
         if spec.trace is None and self.telemetry is not None and spec.transport == LIBRARY:
@@ -211,7 +212,7 @@ class Engine(EngineCallbacks):
         return session
 
     def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
-        """Starts a stream that is for its figures alone: it has no client, and counts as none.
+        """Starts a stream for its figures alone. It has no client and does not count as a stream.
 
         Args:
             spec: The first attempt.
@@ -221,7 +222,7 @@ class Engine(EngineCallbacks):
         Raises:
             Error: As `start`.
         """
-        Session(self, self.targets, spec, Nobody(), stream_id=stream_id, clock=clock, loop=self._loop)
+        Session(self, self.targets, spec, NullClient(), stream_id=stream_id, clock=clock, loop=self._loop)
 
     # -- durable streams --
 
@@ -229,11 +230,11 @@ class Engine(EngineCallbacks):
         """Starts a durable stream, without a follower yet.
 
         Args:
-            spec: The first attempt; it has a log header, and its output is an encoder.
+            spec: The first attempt. It has a log header, and its output is an encoder.
             clock: As for `start`.
 
         Raises:
-            Error: As `start`; or there is no room for another log.
+            Error: As `start`, or there is no room for another log.
         """
         header = cast("LogHeader", spec.log_header)
         stream_id = header.stream_id
@@ -242,7 +243,7 @@ class Engine(EngineCallbacks):
         try:
             self._publications[stream_id] = publication
             publication.begin(self.start(spec, publication, stream_id, clock))
-        except Exception as problem:  # whatever it is: a log without an end would count as running for ever
+        except Exception as problem:  # any exception: a log without an end would count as running for ever
             publication.refused(
                 problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
             )
@@ -253,7 +254,7 @@ class Engine(EngineCallbacks):
         return publication
 
     def publication(self, stream_id: str) -> Publication | None:
-        """Returns a durable stream that runs in this process. None if there is none of this id."""
+        """Returns a durable stream that runs in this process. `None` if there is none with this id."""
         return self._publications.get(stream_id)
 
     def follow(
@@ -267,19 +268,20 @@ class Engine(EngineCallbacks):
         is_first: bool = False,
         is_answer: bool = False,
     ) -> Follower:
-        """Makes a follower of a durable stream; its response must be given it before `begin` is called.
+        """Makes a follower of a durable stream. Give the follower to its response before the response's `begin`.
 
         Args:
             log: The stream's log.
             client: The follower's response.
-            view: What it is sent.
+            view: The form of the frames that it gets.
             after: The number of the last event that the client has.
             stream: The settings of the response.
-            is_first: The client has started the stream.
-            is_answer: The client's request asks for the stream, as the first one or again.
+            is_first: Whether the client has started the stream.
+            is_answer: Whether the client's request asks for the stream, for the first time or repeatedly.
 
         Raises:
-            RateLimited: Its caller has as many followers as it may, and this one answers no request for the stream.
+            RateLimited: Its caller has the maximum number of followers, and this follower answers no request for the
+                stream.
         """
         places = self.ledger.streams_of(log.header.caller)
         if places is not None and not is_answer:
@@ -305,11 +307,11 @@ class Engine(EngineCallbacks):
         )
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when a stream was followed in another process last; as `PublicationRunner.look_elsewhere`."""
+        """Finds out when a stream was last followed in another process; as `PublicationRunner.look_elsewhere`."""
         self.look_in(self.store, log, found)
 
     def look_in(self, store: Store, log: StreamLog, found: Callable[[float], None]) -> None:
-        """As `look_elsewhere`, for a log of any store."""
+        """Works as `look_elsewhere`, for a log of any store."""
         if not store.is_shared:
             found(math.inf)
             return
@@ -323,7 +325,7 @@ class Engine(EngineCallbacks):
         if look.cancelled():
             return
         bug = look.exception()
-        if bug is not None:  # otherwise the stream would never end
+        if bug is not None:  # without this, the stream would never end
             logger.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
         found(math.inf if bug is not None else look.result())
 
@@ -333,20 +335,20 @@ class Engine(EngineCallbacks):
         Args:
             log: The answer's log.
             client: The follower's response.
-            is_first: The client has started the stream.
+            is_first: Whether the client has started the stream.
         """
         return WholeFollower(log, client, self._publications.get(log.header.stream_id), is_first=is_first)
 
     def know_workers(self, is_gone: IsGone) -> None:
-        """As `Store.know_workers`, for every store of the engine."""
+        """Calls `Store.know_workers` for every store of the engine."""
         self._is_gone = is_gone
         self.store.know_workers(is_gone)
 
     def shared_answers(self, now_ms: Callable[[], int]) -> Answers | None:
-        """Returns the answers that streams share. None if none are shared (`[cache] ttl` is 0).
+        """Returns the answers that streams share. `None` if no answers are shared (`[cache] ttl` is 0).
 
         Args:
-            now_ms: Milliseconds since the epoch.
+            now_ms: Returns milliseconds since the epoch.
         """
         settings = self.settings
         if not settings.cache.ttl:
@@ -358,23 +360,23 @@ class Engine(EngineCallbacks):
         return self.answers
 
     def may_drain(self) -> bool:
-        """Whether one more stream may go on without a follower until its end; if so, it is counted."""
+        """Returns whether one more stream may continue to its end without a follower. If so, counts it."""
         may = self._drains < self.settings.limits.drains
         self._drains += may
         return may
 
     def drained(self) -> None:
-        """One of them has ended, or is followed again."""
+        """Counts one such stream less: it has ended, or is followed again."""
         self._drains -= 1
 
     # -- one stream --
 
     def cancel(self, stream_id: str) -> None:
-        """Cancels a stream that runs."""
+        """Cancels a running stream."""
         self.streams[stream_id].cancel()
 
     def _cancel_here(self, stream_id: str) -> None:
-        session = self.streams.get(stream_id)  # None if it has ended in the meantime
+        session = self.streams.get(stream_id)  # None if it has ended since
         if session is not None:
             session.cancel()
 
@@ -383,7 +385,7 @@ class Engine(EngineCallbacks):
         logger.error("stream %s failed: a bug of the gateway", session.stream_id, exc_info=fault)
 
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
-        """Forgets a stream that has ended, and hands out its figures; as `EngineCallbacks.ended`."""
+        """Removes an ended stream and reports its figures; as `EngineCallbacks.ended`."""
         if self.streams.pop(session.stream_id, None) is not None:
             self.active[session.transport] -= 1
             self.callers[session.caller] -= 1
@@ -394,23 +396,23 @@ class Engine(EngineCallbacks):
             session.metrics = metrics = session.measured_at_end(outcome)
             told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
         except Exception:
-            self.ledger.settle(session.stream_id, 0)  # a bug: else its key would have one stream less for ever
+            self.ledger.settle(session.stream_id, 0)  # a bug: without this, its key would lose a stream for ever
             raise
-        if told is not None:
-            self._tell(told)
+        if recorded is not None:
+            self._record(recorded)
         trace = session.spec.trace
         if trace is not None:
-            tell_sinks([trace], metrics)
+            notify_sinks([trace], metrics)
         return None if session.caller == ANONYMOUS else self.ledger.reported(session.caller)
 
-    def _tell(self, metrics: StreamMetrics) -> None:
-        """Gives the figures of a stream to the ledger, which counts for keys alone, and to the sinks."""
+    def _record(self, metrics: StreamMetrics) -> None:
+        """Sends the figures of a stream to the sinks, and to the ledger if the stream has a key."""
         if metrics.key != ANONYMOUS:
-            tell_sinks([self.ledger], metrics)
-        tell_sinks(self.sinks, metrics)
+            notify_sinks([self.ledger], metrics)
+        notify_sinks(self.sinks, metrics)
 
     def _refused(self, spec: StreamSpec, stream_id: str, error: Error) -> None:
-        """Gives the sinks the figures of a stream that never began."""
+        """Sends the figures of a stream that never started to the sinks."""
         upstream = spec.model.upstream
         metrics = StreamMetrics(
             duration=0.0,
@@ -426,15 +428,15 @@ class Engine(EngineCallbacks):
             trace_id=spec.trace_id,
             key=spec.caller,
         )
-        self._tell(metrics)
+        self._record(metrics)
 
     def part(self, until: float) -> None:
-        """Ends clients' plain streams with an error, and cuts off followers of durable ones, who may come back.
+        """Ends clients' plain streams with an error, and disconnects followers of durable streams, who may reconnect.
 
-        Those of a program in this process go on: it may have an open gateway behind a server that ends.
+        Streams of a program in this process continue: it may have an open gateway behind a server that shuts down.
 
         Args:
-            until: Seconds of the loop's clock: the time that followers have to get a last frame.
+            until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
         for session in list(self.streams.values()):
             if session.stream_id not in self._publications and session.spec.transport != LIBRARY:
@@ -443,7 +445,7 @@ class Engine(EngineCallbacks):
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
 
     def close(self) -> Awaitable[None]:
-        """Ends every stream with an error; awaiting the result also closes every upstream connection and the store."""
+        """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
         self.targets.close()
@@ -455,7 +457,7 @@ class Engine(EngineCallbacks):
 def _telemetry(settings: Settings) -> Telemetry | None:
     if settings.otel is None:
         return None
-    from gai_fast.otel.telemetry import Telemetry  # brings aiohttp's client, which programs seldom need
+    from gai_fast.otel.telemetry import Telemetry  # imports aiohttp's client, which programs seldom need
 
     return Telemetry(settings.otel)
 

@@ -1,7 +1,7 @@
-"""Asks targets: the targets of each model, which of them can be asked now, and the request that each is sent.
+"""The targets of each model: which can be used now, and the request that each is sent.
 
-Owns the configuration of this moment, and by upstream the breakers, the keys and the warnings to the operator; by model
-the choice among targets. `upstreams.py` has the connections. Knows no stream that runs.
+Owns the current configuration. By upstream: breakers, keys and warnings to the operator. By model: the choice among
+targets. `upstreams.py` has the connections. Must not know running streams.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Targets(AttemptRunner):
     """The targets of one process, on one loop.
 
     Args:
-        settings: The configuration.
+        settings: The configuration of new streams.
         upstreams: The connections; they get the configuration's upstreams.
         tallies: Counts hedges.
         timers: The loop's timers.
@@ -73,7 +73,7 @@ class Targets(AttemptRunner):
         self._loop = loop
         self._chance = Random()  # spreads requests
         self._balancers: dict[str, Balancer] = {}  # by model
-        self._alone: dict[str, ModelSettings] = {}  # models without targets that are taken out, as `as_target` has them
+        self._alone: dict[str, ModelSettings] = {}  # drained models without targets, as returned by `as_target`
         self._breakers: dict[str, Breaker] = {}  # by upstream
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
@@ -81,7 +81,7 @@ class Targets(AttemptRunner):
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
-        """Chooses and asks targets by another configuration from now on."""
+        """Uses another configuration from now on."""
         self.settings = settings
         upstreams = _upstreams(settings)
         self._use_upstreams(upstreams, self._upstreams.configured)
@@ -91,9 +91,9 @@ class Targets(AttemptRunner):
     def _use_upstreams(
         self, upstreams: Mapping[str, UpstreamSettings], formers: Mapping[str, UpstreamSettings]
     ) -> None:
-        """Takes over upstreams; breakers and keys that stay keep their state.
+        """Makes breakers and key rings for the upstreams. Those that stay keep their state.
 
-        They are made here and not for the first request: that of an older stream would bring former ones back.
+        They are made here and not for the first request: a request of an older stream would restore removed ones.
         """
         breakers, rings = self._breakers, self._key_rings
         self._breakers, self._key_rings = {}, {}
@@ -131,7 +131,7 @@ class Targets(AttemptRunner):
     ) -> ModelSettings | None:
         """Chooses a target of a model; as `AttemptRunner.place`."""
         balancer = self._balancers.get(model.name)
-        if balancer is None:  # a new configuration has no such targets
+        if balancer is None:  # the new configuration has no such targets
             return None
         began = beginning(request) if balancer.uses_beginning else ""
         return balancer.choose(began, self._loop.time(), self._upstream_wait, without)
@@ -140,12 +140,12 @@ class Targets(AttemptRunner):
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
-            model: The model that the request asks for.
+            model: The requested model.
             request: As for `StreamSpec`.
 
         Returns:
-            The model itself if it has no targets. If none is ready, the one that will be soonest: the attempt decides
-            what happens then.
+            The model itself if it has no targets. If no target is ready, the target that will be ready soonest: the
+            attempt decides how to proceed.
         """
         if not model.targets:
             return self._alone.get(model.name, model) if self._alone else model
@@ -155,7 +155,7 @@ class Targets(AttemptRunner):
         return placed or model
 
     def visit(self, model: ModelSettings, now: float) -> Visit | None:
-        """Begins a request at a target; as `AttemptRunner.visit`."""
+        """Starts a request at a target; as `AttemptRunner.visit`."""
         balancer = self._balancers.get(model.name)
         return None if balancer is None else balancer.begin(model, now)
 
@@ -165,7 +165,7 @@ class Targets(AttemptRunner):
         return balancer is not None and balancer.is_premature(model, now, self._upstream_wait)
 
     def target_wait(self, model: ModelSettings, *, any_target: bool) -> float:
-        """Returns the seconds until the model's target, or any of its targets, is ready; 0: now."""
+        """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
         balancer = self._balancers.get(model.name)
         if balancer is None:
             return 0.0
@@ -176,12 +176,12 @@ class Targets(AttemptRunner):
         return 0.0 if target is None else target.wait(now, self._upstream_wait(model.upstream))
 
     def key_ring(self, upstream: UpstreamSettings) -> KeyRing:
-        """Returns the keys of an upstream that has several: if it is a former configuration's, that one's keys."""
+        """Returns the keys of an upstream that has several; for a replaced upstream, its old keys."""
         ring = self._key_rings.get(upstream.name)
         return ring if ring is not None and ring.upstream == upstream else KeyRing(upstream)
 
     def _upstream_wait(self, upstream: UpstreamSettings) -> float:
-        """Returns the seconds until its breaker admits a request and one of its keys can be used; 0: now."""
+        """Returns the seconds until the upstream's breaker admits a request and a key can be used; 0 if both do."""
         ring = self._key_rings.get(upstream.name)
         breaker = self._breaker_wait(upstream)
         return breaker if ring is None else max(breaker, ring.wait(self._loop.time()))
@@ -190,12 +190,12 @@ class Targets(AttemptRunner):
         breaker = self._breakers.get(upstream.name)
         return 0.0 if breaker is None else breaker.wait(self._loop.time())
 
-    # -- the operator's view of them --
+    # -- the operator's view --
 
     def conditions(self, live: Mapping[tuple[str, Place], int]) -> list[tuple[str, Place, TargetCondition, int]]:
         """Returns every target: its model, its upstream and id, its condition, and its live streams.
 
-        A model without targets has one all the same, its upstream.
+        A model without targets has one target: its upstream.
 
         Args:
             live: The number of live streams, by model and target.
@@ -216,13 +216,13 @@ class Targets(AttemptRunner):
         return found
 
     def _upstream_condition(self, upstream: UpstreamSettings) -> Literal["open", "cooling"] | None:
-        """Returns why nothing is sent to an upstream now; None if requests are sent."""
+        """Returns why no requests are sent to an upstream now. `None` if requests are sent."""
         if self._breaker_wait(upstream) > 0:
             return "open"
         return "cooling" if self._upstream_wait(upstream) > 0 else None
 
     def drain(self, model: str, upstream: str, identifier: str) -> bool:
-        """Takes a target out: its streams go on, and no other begins; returns whether there is such a target."""
+        """Drains a target: its streams continue, and no other starts. Returns whether the target exists."""
         place = (upstream, identifier)
         alone = self.settings.models.get(model)
         if model not in self._balancers and alone is not None and place_of(alone) == place:
@@ -232,7 +232,7 @@ class Targets(AttemptRunner):
         return balancer is not None and balancer.drain(place)
 
     def restore(self, model: str, upstream: str, identifier: str) -> bool:
-        """Takes a target back in; returns whether there is such a target."""
+        """Restores a drained target. Returns whether the target exists."""
         place = (upstream, identifier)
         configured = self.settings.models.get(model)
         if configured is not None and not configured.targets:
@@ -258,11 +258,11 @@ class Targets(AttemptRunner):
             key: The upstream's key.
 
         Returns:
-            The reader of the answer, the translation of its errors for clients, and the request under way.
+            The adapter for the answer, the redaction of its errors for clients, and the open request.
 
         Raises:
-            Error: It cannot be asked for this; nothing was sent. `internal` if the adapter failed for a bug, which is
-                logged.
+            Error: The upstream cannot serve the request; nothing was sent. `internal` if a bug in the adapter was the
+                cause; the bug is logged.
         """
         try:
             secret = None if key is None else key.reveal()
@@ -317,7 +317,7 @@ class Targets(AttemptRunner):
         )
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Warns of failures that only the operator can mend, also if a fallback hides them from clients."""
+        """Warns of failures that only the operator can fix, even if a fallback hides them from clients."""
         shown = for_client(error, upstream.name, keep_details=True)
         now = self._loop.time()
         if shown is not error and now >= self._silent_until.get(upstream.name, now):
@@ -327,7 +327,7 @@ class Targets(AttemptRunner):
     # -- breakers --
 
     def breaker(self, upstream: UpstreamSettings) -> Breaker | None:
-        """Returns the upstream's breaker, if it has one by the configuration of now."""
+        """Returns the upstream's breaker. `None` if the current configuration has none."""
         return self._breakers.get(upstream.name)
 
     def breaker_states(self) -> dict[str, str]:
@@ -336,7 +336,7 @@ class Targets(AttemptRunner):
         return {name: breaker.state(now) for name, breaker in self._breakers.items()}
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Warns that nothing is sent to an upstream for a while."""
+        """Warns that no requests are sent to an upstream for a while."""
         seconds = upstream.breaker.open if upstream.breaker is not None else 0.0
         why = f"{error.code}, {error.reason}" if error.reason else error.code
         logger.warning("upstream %r keeps failing (%s): nothing is sent to it for %g s", upstream.name, why, seconds)
@@ -352,32 +352,32 @@ class Targets(AttemptRunner):
         self._breaker_looks[upstream] = self._timers.schedule(due, look)
 
     def _look_at(self, upstream: str, breaker: Breaker, pool: UpstreamPool, opened: int) -> None:
-        """Ends the wait of an open breaker once its upstream can be connected to, which costs no token.
+        """Ends the wait of an open breaker once a connection to its upstream can be opened, which costs no token.
 
         Args:
             upstream: The upstream's name.
             breaker: The breaker, which opened because no connection could be made.
             pool: The connections to the upstream.
-            opened: How many there had been in all when the breaker opened.
+            opened: The number of connections opened before the breaker opened.
         """
         del self._breaker_looks[upstream]
         now = self._loop.time()
         if self._breakers.get(upstream) is not breaker or breaker.state(now) != "open":
             return
         stats = pool.stats
-        if stats.opened > opened and stats.idle:  # one that lasts: a proxy may accept what it cannot pass on
+        if stats.opened > opened and stats.idle:  # the connection must last: a proxy may accept it without an upstream
             breaker.end_wait(now)
         elif stats.connecting or pool.connect_ahead():
             self._look_later(upstream, breaker, pool, opened)
 
 
 def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
-    """Returns the upstreams of a configuration by name, with those that only a model has."""
+    """Returns the upstreams of a configuration by name, including those that only a model has."""
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
 def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:
-    # A path may hold text of the client: it is logged as a literal, so that it cannot end the line.
+    # A path may contain text from the client: logged as a literal, it cannot end the line.
     paths = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
     more = f" and {len(fields) - _LOGGED_FIELDS} more" if len(fields) > _LOGGED_FIELDS else ""
     logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, paths, more)

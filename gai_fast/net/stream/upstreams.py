@@ -1,8 +1,8 @@
-"""Sends requests to upstreams: the pools of connections of one process, by upstream.
+"""Sends requests to upstreams: the connection pools of one process, by upstream.
 
-Owns which settings a pool is made of, when a pool is made, kept and given up, the TLS contexts, recordings, and what
-answers in place of an upstream (the demo's recording). Knows no model, target or stream. A pool decides which request
-gets which connection (`pool.py`).
+Owns which settings define a pool, when a pool is made, kept and closed, the TLS contexts, recordings, and the demo's
+recording, which replaces an upstream. Must not know models, targets or streams. A pool decides which request gets which
+connection (`pool.py`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Upstreams:
 
     Attributes:
         configured: The upstreams of the configuration, by name.
-        record: The folder in which every upstream's response is recorded; None if nothing is recorded.
+        record: The folder in which every upstream's response is recorded. `None` if nothing is recorded.
     """
 
     def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
@@ -54,10 +54,10 @@ class Upstreams:
         self._timers = timers
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
-        self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last one asked for
+        self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last used
 
     def use(self, configured: Mapping[str, UpstreamSettings]) -> None:
-        """Sends requests by another configuration from now on; requests under way keep their connections.
+        """Uses another configuration from now on. Requests under way keep their connections.
 
         Args:
             configured: The upstreams of the configuration, by name.
@@ -81,7 +81,7 @@ class Upstreams:
         return counts
 
     def last_pool(self, upstream: str) -> UpstreamPool | None:
-        """Returns the pool that the upstream's last request used; None if this configuration has sent none."""
+        """Returns the pool of the upstream's last request. `None` if this configuration has sent none."""
         last = self._pool_of.get(upstream)
         return None if last is None else last[1]
 
@@ -104,10 +104,10 @@ class Upstreams:
             receiver: Gets the response.
             stream_id: The id of the request's stream.
             number: The number of the attempt, from 1.
-            key: The upstream's key, which no recording holds.
+            key: The upstream's key; never recorded.
 
         Raises:
-            Error: It cannot be sent.
+            Error: The request cannot be sent.
         """
         upstream = model.upstream
         if self.record is None:
@@ -124,7 +124,7 @@ class Upstreams:
         return recorded.open(partial(self._send, api, upstream, request))
 
     def close(self) -> Coroutine[Any, Any, None]:
-        """Closes every connection, by awaiting the result."""
+        """Returns a coroutine that closes every connection."""
         return close_all([*self._pools.values()])
 
     def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
@@ -163,8 +163,8 @@ class Upstreams:
     def _keep_ready(self) -> None:
         """Opens each upstream's `min_idle` connections."""
         for upstream in self.configured.values():
-            with contextlib.suppress(Error):  # a file that has just been replaced: requests fail until it can be used
-                _tls_context(upstream)  # reading the authorities takes 20 ms, which no stream should wait for
+            with contextlib.suppress(Error):  # a replaced file may be unusable: requests fail until it can be used
+                _tls_context(upstream)  # reading the authorities takes 20 ms; no stream should wait for it
                 if upstream.min_idle:
                     self._pool(upstream).keep_ready()
 
@@ -173,7 +173,7 @@ _PoolKey = tuple[str, str, float, float, float, int, int, str, TLSFiles, tuple[i
 
 
 def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
-    """Returns the settings that a pool is made of: upstreams that differ in any of them share no connection."""
+    """Returns the settings that define a pool: upstreams that differ in any of them share no connection."""
     return (
         upstream.name,
         upstream.base_url,
@@ -193,10 +193,10 @@ def _tls_files(upstream: UpstreamSettings) -> TLSFiles:
 
 
 def _tls_context(upstream: UpstreamSettings) -> ssl.SSLContext | None:
-    """Returns the context of an upstream's connections; None if they have no TLS.
+    """Returns the TLS context of an upstream's connections. `None` if they use no TLS.
 
     Raises:
-        Error: One of its files cannot be used any more.
+        Error: A TLS file has become unusable.
     """
     if not upstream.base_url.startswith("https:"):
         return None

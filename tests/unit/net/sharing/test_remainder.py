@@ -12,7 +12,7 @@ from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.settings import ModelSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.sharing.remainder import Nobody, Remainder, remainder_spec
+from gai_fast.net.sharing.remainder import NullClient, Remainder, remainder_spec
 
 
 @pytest.mark.parametrize("outcome", ["finished", "failed"])
@@ -77,7 +77,7 @@ def test_the_stream_that_reads_on_writes_nothing_and_asks_nobody_again() -> None
 
 
 def test_nobody_takes_everything() -> None:
-    client = Nobody()
+    client = NullClient()
     client.commit()
     client.flush()
     client.write((b"x",))

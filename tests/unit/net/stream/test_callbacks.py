@@ -36,7 +36,7 @@ def runner(manager: EventManager, upstream: Upstream | None = None) -> CallbackR
 async def test_plain_functions_are_called_at_once() -> None:
     seen: list[Any] = []
     run = runner(EventManager(on_delta=seen.append, on_complete=seen.append))
-    run.tell([DELTA, DELTA, FINISH])
+    run.dispatch([DELTA, DELTA, FINISH])
     assert seen == [DELTA, DELTA, FINISH]
     await run.close()
 
@@ -51,9 +51,9 @@ async def test_async_functions_run_in_order_in_one_task() -> None:
         seen.append(event["text"])
 
     run = runner(EventManager(on_delta=note))
-    run.tell([{**DELTA, "text": str(number)} for number in range(10)])
+    run.dispatch([{**DELTA, "text": str(number)} for number in range(10)])
     assert seen == []
-    run.tell([{**DELTA, "text": "10"}])
+    run.dispatch([{**DELTA, "text": "10"}])
     await run.close()
     assert seen == [str(number) for number in range(11)]
     assert len(tasks) == 1
@@ -72,7 +72,7 @@ async def test_a_function_that_raises_is_logged_once_and_harms_nothing(caplog: p
 
     with caplog.at_level(logging.WARNING, "gai_fast.core.callbacks"):
         run = runner(EventManager(on_delta=bad, on_complete=bad_later, on_usage=bad_later))
-        run.tell([DELTA, DELTA, {**FINISH, "usage": {}}])
+        run.dispatch([DELTA, DELTA, {**FINISH, "usage": {}}])
         await run.close()
     assert len(seen) == 4
     assert [record.getMessage().split(" raised ")[1] for record in caplog.records] == [
@@ -89,7 +89,7 @@ async def test_what_is_cancelled_within_a_callback_is_not_the_stream() -> None:
         raise asyncio.CancelledError
 
     run = runner(EventManager(on_delta=cancelled))
-    run.tell([DELTA, DELTA])
+    run.dispatch([DELTA, DELTA])
     await run.close()
     assert len(seen) == 2
 
@@ -102,9 +102,9 @@ async def test_callbacks_that_fall_behind_stop_the_upstream() -> None:
         await gate.wait()
 
     run = runner(EventManager(on_delta=slow), upstream)
-    run.tell([DELTA] * (LIMITS.callbacks_waiting - 1))
+    run.dispatch([DELTA] * (LIMITS.callbacks_waiting - 1))
     assert upstream.calls == []
-    run.tell([DELTA] * 2)
+    run.dispatch([DELTA] * 2)
     assert upstream.calls == ["pause"]
     await asyncio.sleep(0)
     gate.set()
@@ -123,11 +123,11 @@ async def test_one_that_never_ends_is_cancelled_in_the_end() -> None:
             raise
 
     run = runner(EventManager(on_delta=hanging))
-    run.tell([DELTA, DELTA])
+    run.dispatch([DELTA, DELTA])
     await run.close(0.01)
     await asyncio.sleep(0)
     assert ended == ["cancelled"]
-    run.tell([DELTA])
+    run.dispatch([DELTA])
     run.cancel()
     await asyncio.sleep(0)
     assert ended == ["cancelled"]
@@ -148,7 +148,7 @@ async def test_only_a_program_that_leaves_at_the_end_waits_for_the_callbacks(
         done = True
 
     run = runner(EventManager(on_delta=slow))
-    run.tell([DELTA])
+    run.dispatch([DELTA])
     await run.leave(kind, is_early=is_early)
     assert done is is_waited_for
 
@@ -158,7 +158,7 @@ async def test_a_plain_function_that_asks_a_cancelled_future_harms_nothing() -> 
     cancelled.cancel()
     seen: list[Any] = []
     run = runner(EventManager(on_delta=lambda event: cancelled.result(), on_complete=seen.append))
-    run.tell([DELTA, DELTA, FINISH])
+    run.dispatch([DELTA, DELTA, FINISH])
     assert seen == [FINISH]
     await run.close()
 
@@ -174,7 +174,7 @@ async def test_who_is_cancelled_while_waiting_for_the_callbacks_leaves_none_behi
             ended.set()
 
     run = runner(EventManager(on_delta=hanging))
-    run.tell([DELTA])
+    run.dispatch([DELTA])
     await begun.wait()
     closing = asyncio.create_task(run.close())
     await asyncio.sleep(0)

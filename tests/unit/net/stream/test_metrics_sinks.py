@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.stream.metrics_sinks import tell_sinks
+from gai_fast.net.stream.metrics_sinks import notify_sinks
 
 
 def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,6 +18,6 @@ def test_a_sink_that_raises_harms_no_other(caplog: pytest.LogCaptureFixture) -> 
             self.told = metrics
 
     good, metrics = Good(), StreamMetrics(duration=1.0)
-    tell_sinks([Bad(), good], metrics)
+    notify_sinks([Bad(), good], metrics)
     assert good.told is metrics
     assert "Bad raised RuntimeError" in caplog.text
