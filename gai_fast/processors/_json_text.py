@@ -124,7 +124,10 @@ class JSONReader:
         return self.complete
 
     def snapshot(self) -> Any:
-        """A copy of the value so far: the beginning of a string counts, that of a name, number or literal does not."""
+        """Returns a copy of the value so far. It includes an unfinished string.
+
+        Unfinished names, numbers and literals are left out.
+        """
         self.changed = False
         if self._state in (self._string, self._escape) and not self._is_key:
             text = self._text()

@@ -121,7 +121,7 @@ class Answers:
         self._open_again = -math.inf
 
     def use(self, settings: CacheSettings) -> None:
-        """Uses other settings for new answers."""
+        """Uses other settings from now on."""
         self.settings = settings
         self.store.use(_claim_ttl(settings))
         self.store.keep(settings.ttl, settings.max_bytes)

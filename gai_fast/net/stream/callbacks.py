@@ -58,7 +58,7 @@ class CallbackRunner:
                     # An async function's body does not run before it is awaited.
                     answer = callback(event)
                 except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001  # a user's function
-                    self._note(event, problem)  # must not harm the stream; only a future that it awaited was cancelled
+                    self._note(event, problem)  # must not harm the stream; it may have awaited a cancelled future
                 else:
                     if inspect.isawaitable(answer):
                         self._waiting.append(answer)

@@ -5,7 +5,7 @@ workers die or are busy.
 
 1. Each change makes a list with a higher number. A worker applies the list with the highest number that it has seen:
    lists may arrive in any order.
-2. A worker that starts first answers other workers, then asks the supervisor. So it also receives each change that is
+2. On start, a worker first answers other workers, then asks the supervisor. So it also receives each change that is
    missing in the supervisor's reply.
 3. A reload removes targets from the list that are no longer in the configuration.
 """
