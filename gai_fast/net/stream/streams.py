@@ -394,7 +394,7 @@ class Engine(EngineCallbacks):
         sharing = session.spec.sharing
         try:
             session.metrics = metrics = session.measured_at_end(outcome)
-            told = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
+            recorded = metrics if sharing is None else sharing.ended(session.spec, metrics, session.earlier_charges)
         except Exception:
             self.ledger.settle(session.stream_id, 0)  # a bug: without this, its key would lose a stream for ever
             raise
