@@ -592,8 +592,8 @@ class Session(Receiver):
         usage = end.get("usage")
         if usage is None and (relay.has_content or (outcome == "disconnected" and not end)):
             usage = relay.usage_left()
-        if not self._has_told and outcome != "disconnected" and not (self._hold and outcome == "failed"):
-            self._note_told(now)
+        if not self._first_delta_sent and outcome != "disconnected" and not (self._hold and outcome == "failed"):
+            self._note_first_delta(now)
         charges = relay.charges_left()
         total = total_of(charges)
         metrics = StreamMetrics(

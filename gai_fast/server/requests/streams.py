@@ -149,7 +149,7 @@ class StreamRoutes:
         self._keyed.answer(incoming, client, claimed)
         return None
 
-    def _publish_alone(self, incoming: Incoming, spec: StreamSpec, context: StreamContext) -> Publication:
+    def _publish_unfollowed(self, incoming: Incoming, spec: StreamSpec, context: StreamContext) -> Publication:
         """Starts a durable stream that no client follows yet."""
         publication = self._publish(spec, context)
         publication.await_follower()
