@@ -5,7 +5,7 @@ Only this module, `websocket/connection.py` and `handler.py` use aiohttp's priva
 releases that are known to work.
 
 1. While a stream runs, this object is the transport's protocol, in front of aiohttp's protocol, and forwards every call
-   to it. It thus learns at once of a slow or lost client; aiohttp reports that to a handler only at its next write.
+   to it. It is thus notified at once of a slow or lost client; aiohttp notifies a handler only at its next write.
 2. aiohttp writes the headers: `response.prepare` runs the signals of every application on the request's path. It is a
    coroutine, so it runs in the handler's task (`finish`). Until then this object holds back what the stream writes.
 3. The kernels frame the body, and the frames are written to the transport directly. If aiohttp's writer does more than
