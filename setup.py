@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.sysconfig import customize_compiler
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CCompilerError, ExecError, PlatformError
+from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
@@ -164,7 +166,7 @@ COMPILED = (
     "server/websocket/writer",
     "stores/memory",
 )
-FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
+FALL_BACK = (CCompilerError, CompileError, ExecError, PlatformError, ImportError, OSError, SystemExit)
 """The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""
 DIRECTIVES = {
     "language_level": 3,
@@ -189,11 +191,35 @@ class Build(build_ext):
         self.extensions = []
         # mypyc translates on one core, 11 s, while the other compiles the kernels.
         with ThreadPoolExecutor(1) as pool:
-            self._compile([(translate, instead, pool.submit(translate)) for translate, instead in PARTS])
+            parts = PARTS if self._has_compiler() else ()
+            self._compile([(translate, instead, pool.submit(translate)) for translate, instead in parts])
         self.distribution.ext_modules = self.extensions
         self._remove_stale(Path(self.build_lib))
         if self.inplace or self.editable_mode:
             self._remove_stale(Path())
+
+    def _has_compiler(self):
+        """Returns whether a compiler is there and new enough. Translating for none takes 20 s of a core."""
+        probe = Path(self.build_temp) / "probe.c"
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_text('#include "compiler.h"\n')
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        try:
+            compiler.compile([str(probe)], output_dir=self.build_temp, include_dirs=["csrc"])
+        except FALL_BACK as problem:
+            self._fall_back(problem, *PARTS[0])
+            return False
+        return True
+
+    def _fall_back(self, problem, translate, instead):
+        if BUILD == "native":
+            raise problem
+        print(
+            f"gai-fast: {translate.__name__}: {problem}; {instead}. GAI_FAST_BUILD=native makes this an error, "
+            "GAI_FAST_BUILD=pure compiles nothing.",
+            file=sys.stderr,
+        )
 
     def _compile(self, parts):
         for translate, instead, extensions in parts:
@@ -205,13 +231,7 @@ class Build(build_ext):
                 part.ensure_finalized()
                 part.run()
             except FALL_BACK as problem:
-                if BUILD == "native":
-                    raise
-                print(
-                    f"gai-fast: {translate.__name__}: {problem}; {instead}. GAI_FAST_BUILD=native makes this an error, "
-                    "GAI_FAST_BUILD=pure compiles nothing.",
-                    file=sys.stderr,
-                )
+                self._fall_back(problem, translate, instead)
                 break  # modules that are compiled without the kernels would be neither implementation
             self.extensions += part.extensions
 
