@@ -23,15 +23,15 @@ import orjson
 from gai_fast.model.errors import GaiFastError
 from gai_fast.stores._base import Claim, Ending, LogHeader
 
-Fault = Literal["unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]
+Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]
 
 
 class StoreError(GaiFastError):
     """A store that cannot be used. At start the server refuses to run; later it goes on without the store.
 
     Args:
-        fault: The kind of failure: it does not answer, does not let us in, cannot be written, has no room, is loading
-            or locked, its content is damaged, it is no store of ours.
+        fault: The kind of failure: it does not answer a question in time, does not answer at all, does not let us in,
+            cannot be written, has no room, is loading or locked, its content is damaged, it is no store of ours.
         text: One line for the operator, without a secret.
     """
 

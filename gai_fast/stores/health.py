@@ -7,6 +7,7 @@ of ours on the way to the store counts as its failure, so that it is seen, and e
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -32,10 +33,17 @@ class Health:
         self._clock = clock
         self._is_told = False  # whether that problem has been logged
         self._failed_at = 0.0
+        self._slow_at = -math.inf
         self._silent_until = clock()
 
     def failed(self, problem: StoreError) -> None:
-        """A call failed. The operator is warned, at most once in `limits.warning_interval`."""
+        """A call failed. The operator is warned, at most once in `limits.warning_interval`.
+
+        A store that is slow to answer a question still keeps streams. It is asked nothing else for a while.
+        """
+        if problem.fault == "slow":
+            self._slow_at = self._clock()
+            return
         if not self._is_told and self._may_warn():
             self._is_told = True
             logger.warning("the store is degraded: %s", problem)
@@ -76,10 +84,11 @@ class Health:
         """Refuses what needs an answer of the store while it keeps failing.
 
         Raises:
-            Overloaded: It could not even be read less than `limits.store_retry` ago.
+            Overloaded: It could not even be read, or did not answer in time, less than `limits.store_retry` ago.
         """
-        is_recent = self._clock() - self._failed_at < SHARED.store_retry
-        if self.problem is not None and self.problem.fault in _UNREADABLE and is_recent:
+        since = self._clock() - SHARED.store_retry
+        is_unreadable = self.problem is not None and self.problem.fault in _UNREADABLE and self._failed_at > since
+        if is_unreadable or self._slow_at > since:
             raise out_of_reach()
 
 

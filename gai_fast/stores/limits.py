@@ -90,8 +90,12 @@ class Limits:
     store_connect: float = 2.0
     """Seconds to connect to a store: it stands near, or every stream of another worker would be slow."""
 
+    store_answer: float = 0.8
+    """Seconds for the reply to a question that a client waits for: one that comes later is 503 within a second."""
+
     store_timeout: float = 5.0
-    """Seconds for a store's reply: a slow one takes a fifth of a second, one that saves its data a second or two."""
+    """Seconds for a store's other replies: a slow one takes a fifth of a second, one that saves its data a second or
+    two."""
 
     store_connections: int = 8
     """Requests to a store that are under way at a time; more wait for one of them."""

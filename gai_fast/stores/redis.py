@@ -207,9 +207,9 @@ class RedisBackend(Backend):
             first = self._new_client()
             self._is_cluster = await self._call(lambda: self._look_at(first))
             journal = self._new_client() if self._is_cluster else first
-            self._clients = [journal, self._new_client(), self._new_client(is_timed=False)]
+            self._clients = [journal, self._new_client(is_timed=False)]
             if not self._is_cluster:
-                self._held = self._clients[2].connection_pool.get_available_connection()
+                self._held = self._clients[1].connection_pool.get_available_connection()
             await self.renew("")  # fails if the server cannot be written
         except StoreError:
             await self.close()
@@ -228,7 +228,7 @@ class RedisBackend(Backend):
 
         async def write(some: Sequence[Change]) -> None:
             commands = [(change.stream_id, command) for change in some for command in _commands(change)]
-            replies = await self._pipeline(self._journal, [command for _, command in commands])
+            replies = await self._pipeline(self._journal, [command for _, command in commands], None)
             for (stream_id, command), reply in zip(commands, replies, strict=True):
                 if isinstance(reply, Exception):
                     if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
@@ -284,7 +284,7 @@ class RedisBackend(Backend):
             after = [f"{last_seq}-0" for last_seq in positions.values()]
             block = ("BLOCK", max(1, int(wait * 1000))) if wait else ()
             command = ("XREAD", "COUNT", count, *block, "STREAMS", *keys, *after)
-            replies = [await self._call(lambda: self._others.execute_command(*command))]
+            replies = [await self._call(lambda: self._others.execute_command(*command), wait + LIMITS.store_answer)]
         news: dict[str, News] = {}
         for reply in replies:
             if isinstance(reply, Exception):
@@ -322,7 +322,7 @@ class RedisBackend(Backend):
         """Removes what is left of a copy that the server has evicted half of: rule 5."""
         remove = ("EVAL", _REMOVE_HALF, 2, *_both(stream_id))
         async with self._turn():
-            await self._call(lambda: self._others.execute_command(*remove))
+            await self._ask(*remove)
 
     async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> set[str]:
         """Returns those whose keys are all there."""
@@ -370,7 +370,7 @@ class RedisBackend(Backend):
         """Returns the seconds since followers of a stream were noted last."""
         ask = ("EVAL", _FOLLOWED_AGO, 1, _head(stream_id))
         async with self._turn():
-            ago = await self._call(lambda: self._others.execute_command(*ask))
+            ago = await self._ask(*ask)
         return None if ago is None else max(0, int(ago)) / 1000
 
     async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
@@ -390,10 +390,11 @@ class RedisBackend(Backend):
     async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
         """Returns the streams that a worker was asked to cancel; the server tells at once."""
         key = _cancels(worker)
-        first = await self._call(lambda: self._others.execute_command("BLPOP", key, wait))
+        ask = ("BLPOP", key, wait)
+        first = await self._call(lambda: self._others.execute_command(*ask), wait + LIMITS.store_timeout)
         if first is None:
             return ()
-        rest = await self._call(lambda: self._others.execute_command("LPOP", key, LIMITS.cancels))
+        rest = await self._ask("LPOP", key, LIMITS.cancels)
         return {each.decode(errors="replace") for each in (first[1], *(rest or ()))}
 
     async def sweep(self) -> bool:
@@ -405,7 +406,9 @@ class RedisBackend(Backend):
         value = claim_text(claim)
         options = {"nx": True, "px": max(1, int(ttl * 1000)), "get": True}
         async with self._turn():
-            found = await self._call(lambda: self._others.set(f"gai:claim:{key}", value, **options))
+            found = await self._call(
+                lambda: self._others.set(f"gai:claim:{key}", value, **options), LIMITS.store_answer
+            )
         if found is None or found == value:
             return None
         return read_claim(found)
@@ -413,21 +416,21 @@ class RedisBackend(Backend):
     async def standing(self, key: str) -> Claim | None:
         """Returns the claim that has a key. None if the key is free."""
         async with self._turn():
-            found = await self._call(lambda: self._others.get(f"gai:claim:{key}"))
+            found = await self._ask("GET", f"gai:claim:{key}")
         return None if found is None else read_claim(found)
 
     async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         """Frees a key if this stream has it."""
         free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")
         async with self._turn():
-            return bool(await self._call(lambda: self._others.execute_command(*free)))
+            return bool(await self._ask(*free))
 
     # -- other keys --
 
     async def command(self, *words: str | bytes | float) -> Any:
         """Sends one command, for a part of the server that has keys of its own; returns the reply."""
         client = self._others  # raises if it is closed; the library may not be installed then
-        return await self._call(lambda: client.execute_command(*words))
+        return await self._call(lambda: client.execute_command(*words), LIMITS.store_timeout)
 
     async def run_script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
         """Runs a script, in one round trip if the server knows it; returns its reply.
@@ -440,7 +443,7 @@ class RedisBackend(Backend):
         from redis.exceptions import NoScriptError
 
         async def run() -> Any:
-            client = self._client(2)
+            client = self._others
             send = client.execute_command if self._held is None else self._send
             async with asyncio.timeout(LIMITS.store_timeout):
                 try:
@@ -459,7 +462,7 @@ class RedisBackend(Backend):
         """
         connection = self._held
         async with self._holding:
-            await self._client(2).connection_pool.ensure_connection(connection)
+            await self._others.connection_pool.ensure_connection(connection)
             await connection.send_packed_command(connection.pack_command(*words), check_health=False)
             return await connection.read_response()
 
@@ -539,8 +542,20 @@ class RedisBackend(Backend):
                 raise self._failed[1]
             yield
 
-    async def _pipeline(self, client: Any, commands: Sequence[_Command]) -> list[Any]:
-        """Sends commands together; returns their replies, of which some may be exceptions."""
+    async def _ask(self, *command: Any) -> Any:
+        """Sends a command that a client may wait for; returns the reply."""
+        return await self._call(lambda: self._others.execute_command(*command), LIMITS.store_answer)
+
+    async def _pipeline(
+        self, client: Any, commands: Sequence[_Command], seconds: float | None = LIMITS.store_answer
+    ) -> list[Any]:
+        """Sends commands together; returns their replies, of which some may be exceptions.
+
+        Args:
+            client: Where to.
+            commands: The commands.
+            seconds: As for `_call`.
+        """
 
         async def execute() -> list[Any]:
             pipeline = client.pipeline(transaction=False)
@@ -550,10 +565,14 @@ class RedisBackend(Backend):
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
             return replies
 
-        return await self._call(execute) if commands else []
+        return await self._call(execute, seconds) if commands else []
 
-    async def _call(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _call(self, call: Callable[[], Awaitable[_Result]], seconds: float | None = None) -> _Result:
         """Calls the library.
+
+        Args:
+            call: The call.
+            seconds: Within which it must return. None if the library limits its time.
 
         Raises:
             StoreError: It failed.
@@ -563,11 +582,14 @@ class RedisBackend(Backend):
         from redis.exceptions import RedisClusterException, RedisError
 
         before = _cancellations()
+        limit = asyncio.timeout(seconds)
         try:
-            return await call()
+            async with limit:
+                return await call()
         except (RedisError, RedisClusterException, OSError) as problem:
-            error = self._error(problem)
-            if error.fault == "unreachable":
+            is_slow = limit.expired()
+            error = StoreError("slow", f"{self._name} does not answer in time") if is_slow else self._error(problem)
+            if error.fault in ("slow", "unreachable"):
                 self._failed = time.monotonic(), error
             raise error from None
         finally:

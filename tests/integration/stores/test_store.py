@@ -23,7 +23,7 @@ from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
 from tests.integration.stores.servers import FAULTS, RedisServer
-from tests.waiting import until, until_answered
+from tests.waiting import SECONDS, until, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
 PAUSE = 2.6
@@ -397,6 +397,34 @@ async def test_a_server_that_hangs_delays_nothing(
     log.end(FINISHED)
     other = await open_at(server.url)
     await until_answered(lambda: is_whole(other, log))
+
+
+async def test_a_server_that_hangs_is_refused_for_within_the_time_of_an_answer_and_streams_are_kept(
+    make_server: MakeServer, open_at: Open, change_limits: ChangeLimits
+) -> None:
+    """The first request with a key waited 5 s, and a follower for 4 s."""
+    change_limits(store_timeout=SECONDS)
+    server = make_server()
+    here, there = await open_at(server.url), await open_at(server.url)
+    fill(begin(here), 3)
+    server.pause()
+    try:
+        for asked in (here.claim("key", Claim("s", "body")), there.find("s")):
+            with pytest.raises(Error) as refused:
+                await asked
+            assert (refused.value.code, refused.value.reason, refused.value.temporary) == ("overloaded", "store", True)
+        assert not here.is_degraded, "what is written waits for longer"
+    finally:
+        server.resume()
+    await until_answered(lambda: is_taken(here))
+
+
+async def is_taken(store: Store) -> bool:
+    """Whether a key can be taken, which may have been taken while nobody heard of it."""
+    try:
+        return await store.claim("key", Claim("s", "body")) is None
+    except Error:
+        return False
 
 
 async def test_a_slow_server_delays_no_token(redis_server: RedisServer, open_at: Open) -> None:
