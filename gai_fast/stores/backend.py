@@ -13,6 +13,7 @@ bytes of a record.
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
@@ -250,6 +251,16 @@ class Backend(ABC):
     @abstractmethod
     async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         """Frees a key if this stream has it; returns whether it had. `caller` is as for `claim`."""
+
+
+def checksum(value: bytes, *place: object) -> int:
+    """Returns a checksum over a value and its place, so that neither a changed nor a displaced one passes.
+
+    Args:
+        value: The bytes.
+        place: Where they belong, such as a stream's id and a number.
+    """
+    return zlib.crc32(value, zlib.crc32(repr(place).encode()))
 
 
 def header_text(header: LogHeader, worker: str) -> bytes:

@@ -7,8 +7,8 @@ Owns how far a mirror is, and who fills it. `alive.py` knows whether its worker 
 2. One task fills all mirrors, one looks at their workers, and one tells these what is followed, so that a worker which
    answers late delays no other's streams. They run while there are mirrors whose streams have not ended; a mirror that
    nobody watches for a while is dropped, and made anew when somebody asks for it.
-3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: its followers resume, and
-   get a new one, with an explicit gap.
+3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: if the copy has dropped what
+   is missing, its followers resume, and get a new one, with an explicit gap; else the copy is damaged.
 4. A copy whose worker is gone is read to its end once more, and then broken off: `worker_lost`. Of a worker that lives
    the store may have lost the copy, or hide it from us: its followers wait for `limits.mirror_patience` until it is
    written anew, and are then to resume.
@@ -148,7 +148,7 @@ class Mirrors:
 
     async def _catch_up(self, mirror: _Mirror, news: News) -> None:
         """Reads a copy to its present end, and joins it to those that the task fills."""
-        self._add(mirror, news)
+        await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
         if not mirror.log.is_over and mirror.worker == self._own:
             return  # it is to be removed: this process has forgotten its stream
@@ -168,7 +168,7 @@ class Mirrors:
         stream_id = mirror.log.header.stream_id
         for _ in range(LIMITS.mirror_reads):
             news = (await self._tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
-            self._add(mirror, news)
+            await self._add(mirror, news)
             if not news.has_more or mirror.log.is_over:
                 return True
         return False
@@ -178,35 +178,44 @@ class Mirrors:
         if await self._read_on(mirror):
             mirror.log.break_off(_worker_lost())
 
-    def _add(self, mirror: _Mirror, news: News) -> None:
+    async def _add(self, mirror: _Mirror, news: News) -> None:
         """Adds what is new to a log."""
         log = mirror.log
         if log.is_over:
             return
-        if not self._append(log, news.records):
-            log.break_off(_ran_ahead())
+        misfit = self._append(log, news.records)
+        if misfit is not None:
+            log.break_off(await self._why(log, misfit))
         elif news.is_damaged:
             log.break_off(_damaged())
         elif news.ending is not None:
             log.end(news.ending)
 
-    def _append(self, log: StreamLog, records: Sequence[Record]) -> bool:
-        """Appends what a log does not have; returns whether there was no hole, nor a record without a frame.
+    def _append(self, log: StreamLog, records: Sequence[Record]) -> Record | None:
+        """Appends what a log does not have; returns the first record that does not fit: a hole, or one without a frame.
 
         A record that begins before the end of the log may be of a copy that was written anew, with other edges.
         """
         for record in records:
             if record.after > log.last_seq:
-                return False
+                return record
             if record.last_seq > log.last_seq:
                 is_new = record.after == log.last_seq
                 if not is_new and not log.header.is_numbered and log.last_seq > log.lost:
-                    return False  # unknown which of its frames are in the log
+                    return record  # unknown which of its frames are in the log
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
-                    return False
+                    return record
                 log.append(piece, record.last_seq)
-        return True
+        return None
+
+    async def _why(self, log: StreamLog, misfit: Record) -> Error:
+        """Returns the error of a log behind whose end a record does not fit: rule 3."""
+        if misfit.after > log.last_seq:
+            copy = await self._backend.load(log.header.stream_id)
+            if copy is not None and copy.lost <= log.last_seq:
+                return _damaged()
+        return _ran_ahead()
 
     # -- all of them --
 
@@ -251,7 +260,7 @@ class Mirrors:
         for start in range(0, len(positions), LIMITS.mirror_streams):
             some = dict(positions[start : start + LIMITS.mirror_streams])
             for stream_id, news in (await self._tail(some, wait)).items():
-                self._add(mirrors[stream_id], news)
+                await self._add(mirrors[stream_id], news)
 
     async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns the news of copies; as `Backend.tail`, but one that is damaged keeps no news of the others back."""

@@ -4,7 +4,8 @@ Owns the keys, and what each of the server's and the client library's failures m
 
 | key | holds |
 |---|---|
-| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end |
+| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end; |
+| | `sum` of both is a checksum over their bytes and place, which those of a former release lack |
 | `gai:{<stream id>}:head` | a hash: `header`, `gap:<lost>` for what was dropped, `followed`: when it was last |
 | `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
 | `gai:worker:<name>` | a worker's lease |
@@ -46,6 +47,7 @@ from gai_fast.stores.backend import (
     News,
     Record,
     StoreError,
+    checksum,
     claim_text,
     ending_text,
     gap_text,
@@ -267,7 +269,7 @@ class RedisBackend(Backend):
             raise StoreError("damaged", "the gaps of a stream cannot be read") from None
         if not 0 <= lost < _NUMBERS:  # the server refuses to read on after it, and with it those of other streams
             raise StoreError("damaged", "the gaps of a stream have a number that no event has")
-        return Copy(header, worker, lost, text, _news(entries, LIMITS.store_entries, lost))
+        return Copy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
         """Returns what is new of some copies; the server tells at once, a cluster's nodes are asked again and again."""
@@ -291,7 +293,7 @@ class RedisBackend(Backend):
                 raise self._error(reply)
             for key, entries in reply or ():
                 stream_id = key[5 : -len("}:log")].decode()
-                news[stream_id] = _news(entries, count, positions[stream_id])
+                news[stream_id] = _news(entries, stream_id, count, positions[stream_id])
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
@@ -707,24 +709,30 @@ def _commands(change: Change) -> list[_Command]:
     if change.header is not None:
         header = header_text(change.header, change.worker)
         commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000)))
-    for after, last_seq, piece in change.records:
-        commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", "after", after, "piece", piece))
-    if change.gap is not None:
+    lost = 0
+    if change.gap is not None:  # before the records behind it: a reader in between finds no hole
         lost, text = change.gap.lost, gap_text(change.gap)
         commands.append(("EVAL", _GAP, 2, head, log, f"gap:{lost}", text, f"{lost + 1}-0"))
+    for after, last_seq, piece in change.records:
+        if last_seq > lost:
+            check = checksum(piece, change.stream_id, after, last_seq)
+            fields = ("after", after, "piece", piece, "sum", check)
+            commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", *fields))
     if change.ending is not None:
-        end = f"{change.last_seq}-2"
-        commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending_text(change.ending)))
+        end, ending = f"{change.last_seq}-2", ending_text(change.ending)
+        check = checksum(ending, change.stream_id, "end", change.last_seq)
+        commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending, "sum", check))
     if change.keep is not None and change.header is None:
         milliseconds = int(change.keep * 1000)
         commands += [("PEXPIRE", head, milliseconds), ("PEXPIRE", log, milliseconds)]
     return commands
 
 
-def _news(entries: Sequence[_Entry], asked: int, after: int) -> News:
+def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> News:
     """Returns what entries say; an end that is not that of the event before it is damage: a record is missing.
 
     Args:
+        stream_id: The stream's id.
         entries: In order.
         asked: The number of entries that were asked for.
         after: The number of the last event before them.
@@ -736,10 +744,23 @@ def _news(entries: Sequence[_Entry], asked: int, after: int) -> News:
             if b"ending" in fields:
                 if last_seq > after:
                     return News(records, is_damaged=True)
-                return News(records, read_ending(fields[b"ending"]))
+                return News(records, read_ending(_checked(fields, b"ending", stream_id, "end", last_seq)))
             if number != _MARK:
-                records.append(Record(int(fields[b"after"]), last_seq, fields[b"piece"]))
+                begin = int(fields[b"after"])
+                records.append(Record(begin, last_seq, _checked(fields, b"piece", stream_id, begin, last_seq)))
                 after = last_seq
         except (StoreError, KeyError, ValueError):
             return News(records, None, is_damaged=True)
     return News(records, has_more=len(entries) == asked)
+
+
+def _checked(fields: Mapping[bytes, bytes], name: bytes, *place: object) -> bytes:
+    """Returns the value of an entry.
+
+    Raises:
+        StoreError: It does not fit its checksum, which those of a former release do not have.
+    """
+    value, check = fields[name], fields.get(b"sum")
+    if check is not None and int(check) != checksum(value, *place):
+        raise StoreError("damaged", "an entry of the store is damaged")
+    return value

@@ -19,7 +19,6 @@ import math
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from gai_fast.stores.backend import (
     News,
     Record,
     StoreError,
+    checksum,
     claim_text,
     ending_text,
     gap_text,
@@ -71,6 +71,8 @@ CREATE INDEX claims_by_end ON claims (expires_ms);
 CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY (worker, stream)) WITHOUT ROWID;
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
+_NUMBER: Final = 8
+"""Bytes of the number of an event."""
 _PREFIX: Final = "sqlite:///"
 _NOTHING: Final = News([])
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -289,7 +291,7 @@ class SQLiteBackend(Backend):
             "UPDATE streams SET ending = COALESCE(?, ending), expires_ms = COALESCE(?, expires_ms)"
             " WHERE key = ? AND id = ?",
             (
-                None if change.ending is None else _seal(ending_text(change.ending), stream_id, "end"),
+                None if change.ending is None else _seal_end(ending_text(change.ending), stream_id, change.last_seq),
                 None if change.keep is None else _ms_from_now(change.keep),
                 key,
                 stream_id,
@@ -346,7 +348,7 @@ class SQLiteBackend(Backend):
             key, header, ending = row
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
             lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
-            news = _news(connection, key, stream_id, ending, 0, LIMITS.store_read)
+            news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
         return Copy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
 
     def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, News]:
@@ -551,7 +553,8 @@ def _news(
                 return News(records, has_more=True)
             records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
             size += len(sealed)
-        return News(records, None if ending is None else read_ending(_open_sealed(ending, stream_id, "end")))
+        reached = records[-1].last_seq if records else after
+        return News(records, None if ending is None else read_ending(_open_end(ending, stream_id, reached)))
     except StoreError:
         return News(records, is_damaged=True)
     finally:
@@ -622,7 +625,7 @@ def _take_cancels(connection: sqlite3.Connection, worker: str) -> Collection[str
 
 def _seal(value: bytes, *place: object) -> bytes:
     """Puts a checksum over a value and its place in front of it."""
-    return zlib.crc32(value, zlib.crc32(repr(place).encode())).to_bytes(4, "big") + value
+    return checksum(value, *place).to_bytes(4, "big") + value
 
 
 def _open_sealed(sealed: bytes, *place: object) -> bytes:
@@ -635,3 +638,28 @@ def _open_sealed(sealed: bytes, *place: object) -> bytes:
     if not isinstance(sealed, bytes) or _seal(value, *place)[:4] != sealed[:4]:
         raise StoreError("damaged", "a row of the store is damaged")
     return value
+
+
+def _seal_end(text: bytes, stream_id: str, last_seq: int) -> bytes:
+    """Seals the end of a stream together with the number of its last event."""
+    return _seal(last_seq.to_bytes(_NUMBER, "big") + text, stream_id, "last")
+
+
+def _open_end(sealed: bytes, stream_id: str, reached: int) -> bytes:
+    """Returns the text of what `_seal_end` made, or of what a former release made, which had no number.
+
+    Args:
+        sealed: The end.
+        stream_id: The stream's id.
+        reached: The number of the last event before it.
+
+    Raises:
+        StoreError: It is damaged, or a record before it is missing.
+    """
+    try:
+        value = _open_sealed(sealed, stream_id, "last")
+    except StoreError:
+        return _open_sealed(sealed, stream_id, "end")
+    if int.from_bytes(value[:_NUMBER], "big") > reached:
+        raise StoreError("damaged", "the last records of a stream are missing")
+    return value[_NUMBER:]

@@ -305,6 +305,60 @@ async def test_a_missing_copy_that_is_to_live_longer_is_reported(make: Make, red
     assert set(await backend.write([Change("s", keep=30)])) == {"s"}
 
 
+@pytest.mark.parametrize("damage", ["swapped", "put back", "another stream's", "a flipped bit", "a cut", "the end"])
+async def test_an_entry_that_does_not_fit_its_checksum_is_never_served(
+    make: Make, redis_server: RedisServer, damage: str
+) -> None:
+    """What had been swapped was served as text, and a cut came out as broken JSON."""
+    import redis
+
+    backend = await opened(make, redis_server.url)
+    for stream_id in ("s", "t"):
+        begin = BEGIN._replace(stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
+        records = [Record(seq - 1, seq, b"%b %d" % (stream_id.encode(), seq)) for seq in (1, 2, 3)]
+        await backend.write([begin._replace(records=records, ending=FINISHED, last_seq=3)])
+    client = redis.Redis.from_url(redis_server.url)
+    entries = client.xrange("gai:{s}:log")
+    fields = {number: dict(found) for number, found in entries}
+    others = dict(client.xrange("gai:{t}:log"))
+    at = b"3-2" if damage == "the end" else b"2-0"
+    entry = fields[at]
+    if damage == "swapped":
+        fields[b"2-0"], fields[b"3-0"] = fields[b"3-0"], fields[b"2-0"]
+    elif damage == "put back":
+        fields[b"2-0"] = {**fields[b"1-0"], b"after": b"1"}
+    elif damage == "another stream's":
+        fields[b"2-0"] = others[b"2-0"]
+    elif damage == "a flipped bit":
+        entry[b"piece"] = bytes([entry[b"piece"][0] ^ 1]) + entry[b"piece"][1:]
+    elif damage == "a cut":
+        entry[b"piece"] = entry[b"piece"][:-1]
+    else:
+        entry[b"ending"] = entry[b"ending"].replace(b"finished", b"finishes")
+    client.delete("gai:{s}:log")
+    for number, found in fields.items():
+        client.xadd("gai:{s}:log", found, id=number)
+    client.close()
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news.is_damaged
+    assert [each.piece for each in copy.news.records] == [b"s 1", b"s 2", b"s 3"][: 3 if damage == "the end" else 1]
+
+
+async def test_the_entries_of_a_former_release_stay_readable(make: Make, redis_server: RedisServer) -> None:
+    import redis
+
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN._replace(records=[Record(0, 1, b"one")])])
+    client = redis.Redis.from_url(redis_server.url)
+    client.xadd("gai:{s}:log", {"after": 1, "piece": b"two"}, id="2-0")
+    client.xadd("gai:{s}:log", {"ending": ending_text(FINISHED)}, id="2-2")
+    client.close()
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == News([Record(0, 1, b"one"), Record(1, 2, b"two")], FINISHED)
+
+
 @pytest.mark.parametrize("is_renewed", [False, True])
 async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
     make: Make, redis_server: RedisServer, change_limits: ChangeLimits, is_renewed: bool

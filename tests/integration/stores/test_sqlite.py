@@ -19,8 +19,8 @@ import pytest
 
 from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import Change, Gap, News, Record
-from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal
+from gai_fast.stores.backend import Change, Gap, News, Record, ending_text
+from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
 from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
 from tests.limits import LIMITS
@@ -122,6 +122,29 @@ async def test_leases_from_before_a_new_start_of_the_machine_hold_nothing(file: 
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT worker FROM leases WHERE worker != ''").fetchall() == [("now",)]
     connection.close()
+
+
+async def test_an_end_before_which_the_last_record_is_missing_is_damage(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN._replace(records=[record(1), record(2)], ending=FINISHED, last_seq=2)])
+    assert (await backend.tail({"s": 2}, 0.0))["s"] == News([], FINISHED)
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM records WHERE last_seq = 2")
+    connection.close()
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == News([record(1)], is_damaged=True)
+
+
+async def test_the_end_that_a_former_release_wrote_stays_readable(file: Path, make: Make) -> None:
+    backend = await opened(make)
+    await backend.write([BEGIN._replace(records=[record(1)])])
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE streams SET ending = ?", (_seal(ending_text(FINISHED), "s", "end"),))
+    connection.close()
+    copy = await backend.load("s")
+    assert copy is not None
+    assert copy.news == News([record(1)], FINISHED)
 
 
 async def test_a_clock_that_is_set_makes_no_running_stream_unknown(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,6 +461,24 @@ async def test_a_hole_breaks_the_log_off_and_the_next_one_has_a_gap(process: Pro
     )
 
 
+@pytest.mark.parametrize("ending", [None, FINISHED])
+async def test_a_record_that_is_missing_is_damage_and_not_to_be_asked_for_again(
+    process: Process, world: World, ending: Ending | None
+) -> None:
+    """Who followed such a stream was sent away to resume it, again and again."""
+    stored = store(world)
+    write(world, 1, 9)
+    del stored.records[4]
+    stored.ending = ending
+    log = await process.found()
+    if not log.is_over:
+        follower = Watching(log)
+        await until(lambda: follower.has_ended)
+    assert log.last_seq == 4
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.reason) == ("internal", "log_damaged")
+
+
 async def test_of_frames_without_numbers_none_comes_twice(process: Process, world: World) -> None:
     """The store lost the copy, and its worker wrote it anew with other edges between the records."""
     stored = store(world, format="openai", framing="ndjson")
