@@ -16,10 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools._distutils.ccompiler import new_compiler
-from setuptools._distutils.sysconfig import customize_compiler
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
+from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 BUILD = os.environ.get("GAI_FAST_BUILD", "auto")
 MYPYC = os.environ.get("GAI_FAST_MYPYC", "1") not in ("", "0")
@@ -166,7 +164,7 @@ COMPILED = (
     "server/websocket/writer",
     "stores/memory",
 )
-FALL_BACK = (CCompilerError, CompileError, ExecError, PlatformError, ImportError, OSError, SystemExit)
+FALL_BACK = (CCompilerError, ExecError, PlatformError, ImportError, OSError, SystemExit)
 """The ways in which compiling fails; where there is no compiler, the threads below raise an OSError."""
 DIRECTIVES = {
     "language_level": 3,
@@ -200,13 +198,11 @@ class Build(build_ext):
 
     def _has_compiler(self):
         """Returns whether a compiler is there and new enough. Translating for none takes 20 s of a core."""
-        probe = Path(self.build_temp) / "probe.c"
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_text('#include "compiler.h"\n')
-        compiler = new_compiler()
-        customize_compiler(compiler)
+        probe = CompilerProbe(self.distribution)
+        self.distribution.ext_modules = kernel_extensions()
         try:
-            compiler.compile([str(probe)], output_dir=self.build_temp, include_dirs=["csrc"])
+            probe.ensure_finalized()
+            probe.run()
         except FALL_BACK as problem:
             self._fall_back(problem, *PARTS[0])
             return False
@@ -241,6 +237,17 @@ class Build(build_ext):
         current = {root / self.get_ext_filename(self.get_ext_fullname(extension.name)) for extension in self.extensions}
         for path in set((root / "gai_fast").rglob(f"*{suffix}")) - current:
             path.unlink()
+
+
+class CompilerProbe(build_ext):
+    """Compiles one line: csrc/compiler.h refuses what is too old."""
+
+    def build_extensions(self):
+        """Compiles no extension."""
+        source = Path(self.build_temp) / "probe.c"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text('#include "compiler.h"\n')
+        self.compiler.compile([str(source)], output_dir=self.build_temp, include_dirs=["csrc"])
 
 
 class CompileSideBySide(build_ext):
