@@ -98,6 +98,7 @@ COMPILED = (
     "net/logs/publication",
     "net/logs/view",
     "net/logs/writer",
+    "net/stream/allowance",
     "net/stream/metrics_sinks",
     "net/stream/session",
     "net/stream/streams",

@@ -102,13 +102,13 @@ class Account:
     Attributes:
         bill: The stream's bill.
         is_closed: Whether the attempt has ended.
+        price: The price of the model that is asked. None if it has none.
         usage: The tokens that it was closed with. None if it is open, or was closed without cost.
         charge: Its charge. None if it is open, or nothing was charged.
     """
 
     __slots__ = (
         "_is_free",
-        "_price",
         "_prompt_characters",
         "_provider",
         "_request",
@@ -116,6 +116,7 @@ class Account:
         "bill",
         "charge",
         "is_closed",
+        "price",
         "usage",
     )
 
@@ -135,7 +136,7 @@ class Account:
         self.is_closed = False
         self.usage: Mapping[str, Any] | None = None
         self._is_free = is_free
-        self._price = price
+        self.price = price
         self._prompt_characters = prompt_characters
         self._provider = provider
         self._request = request
@@ -155,7 +156,7 @@ class Account:
 
     def charge_of(self, usage: Mapping[str, Any] | None, own: Amount | None) -> Charge | None:
         """Returns the charge for an attempt that ends with these tokens; arguments as for `close`."""
-        price = self._price
+        price = self.price
         if usage is None:
             return None
         if own is not None and (price is None or price.currency == USD):

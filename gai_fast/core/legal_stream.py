@@ -233,6 +233,11 @@ class LegalStream:
         return self._answer.progress is _CONTENT
 
     @property
+    def characters(self) -> int:
+        """The number of characters that the client has got of the attempt's answer, and of those that it continues."""
+        return self._answer.characters
+
+    @property
     def _is_done_with(self) -> bool:
         """Whether the rest of the attempt is ignored."""
         return self._answer.body.kind is _IGNORED

@@ -76,7 +76,7 @@ def characters(request: Request) -> int:
     return counted
 
 
-_TOKEN: Final = 4
+CHARACTERS_PER_TOKEN: Final = 4
 """Approximate characters of a token."""
 
 
@@ -86,7 +86,7 @@ def estimated_tokens(text: int) -> int:
     Args:
         text: The number of characters.
     """
-    return -(-text // _TOKEN)
+    return -(-text // CHARACTERS_PER_TOKEN)
 
 
 def characters_of_media(event: Event) -> int:
@@ -97,9 +97,9 @@ def characters_of_media(event: Event) -> int:
     """
     kind = event["type"]
     if kind == "audio.delta":
-        return -(-len(event["audio"].get("chunk", "")) * _TOKEN // LIMITS.sound_token)
+        return -(-len(event["audio"].get("chunk", "")) * CHARACTERS_PER_TOKEN // LIMITS.sound_token)
     if kind == "image" and not event["image"].get("partial"):
-        return LIMITS.image_tokens * _TOKEN
+        return LIMITS.image_tokens * CHARACTERS_PER_TOKEN
     return 0
 
 

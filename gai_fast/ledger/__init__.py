@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from gai_fast.ledger._base import By, Left, Period, RateLeft, SpendEntry, SpendRow
+from gai_fast.ledger._base import By, Left, Period, RateLeft, Reservation, SpendEntry, SpendLeft, SpendRow
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
 from gai_fast.ledger.shared import SharedHome, SharedLedger
@@ -18,9 +18,11 @@ __all__ = [
     "LocalLedger",
     "Period",
     "RateLeft",
+    "Reservation",
     "SharedHome",
     "SharedLedger",
     "SpendEntry",
+    "SpendLeft",
     "SpendRow",
     "new_ledger",
 ]

@@ -5,6 +5,8 @@ Money is an `Amount` of a currency, and amounts of two currencies are never adde
 
 from __future__ import annotations
 
+from calendar import monthrange
+from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
 from gai_fast.model.money import Amount
@@ -23,6 +25,7 @@ SPEND: Final = 3
 NAMES: Final = ("requests_per_minute", "tokens_per_minute", "streams", "spend")
 
 MINUTE: Final = 60.0
+DAY: Final = 24 * 60 * 60
 
 
 class SpendEntry(NamedTuple):
@@ -70,7 +73,7 @@ class Caps(NamedTuple):
         requests: Requests a minute.
         tokens: Tokens a minute.
         streams: Streams at a time.
-        spend: The spend of the period from which on nothing is admitted.
+        spend: The most that may be spent in the period.
         label: The period of `spend`, as `label_of` names it; empty without that limit.
     """
 
@@ -79,6 +82,68 @@ class Caps(NamedTuple):
     streams: int | None
     spend: Amount | None
     label: str
+
+
+class Reservation(NamedTuple):
+    """The spend that is reserved for a stream with a limit of spend.
+
+    Attributes:
+        least: The cost of its input: below that it is refused.
+        amount: The cost of its input and of the output that is expected.
+    """
+
+    least: Amount
+    amount: Amount
+
+
+class Ask(NamedTuple):
+    """What the state of a key decides on: a request, or a stream that needs more than is reserved for it.
+
+    Attributes:
+        tokens: The estimate of the request's tokens.
+        reservation: The spend to be reserved.
+        is_new: A request, which all limits must admit; otherwise a stream under way, of which spend alone is asked.
+    """
+
+    tokens: int = 0
+    reservation: Reservation = Reservation(0, 0)
+    is_new: bool = True
+
+
+class Used(NamedTuple):
+    """What counts for the limits of a key.
+
+    Attributes:
+        requests: Requests of this minute.
+        tokens: Tokens of this minute.
+        spent: The spend of the period.
+        reserved: The spend that streams under way may add to it.
+    """
+
+    requests: float = 0.0
+    tokens: float = 0.0
+    spent: Amount = 0
+    reserved: Amount = 0
+
+
+class Verdict(NamedTuple):
+    """The verdict on an `Ask`.
+
+    Attributes:
+        place: `GRANTED`, or the place of the limit that refuses it.
+        wait: Seconds until that limit would admit it; 0: time alone does not mend it, or nobody knows when.
+        reserved: The spend that was reserved.
+        spent: The spend of the period, where spend refuses it.
+    """
+
+    place: int
+    wait: float = 0.0
+    reserved: Amount = 0
+    spent: Amount = 0
+
+
+GRANTED: Final = -1
+"""The place in a verdict on what is admitted."""
 
 
 class RateLeft(NamedTuple):
@@ -95,11 +160,26 @@ class RateLeft(NamedTuple):
     reset: float
 
 
+class SpendLeft(NamedTuple):
+    """The rest of a limit of spend.
+
+    Attributes:
+        limit: The limit.
+        remaining: What is neither spent nor reserved.
+        reset: Seconds until the next period begins; `None`: none does.
+    """
+
+    limit: Amount
+    remaining: Amount
+    reset: float | None
+
+
 class Left(NamedTuple):
-    """The rest of a key's limits a minute; `None`: it has no such limit."""
+    """The rest of a key's limits; `None`: it has no such limit."""
 
     requests: RateLeft | None
     tokens: RateLeft | None
+    spend: SpendLeft | None
 
 
 def label_of(period: Period, day: str, currency: str) -> str:
@@ -118,3 +198,18 @@ def label_of(period: Period, day: str, currency: str) -> str:
 def labels_of(day: str, currency: str) -> tuple[str, str, str]:
     """Returns the names of the spend of all periods that a UTC date is in."""
     return f"d{day} {currency}", f"m{day[:7]} {currency}", f"t {currency}"
+
+
+def reset_of(label: str, wall: float) -> float | None:
+    """Returns the seconds until a period of spend ends; `None`: it does not.
+
+    Args:
+        label: The period, as `label_of` names it.
+        wall: Seconds since the epoch, in the period.
+    """
+    kind = label[0]
+    if kind == "t":
+        return None
+    today = datetime.fromtimestamp(wall, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = monthrange(today.year, today.month)[1] - today.day + 1 if kind == "m" else 1
+    return today.timestamp() + days * DAY - wall

@@ -9,24 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gai_fast.ledger._base import Caps, SpendEntry
+from gai_fast.ledger._base import Ask, Caps, SpendEntry, Used, Verdict
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.limits import LIMITS
-from gai_fast.ledger.state import UNCLEAR, KeyState
-
-
-class Ask(NamedTuple):
-    """A request that the home decides on.
-
-    Attributes:
-        tokens: The estimate of its tokens.
-        age: Seconds since its worker asked first.
-        is_last: As for `KeyState.decide`.
-    """
-
-    tokens: int
-    age: float
-    is_last: bool
+from gai_fast.ledger.state import KeyState
 
 
 class Report(NamedTuple):
@@ -35,41 +21,34 @@ class Report(NamedTuple):
     Attributes:
         key: The key's name.
         caps: Its limits.
-        kept: As for `KeyState.report`, as `requests`, `tokens` and `live`.
-        requests: As above.
-        tokens: As above.
+        requests: Requests that do not count yet; below zero: they are given back.
+        tokens: Tokens that do not count yet; perhaps below zero.
         age: Seconds since the last of these requests.
-        live: As above.
+        live: The worker's streams.
+        reserved: The spend that is reserved for them.
         asks: The requests that wait.
-        wants_more: The worker would use a larger part of the limits.
     """
 
     key: str
     caps: Caps
-    kept: tuple[int, int, int, int]
     requests: int
     tokens: int
     age: float
     live: int
+    reserved: int
     asks: Sequence[Ask]
-    wants_more: bool
 
 
 class Answer(NamedTuple):
     """The answer to a report.
 
     Attributes:
-        verdicts: The verdicts on the requests, in order; each as `KeyState.decide` returns it.
-        more: What the worker may keep more, of each limit.
-        used: The requests and tokens that count now.
-        holders: The other workers that must be heard, where a verdict is `UNCLEAR`, or they keep too much
-            (`state.py`, rule 6).
+        verdicts: The verdicts on the requests, in order.
+        used: What counts now.
     """
 
-    verdicts: Sequence[tuple[int, float]]
-    more: tuple[int, int, int, int]
-    used: tuple[float, float]
-    holders: Sequence[str]
+    verdicts: Sequence[Verdict]
+    used: Used
 
 
 class Home:
@@ -147,9 +126,6 @@ def answer(state: KeyState, worker: str, report: Report, now: float) -> Answer:
     """
     caps = report.caps
     state.use(caps, now)
-    state.report(worker, report.kept, report.requests, report.tokens, now - report.age, report.live, now)
-    verdicts = [state.decide(worker, caps, ask.tokens, now, now - ask.age, is_last=ask.is_last) for ask in report.asks]
-    more = state.keep(worker, caps, now) if report.wants_more else (0, 0, 0, 0)
-    must_ask = any(verdict == UNCLEAR for verdict, _ in verdicts) or state.is_overcommitted(worker, caps, now)
-    used = state.rates[0].used(now), state.rates[1].used(now)
-    return Answer(verdicts, more, used, state.others(worker) if must_ask else ())
+    state.report(worker, report.requests, report.tokens, now - report.age, report.live, report.reserved, now)
+    verdicts = [state.decide(worker, caps, ask, now) for ask in report.asks]
+    return Answer(verdicts, state.used(caps, now))

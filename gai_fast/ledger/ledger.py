@@ -8,52 +8,79 @@ own where the state is: in this process (`local.py`), or in one that several wor
    stream never began.
 3. Every stream that was admitted is released once, however it ends.
 4. A client that has read the end of its stream, and then asks any worker, meets what the stream has used.
+5. Between its admission and its end a stream asks the state only if its reservation is used up (`grow`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from gai_fast.ledger._base import (
+    DAY,
+    MINUTE,
     NAMES,
     REQUESTS,
     SPEND,
     STREAMS,
     TOKENS,
+    Ask,
     By,
     Caps,
     Left,
     Period,
+    RateLeft,
+    Reservation,
     SpendEntry,
+    SpendLeft,
     SpendRow,
+    Used,
+    Verdict,
     label_of,
+    reset_of,
 )
+from gai_fast.ledger.limits import LIMITS
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.money import USD, Amount, tokens_of
+from gai_fast.model.money import USD, Amount, tokens_of, written
 from gai_fast.model.settings import KeyLimits, KeySettings
 
-DAY: Final = 24 * 60 * 60
+_log: Final = logging.getLogger("gai_fast.spend")
+
 _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
+_SLACK: Final = 1e-5
+"""Uses by which rounding may be off."""
+_NO_SPEND: Final = Reservation(0, 0)
+
+Grown = Callable[[Amount], None]
+"""Called with the spend that a stream may use beyond its reservation; 0: it gets no more."""
 
 
-class Ticket(NamedTuple):
+class Ticket:
     """One request that was admitted.
 
     Attributes:
         key: The key's name.
+        caps: The key's limits at that time.
         tokens: The tokens that were counted for it.
+        reserved: The spend that is reserved for it.
     """
 
-    key: str
-    tokens: int
+    __slots__ = ("caps", "key", "reserved", "tokens")
+
+    def __init__(self, key: str, caps: Caps, tokens: int, reserved: Amount) -> None:
+        self.key = key
+        self.caps = caps
+        self.tokens = tokens
+        self.reserved = reserved
 
 
 class _Cached(NamedTuple):
@@ -71,12 +98,15 @@ class Ledger(ABC):
     Attributes:
         currency: The currency of limits of spend. Spend in another one is reported, and counts for no limit.
         refused: How many requests of this process each limit has refused.
+        reservations: The spend that is reserved for streams of keys with a limit of it, by stream.
     """
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self.currency = USD
         self.refused = dict.fromkeys(NAMES, 0)
+        self.reservations: dict[str, Amount] = {}
         self._wall = wall
+        self._usual: dict[str, deque[int]] | None = None  # the output tokens of the last answers, by model
         self._tickets: dict[str, Ticket] = {}  # by stream
         self._caps: dict[str, _Cached] = {}
         self._limits: dict[str, KeyLimits] = {}
@@ -96,12 +126,8 @@ class Ledger(ABC):
     async def close(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
         """Ends, after all that is to be kept has been handed over."""
 
-    async def recall(self, names: Sequence[str]) -> None:  # noqa: B027  # nothing to do for a ledger in this process
-        """Gives back what this worker keeps of keys for itself, and tells others what it has used of them.
-
-        Args:
-            names: The keys' names.
-        """
+    async def report(self) -> None:  # noqa: B027  # nothing to do for a ledger in this process
+        """Tells others what this worker has used and spent."""
 
     def use(self, keys: Sequence[KeySettings], currency: str = USD) -> None:
         """Goes on with these keys. What was used stays used.
@@ -113,19 +139,24 @@ class Ledger(ABC):
         if currency != self.currency:
             self.currency = currency
             self._caps.clear()
+        if any(key.limits.spend is not None for key in keys):
+            self._usual = self._usual or {}
+        else:
+            self._usual = None
         self._limits = {key.name: key.limits for key in keys}
         for name in [name for name in self._caps if name not in self._limits]:
             del self._caps[name]
 
     # -- limits --
 
-    def try_take(self, key: KeySettings, stream_id: str, tokens: int) -> bool:
+    def try_take(self, key: KeySettings, stream_id: str, tokens: int, reservation: Reservation = _NO_SPEND) -> bool:
         """Admits a request, if that can be decided at once.
 
         Args:
             key: The caller's.
             stream_id: The id of the stream that it starts.
             tokens: The estimate of its tokens.
+            reservation: The spend to be reserved for it.
 
         Returns:
             `False`: `take` must decide.
@@ -137,20 +168,24 @@ class Ledger(ABC):
         caps = self.caps(key)
         if caps is None:
             return True
-        if caps.tokens is not None and tokens > caps.tokens:
-            tokens = caps.tokens
+        ask = _ask_of(caps, tokens, reservation)
         try:
-            is_admitted = self._try(key.name, caps, tokens)
+            reserved = self._try(key.name, caps, ask)
         except RateLimited as refused:
             self._count(refused)
             raise
-        if not is_admitted:
+        if reserved is None:
             return False
-        self._tickets[stream_id] = Ticket(key.name, tokens)
+        self._note(stream_id, key, caps, ask, reserved)
         return True
 
     async def take(
-        self, key: KeySettings | None, stream_id: str, tokens: int, then: Callable[[], object] | None = None
+        self,
+        key: KeySettings | None,
+        stream_id: str,
+        tokens: int,
+        reservation: Reservation = _NO_SPEND,
+        then: Callable[[], object] | None = None,
     ) -> None:
         """Admits a request, and then calls `then`; as `try_take`.
 
@@ -158,29 +193,60 @@ class Ledger(ABC):
             key: The caller's; without one there are no limits.
             stream_id: As `try_take`.
             tokens: As `try_take`.
+            reservation: As `try_take`.
             then: Starts the stream of the request.
 
         Raises:
             RateLimited: As `try_take`.
             Overloaded: As `try_take`.
         """
-        if key is not None and not self.try_take(key, stream_id, tokens):
-            await self._take_shared(key, stream_id, tokens)
+        if key is not None and not self.try_take(key, stream_id, tokens, reservation):
+            caps = self.caps(key)
+            if caps is not None:
+                ask = _ask_of(caps, tokens, reservation)
+                try:
+                    reserved = await self._ask(key.name, caps, ask)
+                except RateLimited as refused:
+                    self._count(refused)
+                    raise
+                self._note(stream_id, key, caps, ask, reserved)
         if then is not None:
             then()
 
-    async def _take_shared(self, key: KeySettings, stream_id: str, tokens: int) -> None:
-        caps = self.caps(key)
-        if caps is None:
+    def _note(self, stream_id: str, key: KeySettings, caps: Caps, ask: Ask, reserved: Amount) -> None:
+        self._tickets[stream_id] = Ticket(key.name, caps, ask.tokens, reserved)
+        if caps.spend is not None:
+            self.reservations[stream_id] = reserved
+
+    def grow(self, stream_id: str, reservation: Reservation, then: Grown) -> None:
+        """Reserves more for a stream under way, whose reservation is used up.
+
+        Args:
+            stream_id: The stream's id.
+            reservation: What it needs next, and what it would like to have.
+            then: Called with what it gets, at once or later; not if the stream has ended by then.
+        """
+        ticket = self._tickets.get(stream_id)
+        if ticket is None:
             return
-        if caps.tokens is not None and tokens > caps.tokens:
-            tokens = caps.tokens
-        try:
-            await self._ask(key.name, caps, tokens)
-        except RateLimited as refused:
-            self._count(refused)
-            raise
-        self._tickets[stream_id] = Ticket(key.name, tokens)
+
+        def grown(more: Amount) -> None:
+            if self._tickets.get(stream_id) is not ticket:
+                self._give_back(ticket, more)
+                return
+            ticket.reserved += more
+            then(more)
+
+        self._grow(ticket, Ask(0, reservation, is_new=False), grown)
+
+    def usual_output(self, model: str) -> int:
+        """Returns the mean of the output tokens of a model's last answers to keys, as far as this process knows.
+
+        Args:
+            model: The name by which it is asked for.
+        """
+        last = None if self._usual is None else self._usual.get(model)
+        return -(-sum(last) // len(last)) if last else LIMITS.usual_output
 
     def _count(self, refused: RateLimited) -> None:
         if refused.reason in self.refused:
@@ -190,6 +256,7 @@ class Ledger(ABC):
         """Takes back the admission of a request whose stream has not begun. Does nothing where there is none."""
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
+            self.reservations.pop(stream_id, None)
             self._return(ticket)
 
     def settle(self, stream_id: str, tokens: int) -> None:
@@ -201,26 +268,60 @@ class Ledger(ABC):
         """
         ticket = self._tickets.pop(stream_id, None)
         if ticket is not None:
+            self.reservations.pop(stream_id, None)
             self._settle(ticket, min(tokens, SHARED.priced_tokens))  # an upstream may say any number
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
         """A stream has ended; as `MetricsSink.stream_ended`."""
-        if metrics.stream_id not in self._tickets:
+        usage = {} if metrics.is_shared else metrics.usage or {}
+        output = tokens_of(usage, "output_tokens")
+        if self._usual is not None and output and metrics.outcome == "finished":
+            self._learn(self._usual, metrics.model, output)
+        ticket = self._tickets.get(metrics.stream_id)
+        if ticket is None:
             return
         if metrics.outcome == "refused":
             self.cancel(metrics.stream_id)
             return
-        usage = {} if metrics.is_shared else metrics.usage or {}
-        self.settle(metrics.stream_id, tokens_of(usage, "input_tokens") + tokens_of(usage, "output_tokens"))
+        if (
+            ticket.caps.spend is not None
+            and metrics.currency == self.currency
+            and (metrics.cost or 0) > ticket.reserved
+        ):
+            text = "stream %s of key %r costs %s, and %s were reserved: the provider counts more than was delivered"
+            costs = written(metrics.cost or 0), written(ticket.reserved)
+            _log.info(text, metrics.stream_id, metrics.key, *costs)
+        self.settle(metrics.stream_id, tokens_of(usage, "input_tokens") + output)
+
+    def _learn(self, usual: dict[str, deque[int]], model: str, output: int) -> None:
+        last = usual.get(model)
+        if last is None:
+            if len(usual) >= LIMITS.usual_models:
+                usual.clear()
+            last = usual[model] = deque(maxlen=LIMITS.usual_answers)
+        last.append(output)
 
     def left(self, key: KeySettings) -> Left | None:
-        """Returns what is left of a key's limits a minute; `None`: it has none.
+        """Returns what is left of a key's limits a minute and of its limit of spend; `None`: it has none.
 
         Args:
             key: The caller's.
         """
         caps = self.caps(key)
-        return None if caps is None or (caps.requests is None and caps.tokens is None) else self._left(key.name, caps)
+        if caps is None or (caps.requests is None and caps.tokens is None and caps.spend is None):
+            return None
+        used = self._used(key.name, caps)
+        return Left(
+            None if caps.requests is None else _left(caps.requests, used.requests),
+            None if caps.tokens is None else _left(caps.tokens, used.tokens),
+            None if caps.spend is None else self._spend_left(caps.spend, caps.label, used),
+        )
+
+    def _spend_left(self, spend: Amount, label: str, used: Used) -> SpendLeft:
+        return SpendLeft(spend, max(0, spend - used.spent - used.reserved), reset_of(label, self._wall()))
+
+    def _refusal(self, verdict: Verdict, caps: Caps) -> Error:
+        return refusal(verdict, caps, self._wall())
 
     def streams_of(self, name: str) -> int | None:
         """Returns the limit of a key's streams; `None`: it has none, or there is no such key.
@@ -240,12 +341,20 @@ class Ledger(ABC):
         return cached.caps
 
     @abstractmethod
-    def _try(self, key: str, caps: Caps, tokens: int) -> bool:
-        """Admits a request; `False`: `_ask` must decide; raises as `try_take`."""
+    def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
+        """Admits a request, and returns what is reserved; `None`: `_ask` must decide; raises as `try_take`."""
 
     @abstractmethod
-    async def _ask(self, key: str, caps: Caps, tokens: int) -> None:
-        """Admits a request that `_try` could not decide on; raises as `try_take`."""
+    async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:
+        """Admits a request that `_try` could not decide on, and returns what is reserved; raises as `try_take`."""
+
+    @abstractmethod
+    def _grow(self, ticket: Ticket, ask: Ask, then: Grown) -> None:
+        """As `grow`."""
+
+    @abstractmethod
+    def _give_back(self, ticket: Ticket, more: Amount) -> None:
+        """Gives back what was reserved for a stream that had ended by then."""
 
     @abstractmethod
     def _return(self, ticket: Ticket) -> None:
@@ -256,8 +365,8 @@ class Ledger(ABC):
         """Ends a stream that used these tokens."""
 
     @abstractmethod
-    def _left(self, key: str, caps: Caps) -> Left:
-        """As `left`."""
+    def _used(self, key: str, caps: Caps) -> Used:
+        """Returns what counts now, as far as this worker knows."""
 
     # -- spend --
 
@@ -331,23 +440,48 @@ _TEXTS: Final = {
     REQUESTS: "this key has made as many requests as it may in a minute",
     TOKENS: "this key has used as many tokens as it may in a minute",
     STREAMS: "this key has as many streams under way as it may",
-    SPEND: "this key has spent as much as it may",
 }
+_PERIODS: Final = {"d": "this day", "m": "this month", "t": "in all"}
 
 
-def refusal(place: int, wait: float, caps: Caps) -> Error:
+def refusal(verdict: Verdict, caps: Caps, wall: float) -> Error:
     """Returns the error of a request that a limit refuses.
 
     Args:
-        place: The limit's place.
-        wait: Seconds until it would admit the request; 0: that is not known, or never.
+        verdict: The verdict.
         caps: The limits.
+        wall: Seconds since the epoch.
     """
+    place = verdict.place
     name = NAMES[place]
-    if place == SPEND or caps[place] == 0:
-        text = _TEXTS[place] if caps[place] else "this key may not make requests"
-        return Error("rate_limited", f"{text} ({name})", reason=name, temporary=False)
-    milliseconds = max(1, math.ceil(wait * 1e3 - _ROUNDING)) if wait else SHARED.overloaded_ms
+    if caps[place] == 0:
+        return Error("rate_limited", f"this key may not make requests ({name})", reason=name, temporary=False)
+    if place == SPEND:
+        return Error("rate_limited", _spend_text(verdict.spent, caps, wall), reason=name, temporary=False)
+    milliseconds = max(1, math.ceil(verdict.wait * 1e3 - _ROUNDING)) if verdict.wait else SHARED.overloaded_ms
     error = Error("rate_limited", f"{_TEXTS[place]} ({name} = {caps[place]})", reason=name)
     error.retry_after_ms = milliseconds  # the true wait, which may be longer than that of an upstream
     return error
+
+
+def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
+    """Returns the text of a refusal: amount, spent, period and reset."""
+    kind, currency, reset = caps.label[0], caps.label.rpartition(" ")[2], reset_of(caps.label, wall)
+    limit = caps.spend or 0
+    rest = "" if spent >= limit else ", and what is left does not cover this request beside those under way"
+    until = "" if reset is None else f"; the next period begins in {math.ceil(reset)} s"
+    return f"this key has spent {written(spent)} of {written(limit)} {currency} {_PERIODS[kind]}{rest} (spend){until}"
+
+
+def _ask_of(caps: Caps, tokens: int, reservation: Reservation) -> Ask:
+    """Returns what the state is asked; nothing in it is larger than what the limits refuse."""
+    if caps.tokens is not None and tokens > caps.tokens:
+        tokens = caps.tokens
+    if caps.spend is None:
+        return Ask(tokens)
+    most = caps.spend + 1
+    return Ask(tokens, Reservation(min(reservation.least, most), min(reservation.amount, most)))
+
+
+def _left(limit: int, used: float) -> RateLeft:
+    return RateLeft(limit, max(0, int(limit - used + _SLACK)), used * MINUTE / limit if limit else 0.0)

@@ -13,20 +13,9 @@ from typing import Final
 class Limits:
     """Sizes in bytes, times in seconds, unless the name says otherwise."""
 
-    ledger_parts: int = 16
-    """A worker keeps this part of what is free of a key's limit: enough requests for the time between two exchanges
-    with the ledger, and so little that eight workers leave half of it free."""
-
-    ledger_scarce: int = 64
-    """Below this many free uses of a limit nothing is kept: the ledger decides on each request. In a minute a key with
-    fewer makes so few requests that a round trip for each is nothing."""
-
-    ledger_tight: float = 1.0
-    """Seconds for which nothing of a key is kept, after workers have had to be asked to give it back."""
-
     ledger_flush: float = 0.05
-    """Seconds between two exchanges of a worker with the ledger while there is news: as late as a limit a minute may be
-    by 0.1 %."""
+    """Seconds until a worker reports what no request and no end of a stream waits for: the spend of keys without
+    limits."""
 
     ledger_wait: float = 2.0
     """Seconds until an exchange with the ledger counts as failed: a busy machine may stand still for one."""
@@ -35,10 +24,10 @@ class Limits:
     """Seconds between two attempts to reach a ledger that fails."""
 
     ledger_gone: float = 5.0
-    """Seconds after which a worker that is not heard loses what it keeps and its streams: ten exchanges."""
+    """Seconds after which a worker that is not heard loses its streams and their reservations: four signs of life."""
 
     ledger_idle: float = 60.0
-    """Seconds after which a worker gives back what it keeps of a key that nobody uses."""
+    """Seconds after which a worker tells the streams of a key again: Redis forgets keys that are not heard of."""
 
     ledger_batch: int = 500
     """Keys, and entries of spend, in one exchange: 5 ms of a Redis server's time."""
@@ -53,6 +42,16 @@ class Limits:
     ledger_periods: int = 16
     """Days and months of a key's spend that its limit remembers, so that a clock that jumps back finds them: the rest
     is in the report."""
+
+    usual_output: int = 1024
+    """Tokens that an answer of a model is expected to have before one has been counted."""
+
+    usual_answers: int = 100
+    """The last answers of a model whose mean is expected of the next one: enough to level out, few enough to follow a
+    change of its use."""
+
+    usual_models: int = 1000
+    """Models whose last answers are remembered, 1 KB each. More names are made up by callers of `<upstream>/<id>`."""
 
     spend_entries: int = 100_000
     """Different keys, models, upstreams and days of the spend in memory, 300 bytes each. Above it the spend of new ones

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gai_fast.ledger._base import By, Caps, Left, Period, SpendEntry, SpendRow, label_of
+from gai_fast.ledger._base import GRANTED, Ask, By, Caps, Period, SpendEntry, SpendRow, Used, label_of
 from gai_fast.ledger.home import Home
-from gai_fast.ledger.ledger import Ledger, Ticket, date_of, refusal
-from gai_fast.ledger.state import GRANTED
+from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
 
 _HERE: Final = ""
@@ -41,28 +40,39 @@ class LocalLedger(Ledger):
         """Returns the spend of a key; as `Ledger.spent`."""
         return self._home.state(key).spent.get(label_of(period, date_of(self._wall()), self.currency), 0)
 
-    def _try(self, key: str, caps: Caps, tokens: int) -> bool:
+    def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
         state = self._home.state(key)
         now = self._clock()
         state.use(caps, now)
-        verdict, wait = state.decide(_HERE, caps, tokens, now, now)
-        if verdict != GRANTED:
-            raise refusal(verdict, wait, caps)
-        return True
+        verdict = state.decide(_HERE, caps, ask, now)
+        if verdict.place != GRANTED:
+            raise self._refusal(verdict, caps)
+        return verdict.reserved
 
-    async def _ask(self, key: str, caps: Caps, tokens: int) -> None:
+    async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:
         raise AssertionError("every request is decided at once")
 
+    def _grow(self, ticket: Ticket, ask: Ask, then: Grown) -> None:
+        verdict = self._home.state(ticket.key).decide(_HERE, ticket.caps, ask, self._clock())
+        then(verdict.reserved)
+
+    def _give_back(self, ticket: Ticket, more: Amount) -> None:
+        raise AssertionError("every stream runs when it is answered")
+
     def _return(self, ticket: Ticket) -> None:
-        now = self._clock()
-        self._home.state(ticket.key).end(_HERE, -1, -ticket.tokens, now)
+        self._end(ticket, -1, -ticket.tokens)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
-        now = self._clock()
-        self._home.state(ticket.key).end(_HERE, 0, tokens - ticket.tokens, now)
+        self._end(ticket, 0, tokens - ticket.tokens)
 
-    def _left(self, key: str, caps: Caps) -> Left:
+    def _end(self, ticket: Ticket, requests: int, tokens: int) -> None:
+        state = self._home.state(ticket.key)
+        now = self._clock()
+        holder = state.holders[_HERE]
+        state.report(_HERE, requests, tokens, now, holder.live - 1, holder.reserved - ticket.reserved, now)
+
+    def _used(self, key: str, caps: Caps) -> Used:
         state = self._home.state(key)
         now = self._clock()
         state.use(caps, now)
-        return state.left(caps, now)
+        return state.used(caps, now)

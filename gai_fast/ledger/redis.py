@@ -5,10 +5,9 @@ Owns the keys. All begin with `gai:{limits}:`, so that a cluster has them on one
 | key | holds |
 |---|---|
 | `layout` | the version of all that these keys hold; workers of a release that has another one are refused |
-| `worker:<worker>` | a worker lives; gone `limits.ledger_gone` after its last exchange, with all that it keeps |
+| `worker:<worker>` | a worker lives; gone `limits.ledger_gone` after its last exchange, with all that it has |
 | `number:<worker>` | the number of its last exchange |
-| `key:<key>` | a hash, `state`: the rates of a key; `h<worker>`: what a worker keeps, its streams, when it was heard |
-| `recall:<worker>` | a list: the keys that a worker is to report |
+| `key:<key>` | a hash, `state`: the rates of a key; `h<worker>`: a worker's streams and their reservations |
 | `spent:<period> <currency>:<key>` | the spend of a key in a period |
 | `spend:<day>` | a hash: `a` (amount) and `r` (requests) with key, model, upstream and currency as JSON |
 | `days` | a sorted set: the days that have spend |
@@ -19,7 +18,6 @@ is the server's.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import secrets
 import time
@@ -29,7 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow
+from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow, Used, Verdict
 from gai_fast.ledger.book import summed
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
@@ -50,9 +48,6 @@ _MOST: Final = 2**63 - 1
 _NOTHING: Final = 0
 """The number of an exchange that tells nothing, and is answered nothing."""
 _FIRST: Final = 1
-_SHORTEST: Final = 0.002
-_LONGEST: Final = 0.02
-"""Seconds between two questions about workers that must be heard."""
 
 
 class RedisHome(SharedHome):
@@ -70,9 +65,6 @@ class RedisHome(SharedHome):
             (
                 LIMITS.ledger_gone,
                 LIMITS.ledger_kept,
-                LIMITS.ledger_tight,
-                LIMITS.ledger_scarce,
-                LIMITS.ledger_parts,
                 LIMITS.spend_days,
                 LIMITS.spend_entries,
                 OTHER,
@@ -91,7 +83,7 @@ class RedisHome(SharedHome):
     async def close(self) -> None:
         """Gives back what this worker has, and disconnects."""
         try:
-            await self._backend.command("UNLINK", self._own("worker"), self._own("number"), self._own("recall"))
+            await self._backend.command("UNLINK", self._own("worker"), self._own("number"))
         except StoreError:
             pass  # it is gone `limits.ledger_gone` from now
         finally:
@@ -119,19 +111,6 @@ class RedisHome(SharedHome):
         if now >= self._silent_until:
             self._silent_until = now + SHARED.warning_interval
             logger.error("a sum of spend in Redis is full: what is more than 9.2 million of a currency is not added")
-
-    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
-        """Waits for a moment: the script has told the others; as `SharedHome.recall`."""
-        await asyncio.sleep(min(_LONGEST, max(_SHORTEST, waited)))
-
-    async def recalled(self) -> Sequence[str]:
-        """Waits for keys that others want; as `SharedHome.recalled`."""
-        key = self._own("recall")
-        first = await self._backend.command("BLPOP", key, SHARED.lease_renewal)
-        if first is None:
-            return ()
-        rest = await self._backend.command("LPOP", key, LIMITS.ledger_batch)
-        return list({each.decode() for each in (first[1], *(rest or ()))})
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
@@ -163,14 +142,15 @@ def _as_text(values: tuple[Any, ...], place: int) -> list[Any]:
     return sent
 
 
-def _plain(report: Report) -> Report:
-    return report._replace(caps=_as_text(report.caps, SPEND))  # type: ignore[arg-type]  # only sent, never read as `Caps`
+def _plain(report: Report) -> list[Any]:
+    asks = [(ask.tokens, [str(amount) for amount in ask.reservation], ask.is_new) for ask in report.asks]
+    return [report.key, _as_text(report.caps, SPEND), *report[2:6], str(report.reserved), asks]
 
 
-def _answer(verdicts: Any, more: Any, used: Any, holders: Any) -> Answer:
-    requests, tokens, streams, spend = map(int, more)
-    decided = [(int(verdict), float(wait)) for verdict, wait in verdicts]
-    return Answer(decided, (requests, tokens, streams, spend), (float(used[0]), float(used[1])), list(holders))
+def _answer(verdicts: Any, used: Any) -> Answer:
+    requests, tokens, spent, reserved = used
+    decided = [Verdict(int(place), float(wait), int(more), int(of)) for place, wait, more, of in verdicts]
+    return Answer(decided, Used(float(requests), float(tokens), int(spent), int(reserved)))
 
 
 def _entries(day: str, fields: Mapping[bytes, bytes]) -> Iterator[SpendEntry]:

@@ -9,7 +9,6 @@ in the file: what counted then counts from now on.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sqlite3
 import time
@@ -26,7 +25,7 @@ from gai_fast.ledger.home import Answer, Report, answer
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import SharedHome
 from gai_fast.ledger.state import Holder, KeyState, Rate
-from gai_fast.model.limits import OTHER, SHARED
+from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
@@ -36,7 +35,6 @@ _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS limit_keys (key TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS limit_workers"
     " (worker TEXT PRIMARY KEY, heard REAL NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS limit_recalls (worker TEXT, key TEXT, PRIMARY KEY (worker, key)) WITHOUT ROWID",
     # Amounts are texts: a sum may need more than 64 bits.
     "CREATE TABLE IF NOT EXISTS spend (day TEXT, key TEXT, model TEXT, upstream TEXT, currency TEXT,"
     " amount TEXT NOT NULL, requests INTEGER NOT NULL, PRIMARY KEY (day, key, model, upstream, currency))"
@@ -45,14 +43,11 @@ _TABLES: Final = (
 _Written = tuple[
     float,
     tuple[tuple[float, int], tuple[float, int]],
-    dict[str, tuple[tuple[int, int, int, int], int, float]],
+    dict[str, tuple[int, str]],
     dict[str, str],
-    float,
 ]
-"""A row of `limit_keys`: when it was written, the rates, the holders, the spend and `tight_until` of a `KeyState`."""
+"""A row of `limit_keys`: when it was written, the rates, the holders and the spend of a `KeyState`."""
 _PREFIX: Final = "sqlite:///"
-_SHORTEST: Final = 0.005
-"""Seconds until other workers may have been heard; they look for questions every `limits.store_poll`."""
 
 
 class SQLiteHome(SharedHome):
@@ -66,7 +61,6 @@ class SQLiteHome(SharedHome):
         self._backend = SQLiteBackend(path)
         self._worker = secrets.token_hex(8)
         self._swept = ""  # the day for which old spend was dropped
-        self._without_recalls = -1  # the version of the data that had none for this worker
 
     async def open(self) -> None:
         """Opens the file, and makes the tables; as `SQLiteBackend.open`."""
@@ -87,16 +81,6 @@ class SQLiteHome(SharedHome):
     ) -> Sequence[Answer] | None:
         """Reports; as `SharedHome.exchange`."""
         return await self._backend.transact(lambda connection: self._exchange(connection, number, entries, reports))
-
-    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
-        """Waits for a moment: the exchange has noted what others are to report; as `SharedHome.recall`."""
-        await asyncio.sleep(min(SHARED.store_poll, max(_SHORTEST, waited)))
-
-    async def recalled(self) -> Sequence[str]:
-        """Looks for keys that others want, every `limits.store_poll`; as `SharedHome.recalled`."""
-        while not await self._backend.look(self._has_recalls):  # noqa: ASYNC110  # another process sets no event
-            await asyncio.sleep(SHARED.store_poll)
-        return await self._backend.transact(self._take_recalls)
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
@@ -141,12 +125,7 @@ class SQLiteHome(SharedHome):
         for entry in entries:
             self._add(connection, entry)
             state_of(entry.key).charge(entry.day, entry.currency, entry.amount)
-        answers = []
-        for report in reports:
-            answered = answer(state_of(report.key), me, report, now)
-            answers.append(answered)
-            for worker in answered.holders:
-                connection.execute("INSERT OR IGNORE INTO limit_recalls VALUES (?, ?)", (worker, report.key))
+        answers = [answer(state_of(report.key), me, report, now) for report in reports]
         for key, state in states.items():
             connection.execute("INSERT OR REPLACE INTO limit_keys VALUES (?, ?)", (key, _written(state, now)))
         return answers
@@ -166,21 +145,6 @@ class SQLiteHome(SharedHome):
         amount, requests = known or (0, 0)
         values = (*place, str(amount + entry.amount), requests + entry.requests)
         connection.execute("INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-
-    def _has_recalls(self, connection: sqlite3.Connection) -> bool:
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if version == self._without_recalls:
-            return False
-        find = "SELECT 1 FROM limit_recalls WHERE worker = ?"
-        if connection.execute(find, (self._worker,)).fetchone() is not None:
-            return True
-        self._without_recalls = version
-        return False
-
-    def _take_recalls(self, connection: sqlite3.Connection) -> list[str]:
-        taken = connection.execute("SELECT key FROM limit_recalls WHERE worker = ?", (self._worker,)).fetchall()
-        connection.execute("DELETE FROM limit_recalls WHERE worker = ?", (self._worker,))
-        return [key for (key,) in taken]
 
 
 def open_home(settings: StoreSettings) -> SQLiteHome:
@@ -202,7 +166,6 @@ def _gone(connection: sqlite3.Connection, now: float) -> list[str]:
 def _forget(connection: sqlite3.Connection, workers: Sequence[str]) -> None:
     for worker in workers:
         connection.execute("DELETE FROM limit_workers WHERE worker = ?", (worker,))
-        connection.execute("DELETE FROM limit_recalls WHERE worker = ?", (worker,))
 
 
 def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amount, int] | None:
@@ -215,9 +178,9 @@ def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amoun
 
 def _written(state: KeyState, now: float) -> bytes:
     rates = [(rate.tat, rate.limit) for rate in state.rates]
-    holders = {name: (holder.kept, holder.live, holder.heard) for name, holder in state.holders.items()}
+    holders = {name: (holder.live, str(holder.reserved)) for name, holder in state.holders.items()}
     spent = {label: str(amount) for label, amount in state.spent.items()}
-    return msgspec.json.encode((now, rates, holders, spent, state.tight_until))
+    return msgspec.json.encode((now, rates, holders, spent))
 
 
 def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
@@ -226,15 +189,15 @@ def _load(connection: sqlite3.Connection, key: str, now: float) -> KeyState:
     if row is None:
         return state
     try:
-        written, rates, holders, spent, tight_until = msgspec.json.decode(row[0], type=_Written)
+        written, rates, holders, spent = msgspec.json.decode(row[0], type=_Written)
         amounts = {label: int(amount) for label, amount in spent.items()}
+        held = {name: Holder(live, int(reserved)) for name, (live, reserved) in holders.items()}
     except (msgspec.DecodeError, ValueError, TypeError):  # SQLite may find a value of any type in a damaged row
         raise StoreError("damaged", "what a key has used of its limits cannot be read: a row is damaged") from None
     back = max(0.0, written - now)  # the machine was started again meanwhile
     requests, tokens = (Rate(tat - back, limit) for tat, limit in rates)
     state.rates = (requests, tokens)
     if not back:
-        state.holders = {name: Holder(*holder) for name, holder in holders.items()}
-        state.tight_until = tight_until
+        state.holders = held
     state.spent = amounts
     return state

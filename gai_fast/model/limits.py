@@ -103,10 +103,6 @@ class SharedLimits:
     overloaded_ms: int = 1000
     """Milliseconds after which a client that was refused for lack of capacity may retry."""
 
-    ledger_recall: float = 1.0
-    """Seconds within which workers must have returned the shares that they keep; after that the limit counts as used.
-    A return takes some milliseconds, or as long as a worker's loop is blocked."""
-
     backlog: int = 4096
     """Connections the kernel holds before accept: with 128 the 129th of a burst waits a second for its SYN retry."""
 

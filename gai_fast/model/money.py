@@ -21,7 +21,7 @@ UNIT: Final = 10**12
 
 USD: Final = "USD"
 
-_PRICED_TOKENS: Final = 10**6
+PRICED_TOKENS: Final = 10**6
 """A price is for this number of tokens."""
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
@@ -106,8 +106,8 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
         + (out - reasoning) * price.output
         + reasoning * price.reasoning
     )
-    amount, rest = divmod(total, _PRICED_TOKENS)
-    is_more_than_half = rest * 2 > _PRICED_TOKENS or (rest * 2 == _PRICED_TOKENS and amount % 2 == 1)
+    amount, rest = divmod(total, PRICED_TOKENS)
+    is_more_than_half = rest * 2 > PRICED_TOKENS or (rest * 2 == PRICED_TOKENS and amount % 2 == 1)
     return min(amount + is_more_than_half, SHARED.charge * UNIT)
 
 

@@ -190,5 +190,9 @@ class Limits:
     callbacks_end: float = 5.0
     """Seconds for which an ended stream waits for its async callbacks: a write to a slow disk or database."""
 
+    spend_part: int = 256
+    """Bytes of an upstream's body that are handled at once where a stream's reservation of spend nears its end: about
+    one delta of most providers, so that the stream ends within its reservation."""
+
 
 LIMITS: Final = Limits()

@@ -14,6 +14,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.time cimport perf_counter
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from libc.errno cimport EAGAIN
+from libc.limits cimport LLONG_MAX
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strerror
@@ -1170,6 +1171,7 @@ cdef class FastPath:
     cdef StreamCounters _counters
     cdef long long _seq
     cdef long long _deltas
+    cdef long long _until   # bytes of the body after which reads take the long way
     cdef double _ended
     cdef ReadBatch _batch   # reads the upstream's socket; None if the upstream's connection reads it
     cdef object _reader     # the connection that lent the upstream's socket
@@ -1197,11 +1199,13 @@ cdef class FastPath:
         self._now_ms = now_ms
         self._counters = counters
         self._in = self._out = -1
+        self._until = LLONG_MAX
 
-    def follow(self, long long seq, long long deltas):
+    def follow(self, long long seq, long long deltas, long long until=LLONG_MAX):
         """Continues after a read on the full path."""
         self._seq = seq
         self._deltas = deltas
+        self._until = until
 
     def end_reading(self):
         """Ends the loan of the upstream's socket."""
@@ -1231,16 +1235,17 @@ cdef class FastPath:
         cdef bytes body, written = None, held = copier._held
         cdef Py_ssize_t ahead = PyBytes_GET_SIZE(held)  # bytes of an earlier read
         cdef bint is_all, is_well = False
+        cdef bint is_long = self._counters.received + (end - begin) > self._until
         self.at = now
-        only = whole_chunk(begin, end, &size) if chunks.is_between() and not ahead else NULL
+        only = whole_chunk(begin, end, &size) if chunks.is_between() and not ahead and not is_long else NULL
         if only is not NULL and only + size + 2 == end:
             chunks.skip_whole()
             copier.look_at(data, only - begin, only - begin + size)
         else:
             body = chunks.take_apart(data, 0, held)
             copier._held = b""
-            if chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
-                # The exchange must see the end of the body, or the violation.
+            if is_long or chunks.broken or chunks._state == END or chunks.overhead > PLAIN_OVERHEAD:
+                # The session must count the read, or the exchange must see the end of the body, or the violation.
                 self.note(began, -ahead)
                 return body
             size = PyBytes_GET_SIZE(body)

@@ -107,6 +107,10 @@ class Reader(Protocol):
         """Closes the socket and ends the exchange after a bug: one of its reads could not be handled."""
 
 
+_ALL = (1 << 63) - 1
+"""More bytes than any body has."""
+
+
 class FastPath:
     """Copies the frames of a read from the upstream to the client, in one call.
 
@@ -139,12 +143,13 @@ class FastPath:
         self.at = self.wrote_at = 0.0
         self.chunks: ChunkedBody | None = None
 
-    def follow(self, seq: int, deltas: int) -> None:
+    def follow(self, seq: int, deltas: int, until: int = _ALL) -> None:
         """Continues after a read on the full path.
 
         Args:
             seq: The number of the stream's last event.
             deltas: Deltas of the stream so far.
+            until: Bytes of the body, as `counters` has received them. A read that may exceed them takes the full path.
         """
 
     def end_reading(self) -> None:

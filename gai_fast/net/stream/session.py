@@ -31,17 +31,19 @@ from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
 from gai_fast.core.sinks import DeltaSink, EventSink
 from gai_fast.kernels import FastPath, Piece
+from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, FinishReason
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
-from gai_fast.model.money import Charge, total_of
+from gai_fast.model.money import Amount, Charge, total_of
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner, Attempts, Continued, Translate
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.writer import Headers
+from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timer, Timers
@@ -87,6 +89,10 @@ class EngineCallbacks:
 
     def broke(self, session: Session, fault: Exception) -> None:
         """Handles a stream that failed because of a bug."""
+        raise NotImplementedError
+
+    def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
+        """Reserves more spend for a stream; as `Ledger.grow`."""
         raise NotImplementedError
 
 
@@ -140,6 +146,10 @@ class Session(Receiver):
         self._fast_path: FastPath | None = None
         self._read_at = 0.0  # of the last read, which is not counted yet; as `_read_bytes`
         self._read_bytes = 0
+        self._allowance: Allowance | None = None
+        self._held = b""  # bytes of the body that wait for a larger reservation
+        self._held_end: tuple[Error | None] | None = None  # the end of the body behind them
+        self._is_taking = False  # they are being handled
         self._timer: Timer | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._again_handle: asyncio.TimerHandle | None = None
@@ -247,6 +257,89 @@ class Session(Receiver):
             account=self.attempts.account,
         )
 
+    # -- a limit of spend --
+
+    def allow(self, reserved: Amount) -> None:
+        """Ends the stream if it needs more spend than is reserved and the ledger gives no more.
+
+        Args:
+            reserved: The spend that is reserved.
+        """
+        sharing = self.attempts.spec.sharing
+        if sharing is None or sharing.role == "miss":  # another stream's answer costs nothing
+            self._allowance = Allowance(reserved)
+            self._cover(self._allowance)
+
+    def _cover(self, allowance: Allowance) -> None:
+        account = self.attempts.account
+        price = None if account is None else account.price
+        earlier = 0
+        if price is not None:
+            earlier = sum([each.amount for each in self.earlier_charges if each.currency == price.currency])
+        self._held, self._held_end = b"", None  # of the attempt before
+        allowance.begin(price, self.attempts.spec.prompt_characters or 0, earlier)
+
+    def _take_held_now(self, allowance: Allowance) -> None:
+        """As `_take_held`, which the ledger's answer may otherwise call again."""
+        self._is_taking = True
+        try:
+            self._take_held(allowance)
+        finally:
+            self._is_taking = False
+
+    def _take_held(self, allowance: Allowance) -> None:
+        """Handles bytes of the body as far as the reservation covers them; asks for more where it is used up.
+
+        While the ledger is asked, the rest is held and nothing is read.
+        """
+        relay = self.relay
+        while self._held and not allowance.is_asking and self._phase is not _OVER:
+            before = relay.characters
+            size = len(self._held)
+            if before + size > allowance.characters and not relay.is_over:
+                if allowance.is_used_up(before):
+                    allowance.is_asking = True
+                    self._runner.grow(self, allowance.wanted(before), self._grown)
+                    continue
+                size = LIMITS.spend_part
+            part, self._held = self._held[:size], self._held[size:]
+            self._feed(part)
+            allowance.note(relay.characters - before)
+        if self._phase is _OVER:
+            self._held = b""
+        elif self._held_end is not None and not self._held:
+            end, self._held_end = self._held_end, None
+            self._receive_end(end[0])
+        else:
+            self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Reads the upstream, unless its client or the ledger is waited for."""
+        exchange = self.attempts.exchange
+        if exchange is None:
+            return
+        if self._delivery.is_paused or (self._allowance is not None and self._allowance.is_asking):
+            exchange.pause_reading()
+        else:
+            exchange.resume_reading()
+
+    def _grown(self, more: Amount) -> None:
+        self._guarded(partial(self._take_spend, more))
+
+    def _take_spend(self, more: Amount) -> None:
+        """Takes what the ledger has reserved; called within `_take_held` or later."""
+        allowance = self._allowance
+        if allowance is None:
+            return
+        allowance.is_asking = False
+        if not more:
+            self._held = b""
+            self._end_early(partial(self.relay.stop, "length", "spend"))
+            return
+        allowance.grow(more)
+        if not self._is_taking:
+            self._take_held_now(allowance)
+
     def _use_output(self, former: Output) -> None:
         """Switches to the output of the attempt's spec, if it is another one."""
         output = self.attempts.spec.output
@@ -321,6 +414,8 @@ class Session(Receiver):
         spec, exchange = self.attempts.spec, self.attempts.exchange
         if self._delivery.is_paused and exchange is not None:
             exchange.pause_reading()
+        if self._allowance is not None:
+            self._cover(self._allowance)
         self.relay.begin(
             adapter,
             self._delivery.output,
@@ -380,17 +475,26 @@ class Session(Receiver):
 
     def _receive(self, data: bytes) -> FastPath | None:
         self._settle()
+        allowance = self._allowance
+        if allowance is None or (not self._held and self.relay.characters + len(data) <= allowance.characters):
+            return self._shorten() if self._feed(data) else None
+        self._held += data
+        self._take_held_now(allowance)
+        return None
+
+    def _feed(self, data: bytes) -> bool:
+        """Handles bytes of the body; returns whether the stream goes on."""
         size = len(data)
         self._read_at, self._read_bytes = perf_counter(), size
         self._delivery.gathered += size
         self.relay.receive_data(data, self._clock.tick())
         self._advance()
         if self._phase is _OVER:
-            return None
+            return False
         self._note_read(perf_counter())
         if self._tick_handle is None:
             self._await_tick()
-        return self._shorten()
+        return True
 
     def exchange_ended(self, error: Error | None) -> None:
         """Receives the end of the upstream's body, or the error that broke it."""
@@ -401,6 +505,9 @@ class Session(Receiver):
             self._guarded(partial(self._receive_end, error))
 
     def _receive_end(self, error: Error | None) -> None:
+        if self._held:
+            self._held_end = (error,)
+            return
         self._settle()
         if error is not None and error.code == "internal":  # a failure of our own code: see `Receiver`
             raise error.__cause__ or error
@@ -424,7 +531,11 @@ class Session(Receiver):
             if direct is None or output is not deltas:
                 return None
             self._fast_path = FastPath(copier, direct, self._clock.tick, self._meter.counters)
-        self._fast_path.follow(deltas.seq, self.relay.deltas)
+        if self._allowance is None:
+            self._fast_path.follow(deltas.seq, self.relay.deltas)
+        else:  # no read has more characters than bytes
+            covered = self._allowance.characters - self.relay.characters
+            self._fast_path.follow(deltas.seq, self.relay.deltas, self._meter.counters.received + covered)
         return self._fast_path
 
     def _settle(self) -> None:
@@ -458,7 +569,7 @@ class Session(Receiver):
         self._delivery.is_paused = False
         self._meter.resumed(perf_counter())
         if self.attempts.exchange is not None:
-            self.attempts.exchange.resume_reading()
+            self._read_or_wait()
             if self.relay.awaits_first_event and self._phase is not _OVER:
                 self.attempts.restart_first_event()
                 self._arm()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from msgspec import UNSET
 
-from gai_fast.ledger import Ledger, LocalLedger
+from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
@@ -206,6 +206,8 @@ class Engine(EngineCallbacks):
             self.streams[stream_id] = session
             self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
             self.callers[caller] = of_caller + 1
+            if self.ledger.reservations and stream_id in self.ledger.reservations:
+                session.allow(self.ledger.reservations[stream_id])
         except Error as error:
             self._refused(spec, stream_id, error)
             raise
@@ -383,6 +385,10 @@ class Engine(EngineCallbacks):
     def broke(self, session: Session, fault: Exception) -> None:
         """Logs the bug that ended a stream, with its traceback."""
         logger.error("stream %s failed: a bug of the gateway", session.stream_id, exc_info=fault)
+
+    def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
+        """Reserves more spend for a stream; as `EngineCallbacks.grow`."""
+        self.ledger.grow(session.stream_id, wanted, then)
 
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
         """Removes an ended stream and reports its figures; as `EngineCallbacks.ended`."""

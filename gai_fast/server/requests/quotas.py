@@ -1,7 +1,7 @@
 """The limits of a caller's key: counts each request, and reports the remaining limits in response headers.
 
-Owns the estimate of a request's tokens, the wait for a ledger that several workers share, and the headers. The ledger
-decides which requests are refused.
+Owns the estimates of a request's tokens and cost, the wait for a ledger that several workers share, and the headers.
+The ledger decides which requests are refused.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from gai_fast.ledger import Left, RateLeft
+from gai_fast.core.reading import estimated_tokens
+from gai_fast.ledger import Left, RateLeft, Reservation, SpendLeft
+from gai_fast.model.money import cost_of, written
 from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
@@ -30,6 +32,21 @@ _WINDOW: Final = 60
 _MINUTE_MS: Final = _WINDOW * 1000
 
 
+class Estimate(NamedTuple):
+    """What a request may use.
+
+    Attributes:
+        tokens: Its tokens.
+        reservation: Its cost.
+    """
+
+    tokens: int
+    reservation: Reservation
+
+
+NOTHING: Final = Estimate(0, Reservation(0, 0))
+
+
 class Quotas:
     """Counts the requests of one server.
 
@@ -42,13 +59,13 @@ class Quotas:
         self._pending = PendingAnswers()
 
     def begin(
-        self, incoming: Incoming, tokens: int, stream_id: str, client: StreamResponse, start: Callable[[], None]
+        self, incoming: Incoming, estimate: Estimate, stream_id: str, client: StreamResponse, start: Callable[[], None]
     ) -> None:
         """Starts the stream of a request once it is admitted.
 
         Args:
             incoming: The request.
-            tokens: The estimate of its tokens.
+            estimate: What it may use.
             stream_id: The stream's id.
             client: The response.
             start: Starts the stream, and answers the request with it.
@@ -59,21 +76,49 @@ class Quotas:
         key = incoming.key
         if key is None:
             start()
-        elif self._engine.ledger.try_take(key, stream_id, tokens):
+        elif self._engine.ledger.try_take(key, stream_id, *estimate):
             self.run(stream_id, start)
         else:
             then = partial(self.run, stream_id, start)
-            self._pending.add(incoming, client, self._engine.ledger.take(key, stream_id, tokens, then))
+            self._pending.add(incoming, client, self._engine.ledger.take(key, stream_id, *estimate, then))
 
-    def admission(self, incoming: Incoming, tokens: int, stream_id: str) -> Callable[[], Awaitable[None]]:
+    def admission(self, incoming: Incoming, estimate: Estimate, stream_id: str) -> Callable[[], Awaitable[None]]:
         """Returns a function that admits a request; afterwards `run` must start its stream.
 
         Args:
             incoming: The request.
-            tokens: The estimate of its tokens.
+            estimate: What it may use.
             stream_id: The stream's id.
         """
-        return partial(self._engine.ledger.take, incoming.key, stream_id, tokens)
+        return partial(self._engine.ledger.take, incoming.key, stream_id, *estimate)
+
+    def estimate(self, incoming: Incoming, spec: StreamSpec) -> Estimate:
+        """Returns the estimate of what a request may use.
+
+        Tokens: a quarter of its bytes, and the most that its answer may have. Spend: its text and the most that its
+        answer may have, or the model's usual output if the request does not tell, at the model's price.
+
+        Args:
+            incoming: The request, with its body.
+            spec: What it asks for.
+        """
+        key = incoming.key
+        if key is None or (key.limits.tokens_per_minute is None and key.limits.spend is None):
+            return NOTHING
+        most = _max_output_tokens(spec)
+        size = len(incoming.http.body) or len(incoming.http.target)
+        reservation = NOTHING.reservation if key.limits.spend is None else self._reservation(spec, size, most)
+        return Estimate(size // _BYTES_PER_TOKEN + most, reservation)
+
+    def _reservation(self, spec: StreamSpec, size: int, most: int) -> Reservation:
+        ledger = self._engine.ledger
+        price = self._engine.settings.price(spec.model)
+        if price is None or price.currency != ledger.currency:  # it counts for no limit
+            return NOTHING.reservation
+        prompt = size if spec.prompt_characters is None else spec.prompt_characters
+        tokens = {"input_tokens": estimated_tokens(prompt)}
+        output = most or ledger.usual_output(spec.model.name)
+        return Reservation(cost_of(tokens, price), cost_of({**tokens, "output_tokens": output}, price))
 
     def run(self, stream_id: str, start: Callable[[], _Started]) -> _Started:
         """Starts the stream of an admitted request; takes the request off the count if the stream does not start.
@@ -89,27 +134,13 @@ class Quotas:
                 self._engine.ledger.cancel(stream_id)  # does nothing if the stream has already ended
 
     def headers(self, key: KeySettings) -> Headers:
-        """Returns the response headers with the remaining limits per minute of a key.
+        """Returns the response headers with the remaining limits per minute and the remaining spend of a key.
 
         Args:
             key: The caller's key.
         """
         left = self._engine.ledger.left(key)
         return () if left is None else limit_headers(left)
-
-
-def tokens_of(incoming: Incoming, spec: StreamSpec) -> int:
-    """Estimates a request's tokens: a quarter of its size in bytes, plus its limit of output tokens.
-
-    Args:
-        incoming: The request, with its body.
-        spec: The request's spec.
-    """
-    key = incoming.key
-    if key is None or key.limits.tokens_per_minute is None:
-        return 0
-    size = len(incoming.http.body) or len(incoming.http.target)
-    return size // _BYTES_PER_TOKEN + _max_output_tokens(spec)
 
 
 def _max_output_tokens(spec: StreamSpec) -> int:
@@ -132,7 +163,18 @@ def limit_headers(left: Left) -> Headers:
             headers += _headers_of(name, rate)
             fields.append(f'"{name}";r={rate.remaining};t={math.ceil(rate.reset)}')
             policies.append(f'"{name}";q={rate.limit};w={_WINDOW}')
-    return [*headers, ("ratelimit", ", ".join(fields)), ("ratelimit-policy", ", ".join(policies))]
+    if fields:
+        headers += [("ratelimit", ", ".join(fields)), ("ratelimit-policy", ", ".join(policies))]
+    if left.spend is not None:
+        headers += _spend_headers(left.spend)
+    return headers
+
+
+def _spend_headers(spend: SpendLeft) -> list[tuple[str, str]]:
+    headers = [("x-gai-spend-limit", written(spend.limit)), ("x-gai-spend-remaining", written(spend.remaining))]
+    if spend.reset is not None:
+        headers.append(("x-gai-spend-reset", str(math.ceil(spend.reset))))
+    return headers
 
 
 def _headers_of(name: str, rate: RateLeft) -> Headers:

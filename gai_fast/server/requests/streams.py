@@ -53,7 +53,7 @@ from gai_fast.server.requests.idempotency import (
 )
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
-from gai_fast.server.requests.quotas import Quotas, tokens_of
+from gai_fast.server.requests.quotas import NOTHING, Estimate, Quotas
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.server.requests.specs import SpecBuilder
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -135,15 +135,15 @@ class StreamRoutes:
         more = miss_headers(self._engine, incoming, spec.model)
         if key is None and incoming.key is None:
             return _json_reply(incoming, body_of(begin().log), status, more)
-        tokens = tokens_of(incoming, spec)
+        estimate = self.quotas.estimate(incoming, spec)
         if key is None:
             client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
             start = partial(_start_and_reply, client, incoming, begin, body_of, status, more)
-            self.quotas.begin(incoming, tokens, context.stream_id, client, start)
+            self.quotas.begin(incoming, estimate, context.stream_id, client, start)
             return None
         answer = partial(_reply_keyed, incoming, body_of, status)
         is_native = incoming.format.name == NATIVE
-        claimed = self._keyed_request(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
+        claimed = self._keyed_request(incoming, key, estimate, context.stream_id, begin, answer, is_native=is_native)
         client = StreamResponse(incoming, context.stream_id, "", spec.model.stream, whole=True)
         client.headers = more
         self._keyed.answer(incoming, client, claimed)
@@ -187,7 +187,7 @@ class StreamRoutes:
             return
         spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         stream = spec.model.stream
-        admit = self.quotas.admission(incoming, tokens_of(incoming, spec), context.stream_id)
+        admit = self.quotas.admission(incoming, self.quotas.estimate(incoming, spec), context.stream_id)
         start = partial(self.quotas.run, context.stream_id, partial(self._publish_log, spec, context))
         follow = partial(self._follow_chat, negotiated, spec)
         media_type = negotiated.format.media_type(negotiated.framing)
@@ -231,7 +231,7 @@ class StreamRoutes:
         client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
 
         start = partial(self._run, client, context, spec)
-        self.quotas.begin(incoming, 0, context.stream_id, client, start)  # generates no tokens
+        self.quotas.begin(incoming, NOTHING, context.stream_id, client, start)  # generates no tokens
         return None
 
     # -- from a request to its stream --
@@ -265,7 +265,7 @@ class StreamRoutes:
             self._answer_keyed(incoming, negotiated, context, spec, key, media_type, wants_shared=wants_shared)
             return
         # Must come before `StreamResponse`, whose constructor drops the request's body.
-        tokens = 0 if incoming.key is None else tokens_of(incoming, spec)
+        estimate = NOTHING if incoming.key is None else self.quotas.estimate(incoming, spec)
         client = StreamResponse(incoming, context.stream_id, media_type, stream, whole=spec.hold)
         if not spec.hold:
             client.format_headers = negotiated.format.headers
@@ -281,11 +281,11 @@ class StreamRoutes:
         if wants_shared:
             spec.sharing = sharing = shared_answer(self._engine, incoming.caller)
             if sharing is not None and sharing.must_look(spec):
-                admit = self.quotas.admission(incoming, tokens, context.stream_id)
+                admit = self.quotas.admission(incoming, estimate, context.stream_id)
                 run = partial(self.quotas.run, context.stream_id, start)
                 self._lookups.add(incoming, client, begin_after_lookup(sharing, spec, admit, run))
                 return
-        self.quotas.begin(incoming, tokens, context.stream_id, client, start)
+        self.quotas.begin(incoming, estimate, context.stream_id, client, start)
 
     def _begin(
         self, client: StreamResponse, context: StreamContext, spec: StreamSpec, view: View | None, *, wants_shared: bool
@@ -318,8 +318,8 @@ class StreamRoutes:
         begin = partial(self._publish, spec, context)
         answer = partial(self._follow_keyed, negotiated, spec, wants_shared)
         is_native = incoming.format.name == "gai"
-        tokens = tokens_of(incoming, spec)
-        claimed = self._keyed_request(incoming, key, tokens, context.stream_id, begin, answer, is_native=is_native)
+        estimate = self.quotas.estimate(incoming, spec)
+        claimed = self._keyed_request(incoming, key, estimate, context.stream_id, begin, answer, is_native=is_native)
         # After `_keyed_request`, which reads the body: the constructor of `StreamResponse` drops it.
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         if not spec.hold:
@@ -350,7 +350,7 @@ class StreamRoutes:
         self,
         incoming: Incoming,
         key: str,
-        tokens: int,
+        estimate: Estimate,
         stream_id: str,
         begin: Start,
         follow: Follow,
@@ -359,7 +359,7 @@ class StreamRoutes:
     ) -> KeyedRequest:
         """Creates a request with an idempotency key; it is counted if it starts the stream."""
         start = partial(self.quotas.run, stream_id, begin)
-        admit = self.quotas.admission(incoming, tokens, stream_id)
+        admit = self.quotas.admission(incoming, estimate, stream_id)
         return keyed(incoming, key, incoming.http.body, stream_id, admit, start, follow, is_native=is_native)
 
     def _publish(self, spec: StreamSpec, context: StreamContext) -> Publication:

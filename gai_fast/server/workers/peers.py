@@ -130,7 +130,7 @@ class Peers:
 
     async def report_spend(self) -> None:
         """Has each other worker that answers report what its streams have cost until now."""
-        await self._ask_all("recall", [])
+        await self._ask_all("report")
 
     async def watch(self, stream_id: str, after: int) -> StreamNews | None:
         """Returns the events of another worker's stream after a place, as `admin.watch.Watches.news`.
@@ -284,7 +284,7 @@ class Answers:
             "tail": self.tail,
             "followed": self.followed,
             "kept": self.kept,
-            "recall": self.recall,
+            "report": self.report,
         }
 
     async def ping(self) -> None:
@@ -366,9 +366,9 @@ class Answers:
         self._turn += len(answer)  # the next answer begins with those that are left out here
         return answer
 
-    async def recall(self, keys: list[str]) -> None:
-        """Reports what this worker has of the limits of keys, and keeps nothing of it; answers when that is done."""
-        await self._engine.ledger.recall(keys)
+    async def report(self) -> None:
+        """Reports what this worker has used and spent; answers when that is done."""
+        await self._engine.ledger.report()
 
     async def followed(self, stream_ids: list[str]) -> None:
         """Notes that streams are followed in another worker."""

@@ -3,26 +3,21 @@
 Owns the questions of workers to the supervisor, and its answers. It outlives every worker, and is one.
 
 1. A worker reports, and asks, over its link (`worker.py`).
-2. The workers that must be heard before the supervisor can decide are asked over the bus (`bus.py`); they answer when
-   they have reported. One that is gone has nothing.
-3. The supervisor reads what a worker has sent before its end, and then gives back all that it kept.
-4. Amounts of spend are decimal text on the way: MessagePack has whole numbers of 64 bits, which hold 18 million units.
+2. The supervisor reads what a worker has sent before its end, and then gives back all that it had.
+3. Sums of spend are decimal text on the way: MessagePack has whole numbers of 64 bits, which hold 18 million units.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from gai_fast.ledger import By, SharedHome, SpendEntry, SpendRow
-from gai_fast.ledger._base import Caps
-from gai_fast.ledger.home import Answer, Ask, Home, Report
+from gai_fast.ledger._base import Ask, Caps, Reservation, Used, Verdict
+from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
-from gai_fast.server.workers.bus import Bus
 from gai_fast.server.workers.peers import SupervisorQuestions
 from gai_fast.stores.backend import StoreError
 
@@ -32,22 +27,17 @@ SPENT: Final = "spent"
 QUESTIONS: Final = (EXCHANGE, SPEND, SPENT)
 """The kinds of questions to the supervisor."""
 
-RECALL: Final = "recall"
-"""The kind of question to another worker; its argument: names of keys."""
-
 
 class SupervisorHome(SharedHome):
     """The state of keys in the supervisor, as a worker reaches it.
 
     Args:
         supervisor: Has the state.
-        bus: Carries questions to other workers.
         number: The number of this worker.
     """
 
-    def __init__(self, supervisor: SupervisorQuestions, bus: Bus, number: int) -> None:
+    def __init__(self, supervisor: SupervisorQuestions, number: int) -> None:
         self._supervisor = supervisor
-        self._bus = bus
         self._number = number
 
     async def open(self) -> None:
@@ -62,17 +52,7 @@ class SupervisorHome(SharedHome):
         """Reports; as `SharedHome.exchange`."""
         sent = [(*entry[:5], str(entry.amount), entry.requests) for entry in entries]
         answers = await self._ask(EXCHANGE, str(self._number), number, sent, reports)
-        return None if answers is None else [Answer(*answer) for answer in answers]
-
-    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
-        """Asks the workers that have anything of a key; as `SharedHome.recall`."""
-        asked = (self._bus.ask(int(worker), RECALL, [key], wait=SHARED.ledger_recall) for worker in holders)
-        await asyncio.gather(*asked, return_exceptions=True)  # one that is gone, or busy, is not waited for
-
-    async def recalled(self) -> Sequence[str]:
-        """Waits for ever: other workers ask over the bus."""
-        await asyncio.Event().wait()
-        return ()
+        return None if answers is None else [_answer(*answer) for answer in answers]
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
@@ -106,7 +86,8 @@ class LedgerHome:
         if kind == EXCHANGE:
             worker, number, entries, reports = items
             spend = [_entry(*entry) for entry in entries]
-            return self._home.exchange(worker, number, spend, [_report(*report) for report in reports])
+            answers = self._home.exchange(worker, number, spend, [_report(*report) for report in reports])
+            return None if answers is None else [_plain(answer) for answer in answers]
         if kind == SPEND:
             by, since, until = items
             rows = self._home.book.rows(by, since, until)
@@ -123,7 +104,20 @@ def _entry(key: str, model: str, upstream: str, day: str, currency: str, amount:
     return SpendEntry(key, model, upstream, day, currency, int(amount), requests)
 
 
-def _report(key: str, caps: Any, kept: Any, requests: int, tokens: int, age: float, *rest: Any) -> Report:
-    live, asks, wants_more = rest
-    asked = [Ask(*ask) for ask in asks]
-    return Report(key, Caps(*caps), tuple(kept), requests, tokens, age, live, asked, wants_more)
+def _report(key: str, caps: Any, *figures: Any) -> Report:
+    requests, tokens, age, live, reserved, asks = figures
+    asked = [Ask(estimate, Reservation(*spend), is_new) for estimate, spend, is_new in asks]
+    return Report(key, Caps(*caps), requests, tokens, age, live, reserved, asked)
+
+
+def _plain(answer: Answer) -> Any:
+    """Returns an answer as it is sent: rule 3."""
+    verdicts = [(*verdict[:3], str(verdict.spent)) for verdict in answer.verdicts]
+    requests, tokens, spent, reserved = answer.used
+    return verdicts, (requests, tokens, str(spent), str(reserved))
+
+
+def _answer(verdicts: Any, used: Any) -> Answer:
+    requests, tokens, spent, reserved = used
+    decided = [Verdict(place, wait, more, int(of)) for place, wait, more, of in verdicts]
+    return Answer(decided, Used(requests, tokens, int(spent), int(reserved)))

@@ -398,7 +398,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
             link.stop.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
-    limits = SupervisorHome(link, bus, ends.number)
+    limits = SupervisorHome(link, ends.number)
     listener = HandedListener(ends.channel, link)
     running = await start(_share(settings, ends.place), record, bound, listener, PeerBackend(peers, link), limits)
     try:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from gai_fast.ledger import SharedLedger, SpendEntry, SpendRow
-from gai_fast.ledger._base import SPEND, Caps
-from gai_fast.ledger.home import Ask, Report
+from gai_fast.ledger._base import SPEND, Ask, Caps
+from gai_fast.ledger.home import Report
 from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
 from gai_fast.model.errors import Error
@@ -34,7 +34,7 @@ async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) 
     homes = [RedisHome(redis_server.url) for _ in range(2)]
     for home in homes:
         await home.open()
-    asking = Report("ann", Caps(None, None, 1, None, ""), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, False)], True)
+    asking = Report("ann", Caps(None, None, 1, None, ""), 0, 0, 0.0, 0, 0, [Ask()])
     for home in homes:
         await home.exchange(1, [ENTRY], [asking])
     found = [line for line in redis_server.command("KEYS", "*").decode().split("\r\n") if line.startswith("gai:")]
@@ -50,8 +50,8 @@ async def test_limits_of_another_release_are_neither_used_nor_touched(make_serve
     server = make_server()
     running, starting = RedisHome(server.url), RedisHome(server.url)
     await running.open()
-    assert server.command("GET", f"{PREFIX}layout") == b"$1\r\n1\r\n"
-    server.command("SET", f"{PREFIX}layout", "2")
+    assert server.command("GET", f"{PREFIX}layout") == b"$1\r\n2\r\n"
+    server.command("SET", f"{PREFIX}layout", "3")
     before = server.command("DBSIZE")
     for refused in (starting.open(), running.exchange(1, [ENTRY], [])):
         with pytest.raises(StoreError, match="has the limits of keys of another release") as raised:
@@ -60,7 +60,7 @@ async def test_limits_of_another_release_are_neither_used_nor_touched(make_serve
     assert server.command("DBSIZE") == before
     server.command("DEL", f"{PREFIX}layout")
     assert await running.exchange(1, [ENTRY], []) == []
-    assert server.command("GET", f"{PREFIX}layout") == b"$1\r\n1\r\n"
+    assert server.command("GET", f"{PREFIX}layout") == b"$1\r\n2\r\n"
     await running.close()
 
 
@@ -73,11 +73,11 @@ async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
     for ledger in ledgers:
         await ledger.open()
         await ledger.take(key, "a", 0)
-        await ledger.recall([])
+        await ledger.report()
     server.command("FLUSHALL")
     for ledger in ledgers:
-        await ledger.recall([])  # tells nothing, and finds out
-        await ledger.recall([])
+        await ledger.report()  # tells nothing, and finds out
+        await ledger.report()
     for ledger in ledgers:
         with pytest.raises(Error, match="streams = 2"):
             await ledger.take(key, "b", 0)
@@ -88,7 +88,7 @@ async def test_a_server_that_has_lost_its_data_hears_of_all_streams_again(
 async def test_a_rate_that_is_overdrawn_for_long_is_kept_for_so_long(redis_server: RedisServer) -> None:
     home = RedisHome(redis_server.url)
     await home.open()
-    overdrawn = Report("dan", Caps(None, 1, None, None, ""), (0, 0, 0, 0), 0, 100, 0.0, 0, [], False)
+    overdrawn = Report("dan", Caps(None, 1, None, None, ""), 0, 100, 0.0, 0, 0, [])
     await home.exchange(1, [], [overdrawn])
     assert int(redis_server.command("TTL", f"{PREFIX}key:dan").decode().strip(":\r\n")) > 5990
     await home.close()
@@ -129,9 +129,7 @@ async def test_a_sum_that_is_full_keeps_its_key_from_spending(redis_server: Redi
     """The charge that a sum did not hold was left out of it, and so the sum stayed below the limit."""
     home = RedisHome(redis_server.url)
     await home.open()
-    asking = Report(
-        "rich", Caps(None, None, None, 10**12, "t USD"), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, True)], False
-    )
+    asking = Report("rich", Caps(None, None, None, 10**12, "t USD"), 0, 0, 0.0, 0, 0, [Ask()])
     (answer,) = await home.exchange(1, [ENTRY._replace(key="rich", amount=2**70)], [asking]) or ()
     assert answer.verdicts[0][0] == SPEND
     assert await home.exchange(2, [ENTRY._replace(key="rich")], []) == []
@@ -172,7 +170,7 @@ async def test_an_exchange_with_a_server_that_hangs_ends_and_its_reply_is_not_ta
     server = make_server()
     home = RedisHome(server.url)
     await home.open()
-    asking = Report("ann", Caps(9, None, None, None, ""), (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, False)], True)
+    asking = Report("ann", Caps(9, None, None, None, ""), 0, 0, 0.0, 0, 0, [Ask()])
     assert await home.exchange(1, [], []) == []
     server.pause()
     try:

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow, sqlite
-from gai_fast.ledger._base import REQUESTS, Caps
-from gai_fast.ledger.home import Answer, Ask, Report
+from gai_fast.ledger._base import GRANTED, REQUESTS, Ask, Caps
+from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.sqlite import SQLiteHome
-from gai_fast.ledger.state import GRANTED
 from gai_fast.model.limits import OTHER
 from gai_fast.stores.backend import StoreError
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 TEN = Caps(10, None, None, None, "")
-ASKS = [Ask(0, 0.0, True)] * 11
+ASKS = [Ask()] * 11
 
 
 class Clock:
@@ -38,13 +37,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def report(caps: Caps, asks: list[Ask]) -> Report:
-    return Report("ann", caps, (0, 0, 0, 0), 0, 0, 0.0, 0, asks, False)
+    return Report("ann", caps, 0, 0, 0.0, 0, 0, asks)
 
 
 def verdicts(answers: object) -> list[int]:
     assert isinstance(answers, list)
     assert isinstance(answers[0], Answer)
-    return [verdict for verdict, _ in answers[0].verdicts]
+    return [verdict.place for verdict in answers[0].verdicts]
 
 
 async def opened(folder: Path) -> SQLiteHome:
@@ -103,7 +102,7 @@ async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
     await home.close()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4,5]", "[1,[[0,1]],{},{},0]", '[1,[[0,1],[0,1]],{"w":1},{},0]', 7])
+@pytest.mark.parametrize("text", ["", "[]", "[1,2,3,4]", "[1,[[0,1]],{},{}]", '[1,[[0,1],[0,1]],{"w":1},{}]', 7])
 async def test_a_damaged_row_is_told_as_such(tmp_path: Path, text: object) -> None:
     home = await opened(tmp_path)
     await home.exchange(1, [], [report(TEN, ASKS)])

@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.ledger import SpendEntry
-from gai_fast.ledger._base import Caps
-from gai_fast.ledger.home import Ask, Home, Report
-from gai_fast.ledger.state import GRANTED, UNCLEAR
+from gai_fast.ledger._base import GRANTED, STREAMS, Ask, Caps, Verdict
+from gai_fast.ledger.home import Home, Report
 from tests.conftest import ChangeLimits
 
-NO = (0, 0, 0, 0)
 ENTRY = SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 5)
 
 
 def report(caps: Caps, asks: list[Ask], live: int = 0, key: str = "ann") -> Report:
-    return Report(key, caps, NO, 0, 0, 0.0, live, asks, True)
+    return Report(key, caps, 0, 0, 0.0, live, 0, asks)
 
 
 def test_an_exchange_that_is_sent_again_counts_once() -> None:
@@ -27,29 +25,28 @@ def test_an_exchange_that_is_sent_again_counts_once() -> None:
     assert here.state("ann").spent["t USD"] == 10
 
 
-def test_requests_are_decided_in_order_and_the_rest_is_what_may_be_kept() -> None:
+def test_requests_are_decided_in_order() -> None:
     here = Home(lambda: 0.0)
     caps = Caps(1600, None, None, None, "")
-    answers = here.exchange("a", 1, [], [report(caps, [Ask(0, 0.0, False)] * 3)])
+    answers = here.exchange("a", 1, [], [report(caps, [Ask()] * 3)])
     assert answers is not None
-    assert answers[0].verdicts == [(GRANTED, 0.0)] * 3
-    assert answers[0].more == (99, 0, 0, 0)
-    assert answers[0].used == (pytest.approx(3), 0.0)
+    assert answers[0].verdicts == [Verdict(GRANTED)] * 3
+    assert answers[0].used == (pytest.approx(3), 0.0, 0, 0)
 
 
-def test_the_workers_that_must_be_heard_are_named_and_one_that_is_gone_has_nothing() -> None:
+def test_a_worker_that_is_gone_has_nothing() -> None:
     now = 0.0
     here = Home(lambda: now)
     caps = Caps(None, None, 1, None, "")
-    here.exchange("a", 1, [], [report(caps, [Ask(0, 0.0, False)])])
+    here.exchange("a", 1, [], [report(caps, [Ask()])])
     now = 1.0
-    answers = here.exchange("b", 1, [], [report(caps, [Ask(0, 0.0, False)])])
+    answers = here.exchange("b", 1, [], [report(caps, [Ask()])])
     assert answers is not None
-    assert (answers[0].verdicts, answers[0].holders) == ([(UNCLEAR, 0.0)], ["a"])
+    assert answers[0].verdicts == [Verdict(STREAMS)]
     here.forget("a")
-    answers = here.exchange("b", 2, [], [report(caps, [Ask(0, 0.0, False)])])
+    answers = here.exchange("b", 2, [], [report(caps, [Ask()])])
     assert answers is not None
-    assert answers[0].verdicts == [(GRANTED, 0.0)]
+    assert answers[0].verdicts == [Verdict(GRANTED)]
 
 
 def test_keys_of_which_nothing_is_in_use_make_room(change_limits: ChangeLimits) -> None:

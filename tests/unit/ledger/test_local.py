@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from gai_fast.ledger import LocalLedger, Period, SpendEntry, SpendRow
+from gai_fast.ledger import LocalLedger, Period, Reservation, SpendEntry, SpendRow
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 MIDNIGHT = 1_795_305_600.0  # 2026-11-22T00:00:00Z
@@ -134,7 +135,7 @@ def test_a_stream_that_never_began_counts_for_nothing(ledger: LocalLedger) -> No
     for take_back in (ledger.cancel, lambda stream_id: end(ledger, stream_id, outcome="refused")):
         ledger.try_take(caller, "1", 60)
         take_back("1")
-        assert ledger.left(caller) == ((10, 10, 0.0), (100, 100, 0.0))
+        assert ledger.left(caller) == ((10, 10, 0.0), (100, 100, 0.0), None)
 
 
 def test_streams_without_a_ticket_are_no_matter(ledger: LocalLedger) -> None:
@@ -206,3 +207,73 @@ def test_spend_in_another_currency_than_the_prices_counts_for_no_limit(ledger: L
     ledger.use([caller], "EUR")
     refused(ledger, caller)
     assert asyncio.run(ledger.spent("ann", "day")) == 10
+
+
+# ---- spend that is reserved ------------------------------------------------------------------------------------------
+
+
+def ended(ledger: LocalLedger, stream_id: str, output: int, model: str = "fast") -> None:
+    usage = {"input_tokens": 1, "output_tokens": output}
+    ledger.stream_ended(StreamMetrics(duration=1.0, usage=usage, stream_id=stream_id, model=model))
+
+
+def test_spend_is_reserved_until_the_stream_ends(ledger: LocalLedger) -> None:
+    caller = key(spend=SpendLimit(100, "day"))
+    for number in range(2):
+        assert ledger.try_take(caller, str(number), 0, Reservation(1, 50))
+    with pytest.raises(Error, match="does not cover this request beside those under way"):
+        ledger.try_take(caller, "x", 0, Reservation(1, 50))
+    assert ledger.reservations == {"0": 50, "1": 50}
+    left = ledger.left(caller)
+    assert left is not None
+    assert left.spend == (100, 0, 86_400.0)
+    ledger.cancel("0")
+    ended(ledger, "1", 5)
+    ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-22", "USD", 30))
+    assert not ledger.reservations
+    assert ledger.try_take(caller, "3", 0, Reservation(1, 70))
+
+
+def test_a_stream_grows_while_there_is_room_and_then_no_more(ledger: LocalLedger) -> None:
+    caller = key(spend=SpendLimit(100, "day"))
+    ledger.try_take(caller, "a", 0, Reservation(1, 50))
+    got: list[int] = []
+    for _ in range(3):
+        ledger.grow("a", Reservation(1, 30), got.append)
+    assert got == [30, 20, 0]
+    ended(ledger, "a", 5)
+    ledger.grow("a", Reservation(1, 30), got.append)
+    assert len(got) == 3
+    assert ledger.try_take(caller, "b", 0, Reservation(1, 100))
+
+
+def test_a_models_usual_output_is_the_mean_of_its_last_answers(ledger: LocalLedger) -> None:
+    assert ledger.usual_output("fast") == LIMITS.usual_output
+    ended(ledger, "a", 10)
+    assert ledger.usual_output("fast") == LIMITS.usual_output  # no key has a limit of spend
+    ledger.use([key(spend=SpendLimit(100, "day"))])
+    for _ in range(LIMITS.usual_answers):
+        ended(ledger, "a", 9999)
+    for number in range(LIMITS.usual_answers):
+        ended(ledger, "a", 10 + number % 2)
+    assert ledger.usual_output("fast") == 11
+    assert ledger.usual_output("other") == LIMITS.usual_output
+
+
+def test_the_models_that_are_remembered_are_bounded(ledger: LocalLedger, change_limits: ChangeLimits) -> None:
+    change_limits(usual_models=2)
+    ledger.use([key(spend=SpendLimit(100, "day"))])
+    for model in ("a", "b", "c"):
+        ended(ledger, "x", 10, model)
+    assert [ledger.usual_output(model) for model in ("a", "c")] == [LIMITS.usual_output, 10]
+
+
+def test_what_the_provider_counts_beyond_the_reservation_is_logged(
+    ledger: LocalLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gai_fast.spend")
+    for reserved in (50, 49):
+        ledger.try_take(key(spend=SpendLimit(100, "day")), "a", 0, Reservation(1, reserved))
+        ledger.stream_ended(StreamMetrics(duration=1.0, stream_id="a", key="ann", cost=50, currency="USD"))
+    assert len(caplog.records) == 1
+    assert "stream a of key 'ann' costs 0.00000000005" in caplog.text

@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from gai_fast.ledger import By, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
+from gai_fast.ledger import By, Reservation, SharedHome, SharedLedger, SpendEntry, SpendRow, shared
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.ledger.limits import Limits
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
@@ -48,7 +47,6 @@ class Way(SharedHome):
         self.loses = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.wanted: asyncio.Queue[list[str]] = asyncio.Queue()
 
     async def open(self) -> None:
         pass
@@ -69,13 +67,6 @@ class Way(SharedHome):
             self.loses -= 1
             raise StoreError("unreachable", "the answer is lost")
         return answers
-
-    async def recall(self, key: str, holders: Sequence[str], waited: float) -> None:
-        others = [self.workers[holder].recall([key]) for holder in holders if holder in self.workers]
-        await asyncio.gather(*others)
-
-    async def recalled(self) -> Sequence[str]:
-        return await self.wanted.get()
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         return self.home.book.rows(by, since, until)
@@ -115,7 +106,6 @@ async def site(count: int = 2, *, fails_open: bool = True) -> AsyncIterator[Site
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "LIMITS", FAST)
-    monkeypatch.setattr(shared, "SHARED", replace(SHARED, ledger_recall=0.1))
 
 
 def key(**limits: object) -> KeySettings:
@@ -158,24 +148,6 @@ async def test_workers_share_the_requests_of_a_minute() -> None:
         assert left.requests.remaining == 0
 
 
-async def test_what_a_worker_keeps_needs_no_exchange() -> None:
-    async with site() as on:
-        caller = key(
-            requests_per_minute=16_000, tokens_per_minute=10**6, streams=16_000, spend=SpendLimit(10**12, "day")
-        )
-        assert await taken(on[0], caller, "first") == ""
-        exchanges = on.ways[0].exchanges
-        assert all(on[0].try_take(caller, str(number), 100) for number in range(400))
-        assert on.ways[0].exchanges == exchanges
-        await until(lambda: on.home.state("ann").live == 401)
-        for number in range(400):
-            end(on[0], str(number), 50)
-        await until(lambda: on.home.state("ann").live == 1)
-        used = on.home.state("ann").rates
-        assert round(used[0].used(1000.0)) == 401
-        assert round(used[1].used(1000.0)) == 400 * 50
-
-
 async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once() -> None:
     async with site() as on:
         caller = key(streams=2)
@@ -183,20 +155,13 @@ async def test_a_stream_that_ends_on_one_worker_makes_room_on_another_at_once() 
         for number in range(20):
             assert await taken(on[1], caller, "c") == "streams"
             end(on[number % 2], "a" if number % 2 == 0 else "b")
+            await told(on[number % 2])
             other = on[(number + 1) % 2]
             assert await taken(other, caller, "x") == ""
             assert await taken(on[number % 2], caller, "y") == "streams"
             end(other, "x")
+            await told(other)
             assert await taken(on[number % 2], caller, "a" if number % 2 == 0 else "b") == ""
-
-
-async def test_what_another_worker_keeps_is_given_back_when_it_is_wanted() -> None:
-    async with site() as on:
-        caller = key(requests_per_minute=320)
-        assert await taken(on[0], caller, "first") == ""
-        assert on.home.state("ann").holders["0"].kept[0] > 10
-        verdicts = [await taken(on[1], caller, str(number)) for number in range(330)]
-        assert verdicts == [""] * 319 + ["requests_per_minute"] * 11
 
 
 async def test_spend_of_all_workers_counts() -> None:
@@ -213,88 +178,15 @@ async def test_spend_of_all_workers_counts() -> None:
         assert await on[1].spent("ann", "day") == 1000
 
 
-async def test_a_stream_that_costs_less_than_its_worker_keeps_ends_at_once() -> None:
-    async with site() as on:
-        caller = key(spend=SpendLimit(16_000, "day"), tokens_per_minute=16_000)
-        assert await taken(on[0], caller, "a") == ""
-        charge(on[0], 1000)
-        end(on[0], "a", tokens=1000)
-        assert on[0].reported("ann") is None
-        assert on[0].reported("nobody") is None
-
-
-@pytest.mark.parametrize("cost", [1001, 15_500, 99_999])
-async def test_a_stream_that_costs_more_than_its_worker_keeps_ends_when_all_workers_know(cost: int) -> None:
-    async with site(3) as on:
-        caller = key(spend=SpendLimit(16_000, "day"))
-        for number in range(3):
-            assert await taken(on[number], caller, "a") == ""
-        charge(on[0], cost)
-        end(on[0], "a")
-        reported = on[0].reported("ann")
-        assert reported is not None
-        await reported
-        assert on[0].reported("ann") is None
-        state = on.home.state("ann")
-        kept = sum(holder.kept[3] for holder in state.holders.values())
-        assert kept == 0 or state.spent[f"d{DAY} USD"] + kept <= 16_000
-        if cost > 16_000:
-            assert [await taken(on[number], caller, "b") for number in range(3)] == ["spend"] * 3
-
-
 async def test_tokens_beyond_the_estimate_are_told_before_their_stream_ends() -> None:
     async with site() as on:
         caller = key(tokens_per_minute=160)
         assert await taken(on[1], caller, "a", 10) == ""
-        assert on.home.state("ann").holders["1"].kept[1]
         assert await taken(on[0], caller, "b", 10) == ""
         end(on[0], "b", tokens=500)
         await told(on[0])
         assert await taken(on[1], caller, "c", 1) == "tokens_per_minute"
         assert round(on.home.state("ann").rates[1].used(1000.0)) == 510
-
-
-@pytest.mark.parametrize("limit", ["spend", "tokens_per_minute"])
-async def test_what_streams_use_while_an_answer_is_under_way_is_not_kept_again(limit: str) -> None:
-    """The answer to the end of one stream must not let the worker keep what the end of another has used meanwhile."""
-    async with site(1) as on:
-        caller = key(spend=SpendLimit(1600, "day")) if limit == "spend" else key(tokens_per_minute=1600)
-
-        def uses(count: int) -> None:
-            if limit == "spend":
-                charge(on[0], count)
-            end(on[0], str(count), tokens=count)
-
-        assert await taken(on[0], caller, "900") == await taken(on[0], caller, "700") == ""
-        on.ways[0].gate.clear()
-        exchanges = on.ways[0].exchanges
-        uses(900)
-        await until(lambda: on.ways[0].exchanges > exchanges)
-        uses(700)
-        on.ways[0].gate.set()
-        await told(on[0])
-        assert await taken(on[0], caller, "x", 1) == limit
-
-
-@pytest.mark.parametrize("limit", ["spend", "tokens_per_minute"])
-async def test_what_streams_use_until_a_late_answer_comes_is_not_kept_again(
-    limit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The state was out of reach meanwhile, so that no end has waited for it."""
-    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_wait=0.02, ledger_retry=3600.0))
-    async with site(1) as on:
-        caller = key(spend=SpendLimit(1600, "day")) if limit == "spend" else key(tokens_per_minute=1600)
-        assert await taken(on[0], caller, "900") == await taken(on[0], caller, "700") == ""
-        on.ways[0].gate.clear()
-        for stream_id in ("900", "700"):
-            if limit == "spend":
-                charge(on[0], int(stream_id))
-            end(on[0], stream_id, tokens=int(stream_id))
-            await until(lambda: on[0].problem is not None)
-        on.ways[0].gate.set()
-        await until(lambda: on[0].problem is None)
-        await told(on[0])
-        assert await taken(on[0], caller, "x", 1) == limit
 
 
 async def test_tokens_that_are_given_back_count_for_others_before_their_stream_ends() -> None:
@@ -305,28 +197,6 @@ async def test_tokens_that_are_given_back_count_for_others_before_their_stream_e
         end(on[0], "a", tokens=50)
         await told(on[0])
         assert await taken(on[1], caller, "b", 50) == ""
-
-
-async def test_a_stream_of_a_key_without_that_limit_ends_at_once() -> None:
-    async with site() as on:
-        assert await taken(on[0], key(streams=10), "a") == ""
-        charge(on[0], 10**15)
-        end(on[0], "a", tokens=10**6)
-        assert on[0].reported("ann") is None
-
-
-async def test_a_worker_that_gives_nothing_back_holds_no_end_for_long() -> None:
-    async with site() as on:
-        caller = key(spend=SpendLimit(16_000, "day"))
-        assert await taken(on[1], caller, "a") == await taken(on[0], caller, "a") == ""
-        on.ways[1].gate.clear()  # it stands still
-        on[0]._clock = asyncio.get_running_loop().time
-        charge(on[0], 15_999)
-        on.ledgers["1"], ledger = on[0], on[1]  # nobody reaches it
-        await told(on[0])
-        assert on.home.state("ann").holders["1"].kept[3]
-        on.ledgers["1"] = ledger
-        on.ways[1].gate.set()
 
 
 @pytest.mark.parametrize("how", ["hangs", "fails", "is closed", "breaks"])
@@ -341,16 +211,17 @@ async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: py
         elif how == "breaks":
             way.home = None
         charge(on[0], 16_001)
+        end(on[0], "a")
         reported = on[0].reported("ann")
         assert reported is not None
         if how == "is closed":
             await on[0].close()
             assert reported.done()
-            charge(on[0], 1)
             assert on[0].reported("ann") is None
             return
         await reported
-        charge(on[0], 1)
+        assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "c") == ""
+        end(on[0], "c")
         assert on[0].reported("ann") is None  # it is known to be away
         way.gate.set()
         way.fails, way.home = False, home
@@ -361,14 +232,17 @@ async def test_no_end_waits_for_a_store_that_cannot_be_told(how: str, caplog: py
 
 async def test_after_a_lost_answer_ends_wait_again() -> None:
     async with site(1) as on:
-        assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), "a") == ""
+        for name in "ab":
+            assert await taken(on[0], key(spend=SpendLimit(16_000, "day")), name) == ""
         on.ways[0].loses = 1
         charge(on[0], 2000)
+        end(on[0], "a")
         await told(on[0])
         assert on[0].problem is not None
         await until(lambda: on[0].problem is None)
         on.ways[0].gate.clear()
         charge(on[0], 2000)
+        end(on[0], "b")
         reported = on[0].reported("ann")
         assert reported is not None
         assert not reported.done()
@@ -383,6 +257,7 @@ async def test_an_end_waits_for_all_entries_of_its_key(monkeypatch: pytest.Monke
         assert await taken(on[0], key(spend=SpendLimit(160, "day")), "a") == ""
         for number in range(5):
             on[0].charge(SpendEntry("ann", f"m{number}", "up", DAY, "USD", 100))
+        end(on[0], "a")
         await told(on[0])
         assert on.home.state("ann").spent[f"d{DAY} USD"] == 500
 
@@ -406,11 +281,11 @@ async def test_an_exchange_whose_answer_is_lost_counts_once() -> None:
         assert await taken(on[0], caller, "first") == ""
         on.ways[0].loses = 2
         on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 7))
-        assert on[0].try_take(caller, "second", 0)
+        end(on[0], "first")
         await until(lambda: on.ways[0].loses == 0 and on[0].problem is None)
         assert await on[0].spend("key") == [SpendRow("ann", "USD", 7, 1)]
-        assert round(on.home.state("ann").rates[0].used(1000.0)) == 2
-        assert on.home.state("ann").live == 2
+        assert round(on.home.state("ann").rates[0].used(1000.0)) == 1
+        assert on.home.state("ann").live == 0
 
 
 @pytest.mark.parametrize("fails_open", [True, False])
@@ -480,7 +355,7 @@ async def test_an_answer_that_comes_late_ends_the_failure_at_once(monkeypatch: p
 
 
 async def test_a_stream_that_only_a_lost_answer_admitted_is_given_back() -> None:
-    """The home has counted a stream, and lets the worker keep a part; the worker has refused the request."""
+    """The home has counted a stream; the worker has refused the request."""
     async with site(2, fails_open=False) as on:
         caller = key(requests_per_minute=16_000, streams=1)
         on.ways[0].loses = 1
@@ -513,6 +388,7 @@ async def test_a_bug_of_ours_in_an_answer_leaves_nobody_waiting(
 
         monkeypatch.setattr(on.ways[0], "exchange", without_answers)
         charge(on[0], 16_000)
+        end(on[0], "a")
         reported = on[0].reported("ann")
         assert reported is not None
         admitted = asyncio.ensure_future(taken(on[0], caller, "b"))
@@ -521,20 +397,6 @@ async def test_a_bug_of_ours_in_an_answer_leaves_nobody_waiting(
         monkeypatch.setattr(on.ways[0], "exchange", exchange)
         await until(lambda: on[0].problem is None)
         assert await taken(on[0], caller, "c") == "spend"
-    assert "a bug" in caplog.text
-    caplog.clear()
-
-
-async def test_a_bug_of_ours_while_others_are_listened_to_ends_that_only_for_a_moment(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with site(1) as on:
-        caller = key(requests_per_minute=320)
-        assert await taken(on[0], caller, "first") == ""
-        on.home.state("ann").tight_until = 2000.0
-        on.ways[0].wanted.put_nowait(None)
-        on.ways[0].wanted.put_nowait(["ann"])
-        await until(lambda: not on.home.state("ann").holders["0"].kept[0])
     assert "a bug" in caplog.text
     caplog.clear()
 
@@ -552,31 +414,13 @@ async def test_who_asks_for_the_spend_while_the_ledger_closes_does_not_wait_for_
         await asyncio.wait_for(asyncio.gather(asked, late, ledger.spend("key"), return_exceptions=True), 5)
 
 
-async def test_a_key_that_nobody_uses_is_given_back_while_others_are_used_all_the_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(shared, "_BEAT", 0.02)
-    monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_idle=0.0))
-    async with site(1) as on:
-        caller, busy = key(requests_per_minute=16_000), KeySettings("bob", (), limits=KeyLimits(streams=1))
-        assert await taken(on[0], caller, "first") == ""
-        end(on[0], "first")
-        for number in range(10_000):
-            assert await taken(on[0], busy, str(number)) == ""
-            end(on[0], str(number))
-            holder = on.home.state("ann").holders.get("0")
-            if holder is None:
-                break
-        assert holder is None
-
-
 async def test_a_state_that_has_forgotten_a_worker_is_told_its_streams_again() -> None:
     async with site() as on:
         caller = key(streams=1)
         assert await taken(on[0], caller, "a") == ""
         await until(lambda: not on[0]._keys["ann"].is_dirty)
         on.ways[0].fails = True
-        await on[0].recall([])
+        await on[0].report()
         on.home.forget("0")
         on.ways[0].fails = False
         await until(lambda: on.home.state("ann").live == 1)
@@ -596,17 +440,7 @@ async def test_a_refusal_names_the_limit_that_was_asked_for() -> None:
             await asked
 
 
-async def test_keys_that_others_want_are_reported_when_the_store_says_so() -> None:
-    async with site(1) as on:
-        caller = key(requests_per_minute=320)
-        assert await taken(on[0], caller, "first") == ""
-        assert on.home.state("ann").holders["0"].kept[0]
-        on.home.state("ann").tight_until = 2000.0
-        on.ways[0].wanted.put_nowait(["ann", "none"])
-        await until(lambda: not on.home.state("ann").holders["0"].kept[0])
-
-
-async def test_an_orderly_end_reports_everything_and_keeps_nothing() -> None:
+async def test_an_orderly_end_reports_everything() -> None:
     async with site(2) as on:
         caller = key(requests_per_minute=16_000)
         assert await taken(on[0], caller, "first") == ""
@@ -621,7 +455,7 @@ def remaining(ledger: SharedLedger, caller: KeySettings) -> list[int]:
     """The rest of the limits a minute, as the headers of answers show it."""
     left = ledger.left(caller)
     assert left is not None
-    return [each.remaining for each in left if each is not None]
+    return [each.remaining for each in left[:2] if each is not None]
 
 
 async def test_answers_of_a_worker_that_admitted_nothing_tell_what_others_did() -> None:
@@ -637,7 +471,7 @@ async def test_answers_tell_what_counts_until_it_counts_no_more() -> None:
         caller = key(requests_per_minute=20)
         assert await taken(on[0], caller, "one") == ""
         end(on[0], "one")
-        await on[0].recall([])
+        await on[0].report()
         on[0]._look()
         assert remaining(on[0], caller) == [19]
         on.clock.steps += 4 * 10**9
@@ -655,7 +489,7 @@ async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeyp
         for number in range(5):
             await on[0].take(KeySettings(str(number), (), limits=KeyLimits(streams=1)), str(number), 0)
             end(on[0], str(number))
-        await on[0].recall([])
+        await on[0].report()
         await until(lambda: on[0]._unsent is None)
         monkeypatch.setattr(shared, "LIMITS", replace(FAST, ledger_batch=2))
         left = []
@@ -663,25 +497,6 @@ async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeyp
             on[0]._look()
             left.append(len(on[0]._keys))
         assert left == [3, 1, 0]
-
-
-async def test_what_a_worker_keeps_is_void_once_the_state_may_have_taken_it_back() -> None:
-    async with site(1) as on:
-        caller = key(requests_per_minute=16_000)
-        assert await taken(on[0], caller, "first") == ""
-        assert on[0].try_take(caller, "second", 0)
-        on.clock.steps += int(FAST.ledger_gone / 2 * 1e9) + 1
-        assert not on[0].try_take(caller, "third", 0)
-
-
-async def test_a_worker_that_asks_gives_back_what_it_keeps() -> None:
-    async with site(1) as on:
-        caller = key(tokens_per_minute=1000)
-        assert await taken(on[0], caller, "first", 10) == ""
-        assert on.home.state("ann").holders["0"].kept[1] > 50
-        assert await taken(on[0], caller, "second", 985) == ""
-        assert not on[0].try_take(caller, "third", 50)
-        assert await taken(on[0], caller, "third", 50) == "tokens_per_minute"
 
 
 async def test_an_answer_that_another_stream_has_asked_for_uses_no_tokens() -> None:
@@ -704,8 +519,7 @@ async def test_no_more_is_left_than_the_limit() -> None:
 async def test_other_limits_hold_from_the_next_request_on() -> None:
     async with site(1) as on:
         assert await taken(on[0], key(requests_per_minute=16_000), "first") == ""
-        assert on[0].try_take(key(requests_per_minute=16_000), "second", 0)
-        assert await taken(on[0], key(requests_per_minute=1), "third") == "requests_per_minute"
+        assert await taken(on[0], key(requests_per_minute=1), "second") == "requests_per_minute"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -759,3 +573,76 @@ async def test_no_request_waits_for_a_ledger_that_is_closed() -> None:
         assert await asyncio.wait_for(second, SECONDS) == "store"
         await closing
         assert await asyncio.wait_for(taken(on[0], caller, "third"), SECONDS) == "store"
+
+
+# ---- spend that is reserved ------------------------------------------------------------------------------------------
+
+
+async def reserved(ledger: SharedLedger, stream_id: str, least: int, amount: int) -> bool:
+    try:
+        await ledger.take(key(spend=SpendLimit(100, "day")), stream_id, 0, Reservation(least, amount))
+    except Error as error:
+        return error.reason != "spend"
+    return True
+
+
+async def test_the_streams_of_all_workers_reserve_of_one_sum() -> None:
+    async with site(3) as on:
+        verdicts = await asyncio.gather(*(reserved(on[number % 3], str(number), 1, 20) for number in range(30)))
+        assert sum(verdicts) == 5
+        for number, is_admitted in enumerate(verdicts):
+            if is_admitted:
+                end(on[number % 3], str(number))
+                await told(on[number % 3])
+        assert await reserved(on[0], "x", 1, 100)
+
+
+async def test_a_stream_that_grows_gets_what_others_leave() -> None:
+    async with site() as on:
+        assert await reserved(on[0], "a", 1, 60)
+        assert await reserved(on[1], "b", 1, 20)
+        got: list[int] = []
+        on[0].grow("a", Reservation(1, 60), got.append)
+        await until(lambda: got == [20])
+        on[1].grow("b", Reservation(1, 20), got.append)
+        await until(lambda: got == [20, 0])
+        end(on[0], "a")
+        await told(on[0])
+        on[1].grow("b", Reservation(1, 60), got.append)
+        await until(lambda: got == [20, 0, 60])
+        assert on.home.state("ann").reserved == 80
+
+
+async def test_what_a_stream_gets_after_its_end_is_given_back() -> None:
+    async with site(1) as on:
+        assert await reserved(on[0], "a", 1, 60)
+        on.ways[0].gate.clear()
+        on[0].grow("a", Reservation(1, 40), lambda more: pytest.fail("it has ended"))
+        await until(lambda: on.ways[0].exchanges == 2)
+        end(on[0], "a")
+        on.ways[0].gate.set()
+        await until(lambda: not on.home.state("ann").holders)
+        assert await reserved(on[0], "b", 1, 100)
+
+
+@pytest.mark.parametrize("fails_open", [True, False])
+async def test_a_stream_goes_on_while_the_store_is_away(fails_open: bool) -> None:
+    async with site(1, fails_open=fails_open) as on:
+        assert await reserved(on[0], "a", 1, 100)
+        got: list[int] = []
+        on.ways[0].fails = True
+        on[0].grow("a", Reservation(1, 50), got.append)
+        await until(lambda: got == [50])
+        on[0].grow("a", Reservation(1, 40), got.append)
+        assert got == [50, 40]
+        end(on[0], "a")
+        on.ways[0].fails = False
+        await until(lambda: on[0].problem is None and not on.home.state("ann").holders)
+
+
+async def test_a_worker_that_is_gone_has_reserved_nothing() -> None:
+    async with site() as on:
+        assert await reserved(on[0], "a", 1, 100)
+        assert not await reserved(on[1], "b", 1, 1)
+        on.home.forget("0")
+        assert await reserved(on[1], "b", 1, 100)

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from gai_fast.core.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import IMPLEMENTATION, Borrower, LendingTransport, Piece, ReadBatch
+from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
-from gai_fast.model.settings import ModelSettings, Settings, StoreSettings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, Price, Settings, StoreSettings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.retry import RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
@@ -33,6 +34,7 @@ from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
+from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.upstream.connection import Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.socket_transport import Transport
@@ -489,6 +491,37 @@ def test_reads_that_bring_more_of_the_same_take_the_fast_path() -> None:
     stream = both(answer(*BEGINNING, *[text(str(n)) for n in range(40)], *END))
     assert stream.leg.body.count(b"text.delta") == 2 * 50
     assert stream.leg.is_direct >= (40 if IMPLEMENTATION == "native" else 0)
+
+
+class Limited(Stream):
+    """One whose spend is reserved: 200 tokens of output, and 100 more when it asks first."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.more = [0, 100]
+        self.session._allowance = allowance = Allowance(2 + 200)
+        allowance.begin(Price(10**6, 10**6, 0, 0, 0), 8, 0)
+
+    def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
+        then(self.more.pop())
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "openai", "passes": True}], ids=str)
+@pytest.mark.parametrize("at_once", [1, 7, 600])
+def test_a_stream_ends_within_its_reservation_and_takes_the_fast_path_until_then(
+    at_once: int, options: dict[str, Any]
+) -> None:
+    frames = [text("word")] * 600
+    reads = [b"".join(frames[at : at + at_once]) for at in range(0, 600, at_once)]
+    stream = both(answer(ROLE, *reads, *END), kind=Limited, **options)
+    assert stream.wire.aborted
+    assert not stream.more
+    assert stream.figures is not None
+    assert stream.figures.finish_reason == "length"
+    assert 300 - 4 <= stream.figures.deltas <= 300
+    assert stream.figures.usage is not None
+    assert stream.figures.usage["output_tokens"] == stream.figures.deltas
+    assert stream.leg.is_direct >= (150 if IMPLEMENTATION == "native" and at_once == 1 else 0)
 
 
 @pytest.mark.parametrize("options", [{}, {"format": "openai", "passes": True}], ids=str)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from msgspec import UNSET
 
-from gai_fast.ledger import Left, RateLeft
+from gai_fast.ledger import Left, LocalLedger, RateLeft, Reservation, SpendLeft
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
-from gai_fast.model.settings import KeyLimits, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import (
+    KeyLimits,
+    KeySettings,
+    ModelSettings,
+    Price,
+    Settings,
+    SpendLimit,
+    StreamSettings,
+    UpstreamSettings,
+)
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.quotas import Quotas, duration, limit_headers, tokens_of
+from gai_fast.server.requests.quotas import Estimate, Quotas, duration, limit_headers
 from gai_fast.server.requests.stream_response import StreamResponse
+from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
 from tests.unit.server.requests.test_stream_response import FakeConnection
 from tests.waiting import until
@@ -24,10 +36,15 @@ from tests.waiting import until
 KEY = KeySettings("ann", (), limits=KeyLimits(tokens_per_minute=1000, streams=1))
 
 
-def spec_of(request: Any) -> StreamSpec:
+def quotas() -> Quotas:
+    engine = SimpleNamespace(ledger=LocalLedger(), settings=Settings())
+    return Quotas(cast("Engine", engine))
+
+
+def spec_of(request: Any, price: Price | None = None) -> StreamSpec:
     output: Any = object()
     upstream = UpstreamSettings("up", "openai-compatible", "http://x")
-    return StreamSpec(ModelSettings("m", upstream, "m"), request, output, output, None)
+    return StreamSpec(ModelSettings("m", upstream, "m", price=price), request, output, output, None)
 
 
 @pytest.mark.parametrize(
@@ -51,19 +68,37 @@ def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come(reque
     asked = incoming(http("POST", "/"))
     asked.http.key = KEY
     asked.http.body = b"x" * 400
-    assert tokens_of(asked, spec_of(request_)) == tokens
+    assert quotas().estimate(asked, spec_of(request_)).tokens == tokens
 
 
 def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for() -> None:
     asked = incoming(http("POST", "/"))
     asked.http.body = b"x" * 400
-    assert tokens_of(asked, spec_of({"max_tokens": 5})) == 0
+    assert quotas().estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
     asked.http.key = KeySettings("ann", ())
-    assert tokens_of(asked, spec_of({"max_tokens": 5})) == 0
+    assert quotas().estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "amount"),
+    [({"max_tokens": 50}, 10 + 2 * 50), ({"max_completion_tokens": 1}, 12), ({}, 10 + 2 * LIMITS.usual_output)],
+)
+def test_the_input_and_the_most_or_the_usual_output_are_reserved(request_: Any, amount: int) -> None:
+    asked = incoming(http("POST", "/"))
+    asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day")))
+    asked.http.body = b"x" * 400
+    price = Price(10**6, 2 * 10**6, 0, 0, 0)
+    spec = spec_of(request_, price)
+    spec.prompt_characters = 40
+    assert quotas().estimate(asked, spec).reservation == (10, amount)
+    spec.model = replace(spec.model, price=replace(price, currency="EUR"))
+    assert quotas().estimate(asked, spec).reservation == (0, 0)
+    spec.model = replace(spec.model, price=None)
+    assert quotas().estimate(asked, spec).reservation == (0, 0)
 
 
 def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
-    left = Left(RateLeft(10, 9, 5.99), RateLeft(1000, 0, 75.5))
+    left = Left(RateLeft(10, 9, 5.99), RateLeft(1000, 0, 75.5), None)
     assert limit_headers(left) == [
         ("x-ratelimit-limit-requests", "10"),
         ("x-ratelimit-remaining-requests", "9"),
@@ -74,7 +109,17 @@ def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
         ("ratelimit", '"requests";r=9;t=6, "tokens";r=0;t=76'),
         ("ratelimit-policy", '"requests";q=10;w=60, "tokens";q=1000;w=60'),
     ]
-    assert dict(limit_headers(Left(RateLeft(10, 9, 6.0), None)))["ratelimit"] == '"requests";r=9;t=6'
+    assert dict(limit_headers(Left(RateLeft(10, 9, 6.0), None, None)))["ratelimit"] == '"requests";r=9;t=6'
+
+
+def test_what_is_left_of_spend_is_told_in_decimal_amounts() -> None:
+    left = SpendLeft(10**12, 9 * 10**10, 59.1)
+    assert limit_headers(Left(None, None, left)) == [
+        ("x-gai-spend-limit", "1"),
+        ("x-gai-spend-remaining", "0.09"),
+        ("x-gai-spend-reset", "60"),
+    ]
+    assert len(limit_headers(Left(None, None, left._replace(reset=None)))) == 2
 
 
 @pytest.mark.parametrize(
@@ -105,7 +150,7 @@ class Fixture:
             self.begun.append(stream_id)
             self.engine.streams[stream_id] = cast("Any", None)
 
-        self.quotas.begin(asked, 10, stream_id, client, start)
+        self.quotas.begin(asked, Estimate(10, Reservation(0, 0)), stream_id, client, start)
         return connection
 
 

@@ -183,7 +183,7 @@ def test_a_page_of_an_allowed_origin_may_read_the_upstreams_headers(origin: str 
     (reply,) = stream.connection.ends
     exposed = [value for name, value in reply.headers if name == "access-control-expose-headers"]
     assert len(exposed) == (origin == "https://a.example")
-    assert all(value.endswith(", x-ratelimit-reset-tokens, openai-version") for value in exposed)
+    assert all(value.endswith(", x-gai-spend-reset, openai-version") for value in exposed)
     assert all(value.count("x-ratelimit-limit-requests") == 1 for value in exposed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -518,14 +518,14 @@ async def test_other_workers_report_their_spend_when_they_are_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pair(tmp_path) as both:
-        reported: list[Sequence[str]] = []
+        reported: list[str] = []
 
-        async def recall(names: Sequence[str]) -> None:
-            reported.append(names)
+        async def report() -> None:
+            reported.append("two")
 
-        monkeypatch.setattr(both.two.ledger, "recall", recall)
+        monkeypatch.setattr(both.two.ledger, "report", report)
         await both.peers.report_spend()
-        assert reported == [[]], "all that it has, of no key in particular"
+        assert reported == ["two"]
 
 
 async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow
-from gai_fast.ledger._base import Caps
-from gai_fast.ledger.home import Ask, Report
-from gai_fast.ledger.state import GRANTED, STREAMS
+from gai_fast.ledger._base import GRANTED, STREAMS, Ask, Caps, Reservation, Used, Verdict
+from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
-from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.workers.shared_limits import LedgerHome, SupervisorHome
 from gai_fast.stores.backend import StoreError
 
 CAPS = Caps(16_000, None, 1, None, "")
-REPORT = Report("ann", CAPS, (0, 0, 0, 0), 0, 0, 0.0, 0, [Ask(0, 0.0, False)], True)
+REPORT = Report("ann", CAPS, 0, 0, 0.0, 0, 0, [Ask()])
 ENTRY = SpendEntry("ann", "m", "up", "2026-11-22", "USD", 10**15)
 
 
@@ -38,24 +36,13 @@ class Link:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(self.home.answer(kind, asked)))
 
 
-class FakeBus:
-    """Notes what is asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-
-    async def ask(self, worker: int, kind: str, *items: Any, wait: float) -> None:
-        self.asked.append((worker, kind, *items))
-        raise WorkerGone if worker == 2 else WorkerBusy
-
-
-def worker(link: Link, number: int, bus: FakeBus | None = None) -> SupervisorHome:
-    return SupervisorHome(link, cast("Bus", bus), number)
+def worker(link: Link, number: int) -> SupervisorHome:
+    return SupervisorHome(link, number)
 
 
 def verdicts(answers: Sequence[Any] | None) -> list[int]:
     assert answers is not None
-    return [verdict for answer in answers for verdict, _ in answer.verdicts]
+    return [verdict.place for answer in answers for verdict in answer.verdicts]
 
 
 async def test_a_report_is_answered_and_one_that_comes_again_is_not() -> None:
@@ -63,7 +50,8 @@ async def test_a_report_is_answered_and_one_that_comes_again_is_not() -> None:
     await home.open()
     answers = await home.exchange(1, [ENTRY], [REPORT])
     assert answers is not None
-    assert (verdicts(answers), answers[0].more[0]) == ([GRANTED], 999)
+    assert answers[0].verdicts == [Verdict(GRANTED)]
+    assert isinstance(answers[0].used, Used)
     assert await home.exchange(1, [ENTRY], [REPORT]) is None
     assert await home.spend("model", None, None) == [SpendRow("m", "USD", 10**15, 1)]
     assert await home.spent("ann", "t USD") == 10**15
@@ -85,16 +73,22 @@ async def test_a_worker_that_is_gone_has_no_streams() -> None:
     link = Link(supervisor)
     one, two = worker(link, 1), worker(link, 2)
     assert verdicts(await one.exchange(1, [], [REPORT])) == [GRANTED]
-    last = REPORT._replace(asks=[Ask(0, 0.0, True)])
-    assert verdicts(await two.exchange(1, [], [last])) == [STREAMS]
+    assert verdicts(await two.exchange(1, [], [REPORT])) == [STREAMS]
     supervisor.forget(1)
-    assert verdicts(await two.exchange(2, [], [last])) == [GRANTED]
+    assert verdicts(await two.exchange(2, [], [REPORT])) == [GRANTED]
 
 
-async def test_workers_that_are_gone_or_busy_hold_nobody_up() -> None:
-    bus = FakeBus()
-    await worker(Link(LedgerHome()), 1, bus).recall("ann", ["2", "3"], 0.0)
-    assert bus.asked == [(2, "recall", ["ann"]), (3, "recall", ["ann"])]
+async def test_spend_is_reserved_and_told() -> None:
+    home = worker(Link(LedgerHome()), 1)
+    asks = [Ask(0, Reservation(1, 2**62)), Ask(0, Reservation(1, 5), is_new=False)]
+    report = REPORT._replace(caps=Caps(None, None, None, 2**62, "t USD"), asks=asks)
+    answers = await home.exchange(1, [ENTRY._replace(amount=2**64)], [report])
+    assert answers is not None
+    assert [verdict[:1] + verdict[2:] for verdict in answers[0].verdicts] == [(3, 0, 2**64)] * 2
+    assert answers[0].used == (0, 0, 2**64, 0)
+    answers = await home.exchange(2, [], [report._replace(caps=Caps(None, None, None, 2**62, "t EUR"))])
+    assert answers is not None
+    assert [verdict.reserved for verdict in answers[0].verdicts] == [2**62, 0]
 
 
 async def test_a_supervisor_that_does_not_answer_is_a_store_that_fails() -> None:

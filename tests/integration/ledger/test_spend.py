@@ -1,0 +1,143 @@
+"""A limit of spend holds while streams run: with each store, over workers, and over servers of one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.mock import Mock
+from tests.integration.gateway import QUERY, Net, Response
+from tests.integration.ledger.test_workers import HEADERS, SECRET
+from tests.integration.processes import Server, configure, hold, release, serving
+from tests.integration.stores.servers import RedisServer
+from tests.waiting import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
+
+STREAM = {**QUERY, "model": "m"}
+AT_ONCE = 30
+INPUT = 4
+"""The tokens of `QUERY`, each of which costs a dollar."""
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[Mock]:
+    async with Mock(deltas=5, rate=0) as mock:
+        yield mock
+
+
+@pytest.fixture(params=["memory-1", "memory-2", "sqlite-1", "sqlite-2", "redis-1", "redis-2", "redis-two-servers"])
+async def servers(request: pytest.FixtureRequest, net: Net, mock: Mock, tmp_path: Path) -> AsyncIterator[list[Server]]:
+    """Servers whose key may spend $ 1000 of one sum."""
+    store, workers = request.param.split("-", 1)
+    url = {"memory": "memory://", "sqlite": "sqlite:///gai-fast.db"}.get(store)
+    if url is None:
+        redis: RedisServer = request.getfixturevalue("redis_server")
+        url = f"{redis.url}/0"
+    async with AsyncExitStack() as stack:
+        made = []
+        for number in range(2 if workers == "two-servers" else 1):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            price = "price = {input = 1000000, output = 1000000}"
+            key = '[[key]]\nname = "ann"\nrole = "admin"\nsecret = "file:ann"\nspend = {amount = 1000, period = "day"}'
+            configure(folder, mock, more=f"{price}\n{key}\n")
+            (folder / "ann").write_text(SECRET)
+            count = "2" if workers == "2" else "1"
+            made.append(await stack.enter_async_context(serving(net, folder, "--workers", count, "--store", url)))
+        yield made
+
+
+async def ask(server: Server, **more: Any) -> Response:
+    return await server.ask("POST", "/api/v1/stream", {**STREAM, **more}, HEADERS)
+
+
+async def ask_all(servers: Sequence[Server], **more: Any) -> list[Response]:
+    return await asyncio.gather(*(ask(servers[number % len(servers)], **more) for number in range(AT_ONCE)))
+
+
+async def spent(servers: Sequence[Server]) -> float:
+    reports = [await server.ask("GET", "/admin/v1/spend", None, HEADERS) for server in servers]
+    amounts = {row["amount"] for report in reports for row in report.json["data"]}
+    assert len(amounts) == 1, "each server tells the sum of all"
+    return float(amounts.pop())
+
+
+def finish(response: Response) -> dict[str, Any]:
+    return next(event for event in response.events if event["type"] == "finish")
+
+
+async def test_thirty_streams_at_once_are_admitted_as_far_as_their_reservations_fit(
+    servers: list[Server], mock: Mock
+) -> None:
+    hold(mock)
+    asked = asyncio.create_task(ask_all(servers, max_tokens=196))  # $ 200 each, with the input
+    await asked_for(mock, 5)
+    release(mock)
+    answers = await asked
+    assert Counter(answer.status for answer in answers) == {200: 5, 429: AT_ONCE - 5}
+    assert len(mock.requests) == 5
+    for answer in answers:
+        if answer.status == 429:
+            assert (answer.error["reason"], answer.error["temporary"]) == ("spend", False)
+            assert answer.headers["x-should-retry"] == "false"
+            assert "retry-after" not in answer.headers
+            assert answer.headers["x-gai-spend-limit"] == "1000"
+            assert 0 < int(answer.headers["x-gai-spend-reset"]) <= 86_400
+            assert "of 1000 USD this day" in answer.error["message"]
+    assert await spent(servers) == cost(answers)
+
+
+async def test_streams_end_where_no_more_can_be_reserved_and_the_limit_is_kept(
+    servers: list[Server], mock: Mock
+) -> None:
+    first = [await ask(server) for server in servers * (8 // len(servers))]  # the model's usual output is small now
+    mock.deltas, mock.rate = 3000, 500
+    answers = await ask_all(servers)
+    assert Counter(answer.status for answer in answers) == {200: AT_ONCE}
+    ends = [finish(answer) for answer in answers]
+    assert {(end["finish_reason"], end.get("reason")) for end in ends} == {("length", "spend")}
+    assert {answer.types[-1] for answer in answers} == {"done"}
+    total = await spent(servers)
+    assert total == cost([*first, *answers])
+    flush = max(len(delta) for delta in deltas(answers)) / 4
+    assert 1000 - AT_ONCE * (2 * flush + 1) <= total <= 1000 + flush
+    for request in mock.requests:
+        await asyncio.wait_for(request.closed.wait(), 10)  # nothing is generated any more
+    assert max(request.deltas for request in mock.requests) < 3000
+
+
+async def test_what_was_reserved_is_free_again_once_the_streams_have_ended(servers: list[Server], mock: Mock) -> None:
+    for _ in range(4):
+        answers = await ask_all(servers, max_tokens=900)
+        assert Counter(answer.status for answer in answers)[200] >= 1
+        left = 1000 - await spent(servers)
+        for server in servers:
+            assert (await ask(server, max_tokens=int(left) - INPUT - 20)).status == 200
+
+
+async def test_a_request_whose_input_alone_exceeds_what_is_left_is_refused(servers: list[Server], mock: Mock) -> None:
+    answer = await ask(servers[0], query="x" * 4004)
+    assert (answer.status, answer.error["reason"]) == (429, "spend")
+    assert not mock.requests
+    assert (await ask(servers[-1], query="x" * 3960, max_tokens=100)).status == 200
+
+
+def deltas(answers: Sequence[Response]) -> list[str]:
+    return [event["text"] for answer in answers for event in answer.events if event["type"] == "text.delta"]
+
+
+def cost(answers: Sequence[Response]) -> float:
+    return float(sum(finish(answer)["usage"]["cost"]["amount"] for answer in answers if answer.status == 200))
+
+
+async def asked_for(mock: Mock, count: int) -> None:
+    """Waits until the upstream has so many requests."""
+    await until(lambda: len(mock.requests) == count)
