@@ -90,6 +90,20 @@ async def test_only_money_mends_spend(net: Net) -> None:
     assert not response.error["temporary"]
     assert response.headers["x-should-retry"] == "false"
     assert not {"retry-after", "retry-after-ms"} & response.headers.keys()
+    assert response.error["message"] == "this key has spent 0.0000000001 of 0.0000000001 USD in all (spend)"
+    assert response.headers["x-gai-spend-limit"] == "0.0000000001"
+    assert response.headers["x-gai-spend-remaining"] == "0"
+    assert "x-gai-spend-reset" not in response.headers
+
+
+@on_uvloop
+async def test_answers_tell_what_is_left_to_spend(net: Net) -> None:
+    gateway = await limited(net, spend=SpendLimit(10**12, "month"))
+    for _ in range(2):
+        response = await ask(gateway, origin="https://a.example")
+        assert (response.headers["x-gai-spend-limit"], response.headers["x-gai-spend-remaining"]) == ("1", "1")
+        assert 0 < int(response.headers["x-gai-spend-reset"]) <= 31 * 86_400
+        assert "x-gai-spend-remaining" in response.headers["access-control-expose-headers"]
 
 
 @on_uvloop

@@ -66,6 +66,7 @@ class Operation(NamedTuple):
 _TEXT: Final = {"type": "string"}
 _FULL_TEXT: Final = {"type": "string", "minLength": 1}
 _COUNT: Final = {"type": "integer", "minimum": 0}
+_AMOUNT: Final = {"type": "string", "pattern": "^[0-9.]+$"}
 _FORM: Final = (
     Parameter("format", "The format of the answer.", {"enum": [*FORMATS]}),
     Parameter("framing", "The framing of a stream; it wins over `Accept`.", {"enum": ["sse", "ndjson"]}),
@@ -93,7 +94,10 @@ def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: 
 
 IDS: Final = ("x-request-id", "request-id")
 """The headers of every response."""
-RATES: Final = ("ratelimit", "ratelimit-policy")
+RATES: Final = (
+    *("ratelimit", "ratelimit-policy"),
+    *("x-gai-spend-limit", "x-gai-spend-remaining", "x-gai-spend-reset"),
+)
 """The headers of responses to a key with limits, refused or not. The `x-ratelimit-…` headers of dialects are not
 described."""
 OF_ANSWERS: Final = (
@@ -108,11 +112,14 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "request-id": ("The same.", _FULL_TEXT),
     "x-gai-stream-id": ("The stream's id.", _FULL_TEXT),
     "x-gai-cache": ("Of requests that share answers.", {"enum": ["hit", "joined", "miss"]}),
-    "x-gai-cost": ("What a whole answer has cost.", {"type": "string", "pattern": "^[0-9.]+$"}),
+    "x-gai-cost": ("What a whole answer has cost.", _AMOUNT),
     "x-gai-usage-source": ("Where a count of tokens is not the upstream's.", _FULL_TEXT),
     "idempotent-replayed": ("The answer is that of an earlier request with the same key.", {"enum": ["true"]}),
     "ratelimit": ("What is left of the limits of a key.", _FULL_TEXT),
     "ratelimit-policy": ("The limits of a key.", _FULL_TEXT),
+    "x-gai-spend-limit": ("The limit of spend of a key.", _AMOUNT),
+    "x-gai-spend-remaining": ("What of it is neither spent nor reserved.", _AMOUNT),
+    "x-gai-spend-reset": ("Seconds until it begins anew.", _COUNT),
     "x-should-retry": ("Whether the same request may succeed later.", {"enum": ["true", "false"]}),
     "retry-after": ("Seconds until it may.", _COUNT),
     "retry-after-ms": ("Milliseconds until it may.", _COUNT),

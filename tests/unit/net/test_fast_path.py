@@ -524,6 +524,33 @@ def test_a_stream_ends_within_its_reservation_and_takes_the_fast_path_until_then
     assert stream.leg.is_direct >= (150 if IMPLEMENTATION == "native" and at_once == 1 else 0)
 
 
+class Asking(Limited):
+    """One whose ledger answers later."""
+
+    def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
+        self.answer = then
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("at_once", [1, 600])
+@pytest.mark.parametrize(("more", "reason", "deltas"), [(1000, "stop", 600), (0, "length", 200)])
+def test_what_comes_while_more_is_asked_for_waits_for_the_answer(
+    turns: bool, at_once: int, more: int, reason: str, deltas: int
+) -> None:
+    frames = [text("word")] * 600
+    reads = [b"".join(frames[at : at + at_once]) for at in range(0, 600, at_once)]
+    stream = Asking(turns=turns).receive(*answer(ROLE, *reads, *END))
+    assert stream.figures is None
+    assert 200 - 4 <= stream.leg.body.count(b"event: text.delta") <= 200
+    stream.answer(more)
+    stream.leg.drain()
+    stream.close()
+    assert stream.figures is not None
+    assert stream.figures.finish_reason == reason
+    assert deltas - 4 <= stream.figures.deltas <= deltas
+    assert not stream.faults
+
+
 @pytest.mark.parametrize("options", [{}, {"format": "openai", "passes": True}], ids=str)
 def test_reads_that_end_amid_a_frame_take_the_fast_path(options: dict[str, Any]) -> None:
     whole = b"".join(answer(*BEGINNING, b"".join(text(str(n)) for n in range(200)), *END))
