@@ -80,6 +80,8 @@ class Adapter(ABC):
     """Names of top-level members of a chunk that must be strings and do not affect any event."""
     kept_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members whose value is an object of numbers. Only the last value of a stream matters."""
+    content_members: ClassVar[frozenset[str]] = frozenset()
+    """Names of top-level members of a chunk that may hold text of the answer. Empty if any member may."""
     collects_text: ClassVar[bool] = False
     """Whether `copied` receives visible text in addition to arguments."""
     copyable: bool = True
@@ -185,6 +187,15 @@ class Adapter(ABC):
     def truncated(self) -> Error:
         """Returns the error for an answer that ended without a finish reason."""
         raise NotImplementedError
+
+    def may_hold_text(self, chunk: dict[str, Any]) -> bool:
+        """Returns whether a chunk that cannot be read may hold text of the answer; false only if it surely holds none.
+
+        Args:
+            chunk: The parsed chunk.
+        """
+        members = self.content_members
+        return any(chunk.get(name) for name in members) if members else bool(chunk)
 
     def copied(self, event: Event, characters: int, text: str) -> None:  # noqa: B027  # most have nothing to note
         """Records copied deltas of one kind.

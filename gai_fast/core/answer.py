@@ -250,12 +250,16 @@ class Answer:
 
         Raises:
             Error: The lines report a failure.
-            Malformed: The lines are neither JSON nor plain text.
+            Malformed: The lines begin like JSON and are not JSON, or are a chunk that may hold text.
         """
         text = stray.removeprefix("error:").strip()
-        failure = self.adapter.api.read_failure(parse_chunk(text)) if text.startswith(("{", "[")) else None
+        if not text.startswith(("{", "[")):
+            return []
+        failure = self.adapter.api.read_failure(parse_chunk(text))
         if failure is not None:
             raise self.adapter.error(failure)
+        if self.may_have_lost_text(text):
+            raise Malformed("a chunk is no event of SSE")
         return []
 
     def note_read(self, frame: Frame, events: list[Event]) -> None:
@@ -296,14 +300,34 @@ class Answer:
                 adapter.kept(name, text)
         return visible
 
-    def refuse_malformed(self, problem: Exception) -> Error | None:
+    def may_have_lost_text(self, data: str) -> bool:
+        """Returns whether an unreadable chunk may have held text of the answer.
+
+        Args:
+            data: The chunk's text.
+        """
+        if self.adapter.word():  # the text was whole before the finish reason
+            return False
+        try:
+            chunk = parse_chunk(data)
+        except WRONG_SHAPE:  # no JSON
+            return True
+        if isinstance(chunk, dict):
+            return self.adapter.may_hold_text(chunk)
+        return isinstance(chunk, (list, str)) and bool(chunk)
+
+    def refuse_malformed(self, problem: Exception, *, may_have_lost_text: bool) -> Error | None:
         """Counts a malformed chunk.
+
+        Args:
+            problem: Why not.
+            may_have_lost_text: Whether it may have held text; an answer without it would not be whole.
 
         Returns:
             The error that ends the attempt. `None` if the chunk is left out.
         """
         self._malformed_run += 1
-        if self.is_strict or self._malformed_run >= LIMITS.malformed_chunks:
+        if may_have_lost_text or self.is_strict or self._malformed_run >= LIMITS.malformed_chunks:
             return self.unavailable("malformed_chunk", f"sent what cannot be read: {_worded(problem)}")
         # If the adapter made a `start` for this chunk, it was lost with the chunk.
         self.adapter.started = self.progress is not _AWAITED

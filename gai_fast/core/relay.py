@@ -11,8 +11,8 @@ Rules (docs/events.md, "Ends"):
 3. `finish` is held until the provider's end mark or the end of its body.
 4. A body that ends without a finish reason is `error {network, truncated}`. A body that breaks after the finish reason
    is a `finish`.
-5. `on_malformed` decides whether an unreadable chunk is left out and becomes a `warning`, or ends the stream. The third
-   in a row always ends it.
+5. An unreadable chunk that may have held text of the answer is a failure of the attempt. A chunk that surely held none
+   is left out and becomes a `warning`, or is a failure too: `on_malformed` decides. The third in a row always fails.
 6. Before the relay passes on a failure of the upstream, it calls `failed`. If `failed` returns true, `begin` follows
    with another attempt. The content delivered so far is either void, which `stream.reset` announces, or the new attempt
    repeats it, which the transcript verifies. The client sees one stream.
@@ -41,7 +41,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Untellable
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event, FinishReason, done
+from gai_fast.model.events import DELTAS, Event, FinishReason, done
 
 _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))
 
@@ -463,10 +463,11 @@ class Relay(LegalStream):
             return
         except WRONG_SHAPE as problem:
             if not cut_off:
-                self._malformed(problem)
+                text = data if data is not None else stray or ""
+                self._malformed(problem, may_have_lost_text=answer.may_have_lost_text(text))
             return
         if answer.is_strict and is_partly_read(events):
-            self._malformed(partly_read())
+            self._malformed(partly_read(), may_have_lost_text=False)
             return
         if self._frames is not None and not self._only_repeats_start(events):
             self._frames.frame(raw, last=adapter.ended)
@@ -476,7 +477,7 @@ class Relay(LegalStream):
             for event in events:
                 self._emit(event)
         except Unwritable as problem:
-            self._malformed(problem)
+            self._malformed(problem, may_have_lost_text=any(event["type"] in DELTAS for event in events))
             return
         if data is not None:
             answer.note_read(frame, events)
@@ -514,9 +515,9 @@ class Relay(LegalStream):
         except Unwritable as problem:
             self._fail_attempt(answer.no_answer(problem))
 
-    def _malformed(self, problem: Exception) -> None:
+    def _malformed(self, problem: Exception, *, may_have_lost_text: bool) -> None:
         answer = self._answer
-        error = answer.refuse_malformed(problem)
+        error = answer.refuse_malformed(problem, may_have_lost_text=may_have_lost_text)
         if error is not None:
             self._fail_attempt(error)
             return

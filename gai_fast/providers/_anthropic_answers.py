@@ -67,6 +67,7 @@ class AnthropicAdapter(ProviderAdapter):
 
     # `partial_json` is missing: the meaning of a fragment depends on the state of its block.
     text_members = frozenset({"text", "thinking"})
+    content_members = frozenset({"delta", "content_block", "content"})
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
@@ -92,6 +93,11 @@ class AnthropicAdapter(ProviderAdapter):
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
         return events if self.started or not events else self.start(None, None) + events
+
+    def may_hold_text(self, chunk: dict[str, Any]) -> bool:
+        block = chunk.get("content_block")
+        is_of_tool = isinstance(block, dict) and "tool" in str(block.get("type"))
+        return not is_of_tool and super().may_hold_text(chunk)
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         failure = self.api.read_failure(chunk)

@@ -429,6 +429,15 @@ class ProviderAdapter(Adapter):
             provider=self.api.provider,
         )
 
+    def unreadable(self) -> Error:
+        """Returns the error for text of the answer that cannot be read, in a chunk whose other parts were read."""
+        return Error(
+            "provider_unavailable",
+            f"{self.api.provider} sent text of the answer that cannot be read",
+            reason="malformed_chunk",
+            provider=self.api.provider,
+        )
+
     def spliced(self) -> Error:
         """Returns the error for a response that begins within another response: the two cannot be separated."""
         return Error(

@@ -94,6 +94,7 @@ class ChatAdapter(ProviderAdapter):
     ignored_members = frozenset({"obfuscation", "p", "created", "system_fingerprint", "logprobs"})
     label_members = frozenset({"id"})  # only the `start` event holds it
     kept_members = frozenset({"usage"})
+    content_members = frozenset({"choices"})
     plain: ClassVar[Shape] = chunk_shape({"delta": {"role": "any", "content": "text", "tool_calls": [_CALL]}})
     """The shape of most chunks. A chunk of this shape is read without a JSON parser; no provider gives it another
     meaning."""

@@ -116,6 +116,7 @@ class GeminiAdapter(ProviderAdapter):
     text_members = frozenset({"text"})
     ignored_members = frozenset({"createTime"})
     kept_members = frozenset({"usageMetadata"})
+    content_members = frozenset({"candidates"})
     collects_text = True  # to compute the positions of citations
 
     def __init__(self, api: API, model: str | None = None) -> None:
@@ -166,15 +167,18 @@ class GeminiAdapter(ProviderAdapter):
         for _, parts, details in read:
             candidate = details.candidate
             added: list[Event] = []
+            is_read = True
             for part in parts:
                 try:
                     added += self._part(candidate, part)
                 except WRONG_SHAPE:
                     if not (events or added):
                         raise
-                    # Earlier parts of the chunk have changed the state, so their events must not be discarded.
-                    added.append({"type": "warning", "reason": "malformed_chunk"})
-                    break
+                    # Earlier parts of the chunk have changed the state, so their events must not be discarded. Later parts
+                    # may hold text.
+                    is_read = False
+            if not is_read:
+                added.append({"type": "warning", "reason": "malformed_chunk"})
             added += self._safety(details.ratings)
             added += candidate.citations.emit(details.cited)
             if details.reason:

@@ -124,6 +124,7 @@ class ResponsesAdapter(ProviderAdapter):
     text_members = frozenset({"delta"})
     ignored_members = frozenset({"sequence_number", "obfuscation"})
     label_members = frozenset({"item_id"})
+    content_members = frozenset({"delta", "text", "part", "item", "refusal"})
 
     client_calls: ClassVar[frozenset[str]] = frozenset({"function_call", "custom_tool_call"})
     """Kinds of items that call one of the client's tools."""
@@ -206,6 +207,12 @@ class ResponsesAdapter(ProviderAdapter):
         self.ended = True
         return self._end("completed", answer)
 
+    def may_hold_text(self, chunk: dict[str, Any]) -> bool:
+        item, response = chunk.get("item"), chunk.get("response")
+        if isinstance(item, dict) and str(item.get("type")).endswith("_call"):
+            return False
+        return super().may_hold_text(chunk) or bool(response.get("output") if isinstance(response, dict) else response)
+
     def finish(self) -> list[Event]:
         if not self._word and not self.ended:
             raise self.truncated()
@@ -266,6 +273,8 @@ class ResponsesAdapter(ProviderAdapter):
             try:
                 events += self._complete(item, raw)
             except WRONG_SHAPE:
+                if item.kind == "message" and not characters:  # nor have deltas brought its text
+                    raise self.unreadable() from None
                 self._characters, is_read = characters, False
         try:
             events += self.extras(response)
@@ -468,13 +477,19 @@ class ResponsesAdapter(ProviderAdapter):
     def _fill(self, part: _Part, kind: str, raw: dict[str, Any]) -> list[Event]:
         """Reads a whole part: its text unless deltas carried it, and the annotations that no event carried.
 
-        A member that cannot be read becomes a warning. An exception would discard the whole chunk, with the events of
-        the parts before this one, which count as delivered already.
+        Annotations that cannot be read become a warning. An exception would discard the whole chunk, with the text of
+        this part and the events of the parts before it, which count as delivered already.
+
+        Raises:
+            Error: The text cannot be read.
         """
         events: list[Event] = []
         try:
             if not part.is_delivered:
-                events += self._deliver(part, kind, raw.get(_PARTS[kind][1]))
+                text = raw.get(_PARTS[kind][1])
+                if text and not isinstance(text, str):
+                    raise self.unreadable()
+                events += self._deliver(part, kind, text)
             events += self._cite(part, (raw.get("annotations") or ())[part.cited :])
         except WRONG_SHAPE:
             events.append({"type": "warning", "reason": "malformed_chunk"})

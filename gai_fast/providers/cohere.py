@@ -193,6 +193,7 @@ class CohereAdapter(ProviderAdapter):
     """Reads the events of a message."""
 
     text_members = frozenset({"text", "thinking", "tool_plan", "arguments"})
+    content_members = frozenset({"delta", "message"})
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)

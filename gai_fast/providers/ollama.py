@@ -204,6 +204,7 @@ class OllamaAdapter(ProviderAdapter):
 
     text_members = frozenset({"content", "thinking", "response"})
     ignored_members = frozenset({"created_at"})
+    content_members = frozenset({"message", "response", "thinking"})
 
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)

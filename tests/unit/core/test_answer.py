@@ -140,11 +140,11 @@ def test_the_error_of_a_body_has_its_status_and_headers() -> None:
 def test_the_third_malformed_chunk_in_a_row_is_refused() -> None:
     made, frame = answer(), Frame(b"", "", "{}", None)
     for _ in range(2):
-        assert [made.refuse_malformed(Malformed("odd")) for _ in range(2)] == [None, None]
+        assert [made.refuse_malformed(Malformed("odd"), may_have_lost_text=False) for _ in range(2)] == [None, None]
         made.note_read(frame, [])
-    assert made.refuse_malformed(Malformed("odd")) is None
-    assert made.refuse_malformed(Malformed("odd")) is None
-    error = made.refuse_malformed(KeyError("private"))
+    assert made.refuse_malformed(Malformed("odd"), may_have_lost_text=False) is None
+    assert made.refuse_malformed(Malformed("odd"), may_have_lost_text=False) is None
+    error = made.refuse_malformed(KeyError("private"), may_have_lost_text=False)
     assert error is not None
     assert (error.reason, error.message) == (
         "malformed_chunk",
@@ -153,7 +153,7 @@ def test_the_third_malformed_chunk_in_a_row_is_refused() -> None:
 
 
 def test_a_strict_answer_refuses_the_first() -> None:
-    error = answer(on_malformed="error").refuse_malformed(Malformed("odd"))
+    error = answer(on_malformed="error").refuse_malformed(Malformed("odd"), may_have_lost_text=False)
     assert error is not None
     assert error.message == "fake sent what cannot be read: odd"
 
@@ -163,13 +163,15 @@ def test_a_start_that_was_lost_with_a_malformed_chunk_is_made_again(progress: Pr
     made = answer()
     made.adapter.start("m1", None)
     made.progress = progress
-    made.refuse_malformed(Malformed("odd"))
+    made.refuse_malformed(Malformed("odd"), may_have_lost_text=False)
     assert made.adapter.started is started
 
 
 def test_lines_that_are_not_sse_may_report_a_failure() -> None:
     made = answer()
     assert made.read_stray("error: sorry") == made.read_stray('{"fine": true}') == []
+    with pytest.raises(Malformed, match="no event of SSE"):
+        made.read_stray('{"text": "Hi"}')
     with pytest.raises(Error, match="Overloaded"):
         made.read_stray('error: {"error": "Overloaded"}')
 

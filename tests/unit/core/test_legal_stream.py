@@ -148,7 +148,7 @@ def test_halves_of_different_choices_kinds_and_calls_are_not_joined() -> None:
 
 def test_usage_and_warnings_between_two_halves_do_not_part_them() -> None:
     usage = chunk(events=[{"type": "usage", "usage": {"input_tokens": 1}}])
-    assert [event["type"] for event in spoken(chunk(text="\ud83d"), usage, "x", chunk(text="\ude00"))] == [
+    assert [event["type"] for event in spoken(chunk(text="\ud83d"), usage, '{"events": 5}', chunk(text="\ude00"))] == [
         "usage", "warning", "text.delta",
     ]  # fmt: skip
 

@@ -48,6 +48,8 @@ class FakeAPI(API):
 class FakeAdapter(ProviderAdapter):
     """`{"text": …}` and its like are deltas, `{"events": […]}` is passed on, `{"end": word}` says why it finished."""
 
+    content_members = frozenset({"text", "answer"})
+
     def __init__(self, api: API, model: str | None = None) -> None:
         super().__init__(api, model)
         self.reason = ""
@@ -335,7 +337,7 @@ def test_a_bare_error_amid_the_stream_is_heard(line: bytes, end: bytes) -> None:
     assert (stream.error["code"], stream.error["message"]) == ("overloaded", "Overloaded")
 
 
-@pytest.mark.parametrize("line", [b"garbage", b"error: sorry", b'{"fine": true}', b"foo: bar", b"[1]"])
+@pytest.mark.parametrize("line", [b"garbage", b"error: sorry", b'{"fine": true}', b"foo: bar", b"[]"])
 def test_other_lines_that_are_no_sse_mean_nothing(line: bytes) -> None:
     assert relayed(HELLO, line + b"\n\n", STOP).kinds == ["start", "text.delta", "finish", "done"]
 
@@ -469,7 +471,7 @@ def test_a_whole_answer_without_an_end_of_size_is_refused() -> None:
 def test_lines_of_ndjson_are_no_whole_answer() -> None:
     body = b"".join(json.dumps(one).encode() + b"\n" for one in (HELLO, chunk(text="!"), STOP))
     for pieces in cuts(b"\n\xef" + body):
-        assert relayed(*pieces, framing="ndjson").kinds[-2:] == ["finish", "done"]
+        assert relayed(*pieces, framing="ndjson").error["reason"] == "malformed_chunk"
     assert relayed(body, framing="ndjson").kinds == ["start", "text.delta", "text.delta", "finish", "done"]
     assert relayed(body.rstrip(), framing="ndjson").kinds[-2:] == ["finish", "done"]
     assert relayed(body[:-5], framing="ndjson").error["reason"] == "truncated"
@@ -525,15 +527,36 @@ def test_blanks_before_the_first_event_are_bounded_and_cost_linear_time() -> Non
 
 # ---- what cannot be read ---------------------------------------------------------------------------------------------
 
-WRONG = [
-    *("not json", "{", "[]", "5", "null", '"text"', "{}x"),
-    *('{"text": 5}', '{"text": null}', '{"events": 5}', '{"text": "x", "keys": 5}'),
+ODD = '{"events": 5}'
+"""A chunk that cannot be read, and surely holds no text."""
+TEXTLESS = ["[]", "5", "null", ODD, '{"text": null}', '{"text": "", "events": 5}']
+LOST = [
+    *("not json", "{", '"text"', "{}x", '["text"]', '{"text": 5}', '{"text": ["x"]}', '{"text": "x", "keys": 5}'),
     *("[" * 100_000, '{"n": ' + "9" * 5000 + "}"),
 ]
+WRONG = [*TEXTLESS, *LOST]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
-def test_rule_5_a_chunk_that_cannot_be_read_is_left_out_and_told(wrong: str) -> None:
+@pytest.mark.parametrize("wrong", LOST, ids=range(len(LOST)))
+def test_rule_5_a_chunk_that_may_have_held_text_is_a_failure_of_the_attempt(wrong: str) -> None:
+    stream = relayed(HELLO, wrong, chunk(text="!"), STOP)
+    assert stream.kinds == ["start", "text.delta", "error", "done"]
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "malformed_chunk")
+    assert (stream.error["temporary"], stream.error["phase"]) == (True, "mid_stream")
+
+
+@pytest.mark.parametrize("wrong", LOST, ids=range(len(LOST)))
+def test_rule_5_behind_the_finish_reason_no_chunk_holds_text(wrong: str) -> None:
+    assert relayed(HELLO, chunk(end="stop"), wrong, END).kinds == ["start", "text.delta", "warning", "finish", "done"]
+
+
+def test_rule_5_a_chunk_outside_of_sse_may_have_held_text() -> None:
+    stream = relayed(HELLO, b'{"text": "!"}\n\n', STOP)
+    assert stream.error["reason"] == "malformed_chunk"
+
+
+@pytest.mark.parametrize("wrong", TEXTLESS, ids=range(len(TEXTLESS)))
+def test_rule_5_a_chunk_without_text_that_cannot_be_read_is_left_out_and_told(wrong: str) -> None:
     stream = relayed(HELLO, wrong, chunk(text="!"), STOP)
     assert stream.kinds == ["start", "text.delta", "warning", "text.delta", "finish", "done"]
     assert stream.events[2] == {"type": "warning", "reason": "malformed_chunk"}
@@ -558,25 +581,25 @@ def test_rule_5_a_chunk_of_which_a_part_was_left_out_ends_the_stream_as_well() -
 
 
 def test_rule_5_the_third_in_a_row_is_an_error() -> None:
-    stream = relayed(HELLO, "x", "x", b": a comment\n\n", b"a stray line\n\n", "x", HELLO)
+    stream = relayed(HELLO, ODD, ODD, b": a comment\n\n", b"a stray line\n\n", ODD, HELLO)
     assert stream.kinds == ["start", "text.delta", "warning", "warning", "error", "done"]
     assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "malformed_chunk")
 
 
 def test_rule_5_a_good_chunk_begins_the_count_anew() -> None:
-    stream = relayed(HELLO, "x", "x", chunk(usage={}), "x", "x", STOP)
+    stream = relayed(HELLO, ODD, ODD, chunk(usage={}), ODD, ODD, STOP)
     assert stream.kinds.count("warning") == 4
     assert stream.kinds[-2:] == ["finish", "done"]
 
 
 def test_a_warning_before_the_start_is_told_right_after_it() -> None:
-    stream = relayed("x", "x", HELLO, STOP)
+    stream = relayed(ODD, ODD, HELLO, STOP)
     assert stream.kinds == ["start", "warning", "warning", "text.delta", "finish", "done"]
-    assert relayed("x", END).kinds == ["start", "warning", "finish", "done"]
+    assert relayed(ODD, END).kinds == ["start", "warning", "finish", "done"]
 
 
 def test_a_stream_that_never_starts_tells_no_warning() -> None:
-    assert relayed("x", chunk(error="no")).kinds == ["error", "done"]
+    assert relayed(ODD, chunk(error="no")).kinds == ["error", "done"]
     assert relayed("x", "x", "x").kinds == ["error", "done"]
 
 
@@ -591,13 +614,13 @@ def test_of_the_warnings_before_a_start_no_more_are_kept_than_the_limit(monkeypa
 
     monkeypatch.setattr(stream.adapter, "receive", receive)
     for _ in range(5):
-        stream.send("{", {})
+        stream.send(ODD, {})
     stream.send(HELLO, STOP).end()
     assert stream.kinds == ["start", "warning", "warning", "text.delta", "finish", "done"]
 
 
 def test_a_start_that_was_lost_with_a_malformed_chunk_comes_with_the_next() -> None:
-    assert relayed({"id": "m1", "text": 5}, chunk(text="Hi"), STOP).kinds == [
+    assert relayed({"id": "m1", "events": 5}, chunk(text="Hi"), STOP).kinds == [
         "start", "warning", "text.delta", "finish", "done",
     ]  # fmt: skip
 
@@ -684,7 +707,7 @@ def test_a_failure_whose_frame_quotes_a_secret_is_told_without_the_frame() -> No
 
 
 def test_a_malformed_frame_is_left_out_and_told() -> None:
-    sink = passed(sse(HELLO, "x", STOP, END))
+    sink = passed(sse(HELLO, ODD, STOP, END))
     assert sink.raw == sse(HELLO, STOP, END)
     assert ("event", "warning") in sink.calls
 
@@ -718,9 +741,9 @@ def test_a_whole_answer_that_is_an_error_is_not_passed_on() -> None:
 
 MOMENTS: list[list[Any]] = [
     [],
-    ["x"],
+    [ODD],
     [HELLO],
-    [HELLO, "x"],
+    [HELLO, ODD],
     [HELLO, chunk(text="\ud83d")],
     [HELLO, STOP],
     [b"data: {"],

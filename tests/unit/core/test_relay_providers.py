@@ -384,3 +384,39 @@ def test_usage_of_another_shape_keeps_no_answer_from_its_end(odd: Any) -> None:
         events = [*decode(provider, [body])]
         assert [event["type"] for event in events] == ["start", "text.delta", "finish", "done"], provider
         assert events[-2]["finish_reason"] == "stop"
+
+
+UNREADABLE: list[tuple[str, str, dict[str, Any]]] = [
+    ("openai", "", {"choices": 5}),
+    ("openai", "", {"choices": [{"index": "x", "delta": {"content": "lost"}}]}),
+    ("openai", "", {"choices": [{"index": 0, "delta": {"content": 5}}]}),
+    ("openai", "", {"choices": [{"index": 0, "delta": "lost"}]}),
+    ("openai:completions", "", {"choices": [{"index": 0, "text": 5}]}),
+    ("mistral", "", {"choices": [{"index": 0, "delta": {"content": [5]}}]}),
+    ("anthropic", "content_block_delta", {"type": "content_block_delta", "index": 0, "delta": 5}),
+    ("gemini", "", {"candidates": [{"content": {"parts": [{"text": 5}]}}]}),
+    ("cohere", "", {"type": "content-delta", "delta": {"message": {"content": {"text": 5}}}}),
+    ("ollama", "", {"message": {"role": "assistant", "content": 5}, "done": False}),
+    ("openai:responses", "", {"type": "response.output_text.delta", "output_index": 0, "delta": 5}),
+    (
+        "openai:responses",
+        "",
+        {
+            "type": "response.completed",
+            "response": {"output": [{"type": "message", "content": [{"type": "output_text", "text": {"x": 1}}]}]},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("provider", "name", "chunk"), UNREADABLE)
+def test_text_that_cannot_be_read_is_a_failure_whatever_the_provider(
+    provider: str, name: str, chunk: dict[str, Any]
+) -> None:
+    api = get_provider(provider)
+    data = json.dumps(chunk).encode()
+    body = data + b"\n" if api.framing == "ndjson" else b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+    events = list(decode(provider, [body]))
+    assert [event["type"] for event in events][-2:] == ["error", "done"]
+    assert events[-2]["error"]["reason"] == "malformed_chunk"
+    assert not any(event["type"] == "text.delta" for event in events)
