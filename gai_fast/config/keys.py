@@ -302,6 +302,10 @@ MODEL: Final[Mapping[str, Key]] = {
     ),
     "balance": choice("How requests are spread over the targets.", *BALANCES),
     "hedge_after": seconds("Silence of a target after which a second target is asked; the first to answer is used."),
+    "wait_for_limit": seconds(
+        "How long a limit of the upstream (429 or 503 with Retry-After) is waited for if nothing else is ready.",
+        zero=True,
+    ),
     "prefill": switch("Whether the upstream continues an assistant message at the end."),
     "price": Key(
         "What a million tokens cost; cached_input and cache_write cost input unless given, reasoning costs output.",

@@ -72,7 +72,7 @@ DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads if no other file is named."""
 DEMO: Final = "demo"
 _TLS: Final = ("tls_cert", "tls_key")
-_MODEL_KEYS: Final = ("fallback", "fallback_on", "prefill", "cache", "balance", "hedge_after")
+_MODEL_KEYS: Final = ("fallback", "fallback_on", "prefill", "cache", "balance", "hedge_after", "wait_for_limit")
 
 Table = dict[str, Value]
 """The given, valid keys of one table."""

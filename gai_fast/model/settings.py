@@ -208,6 +208,9 @@ class ModelSettings(_Snapshot):
     """Other models that are tried, in order, if this one fails before its first content."""
     fallback_on: Mapping[str, str] = field(default_factory=dict)
     """The model that is tried if this one fails, by error code."""
+    wait_for_limit: float = 5.0
+    """Seconds for which a 429 or 503 of the upstream with a short `Retry-After` is waited for, in all retries together,
+    if nothing else is ready. 0 if it is not waited for."""
     prefill: bool = False
     """Whether the upstream continues an assistant message at the end of the conversation."""
     price: Price | None = None

@@ -174,8 +174,8 @@ class GeminiAdapter(ProviderAdapter):
                 except WRONG_SHAPE:
                     if not (events or added):
                         raise
-                    # Earlier parts of the chunk have changed the state, so their events must not be discarded. Later parts
-                    # may hold text.
+                    # Earlier parts of the chunk have changed the state, so their events must not be discarded. Later
+                    # parts may hold text.
                     is_read = False
             if not is_read:
                 added.append({"type": "warning", "reason": "malformed_chunk"})

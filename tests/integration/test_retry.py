@@ -270,6 +270,70 @@ async def test_a_retry_after_that_is_too_long_is_answered_with_its_status(net: N
     assert (response.status, response.headers["retry-after"], main.calls) == (429, "7", 1)
 
 
+LIMITED = "429 Too Many Requests", b'{"error":{"message":"slow down"}}'
+
+
+@on_steady_loop
+async def test_a_short_limit_is_waited_for_where_nothing_else_is_ready(net: Net) -> None:
+    """The waits count together; heartbeats flow meanwhile, since the head is sent."""
+    first, second = (*LIMITED, "retry-after-ms: 300"), (*LIMITED, "retry-after-ms: 300")
+    main = Steps(first, second, answer())
+    gateway = await gateway_for(net, main, commit_after=0.05, heartbeat=0.05, model={"wait_for_limit": 5.0})
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert (response.status, response.text, main.calls) == (200, "Hello", 3)
+    assert b": ping" in bytes(response.body)
+
+
+@pytest.mark.parametrize("wait_for_limit", [0.0, 0.4])
+@on_steady_loop
+async def test_limits_are_waited_for_no_longer_than_that_in_all(net: Net, wait_for_limit: float) -> None:
+    main = Steps((*LIMITED, "retry-after-ms: 300"))
+    gateway = await gateway_for(net, main, commit_after=0.01, model={"wait_for_limit": wait_for_limit})
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m", "stream": False})
+    assert (response.status, main.calls) == (429, 2 if wait_for_limit else 1)
+
+
+@on_steady_loop
+async def test_another_model_that_is_ready_is_asked_in_place_of_waiting(net: Net) -> None:
+    main, backup = Steps((*LIMITED, "Retry-After: 3")), Steps(answer())
+    gateway = await gateway_for(net, main, backup, commit_after=0.05)
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert (response.status, response.text, main.calls, backup.calls) == (200, "Hello", 1, 1)
+
+
+@on_steady_loop
+async def test_a_client_that_goes_while_a_limit_is_waited_for_ends_the_wait(net: Net) -> None:
+    main = Steps((*LIMITED, "retry-after-ms: 500"), answer())
+    gateway = await gateway_for(net, main, commit_after=0.05)
+    client = await gateway.connect()
+    client.request("POST", NATIVE, {**QUERY, "model": "m"})
+    await until(lambda: main.calls == 1)
+    client.close()
+    await until(lambda: gateway.streams == 0)
+    await asyncio.sleep(0.6)
+    assert main.calls == 1
+
+
+@pytest.mark.parametrize("wish", ["restart", "continue"])
+@on_steady_loop
+async def test_after_a_stall_amid_the_answer_the_next_model_is_asked_first(net: Net, wish: str) -> None:
+    """Each try of a target that stalls costs its client an `idle_timeout`."""
+
+    async def stalls(peer: Peer) -> None:
+        await peer.request()
+        calls.append(None)
+        await peer.send(SSE_HEAD + chunk(ROLE) + chunk(delta("He")))
+        await peer.until_gone()
+
+    calls: list[None] = []
+    url, backup = (await net.upstream(stalls)).url, Steps(answer())
+    gateway = await gateway_for(net, url, backup, idle_timeout=0.2, on_midstream_failure=wish)
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert response.types[-2:] == ["finish", "done"]
+    assert gai_fast.collect(response.events).text == "Hello"
+    assert (len(calls), backup.calls) == (1, 1)
+
+
 @on_steady_loop
 async def test_an_upstream_that_stays_silent_is_not_asked_again_but_the_next_model_is(net: Net) -> None:
     main, backup = Steps(None), Steps(answer())

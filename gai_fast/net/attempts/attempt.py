@@ -4,7 +4,9 @@ Owns opening, breakers, retries and fallbacks of one stream. `retry.py` decides 
 `core/relay.py` makes them one stream for the client. Arms no timer and has no callbacks: the session calls.
 
 1. The same target is retried first, then the other targets of the model are asked, each once, then the models of
-   `fallback` in order, each once. A target that is left alone (it cools down, or its breaker is open) is not retried.
+   `fallback` in order, each once. A target that is left alone (it cools down, or its breaker is open) is not retried,
+   unless it asks for a short wait and nothing else is ready (`wait_for_limit`). After a stall amid the answer the same
+   target comes last.
 2. Before the first delivered content an attempt simply begins anew. After it, `on_midstream_failure` decides:
    `error` ends the stream; `restart` makes the delivered content void; `continue` goes on from it.
 3. `continue` asks by prefill where the model has `prefill` and the delivered content is one text; else the attempt must
@@ -263,6 +265,7 @@ class Attempts:
         "_continued",
         "_fallbacks",
         "_hedged",
+        "_limit_wait",
         "_loop",
         "_mends",
         "_meter",
@@ -323,6 +326,7 @@ class Attempts:
         self._asked: _Asked | None = None
         self._at_model = 0  # attempts at this model
         self._at_target = 0  # attempts at this target of it
+        self._limit_wait = 0.0  # seconds that this model's upstreams' limits have been waited for
         self._others: ModelSettings | None = None  # the model whose other targets may still be asked
         self._places: tuple[Place, ...] = ()  # its targets that have been asked
         self._hedged: _Hedged | None = None
@@ -679,30 +683,51 @@ class Attempts:
             if same is not None:
                 return same, self._way(same, goes_on=goes_on), 0.0
         breaker = self._runner.breaker(self.upstream)
-        is_left = breaker is not None and breaker.state(now) == "open"
-        is_left = is_left or (bool(spec.model.targets) and self._runner.target_wait(spec.model, any_target=False) > 0.0)
-        is_silent = error.code == "timeout" and error.reason in ("first_event", "idle") and not relay.has_content
-        verdict = self._runner.policy.decide(
-            Failure(
-                error,
-                is_silence=is_silent,
-                attempts=self._at_target,
-                retries=0 if is_left else self.upstream.retries,
-                seconds_to_commit=self._commit_by - now,
-                is_clients_retry=spec.is_retry,
-            ),
-            now,
+        is_broken = breaker is not None and breaker.state(now) == "open"
+        is_left = is_broken or (
+            bool(spec.model.targets) and self._runner.target_wait(spec.model, any_target=False) > 0.0
         )
+        has_stalled = error.code == "timeout" and error.reason in ("first_event", "idle")
+        failure = Failure(
+            error,
+            is_silence=has_stalled and not relay.has_content,
+            attempts=self._at_target,
+            retries=0 if is_left else self.upstream.retries,
+            seconds_to_commit=self._commit_by - now,
+            is_clients_retry=spec.is_retry,
+        )
+        if has_stalled and relay.has_content:
+            # Each try of a target that stalls costs its client an `idle_timeout`.
+            other = self._fallen_back(error, has_begun=True)
+            if other is not None:
+                return other, self._way(other, goes_on=goes_on), 0.0
+        verdict = self._runner.policy.decide(failure, now)
         again = self._same(relay) if verdict.action == "again" else None
         if again is not None:
+            self._limit_wait += 0.0 if error.retry_after_ms is None else verdict.delay
             return again, self._way(again, goes_on=goes_on), verdict.delay
         if verdict.action == "end":
             self._fallbacks = ()
             self._others = None
-        if error.code in spec.model.fallback_on:
-            self._fallbacks = (spec.model.fallback_on[error.code], *self._fallbacks)
-        other = self._following(has_begun=relay.state is not _IDLE)
-        return None if other is None else (other, self._way(other, goes_on=goes_on), 0.0)
+        other = self._fallen_back(error, has_begun=relay.state is not _IDLE)
+        if other is not None:
+            return other, self._way(other, goes_on=goes_on), 0.0
+        if is_broken or verdict.action == "end":
+            return None
+        most = spec.model.wait_for_limit - self._limit_wait
+        wait = self._runner.policy.wait(replace(failure, retries=self.upstream.retries), most, now)
+        same = None if wait is None else self._same(relay)
+        if wait is None or same is None:
+            return None
+        self._limit_wait += wait
+        return same, self._way(same, goes_on=goes_on), wait
+
+    def _fallen_back(self, error: Error, *, has_begun: bool) -> StreamSpec | None:
+        """As `_following`, with the model that `fallback_on` names for a failure before those of `fallback`."""
+        named = self.spec.model.fallback_on.get(error.code)
+        if named is not None:
+            self._fallbacks = (named, *self._fallbacks)
+        return self._following(has_begun=has_begun)
 
     def _same(self, relay: Relay) -> StreamSpec | None:
         """The spec for the same model again; `None`: it cannot follow the frames that the client has."""

@@ -11,7 +11,8 @@ nothing: `attempts.py` calls it and acts. A request that does not fail only look
    down must not get several times the requests of one that is up.
 4. The next model of `fallback` is asked where another upstream may do better: `_FELL_BACK`. A failure caused by the
    request goes only to the model that `fallback_on` names for its code.
-5. `Retry-After` is honoured where the answer can still begin in time; else the next model is asked, if there is one.
+5. `Retry-After` is honoured where the answer can still begin in time; else the next model is asked, if there is one. If
+   nothing else is ready, a limit of the upstream is waited for, `wait_for_limit` seconds in all.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _RETRIED: Final = frozenset[Code](
     {"rate_limited", "overloaded", "timeout", "network", "provider_unavailable", "internal"}
 )
 _FELL_BACK: Final = _RETRIED | frozenset[Code]({"unauthorized", "forbidden", "not_found", "unsupported"})
+
+_LIMITED: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unavailable"})
+"""Codes of a 429 or 503, whose `Retry-After` speaks of a limit."""
 
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
@@ -251,18 +255,31 @@ class RetryPolicy:
             failure: The failure.
             now: Monotonic seconds.
         """
-        error = failure.error
-        if error.code not in _FELL_BACK:
+        if failure.error.code not in _FELL_BACK:
             return _END
-        most = min(failure.retries, 1) if error.code == "internal" else failure.retries
-        may_pass = (error.code in _RETRIED and error.is_temporary) or error.code == "internal"
-        may_pass = may_pass and not _will_recur(error)
-        if not may_pass or failure.is_silence or failure.is_clients_retry or failure.attempts > most:
+        if not _may_be_retried(failure):
             return _NEXT
         delay = self._delay(failure)
         if delay is None or not self.budget.take(now):
             return _NEXT
         return Verdict("again", delay)
+
+    def wait(self, failure: Failure, most: float, now: float) -> float | None:
+        """Returns the seconds until a retry that a limit of the upstream delays; None: there is none.
+
+        Called if no other upstream can be asked; the retry counts against the budget.
+
+        Args:
+            failure: The failure.
+            most: The longest wait.
+            now: Monotonic seconds.
+        """
+        asked = failure.error.retry_after_ms
+        if asked is None or not 0 < asked <= most * 1000 or failure.error.code not in _LIMITED:
+            return None
+        if not _may_be_retried(failure) or not self.budget.take(now):
+            return None
+        return min(asked / 1000 * (1 + LIMITS.retry_jitter * self.chance.random()), most)
 
     def _delay(self, failure: Failure) -> float | None:
         """Returns the seconds until the retry; `None`: the upstream asks for a longer wait than the client's."""
@@ -273,3 +290,12 @@ class RetryPolicy:
             return min(delay * (1 + LIMITS.retry_jitter * self.chance.random()), most) if delay <= most else None
         delay = min(LIMITS.retry_first * 2.0 ** (failure.attempts - 1), LIMITS.retry_most)
         return delay * (1 - LIMITS.retry_jitter * self.chance.random())
+
+
+def _may_be_retried(failure: Failure) -> bool:
+    """Whether the same upstream may do better, and may be asked again: rule 2."""
+    error = failure.error
+    most = min(failure.retries, 1) if error.code == "internal" else failure.retries
+    may_pass = (error.code in _RETRIED and error.is_temporary) or error.code == "internal"
+    is_refused = failure.is_silence or failure.is_clients_retry or failure.attempts > most
+    return may_pass and not _will_recur(error) and not is_refused
