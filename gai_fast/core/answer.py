@@ -395,6 +395,12 @@ class Answer:
         self._generated += characters
         return transcript.take(event)
 
+    def released(self, transcript: Transcript, event: Event) -> str:
+        """Returns the text that a transcript has held back and that belongs before an event; it is compared again."""
+        held = transcript.release(event)
+        self._generated -= len(held)
+        return held
+
     # The two surrogates of a pair may be split between two neighbouring deltas: deltas of one kind, choice and call,
     # with any other events between them.
 

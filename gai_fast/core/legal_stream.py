@@ -312,6 +312,10 @@ class LegalStream:
                 return  # the client already has the start of this answer
             raise IllegalTransition(self.state, kind)
         key, transcript = step.key, answer.transcript
+        if transcript is not None:
+            held = answer.released(transcript, event)
+            if held:
+                self._emit({"type": "text.delta", "text": held})
         if key is not None:
             text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
             if answer.halves or not text.isascii():

@@ -4,6 +4,9 @@ Owns the comparison. Sans-IO. Decides nothing about attempts and must not know f
 
 A new attempt must repeat the delivered content, byte for byte and in order, before new content follows. The provider's
 ids of calls change between attempts: the client keeps the first ids.
+
+An attempt that was given the delivered text as a prefill should continue it. If it starts from the beginning instead, it
+repeats the text: the repeated text is dropped once it is whole. If the attempt differs before, all of its text is new.
 """
 
 from __future__ import annotations
@@ -29,10 +32,18 @@ def _essence(event: Event) -> dict[str, Any]:
 _MADE_UP: Final = frozenset({"call_id", "signature", "safety", "usage", "provider_metadata"})
 
 
+_TEXT: Final[_Place] = ("text.delta", None, None)
+"""The place of the first choice's text."""
+
+
+def _place_of(event: Event) -> _Place:
+    return event["type"], event.get("choice"), event.get("index")
+
+
 class Transcript:
     """The delivered content of one stream."""
 
-    __slots__ = ("_at", "_call_ids", "_failure", "_offset", "_said", "_size", "is_lost")
+    __slots__ = ("_at", "_call_ids", "_echoed", "_failure", "_offset", "_prefill", "_said", "_size", "is_lost")
 
     def __init__(self) -> None:
         # A run of deltas of one kind: its place and texts. Any other event: its place, call id and the event.
@@ -41,6 +52,8 @@ class Transcript:
         self._offset = 0
         self._failure: Error | None = None
         self._call_ids: dict[str, str] = {}
+        self._prefill = ""  # the text that this attempt may repeat; empty: it goes on from it
+        self._echoed = 0  # characters of it that the attempt has repeated, and that are held back
         self._size = 0
         self.is_lost = False
         """Whether more than `limits.transcript` was delivered: the answer cannot be continued any more."""
@@ -48,9 +61,17 @@ class Transcript:
     @property
     def text(self) -> str | None:
         """The delivered content if it is one text, as a prefill needs it, else `None`."""
-        if len(self._said) == 1 and self._said[0][0] == ("text.delta", None, None):
+        if len(self._said) == 1 and self._said[0][0] == _TEXT:
             return "".join(self._said[0][1])
         return None
+
+    def release(self, event: Event) -> str:
+        """Returns the text that is held back and belongs before an event: the attempt has not repeated the prefill."""
+        if not self._echoed or event["type"] in ASIDES or _place_of(event) == _TEXT:
+            return ""
+        held = self._prefill[: self._echoed]
+        self._prefill, self._echoed = "", 0
+        return held
 
     def repeat(self, failure: Error) -> None:
         """Begins an attempt that repeats the content.
@@ -58,7 +79,8 @@ class Transcript:
         Args:
             failure: Raised by `take` if the attempt differs.
         """
-        self._at = self._offset = 0
+        self._at = self._offset = self._echoed = 0
+        self._prefill = ""
         for _, pieces, _ in self._said:
             pieces[:] = ["".join(pieces)]
         self._failure = failure
@@ -67,12 +89,14 @@ class Transcript:
     def go_on(self) -> None:
         """Begins an attempt whose content follows the delivered content."""
         self._at, self._offset = len(self._said), 0
+        self._prefill, self._echoed = self.text or "", 0
         self._call_ids = {}
 
     def forget(self) -> None:
         """Drops the content, which is void."""
         self._said.clear()
-        self._at = self._offset = self._size = 0
+        self._at = self._offset = self._size = self._echoed = 0
+        self._prefill = ""
         self.is_lost = False
 
     def named(self, event: Event) -> Event:
@@ -93,9 +117,14 @@ class Transcript:
         if kind in ASIDES:
             return None if self._at < len(self._said) else event
         key = DELTAS.get(kind)
-        place = (kind, event.get("choice"), event.get("index"))
+        place = _place_of(event)
         event = self.named(event)
         if self._at == len(self._said):
+            if self._prefill and place == _TEXT:
+                text = self._behind_prefill(event["text"])
+                if not text:
+                    return None
+                event = {**event, "text": text}
             self._note(place, event, key)
             return event
         if kind == "finish":
@@ -104,6 +133,19 @@ class Transcript:
             self._match(place, event)
             return None
         return self._compared(event, key, place)
+
+    def _behind_prefill(self, text: str) -> str:
+        """Returns the new part of a text of an attempt that may repeat its prefill; empty while that is not known."""
+        here = self._prefill[self._echoed : self._echoed + len(text)]
+        if not text.startswith(here):
+            text = self._prefill[: self._echoed] + text
+        elif self._echoed + len(here) < len(self._prefill):
+            self._echoed += len(here)
+            return ""
+        else:
+            text = text[len(here) :]
+        self._prefill, self._echoed = "", 0
+        return text
 
     def _note(self, place: _Place, event: Event, key: str | None) -> None:
         if self.is_lost:

@@ -557,6 +557,18 @@ async def test_a_model_that_takes_a_prefill_goes_on_from_the_text(net: Net) -> N
     assert main.bodies[1]["messages"][-1] == {"role": "assistant", "content": "Hello "}
 
 
+@pytest.mark.parametrize(
+    ("again", "whole"), [("Hello world", "Hello world"), ("Help me", "Hello Help me"), ("Hel", "Hello Hel")]
+)
+@on_uvloop
+async def test_a_prefilled_answer_that_begins_anew_doubles_nothing(net: Net, again: str, whole: str) -> None:
+    main = Steps(CUT, answer(again))
+    gateway = await gateway_for(net, main, model={"prefill": True}, on_midstream_failure="continue")
+    response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
+    assert response.text == whole
+    assert response.types[-2:] == ["finish", "done"]
+
+
 @on_uvloop
 async def test_a_refused_prefill_falls_back_to_a_fresh_answer(net: Net) -> None:
     main = Steps(CUT, ("400 Bad Request", REFUSED["an invalid request"]), answer("Hello world"))

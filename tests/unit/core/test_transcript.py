@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -191,3 +192,33 @@ def test_an_answer_that_is_too_long_is_not_kept(event: Any, change_limits: Chang
     assert transcript._said == []
     transcript.forget()
     assert not transcript.is_lost
+
+
+def gone_on(transcript: Transcript, *events: Any) -> str:
+    """The text of a prefilled attempt that reaches the client."""
+    transcript.go_on()
+    said = ""
+    for event in events:
+        said += transcript.release(event)
+        told = transcript.take(event)
+        said += "" if told is None else told.get("text", "")
+    return said
+
+
+@given(st.text("ab", min_size=1, max_size=6), st.text("ab", max_size=6), st.lists(st.integers(0, 12), max_size=4))
+def test_of_a_prefilled_attempt_a_whole_repetition_is_left_out_wherever_it_is_cut(
+    known: str, answer: str, edges: list[int]
+) -> None:
+    cuts = [0, *sorted(min(edge, len(answer)) for edge in edges), len(answer)]
+    pieces = [text(answer[begin:end]) for begin, end in itertools.pairwise(cuts) if begin < end]
+    said = gone_on(delivered(text(known)), *pieces, FINISH)
+    assert said == answer.removeprefix(known)
+
+
+def test_text_that_a_prefilled_attempt_holds_back_comes_before_what_follows() -> None:
+    transcript = delivered(text("Hello "))
+    transcript.go_on()
+    assert transcript.take(text("Hel")) is None
+    assert transcript.release({"type": "usage", "usage": {}}) == ""
+    assert transcript.release(call("c")[0]) == "Hel"
+    assert transcript.take(text("Hel")) == text("Hel")
