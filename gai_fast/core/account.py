@@ -21,7 +21,6 @@ How far an attempt has come decides what it costs, if it ends now:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from gai_fast.core.reading import estimated_tokens
@@ -48,23 +47,24 @@ class Bill:
 
     def __init__(self) -> None:
         self.charges: tuple[Charge, ...] = ()
-        self._open: tuple[Account, ...] = ()  # tuples, because nearly all streams have one account
+        self._open: list[Account] = []
 
     def opened(self, account: Account) -> None:
         """Notes an account."""
-        self._open = (*self._open, account)
+        self._open.append(account)
 
     def closed(self, account: Account, charge: Charge | None) -> None:
         """Notes that an account is closed, and its charge."""
-        self._open = tuple([each for each in self._open if each is not account])
+        self._open.remove(account)
         if charge is not None:
             self.charges = (*self.charges, charge)
 
     def give_up_others(self, account: Account) -> None:
         """Gives up all open accounts but one, which the stream ends with: rule 2."""
-        for each in self._open:
-            if each is not account:
-                each.give_up()
+        if len(self._open) > 1:  # streams seldom have more than one attempt at a time
+            for each in self._open.copy():
+                if each is not account:
+                    each.give_up()
 
     def charges_with(self, account: Account, charge: Charge | None) -> tuple[Charge, ...]:
         """Returns the stream's charges if it ended now.
@@ -134,7 +134,7 @@ class Account:
         self.bill = bill
         self.charge: Charge | None = None
         self.is_closed = False
-        self.usage: Mapping[str, Any] | None = None
+        self.usage: dict[str, Any] | None = None
         self._is_free = is_free
         self.price = price
         self._prompt_characters = prompt_characters
@@ -154,7 +154,7 @@ class Account:
             return None
         return {"input_tokens": estimated_tokens(self._prompt_characters)}
 
-    def charge_of(self, usage: Mapping[str, Any] | None, own: Amount | None) -> Charge | None:
+    def charge_of(self, usage: dict[str, Any] | None, own: Amount | None) -> Charge | None:
         """Returns the charge for an attempt that ends with these tokens; arguments as for `close`."""
         price = self.price
         if usage is None:
@@ -166,7 +166,7 @@ class Account:
         amount = 0 if self._is_free else cost_of(usage, price)
         return Charge(self._provider, self._upstream, amount, price.currency)
 
-    def close(self, usage: Mapping[str, Any] | None, own: Amount | None) -> None:
+    def close(self, usage: dict[str, Any] | None, own: Amount | None) -> None:
         """Charges the attempt, which has ended.
 
         Args:

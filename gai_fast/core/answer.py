@@ -447,15 +447,13 @@ class Answer:
     def usage_left(self) -> dict[str, Any] | None:
         """Returns the usage, with the cost, of a stream that its client leaves now. None if nothing was sent."""
         account, usage = self.account, self._usage_if_left()
-        if account is None or not usage:
-            return None
-        return _with_cost(usage, account.bill.charges_with(account, account.charge_of(usage, self.adapter.own_cost)))
+        return None if account is None or not usage else _with_cost(usage, self.charges_left())
 
     def charges_left(self) -> tuple[Charge, ...]:
         """Returns the charges of a stream that its client leaves now; once it has ended, those of the stream."""
         account = self.account
-        if account is None:
-            return ()
+        if account is None or account.is_closed:
+            return () if account is None else account.bill.charges
         return account.bill.charges_with(account, account.charge_of(self._usage_if_left(), self.adapter.own_cost))
 
     def close_account(self, *, is_left: bool) -> None:
@@ -465,9 +463,11 @@ class Answer:
             is_left: Whether the attempt is given up while it is under way, so that its prompt is charged.
         """
         account = self.account
-        if account is not None:
+        if account is not None and not account.is_closed:
             account.bill.give_up_others(account)
-            account.close(self._usage_if_left() if is_left or self._has_content else None, self.adapter.own_cost)
+            account.close(
+                self._usage_if_left() if is_left or self.progress is _CONTENT else None, self.adapter.own_cost
+            )
 
     def priced(self, event: Event) -> Event:
         """Returns the end with the stream's cost in its usage, for processors: they may still change the usage."""
@@ -494,26 +494,24 @@ class Answer:
             event["usage"] = _with_cost(usage, account.bill.charges)
         return event
 
-    @property
-    def _has_content(self) -> bool:
-        return self.progress is _CONTENT
-
     def _usage_at(self, event: Event) -> dict[str, Any] | None:
         """Returns the attempt's own tokens at the end of its stream. None if they cost nothing."""
         usage = event.get("usage")
-        is_owed = self._has_content or (event["type"] == "finish" and self.account is not None and self.account.is_sent)
+        is_owed = self.progress is _CONTENT or (
+            event["type"] == "finish" and self.account is not None and self.account.is_sent
+        )
         if usage is None or not is_owed:
             return None
         source: str | None = usage.get("source")
         # An estimate counts the content of the attempt before, too.
         return self._own_usage(source) if source is not None and self._goes_on else usage
 
-    def _usage_if_left(self) -> Mapping[str, Any] | None:
+    def _usage_if_left(self) -> dict[str, Any] | None:
         """Returns the attempt's own tokens, if it is given up now unless it has ended. None if they cost nothing."""
         account = self.account
         if account is None or account.is_closed:
             return None if account is None else account.usage
-        is_owed = self._has_content or (account.is_sent and self._prompt_characters is not None)
+        is_owed = self.progress is _CONTENT or (account.is_sent and self._prompt_characters is not None)
         return self._own_usage("partial") if is_owed else None
 
     def _own_usage(self, source: str) -> dict[str, Any]:
@@ -545,10 +543,10 @@ class Answer:
         return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
 
-def _with_cost(usage: Mapping[str, Any], charges: Sequence[Charge]) -> dict[str, Any]:
+def _with_cost(usage: dict[str, Any], charges: Sequence[Charge]) -> dict[str, Any]:
     """Returns usage with the cost of the stream so far, if that is known."""
     total = total_of(charges)
-    return dict(usage) if total is None else {**usage, "cost": cost_member(total[0], total[1])}
+    return usage if total is None else {**usage, "cost": cost_member(total[0], total[1])}
 
 
 def is_partly_read(events: list[Event]) -> bool:

@@ -5,8 +5,9 @@ Owns the comparison. Sans-IO. Decides nothing about attempts and must not know f
 A new attempt must repeat the delivered content, byte for byte and in order, before new content follows. The provider's
 ids of calls change between attempts: the client keeps the first ids.
 
-An attempt that was given the delivered text as a prefill should continue it. If it starts from the beginning instead, it
-repeats the text: the repeated text is dropped once it is whole. If the attempt differs before, all of its text is new.
+An attempt that was given the delivered text as a prefill should continue it. If it starts from the beginning instead,
+it repeats the text: the repeated text is dropped once it is whole. If the attempt differs before, all of its text is
+new.
 """
 
 from __future__ import annotations

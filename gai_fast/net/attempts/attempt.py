@@ -141,37 +141,79 @@ class AttemptRunner:
         raise NotImplementedError
 
 
-class _Asked:
-    """One request to an upstream: tells the upstream's breaker, the target and the key how it went.
+class Attempt:
+    """One request for an answer. It reports to its upstream's breaker, its target and its key how it went.
 
     Args:
         runner: The targets.
-        upstream: The upstream.
-        breaker: Its breaker, where it has one.
+        spec: What is asked for.
+        breaker: The upstream's breaker, if it has one.
         at: Monotonic seconds.
 
     Attributes:
-        account: What it costs. None if nothing is charged for it.
-        at: As above.
-        visit: The request at its target, where the model has targets.
-        ring: The upstream's keys, where it has several.
+        spec: As above.
+        at: The beginning of the time for the first event, in monotonic seconds.
+        asked_at: When it was asked, in seconds of `perf_counter`.
+        continued: How its answer goes on from the delivered content. None if it begins anew.
+        visit: The request at its target, if the model has targets.
+        ring: The upstream's keys, if it has several.
         key: The key that is used.
+        exchange: The request on its connection. None after its end.
+        hedge_at: The time to ask a second target. None if none is asked.
+        hedge: Keeps the answer of a hedge until it is joined to the stream.
+        content_noted: Whether its first content has been noted.
     """
 
-    __slots__ = ("_breaker", "_runner", "_upstream", "account", "at", "key", "ring", "visit")
+    __slots__ = (
+        "_breaker",
+        "_runner",
+        "account",
+        "adapter",
+        "asked_at",
+        "at",
+        "content_noted",
+        "continued",
+        "exchange",
+        "hedge",
+        "hedge_at",
+        "key",
+        "ring",
+        "spec",
+        "translate",
+        "visit",
+    )
 
-    def __init__(self, runner: AttemptRunner, upstream: UpstreamSettings, breaker: Breaker | None, at: float) -> None:
+    def __init__(self, runner: AttemptRunner, spec: StreamSpec, breaker: Breaker | None, at: float) -> None:
         self._runner = runner
-        self._upstream = upstream
         self._breaker = breaker
-        self.account: Account | None = None
+        self.spec = spec
         self.at = at
+        self.continued: Continued = None
         self.visit: Visit | None = None
         self.ring: KeyRing | None = None
-        self.key = upstream.api_key
+        self.key = spec.model.upstream.api_key
+        self.adapter: Adapter  # from `Attempts._ask` on, as the next four
+        self.translate: Translate
+        self.exchange: OpenExchange | None
+        self.account: Account
+        self.asked_at: float
+        self.hedge_at: float | None = None
+        self.hedge: Hedge | None = None
+        self.content_noted = False
 
-    def told(self, loop: asyncio.AbstractEventLoop) -> None:
+    @property
+    def upstream(self) -> UpstreamSettings:
+        """The upstream."""
+        return self.spec.model.upstream
+
+    @property
+    def first_event_due(self) -> float:
+        """The time by which the first event must have come."""
+        return self.at + self.upstream.first_event_timeout
+
+    def note_content(self, loop: asyncio.AbstractEventLoop) -> None:
         """Notes the first content, whose time by the loop's clock only a target needs."""
+        self.content_noted = True
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             breaker.succeeded()
@@ -184,7 +226,7 @@ class _Asked:
         if breaker is not None:
             if is_fault_of_upstream(error):
                 if breaker.failed(now, self):
-                    self._runner.breaker_opened(self._upstream, error)
+                    self._runner.breaker_opened(self.upstream, error)
             elif is_of_this_side(error):
                 breaker.left(self)
             else:
@@ -198,7 +240,10 @@ class _Asked:
         return wait == 0.0
 
     def leave(self, loop: asyncio.AbstractEventLoop, *, is_finished: bool) -> None:
-        """Notes the end: of a whole answer, or before the outcome was known. Only a target needs its time."""
+        """Notes the end: of a whole answer, or before the outcome was known; idempotent.
+
+        Only a target needs its time.
+        """
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             if is_finished:
@@ -208,28 +253,15 @@ class _Asked:
         if self.visit is not None:
             self.visit.end(loop.time())
 
-
-class _Hedged:
-    """A second request that is under way; the arguments are those of an attempt."""
-
-    __slots__ = ("adapter", "asked", "asked_at", "exchange", "hedge", "spec", "translate")
-
-    def __init__(
-        self,
-        spec: StreamSpec,
-        hedge: Hedge,
-        asked: _Asked,
-        adapter: Adapter,
-        translate: Translate,
-        exchange: OpenExchange,
-    ) -> None:
-        self.spec = spec
-        self.hedge = hedge
-        self.asked = asked
-        self.asked_at = perf_counter()
-        self.adapter = adapter
-        self.translate = translate
-        self.exchange = exchange
+    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends an attempt whose answer is not needed: its prompt is charged, if that was sent."""
+        if self.hedge is not None:
+            self.hedge.decide()
+        self.account.give_up()
+        self.leave(loop, is_finished=False)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.close()
 
 
 class Attempts:
@@ -244,27 +276,21 @@ class Attempts:
         loop: The loop.
 
     Attributes:
-        spec: The attempt under way, or the last one.
-        account: What it costs. None before the first attempt, or if nothing is charged.
-        exchange: Its request; `None` while the next attempt waits, and after the end.
-        has_content: Whether the first content of the attempt has been noted.
+        attempt: The attempt under way, or the last one. None while the first one waits.
+        spec: What it asks for, or what the first one will ask for.
+        hedge: A second target's attempt, if one has been asked and nothing is decided.
         transcript: The delivered content, where a failed answer is continued.
         count: Attempts so far, hedges included.
         models: Models asked so far.
         hedges: Second targets that were asked while the first was silent.
-        hedge_at: The time to ask a second target; infinite: no time.
     """
 
     __slots__ = (
-        "_asked",
-        "_asked_at",
         "_at_model",
         "_at_target",
         "_bill",
         "_commit_by",
-        "_continued",
         "_fallbacks",
-        "_hedged",
         "_limit_wait",
         "_loop",
         "_mends",
@@ -280,11 +306,9 @@ class Attempts:
         "_tried",
         "_wait_until",
         "_won",
-        "account",
+        "attempt",
         "count",
-        "exchange",
-        "has_content",
-        "hedge_at",
+        "hedge",
         "hedges",
         "models",
         "spec",
@@ -304,9 +328,8 @@ class Attempts:
         wish = stream.on_midstream_failure
         now = loop.time()
         self.spec = spec
-        self.account: Account | None = None
-        self.exchange: OpenExchange | None = None
-        self.has_content = False
+        self.attempt: Attempt | None = None
+        self.hedge: Attempt | None = None
         self.transcript = Transcript() if wish == "continue" else None
         self.count = 0
         self.models = 1
@@ -320,22 +343,17 @@ class Attempts:
         self._mends = wish == "continue" or (wish == "restart" and spec.announces)
         self._fallbacks: tuple[str, ...] = spec.model.fallback  # tuples, because most streams leave these as they are
         self._tried: tuple[str, ...] = (spec.model.name,)
-        self._asked_at = now  # infinite while no request is under way
         self._commit_by = now + stream.commit_after
-        self._wait_until = now + LIMITS.unmeasured_wait
-        self._asked: _Asked | None = None
+        self._wait_until: float | None = None
         self._at_model = 0  # attempts at this model
         self._at_target = 0  # attempts at this target of it
         self._limit_wait = 0.0  # seconds that this model's upstreams' limits have been waited for
         self._others: ModelSettings | None = None  # the model whose other targets may still be asked
         self._places: tuple[Place, ...] = ()  # its targets that have been asked
-        self._hedged: _Hedged | None = None
-        self._won: _Hedged | None = None  # the hedge that is to become the attempt
+        self._won: Attempt | None = None  # the hedge that is to become the attempt
         self.hedges = 0
-        self.hedge_at = math.inf
         self._retries = 0  # without that of the exchange under way
         self._next: tuple[StreamSpec, Continued] | None = None
-        self._continued: Continued = None
         runner.policy.budget.request(now)
         self._note_model(spec.model)
 
@@ -345,9 +363,15 @@ class Attempts:
         return self.spec.model.upstream
 
     @property
+    def exchange(self) -> OpenExchange | None:
+        """The request of the attempt. None while the next attempt waits, and after the end."""
+        return None if self.attempt is None else self.attempt.exchange
+
+    @property
     def retries(self) -> int:
         """Requests that asked the same model again, those in place of one on a dead connection included."""
-        return self._retries + (self.exchange is not None and self.exchange.resent)
+        exchange = self.exchange
+        return self._retries + (exchange is not None and exchange.resent)
 
     def waits(self) -> bool:
         """Returns whether the first attempt is to be made later; after a wait the target is chosen anew.
@@ -358,12 +382,12 @@ class Attempts:
         if not model.targets or self.spec.counts or self.spec.sharing is not None:
             return False
         now = self._loop.time()
-        has_waited = self._asked_at == math.inf
-        if not has_waited and not self._runner.is_premature(model, now):
+        if self._wait_until is None and not self._runner.is_premature(model, now):
             return False
         placed = self._runner.place(model, self.spec.request, ()) or model
-        if now < self._wait_until and self._runner.is_premature(placed, now):
-            self._asked_at = math.inf
+        until = now + LIMITS.unmeasured_wait if self._wait_until is None else self._wait_until
+        if now < until and self._runner.is_premature(placed, now):
+            self._wait_until = until
             return True
         if place_of(placed) != place_of(model):
             with contextlib.suppress(Error):  # the request cannot be expressed in the dialect of this one
@@ -371,7 +395,7 @@ class Attempts:
                 self._note_model(self.spec.model)
         return False
 
-    def first(self, receiver: Receiver) -> tuple[Adapter, Translate]:
+    def first(self, receiver: Receiver) -> Attempt:
         """Makes the first attempt; where its upstream is left alone, at the first target or fallback that is not.
 
         Raises:
@@ -381,7 +405,7 @@ class Attempts:
         refused: Error | None = None
         while True:
             try:
-                adapter, translate = self._attempt(spec, receiver)
+                attempt = self._attempt(spec, receiver)
                 break
             except Error as error:
                 refused = refused or error
@@ -391,10 +415,9 @@ class Attempts:
                 spec = following
                 if spec.trace is not None:
                     spec.trace.follows("fallback")
-        self.spec = spec
         if not self._may_be_made_again():
             self._forget_request()
-        return adapter, translate
+        return attempt
 
     def failed(self, error: Error, relay: Relay) -> float | None:
         """Judges a failed attempt, and plans the next.
@@ -406,14 +429,14 @@ class Attempts:
         if self.spec.trace is not None:
             self.spec.trace.failed(error, has_content=relay.has_content)
         self._runner.attempt_failed(self.upstream, error)
-        asked, self._asked = self._asked, None
         has_key = False
-        if asked is not None:
+        if self.attempt is not None:
             if relay.has_content:
-                asked.told(self._loop)
-            has_key = asked.failed(error, now)
-        if self._hedged is not None:
-            if relay.state is _IDLE and not relay.delivered:
+                self.attempt.note_content(self._loop)
+            has_key = self.attempt.failed(error, now)
+        if self.hedge is not None:
+            if relay.state is _IDLE and not relay.delivered and self.attempt is not None:
+                self.attempt.account.close(None, None)
                 self.take_hedge()
                 return 0.0
             self.drop_hedge()
@@ -422,19 +445,21 @@ class Attempts:
             self._shorten(error)
             return None
         self.close_exchange()
-        self._asked_at = self.hedge_at = math.inf  # a hedge needs a request that is under way
         spec, continued, delay = planned
         self._next = spec, continued
         return delay
 
-    def again(self, receiver: Receiver, relay: Relay) -> tuple[Adapter, Translate, Continued] | None:
+    def again(self, receiver: Receiver, relay: Relay) -> Attempt | None:
         """Makes the attempt that was planned, or another one where that one cannot be made.
 
         Returns:
-            The adapter, the translation of its errors, and the kind of continuation; `None`: no attempt can be made.
+            The attempt; None if none can be made.
         """
-        if self._won is not None:
-            return self._join(self._won)
+        won, self._won = self._won, None
+        if won is not None:
+            self._at_target = 1
+            self._use(won)
+            return won
         while self._next is not None:
             (spec, continued), self._next = self._next, None
             asked = spec
@@ -444,7 +469,7 @@ class Attempts:
                 kind = "retry" if spec.model.name == self.spec.model.name else "fallback"
                 spec.trace.follows(kind, *(() if continued is None else ("resume",)))
             try:
-                adapter, translate = self._attempt(asked, receiver)
+                return self._attempt(spec, receiver, asked, continued)
             except Error:
                 # Nothing was sent: the failure before stands, unless another attempt can be made.
                 if continued == "prefill":
@@ -453,48 +478,28 @@ class Attempts:
                 other = self._following(has_begun=relay.state is not _IDLE)
                 if other is not None:
                     self._next = other, self._way(other, goes_on=continued is not None)
-                continue
-            self.spec, self._continued = spec, continued
-            self.has_content = False
-            return adapter, translate, continued
         return None
 
     # -- while one is under way --
 
-    def note_content(self) -> None:
+    def note_content(self, attempt: Attempt) -> None:
         """Notes the first content of the attempt: the upstream is well, and nothing is retried in silence."""
-        self.has_content = True
-        if self._asked is not None:
-            self._asked.told(self._loop)
+        attempt.note_content(self._loop)
         self._forget_request()
-
-    def first_event_due(self) -> float:
-        """The time by which the first event must have come."""
-        return self._asked_at + self.upstream.first_event_timeout
-
-    def restart_first_event(self) -> None:
-        """Begins the time for the first event anew: nothing could come until now."""
-        self._asked_at = self._loop.time()
 
     def silence(self) -> Error:
         """The failure of an attempt whose first event did not come in time."""
-        name, provider = self.upstream.name, self.upstream.provider
+        name, provider, exchange = self.upstream.name, self.upstream.provider, self.exchange
         within = f"within {self.upstream.first_event_timeout:g} s (first_event_timeout)"
-        if self.exchange is not None and self.exchange.is_waiting:
+        if exchange is not None and exchange.is_waiting:
             text = f"no connection to upstream {name!r} came free {within}: see max_connections"
             return Error("overloaded", text, reason="upstream_pool", phase="connect", provider=provider)
         return Error("timeout", f"upstream {name!r} sent no event {within}", reason="first_event", provider=provider)
 
     # -- hedges --
 
-    @property
-    def is_hedged(self) -> bool:
-        """Whether a second target has been asked, and nothing is decided."""
-        return self._hedged is not None
-
-    def hedge(self, owner: HedgeOwner, clock: Clock) -> None:
+    def ask_second(self, owner: HedgeOwner, clock: Clock) -> None:
         """Asks a second target for the answer, where one is ready; nothing of the first one's may have been sent."""
-        self.hedge_at = math.inf
         spec = self._other_target(has_begun=False)
         if spec is None:
             return
@@ -502,10 +507,10 @@ class Attempts:
             spec.trace.follows("hedge")
         hedge = Hedge(get_provider(spec.model.upstream.provider).adapter(spec.model.id), owner, clock)
         try:
-            asked, (adapter, translate, exchange) = self._ask(spec, hedge)
+            self.hedge = self._ask(spec, hedge, spec)
         except Error:
             return  # the first one goes on alone
-        self._hedged = _Hedged(spec, hedge, asked, adapter, translate, exchange)
+        self.hedge.hedge = hedge
         self.hedges += 1
         self._runner.tallies.hedges += 1
 
@@ -515,64 +520,36 @@ class Attempts:
         Args:
             error: The hedge's failure.
         """
-        hedged, self._hedged = self._hedged, None
-        if hedged is None:
+        hedge, self.hedge = self.hedge, None
+        if hedge is None:
             return
-        hedged.hedge.decide()
-        if hedged.spec.trace is not None:
-            hedged.spec.trace.hedge_dropped(error)
-        if error is None:
-            if hedged.asked.account is not None:
-                hedged.asked.account.give_up()
-            hedged.asked.leave(self._loop, is_finished=False)
-        else:
-            if hedged.asked.account is not None:
-                hedged.asked.account.close(None, None)
-            self._runner.attempt_failed(hedged.spec.model.upstream, error)
-            hedged.asked.failed(error, self._loop.time())
-        hedged.exchange.close()
-
-    def give_up(self) -> None:
-        """Charges the attempt for its prompt, if that was sent: the answer comes from another one."""
-        if self.account is not None:
-            self.account.give_up()
+        if hedge.spec.trace is not None:
+            hedge.spec.trace.hedge_dropped(error)
+        if error is not None:
+            hedge.account.close(None, None)
+            self._runner.attempt_failed(hedge.upstream, error)
+            hedge.failed(error, self._loop.time())
+        hedge.abandon(self._loop)
 
     def take_hedge(self) -> None:
-        """Ends the first request: `again` returns the hedge as the next attempt."""
-        self._won, self._hedged = self._hedged, None
-        if self._won is None:
+        """Abandons the first request: `again` returns the hedge as the next attempt."""
+        self._won, self.hedge = self.hedge, None
+        if self._won is None or self._won.hedge is None or self.attempt is None:
             return
         self._won.hedge.decide()
         if self.spec.trace is not None:
             self.spec.trace.hedge_taken()
         self.close_exchange()
-        first, self._asked = self._asked, self._won.asked
-        if first is not None:
-            first.leave(self._loop, is_finished=False)
-        self.account = self._won.asked.account
-        self.exchange = self._won.exchange
-        self._asked_at = math.inf  # until it is joined
-
-    def joined(self) -> Hedge | None:
-        """Returns the hedge that `again` has returned as an attempt, once: it has kept the answer until now."""
-        won, self._won = self._won, None
-        return None if won is None else won.hedge
-
-    def _join(self, won: _Hedged) -> tuple[Adapter, Translate, Continued]:
-        self.spec, self._continued = won.spec, None
-        self._asked_at = won.asked.at
-        self._at_target = 1
-        self.has_content = False
-        self._meter.asked(won.asked_at)
-        return won.adapter, won.translate, None
+        self.attempt.abandon(self._loop)
 
     # -- the end --
 
     def exchange_ended(self) -> None:
         """Notes that no request is under way."""
-        if self.exchange is not None:
-            self._retries += self.exchange.resent
-            self.exchange = None
+        attempt, exchange = self.attempt, self.exchange
+        if attempt is not None and exchange is not None:
+            self._retries += exchange.resent
+            attempt.exchange = None
 
     def close_exchange(self) -> None:
         """Aborts the request, where one is under way."""
@@ -583,41 +560,55 @@ class Attempts:
 
     def leave(self, outcome: Outcome) -> None:
         """Plans no further attempt: the stream is over."""
-        self._next = self._won = None
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            asked.leave(self._loop, is_finished=outcome == "finished")
+        self._next = None
+        if self.attempt is not None:
+            self.attempt.leave(self._loop, is_finished=outcome == "finished")
         self.drop_hedge()
+        won, self._won = self._won, None
+        if won is not None:
+            won.abandon(self._loop)
 
     # -- own --
 
-    def _attempt(self, spec: StreamSpec, receiver: Receiver) -> tuple[Adapter, Translate]:
+    def _attempt(
+        self, spec: StreamSpec, receiver: Receiver, sent: StreamSpec | None = None, continued: Continued = None
+    ) -> Attempt:
         """Makes an attempt.
+
+        Args:
+            spec: What is asked for.
+            receiver: As for `open`.
+            sent: The spec that is sent, if it is another one: that of a prefill.
+            continued: As for `Attempt`.
 
         Raises:
             Error: It cannot be made; nothing was sent.
         """
-        self._asked, (adapter, translate, self.exchange) = self._ask(spec, receiver)
-        self.account = self._asked.account
-        self._asked_at = self._asked.at
+        attempt = self._ask(spec, receiver, sent or spec)
+        attempt.continued = continued
         self._retries += self._at_model > 0
         self._at_model += 1
         self._at_target += 1
-        self._meter.asked(perf_counter())
         after = spec.model.hedge_after
-        if after is not None:
-            self.hedge_at = self._asked_at + after if self._may_be_hedged(spec) else math.inf
-        return adapter, translate
+        if after is not None and self._may_be_hedged(spec):
+            attempt.hedge_at = attempt.at + after
+        self._use(attempt)
+        return attempt
 
-    def _ask(self, spec: StreamSpec, receiver: Receiver) -> tuple[_Asked, tuple[Adapter, Translate, OpenExchange]]:
-        """Sends the request of a spec, where its upstream and its target may be asked."""
+    def _use(self, attempt: Attempt) -> None:
+        """Makes an attempt that of the stream."""
+        self.attempt, self.spec = attempt, attempt.spec
+        self._meter.asked(attempt.asked_at)
+
+    def _ask(self, spec: StreamSpec, receiver: Receiver, sent: StreamSpec) -> Attempt:
+        """Sends a request, if its upstream and its target may be asked; arguments as for `_attempt`."""
         now = self._loop.time()
         model = spec.model
         upstream = model.upstream
-        is_shared = spec.sharing is not None and spec.sharing.finds(spec)
+        is_shared = sent.sharing is not None and sent.sharing.finds(sent)
         breaker = None if is_shared else self._runner.breaker(upstream)
-        asked = _Asked(self._runner, upstream, breaker, now)
-        if breaker is not None and not breaker.admits(now, asked):
+        attempt = Attempt(self._runner, spec, breaker, now)
+        if breaker is not None and not breaker.admits(now, attempt):
             raise Error(
                 "provider_unavailable",
                 f"upstream {upstream.name!r} has failed too often, and is left alone for a while",
@@ -628,34 +619,34 @@ class Attempts:
         is_asked = False
         try:
             if model.targets and not is_shared and not spec.counts:  # a count of tokens is no stream
-                asked.visit = self._runner.visit(model, now)
+                attempt.visit = self._runner.visit(model, now)
             if upstream.more_api_keys and not is_shared:
-                asked.ring = self._runner.key_ring(upstream)
-                asked.key = asked.ring.next(now)
-                if asked.key is None:
-                    raise asked.ring.refusal(upstream, now)
-            opened = self._runner.open(spec, receiver, self._stream_id, self.count + 1, asked.key)
+                attempt.ring = self._runner.key_ring(upstream)
+                attempt.key = attempt.ring.next(now)
+                if attempt.key is None:
+                    raise attempt.ring.refusal(upstream, now)
+            opened = self._runner.open(sent, receiver, self._stream_id, self.count + 1, attempt.key)
             is_asked = True
             if spec.trace is not None:
                 spec.trace.sent()
         finally:
             if not is_asked:
-                asked.leave(self._loop, is_finished=False)
+                attempt.leave(self._loop, is_finished=False)
         self.count += 1
-        asked.account = self._account(spec, opened[2])
-        return asked, opened
+        attempt.adapter, attempt.translate, attempt.exchange = opened[0], opened[1], opened[2]
+        attempt.account = self._account(spec, opened[2])
+        attempt.asked_at = perf_counter()
+        return attempt
 
-    def _account(self, spec: StreamSpec, exchange: OpenExchange) -> Account | None:
-        """Opens the account of an attempt. None if nothing is charged for it."""
-        if spec.counts:
-            return None
+    def _account(self, spec: StreamSpec, exchange: OpenExchange) -> Account:
+        """Opens the account of an attempt. A count of tokens costs nothing."""
         model, sharing = spec.model, spec.sharing
         return Account(
             self._bill,
             exchange,
             model.upstream.provider.partition(":")[0],
             model.upstream.name if sharing is None else sharing.upstream,
-            self._settings.price(model),
+            None if spec.counts else self._settings.price(model),
             prompt_characters=spec.prompt_characters,
             is_free=sharing is not None and sharing.role != "miss",
         )
@@ -673,10 +664,11 @@ class Attempts:
     ) -> tuple[StreamSpec, Continued, float] | None:
         """The attempt after a failure, its kind of continuation, and the seconds until it; `None`: there is none."""
         spec = self.spec
-        goes_on = relay.delivered or self._continued is not None
+        continued = None if self.attempt is None else self.attempt.continued
+        goes_on = relay.delivered or continued is not None
         if goes_on and not self._is_mended():
             return None
-        if self._continued == "prefill" and not relay.has_content:
+        if continued == "prefill" and not relay.has_content:
             return spec, "verified", 0.0  # it was refused
         if has_key and self._at_target <= len(self.upstream.more_api_keys):
             same = self._same(relay)
@@ -747,7 +739,7 @@ class Attempts:
         """The kind of continuation from the delivered content: rule 3."""
         if not goes_on or self.transcript is None:
             return None
-        if spec is self.spec and self._continued == "verified":
+        if self.attempt is not None and spec is self.spec and self.attempt.continued == "verified":
             return "verified"
         can_prefill = spec.model.prefill and isinstance(spec.request, Request) and bool(self.transcript.text)
         return "prefill" if can_prefill else "verified"
@@ -812,10 +804,10 @@ class Attempts:
     def _shorten(self, error: Error) -> None:
         """Names the shortest wait, where the last of a model's targets has failed and all of them are left alone."""
         if error.is_temporary and self.spec.model.targets:
-            wait = self._runner.target_wait(self.spec.model, any_target=True)
-            asked = math.inf if error.retry_after_ms is None else error.retry_after_ms / 1000
-            if 0.0 < wait < asked:
-                error.retry_after_ms = max(1, math.ceil(wait * 1000))
+            wait = self._runner.target_wait(self.spec.model, any_target=True) * 1000
+            asked = error.retry_after_ms
+            if 0.0 < wait < math.inf and (asked is None or wait < asked):
+                error.retry_after_ms = max(1, math.ceil(wait))
 
     def _forget_request(self) -> None:
         """Drops a request that is not sent again."""

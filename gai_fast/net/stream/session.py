@@ -38,14 +38,14 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import Amount, Charge, total_of
 from gai_fast.model.upstream_headers import passed_headers
-from gai_fast.net.attempts.attempt import AttemptRunner, Attempts, Continued, Translate
+from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Attempts
 from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.writer import Headers
 from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.upstream.connection import Receiver
-from gai_fast.providers import Adapter, get_provider
+from gai_fast.providers import get_provider
 from gai_fast.runtime.timers import Timer, Timers
 
 # Constants: an enum attribute costs 75 ns on 3.11, and every read needs one; see `connection.py`.
@@ -164,17 +164,12 @@ class Session(Receiver):
         )
         self._bill = Bill()
         self.attempts = Attempts(targets, spec, stream_id, self._meter, self._bill, loop)
-        waits = self.attempts.waits()
-        if waits:  # the relay has nothing to read before the first attempt
-            model = self.attempts.spec.model
-            adapter, translate = get_provider(model.upstream.provider).adapter(model.id), None
-        else:
-            adapter, translate = self.attempts.first(self)
+        attempt = None if self.attempts.waits() else self.attempts.first(self)
         is_made = False
         try:
             self._use_output(spec.output)
-            self.relay = self._make_relay(adapter, translate)
-            if waits:
+            self.relay = self._make_relay(attempt)
+            if attempt is None:
                 self._look_later()
             self._arm()
             is_made = True
@@ -239,10 +234,12 @@ class Session(Receiver):
         spec = self.attempts.spec
         return spec.model.upstream.name if spec.sharing is None else spec.sharing.upstream
 
-    def _make_relay(self, adapter: Adapter, translate: Translate | None) -> Relay:
+    def _make_relay(self, attempt: Attempt | None) -> Relay:
+        """Returns the relay; it gets nothing to read until the first attempt is made."""
         spec = self.attempts.spec
+        model = spec.model
         return Relay(
-            adapter,
+            get_provider(model.upstream.provider).adapter(model.id) if attempt is None else attempt.adapter,
             self._delivery.output,
             deltas=self._deltas(),
             frames=spec.frames,
@@ -250,11 +247,11 @@ class Session(Receiver):
             stream_id=self.stream_id,
             upstream=self._answering,
             on_malformed=self._stream.on_malformed,
-            translate=translate,
+            translate=None if attempt is None else attempt.translate,
             prompt_characters=spec.prompt_characters,
             failed=self._failed,
             transcript=self.attempts.transcript,
-            account=self.attempts.account,
+            account=None if attempt is None else attempt.account,
         )
 
     # -- a limit of spend --
@@ -271,7 +268,8 @@ class Session(Receiver):
             self._cover(self._allowance)
 
     def _cover(self, allowance: Allowance) -> None:
-        account = self.attempts.account
+        attempt = self.attempts.attempt
+        account = None if attempt is None else attempt.account
         price = None if account is None else account.price
         earlier = 0
         if price is not None:
@@ -379,71 +377,59 @@ class Session(Receiver):
             self._look_later()
             return
         try:
-            adapter, translate = self.attempts.first(self)
+            attempt = self.attempts.first(self)
         except Error as error:
             self._clock.tick()
             self.relay.fail(error)
             self._advance()
             return
-        self._follow(former, adapter, translate, None)
+        self._follow(former, attempt)
 
     def _begin_attempt(self) -> FastPath | None:
         """Makes the next attempt, or joins the hedge. Returns the fast path of the hedge's next reads, or `None`."""
         former = self.attempts.spec.output
-        began = self.attempts.again(self, self.relay)
-        if began is None:
+        attempt = self.attempts.again(self, self.relay)
+        if attempt is None:
             self._clock.tick()
             self.relay.give_up()
             self._advance()
             return None
-        adapter, translate, continued = began
-        self._follow(former, adapter, translate, continued)
-        hedge = self.attempts.joined()
+        self._follow(former, attempt)
+        hedge, attempt.hedge = attempt.hedge, None
         return None if hedge is None else hedge.give_to(self)
 
-    def _follow(self, former: Output, adapter: Adapter, translate: Translate, continued: Continued) -> None:
+    def _follow(self, former: Output, attempt: Attempt) -> None:
         """Reads the answer of an attempt that was made after the start of the stream.
 
         Args:
             former: The output until now.
-            adapter: As returned by `Attempts.again`.
-            translate: As returned by `Attempts.again`.
-            continued: As returned by `Attempts.again`.
+            attempt: The attempt.
         """
         self._use_output(former)
-        spec, exchange = self.attempts.spec, self.attempts.exchange
-        if self._delivery.is_paused and exchange is not None:
-            exchange.pause_reading()
+        if self._delivery.is_paused and attempt.exchange is not None:
+            attempt.exchange.pause_reading()
         if self._allowance is not None:
             self._cover(self._allowance)
         self.relay.begin(
-            adapter,
+            attempt.adapter,
             self._delivery.output,
             deltas=self._deltas(),
-            frames=spec.frames,
+            frames=attempt.spec.frames,
             upstream=self._answering,
-            translate=translate,
-            account=self.attempts.account,
-            continued=continued,
+            translate=attempt.translate,
+            account=attempt.account,
+            continued=attempt.continued,
         )
         self._arm()
         self._advance()
 
     # -- a second target, while the first is silent (`hedge.HedgeOwner`) --
 
-    def _hedge(self) -> None:
-        """Asks a second target, unless the first target's answer has started."""
-        if self.relay.state is _IDLE and not self.relay.delivered:
-            self.attempts.hedge(self, self._clock)
-        else:
-            self.attempts.hedge_at = math.inf
-
     def hedge_told(self) -> FastPath | None:
         """Continues with the second target's answer, which has its first event; as `HedgeOwner.hedge_told`."""
         return self._guarded(self._take_hedge)
 
     def _take_hedge(self) -> FastPath | None:
-        self.attempts.give_up()
         self.attempts.take_hedge()
         return self._begin_attempt()
 
@@ -561,17 +547,19 @@ class Session(Receiver):
         """Pauses reading the upstream, because the client reads too slowly."""
         self._delivery.is_paused = True
         self._meter.paused(perf_counter())
-        if self.attempts.exchange is not None:
-            self.attempts.exchange.pause_reading()
+        exchange = self.attempts.exchange
+        if exchange is not None:
+            exchange.pause_reading()
 
     def resume(self) -> None:
         """Resumes reading, because the client has caught up."""
         self._delivery.is_paused = False
         self._meter.resumed(perf_counter())
-        if self.attempts.exchange is not None:
+        attempt = self.attempts.attempt
+        if attempt is not None and attempt.exchange is not None:
             self._read_or_wait()
             if self.relay.awaits_first_event and self._phase is not _OVER:
-                self.attempts.restart_first_event()
+                attempt.at = self._loop.time()  # nothing could come until now
                 self._arm()
 
     def cancel(self) -> None:
@@ -611,10 +599,11 @@ class Session(Receiver):
         """Sets the timer for the earliest due time."""
         self._disarm()
         due = self._delivery.due()
-        if self._waits_for_event():
-            due = min(due, self.attempts.first_event_due())
-            if self.attempts.hedge_at < due:  # `min` of three costs 1,000 more instructions
-                due = self.attempts.hedge_at
+        awaited = self._awaited()
+        if awaited is not None:
+            due = min(due, awaited.first_event_due)
+            if awaited.hedge_at is not None and awaited.hedge_at < due:  # `min` of three costs 1,000 instructions more
+                due = awaited.hedge_at
         if due < math.inf:
             self._timer = self._timers.schedule(due, self._look)
 
@@ -623,8 +612,12 @@ class Session(Receiver):
             self._timer.cancel()
             self._timer = None
 
-    def _waits_for_event(self) -> bool:
-        return self.relay.awaits_first_event and not self._delivery.is_paused
+    def _awaited(self) -> Attempt | None:
+        """Returns the attempt whose first event is awaited. None if there is none, or its answer is not read."""
+        attempt = self.attempts.attempt
+        if attempt is None or attempt.exchange is None or self._delivery.is_paused:
+            return None
+        return attempt if self.relay.awaits_first_event else None
 
     def _look(self) -> None:  # a method, not a partial, which each request would create; as `_stop_waiting`
         self._guarded(self._meet_due)
@@ -634,13 +627,18 @@ class Session(Receiver):
         self._timer = None
         self._settle()
         now = self._loop.time()
-        if self._waits_for_event() and now >= self.attempts.first_event_due():
+        awaited = self._awaited()
+        if awaited is not None and now >= awaited.first_event_due:
             self._clock.tick()
             self.relay.fail_attempt(self.attempts.silence())
             self._advance()
         else:
-            if self._waits_for_event() and now >= self.attempts.hedge_at:
-                self._hedge()
+            if awaited is not None and awaited.hedge_at is not None and now >= awaited.hedge_at:
+                awaited.hedge_at = None
+                if (
+                    self.relay.state is _IDLE and not self.relay.delivered
+                ):  # else its answer is on its way to the client
+                    self.attempts.ask_second(self, self._clock)
             self._delivery.look(now)
         if self._phase is not _OVER:
             self._arm()
@@ -684,8 +682,8 @@ class Session(Receiver):
     @property
     def earlier_charges(self) -> tuple[Charge, ...]:
         """The cost of all its attempts but the last."""
-        account = self.attempts.account
-        return self._bill.charges if account is None else self._bill.charges_before(account)
+        attempt = self.attempts.attempt
+        return () if attempt is None else self._bill.charges_before(attempt.account)
 
     def measured_at_end(self, outcome: Outcome) -> StreamMetrics:
         """Returns the figures of the stream, which has ended; closes the account of an attempt that it ended amid."""
@@ -737,11 +735,11 @@ class Session(Receiver):
 
     def _advance(self) -> None:
         """Sends the relay's output since the last call."""
-        state = self.relay.state
-        if self.attempts.is_hedged and (not self.relay.awaits_first_event or self.relay.delivered):
+        state, attempt = self.relay.state, self.attempts.attempt
+        if self.attempts.hedge is not None and (not self.relay.awaits_first_event or self.relay.delivered):
             self.attempts.drop_hedge()
-        if not self.attempts.has_content and self.relay.has_content:
-            self.attempts.note_content()
+        if attempt is not None and not attempt.content_noted and self.relay.has_content:
+            self.attempts.note_content(attempt)
         if state is _STREAMING and self._delivery.is_committed and not self._stream.flush_interval:
             self._send()
         elif self.relay.is_over:
@@ -804,7 +802,7 @@ class Session(Receiver):
 
     def _end(self) -> None:
         """Ends the response after the relay has ended the stream."""
-        relay, attempts = self.relay, self.attempts
+        relay, exchange = self.relay, self.attempts.exchange
         error = relay.error
         if relay.is_cut and relay.fault is None and self._delivery.is_committed:
             self._send()  # the output before an end that the format cannot express
@@ -812,12 +810,12 @@ class Session(Receiver):
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         counted = self._leave("failed" if error is not None else "cancelled" if is_cancelled else "finished")
         if error is not None:
-            attempts.close_exchange()
-        elif attempts.exchange is not None:
-            if not attempts.exchange.is_complete:
+            self.attempts.close_exchange()
+        elif exchange is not None:
+            if not exchange.is_complete:
                 due = self._loop.time() + SHARED.upstream_tail
-                self._timer = self._timers.schedule(due, attempts.close_exchange)
-            attempts.exchange.resume_reading()
+                self._timer = self._timers.schedule(due, self.attempts.close_exchange)
+            exchange.resume_reading()
         if counted is None:
             self._end_response(pieces)
         else:

@@ -161,7 +161,7 @@ def test_an_attempt_that_said_nothing_does_not_count_for_the_upstream(monkeypatc
     stream = Stream(monkeypatch, retries=2, commit_after=10).begin().at(1.0, ROLE)
     stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
     stream.at(3.0)
-    asked_again = stream.session.attempts._asked_at
+    asked_again = stream.session.attempts.attempt.at
     assert 1.0 < asked_again < 3.0
     stream.session.head_received(200, SSE)
     stream.at(4.0, frame()).at(5.0, LAST)

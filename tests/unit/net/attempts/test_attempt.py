@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
-from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, UpstreamSettings
+from gai_fast.model.settings import BreakerSettings, ModelSettings, Price, Settings, UpstreamSettings
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import StreamSpec
 from tests.limits import LIMITS, replaced
@@ -307,3 +307,26 @@ def test_an_answer_that_is_too_long_to_be_kept_is_not_continued(monkeypatch: pyt
     break_off(stream)
     assert len(stream.targets.asked) == 1
     assert stream.output.events[-2]["type"] == "error"
+
+
+def test_an_attempt_reports_its_end_once() -> None:
+    stream = Fixture()
+    breaker = stream.targets.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))
+    stream.start()
+    attempt = stream.session.attempts.attempt
+    assert attempt is not None
+    attempt.failed(Error("network", "cut", reason="truncated"), 0.0)
+    attempt.failed(Error("network", "cut", reason="truncated"), 0.0)
+    attempt.leave(stream.time, is_finished=True)
+    assert breaker.state(0.0) == "closed"
+    assert breaker.failed(0.0, None), "one failure has been counted before"
+
+
+def test_an_attempt_that_is_abandoned_is_closed_and_pays_for_its_prompt() -> None:
+    stream = Fixture(model={"price": Price(1_000_000, 0, 0, 0, 0)}).start()
+    attempt = stream.session.attempts.attempt
+    assert attempt is not None
+    attempt.abandon(stream.time)
+    attempt.abandon(stream.time)
+    assert (stream.exchange.calls, attempt.exchange) == (["close"], None)
+    assert (attempt.account.is_closed, attempt.account.charge.amount) == (True, 2)

@@ -701,3 +701,10 @@ def test_an_end_past_all_parts_is_charged_for_what_was_generated(monkeypatch: py
     stream.receive(frame("four"))
     assert stream.runner.ends == ["failed"]
     assert [charge.amount for charge in stream.session.measured_at_end("failed").charges] == [2 + 4]
+
+
+def test_a_count_of_tokens_costs_nothing_also_if_its_client_leaves() -> None:
+    stream = Fixture(model={"price": PRICE})
+    stream.spec.counts = True
+    stream.start().session.client_lost()
+    assert stream.session.measured_at_end("disconnected").charges == ()
