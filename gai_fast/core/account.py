@@ -1,22 +1,22 @@
 """`Account` and `Bill`: what each attempt of a stream costs, and their sum.
 
-Owns which attempts are charged, and with what (docs/money.md, "What a stream costs"). Knows no ledger, no provider and
-no answer: whoever reads an attempt's answer closes its account with the tokens that it counted.
+Owns which attempts are charged, and how much (docs/money.md, "What a stream costs"). Must not know ledgers, providers
+or answers: the reader of an attempt's answer closes its account with the tokens that it counted.
 
-How far an attempt has come decides what it costs, if it ends now:
+The progress of an attempt decides its cost, if it ends now:
 
     asked     nothing: the request waits for a connection, or for one to be established
-    sent      its prompt, if it is given up; nothing, if its upstream fails
+    sent      its prompt, if it is abandoned; nothing, if its upstream fails
     content   its prompt and what it generated, however it ends
-    counted   what its provider counted: the provider has given its finish reason and its count
+    counted   the provider's count: the provider has sent its finish reason and its count
 
-1. An account is closed exactly once, at the end of its attempt; later calls of `close` and `give_up` do nothing. What
-   was charged then stays. Reading any figure changes nothing.
-2. The end of a stream closes all its accounts: that of a hedge under way is given up before the cost is told.
-3. The provider's own figure counts before the price, unless that is in another currency. Without either nothing is
+1. An account is closed exactly once, at the end of its attempt; later calls of `close` and `give_up` do nothing. Its
+   charge does not change afterwards. Reading a figure changes nothing.
+2. The end of a stream closes all its accounts: a running hedge is abandoned before the cost is reported.
+3. The provider's own figure takes precedence, unless the price is in another currency. Without either nothing is
    charged.
-4. An answer that another stream has asked for costs nothing.
-5. Amounts of two currencies are never added: the stream's cost is that in the currency of its last charge.
+4. An answer that another stream has requested costs nothing.
+5. Amounts of two currencies are never added: the stream's cost is the sum in the currency of its last charge.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SentRequest(Protocol):
 
     @property
     def sent(self) -> bool:
-        """Whether the request was handed to an established connection; it stays so after the end."""
+        """Whether the request was handed to an established connection. The value does not change after the end."""
 
 
 class Bill:
@@ -67,11 +67,11 @@ class Bill:
                     each.give_up()
 
     def charges_with(self, account: Account, charge: Charge | None) -> tuple[Charge, ...]:
-        """Returns the stream's charges if it ended now.
+        """Returns the charges that the stream would have if it ended now.
 
         Args:
             account: The account that the stream would end with.
-            charge: Its charge.
+            charge: The account's charge.
         """
         if account.is_closed:
             return self.charges
@@ -79,25 +79,25 @@ class Bill:
         return (*self.charges, *[each for each in (*others, charge) if each is not None])
 
     def charges_before(self, account: Account) -> tuple[Charge, ...]:
-        """Returns the charges of the closed accounts without that of one account."""
+        """Returns the charges of all closed accounts but one."""
         return tuple([each for each in self.charges if each is not account.charge])
 
     def total(self) -> tuple[Amount, str] | None:
-        """Returns the cost of the closed accounts and its currency. None if nothing was charged."""
+        """Returns the cost of the closed accounts and its currency. `None` if nothing was charged."""
         return total_of(self.charges)
 
 
 class Account:
-    """What one attempt at an answer costs.
+    """The cost of one attempt at an answer.
 
     Args:
         bill: The stream's bill.
         request: The attempt's request.
         provider: As for `Charge`.
         upstream: As for `Charge`.
-        price: The price of the model that is asked. None if it has none.
-        prompt_characters: Length of the request's text. None if nothing is charged for it.
-        is_free: Whether the answer is that of another stream, which is charged. Its cost is 0.
+        price: The model's price. `None` if it has none.
+        prompt_characters: Length of the request's text. `None` if the prompt is not charged.
+        is_free: Whether another stream is charged for the answer. The cost is then 0.
 
     Attributes:
         bill: The stream's bill.
@@ -145,11 +145,11 @@ class Account:
 
     @property
     def is_sent(self) -> bool:
-        """Whether the upstream was sent the prompt."""
+        """Whether the prompt was sent to the upstream."""
         return self._request.sent
 
     def prompt_usage(self) -> dict[str, Any] | None:
-        """Returns the tokens of an attempt without an answer that is given up now. None if they cost nothing."""
+        """Returns the tokens of an attempt that is abandoned now without an answer. `None` if they cost nothing."""
         if self._prompt_characters is None or not self.is_sent:
             return None
         return {"input_tokens": estimated_tokens(self._prompt_characters)}
@@ -170,8 +170,8 @@ class Account:
         """Charges the attempt, which has ended.
 
         Args:
-            usage: The attempt's tokens. None if they cost nothing.
-            own: The provider's own figure, in US dollars.
+            usage: The attempt's tokens. `None` if they cost nothing.
+            own: The provider's own figure, in US dollars. `None` if there is none.
         """
         if not self.is_closed:
             self.is_closed = True
@@ -180,5 +180,5 @@ class Account:
             self.bill.closed(self, self.charge)
 
     def give_up(self) -> None:
-        """Closes the account of an attempt that is given up without an answer: its upstream may have its prompt."""
+        """Closes the account of an attempt that is abandoned without an answer. Its upstream may have the prompt."""
         self.close(self.prompt_usage(), None)

@@ -100,7 +100,7 @@ class Answer:
         self._prompt_characters = prompt_characters
         self._translate = translate
         self.account = account
-        """What the attempt costs. None if nothing is charged, or nobody has been asked so far."""
+        """The charges of the attempt. `None` if nothing is charged, or no upstream has been asked so far."""
         self.adapter = adapter
         self.body = Body(adapter.api)
         self.characters = characters
@@ -445,22 +445,22 @@ class Answer:
         return self._counted_or_estimated(self.characters, "partial")
 
     def usage_left(self) -> dict[str, Any] | None:
-        """Returns the usage, with the cost, of a stream that its client leaves now. None if nothing was sent."""
+        """Returns the usage, with the cost, of a stream whose client disconnects now. `None` if nothing was sent."""
         account, usage = self.account, self._usage_if_left()
         return None if account is None or not usage else _with_cost(usage, self.charges_left())
 
     def charges_left(self) -> tuple[Charge, ...]:
-        """Returns the charges of a stream that its client leaves now; once it has ended, those of the stream."""
+        """Returns the charges of a stream whose client disconnects now; after its end, the stream's charges."""
         account = self.account
         if account is None or account.is_closed:
             return () if account is None else account.bill.charges
         return account.bill.charges_with(account, account.charge_of(self._usage_if_left(), self.adapter.own_cost))
 
     def close_account(self, *, is_left: bool) -> None:
-        """Closes the account of an attempt that ends without an event for that, or with a failure.
+        """Closes the account of an attempt that fails, or ends without an event.
 
         Args:
-            is_left: Whether the attempt is given up while it is under way, so that its prompt is charged.
+            is_left: Whether the attempt is abandoned while the upstream works on it: its prompt is then charged.
         """
         account = self.account
         if account is not None and not account.is_closed:
@@ -470,7 +470,7 @@ class Answer:
             )
 
     def priced(self, event: Event) -> Event:
-        """Returns the end with the stream's cost in its usage, for processors: they may still change the usage."""
+        """Returns the end with the stream's cost in its usage, for processors, which may still change the usage."""
         account, usage = self.account, event.get("usage")
         if account is not None and usage:
             charge = account.charge_of(self._usage_at(event), self.adapter.own_cost)
@@ -478,7 +478,7 @@ class Answer:
         return event
 
     def settled(self, event: Event) -> Event:
-        """Closes the stream's accounts, and returns the end with the stream's cost in its usage.
+        """Closes the stream's accounts. Returns the end with the stream's cost in its usage.
 
         An upstream that fails before any content is not charged.
 
@@ -495,7 +495,7 @@ class Answer:
         return event
 
     def _usage_at(self, event: Event) -> dict[str, Any] | None:
-        """Returns the attempt's own tokens at the end of its stream. None if they cost nothing."""
+        """Returns the attempt's own tokens at the end of its stream. `None` if they cost nothing."""
         usage = event.get("usage")
         is_owed = self.progress is _CONTENT or (
             event["type"] == "finish" and self.account is not None and self.account.is_sent
@@ -503,7 +503,7 @@ class Answer:
         if usage is None or not is_owed:
             return None
         source: str | None = usage.get("source")
-        # An estimate counts the content of the attempt before, too.
+        # An estimate also counts the content of the attempt before.
         return self._own_usage(source) if source is not None and self._goes_on else usage
 
     def _usage_if_left(self) -> dict[str, Any] | None:
@@ -531,7 +531,7 @@ class Answer:
         return {**counted, **usage}
 
     def _is_counted(self, counted: Mapping[str, Any]) -> bool:
-        """Whether a count is the provider's last one: its finish reason has come, too."""
+        """Returns whether a count is the provider's last one: its finish reason has come too."""
         return "output_tokens" in counted and bool(self.adapter.word())
 
     def _labelled(self, counted: dict[str, Any], source: str) -> dict[str, Any]:

@@ -242,10 +242,10 @@ class LegalStream:
         """Whether the rest of the attempt is ignored."""
         return self._answer.body.kind is _IGNORED
 
-    # -- what it costs --
+    # -- cost --
 
     def usage_left(self) -> dict[str, Any] | None:
-        """Returns the usage of a stream that ends without an event for that; as `Answer.usage_left`."""
+        """Returns the usage of a stream that ends without an event; as `Answer.usage_left`."""
         return self._answer.usage_left()
 
     def charges_left(self) -> tuple[Charge, ...]:
@@ -253,7 +253,7 @@ class LegalStream:
         return self._answer.charges_left()
 
     def close_account(self, *, is_left: bool) -> None:
-        """Closes the account of an attempt that ended without an event for that; as `Answer.close_account`."""
+        """Closes the account of an attempt that has ended without an event; as `Answer.close_account`."""
         self._answer.close_account(is_left=is_left)
 
     # -- the sinks --
@@ -363,7 +363,7 @@ class LegalStream:
                         self.end["usage"] = made["usage"]
                 self._tell(made)
             if step.is_end:
-                answer.settled(event)  # charges an end that a processor has left out
+                answer.settled(event)  # charges an end that a processor has dropped
         self.state = step.state
         if kind == "start" and answer.early_warnings:
             early, answer.early_warnings = answer.early_warnings, []

@@ -332,8 +332,8 @@ class Relay(LegalStream):
         """Ends the stream properly before its upstream does: `finish` with the usage so far.
 
         Args:
-            finish_reason: The finish reason: `cancelled` on request, `length` if a limit is used up.
-            reason: The limit's name; None if the finish reason says all.
+            finish_reason: `cancelled` on request, `length` if a limit is used up.
+            reason: The limit's name. `None` if the finish reason is sufficient.
         """
         if not self.is_over:
             try:

@@ -266,17 +266,17 @@ class Collector:
 
 
 class ReadCollector:
-    """Gathers the events of a stream that a program also reads: a too large answer fails `result` alone."""
+    """Collects the events of a stream that a program also reads: if the answer is too large, only `result` fails."""
 
     def __init__(self) -> None:
         self._collector = Collector()
         self._refusal: Error | None = None
 
     def event(self, event: Event) -> None:
-        """Takes one event; order matters, unknown types are ignored.
+        """Adds one event. Order matters; unknown types are ignored.
 
         Raises:
-            ValueError: A member of the event is missing, or has another type than docs/events.md says.
+            ValueError: A member of the event is missing, or has another type than in docs/events.md.
         """
         if self._refusal is not None:
             if event["type"] not in ("start", "stream.reset", "finish", "error"):
@@ -287,7 +287,7 @@ class ReadCollector:
             self._collector.event(event)
         except Error as refusal:
             self._refusal = refusal
-            self._collector = Collector()  # frees what no result will hold
+            self._collector = Collector()  # frees the collected events: there will be no result
 
     def result(self) -> Result:
         """Returns the result.

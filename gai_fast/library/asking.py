@@ -65,7 +65,7 @@ class Answer:
             return await stream.result()
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        ends = Collector()  # not the stream's own result, which may be too large to be held
+        ends = Collector()  # not the stream's own result, which may be too large
         async with self._stream as stream:
             async for event in stream:
                 if event["type"] == "text.delta" and not event.get("choice"):

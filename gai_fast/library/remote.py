@@ -231,7 +231,7 @@ class RemoteStream:
         self._is_entered = False
         self._is_over = False
         self._is_read = False
-        # Of rule 2: what happened since the last event.
+        # The state of rule 2 since the last event:
         self._tries = 0
         self._disconnected = 0.0
         self._lost_at = 0.0
@@ -365,7 +365,7 @@ class RemoteStream:
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         """Reads the next bytes. If the connection has ended, it is lost: rule 2."""
         data = b""
-        # RuntimeError is aiohttp's, of a connection that the gateway has closed.
+        # aiohttp raises `RuntimeError` if the gateway has closed the connection.
         with contextlib.suppress(*_LOST, RuntimeError):
             async with asyncio.timeout(LIMITS.server_silence):
                 data = await response.content.readany()

@@ -175,13 +175,13 @@ class JSONReader:
         return at + 1
 
     def _whole(self, text: str, at: int) -> int:
-        """Reads an object or array if all of it stands in the text; returns its end, or `at`.
+        """Reads an object or array if the text contains all of it. Returns the index after it, or `at` if it does not.
 
-        A try that fails may have read the rest of the text, so each text has only a few.
+        A failed try may have read the rest of the text, so the number of tries for a text is limited.
         """
         try:
             value, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):  # not whole, or wrong: found by the next steps
+        except (ValueError, RecursionError):  # incomplete or wrong: the next steps find out
             self._whole_tries -= 1
             return at
         if _HALF.search(text, at, end) or not _fits(value, LIMITS.json_levels - len(self._stack)):
@@ -386,7 +386,7 @@ def _copied(value: Any) -> Any:
     if type(value) is dict:
         return {key: _copied(item) for key, item in value.items()}
     if type(value) is list:
-        # A list of 2,000,000 numbers: 0.03 s in place of 0.2.
+        # Copies a list of 2,000,000 numbers in 0.03 s instead of 0.2 s.
         return value.copy() if _is_flat(value) else [_copied(item) for item in value]
     return value
 
@@ -396,7 +396,7 @@ def _brackets(text: str, at: int) -> int:
 
 
 def _fits(value: Any, levels: int) -> bool:
-    """Whether a value has no more levels than these."""
+    """Returns whether a value has at most this many levels."""
     if type(value) not in _CONTAINERS:
         return True
     items = value.values() if type(value) is dict else value
@@ -448,13 +448,13 @@ _WORDS: Final = {"true": True, "false": False, "null": None}
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _PLAIN: Final = re.compile(r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})++')
-"""A run of a string, with the escapes that are whole and no half of a surrogate pair."""
+"""A run of a string: plain characters and complete escapes, except escapes of surrogates."""
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTAINERS: Final = frozenset({dict, list})
 
 
 def _refuse(constant: str) -> None:
-    """Refuses `NaN` and `Infinity`, which the standard library takes."""
+    """Refuses `NaN` and `Infinity`, which the standard library accepts."""
     raise ValueError(constant)
 
 

@@ -25,14 +25,15 @@ class Limits:
     """Values and signs of a JSON answer that are read one by one in one delta: 0.1 s on the event loop."""
 
     json_whole_tries: int = 4
-    """Tries for a long delta to read an object or array that is whole in it: one that fails reads 4 MiB in 0.1 s, and
-    few answers are nested deeper where they are cut."""
+    """Tries to read a complete object or array in a long delta. A failed try reads 4 MiB in 0.1 s. Few answers are
+    nested deeper at the point where they are split."""
 
     json_brackets: int = 256 * KIB
-    """Opening brackets of a long delta that is read so: an object costs 1 µs, most of it for the snapshot's copy."""
+    """Opening brackets of a long delta that is read in this way: an object costs 1 µs, mostly for the snapshot's
+    copy."""
 
     json_repeats: int = 16
-    """Repetitions of a JSON answer that are left out of one delta: models repeat an answer a few times."""
+    """Repetitions of a JSON answer that are dropped from one delta: models repeat an answer a few times."""
 
     json_snapshots: int = 256
     """Snapshots of a JSON value while its text doubles, approximately. Each costs the size of the value so far."""

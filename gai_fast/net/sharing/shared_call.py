@@ -214,7 +214,7 @@ class SharedCall(Receiver):
         self._loop = loop
         self._began = loop.time()
         self._exchange: OpenExchange | None = None
-        self._asked: OpenExchange | None = None  # the same, also after its end
+        self._asked: OpenExchange | None = None  # `_exchange`, kept after its end
         self._is_held_back = False
         self._catching_up: dict[SharedReader, None] = {}
         self._is_good = False
@@ -452,7 +452,7 @@ class SharedReader:
 
     @property
     def sent(self) -> bool:
-        """Whether the call's request was handed to a connection; that of a kept answer was."""
+        """Whether the call's request was handed to a connection. True for a kept answer."""
         return self.call is None or self.call.sent
 
     @property
