@@ -126,8 +126,10 @@ class Host:
         age = self._clock() - self._found_at
         is_needed = not self._found or self._is_doubted or age >= LIMITS.dns_fresh
         if is_needed or age >= LIMITS.dns_fresh / 2:
-            look_up = self._look_up = self._look_up or self._loop.create_task(self._resolve())
-            look_up.add_done_callback(self._looked_up)
+            look_up = self._look_up
+            if look_up is None:
+                look_up = self._look_up = self._loop.create_task(self._resolve())
+                look_up.add_done_callback(self._looked_up)
             if is_needed:
                 await asyncio.wait([look_up])  # shared: a cancelled waiter must not cancel it
                 if look_up.cancelled():
@@ -149,7 +151,8 @@ class Host:
         return error
 
     def _looked_up(self, look_up: asyncio.Task[list[_Address]]) -> None:
-        self._look_up = None
+        if self._look_up is look_up:
+            self._look_up = None
         if not look_up.cancelled():
             look_up.exception()  # marks it as retrieved; it is raised to the waiters
 

@@ -70,6 +70,41 @@ async def test_those_who_come_at_once_share_one_look_up_and_who_leaves_does_not_
     assert bench.look_ups == 1
 
 
+async def test_who_comes_as_a_look_up_ends_does_not_detach_the_next_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was neither shared nor ended with its pool."""
+    answer, running = bench.loop.getaddrinfo, asyncio.get_running_loop()
+    asking: list[Any] = []
+
+    def ask() -> None:
+        bench.host.forget()
+        asking.append(bench.host._addresses())
+        asking[-1].send(None)
+
+    def come() -> None:
+        running.call_soon(ask)  # the next look-up, before what this one has scheduled
+        bench.gate.clear()
+        ask()
+
+    async def answered(*args: Any, **options: Any) -> Any:
+        found = await answer(*args, **options)
+        if bench.look_ups == 1:
+            running.call_soon(come)
+        return found
+
+    monkeypatch.setattr(bench.loop, "getaddrinfo", answered)
+    await bench.dial()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    ask()
+    await asyncio.sleep(0)
+    assert bench.look_ups == 2
+    for one in asking:
+        one.close()
+    await bench.host.close()
+
+
 async def test_an_older_answer_is_looked_up_again_behind_the_back_of_who_uses_it(bench: Bench, settle: Any) -> None:
     await bench.dial()
     bench.loop.now += LIMITS.dns_fresh / 2
