@@ -83,7 +83,8 @@ class RawBody:
         if kind == "stream.reset":  # only in a whole answer, before anything is sent
             self._out, self._started = [], False
             return
-        if not self._end_passed and (kind == "error" or (is_own_end(event) and self._started)):
+        is_ours = kind == "finish" and self._started and is_own_end(event)
+        if not self._end_passed and (kind == "error" or is_ours):
             raise Untellable
 
     def heartbeat(self) -> None:

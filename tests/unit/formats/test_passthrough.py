@@ -73,7 +73,7 @@ def test_frames_with_event_lines_are_byte_exact_however_they_are_cut(size: int, 
 
 
 def test_a_malformed_frame_is_left_out_and_told_by_a_frame_of_ours() -> None:
-    bad = b"event: content_block_delta\ndata: {broken\n\n"
+    bad = b'event: content_block_delta\ndata: {"type": "content_block_delta", "delta": 0}\n\n'
     assert relayed([ANSWER.replace(CLOSE, bad + CLOSE)]) == ANSWER.replace(CLOSE, b"data: own warning\n\n" + CLOSE)
 
 

@@ -150,7 +150,7 @@ def test_a_cancelled_answer_is_cut_where_it_has_begun() -> None:
     relay.stop("cancelled")
     assert (relay.is_cut, relay.fault, relay.error) == (True, None, None)
     unbegun = Relay(get_provider("openai").adapter("m"), RAW.encoder("sse", context()))
-    unbegun.cancel()
+    unbegun.stop("cancelled")
     assert not unbegun.is_cut
 
 

@@ -182,7 +182,7 @@ def test_an_answer_cancelled_behind_its_finish_reason_gets_no_second_one() -> No
 
 def test_warnings_stand_on_a_chunk_before_the_end_mark() -> None:
     first = f"data: {FRAMES[0]}\n\n".encode()
-    said = relayed([first + b"data: {oops\n\n" + NATIVE[len(first) :]])
+    said = relayed([first + b"data: 5\n\n" + NATIVE[len(first) :]])
     assert objects_of(said)[-1] == {
         **objects_of(said)[-1],
         "choices": [],

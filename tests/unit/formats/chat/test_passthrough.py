@@ -196,7 +196,7 @@ def test_a_relayed_answer_cut_anywhere_ends_in_whole_frames(end: int) -> None:
 
 def test_a_malformed_chunk_is_left_out_and_told() -> None:
     head, tail = ANSWER[: ANSWER.index(b"event: x")], ANSWER[ANSWER.index(b"event: x") :]
-    body = relayed([head, b"data: {broken\n\n", tail, DONE_FRAME])
+    body = relayed([head, b"data: 5\n\n", tail, DONE_FRAME])
     extra = body.removeprefix(head + tail).removesuffix(DONE_FRAME)
     assert json.loads(extra.removeprefix(b"data: "))["x_gai"] == {"warnings": [{"reason": "malformed_chunk"}]}
 

@@ -38,7 +38,7 @@ def test_a_missing_message_stop_is_added() -> None:
 
 
 def test_warnings_stand_on_one_ping_before_the_end() -> None:
-    bad = b"event: content_block_delta\ndata: {broken\n\n"
+    bad = b'event: content_block_delta\ndata: {"type": "content_block_delta", "delta": 0}\n\n'
     body = relayed([ANSWER.replace(CLOSE, bad + CLOSE + bad)])
     aside = b'event: ping\ndata: {"type":"ping","x_gai":{"warnings":[%b]}}\n\n' % b",".join(
         [b'{"reason":"malformed_chunk"}'] * 2

@@ -134,8 +134,8 @@ def test_an_end_mark_of_a_chat_server_is_passed_on() -> None:
     assert relayed([body]) == body
 
 
-def test_a_chunk_that_cannot_be_read_is_left_out() -> None:
-    bent = b'event: response.output_text.delta\ndata: {"type":"resp\n\n'
+def test_a_chunk_without_text_that_cannot_be_read_is_left_out() -> None:
+    bent = b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": 0}\n\n'
     assert relayed([b"".join(FRAMES[:8]) + bent + b"".join(FRAMES[8:])]) == ANSWER
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from msgspec import UNSET
 
-from gai_fast.ledger import Left, LocalLedger, RateLeft, Reservation, SpendLeft
+from gai_fast.ledger import Left, RateLeft, Reservation, SpendLeft
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import (
@@ -36,9 +36,11 @@ from tests.waiting import until
 KEY = KeySettings("ann", (), limits=KeyLimits(tokens_per_minute=1000, streams=1))
 
 
-def quotas() -> Quotas:
-    engine = SimpleNamespace(ledger=LocalLedger(), settings=Settings())
-    return Quotas(cast("Engine", engine))
+@pytest.fixture
+async def quotas() -> AsyncIterator[Quotas]:
+    engine = Engine(Settings(), asyncio.get_running_loop())
+    yield Quotas(engine)
+    await engine.close()
 
 
 def spec_of(request: Any, price: Price | None = None) -> StreamSpec:
@@ -64,37 +66,41 @@ def spec_of(request: Any, price: Price | None = None) -> StreamSpec:
         ({"max_tokens": None}, 100),
     ],
 )
-def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come(request_: Any, tokens: int) -> None:
+async def test_the_estimate_is_a_quarter_of_the_bytes_and_the_most_that_may_come(
+    quotas: Quotas, request_: Any, tokens: int
+) -> None:
     asked = incoming(http("POST", "/"))
     asked.http.key = KEY
     asked.http.body = b"x" * 400
-    assert quotas().estimate(asked, spec_of(request_)).tokens == tokens
+    assert quotas.estimate(asked, spec_of(request_)).tokens == tokens
 
 
-def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for() -> None:
+async def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for(quotas: Quotas) -> None:
     asked = incoming(http("POST", "/"))
     asked.http.body = b"x" * 400
-    assert quotas().estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
+    assert quotas.estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
     asked.http.key = KeySettings("ann", ())
-    assert quotas().estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
+    assert quotas.estimate(asked, spec_of({"max_tokens": 5})).tokens == 0
 
 
 @pytest.mark.parametrize(
     ("request_", "amount"),
     [({"max_tokens": 50}, 10 + 2 * 50), ({"max_completion_tokens": 1}, 12), ({}, 10 + 2 * LIMITS.usual_output)],
 )
-def test_the_input_and_the_most_or_the_usual_output_are_reserved(request_: Any, amount: int) -> None:
+async def test_the_input_and_the_most_or_the_usual_output_are_reserved(
+    quotas: Quotas, request_: Any, amount: int
+) -> None:
     asked = incoming(http("POST", "/"))
     asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day")))
     asked.http.body = b"x" * 400
     price = Price(10**6, 2 * 10**6, 0, 0, 0)
     spec = spec_of(request_, price)
     spec.prompt_characters = 40
-    assert quotas().estimate(asked, spec).reservation == (10, amount)
+    assert quotas.estimate(asked, spec).reservation == (10, amount)
     spec.model = replace(spec.model, price=replace(price, currency="EUR"))
-    assert quotas().estimate(asked, spec).reservation == (0, 0)
+    assert quotas.estimate(asked, spec).reservation == (0, 0)
     spec.model = replace(spec.model, price=None)
-    assert quotas().estimate(asked, spec).reservation == (0, 0)
+    assert quotas.estimate(asked, spec).reservation == (0, 0)
 
 
 def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
