@@ -125,7 +125,7 @@ class Engine(EngineCallbacks):
         Raises:
             StoreError: One of them cannot be used.
         """
-        return open_all([self.store, self.ledger])
+        return open_all(self.store.open, self.ledger.open)
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
@@ -455,8 +455,8 @@ class Engine(EngineCallbacks):
         for session in list(self.streams.values()):
             session.fail(_stopped())
         self.targets.close()
-        answers = [] if self.answers is None else [self.answers]
-        closing = close_all([self.upstreams, self.ledger, *answers, self.store])
+        answers = [] if self.answers is None else [self.answers.close]
+        closing = close_all(self.upstreams.close, self.ledger.close, *answers, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
 
 

@@ -125,7 +125,7 @@ class Upstreams:
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Returns a coroutine that closes every connection."""
-        return close_all([*self._pools.values()])
+        return close_all(*[pool.close for pool in self._pools.values()])
 
     def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
         if api.recording:

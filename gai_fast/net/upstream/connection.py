@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -435,15 +436,21 @@ class Exchange:
 # ---- one connection ------------------------------------------------------------------------------------------------
 
 
-class ConnectionCallbacks(Protocol):
-    """The callbacks of a connection, implemented by its pool."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ConnectionCallbacks(ABC):
+    """The callbacks of a connection, implemented by its pool. No protocol, as `Timers` is none."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def connection_made(self, connection: UpstreamConnection) -> None:
         """Called when the connection has a socket, which it keeps until `connection_lost`."""
 
+    @abstractmethod
     def connection_free(self, connection: UpstreamConnection) -> None:
         """Called when the connection's exchange has ended and the connection may carry another."""
 
+    @abstractmethod
     def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
         """Called when the socket is gone. `exchange` ran on the connection and has not ended yet; None if none ran."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.upstream.connection import Exchange, Receiver, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.http_request import Origin, RequestEncoder
 from gai_fast.net.upstream.http_response import KnownResponseHeads
 from gai_fast.net.upstream.idle_time import IdleTime
@@ -85,7 +85,7 @@ _LOOK: Final = LIMITS.pool_look  # a constant, because every request reads it
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ConnectionPool(ABC):
+class ConnectionPool(ConnectionCallbacks):
     """The connections to one upstream, idle ones included; belongs to one loop and its thread.
 
     Args:
@@ -344,7 +344,7 @@ class ConnectionPool(ABC):
         self._bound(attempt)
         self._make(attempt)
 
-    # ---- upstream.ConnectionCallbacks
+    # ---- ConnectionCallbacks
 
     def connection_made(self, connection: UpstreamConnection) -> None:
         """Counts a connection that has a socket."""

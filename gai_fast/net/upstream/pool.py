@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Protocol
+from typing import Any
 
 from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
@@ -212,31 +212,17 @@ class UpstreamPool(ConnectionPool):
         return error
 
 
-class Closable(Protocol):
-    """An object that is closed asynchronously."""
-
-    async def close(self) -> None:
-        """Closes the object; returns when it is closed."""
-
-
-class Openable(Protocol):
-    """An object that must be opened before it is used."""
-
-    async def open(self) -> None:
-        """Opens the object."""
+async def open_all(*openings: Callable[[], Awaitable[None]]) -> None:
+    """Calls the `open` of each part, one after the other."""
+    for opening in openings:
+        await opening()
 
 
-async def open_all(parts: Sequence[Openable]) -> None:
-    """Opens all parts, one after the other."""
-    for part in parts:
-        await part.open()
-
-
-async def close_all(parts: Sequence[Closable]) -> None:
-    """Closes all parts, one after the other. If one fails, the others are still closed."""
+async def close_all(*closings: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Calls the `close` of each part, one after the other. If one fails, the others are still closed."""
     async with AsyncExitStack() as stack:
-        for part in reversed(parts):
-            stack.push_async_callback(part.close)
+        for closing in reversed(closings):
+            stack.push_async_callback(closing)
 
 
 async def close_together(*closings: Awaitable[None]) -> None:

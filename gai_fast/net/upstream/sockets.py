@@ -11,10 +11,11 @@ import socket
 import struct
 import sys
 import termios
-from typing import Any, Final, Protocol
+from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
+from gai_fast.net.upstream.socket_transport import Transport
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 """`struct linger`: on, with a time of 0. Closing then resets the connection (POSIX, `SO_LINGER`)."""
@@ -42,14 +43,7 @@ def _is_exhausted() -> bool:
     return False
 
 
-class HasSocket(Protocol):
-    """A transport that gives access to its socket."""
-
-    def get_extra_info(self, name: str, /) -> Any:
-        """See `asyncio.BaseTransport.get_extra_info`."""
-
-
-def descriptor_of(transport: HasSocket) -> int:
+def descriptor_of(transport: asyncio.BaseTransport | Transport) -> int:
     """Returns the descriptor of a transport's socket. -1 if it has none or the socket carries TLS."""
     if transport.get_extra_info("sslcontext") is not None:
         return -1
@@ -57,7 +51,7 @@ def descriptor_of(transport: HasSocket) -> int:
     return -1 if sock is None else int(sock.fileno())
 
 
-def has_arrived(transport: HasSocket) -> bool:
+def has_arrived(transport: asyncio.BaseTransport | Transport) -> bool:
     """Whether a transport's socket has unread bytes or an unread end of input."""
     sock = transport.get_extra_info("socket")
     if sock is None:

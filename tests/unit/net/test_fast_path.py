@@ -36,7 +36,7 @@ from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.logs.writer import HTTP_CHUNKS, ResponseWriter
 from gai_fast.net.stream.allowance import Allowance
 from gai_fast.net.stream.session import EngineCallbacks, Session
-from gai_fast.net.upstream.connection import Exchange, Receiver, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.socket_transport import Transport
 from gai_fast.providers import get_provider
 from gai_fast.server.websocket.stream import FRAMES, SocketStream
@@ -179,7 +179,7 @@ class SocketLeg(Leg):
 
 
 class Wire(Transport):
-    """The transport of an upstream's connection, and its pool."""
+    """The transport of an upstream's connection."""
 
     def __init__(self) -> None:
         self.aborted = False
@@ -209,13 +209,19 @@ class Wire(Transport):
     def abort(self) -> None:
         self.aborted = True
 
+
+class Pool(ConnectionCallbacks):
+    """The pool of an upstream's connection; notes why connections were lost."""
+
+    def __init__(self) -> None:
+        self.lost: list[Exception | None] = []
+
     def connection_made(self, connection: UpstreamConnection) -> None: ...
 
     def connection_free(self, connection: UpstreamConnection) -> None: ...
 
-    def connection_lost(
-        self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None
-    ) -> None: ...
+    def connection_lost(self, connection: UpstreamConnection, exchange: Exchange | None, exc: Exception | None) -> None:
+        self.lost.append(exc)
 
 
 class SocketWire(Wire):
@@ -372,7 +378,8 @@ class Stream(EngineCallbacks):
         """Begins the exchange with the upstream."""
         self.exchange = Exchange("up:1", "POST", b"", receiver, Timeouts(1, 300, 6_000), self.time)
         self.wire = wire = SocketWire() if self.lends is True else Wire()
-        self.connection = UpstreamConnection(wire, self.batch)
+        self.pool = Pool()
+        self.connection = UpstreamConnection(self.pool, self.batch)
         self.connection.connection_made(wire)
         self.exchange.begin(self.connection, reused=False)
         return self.exchange
@@ -976,14 +983,12 @@ def test_what_breaks_while_it_is_read_is_told() -> None:
         stream.connection.data_received(read)
         stream.time.advance(0)
     assert stream.is_lent
-    told: list[Exception | None] = []
-    wire.connection_lost = lambda connection, exchange, exc: told.append(exc)
     (callback,) = stream.time.watched.values()
     with connected, socket.create_connection(wire.socket.getsockname()):
         callback()
     assert wire.aborted
     stream.connection.connection_lost(None)
-    assert [type(exc) for exc in told] == [OSError]
+    assert [type(exc) for exc in stream.pool.lost] == [OSError]
     stream.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
+from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Timeouts, UpstreamConnection
 from gai_fast.runtime.timers import TimerWheel
 from tests.wire import chunk
 
@@ -25,7 +25,7 @@ LENGTH_5 = OK + b"Content-Length: 5\r\n\r\n"
 REQUEST = b"POST / HTTP/1.1\r\n\r\n"
 
 
-class FakeCallbacks:
+class FakeCallbacks(ConnectionCallbacks):
     """A pool with one connection, that writes its calls down."""
 
     def __init__(self) -> None:

@@ -681,5 +681,5 @@ async def test_what_fails_to_close_does_not_keep_the_others_open() -> None:
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await close_all([Part("pool"), Part("ledger"), Part("store")])
+        await close_all(Part("pool").close, Part("ledger").close, Part("store").close)
     assert closed == ["pool", "ledger", "store"]
