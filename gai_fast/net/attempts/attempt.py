@@ -34,12 +34,13 @@ from gai_fast.core.legal_stream import State
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
+from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import Place, Visit, cooling_seconds, place_of
-from gai_fast.net.attempts.hedge import Hedge, HedgeOwner
+from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.key_ring import KeyRing
 from gai_fast.net.attempts.retry import Breaker, Failure, RetryPolicy, is_fault_of_upstream, is_of_this_side
 from gai_fast.net.attempts.spec import Clock, StreamSpec
@@ -498,14 +499,20 @@ class Attempts:
 
     # -- hedges --
 
-    def ask_second(self, owner: HedgeOwner, clock: Clock) -> None:
-        """Asks a second target for the answer, where one is ready; nothing of the first one's may have been sent."""
+    def ask_second(self, started: Callable[[], FastPath | None], failed: Callable[[Error], None], clock: Clock) -> None:
+        """Asks a second target for the answer, where one is ready; nothing of the first one's may have been sent.
+
+        Args:
+            started: As for `Hedge`.
+            failed: As for `Hedge`.
+            clock: The stream's.
+        """
         spec = self._other_target(has_begun=False)
         if spec is None:
             return
         if spec.trace is not None:
             spec.trace.follows("hedge")
-        hedge = Hedge(get_provider(spec.model.upstream.provider).adapter(spec.model.id), owner, clock)
+        hedge = Hedge(get_provider(spec.model.upstream.provider).adapter(spec.model.id), started, failed, clock)
         try:
             self.hedge = self._ask(spec, hedge, spec)
         except Error:

@@ -14,7 +14,7 @@ winner to the stream. The rules:
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from gai_fast.core.relay import Relay
 from gai_fast.kernels import FastPath
@@ -24,16 +24,6 @@ from gai_fast.net.attempts.spec import Clock
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import Adapter
-
-
-class HedgeOwner(Protocol):
-    """The stream that a hedge is made for."""
-
-    def hedge_told(self) -> FastPath | None:
-        """The hedge has brought its first event; returns the fast path for its next reads."""
-
-    def hedge_failed(self, error: Error) -> None:
-        """The hedge has failed, and calls nobody any more."""
 
 
 class _Nowhere:
@@ -48,14 +38,34 @@ class Hedge(Receiver):
 
     Args:
         adapter: Reads a copy of the answer; it is not the one that reads for the stream.
-        owner: The stream.
+        started: Called at the first event; returns the fast path for the next reads.
+        failed: Called if the hedge fails; nothing is called afterwards.
         clock: The stream's.
     """
 
-    __slots__ = ("_clock", "_end", "_failure", "_has_ended", "_head", "_heir", "_kept", "_owner", "_probe", "_size")
+    __slots__ = (
+        "_clock",
+        "_end",
+        "_failed",
+        "_failure",
+        "_has_ended",
+        "_head",
+        "_heir",
+        "_kept",
+        "_probe",
+        "_size",
+        "_started",
+    )
 
-    def __init__(self, adapter: Adapter, owner: HedgeOwner, clock: Clock) -> None:
-        self._owner: HedgeOwner | None = owner  # until it is decided
+    def __init__(
+        self,
+        adapter: Adapter,
+        started: Callable[[], FastPath | None],
+        failed: Callable[[Error], None],
+        clock: Clock,
+    ) -> None:
+        self._started = started
+        self._failed = failed
         self._clock = clock
         self._failure: Error | None = None
         self._probe: Relay | None = Relay(adapter, _Nowhere(), failed=self._note_failure)
@@ -108,8 +118,9 @@ class Hedge(Receiver):
     def decide(self) -> None:
         """Stops reading: from now on the answer is only kept, for `give_to`, or it has been closed."""
         if self._probe is not None:
-            self._probe.failed = None  # breaks a reference cycle
-        self._probe = self._owner = None
+            self._probe.failed = None  # breaks a reference cycle, as the next line
+            del self._started, self._failed
+        self._probe = None
 
     def give_to(self, heir: Receiver) -> FastPath | None:
         """Gives the answer to the stream: what there is of it now, the rest as it comes.
@@ -136,9 +147,9 @@ class Hedge(Receiver):
         return True
 
     def _look(self) -> FastPath | None:
-        """Reports the first event, or the failure, to the owner."""
-        probe, owner = self._probe, self._owner
-        if probe is None or owner is None:
+        """Reports the first event, or the failure."""
+        probe = self._probe
+        if probe is None:
             return None
         if self._failure is None and probe.error is not None:  # by a bug of the adapter
             self._failure = probe.error
@@ -146,6 +157,6 @@ class Hedge(Receiver):
             text = f"the answer has no event in its first {LIMITS.hedged} bytes"
             self._failure = Error("provider_unavailable", text, reason="hedge")
         if self._failure is not None:
-            owner.hedge_failed(self._failure)
+            self._failed(self._failure)
             return None
-        return None if probe.awaits_first_event else owner.hedge_told()
+        return None if probe.awaits_first_event else self._started()

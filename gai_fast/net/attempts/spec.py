@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
-from gai_fast.core.sinks import DeltaSink, FrameSink
+from mypy_extensions import mypyc_attr
+
+from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
-from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
@@ -25,11 +26,8 @@ from gai_fast.providers import Adapter
 from gai_fast.stores import LogHeader
 
 
-class Output(Protocol):
+class Output(EventSink, Protocol):
     """Turns the relay's events into bytes."""
-
-    def event(self, event: Event) -> None:
-        """Takes one event."""
 
     def heartbeat(self) -> None:
         """Writes a keep-alive between two events."""
@@ -68,19 +66,23 @@ Asked = tuple[Adapter, Callable[[Error, bytes], Error], OpenExchange]
 """The result of `Engine.open`: the adapter, the translation of errors for the client, and the opened exchange."""
 
 
-class Sharing(Protocol):
-    """A stream's way to the answers that it may share with others (`net/sharing/answers.py`)."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sharing:
+    """A stream's way to the answers that it may share with others (`net/sharing/answers.py`).
 
-    @property
-    def role(self) -> Role:
-        """Where the answer of the attempt comes from."""
+    No protocol, as `Timers` is none.
 
-    @property
-    def upstream(self) -> str:
-        """The name of the upstream that was asked for it."""
+    Attributes:
+        role: Where the answer of the attempt comes from.
+        upstream: The name of the upstream that was asked for it.
+    """
+
+    role: Role
+    upstream: str
 
     def finds(self, spec: StreamSpec) -> bool:
         """Whether an attempt needs no call of its own, so that the upstream's breaker does not matter."""
+        raise NotImplementedError
 
     def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
         """Makes an attempt, as `Engine.open`.
@@ -90,6 +92,7 @@ class Sharing(Protocol):
             receiver: Gets the response.
             ask: Sends the request, where nobody has.
         """
+        raise NotImplementedError
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
         """The stream has ended.
@@ -102,6 +105,7 @@ class Sharing(Protocol):
         Returns:
             The figures to be recorded; `None`: they are recorded when what it leaves behind has ended.
         """
+        raise NotImplementedError
 
 
 @dataclass(slots=True, init=False)  # mypyc leaves the `__init__` that `dataclass` makes interpreted: 1.5 µs

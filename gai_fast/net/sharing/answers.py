@@ -32,7 +32,7 @@ from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import CacheSettings, StoreSettings
 from gai_fast.net.attempts.error_redaction import ForClient
-from gai_fast.net.attempts.spec import Asked, Clock, Role, StreamSpec
+from gai_fast.net.attempts.spec import Asked, Clock, Sharing, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.sharing.remainder import Remainder, remainder_spec
 from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_line, is_whole, last_line
@@ -280,8 +280,8 @@ class Answers:
             self.store.know_workers(self._is_gone)
 
 
-class SharedAnswer:
-    """The access of one stream to the answers that it may share; a `Sharing`.
+class SharedAnswer(Sharing):
+    """The access of one stream to the answers that it may share.
 
     Args:
         answers: The answers.
@@ -294,7 +294,7 @@ class SharedAnswer:
     """
 
     def __init__(self, answers: Answers, caller: str, new_id: Callable[[], str]) -> None:
-        self.role: Role = "miss"
+        self.role = "miss"
         self.upstream = ""
         self._answers = answers
         self._whose = "" if answers.settings.scope == "all" else caller

@@ -18,13 +18,13 @@ from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge, cost_member, total_of
 from gai_fast.model.settings import StreamSettings
-from gai_fast.net.attempts.spec import LIBRARY, Asked, Role, StreamSpec
+from gai_fast.net.attempts.spec import LIBRARY, Asked, Sharing, StreamSpec
 from gai_fast.net.sharing.shared_call import SharedCall
 from gai_fast.net.upstream.connection import Receiver
 
 
-class Remainder:
-    """A `Sharing` of the stream that reads the rest.
+class Remainder(Sharing):
+    """The sharing of the stream that reads the rest.
 
     Args:
         call: The call.
@@ -33,8 +33,6 @@ class Remainder:
         read: Opens a reader of the call that does not keep the call alive.
     """
 
-    role: Role = "miss"
-
     def __init__(
         self,
         call: SharedCall,
@@ -42,6 +40,7 @@ class Remainder:
         earlier: tuple[Charge, ...],
         read: Callable[[Receiver], Asked],
     ) -> None:
+        self.role = "miss"
         self.upstream = disconnected.upstream
         self._call = call
         self._disconnected = disconnected

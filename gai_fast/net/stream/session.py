@@ -423,18 +423,18 @@ class Session(Receiver):
         self._arm()
         self._advance()
 
-    # -- a second target, while the first is silent (`hedge.HedgeOwner`) --
+    # -- a second target, while the first is silent --
 
-    def hedge_told(self) -> FastPath | None:
-        """Continues with the second target's answer, which has its first event; as `HedgeOwner.hedge_told`."""
+    def _hedge_started(self) -> FastPath | None:
+        """Continues with the second target's answer, which has its first event."""
         return self._guarded(self._take_hedge)
 
     def _take_hedge(self) -> FastPath | None:
         self.attempts.take_hedge()
         return self._begin_attempt()
 
-    def hedge_failed(self, error: Error) -> None:
-        """Continues without the second target; as `HedgeOwner.hedge_failed`."""
+    def _hedge_failed(self, error: Error) -> None:
+        """Continues without the second target."""
         self._guarded(partial(self.attempts.drop_hedge, error))
 
     # -- the upstream (`upstream.Receiver`) --
@@ -638,7 +638,7 @@ class Session(Receiver):
                 if (
                     self.relay.state is _IDLE and not self.relay.delivered
                 ):  # else its answer is on its way to the client
-                    self.attempts.ask_second(self, self._clock)
+                    self.attempts.ask_second(self._hedge_started, self._hedge_failed, self._clock)
             self._delivery.look(now)
         if self._phase is not _OVER:
             self._arm()

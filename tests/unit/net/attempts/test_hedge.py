@@ -453,26 +453,14 @@ def test_a_hedged_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
         gc.enable()
 
 
-class Owner:
-    """Writes down the calls of a hedge."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def hedge_told(self) -> None:
-        self.calls.append("told")
-
-    def hedge_failed(self, error: Error) -> None:
-        self.calls.append(error.code)
-
-
-def test_a_hedge_tells_its_owner_once() -> None:
-    owner = Owner()
-    hedge = Hedge(get_provider("openai-compatible").adapter("m"), owner, Clock(lambda: 0))
+def test_a_hedge_reports_once() -> None:
+    calls: list[str] = []
+    adapter = get_provider("openai-compatible").adapter("m")
+    hedge = Hedge(adapter, lambda: calls.append("started"), lambda error: calls.append(error.code), Clock(lambda: 0))
     hedge.head_received(200, SSE)
     hedge.body_received(ERROR)
-    assert owner.calls == ["overloaded"]
+    assert calls == ["overloaded"]
     hedge.decide()
     hedge.body_received(frame())
     hedge.exchange_ended(None)
-    assert owner.calls == ["overloaded"]
+    assert calls == ["overloaded"]
