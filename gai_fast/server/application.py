@@ -165,8 +165,8 @@ class Service:
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
-        if self.engine.guards is self.server_limits:
-            self.engine.guards = None
+        if self.engine.check_start == self.server_limits.check:
+            self.engine.check_start = None
         for sink in (self.metrics, self._spend, self._access_log):
             if sink in self.engine.sinks:
                 self.engine.sinks.remove(sink)
@@ -189,7 +189,8 @@ def new_service(
 
 def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
     settings = engine.settings
-    server_limits = engine.guards = ServerLimits(settings.limits)
+    server_limits = ServerLimits(settings.limits)
+    engine.check_start = server_limits.check
     metrics = PrometheusSink(settings.models, engine_gauges(engine, server_limits.refused), process_figures)
     _expect_models(metrics, settings)
     return Service(engine, metrics, server_limits, mount)

@@ -99,7 +99,7 @@ async def test_above_connections_one_more_is_answered_and_closed(net: Net) -> No
     served.close()
     client.reset()
     await until(lambda: not gateway.streams)
-    assert gateway.running.engine.guards.refused["connections"] == 3
+    assert gateway.running.service.server_limits.refused["connections"] == 3
 
 
 @on_both_loops

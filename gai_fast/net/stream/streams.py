@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import randrange
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from msgspec import UNSET
 
@@ -52,13 +52,6 @@ logger = logging.getLogger("gai_fast.engine")
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 
 
-class StreamGuards(Protocol):
-    """Decides whether a stream may start."""
-
-    def check(self, streams: int, of_caller: int) -> None:
-        """Raises an `Error` if there are too many streams, in total or of the caller."""
-
-
 class Engine(EngineCallbacks):
     """The streams of one process, on one loop.
 
@@ -83,8 +76,8 @@ class Engine(EngineCallbacks):
         """The number of sessions in `streams`, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
         """The number of sessions in `streams`, by caller."""
-        self.guards: StreamGuards | None = None
-        """Checks each stream before it starts, if the server has limits."""
+        self.check_start: Callable[[int, int], None] | None = None
+        """Raises an `Error` if there are too many streams, in total or of the caller; `None` without a server."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
@@ -200,8 +193,8 @@ class Engine(EngineCallbacks):
             spec.trace_id = spec.trace.trace_id
         try:
             of_caller = self.callers.get(caller, 0)
-            if self.guards is not None:
-                self.guards.check(len(self.streams), of_caller)
+            if self.check_start is not None:
+                self.check_start(len(self.streams), of_caller)
             session = Session(self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
             self.active[spec.transport] = self.active.get(spec.transport, 0) + 1

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
@@ -26,14 +26,8 @@ from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
 from gai_fast.runtime.timers import Timers
 
-
-class Opening(Protocol):
-    """The part of `UpstreamPool` that sends requests."""
-
-    def open(
-        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
-    ) -> OpenExchange:
-        """Starts a request."""
+_Open = Callable[[str, str, Sequence[tuple[str, str]], bytes, Receiver], OpenExchange]
+"""The type of `UpstreamPool.open`. Compiled code would accept no other exchange from the method itself."""
 
 
 class Upstreams:
@@ -135,8 +129,8 @@ class Upstreams:
             own = {name.lower() for name in upstream.headers}
             headers = [item for item in headers if item[0].lower() not in own]
             headers += upstream.headers.items()
-        pool: Opening = self._pool(upstream)
-        return pool.open(request.method, request.path, headers, request.body, receiver)
+        open_exchange: _Open = self._pool(upstream).open
+        return open_exchange(request.method, request.path, headers, request.body, receiver)
 
     def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
         last = self._pool_of.get(upstream.name)
