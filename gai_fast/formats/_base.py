@@ -98,6 +98,10 @@ class StreamContext:
 class Encoder(Protocol):
     """Encodes one stream into one buffer."""
 
+    @property
+    def seq(self) -> int:
+        """The number of the last event; 0 if the encoder does not number events."""
+
     def event(self, event: Event) -> None:
         """Writes the format's objects for this event, if it has any."""
 

@@ -272,14 +272,6 @@ def is_done_mark(raw: bytes) -> bool:
     return _DONE_LINE.search(raw) is not None
 
 
-class OwnAnswer(Encoder, Protocol):
-    """A dialect's encoder of whole answers."""
-
-    @property
-    def seq(self) -> int:
-        """1: the log stores the answer as one event."""
-
-
 class WholePassthrough:
     """Passes on the upstream's whole answer as it is, or builds one from events if the upstream streamed anyway.
 
@@ -294,7 +286,7 @@ class WholePassthrough:
     opens_parts: bool = False
     commits: bool = False
 
-    def __init__(self, encoder: OwnAnswer) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._raw = b""
 
@@ -331,11 +323,6 @@ class WholePassthrough:
 @mypyc_attr(allow_interpreted_subclasses=True)
 class DialectFormat(Format):
     """A format that some upstreams speak too: their answers are passed on."""
-
-    @abstractmethod
-    def whole(self, context: StreamContext) -> OwnAnswer:
-        """Creates an encoder of one JSON object."""
-        raise NotImplementedError
 
     @abstractmethod
     def own_frames(self, framing: Framing, context: StreamContext) -> OwnFrames:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.chat.completions_request import read_completion_members, read_completion_request
 from gai_fast.formats.chat.completions_stream import OwnTextChunks, TextChunks, WholeText
 from gai_fast.formats.chat.members import with_usage
@@ -28,7 +28,7 @@ class CompletionsFormat(DialectFormat):
         """Creates an encoder of `text_completion` chunks."""
         return TextChunks(framing, context)
 
-    def whole(self, context: StreamContext) -> OwnAnswer:
+    def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one `text_completion`."""
         return WholeText(context)
 

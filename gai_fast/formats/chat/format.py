@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.chat.members import read_chat_members, with_usage
 from gai_fast.formats.chat.passthrough import OwnChunks
 from gai_fast.formats.chat.request import read_chat_request
@@ -31,7 +31,7 @@ class OpenAIFormat(DialectFormat):
         """Creates an encoder of `chat.completion.chunk` objects."""
         return Chunks(framing, context)
 
-    def whole(self, context: StreamContext) -> OwnAnswer:
+    def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one `chat.completion`."""
         return WholeCompletion(context)
 

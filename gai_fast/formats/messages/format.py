@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gai_fast.formats._base import ClientRequest, Framing, StreamContext, StreamEncoder
-from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames
+from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
+from gai_fast.formats._passthrough import DialectFormat, OwnFrames
 from gai_fast.formats.messages.members import read_messages_members, without_foreign
 from gai_fast.formats.messages.parts import error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
@@ -32,7 +32,7 @@ class AnthropicFormat(DialectFormat):
         """Creates an encoder of a message's events."""
         return Messages(framing, context)
 
-    def whole(self, context: StreamContext) -> OwnAnswer:
+    def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one `message`."""
         return WholeMessage(context)
 

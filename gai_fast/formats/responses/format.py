@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
-from gai_fast.formats._base import ClientRequest, Framing, PassthroughEncoder, StreamContext, StreamEncoder
+from gai_fast.formats._base import ClientRequest, Encoder, Framing, PassthroughEncoder, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectFormat, OwnAnswer, OwnFrames, Passthrough
+from gai_fast.formats._passthrough import DialectFormat, OwnFrames, Passthrough
 from gai_fast.formats.responses.members import read_response_members, without_foreign
 from gai_fast.formats.responses.parts import ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
@@ -33,7 +33,7 @@ class ResponsesFormat(DialectFormat):
         """Creates an encoder of `response.…` events."""
         return ResponseEvents(framing, context)
 
-    def whole(self, context: StreamContext) -> OwnAnswer:
+    def whole(self, context: StreamContext) -> Encoder:
         """Creates an encoder of one `response`."""
         return WholeResponse(context)
 
