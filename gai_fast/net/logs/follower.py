@@ -27,7 +27,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gai_fast.core.meter import StreamMeter
 from gai_fast.kernels import Piece, size_of
@@ -38,6 +38,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Client, Delivery
+from gai_fast.net.logs.publication import Published
 from gai_fast.net.logs.view import OwnFrames, View, with_retry
 from gai_fast.net.logs.writer import Headers
 from gai_fast.runtime.timers import Timer, Timers
@@ -47,25 +48,6 @@ from gai_fast.stores._base import frames_after
 _log: Final = logging.getLogger("gai_fast.follower")
 _COMMENT: Final = b":"
 """Begins a keep-alive, which is no frame."""
-
-
-class Published(Protocol):
-    """The part of `Publication` that a follower uses."""
-
-    def joined(self, follower: Follower) -> None:
-        """A follower has come."""
-
-    def left(self, follower: Follower) -> None:
-        """A follower has gone."""
-
-    def parted(self, follower: Follower) -> None:
-        """A follower has been cut off because the server stops."""
-
-    def balance(self) -> None:
-        """A follower is slow, has been sent more, or has caught up."""
-
-    def metrics(self) -> StreamMetrics | None:
-        """The figures of the stream for a follower that leaves now."""
 
 
 class Followers:

@@ -15,8 +15,11 @@ the log (`follower.py`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
+
+from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import FrameLog, Piece
 from gai_fast.model.errors import Error
@@ -110,7 +113,38 @@ class PublicationRunner(Protocol):
         """One of them has ended, or is followed again."""
 
 
-class Publication:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Published(ABC):
+    """The part of `Publication` that a follower uses. No protocol, as `Timers` is none."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def joined(self, follower: Follows) -> None:
+        """A follower has come.
+
+        Args:
+            follower: Calls `left`, and `balance` when `is_slow` has changed or, while it is, `position`.
+        """
+
+    @abstractmethod
+    def left(self, follower: Follows) -> None:
+        """A follower has gone, or its response has ended."""
+
+    @abstractmethod
+    def parted(self, follower: Follows) -> None:
+        """A follower has been cut off because the server stops; that decides nothing about the stream."""
+
+    @abstractmethod
+    def balance(self) -> None:
+        """A follower has come or gone, is slow, has been sent more, or has caught up."""
+
+    @abstractmethod
+    def metrics(self) -> StreamMetrics | None:
+        """The figures of the stream for a follower that leaves now; `None`: it never began."""
+
+
+class Publication(Published):
     """The client of a durable stream's session, whose frames a fast path may log too.
 
     Args:
@@ -251,11 +285,7 @@ class Publication:
         return self._are_slow
 
     def joined(self, follower: Follows) -> None:
-        """A follower has come.
-
-        Args:
-            follower: Calls `left`, and `balance` when `is_slow` has changed or, while it is, `position`.
-        """
+        """Adds a follower, as `Published.joined`."""
         self._followers[follower] = None
         self._stop_waiting()
         self.balance()

@@ -23,6 +23,7 @@ from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder, get_
 from gai_fast.kernels import Piece, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
+from gai_fast.net.attempts.spec import Output
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import data_lines
 
@@ -59,8 +60,8 @@ class Form(NamedTuple):
         return header.format != NATIVE or self.is_compact == Form(self.format, self.framing, header.envelope).is_compact
 
 
-class View(Protocol):
-    """The output of one follower (`net.spec.Output`)."""
+class View(Output, Protocol):
+    """The output of one follower."""
 
     position: int
     """The log is read from the event after this one."""
@@ -88,12 +89,6 @@ class View(Protocol):
 
     def event(self, event: Event) -> None:
         """Writes an event that the log does not have; it gets no `id:` line."""
-
-    def heartbeat(self) -> None:
-        """Writes a keep-alive."""
-
-    def take_pieces(self) -> Sequence[Piece]:
-        """Returns the bytes since the last call."""
 
 
 def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:

@@ -7,29 +7,17 @@ before that, so there is no pace, no keep-alive and no place to go on from. An e
 from __future__ import annotations
 
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.logs.delivery import Client
+from gai_fast.net.logs.publication import Published
 from gai_fast.net.logs.writer import Headers
 from gai_fast.stores import StreamLog
 
 _log: Final = logging.getLogger("gai_fast.engine")
-
-
-class Published(Protocol):
-    """The part of `Publication` that a follower of a whole answer uses."""
-
-    def joined(self, follower: WholeFollower) -> None:
-        """A follower has come."""
-
-    def left(self, follower: WholeFollower) -> None:
-        """A follower has gone."""
-
-    def metrics(self) -> StreamMetrics | None:
-        """The figures of the stream for a follower that leaves now."""
 
 
 class WholeFollower:

@@ -38,9 +38,8 @@ from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.publication import Publication
+from gai_fast.net.logs.publication import Publication, PublicationRunner
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
-from gai_fast.runtime.timers import Timers
 from gai_fast.stores import StreamLog
 
 _BAD_STATUS: Final = 400
@@ -48,24 +47,8 @@ _FOLLOWED: Final = StreamSettings(on_disconnect="cancel")
 """A call exists only for its readers: a stream that goes on without a client continues to read."""
 
 
-class CallRunner(Protocol):
-    """The part of the answers that a call and its publication use.
-
-    The first four members are those of `PublicationRunner`.
-    """
-
-    @property
-    def timers(self) -> Timers:
-        """The loop's timers."""
-
-    def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when the call was last read in another process."""
-
-    def may_drain(self) -> bool:
-        """Returns false: a call exists only for its readers."""
-
-    def drained(self) -> None:
-        """Does nothing: see `may_drain`."""
+class CallRunner(PublicationRunner, Protocol):
+    """The part of the answers that a call and its publication use."""
 
     @property
     def is_shared(self) -> bool:

@@ -13,6 +13,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StoreSettings, StreamSettings
 from gai_fast.net.logs.follower import Follower, Followers
+from gai_fast.net.logs.publication import Follows, Published
 from gai_fast.net.logs.view import Form, view_of
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.memory import LogMemory
@@ -24,18 +25,18 @@ SSE = Form(get_format("gai"), "sse")
 OPENAI = Form(get_format("openai"), "sse")
 
 
-class FakePublication:
+class FakePublication(Published):
     def __init__(self) -> None:
         self.calls: list[object] = []
         self.balanced: Callable[[], None] = lambda: None
 
-    def joined(self, follower: Follower) -> None:
+    def joined(self, follower: Follows) -> None:
         self.calls.append("joined")
 
-    def left(self, follower: Follower) -> None:
+    def left(self, follower: Follows) -> None:
         self.calls.append("left")
 
-    def parted(self, follower: Follower) -> None:
+    def parted(self, follower: Follows) -> None:
         self.calls.append("parted")
 
     def balance(self) -> None:
