@@ -13,6 +13,7 @@ from gai_fast.kernels._pure.chunked import ChunkedBody
 from gai_fast.kernels._pure.counters import StreamCounters
 from gai_fast.kernels._pure.limits import LIMITS
 from gai_fast.kernels._pure.relay import DeltaCopier
+from gai_fast.kernels._pure.socket_set import Loop
 from gai_fast.kernels._pure.tls_records import TLSRecords
 
 
@@ -199,16 +200,6 @@ class ChunkWriter:
 
     def end_writing(self) -> None:
         """Ends the loan of the client's socket: from now on the client's connection writes to it."""
-
-
-class Loop(Protocol):
-    """The part of an event loop that a batch uses. Callbacks of `call_soon` run before the loop reads again."""
-
-    def call_soon(self, callback: Callable[[], None], /) -> object: ...
-
-    def add_reader(self, fd: int, callback: Callable[[], None], /) -> object: ...
-
-    def remove_reader(self, fd: int, /) -> object: ...
 
 
 class ReadBatch:

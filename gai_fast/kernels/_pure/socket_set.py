@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Loop(Protocol):
-    """The part of an event loop that watches sockets."""
+    """The part of an event loop that kernels use. Callbacks of `call_soon` run before the loop reads again."""
 
-    def add_reader(self, descriptor: int, callback: Callable[[int], object], argument: int, /) -> object: ...
+    def add_reader(self, fd: int, callback: Callable[..., object], /, *args: Any) -> object: ...
 
-    def remove_reader(self, descriptor: int, /) -> object: ...
+    def remove_reader(self, fd: int, /) -> object: ...
 
-    def call_soon(self, callback: Callable[[int], object], argument: int, /) -> object: ...
+    def call_soon(self, callback: Callable[..., object], /, *args: Any) -> object: ...
 
 
 class Flushable(Protocol):
@@ -24,11 +24,20 @@ class Flushable(Protocol):
 
 
 class Socket(Protocol):
-    """The part of a socket that `receive` uses."""
+    """The part of a socket that kernels use."""
 
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """Returns the descriptor."""
 
-    def recv(self, most: int, /) -> bytes: ...
+    def recv(self, most: int, /) -> bytes:
+        """Returns bytes; raises as `recv_into`."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Reads into the buffer and returns the number of bytes.
+
+        Raises:
+            OSError: No bytes have come, or the connection is broken.
+        """
 
 
 def receive(sock: Socket, most: int) -> bytes | None:

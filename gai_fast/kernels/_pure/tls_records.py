@@ -7,8 +7,9 @@ which takes the standard library 105 us each time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
+from gai_fast.kernels._pure.socket_set import Socket
 from gai_fast.model.limits import SHARED
 
 if TYPE_CHECKING:
@@ -19,20 +20,6 @@ _BUFFER: Final = memoryview(bytearray(SHARED.tls_read))
 """The buffer for one read of any socket. A call fills and empties it, so an idle connection needs no own buffer."""
 
 UNANNOUNCED: Final = "the connection ended without TLS's close_notify"
-
-
-class ReadSocket(Protocol):
-    """The part of a socket that records use."""
-
-    def fileno(self) -> int:
-        """Returns the descriptor."""
-
-    def recv_into(self, buffer: memoryview, /) -> int:
-        """Reads into the buffer and returns the number of bytes.
-
-        Raises:
-            OSError: No bytes have come, or the connection is broken.
-        """
 
 
 class TLSRecords:
@@ -53,7 +40,7 @@ class TLSRecords:
 
     __slots__ = ("_incoming", "_outgoing", "_sock", "_ssl", "_tls", "descriptor", "has_ended", "is_full", "problem")
 
-    def __init__(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket) -> None:
+    def __init__(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: Socket) -> None:
         import ssl  # here, because it takes 8 ms, and encoders do not need it
 
         self._ssl = ssl
@@ -150,8 +137,6 @@ class TLSRecords:
         return False
 
 
-def make_tls_records(
-    tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: ReadSocket
-) -> TLSRecords:
+def make_tls_records(tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: Socket) -> TLSRecords:
     """Returns the records of a connection; the arguments are the same as for `TLSRecords`."""
     return TLSRecords(tls, incoming, outgoing, sock)
