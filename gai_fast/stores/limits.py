@@ -111,6 +111,9 @@ class Limits:
     """Records that are asked of each of several streams at a time, at least: 64 MiB of `mirror_streams`, and a record
     of what has just been said is a thousandth of that."""
 
+    store_group: int = 256
+    """Calls that share one transaction of a store's file: 20 ms of work, in which other processes wait for the file."""
+
     store_sync: float = 1.0
     """Seconds between two synchronizations of a store's file with the disk: what a loss of power takes at most."""
 

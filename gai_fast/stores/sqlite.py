@@ -2,7 +2,9 @@
 
 Owns the tables, and what each of SQLite's failures means.
 
-1. Two threads, each with a connection of its own: one writes, one reads. The loop never waits for a disk.
+1. Two threads, each with a connection of its own: one writes, one reads. The loop never waits for a disk. Calls that
+   write and gather while a transaction runs share the next one (group commit), so a slow disk is paid once for all.
+   One that fails is undone by its savepoint, and the others go on.
 2. The journal is a write-ahead log, so readers and the one writer of the moment do not wait for each other.
 3. A commit survives the process at once. The disk is synchronized once in `limits.store_sync` seconds, or with every
    commit where `is_synchronous`: what a loss of power takes is bounded by that.
@@ -19,11 +21,13 @@ import math
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
@@ -100,11 +104,9 @@ class SQLiteBackend(Backend):
 
     def __init__(self, path: Path, *, is_synchronous: bool = False) -> None:
         self._path = path
-        self._is_synchronous = is_synchronous
-        self._writer = _Thread(path, "write")
+        self._writer = _Writer(path, is_synchronous=is_synchronous)
         self._reader = _Thread(path, "read")
         self._keys: dict[str, int] = {}  # of streams that are written; used by the writing thread alone
-        self._synchronized = 0.0
         # The version of the data, and the positions for which it has nothing new; used by the reading thread alone.
         self._version = -1
         self._without_news: dict[str, int] = {}
@@ -118,7 +120,7 @@ class SQLiteBackend(Backend):
         Raises:
             StoreError: It cannot be read and written, is damaged, or is another program's.
         """
-        await self._writer.call(self._make_ready)
+        await self._writer.call(self._make_ready)  # by itself: the journal's mode is set outside a transaction
         await self._reader.call(_connection_is_there)
 
     async def close(self) -> None:
@@ -128,7 +130,7 @@ class SQLiteBackend(Backend):
 
     async def write(self, changes: Sequence[Change]) -> Collection[str]:
         """Writes changes in one transaction."""
-        return await self._writer.call(lambda connection: self._write(connection, changes))
+        return await self._writer.transact(lambda connection: self._write(connection, changes))
 
     async def load(self, stream_id: str) -> Copy | None:
         """Returns the copy of a log, or its beginning."""
@@ -174,7 +176,7 @@ class SQLiteBackend(Backend):
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Notes that streams are followed here, with the monotonic time, as `renew`."""
-        await self._writer.call(lambda connection: _note_followers(connection, stream_ids))
+        await self._writer.transact(lambda connection: _note_followers(connection, stream_ids))
 
     async def followed_ago(self, stream_id: str) -> float | None:
         """Returns the seconds since followers of a stream were noted last."""
@@ -190,26 +192,26 @@ class SQLiteBackend(Backend):
         until = time.monotonic() + wait
         while True:
             if await self._reader.call(lambda connection: self._has_cancels(connection, worker)):
-                return await self._writer.call(lambda connection: _take_cancels(connection, worker))
+                return await self._writer.transact(lambda connection: _take_cancels(connection, worker))
             if time.monotonic() >= until:
                 return ()
             await asyncio.sleep(LIMITS.cancel_poll)
 
     async def sweep(self) -> bool:
         """Removes some of what is past its time."""
-        return await self._writer.call(self._sweep)
+        return await self._writer.transact(self._sweep)
 
     async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
         """Takes a key."""
-        return await self._writer.call(lambda connection: _claim(connection, key, claim, ttl))
+        return await self._writer.transact(lambda connection: _claim(connection, key, claim, ttl))
 
     async def standing(self, key: str) -> Claim | None:
         """Returns the claim that has a key. None if the key is free."""
-        return await self._writer.call(lambda connection: _standing(connection, key))
+        return await self._reader.call(lambda connection: _standing(connection, key))
 
     async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
         """Frees a key if this stream has it."""
-        return await self._writer.call(lambda connection: _release(connection, key, stream_id))
+        return await self._writer.transact(lambda connection: _release(connection, key, stream_id))
 
     # -- other tables --
 
@@ -217,14 +219,9 @@ class SQLiteBackend(Backend):
         """Does something in one transaction, for a part of the server that has tables of its own; returns the result.
 
         Args:
-            work: Called in the writing thread.
+            work: Called in the writing thread, within a transaction that others may share.
         """
-
-        def run(connection: sqlite3.Connection) -> _Result:
-            with _transaction(connection):
-                return work(connection)
-
-        return await self._writer.call(run)
+        return await self._writer.transact(work)
 
     async def look(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Reads something, as `transact`, in the reading thread."""
@@ -237,7 +234,7 @@ class SQLiteBackend(Backend):
         if mode != "wal":
             raise StoreError("unsuitable", f"{self._path} is on a disk that several processes cannot share")
         connection.execute("PRAGMA secure_delete=ON")
-        connection.execute(f"PRAGMA synchronous={'FULL' if self._is_synchronous else 'NORMAL'}")
+        self._writer.make_ready(connection)
         with _transaction(connection):
             application, schema = (_pragma(connection, name) for name in ("application_id", "user_version"))
             if not (application or schema or connection.execute("SELECT 1 FROM sqlite_master").fetchone()):
@@ -254,21 +251,10 @@ class SQLiteBackend(Backend):
             raise StoreError("damaged", f"{self._path} is damaged")
 
     async def _change(self, statement: str, *values: object) -> None:
-        await self._writer.call(lambda connection: connection.execute(statement, values))
+        await self._writer.transact(lambda connection: connection.execute(statement, values))
 
     def _write(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> Collection[str]:
-        now = time.monotonic()
-        is_due = not self._is_synchronous and now - self._synchronized >= LIMITS.store_sync
-        if is_due:
-            connection.execute("PRAGMA synchronous=FULL")  # for this commit: it takes all before it along
-        try:
-            with _transaction(connection):
-                missing = {change.stream_id for change in changes if not self._write_one(connection, change)}
-        finally:
-            if is_due:
-                connection.execute("PRAGMA synchronous=NORMAL")
-        if is_due:
-            self._synchronized = now
+        missing = {change.stream_id for change in changes if not self._write_one(connection, change)}
         for change in changes:
             if change.ending is not None or change.is_dropped or change.stream_id in missing:
                 self._keys.pop(change.stream_id, None)
@@ -284,6 +270,7 @@ class SQLiteBackend(Backend):
             begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, ?)"
             header = _seal(header_text(change.header, change.worker), stream_id)
             connection.execute(begin, (stream_id, header, _ms_from_now(change.keep or 0.0)))
+            self._keys.pop(stream_id, None)  # of a transaction that was rolled back: the row may have another one now
         key = self._key(connection, stream_id)
         if key is None:
             return False
@@ -318,23 +305,22 @@ class SQLiteBackend(Backend):
     def _sweep(self, connection: sqlite3.Connection) -> bool:
         now = _ms_from_now(0.0)
         step = LIMITS.store_sweep
-        with _transaction(connection):
-            left = step
-            past = "SELECT key FROM streams WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
-            for (key,) in connection.execute(past, (now, step)).fetchall():
-                some = "SELECT rowid FROM records WHERE stream = ? LIMIT ?"
-                left -= connection.execute(f"DELETE FROM records WHERE rowid IN ({some})", (key, left)).rowcount
-                if left <= 0:
-                    break
-                connection.execute("DELETE FROM gaps WHERE stream = ?", (key,))
-                connection.execute("DELETE FROM streams WHERE key = ?", (key,))
-                left -= 1
-            some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
-            claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
-            # Of workers that are gone, and of those before the machine was started again.
-            stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
-            connection.execute(stale, _around_now(SHARED.lease_lost))
-            connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
+        left = step
+        past = "SELECT key FROM streams WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
+        for (key,) in connection.execute(past, (now, step)).fetchall():
+            some = "SELECT rowid FROM records WHERE stream = ? LIMIT ?"
+            left -= connection.execute(f"DELETE FROM records WHERE rowid IN ({some})", (key, left)).rowcount
+            if left <= 0:
+                break
+            connection.execute("DELETE FROM gaps WHERE stream = ?", (key,))
+            connection.execute("DELETE FROM streams WHERE key = ?", (key,))
+            left -= 1
+        some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
+        claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
+        # Of workers that are gone, and of those before the machine was started again.
+        stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
+        connection.execute(stale, _around_now(SHARED.lease_lost))
+        connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
         return left <= 0 or claims == step
 
     # -- the reading thread --
@@ -428,15 +414,26 @@ class _Thread:
         self._is_closed = False
         self._busy: tuple[float, StoreError] | None = None  # when the file was locked for too long last
 
-    async def call(self, function: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    async def call(
+        self, function: Callable[[sqlite3.Connection], _Result], waiting_since: float | None = None
+    ) -> _Result:
         """Calls a function in the thread. It continues there if the caller is cancelled.
+
+        Args:
+            function: Called with the connection.
+            waiting_since: Monotonic seconds. None for now.
 
         Raises:
             StoreError: SQLite failed, the store is closed, or the file was locked for too long while the call waited.
         """
+        self.check()
+        since = time.monotonic() if waiting_since is None else waiting_since
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, function, since)
+
+    def check(self) -> None:
+        """Raises `StoreError` if the store is closed."""
         if self._is_closed:
             raise StoreError("unreachable", f"{self._path} is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, function, time.monotonic())
 
     async def close(self) -> None:
         """Closes the connection after the calls that were made, and ends the thread."""
@@ -445,8 +442,8 @@ class _Thread:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
             self._executor.shutdown(wait=False)
 
-    def _run(self, function: Callable[[sqlite3.Connection], _Result], called: float) -> _Result:
-        if self._busy is not None and called <= self._busy[0]:
+    def _run(self, function: Callable[[sqlite3.Connection], _Result], since: float) -> _Result:
+        if self._busy is not None and since <= self._busy[0]:
             raise self._busy[1]  # or many calls would wait for the lock one after the other
         try:
             if self._connection is None:
@@ -467,6 +464,120 @@ class _Thread:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class _Writer(_Thread):
+    """The writing thread, whose transactions are shared by the calls that have gathered: rule 1.
+
+    Args:
+        path: The file.
+        is_synchronous: As for `SQLiteBackend`.
+    """
+
+    def __init__(self, path: Path, *, is_synchronous: bool) -> None:
+        super().__init__(path, "write")
+        self._is_synchronous = is_synchronous
+        self._synchronized = 0.0
+        self._gathered: deque[_Call] = deque()
+        self._committing: asyncio.Task[None] | None = None
+
+    def make_ready(self, connection: sqlite3.Connection) -> None:
+        """Sets when commits reach the disk: rule 3."""
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._is_synchronous else 'NORMAL'}")
+
+    async def transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Calls a function within a transaction; returns its result after the commit, as `call`.
+
+        An exception of the function undoes what it has written, and is raised here. If the transaction fails as a
+        whole, the error is raised to every caller that shares it.
+
+        Args:
+            work: Called in the thread.
+        """
+        self.check()
+        call = _Call(work)
+        self._gathered.append(call)
+        if self._committing is None:
+            self._committing = asyncio.ensure_future(self._commit_gathered())
+        result: _Result = await call.outcome
+        return result
+
+    async def close(self) -> None:
+        """Closes the connection after the calls that were made, and ends the thread."""
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+        await super().close()
+
+    async def _commit_gathered(self) -> None:
+        """Runs transactions until no call waits."""
+        try:
+            while self._gathered:
+                group = [self._gathered.popleft() for _ in range(min(len(self._gathered), LIMITS.store_group))]
+                try:
+                    await self.call(partial(self._commit, group), group[0].since)
+                except Exception as problem:  # noqa: BLE001  # each caller gets it
+                    for call in group:
+                        call.problem = problem
+                for call in group:
+                    call.finish()
+        finally:
+            self._committing = None
+
+    def _commit(self, group: Sequence[_Call], connection: sqlite3.Connection) -> None:
+        now = time.monotonic()
+        is_due = not self._is_synchronous and now - self._synchronized >= LIMITS.store_sync
+        if is_due:
+            connection.execute("PRAGMA synchronous=FULL")  # for this commit: it takes all before it along
+        try:
+            with _transaction(connection):
+                for call in group:
+                    self._run_one(connection, call)
+        finally:
+            if is_due:
+                connection.execute("PRAGMA synchronous=NORMAL")
+        if is_due:
+            self._synchronized = now
+
+    def _run_one(self, connection: sqlite3.Connection, call: _Call) -> None:
+        connection.execute("SAVEPOINT one")
+        try:
+            call.result = call.work(connection)
+        except Exception as problem:
+            if not connection.in_transaction:  # SQLite has rolled it back as a whole, as if the disk is full
+                raise
+            connection.execute("ROLLBACK TO one")
+            call.problem = self._error(problem) if isinstance(problem, sqlite3.Error) else problem
+        connection.execute("RELEASE one")
+
+
+class _Call:
+    """A call that waits for its transaction.
+
+    Args:
+        work: The function.
+
+    Attributes:
+        since: When it was called, in monotonic seconds.
+        outcome: Its result for the caller, after the commit.
+        result: What the function returned.
+        problem: Why there is no result.
+    """
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.since = time.monotonic()
+        self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.result: Any = None
+        self.problem: Exception | None = None
+
+    def finish(self) -> None:
+        """Sets the outcome, unless the caller was cancelled."""
+        if self.outcome.done():
+            return
+        if self.problem is None:
+            self.outcome.set_result(self.result)
+        else:
+            self.outcome.set_exception(self.problem)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -581,9 +692,8 @@ def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Collec
 
 def _note_followers(connection: sqlite3.Connection, stream_ids: Collection[str]) -> None:
     now = time.monotonic()
-    with _transaction(connection):
-        note = "UPDATE streams SET followed = ? WHERE id = ?"
-        connection.executemany(note, [(now, stream_id) for stream_id in stream_ids])
+    note = "UPDATE streams SET followed = ? WHERE id = ?"
+    connection.executemany(note, [(now, stream_id) for stream_id in stream_ids])
 
 
 def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | None:
@@ -594,11 +704,10 @@ def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | Non
 
 
 def _claim(connection: sqlite3.Connection, key: str, claim: Claim, ttl: float) -> Claim | None:
-    with _transaction(connection):
-        standing = _standing(connection, key)
-        if standing is None:
-            value = _seal(claim_text(claim), key)
-            connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (key, value, _ms_from_now(ttl)))
+    standing = _standing(connection, key)
+    if standing is None:
+        value = _seal(claim_text(claim), key)
+        connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (key, value, _ms_from_now(ttl)))
     return None if standing == claim else standing
 
 
@@ -609,17 +718,15 @@ def _standing(connection: sqlite3.Connection, key: str) -> Claim | None:
 
 
 def _release(connection: sqlite3.Connection, key: str, stream_id: str) -> bool:
-    with _transaction(connection):
-        row = connection.execute("SELECT value FROM claims WHERE key = ?", (key,)).fetchone()
-        if row is None or read_claim(_open_sealed(row[0], key)).stream_id != stream_id:
-            return False
-        connection.execute("DELETE FROM claims WHERE key = ?", (key,))
-        return True
+    row = connection.execute("SELECT value FROM claims WHERE key = ?", (key,)).fetchone()
+    if row is None or read_claim(_open_sealed(row[0], key)).stream_id != stream_id:
+        return False
+    connection.execute("DELETE FROM claims WHERE key = ?", (key,))
+    return True
 
 
 def _take_cancels(connection: sqlite3.Connection, worker: str) -> Collection[str]:
-    with _transaction(connection):
-        rows = connection.execute("DELETE FROM cancels WHERE worker = ? RETURNING stream", (worker,)).fetchall()
+    rows = connection.execute("DELETE FROM cancels WHERE worker = ? RETURNING stream", (worker,)).fetchall()
     return {str(row[0]) for row in rows}
 
 

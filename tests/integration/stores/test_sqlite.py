@@ -10,8 +10,9 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -180,6 +181,155 @@ async def test_the_disk_is_synchronized_with_every_commit_or_once_a_second(
         assert ("PRAGMA synchronous=FULL" in statements) == is_full
         assert not is_full or statements[-2:] == ["COMMIT", "PRAGMA synchronous=NORMAL"]
         statements.clear()
+
+
+# ---- group commit ----------------------------------------------------------------------------------------------------
+
+
+class SlowDisk:
+    """A fake disk whose next commit takes until it is let go.
+
+    Attributes:
+        commits: The number of commits, from that one on.
+        failing: The number of a commit that fails.
+    """
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.failing = 0
+        self._is_held = False
+        self._reached = threading.Event()
+        self._go_on = threading.Event()
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        disk = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                if sql == "COMMIT":
+                    disk.commit()
+                return super().execute(sql, *values)
+
+        return sqlite3.connect(path, isolation_level=None, factory=Connection)
+
+    def commit(self) -> None:
+        self.commits += 1
+        if self._is_held:
+            self._is_held = False
+            self._reached.set()
+            assert self._go_on.wait(SECONDS)
+        if self.commits == self.failing:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async def hold(self, call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Begins a call, and returns when it commits."""
+        self.commits, self._is_held = 0, True
+        task = asyncio.create_task(call)
+        assert await asyncio.to_thread(self._reached.wait, SECONDS)
+        return task
+
+    def let_go(self) -> None:
+        self._go_on.set()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    disk = SlowDisk()
+    monkeypatch.setattr("gai_fast.stores.sqlite._connect", disk.connect)
+    return disk
+
+
+async def behind_a_commit(backend: SQLiteBackend, disk: SlowDisk, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Makes calls while another one commits; returns their results and exceptions."""
+    first = await disk.hold(backend.renew("worker"))
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    disk.let_go()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_writes_that_gather_while_the_disk_is_slow_share_one_commit(make: Make, disk: SlowDisk) -> None:
+    backend = await opened(make)
+    claims = (backend.claim(f"key {number}", Claim(f"s{number}", "body"), 60) for number in range(30))
+    begins = (backend.write([BEGIN._replace(stream_id=f"s{number}")]) for number in range(30))
+    outcomes = await behind_a_commit(backend, disk, *claims, *begins)
+    assert outcomes == [None] * 30 + [set()] * 30
+    assert disk.commits == 2
+    assert await backend.standing("key 29") == Claim("s29", "body")
+    assert len(await backend.kept([f"s{number}" for number in range(30)])) == 30
+
+
+async def test_of_two_claims_of_a_key_in_one_commit_the_first_one_stands(make: Make, disk: SlowDisk) -> None:
+    backend = await opened(make)
+    claims = (backend.claim("key", Claim(f"s{number}", "body"), 60) for number in range(3))
+    assert await behind_a_commit(backend, disk, *claims) == [None, Claim("s0", "body"), Claim("s0", "body")]
+
+
+async def test_a_write_that_fails_undoes_itself_and_not_the_others_of_its_commit(make: Make, disk: SlowDisk) -> None:
+    backend = await opened(make)
+
+    def insert(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO leases VALUES ('half', 0)")
+        connection.execute("INSERT INTO leases VALUES ('half', 0)")
+
+    def bug(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM leases")
+        raise ZeroDivisionError
+
+    claim = backend.claim("key", Claim("s", "body"), 60)
+    refused, broken, claimed = await behind_a_commit(
+        backend, disk, backend.transact(insert), backend.transact(bug), claim
+    )
+    assert isinstance(refused, StoreError)
+    assert isinstance(broken, ZeroDivisionError)
+    assert claimed is None
+    assert await backend.standing("key") == Claim("s", "body")
+    rows = await backend.look(lambda connection: connection.execute("SELECT worker FROM leases").fetchall())
+    assert rows == [("",), ("worker",)]
+
+
+async def test_a_commit_that_fails_fails_for_all_who_share_it(make: Make, disk: SlowDisk) -> None:
+    backend = await opened(make)
+    disk.failing = 2
+    claim = backend.claim("key", Claim("s", "body"), 60)
+    outcomes = await behind_a_commit(backend, disk, claim, backend.write([BEGIN]))
+    assert all(isinstance(outcome, StoreError) for outcome in outcomes)
+    assert await backend.standing("key") is None
+    assert await backend.write([BEGIN, Change("s", records=[record(1)])]) == set(), "it can be written again"
+    assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1)])}
+
+
+async def test_a_caller_that_leaves_while_it_waits_for_the_commit_holds_up_no_other(make: Make, disk: SlowDisk) -> None:
+    backend = await opened(make)
+    first = await disk.hold(backend.renew("worker"))
+    leaving = asyncio.create_task(backend.claim("left", Claim("s", "body"), 60))
+    staying = asyncio.create_task(backend.claim("key", Claim("s", "body"), 60))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    disk.let_go()
+    await first
+    assert await staying is None
+    assert leaving.cancelled()
+    assert await backend.standing("left") == Claim("s", "body"), "what was begun is written"
+
+
+async def test_calls_that_were_made_are_committed_before_the_file_is_closed(make: Make, disk: SlowDisk) -> None:
+    backend = await opened(make)
+    first = await disk.hold(backend.renew("worker"))
+    claiming = asyncio.create_task(backend.claim("key", Claim("s", "body"), 60))
+    await asyncio.sleep(0)
+    disk.let_go()
+    await backend.close()
+    assert await first
+    assert await claiming is None
+
+
+async def test_a_store_that_is_closed_takes_no_more(make: Make) -> None:
+    backend = await opened(make)
+    await backend.close()
+    assert (await fault(backend.renew("worker"))).fault == "unreachable"
 
 
 # ---- at start --------------------------------------------------------------------------------------------------------
