@@ -48,7 +48,9 @@ class SpendBook:
 
     def rows(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the sums by one of the four, in the order of its values; as `Ledger.spend`."""
-        return summed(by, (SpendEntry(*place, *sums) for place, sums in self._sums.items()), since, until)
+        sums = Sums(by, since, until)
+        sums.add(SpendEntry(*place, *each) for place, each in self._sums.items())
+        return sums.rows()
 
     def _drop_before(self, day: str) -> None:
         """Drops the days that are more than `limits.spend_days` before a UTC date."""
@@ -57,20 +59,30 @@ class SpendBook:
             del self._sums[place]
 
 
-def summed(by: By, entries: Iterable[SpendEntry], since: str | None, until: str | None) -> list[SpendRow]:
+class Sums:
     """Adds up entries by one of the four, and by currency; as `Ledger.spend`.
 
     Args:
         by: Which one.
-        entries: All of them.
-        since: The first UTC date.
-        until: The last UTC date.
+        since: The first UTC date. None if there is none.
+        until: The last UTC date. None if there is none.
     """
-    value_of = attrgetter(by)
-    sums: dict[tuple[str, str], tuple[Amount, int]] = {}
-    for entry in entries:
-        if (since is None or entry.day >= since) and (until is None or entry.day <= until):
-            row = (value_of(entry), entry.currency)
-            amount, requests = sums.get(row, (0, 0))
-            sums[row] = (amount + entry.amount, requests + entry.requests)
-    return [SpendRow(*row, *sums[row]) for row in sorted(sums)]
+
+    def __init__(self, by: By, since: str | None, until: str | None) -> None:
+        self._value_of = attrgetter(by)
+        self.since = since or ""
+        self.until = until or "~"  # after every date
+        self._sums: dict[tuple[str, str], tuple[Amount, int]] = {}
+
+    def add(self, entries: Iterable[SpendEntry]) -> None:
+        """Adds entries; those of other days are left out. Another thread may call it: each takes a microsecond."""
+        value_of, sums = self._value_of, self._sums
+        for entry in entries:
+            if self.since <= entry.day <= self.until:
+                row = (value_of(entry), entry.currency)
+                amount, requests = sums.get(row, (0, 0))
+                sums[row] = (amount + entry.amount, requests + entry.requests)
+
+    def rows(self) -> list[SpendRow]:
+        """Returns the sums, in the order of their values."""
+        return [SpendRow(*row, *self._sums[row]) for row in sorted(self._sums)]

@@ -57,6 +57,9 @@ class Limits:
     """Different keys, models, upstreams and days of the spend in memory, 300 bytes each. Above it the spend of new ones
     counts for the model and upstream "other" of its key and day."""
 
+    spend_read: int = 2_000
+    """Fields of a day's spend that are asked of Redis at a time, two for each row: 2 ms of the server and the loop."""
+
     spend_days: int = 400
     """Days for which spend is kept: a year, and the month before."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -204,3 +205,30 @@ async def test_a_server_that_fails_for_a_while_is_used_again(
     assert await taken(ledger, "c") == ""
     assert await ledger.spend("key") == [SpendRow("ann", "USD", 5, 1)]
     await ledger.close()
+
+
+async def test_spend_is_read_in_parts_and_only_of_the_days_that_are_asked_for(
+    make_server: Callable[..., RedisServer], change_limits: ChangeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_limits(spend_read=10)
+    home = RedisHome(make_server().url)
+    await home.open()
+    days = ["2026-11-20", "2026-11-21", "2026-11-22"]
+    await home.exchange(1, [ENTRY._replace(day=day, model=f"m{number}") for day in days for number in range(400)], [])
+    commands: list[tuple[Any, Any]] = []
+    sent = home._backend.command
+
+    async def command(*words: Any) -> Any:
+        reply = await sent(*words)
+        commands.append((words, reply))
+        return reply
+
+    monkeypatch.setattr(home._backend, "command", command)
+    assert await home.spend("key", days[1], days[1]) == [SpendRow("ann", "USD", 400 * ENTRY.amount, 400)]
+    (first, found), *parts = commands
+    assert (first[0], found) == ("ZRANGE", [days[1].encode()])
+    assert {(words[0], words[1]) for words, _ in parts} == {("HSCAN", f"{PREFIX}spend:{days[1]}")}
+    assert max(len(fields) for _, (_, fields) in parts) < 50 < len(parts)  # of 800 fields; Redis returns some more
+    assert [row.value for row in await home.spend("day", days[1], None)] == days[1:]
+    assert [row.value for row in await home.spend("day", None, days[1])] == days[:2]
+    await home.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from gai_fast.ledger import SpendEntry, SpendRow, sqlite
 from gai_fast.ledger._base import GRANTED, REQUESTS, Ask, Caps
+from gai_fast.ledger.book import Sums
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.sqlite import SQLiteHome
 from gai_fast.model.limits import OTHER
@@ -99,6 +102,29 @@ async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
     assert SpendRow(OTHER, "USD", 17, 17) in await home.spend("model", None, None)
     await home.exchange(2, [SpendEntry("ann", "m", "up", "2028-11-22", "USD", 1)], [])
     assert await home.spend("day", None, None) == [SpendRow("2028-11-22", "USD", 1, 1)]
+    await home.close()
+
+
+async def test_spend_is_added_up_off_the_loop_and_only_of_the_days_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = await opened(tmp_path)
+    days = ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
+    await home.exchange(1, [SpendEntry("ann", "m", "up", day, "USD", 10**20) for day in days], [])
+    added: list[tuple[int, str]] = []
+
+    def add(sums: Sums, entries: Iterable[SpendEntry]) -> None:
+        entries = [*entries]
+        added.extend((threading.get_ident(), entry.day) for entry in entries)
+        summed(sums, entries)
+
+    summed = Sums.add
+    monkeypatch.setattr(Sums, "add", add)
+    assert await home.spend("key", days[1], days[2]) == [SpendRow("ann", "USD", 2 * 10**20, 2)]
+    assert [day for _, day in added] == days[1:3]
+    assert threading.get_ident() not in {thread for thread, _ in added}
+    assert [row.value for row in await home.spend("day", days[3], None)] == days[3:]
+    assert [row.value for row in await home.spend("day", None, days[0])] == days[:1]
     await home.close()
 
 
