@@ -5,8 +5,9 @@ Owns the keys, and what each of the server's and the client library's failures m
 | key | holds |
 |---|---|
 | `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end; |
-| | `sum` of both is a checksum over their bytes and place, which those of a former release lack |
-| `gai:{<stream id>}:head` | a hash: `header`, `gap:<lost>` for what was dropped, `followed`: when it was last |
+| | `sum` of both is a checksum over their bytes and place |
+| `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for what was dropped and its `sum:<lost>`, |
+| | `followed`: when it was last |
 | `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
 | `gai:worker:<name>` | a worker's lease |
 | `gai:cancel:<name>` | a list: the streams that a worker was asked to cancel |
@@ -21,6 +22,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 6. A server without the lease of this process has lost its data (it was started anew, or emptied). For the time of a
    lease nobody is taken for gone then, and no stream for unknown: the others have lost their leases, too, and their
    streams are written anew.
+7. Copies of a former release lack some of the checksums, and are read without them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -108,7 +110,7 @@ _SENTINEL: Final = "sentinel"
 """The parameter that names a server which a Sentinel knows."""
 _CODE: Final = re.compile(r"[A-Z]{2,}")
 _BEGIN: Final = """\
-redis.call('HSET', KEYS[1], 'header', ARGV[1])
+redis.call('HSET', KEYS[1], 'header', ARGV[1], 'sum', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XADD', KEYS[2], '0-1', 'begun', '1') end
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
@@ -118,13 +120,11 @@ _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
 if string.sub(ARGV[2], 1, 1) ~= '+' then
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-    local lost = tonumber(string.sub(name, 5)) or 0
-    if string.sub(name, 1, 4) == 'gap:' and lost < tonumber(string.sub(ARGV[1], 5)) then
-      redis.call('HDEL', KEYS[1], name)
-    end
+    local lost = string.match(name, '^gap:(.*)') or string.match(name, '^sum:(.*)')
+    if lost and (tonumber(lost) or 0) < tonumber(ARGV[1]) then redis.call('HDEL', KEYS[1], name) end
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[1], 'gap:' .. ARGV[1], ARGV[2], 'sum:' .. ARGV[1], ARGV[4])
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])"""
 """Drops a beginning. A gap that has the whole text, or none, replaces those before it."""
 _FOLLOWED: Final = """\
@@ -261,10 +261,9 @@ class RedisBackend(Backend):
             await self._remove_half(stream_id)
         if there < 2 or b"header" not in fields:
             return None
-        header, worker = read_header(fields[b"header"])
+        header, worker = read_header(_checked(fields, b"header", b"sum", stream_id, "header"))
         try:
-            gaps = [(int(name[4:]), text) for name, text in fields.items() if name.startswith(b"gap:")]
-            lost, text = join_gaps(gaps)
+            lost, text = join_gaps(_gaps(fields, stream_id))
         except ValueError:
             raise StoreError("damaged", "the gaps of a stream cannot be read") from None
         if not 0 <= lost < _NUMBERS:  # the server refuses to read on after it, and with it those of other streams
@@ -708,11 +707,13 @@ def _commands(change: Change) -> list[_Command]:
     commands: list[_Command] = []
     if change.header is not None:
         header = header_text(change.header, change.worker)
-        commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000)))
+        check = checksum(header, change.stream_id, "header")
+        commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000), check))
     lost = 0
     if change.gap is not None:  # before the records behind it: a reader in between finds no hole
         lost, text = change.gap.lost, gap_text(change.gap)
-        commands.append(("EVAL", _GAP, 2, head, log, f"gap:{lost}", text, f"{lost + 1}-0"))
+        check = checksum(text, change.stream_id, "gap", lost)
+        commands.append(("EVAL", _GAP, 2, head, log, lost, text, f"{lost + 1}-0", check))
     for after, last_seq, piece in change.records:
         if last_seq > lost:
             check = checksum(piece, change.stream_id, after, last_seq)
@@ -744,23 +745,32 @@ def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> 
             if b"ending" in fields:
                 if last_seq > after:
                     return News(records, is_damaged=True)
-                return News(records, read_ending(_checked(fields, b"ending", stream_id, "end", last_seq)))
+                return News(records, read_ending(_checked(fields, b"ending", b"sum", stream_id, "end", last_seq)))
             if number != _MARK:
                 begin = int(fields[b"after"])
-                records.append(Record(begin, last_seq, _checked(fields, b"piece", stream_id, begin, last_seq)))
+                piece = _checked(fields, b"piece", b"sum", stream_id, begin, last_seq)
+                records.append(Record(begin, last_seq, piece))
                 after = last_seq
         except (StoreError, KeyError, ValueError):
             return News(records, None, is_damaged=True)
     return News(records, has_more=len(entries) == asked)
 
 
-def _checked(fields: Mapping[bytes, bytes], name: bytes, *place: object) -> bytes:
-    """Returns the value of an entry.
+def _gaps(fields: Mapping[bytes, bytes], stream_id: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the gaps of a copy, for `join_gaps`."""
+    for name in fields:
+        if name.startswith(b"gap:"):
+            lost = int(name[4:])
+            yield lost, _checked(fields, name, b"sum:" + name[4:], stream_id, "gap", lost)
+
+
+def _checked(fields: Mapping[bytes, bytes], name: bytes, check_name: bytes, *place: object) -> bytes:
+    """Returns the value of a field.
 
     Raises:
-        StoreError: It does not fit its checksum, which those of a former release do not have.
+        StoreError: It does not fit its checksum: rule 7.
     """
-    value, check = fields[name], fields.get(b"sum")
-    if check is not None and int(check) != checksum(value, *place):
+    value, check = fields[name], fields.get(check_name)
+    if check is not None and check != b"%d" % checksum(value, *place):
         raise StoreError("damaged", "an entry of the store is damaged")
     return value

@@ -359,6 +359,48 @@ async def test_the_entries_of_a_former_release_stay_readable(make: Make, redis_s
     assert copy.news == News([Record(0, 1, b"one"), Record(1, 2, b"two")], FINISHED)
 
 
+@pytest.mark.parametrize(
+    ("field", "taken_from"),
+    [("header", "other:header"), ("gap:2", "s:gap:4"), ("gap:4", "other:gap:4"), ("gap:4", "changed"), ("sum", "none")],
+)
+async def test_a_header_or_a_gap_that_does_not_fit_its_checksum_is_never_served(
+    make: Make, redis_server: RedisServer, field: str, taken_from: str
+) -> None:
+    """The text of a gap was that of another one, or of another stream."""
+    backend = await opened(make, redis_server.url)
+    for stream_id in ("s", "other"):
+        begin = BEGIN._replace(stream_id=stream_id, header=HEADER._replace(stream_id=stream_id))
+        gaps = [Gap(2, f"first of {stream_id}", is_whole=True), Gap(4, f", then {stream_id}", is_whole=False)]
+        await backend.write([begin, *(Change(stream_id, gap=gap) for gap in gaps)])
+    values = {
+        f"{stream_id}:{name}": bulk(redis_server.command("HGET", f"gai:{{{stream_id}}}:head", name))
+        for stream_id in ("s", "other")
+        for name in ("header", "gap:2", "gap:4")
+    }
+    values |= {"changed": b"+, then t", "none": b""}
+    copy = await backend.load("s")
+    assert copy is not None
+    assert (copy.header, copy.lost, copy.text) == (HEADER, 4, "first of s, then s")
+    redis_server.command("HSET", "gai:{s}:head", field, values[taken_from])
+    assert (await fault(backend.load("s"))).fault == "damaged"
+    assert await backend.load("other") is not None
+
+
+async def test_the_header_and_the_gaps_of_a_former_release_stay_readable(make: Make, redis_server: RedisServer) -> None:
+    backend = await opened(make, redis_server.url)
+    await backend.write([BEGIN, Change("s", gap=Gap(2, "said", is_whole=True))])
+    assert redis_server.command("HDEL", "gai:{s}:head", "sum", "sum:2") == b":2\r\n"
+    await backend.write([Change("s", gap=Gap(4, ", and more", is_whole=False))])
+    copy = await backend.load("s")
+    assert copy is not None
+    assert (copy.header, copy.lost, copy.text) == (HEADER, 4, "said, and more")
+
+
+def bulk(reply: bytes) -> bytes:
+    """Returns the value of a bulk string of Redis's protocol."""
+    return reply.split(b"\r\n", 1)[1].removesuffix(b"\r\n")
+
+
 @pytest.mark.parametrize("is_renewed", [False, True])
 async def test_a_server_that_has_lost_its_data_takes_nobody_for_gone_at_once(
     make: Make, redis_server: RedisServer, change_limits: ChangeLimits, is_renewed: bool
@@ -657,7 +699,9 @@ async def test_a_gap_with_all_of_the_text_or_none_takes_the_place_of_those_befor
 
     async def gaps(lost: int, text: str | None, *, is_whole: bool) -> int:
         await backend.write([Change("s", gap=Gap(lost, text, is_whole=is_whole))])
-        return redis_server.command("HKEYS", "gai:{s}:head").count(b"gap:")
+        fields = redis_server.command("HKEYS", "gai:{s}:head")
+        assert fields.count(b"gap:") == fields.count(b"sum:")
+        return fields.count(b"gap:")
 
     assert await gaps(1, "one", is_whole=True) == 1
     assert await gaps(2, "two", is_whole=False) == 2
