@@ -29,7 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from gai_fast.ledger._base import SPEND, By, SpendEntry, SpendRow, Used, Verdict
-from gai_fast.ledger.book import Sums
+from gai_fast.ledger.book import Sums, days_between
 from gai_fast.ledger.home import Answer, Report
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.shared import SharedHome
@@ -115,9 +115,9 @@ class RedisHome(SharedHome):
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
         """Returns the spend; as `SharedHome.spend`."""
-        sums = Sums(by, since, until)
-        asked = (f"[{sums.since}", f"[{sums.until}", "BYLEX")
-        for day in await self._backend.command("ZRANGE", f"{PREFIX}days", *asked):
+        sums = Sums(by)
+        first, last = days_between(since, until)
+        for day in await self._backend.command("ZRANGE", f"{PREFIX}days", f"[{first}", f"[{last}", "BYLEX"):
             fields = await self._fields(f"{PREFIX}spend:{day.decode()}")
             await asyncio.to_thread(sums.add, _entries(day.decode(), fields))  # 100,000 rows take 0.3 s
         return sums.rows()
