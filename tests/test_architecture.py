@@ -70,6 +70,7 @@ CATCHES_ALL = {
     "stores.journal",  # copies of some streams: they are given up
     "stores.store",  # the lease, the sweep: they are tried again
     "stores.cancellations",  # a stream to be cancelled for another process: the others are
+    "stores.sqlite",  # a call that shares its transaction: raised again, by that call alone
     "ledger.shared",  # an exchange of limits: requests are treated as while the store fails
 }
 
