@@ -12,8 +12,28 @@ import pytest
 
 from gai_fast.ledger import SpendEntry
 from gai_fast.ledger.ledger import date_of
-from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit, key_digest
-from tests.integration.gateway import MESSAGES, QUERY, Client, Gateway, Net, Response, on_both_loops, on_uvloop
+from gai_fast.model.money import UNIT
+from gai_fast.model.settings import (
+    KeyLimits,
+    KeySettings,
+    Price,
+    Settings,
+    SpendLimit,
+    TargetSettings,
+    key_digest,
+)
+from gai_fast.server.serving import start
+from tests.integration.gateway import (
+    MESSAGES,
+    QUERY,
+    Client,
+    Gateway,
+    Net,
+    Response,
+    on_both_loops,
+    on_uvloop,
+    settings_for,
+)
 from tests.integration.websocket import connect
 from tests.waiting import until
 
@@ -267,3 +287,34 @@ async def test_many_at_once_are_admitted_up_to_the_limit(net: Net) -> None:
     gateway = await limited(net, requests_per_minute=30, streams=1000)
     answers = await asyncio.gather(*(ask(gateway) for _ in range(60)))
     assert sorted(answer.status for answer in answers) == [200] * 30 + [429] * 30
+
+
+# ---- attempts that are paid beside the one that answers --------------------------------------------------------------
+
+SPENDER = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(spend=SpendLimit(100 * UNIT, "total")))
+DEAR = Price(*[10**6 * UNIT] * 5)  # one unit a token
+
+
+@on_uvloop
+async def test_the_prompt_of_a_hedge_that_lost_counts_for_what_a_stream_may_still_spend(net: Net) -> None:
+    """The limit is 100 tokens, and each of two requests sends 40: the answer may have 20."""
+    first, second = await net.mock(deltas=400, ttft=0.3, rate=0), await net.mock(ttft=30)
+    settings = settings_for(first.url, keys=(SPENDER,))
+    up = settings.upstreams["up"]
+    other = replace(up, name="other", base_url=settings_for(second.url).upstreams["up"].base_url)
+    targets = (TargetSettings(up, "mock", 1), TargetSettings(other, "mock", 1))
+    model = replace(settings.models["m"], targets=targets, hedge_after=0.05, price=DEAR)
+    gateway = await own_gateway(net, replace(settings, upstreams={"up": up, "other": other}, models={"m": model}))
+    response = await ask(gateway, {"query": "x" * 160, "model": "m"})
+    finish = next(event for event in response.events if event["type"] == "finish")
+    assert gateway.running.engine.tallies.hedges == 1
+    assert finish["reason"] == "spend"
+    assert finish["usage"]["cost"]["amount"] <= 101
+
+
+async def own_gateway(net: Net, settings: Settings) -> Gateway:
+    running = await start(settings)
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    net.gateways.append(gateway)
+    return gateway

@@ -268,13 +268,13 @@ class Session(Receiver):
             self._cover(self._allowance)
 
     def _cover(self, allowance: Allowance) -> None:
+        """Compares the reservation with the attempt under way, and with what the others have cost so far."""
         attempt = self.attempts.attempt
         account = None if attempt is None else attempt.account
         price = None if account is None else account.price
         earlier = 0
         if price is not None:
             earlier = sum([each.amount for each in self.earlier_charges if each.currency == price.currency])
-        self._held, self._held_end = b"", None  # of the attempt before
         allowance.begin(price, self.attempts.spec.prompt_characters or 0, earlier)
 
     def _take_held_now(self, allowance: Allowance) -> None:
@@ -409,6 +409,7 @@ class Session(Receiver):
         if self._delivery.is_paused and attempt.exchange is not None:
             attempt.exchange.pause_reading()
         if self._allowance is not None:
+            self._held, self._held_end = b"", None  # of the attempt before
             self._cover(self._allowance)
         self.relay.begin(
             attempt.adapter,
@@ -433,9 +434,14 @@ class Session(Receiver):
         self.attempts.take_hedge()
         return self._begin_attempt()
 
-    def _hedge_failed(self, error: Error) -> None:
-        """Continues without the second target."""
-        self._guarded(partial(self.attempts.drop_hedge, error))
+    def hedge_failed(self, error: Error) -> None:
+        """Continues without the second target; as `HedgeOwner.hedge_failed`."""
+        self._guarded(partial(self._drop_hedge, error))
+
+    def _drop_hedge(self, error: Error | None) -> None:
+        self.attempts.drop_hedge(error)
+        if self._allowance is not None:  # the hedge may have cost its prompt
+            self._cover(self._allowance)
 
     # -- the upstream (`upstream.Receiver`) --
 
@@ -737,7 +743,7 @@ class Session(Receiver):
         """Sends the relay's output since the last call."""
         state, attempt = self.relay.state, self.attempts.attempt
         if self.attempts.hedge is not None and (not self.relay.awaits_first_event or self.relay.delivered):
-            self.attempts.drop_hedge()
+            self._drop_hedge(None)
         if attempt is not None and not attempt.content_noted and self.relay.has_content:
             self.attempts.note_content(attempt)
         if state is _STREAMING and self._delivery.is_committed and not self._stream.flush_interval:
