@@ -312,6 +312,29 @@ async def test_the_prompt_of_a_hedge_that_lost_counts_for_what_a_stream_may_stil
     assert finish["usage"]["cost"]["amount"] <= 101
 
 
+@on_uvloop
+async def test_an_answer_that_others_read_on_is_paid_whole_though_a_limit_of_spend_ended_its_first_stream(
+    net: Net,
+) -> None:
+    upstream = await net.mock(deltas=5, rate=0)
+    settings = settings_for(upstream.url, keys=(SPENDER,))
+    model = replace(settings.models["m"], price=DEAR, cache=True)
+    gateway = await own_gateway(net, replace(settings, models={"m": model}, cache=replace(settings.cache, ttl=60)))
+    await ask(gateway, {"query": "Hi", "model": "m"})  # the usual output is small now, so that two streams are admitted
+    ledger = gateway.running.engine.ledger
+    before = await ledger.spent("ann", "total")
+    upstream.deltas, upstream.rate = 300, 300
+    first = asyncio.create_task(ask(gateway))
+    await until(lambda: len(upstream.requests) == 2)
+    answers = await asyncio.gather(first, ask(gateway))
+    ends = [next(event for event in answer.events if event["type"] == "finish") for answer in answers]
+    assert [answer.headers["x-gai-cache"] for answer in answers] == ["miss", "joined"]
+    assert (ends[0]["reason"], ends[1]["finish_reason"]) == ("spend", "stop")
+    usage = ends[1]["usage"]
+    await until(lambda: not ledger.reservations)
+    assert await ledger.spent("ann", "total") - before == usage["total_tokens"] * UNIT
+
+
 async def own_gateway(net: Net, settings: Settings) -> Gateway:
     running = await start(settings)
     net.stack.push_async_callback(running.close)

@@ -362,7 +362,9 @@ class SharedAnswer(Sharing):
         if reader is None or reader.call is None:
             return metrics
         call = reader.call
-        if metrics.outcome == "finished":
+        usage = metrics.usage or {}
+        is_cut = usage.get("source") == "partial"  # by a limit of spend: as if its client had left
+        if metrics.outcome == "finished" and not is_cut:
             call.approve()
         elif self.role == "miss" and call.goes_on:
             others = call.publication.followers - (not reader.is_closed)
