@@ -434,8 +434,8 @@ class Session(Receiver):
         self.attempts.take_hedge()
         return self._begin_attempt()
 
-    def hedge_failed(self, error: Error) -> None:
-        """Continues without the second target; as `HedgeOwner.hedge_failed`."""
+    def _hedge_failed(self, error: Error) -> None:
+        """Continues without the second target."""
         self._guarded(partial(self._drop_hedge, error))
 
     def _drop_hedge(self, error: Error | None) -> None:

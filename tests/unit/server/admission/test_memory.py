@@ -191,9 +191,9 @@ async def test_what_was_freed_is_given_back_as_soon_as_that_may_be_enough(monkey
 def test_the_process_sees_what_is_freed_and_not_given_back(unavailable: Callable[[str], NoReturn]) -> None:
     if getattr(ctypes.CDLL(None), "mallinfo2", None) is None:
         unavailable("glibc 2.33")
-    before = memory.freed()
     blocks = [bytes(4000) for _ in range(20_000)]
     last = bytes(4000)  # above them, so that the heap cannot shrink
+    before = memory.freed()
     del blocks
     assert memory.freed() - before > 32 * MIB
     assert last
