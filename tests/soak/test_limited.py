@@ -160,9 +160,14 @@ def test_spend_is_judged_by_what_has_surely_been_spent() -> None:
     assert (judge_spend(100, fine).allowed, judge_spend(100, fine).refused, judge_spend(100, fine).open) == (2, 1, 0)
     assert len(judge_spend(100, [first, second, asked(4.0, 4.1)]).wrong) == 1
     assert len(judge_spend(100, [first, asked(2.0, 2.1, SPEND)]).wrong) == 1
-    assert judge_spend(100, [first, second, asked(2.5, 2.6, SPEND)]).difference == 1
+    assert judge_spend(100, [first, second, asked(2.5, 2.6, SPEND)]).open == 1, "a stream that runs has reserved more"
     broken = asked(2.0, 3.0, least_cost=10, most_cost=60)
     assert judge_spend(100, [first, broken, asked(4.0, 4.1, SPEND)]).open == 1
+    short = asked(4.0, 4.1, SPEND, input_cost=41)
+    assert judge_spend(100, [first, short]).open == 1, "the estimate of a prompt is approximate"
+    assert judge_spend(100, [first, asked(4.0, 4.1, SPEND, input_cost=19)]).difference == 1
+    cut = asked(2.0, 3.0, is_cut=True, reached=2.0, finishing=math.inf, least_cost=10, most_cost=60)
+    assert judge_spend(100, [first, cut, asked(4.0, 4.1, SPEND)]).open == 1
 
 
 def test_while_the_gateway_stands_still_nothing_is_judged() -> None:

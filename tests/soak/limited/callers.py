@@ -29,6 +29,8 @@ _EACH: Final = (60 * INPUT_PRICE + 40 * OUTPUT_PRICE) * UNIT // _MILLION
 """The approximate cost of an answer."""
 _REASON: Final = re.compile(rf"\(({'|'.join(NAMES)})\b")
 _COST: Final = re.compile(rb'"cost": ?\{"amount": ?([\d.e-]+)')
+_CUT: Final = re.compile(rb'"reason": ?"spend"|"(?:finish|stop)_reason": ?"(?:length|max_tokens)"|"max_output_tokens"}')
+"""Marks an answer that a limit of spend has ended, of those that no `max_tokens` ends."""
 _LONG: Final = 60.0
 """Seconds of load from which on it has the keys that need a while until their limit is reached."""
 
@@ -280,6 +282,7 @@ class Load:
         sent = body(MODELS[plan.number % 2], plan.text, 1000 if most is None and name.startswith("anthropic") else most)
         bound = sent.get("max_tokens", sent.get("max_output_tokens", 0))
         asked = Asked(plan.number, 0.0, estimate=len(json.dumps(sent).encode()) // 4 + bound)
+        asked.input_cost = len(plan.text) // 4 * INPUT_PRICE * UNIT // _MILLION
         headers = {"authorization": f"Bearer {caller.secret}", "x-request-id": request_id(plan.number)}
         headers |= _ACCEPT.get(name, {})
         wait, told = 0.0, []
@@ -297,7 +300,9 @@ class Load:
             self._expect(plan, reply.status)
             if begun is not None:
                 begun.set()
-            told = _COST.findall(await self._read(connection, reply, asked, caller, cancels, leaves))
+            answer = await self._read(connection, reply, asked, caller, cancels, leaves)
+            told = _COST.findall(answer)
+            asked.is_cut = SPEND in caller.limits and _CUT.search(answer) is not None
         except (CutError, SilenceError) as problem:
             asked.answered = min(asked.answered, time.monotonic())
             asked.ended = time.monotonic()
@@ -368,7 +373,8 @@ class Load:
     def _account(self, asked: Asked, plan: Plan, told: Sequence[bytes]) -> None:
         """Notes what a request has used, as the upstream counts it, or would have used, had it been admitted.
 
-        An answer that is not whole costs what it says that it does, which is no more than the whole one.
+        An answer that is not whole costs what it says that it does, which is no more than the whole one. If a limit of
+        spend has ended it and it does not say its cost, it costs at most as much as the whole one.
         """
         record = self._upstream.record(plan.number)
         asked.reached, asked.finishing, asked.closed = record.reached, record.finishing, record.closed
@@ -378,7 +384,7 @@ class Load:
         if asked.reason:
             return
         asked.most_cost = (plan.input * INPUT_PRICE + plan.deltas * OUTPUT_PRICE) * UNIT // _MILLION
-        if asked.left == math.inf and plan.end != "cut":
+        if asked.left == math.inf and plan.end != "cut" and not asked.is_cut:
             asked.least_cost = asked.most_cost
         elif told:
             cost = int(Decimal(told[-1].decode()) * UNIT)

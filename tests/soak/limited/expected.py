@@ -58,6 +58,8 @@ class Asked:
         is_disturbed: The decision took longer than `PATIENCE`, or is alone.
         is_late: Its end came in a time in which an end may have come before all workers knew what it had used.
         is_alone: It may have been decided on without the store.
+        input_cost: What its prompt is estimated to cost: it is refused if no more is left.
+        is_cut: A limit of spend has ended its answer.
     """
 
     number: int
@@ -78,6 +80,8 @@ class Asked:
     is_disturbed: bool = False
     is_late: bool = False
     is_alone: bool = False
+    input_cost: int = 0
+    is_cut: bool = False
 
     @property
     def waits(self) -> list[tuple[float, float]]:
@@ -93,7 +97,7 @@ class Asked:
     @property
     def began_to_end(self) -> float:
         """The first moment at which its stream may have ended."""
-        return min(self.finishing, self.left)
+        return self.reached + _SLACK if self.is_cut else min(self.finishing, self.left)
 
     @property
     def surely_ended(self) -> float:
@@ -289,11 +293,25 @@ def judge_streams(limit: int, asked: Sequence[Asked]) -> Verdict:
 
 
 def judge_spend(limit: int, asked: Sequence[Asked]) -> Verdict:
-    """Judges a limit of spend, in 10^-12 of the currency. Requests that another limit has refused are left out."""
+    """Judges a limit of spend, in 10^-12 of the currency. Requests that another limit has refused are left out.
+
+    A request is refused if what is left does not cover its prompt. Streams that run have reserved more than they have
+    spent, so a refusal beside one is not judged.
+    """
     admitted = [each for each in asked if not each.reason]
     counted = _Sums((each.ended + AFTERWARDS * each.is_late, each.least_cost) for each in admitted)
     begun = _Sums((each.began_to_end, each.most_cost) for each in admitted)
-    return _judged(SPEND, limit, asked, lambda one: (counted.up_to(one.sent), begun.up_to(one.decided_by)))
+
+    def bounds(one: Asked) -> tuple[int, int]:
+        # The last unit may be spent: only what exceeds the limit is refused. The estimate of a prompt is approximate.
+        surely = counted.up_to(one.sent) + max(0, one.input_cost // 2 - 1)
+        perhaps = begun.up_to(one.decided_by) + 2 * one.input_cost
+        is_beside = one.reason == SPEND and any(
+            each.sent <= one.decided_by and each.surely_ended >= one.sent for each in admitted
+        )
+        return (surely, max(perhaps, limit)) if is_beside else (surely, perhaps)
+
+    return _judged(SPEND, limit, asked, bounds)
 
 
 class _Sums:
