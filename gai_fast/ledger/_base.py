@@ -97,7 +97,7 @@ class Reservation(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """What the state of a key decides on: a request, or a stream that needs more than is reserved for it.
+    """A question to the state of a key: admit a request, or reserve more for a running stream.
 
     Attributes:
         tokens: The estimate of the request's tokens.
@@ -111,7 +111,7 @@ class Ask(NamedTuple):
 
 
 class Used(NamedTuple):
-    """What counts for the limits of a key.
+    """The use of a key that counts for its limits.
 
     Attributes:
         requests: Requests of this minute.

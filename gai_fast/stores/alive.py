@@ -28,7 +28,7 @@ no worker of this server."""
 
 
 class Alive:
-    """What this process knows of the workers that share its store.
+    """The knowledge of this process about the workers that share its store.
 
     Args:
         backend: The store; open.

@@ -184,7 +184,7 @@ class Store:
             await asyncio.sleep(wait)
         if is_running:
             raise out_of_reach()
-        if self._backend.has_lost:  # a worker that lives writes it anew
+        if self._backend.has_lost:  # a living worker writes it again
             raise out_of_reach()
         return None
 

@@ -375,7 +375,7 @@ class Attempts:
         return self._retries + (exchange is not None and exchange.resent)
 
     def waits(self) -> bool:
-        """Returns whether the first attempt is to be made later; after a wait the target is chosen anew.
+        """Returns whether the first attempt must wait. After a wait the target is chosen again.
 
         Call it before `first`, and again every `limits.unmeasured_look` seconds while it is true.
         """

@@ -278,7 +278,7 @@ class Session(Receiver):
         allowance.begin(price, self.attempts.spec.prompt_characters or 0, earlier)
 
     def _take_held_now(self, allowance: Allowance) -> None:
-        """As `_take_held`, which the ledger's answer may otherwise call again."""
+        """Calls `_take_held`, which the ledger's answer must not call again."""
         self._is_taking = True
         try:
             self._take_held(allowance)
@@ -286,9 +286,9 @@ class Session(Receiver):
             self._is_taking = False
 
     def _take_held(self, allowance: Allowance) -> None:
-        """Handles bytes of the body as far as the reservation covers them; asks for more where it is used up.
+        """Handles bytes of the body as far as the reservation covers them. Asks for more if it is used up.
 
-        While the ledger is asked, the rest is held and nothing is read.
+        While the ledger is asked, the other bytes are held and the upstream is not read.
         """
         relay = self.relay
         while self._held and not allowance.is_asking and self._phase is not _OVER:
@@ -692,7 +692,7 @@ class Session(Receiver):
         return () if attempt is None else self._bill.charges_before(attempt.account)
 
     def measured_at_end(self, outcome: Outcome) -> StreamMetrics:
-        """Returns the figures of the stream, which has ended; closes the account of an attempt that it ended amid."""
+        """Returns the figures of the ended stream. Closes the account of an attempt that was under way."""
         self._settle()
         self.relay.close_account(is_left=outcome == "disconnected")
         return self.measured(outcome)

@@ -33,7 +33,7 @@ _MINUTE_MS: Final = _WINDOW * 1000
 
 
 class Estimate(NamedTuple):
-    """What a request may use.
+    """The most that a request is expected to use.
 
     Attributes:
         tokens: Its tokens.

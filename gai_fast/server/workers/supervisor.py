@@ -57,13 +57,13 @@ BEAT: Final = "beat"
 WORKERS: Final = "workers"
 """The question for the numbers of the workers, those that start included: these may answer others already."""
 RELOAD: Final = "reload"
-"""The question for the report of the configuration, which is loaded anew for it."""
+"""The question for the report of the configuration, which is reloaded for it."""
 _START_FAILED: Final = 3
 """The exit code of a server that cannot start, where its worker names none."""
 
 
 class Loader(Protocol):
-    """Loads the configuration anew."""
+    """Reloads the configuration."""
 
     def __call__(self, *, by_signal: bool) -> tuple[bytes | None, Any]:
         """Returns the configuration for the workers, or `None`: nothing changes; and a report for the asker.

@@ -341,7 +341,7 @@ class Worker:
         self._link.send("wrong_keys", counts)
 
     async def reload(self) -> Mapping[str, Any]:
-        """Has the supervisor load the configuration anew; as `admin.routes.Reloading`.
+        """Asks the supervisor to reload the configuration; as `admin.routes.Reloading`.
 
         Raises:
             Error: It is gone, does not answer in time, or has a bug.
