@@ -347,6 +347,7 @@ LIMIT: Final[Mapping[str, Key]] = {
     "memory_high_water": whole(
         "Bytes of memory above which new streams are refused (503).", LIMITS.least_memory, example=2048 * MIB
     ),
+    "upload_bytes": whole("Bytes of request bodies that are being received; more are refused (503).", 1),
 }
 PRICES: Final[Mapping[str, Key]] = {
     "file": text("The price list: a TOML file, read again at every reload.", checks.path, example="prices.toml"),

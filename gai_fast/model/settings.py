@@ -383,6 +383,8 @@ class LimitSettings(_Snapshot):
     """Streams without a client that may continue to their end (`on_disconnect = "drain"`)."""
     memory_high_water: int | None = None
     """Bytes. None means 80 % of the machine's memory, or of the container's."""
+    upload_bytes: int = 512 * MIB
+    """Bytes of request bodies that are being received."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from gai_fast.net.upstream.sockets import reset
 from gai_fast.providers import get_provider
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admin.routes import AdminRoutes
-from gai_fast.server.admission.admit import Admission, body_too_large
+from gai_fast.server.admission.admit import Admission, body_too_large, has_body
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
@@ -43,6 +43,7 @@ from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.http.request import HTTPRequest, headers_too_large
 from gai_fast.server.http.transport import LEFT
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
+from gai_fast.server.lanes.handler import Handler
 from gai_fast.server.lanes.operations import OperationRoutes
 from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import HOT_PATHS, ROUTES, Handlers, Route
@@ -396,6 +397,8 @@ class Adapter:
             status = internal.status
             return whole_response(internal)
         finally:
+            if http.key is not None and isinstance(request.protocol, Handler):
+                request.protocol.has_caller = True
             self.service.router.ended(http, status)
 
     def _refuse(self, client: AiohttpTransport, unreadable: _Unreadable) -> web.Response:
@@ -434,7 +437,7 @@ class Adapter:
         expectation = http.headers.get("expect") if http.is_http_1_1 else None  # RFC 9110, 10.1.1
         if expectation is not None and expectation.lower() != "100-continue":
             raise Error("invalid_request", "only 100-continue can be expected", reason="expect", status=417)
-        if expectation is None and request.content.is_eof():
+        if expectation is None and request.content.is_eof() and (http.method == "POST" or not has_body(http.headers)):
             return None
         refusal = self.service.router.refuse(http, mount)
         if refusal is None and expectation is not None and request.transport is not None:
@@ -445,7 +448,7 @@ class Adapter:
         """Reads the whole body.
 
         Raises:
-            Error: The body is larger than `max_body` (413), or too late (408).
+            Error: The body is larger than `max_body` (413), or too late (408), or the server receives too many (503).
         """
         content = request.content
         if content.is_eof():
@@ -454,20 +457,24 @@ class Adapter:
                 raise body_too_large(self._settings.max_body)
             # A middleware may have read the body already; aiohttp has then kept it.
             return body if body or not request.body_exists else await request.read()
-        loop, received = asyncio.get_running_loop(), bytearray()
-        began = loop.time()
+        loop, received, limits = asyncio.get_running_loop(), bytearray(), self.service.server_limits
+        began, counted = loop.time(), 0
         try:
             async with asyncio.timeout_at(body_due(began, 0, began, self._settings.body_timeout)) as limit:
                 while not content.at_eof():
                     received += await content.readany()
                     if len(received) > self._settings.max_body:
                         raise body_too_large(self._settings.max_body)
+                    limits.begin_upload(len(received) - counted)
+                    counted = len(received)
                     limit.reschedule(body_due(began, len(received), loop.time(), self._settings.body_timeout))
         except TimeoutError:
             late = "the body did not arrive in time"
             raise Error("timeout", late, reason="body_timeout", status=408) from None
         except RequestPayloadError:
             raise _Unreadable(_not_http()) from None
+        finally:
+            limits.end_upload(counted)
         return bytes(received)
 
     def _mount_of(self, request: web.Request) -> Mount | None:

@@ -341,7 +341,7 @@ def _entrance(
     connections = [each.connections for each in servers]
     places = affordable(settings.limits.connections)
     layers = _layers(service, settings, certificate)
-    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers)
+    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers, service.forwarding)
 
 
 def _layers(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:
@@ -381,6 +381,7 @@ def _lane(service: Service, settings: Settings, general: HandlerFactory) -> Fast
         body_timeout=settings.server.body_timeout,
         write_timeout=settings.stream.write_timeout,
         max_body=settings.server.max_body,
+        server_limits=service.server_limits,
     )
 
 

@@ -10,8 +10,11 @@ import signal
 import sys
 from contextlib import suppress
 
+import pytest
+
 from gai_fast.model.settings import KeySettings, key_digest
 from gai_fast.server.edge.connections import abort_slowest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     QUERY,
     SSE_HEAD,
@@ -206,3 +209,65 @@ async def test_clients_that_send_nothing_or_too_slowly_hold_no_place(net: Net) -
     for each in (client, served, refused, *slow):
         each.close()
     await until(lambda: not gateway.streams)
+
+
+@on_both_loops
+async def test_a_route_that_needs_no_key_reads_no_body(net: Net) -> None:
+    gateway = await net.gateway(keys=KEYS)
+    size = 9 << 20
+    for method, target, headers in (
+        ("GET", "/healthz", {"content-length": str(size)}),
+        ("GET", "/readyz", {"transfer-encoding": "chunked"}),
+        ("GET", "/probe", {"content-length": "1"}),
+        ("GET", "/version", {"content-length": "5", "expect": "100-continue"}),
+        ("OPTIONS", "/v1/messages", {"content-length": str(size), "access-control-request-method": "POST"}),
+    ):
+        client = await gateway.connect()
+        client.request(method, target, headers=headers)
+        response = await (await client.response()).rest()
+        assert response.status == 413, (method, target)
+        assert await client.is_closed()
+        client.close()
+    client = await gateway.connect()
+    assert (await client.ask("GET", "/healthz", b"whole")).status == 413
+    client.close()
+
+
+@on_both_loops
+@pytest.mark.parametrize("target", ["/api/v1/stream", "/api/v1/streams"])
+async def test_bodies_under_way_have_a_budget_and_one_more_is_refused(net: Net, target: str) -> None:
+    """The first route is the fast lane's, the second aiohttp's."""
+    gateway = await net.gateway(upload_bytes=300_000)
+    uploading = gateway.running.service.server_limits
+    clients = [await gateway.connect() for _ in range(3)]
+    for client in clients[:2]:
+        client.request("POST", target, headers={"content-type": "application/json", "content-length": "200000"})
+        client.send(b" " * 140_000)
+    await until(lambda: uploading.uploading == 280_000)
+    clients[2].request("POST", target, headers={"content-type": "application/json", "content-length": "200000"})
+    clients[2].send(b" " * 40_000)
+    assert refusal(await (await clients[2].response()).rest()) == (503, "overloaded", "upload")
+    clients[0].close()
+    await until(lambda: uploading.uploading == 140_000)
+    clients[1].send(b" " * 60_000)
+    assert (await clients[1].response()).status == 400
+    await until(lambda: uploading.uploading == 0)
+    for client in clients[1:]:
+        client.close()
+
+
+@on_both_loops
+async def test_strangers_that_wait_give_their_places_to_callers(net: Net, change_limits: ChangeLimits) -> None:
+    gateway = await net.gateway(await net.mock(), keys=KEYS, connections=3)
+    key = {"x-api-key": "sk-alice-0123456789"}
+    known, asked, silent = [await gateway.connect() for _ in range(3)]
+    change_limits(evictable_after=0.05)
+    assert (await known.ask("GET", "/v1/models", headers=key)).status == 200
+    assert (await asked.ask("GET", "/healthz")).status == 200
+    await asyncio.sleep(LIMITS.evictable_after)
+    for _ in range(2):
+        client = await gateway.connect()
+        assert (await client.ask("POST", "/api/v1/stream", STREAM, key)).status == 200
+    assert [await each.is_closed() for each in (asked, silent)] == [True, True]
+    assert net.logged.pop().endswith("idle connections without a key are closed")
+    assert (await known.ask("GET", "/v1/models", headers=key)).status == 200

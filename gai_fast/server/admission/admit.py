@@ -355,6 +355,27 @@ def check_json(headers: dict[str, str]) -> None:
         raise Error("invalid_request", "a compressed body is not accepted", reason="content_encoding", status=415)
 
 
+def check_no_body(headers: dict[str, str]) -> None:
+    """Checks by its headers that a request has no body.
+
+    A route that needs no key takes no body: strangers could fill the memory with bodies that no handler reads.
+
+    Raises:
+        InvalidRequest: The request has a body (413).
+    """
+    if has_body(headers):
+        raise Error("invalid_request", "this route takes no request body", reason="max_body", status=413)
+
+
+def has_body(headers: dict[str, str]) -> bool:
+    """Returns whether a request has a body, by its headers (RFC 9112, 6.3).
+
+    Args:
+        headers: By lower-case name.
+    """
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+
+
 def body_too_large(most: int) -> Error:
     """The error of a body that is too large.
 

@@ -18,13 +18,15 @@ class ServerLimits:
 
     Attributes:
         is_short_of_memory: Whether the process uses more than `memory_high_water`; set by the memory watch.
+        uploading: The received bytes of incomplete request bodies.
         refused: How often each limit has refused a stream or a connection.
     """
 
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self.is_short_of_memory = False
-        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0}
+        self.uploading = 0
+        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
 
     def use(self, limits: LimitSettings) -> None:
         """Checks by other limits from now on.
@@ -53,9 +55,31 @@ class ServerLimits:
         if self.is_short_of_memory:
             raise self._refusal("overloaded", "memory", "the server has too little memory for another stream")
 
+    def begin_upload(self, size: int) -> None:
+        """Counts received bytes of an incomplete request body; `end_upload` must follow.
+
+        Args:
+            size: The number of bytes that were received since the last call.
+
+        Raises:
+            Overloaded: The bodies under way have more than `upload_bytes`. These bytes are not counted.
+        """
+        if self.uploading + size > self._limits.upload_bytes:
+            text = "the server receives as many bytes of request bodies as it may (see upload_bytes)"
+            raise self._refusal("overloaded", "upload", text)
+        self.uploading += size
+
+    def end_upload(self, size: int) -> None:
+        """Takes a body that is complete or lost off the count.
+
+        Args:
+            size: All its bytes that were counted.
+        """
+        self.uploading -= size
+
     def no_place(self) -> Error:
-        """Counts a connection above the limit; returns the error that its client gets."""
-        return self._refusal("overloaded", "connections", "the server has as many connections as it may")
+        """Counts a refused connection; returns the error that its client gets."""
+        return self._refusal("overloaded", "connections", "the server has no place for another connection")
 
     def _refusal(self, code: Code, limit: str, text: str) -> Error:
         self.refused[limit] += 1

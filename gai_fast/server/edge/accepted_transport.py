@@ -216,12 +216,12 @@ class Newcomers:
     def __init__(self) -> None:
         self._readers: SocketSet | None = None
 
-    def adopt(self, accepted: socket.socket, protocols: Callable[[], asyncio.Protocol], address: Any = None) -> None:
+    def adopt(self, accepted: socket.socket, protocols: Callable[[str], asyncio.Protocol], address: Any = None) -> None:
         """Creates a connection from a socket, and calls `connection_made` at once. Closes a socket that fails.
 
         Args:
             accepted: The socket; belongs to the connection from now on.
-            protocols: Creates the protocol.
+            protocols: Creates the protocol, given the client's address; empty if it has none.
             address: The client's address; None to ask the socket.
         """
         loop = asyncio.get_running_loop()
@@ -232,7 +232,8 @@ class Newcomers:
             if address is None:
                 with contextlib.suppress(OSError):  # the client has disconnected
                     address = accepted.getpeername()
-            AcceptedTransport(loop, accepted, protocols(), self._readers, address)
+            protocol = protocols(str(address[0]) if isinstance(address, tuple) else "")
+            AcceptedTransport(loop, accepted, protocol, self._readers, address)
         except Exception as problem:  # noqa: BLE001  # a bug of ours ends this connection only
             accepted.close()
             if not isinstance(problem, OSError):

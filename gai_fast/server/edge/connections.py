@@ -7,8 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Protocol, cast
 
+from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.server.limits import LIMITS
+
+
+class Evictable(Protocol):
+    """A connection that may be closed so that another one has a place."""
+
+    def is_evictable(self, now: float) -> bool:
+        """Returns whether it has waited `limits.evictable_after` seconds for a request, and the last had no key.
+
+        Args:
+            now: Seconds of the loop's clock.
+        """
 
 
 class OpenConnections:
@@ -22,6 +36,8 @@ class OpenConnections:
         self.emptied = asyncio.Event()
         self.emptied.set()
         self._transports: dict[object, asyncio.Transport] = {}
+        self._addresses: dict[object, str] = {}
+        self._held: dict[str, int] = {}  # connections by address
 
     def __len__(self) -> int:
         return len(self._transports)
@@ -37,13 +53,47 @@ class OpenConnections:
     def add(self, connection: object, transport: asyncio.Transport) -> None:
         """Adds a connection."""
         self._transports[connection] = transport
+        self._addresses[connection] = address = peer_address(transport)
+        self._held[address] = self._held.get(address, 0) + 1
         self.emptied.clear()
 
     def remove(self, connection: object) -> None:
         """Removes a connection that is lost or has been handed over; idempotent."""
-        self._transports.pop(connection, None)
+        if self._transports.pop(connection, None) is None:
+            return
+        address = self._addresses.pop(connection)
+        self._held[address] -= 1
+        if not self._held[address]:
+            del self._held[address]
         if not self._transports:
             self.emptied.set()
+
+    def held_by(self, address: str) -> int:
+        """Returns the number of connections from an address.
+
+        Args:
+            address: The peer's address when the connection was added; empty for connections without one.
+        """
+        return self._held.get(address, 0)
+
+    def evict(self, most: int, now: float) -> int:
+        """Aborts idle connections without a key, the oldest first; their places are free at once.
+
+        Args:
+            most: The maximum number.
+            now: Seconds of the loop's clock.
+
+        Returns:
+            The number of aborted connections.
+        """
+        chosen = (each for each in self if cast(Evictable, each).is_evictable(now))
+        evicted = 0
+        for connection in islice(chosen, most):
+            transport = self._transports[connection]
+            self.remove(connection)
+            transport.abort()
+            evicted += 1
+        return evicted
 
     def close(self) -> None:
         """Closes every connection after its client has read the last bytes."""

@@ -4,6 +4,10 @@ Owns the maximum number of connections, which the process's descriptors limit to
 in front of a server's protocol: a PROXY header, TLS. Knows nothing about requests: a refused client gets one fixed
 response to any request.
 
+1. An address has at most half of the places, except for loopback, unix sockets and trusted proxies: one stranger alone
+   cannot shut out all others.
+2. If all places are taken, idle connections without a key are closed first.
+
 A connection has its server's protocol from the start, and counts as that server's connection. A client that sends no
 PROXY header or does not finish its handshake is thus subject to the time limits for a client that sends no request.
 """
@@ -16,9 +20,12 @@ import resource
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
+from gai_fast.model.addresses import is_loopback
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import LimitSettings
 from gai_fast.net.upstream.sockets import peer_address
 from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
@@ -71,6 +78,7 @@ class Entrance:
         refuse: Returns the response to a refused client, given its address; counts and logs the refusal.
         timers: The timers of the loop.
         layers: The layers in front of each protocol, the outermost last.
+        forwarding: The trusted proxies, whose address may have any number of connections.
 
     Attributes:
         refused: The connections that are being refused.
@@ -84,7 +92,10 @@ class Entrance:
         refuse: Callable[[str], Reply],
         timers: Timers,
         layers: Sequence[Layer] = (),
+        forwarding: Forwarding = NOBODY,
     ) -> None:
+        self._forwarding = forwarding
+        self._no_sweep_before = self._silent_until = 0.0
         self._layers = layers
         self._protocols = protocols
         self._connections = connections
@@ -101,11 +112,42 @@ class Entrance:
         """
         self._places = affordable(limits.connections)
 
-    def __call__(self) -> asyncio.Protocol:
-        protocol = self._protocols() if self._free > 0 else RefusedConnection(self)
+    def __call__(self, address: str) -> asyncio.Protocol:
+        """Creates the protocol of a new connection.
+
+        Args:
+            address: The peer's address; empty if it has none.
+        """
+        protocol = self._protocols() if self._has_place(address) else RefusedConnection(self)
         for layer in self._layers:
             protocol = layer(protocol)
         return protocol
+
+    def _has_place(self, address: str) -> bool:
+        """Returns whether a connection from an address is served: rules 1 and 2."""
+        held = sum(each.held_by(address) for each in self._connections)
+        if held >= max(1, self._places.served // 2) and not self._may_hold_all(address):
+            return False
+        return self._free > 0 or self._evict()
+
+    def _may_hold_all(self, address: str) -> bool:
+        return not address or is_loopback(address) or self._forwarding.trusts(address)
+
+    def _evict(self) -> bool:
+        """Closes some idle connections without a key; returns whether a place is free now."""
+        now = self.timers.clock()
+        if now < self._no_sweep_before:
+            return False
+        evicted = 0
+        for each in self._connections:
+            evicted += each.evict(LIMITS.evicted - evicted, now)
+        if not evicted:
+            self._no_sweep_before = now + LIMITS.sweep_pause
+        elif now >= self._silent_until:
+            self._silent_until = now + SHARED.warning_interval
+            text = "all %d places of [limits] connections are taken: idle connections without a key are closed"
+            _log.warning(text, self._places.served)
+        return self._free > 0
 
     @property
     def room(self) -> int:

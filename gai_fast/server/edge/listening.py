@@ -290,7 +290,7 @@ class Protocols(Protocol):
     def room(self) -> int:
         """The number of connections that may be accepted now."""
 
-    def __call__(self) -> asyncio.Protocol: ...
+    def __call__(self, address: str) -> asyncio.Protocol: ...
 
 
 class Listener(Protocol):

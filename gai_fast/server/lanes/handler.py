@@ -99,6 +99,7 @@ class Handler(RequestHandler):
             if they begin now.
 
     Attributes:
+        has_caller: Whether a request on the connection had a valid key.
         has_ended_input: Whether the client has half-closed the connection.
     """
 
@@ -116,6 +117,7 @@ class Handler(RequestHandler):
         "_timer",
         "_watch",
         "_wire",
+        "has_caller",
         "has_ended_input",
     )
 
@@ -146,6 +148,7 @@ class Handler(RequestHandler):
         self._answered_at = 0.0  # when the last response ended
         self._has_received = False
         self._has_failed = False  # the parser has met an error; further bytes are dropped
+        self.has_caller = False
         self.has_ended_input = False
         self._last_body: StreamReader | None = None  # the body of the last parsed request
         self._end: asyncio.Future[None] | None = None  # set at the client's half-close, if `_linger` waits for it
@@ -290,6 +293,14 @@ class Handler(RequestHandler):
     def _is_idle(self) -> bool:
         """Whether no request is waiting or being answered."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def is_evictable(self, now: float) -> bool:
+        """As `Evictable.is_evictable`."""
+        return (
+            self._is_idle
+            and not self.has_caller
+            and now - max(self._head_at, self._answered_at) >= LIMITS.evictable_after
+        )
 
     def _await_head(self, since: float | None = None) -> None:
         self._head_at = self._factory.timers.clock() if since is None else since

@@ -26,6 +26,7 @@ from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.upstream.sockets import peer_address, untaken
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import limit_silence
 from gai_fast.server.http.deadlines import CHECKS, WriteProgress, body_due
@@ -108,6 +109,7 @@ class LaneConnection:
     __slots__ = (
         "_armed",
         "_due",
+        "_has_caller",
         "_high_water",
         "_input",
         "_is_closing",
@@ -122,6 +124,7 @@ class LaneConnection:
         "_state",
         "_timer",
         "_upload_began",
+        "_uploaded",
         "_written",
         "answering",
         "stream",
@@ -150,6 +153,8 @@ class LaneConnection:
         self._high_water = 0
         self._timer: Timer | None = None
         self._armed = self._due = self._upload_began = 0.0
+        self._uploaded = 0  # the counted bytes of the incomplete body
+        self._has_caller = False  # the last request had a valid key
         self._written = 0
         self._progress = WriteProgress()
 
@@ -219,6 +224,7 @@ class LaneConnection:
     def _release(self) -> None:
         """Releases all that belongs to the connection, and breaks reference cycles."""
         self._state = _GONE
+        self._end_upload()
         self._lender.end()
         self._reader = None
         if self._timer is not None:
@@ -269,6 +275,14 @@ class LaneConnection:
         if reader.part is BODY:
             if self._state is not _BODY:
                 self._upload_began = now
+            try:
+                self._lane.server_limits.begin_upload(reader.body_size - self._uploaded)
+            except Error as error:
+                request = reader.request
+                if request is not None:
+                    self._refuse(request, self._lane.routes.refusal(request, error))
+                return
+            self._uploaded = reader.body_size
             self._set_due(_BODY, body_due(self._upload_began, reader.body_size, now, self._lane.body_timeout))
         elif reader.part is HEAD:
             if self._state is not _HEAD:
@@ -276,8 +290,14 @@ class LaneConnection:
         else:
             self._set_due(_IDLE, now + self._lane.client_idle)
 
+    def _end_upload(self) -> None:
+        if self._uploaded:
+            self._lane.server_limits.end_upload(self._uploaded)
+            self._uploaded = 0
+
     def _answer(self, request: HTTPRequest) -> None:
         now = self._loop.time()
+        self._end_upload()
         request.began = now
         if self._lane.is_draining and (self._reader is None or not self._reader.size):
             request.keep_alive = False
@@ -328,6 +348,14 @@ class LaneConnection:
             transport.close()
 
     # -- responses: ClientTransport --
+
+    def is_evictable(self, now: float) -> bool:
+        """As `Evictable.is_evictable`."""
+        if self._has_caller or not (self._state is _IDLE or self._state is _HEAD):
+            return False
+        lane = self._lane
+        limit = lane.client_idle if self._state is _IDLE else min(lane.header_timeout, lane.client_idle)
+        return now - (self._due - limit) >= LIMITS.evictable_after
 
     @property
     def is_paused(self) -> bool:
@@ -412,6 +440,7 @@ class LaneConnection:
         request, self.answering = self.answering, None
         self.stream = None
         if request is not None:
+            self._has_caller = request.key is not None
             self._lane.routes.ended(request, status)
 
     def _linger(self, status: int) -> None:
@@ -475,6 +504,7 @@ class LaneConnection:
         if request is not None:
             request.began = self._loop.time()
         reply.close = True
+        self._end_upload()
         self.answering = request
         self._send_reply(reply)
 
@@ -500,6 +530,7 @@ class FastLane:
         body_timeout: Seconds between two reads of a request body.
         write_timeout: Seconds after which a client that reads nothing is disconnected.
         max_body: The maximum size of a request body, in bytes.
+        server_limits: The totals of the server.
 
     Attributes:
         client_idle: Seconds for which a connection without a request is kept.
@@ -518,8 +549,10 @@ class FastLane:
         body_timeout: float,
         write_timeout: float,
         max_body: int,
+        server_limits: ServerLimits,
     ) -> None:
         self.routes = routes
+        self.server_limits = server_limits
         self.hot = hot
         self.general = general
         self.timers = timers

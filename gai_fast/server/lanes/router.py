@@ -17,7 +17,16 @@ from gai_fast.model.limits import OTHER
 from gai_fast.model.settings import KeySettings
 from gai_fast.otel.trace import Answered, Parent, Trace
 from gai_fast.runtime.ids import new_request_id
-from gai_fast.server.admission.admit import Admission, Admitted, asks_for_key, check_json, is_preflight, preflight
+from gai_fast.server.admission.admit import (
+    Admission,
+    Admitted,
+    asks_for_key,
+    check_json,
+    check_no_body,
+    is_for_operators,
+    is_preflight,
+    preflight,
+)
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
@@ -179,6 +188,8 @@ class Router:
                     check_json(http.headers)
             elif http.method != "OPTIONS":
                 raise _not_allowed(resource.allow)
+            if http.method == "OPTIONS" or not (admitted.is_api or is_for_operators(admitted.path)):
+                check_no_body(http.headers)
         except Error as error:
             return incoming.refusal(error, _error_headers(error, incoming.path), close=True)
         return None

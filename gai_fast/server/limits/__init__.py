@@ -53,6 +53,16 @@ class Limits:
     refused_connections: int = 64
     """Connections refused at a time; more wait in the kernel: each needs a descriptor, for two seconds."""
 
+    evicted: int = 64
+    """Idle connections closed at a time if all places are taken: a sweep over 40,000 connections takes 6 ms."""
+
+    evictable_after: float = 1.0
+    """Seconds after which a connection without a request counts as idle: a client that has just connected, and whose
+    request is under way, is not closed for another one."""
+
+    sweep_pause: float = 0.1
+    """Seconds without another sweep after one that has found no idle connection."""
+
     files_kept: int = 4
     """The share of descriptors kept from clients: one in four is for upstreams, logs and refusals."""
 

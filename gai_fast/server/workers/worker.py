@@ -458,5 +458,6 @@ def _share(settings: Settings, place: int) -> Settings:
         connections=max(1, share(limits.connections)),
         drains=share(limits.drains),
         memory_high_water=high_water(limits) // count,
+        upload_bytes=share(limits.upload_bytes),
     )
     return replace(settings, limits=mine)

@@ -105,7 +105,7 @@ class Pair:
         self.protocol = Recorder(keeps_open)
         self.newcomers = Newcomers()
         self.newcomers._readers = self.readers = Readers(self.loop)
-        self.newcomers.adopt(accepted, lambda: self.protocol)
+        self.newcomers.adopt(accepted, lambda _: self.protocol)
         self.calls = self.protocol.calls
         self.transport = self.protocol.transport
 
@@ -417,7 +417,7 @@ def test_the_address_that_came_with_a_client_counts(run: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             reset(socket.create_connection(listening.getsockname()))
             accepted, address = listening.accept()
-        pair.newcomers.adopt(accepted, lambda: protocol, address)
+        pair.newcomers.adopt(accepted, lambda _: protocol, address)
         assert protocol.transport.get_extra_info("peername") == address
         await until(lambda: protocol.calls == ["made", "lost"])
 
@@ -461,7 +461,7 @@ def test_aiohttp_sends_a_file_over_it(loop: Any, tmp_path: Path) -> None:
         await runner.setup()
         assert runner.server is not None
         newcomers = Newcomers()
-        for protocols in (runner.server, lambda: Layered(runner.server())):
+        for protocols in (lambda _: runner.server(), lambda _: Layered(runner.server())):
             client, accepted = socket.socketpair()
             with client:
                 client.setblocking(False)

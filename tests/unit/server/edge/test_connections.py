@@ -20,6 +20,9 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return self._unsent
 
+    def get_extra_info(self, name: str) -> None:
+        return None
+
     def close(self) -> None:
         self.calls.append("close")
         self._connections.remove(self)

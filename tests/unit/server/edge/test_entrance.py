@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import resource
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LimitSettings
 from gai_fast.runtime.timers import TimerWheel
+from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.entrance import Entrance, Layer, Places, RefusedConnection, affordable
 from gai_fast.server.http.replies import Reply, error_reply
@@ -40,7 +41,12 @@ class FakeTransport(asyncio.Transport):
 
 
 class Served(asyncio.Protocol):
-    pass
+    """A connection; busy unless a test says otherwise."""
+
+    idle_since: float | None = None
+
+    def is_evictable(self, now: float) -> bool:
+        return self.idle_since is not None and now - self.idle_since >= LIMITS.evictable_after
 
 
 class Place:
@@ -58,13 +64,13 @@ class Place:
         self.remotes.append(remote)
         return error_reply(Error("overloaded", "full", reason="connections", retry_after_ms=1000), "req-1", close=True)
 
-    def serve(self) -> Served:
+    def serve(self, peer: Any = ("192.0.2.9", 9)) -> Served:
         one = Served()
-        self.served.add(one, cast(Any, None))
+        self.served.add(one, FakeTransport(peer=peer))
         return one
 
     def refused(self, **about: Any) -> tuple[RefusedConnection, FakeTransport]:
-        protocol, transport = self.entrance(), FakeTransport(**about)
+        protocol, transport = self.entrance("192.0.2.1"), FakeTransport(**about)
         assert isinstance(protocol, RefusedConnection)
         protocol.connection_made(transport)
         return protocol, transport
@@ -73,7 +79,7 @@ class Place:
 async def test_there_are_so_many_places_and_then_room_to_be_refused() -> None:
     place = Place()
     assert place.entrance.room == 2
-    assert isinstance(place.entrance(), Served)
+    assert isinstance(place.entrance("192.0.2.1"), Served)
     first = place.serve()
     assert place.entrance.room == 1
     place.serve()
@@ -82,7 +88,7 @@ async def test_there_are_so_many_places_and_then_room_to_be_refused() -> None:
     assert place.entrance.room == 6
     place.served.remove(first)
     assert place.entrance.room == 1
-    assert isinstance(place.entrance(), Served)
+    assert isinstance(place.entrance("192.0.2.1"), Served)
     for each in refused:
         each.connection_lost(None)
     assert not place.entrance.refused
@@ -93,9 +99,9 @@ async def test_another_limit_counts_from_the_next_connection_on() -> None:
     place = Place()
     place.serve(), place.serve()
     place.entrance.use(LimitSettings(connections=3))
-    assert isinstance(place.entrance(), Served)
+    assert isinstance(place.entrance("192.0.2.1"), Served)
     place.entrance.use(LimitSettings(connections=1))
-    assert isinstance(place.entrance(), RefusedConnection)
+    assert isinstance(place.entrance("192.0.2.1"), RefusedConnection)
 
 
 async def test_a_refused_client_is_answered_when_it_has_asked_and_no_more_is_read() -> None:
@@ -171,9 +177,52 @@ async def test_what_stands_in_front_is_there_for_every_connection() -> None:
     entrance = Entrance(
         Served, [place.served], Places(1, 9), place.refuse, place.timers, [layer("inner"), layer("outer")]
     )
-    assert isinstance(entrance(), Served)
+    assert isinstance(entrance("192.0.2.1"), Served)
     assert [name for name, _ in made] == ["inner", "outer"]
     place.serve()
-    entrance()
+    entrance("192.0.2.1")
     assert isinstance(made[2][1], RefusedConnection)
     assert isinstance(made[3][1], Served)
+
+
+async def test_if_all_places_are_taken_idle_connections_without_a_key_are_closed_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Place()
+    busy, idle = place.serve(), place.serve()
+    idle.idle_since = place.now
+    assert isinstance(place.entrance("192.0.2.1"), RefusedConnection)  # its request may be under way
+    place.now += LIMITS.evictable_after
+    assert isinstance(place.entrance("192.0.2.1"), Served)
+    assert tuple(place.served) == (busy,)
+    assert "idle connections without a key are closed" in caplog.text
+    place.serve()
+    for _ in range(3):
+        assert isinstance(place.entrance("192.0.2.1"), RefusedConnection)
+
+
+async def test_no_address_holds_more_than_half_of_the_places_but_a_proxys_and_this_machines() -> None:
+    for address, holds_all in (
+        ("192.0.2.7", False),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("10.0.0.1", True),
+        ("", True),
+    ):
+        place = Place()
+        entrance = Entrance(
+            Served, [place.served], Places(4, 9), place.refuse, place.timers, forwarding=Forwarding(["10.0.0.1"])
+        )
+        for _ in range(2):
+            assert isinstance(entrance(address), Served)
+            place.serve((address, 9) if address else None)
+        assert isinstance(entrance(address), Served if holds_all else RefusedConnection)
+        assert isinstance(entrance("192.0.2.8"), Served)
+
+
+async def test_an_address_may_come_again_once_its_connections_have_ended() -> None:
+    place = Place()
+    one = place.serve(("192.0.2.7", 9))
+    assert isinstance(place.entrance("192.0.2.7"), RefusedConnection)
+    place.served.remove(one)
+    assert isinstance(place.entrance("192.0.2.7"), Served)

@@ -321,7 +321,7 @@ class Open:
         self.refused += not self.places
         return self.places
 
-    def __call__(self) -> asyncio.Protocol:
+    def __call__(self, address: str) -> asyncio.Protocol:
         self.places -= 1
         return self.protocols()
 
@@ -385,7 +385,7 @@ async def test_a_client_that_left_or_went_elsewhere_before_it_was_accepted_keeps
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_bug_in_making_a_protocol_closes_the_connection_is_logged_and_leaves_nobody_waiting(loop: Any) -> None:
-    def broken() -> asyncio.Protocol:
+    def broken(address: str) -> asyncio.Protocol:
         raise LookupError("a bug")
 
     async def scenario() -> None:
@@ -394,7 +394,7 @@ def test_a_bug_in_making_a_protocol_closes_the_connection_is_logged_and_leaves_n
         newcomers = Newcomers()
         ours, clients = zip(*[socket.socketpair() for _ in range(2)], strict=True)
         newcomers.adopt(ours[0], broken)
-        newcomers.adopt(ours[1], Greeting)
+        newcomers.adopt(ours[1], lambda _: Greeting())
         assert clients[0].recv(10) == b""
         assert clients[1].recv(10) == b"hello"
         await until(lambda: [str(context["exception"]) for context in logged] == ["a bug"])

@@ -16,8 +16,10 @@ import pytest
 from aiohttp import web
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import LimitSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.timers import TimerWheel
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
@@ -67,6 +69,7 @@ async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]
         body_timeout=SECONDS,
         write_timeout=SECONDS,
         max_body=100,
+        server_limits=ServerLimits(LimitSettings()),
     )
     async with listening(server) as port:
         yield port

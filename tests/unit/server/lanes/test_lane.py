@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import LimitSettings
 from gai_fast.net.logs.writer import HTTP_CHUNKS
 from gai_fast.runtime.timers import TimerWheel
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply, StreamHead, error_reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.lane import FastLane, LaneConnection
@@ -159,6 +161,7 @@ class Fixture:
             body_timeout=BODY,
             write_timeout=WRITE,
             max_body=max_body,
+            server_limits=ServerLimits(LimitSettings()),
         )
         self.general: General | None = None
         self.head_since: float | None = None
@@ -1010,6 +1013,7 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
         body_timeout=SECONDS,
         write_timeout=SECONDS,
         max_body=100,
+        server_limits=ServerLimits(LimitSettings()),
     )
     listener = await loop.create_server(cast(Any, lane), "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
