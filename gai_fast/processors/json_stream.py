@@ -35,8 +35,9 @@ class JSONStreamProcessor(Processor):
         schema: The JSON Schema that the document must meet, as a value or as JSON text; needs the extra `schema`. A
             member of the outermost object is checked as soon as it is complete.
         snapshots_ms: The shortest time between two `json.snapshot` events in milliseconds (0: one with every delta). A
-            large value must also have grown by a share (`limits.json_snapshots`). The last snapshot comes when the
-            document is complete. `None` if there are no snapshots.
+            large value must also have grown by a share (`limits.json_snapshots`), and after
+            `limits.json_snapshot_text` characters in all only the last snapshot follows. The last snapshot comes when
+            the document is complete. `None` if there are no snapshots.
         on_invalid: `warn` yields one `warning` and then passes all text. `error` ends the stream at once
             (`provider_unavailable`) and passes no text from the first wrong character on.
         recover: Leave out the text before and after the document: prose, and the fences of a code block.
@@ -69,6 +70,7 @@ class JSONStreamProcessor(Processor):
         self._on_invalid = on_invalid
         self._recover = recover
         self._remove_duplicates = remove_duplicates
+        self._snapshot_text = 0  # of all snapshots of the stream, in characters
         self._begin()
 
     def _begin(self) -> None:
@@ -106,7 +108,9 @@ class JSONStreamProcessor(Processor):
     @property
     def due_ms(self) -> int | None:
         """The time of the next snapshot. `None` if no snapshot is due."""
-        if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news() or not self._has_grown():
+        if self._last_snapshot is None or self.snapshots_ms is None or not self._has_news():
+            return None
+        if self._snapshot_text >= LIMITS.json_snapshot_text or not self._has_grown():
             return None
         return self._last_snapshot + self.snapshots_ms
 
@@ -116,6 +120,7 @@ class JSONStreamProcessor(Processor):
             value = self._reader.snapshot()
             if not is_empty(value):  # events leave out empty keys, so the snapshot would have no `json`
                 self._last_snapshot, self._snapshot_at = now_ms, self._reader.position
+                self._snapshot_text += self._reader.position
                 yield {"type": "json.snapshot", "json": value}
 
     # -- events --
@@ -152,7 +157,7 @@ class JSONStreamProcessor(Processor):
     def _has_grown(self) -> bool:
         """Returns whether the text has grown by a share of its size.
 
-        A snapshot costs the size of the value. With this condition, all snapshots together cost a fixed multiple of it.
+        A snapshot costs the size of the value. With this condition the snapshots become rarer as the value grows.
         """
         return (self._reader.position - self._snapshot_at) * LIMITS.json_snapshots >= self._reader.position
 

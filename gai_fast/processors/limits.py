@@ -38,6 +38,10 @@ class Limits:
     json_snapshots: int = 256
     """Snapshots of a JSON value while its text doubles, approximately. Each costs the size of the value so far."""
 
+    json_snapshot_text: int = 16 * MIB
+    """Characters of JSON text in the snapshots of one stream; then only the last snapshot follows. An answer of 100 KB
+    with one after every 600 characters has 8 MB; without this limit, an answer of 3 MB had 297 MB."""
+
     json_prose: int = 64 * KIB
     """Characters held back during the search for a JSON document: an introduction of ten pages."""
 

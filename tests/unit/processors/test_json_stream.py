@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.json_stream import JSONStreamProcessor, JSONStreamSettings
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 from .streams import FINISH, START, delta, pieces, stream, text_of, through, types_of
@@ -260,6 +262,20 @@ def test_snapshots_of_a_large_value_become_rarer_so_that_all_of_them_cost_a_mult
 
     assert told(30) == 30 * 4  # of a small value, whenever there is more
     assert told(2000) < 1.6 * told(1000)
+
+
+def test_the_snapshots_of_a_stream_have_a_budget_and_the_last_one_comes_in_any_case(
+    change_limits: ChangeLimits,
+) -> None:
+    change_limits(json_snapshot_text=1000)
+    processor = JSONStreamProcessor(snapshots_ms=0)
+    deltas = ["[", *["1234567," for _ in range(1000)], "1]"]
+    events = [event for text in deltas for event in processor.process({"type": "text.delta", "text": text})]
+    snapshots = [event["json"] for event in events if event["type"] == "json.snapshot"]
+    assert len(snapshots[-1]) == 1001
+    sizes = [len(encode_json(each)) for each in snapshots[:-1]]
+    assert 800 < sum(sizes) < 1300
+    assert processor.due_ms is None
 
 
 def test_an_answer_beyond_its_limit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
