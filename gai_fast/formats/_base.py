@@ -8,7 +8,7 @@ opens nothing and reads no clock.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
@@ -131,13 +131,24 @@ class ClientRequest:
         model: The model's name, or None for the default.
         stream: The answer is a stream, otherwise one JSON object.
         wants_usage: The client asks for the usage of a stream.
+        form: The object with the form of the answer, such as `response_format`; None if there is none.
         wants_json: The client asks for an answer in JSON.
         prompt_characters: Characters of the prompt, for an estimate if the upstream counts no tokens.
         background: The answer is generated even if the client does not wait for it.
         echo: Members of the request that the answer repeats, as in `StreamContext`.
     """
 
-    __slots__ = ("background", "body", "echo", "model", "prompt_characters", "stream", "wants_json", "wants_usage")
+    __slots__ = (
+        "background",
+        "body",
+        "echo",
+        "form",
+        "model",
+        "prompt_characters",
+        "stream",
+        "wants_json",
+        "wants_usage",
+    )
 
     def __init__(
         self,
@@ -149,8 +160,10 @@ class ClientRequest:
         prompt_characters: int = 0,
         background: bool = False,
         echo: Mapping[str, Any] | None = None,
+        form: Any = None,
     ) -> None:
         self.body = body
+        self.form = form
         self.model = model
         self.stream = stream
         self.wants_usage = wants_usage
@@ -163,6 +176,32 @@ class ClientRequest:
     def whole(self) -> bool:
         """Whether the answer is one JSON object; an answer in the background is always a stream."""
         return not self.stream and not self.background
+
+    @property
+    def schema(self) -> bytes | None:
+        """The JSON text of the JSON Schema that the answer must meet; None if there is none."""
+        form = self.form
+        if isinstance(form, dict) and isinstance(form.get("json_schema"), dict):  # Chat Completions nest it
+            form = form["json_schema"]
+        schema = form.get("schema") if isinstance(form, dict) else None
+        return encode_json(schema) if isinstance(schema, dict) else None
+
+    def prompt(self) -> str:
+        """Returns the text of the request in its dialect, without its images and files."""
+        members = [self.body.get(name) for name in ("system", "instructions", "messages", "input")]
+        return "\n".join(text for member in members for text in _texts(member))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the texts of a client's messages of any shape."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        for name in ("content", "text", "output"):
+            yield from _texts(value.get(name))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

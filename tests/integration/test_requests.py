@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from gai_fast.server.serving import start
 from tests.integration.gateway import (
     DONE,
     FINISH,
@@ -20,6 +22,7 @@ from tests.integration.gateway import (
     Peer,
     delta,
     on_uvloop,
+    settings_for,
 )
 from tests.wire import chunk
 
@@ -208,3 +211,58 @@ async def test_usage_that_is_always_told_is_asked_of_the_upstream(
     gateway = await net.gateway(upstream, usage=usage)
     await gateway.chat(**({} if given is None else {"stream_options": given}))
     assert asked[0].get("stream_options") == expected
+
+
+CUSTOM = {"name": "x", "input": "y"}
+FULL_CHAT: dict[str, Any] = {
+    "messages": [
+        {"role": "developer", "content": "Be short.", "name": "house"},
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]},
+        {"role": "assistant", "refusal": "No.", "tool_calls": [{"id": "c1", "type": "custom", "custom": CUSTOM}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "4"}]},
+        {"role": "user", "content": "And now?"},
+    ],
+    "metadata": {"a": "b"}, "store": True, "user": "u", "service_tier": "flex", "verbosity": "low", "seed": 7,
+    "logit_bias": {"1": 5}, "frequency_penalty": 0.5, "presence_penalty": 0.25, "reasoning_effort": "xhigh",
+    "max_completion_tokens": 900, "prompt_cache_key": "k", "safety_identifier": "s", "prediction": None,
+    "web_search_options": {"search_context_size": "low"}, "parallel_tool_calls": False,
+    "tools": [{"type": "custom", "custom": {"name": "x", "format": {"type": "text"}}}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    "stream_options": {"include_obfuscation": False},
+    "unknown_to_us": {"x": [1]},
+}  # fmt: skip
+"""Members that a native request has no place for, or says otherwise."""
+
+
+@on_uvloop
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("between", ["key", "processor", "continue"])
+async def test_a_chat_body_reaches_an_upstream_of_its_dialect_whole_whatever_is_between(
+    net: Net, between: str, stream: bool
+) -> None:
+    """OpenAI's own members must survive features of the gateway: only the answer is handled otherwise."""
+    asked: list[Any] = []
+    upstream = await net.upstream(recording(asked, delta("Hi") + FINISH + DONE))
+    options: dict[str, Any] = {"on_midstream_failure": "continue"} if between == "continue" else {}
+    processors = ({"use": "filter", "drop": ["usage"]},) if between == "processor" else ()
+    running = await start(dataclasses.replace(settings_for(upstream.url, **options), processors=processors))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    headers = {"idempotency-key": "k1"} if between == "key" else {}
+    body = {"model": "m", **FULL_CHAT, "stream": stream}
+    answer = await gateway.ask("POST", "/v1/chat/completions", body, headers)
+    assert answer.status == 200, answer.body
+    is_passed = between == "key" and not stream
+    asks_for_events = {"stream": True, "stream_options": {"include_obfuscation": False, "include_usage": True}}
+    assert asked == [{**body, "model": "mock", **({} if is_passed else asks_for_events)}]
+
+
+@on_uvloop
+@pytest.mark.parametrize("member", [{"n": 2}, {"logprobs": True}])
+async def test_an_answer_that_events_cannot_hold_is_passed_on_and_not_continued(net: Net, member: Any) -> None:
+    asked: list[Any] = []
+    upstream = await net.upstream(recording(asked, delta("Hi") + FINISH + DONE))
+    gateway = await net.gateway(upstream, on_midstream_failure="continue")
+    body = {"model": "m", "messages": MESSAGES, "stream": True, **member}
+    assert (await gateway.ask("POST", "/v1/chat/completions", body)).status == 200
+    assert member.items() <= asked[0].items()

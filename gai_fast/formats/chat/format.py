@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectFormat, OwnFrames
-from gai_fast.formats.chat.members import read_chat_members, with_usage
+from gai_fast.formats.chat.members import read_chat_members, unanswerable, with_usage
 from gai_fast.formats.chat.passthrough import OwnChunks
 from gai_fast.formats.chat.request import read_chat_request
 from gai_fast.formats.chat.stream import Chunks
@@ -46,6 +46,10 @@ class OpenAIFormat(DialectFormat):
             InvalidRequest: `model` is not a string, or `stream` is not a boolean.
         """
         return read_chat_members(body)
+
+    def native_request(self, body: dict[str, Any], provider: str) -> tuple[dict[str, Any], list[str]]:
+        """Returns the client's body for an upstream of the dialect if the answer is translated."""
+        return {**body, "stream": True}, unanswerable(body)
 
     def with_usage(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns a copy of the request with `stream_options.include_usage`."""

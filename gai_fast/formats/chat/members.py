@@ -28,7 +28,21 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
         wants_json=isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"),
         prompt_characters=_characters(body.get("messages")),
+        form=form,
     )
+
+
+def unanswerable(body: dict[str, Any]) -> list[str]:
+    """Returns the members of a request that ask for content that an answer built from events lacks.
+
+    Args:
+        body: The client's JSON object, which is sent to its upstream unchanged.
+    """
+    paths = [name for name in ("logprobs", "top_logprobs") if body.get(name)]
+    choices = body.get("n")
+    if isinstance(choices, int) and choices > 1 and not body.get("stream"):
+        paths.append("n")  # a whole answer has one choice
+    return paths
 
 
 def with_usage(body: dict[str, Any]) -> dict[str, Any]:

@@ -22,13 +22,15 @@ def read_messages_members(body: dict[str, Any]) -> ClientRequest:
         InvalidRequest: `model` is not a string, or `stream` is not a boolean.
     """
     output = body.get("output_config")
+    form = output.get("format") if isinstance(output, dict) else None
     return ClientRequest(
         body,
         member(body, "model", "$", str),
         bool(member(body, "stream", "$", bool)),
         wants_usage=True,  # every answer of the dialect has usage
-        wants_json=isinstance(output, dict) and output.get("format") is not None,
+        wants_json=form is not None,
         prompt_characters=prompt_characters(body),
+        form=form,
     )
 
 

@@ -33,6 +33,7 @@ def read_response_members(body: dict[str, Any]) -> ClientRequest:
         prompt_characters=_characters(body.get("instructions")) + _characters(body.get("input")),
         background=bool(member(body, "background", "$", bool)),
         echo={key: value for key, value in body.items() if key in ECHOED},
+        form=form,
     )
 
 

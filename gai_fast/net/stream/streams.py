@@ -140,6 +140,17 @@ class Engine(EngineCallbacks):
         described = describe(request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model)
         return make_chain(self._processors, described)
 
+    def make_chain(self, stream: StreamInfo) -> Chain | None:
+        """Makes the processors of a stream whose request is not native.
+
+        Args:
+            stream: The stream.
+
+        Raises:
+            Error: A processor cannot serve this request.
+        """
+        return make_chain(self._processors, stream) if self._processors else None
+
     def is_processed(self, *, wants_json: bool) -> bool:
         """Returns whether the configuration has processors for a stream: its bytes cannot be passed through unread."""
         if not self._processors:

@@ -25,7 +25,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.net.attempts.spec import Clock, Output, StreamSpec
 from gai_fast.net.stream.streams import Engine
-from gai_fast.processors import Chain
+from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
@@ -274,7 +274,7 @@ class _DialectSpecs:
             api.dialect != self._dialect.name
             or negotiated.format is not self._dialect
             or self._context.ids  # the upstream's frames lack the gateway's event ids
-            or model.stream.on_midstream_failure == "continue"
+            or self._is_continued(model, api)
             or self._engine.is_processed(wants_json=asked.wants_json)
         ):
             return None
@@ -285,6 +285,16 @@ class _DialectSpecs:
         # If an upstream sends usage without being asked, the usage is part of its response.
         self._context.hides_usage = self._context.hides_usage and bool(api.stream_options)
         return negotiated.format.passthrough(negotiated.framing, self._context, whole=asked.whole)
+
+    def _is_continued(self, model: ModelSettings, api: API) -> bool:
+        """Returns whether a failed answer is continued, which needs events.
+
+        If the request asks for content that events lack (`n` > 1, `logprobs`), the answer is passed through instead.
+        """
+        if model.stream.on_midstream_failure != "continue":
+            return False
+        own = self._dialect.native_request(self._asked.body, api.provider)
+        return own is None or not own[1]
 
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
@@ -302,14 +312,17 @@ class _DialectSpecs:
         # A prefill can only continue native requests.
         if api.dialect == dialect.name and not _is_prefilled(model):
             own = dialect.native_request(asked.body, api.provider)
+        request: Request | dict[str, Any]
         if own is None:
             dialect.check_translatable(asked.body)
-        native, left_out = dialect.parse_request(asked.body)
-        output, deltas, chain = self._encoder(native, before)
+            request, left_out = dialect.parse_request(asked.body)
+        else:
+            request, left_out = own
+            if api.stream_options:
+                request = dialect.with_usage(request)
+        output, deltas, chain = self._encoder(request, before)
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
-        if own is not None:
-            return self._build(model, own[0], output, deltas, frames, chain, own[1])
-        return self._build(model, native, output, deltas, frames, chain, left_out)
+        return self._build(model, request, output, deltas, frames, chain, left_out)
 
     def _build(
         self,
@@ -347,7 +360,25 @@ class _DialectSpecs:
             transport="json" if asked.whole else negotiated.framing,
         )
 
-    def _encoder(self, request: Request, before: StreamSpec | None) -> tuple[Output, DeltaSink | None, Chain | None]:
+    def _chain(self, request: Request | dict[str, Any]) -> Chain | None:
+        """Makes the processors; the client's own body is not translated for them, since not every body can be."""
+        asked, context = self._asked, self._context
+        if isinstance(request, Request):
+            return _chain(self._engine, request, context)
+        stream = StreamInfo(
+            context.stream_id,
+            context.request_id,
+            context.trace_id,
+            context.model,
+            asked.wants_json,
+            asked.schema if asked.wants_json else None,
+            prompt=asked.prompt,
+        )
+        return self._engine.make_chain(stream)
+
+    def _encoder(
+        self, request: Request | dict[str, Any], before: StreamSpec | None
+    ) -> tuple[Output, DeltaSink | None, Chain | None]:
         """Returns the encoder of a response from events, again as delta sink if it copies deltas, and the chain."""
         negotiated, context, whole = self._negotiated, self._context, self._asked.whole
         if before is not None and (before.frames is None or negotiated.format.copies_upstream):
@@ -355,9 +386,9 @@ class _DialectSpecs:
         if before is not None and not whole:
             frames = cast("PassthroughEncoder", before.frames)
             encoder = negotiated.format.successor(frames, negotiated.framing, context)
-            return encoder, encoder, _chain(self._engine, request, context)
+            return encoder, encoder, self._chain(request)
         output, deltas = _encoder(negotiated, context, whole=whole)
-        return output, deltas, _chain(self._engine, request, context)
+        return output, deltas, self._chain(request)
 
 
 def _chain(engine: Engine, request: Request, context: StreamContext) -> Chain | None:

@@ -32,6 +32,13 @@ def test_a_response_has_every_member_that_the_sdk_requires() -> None:
     assert made.keys() >= ECHOED
 
 
+def test_sampling_members_are_numbers_in_any_case() -> None:
+    """The Open Responses specification requires them; `null` fails its compliance suite."""
+    made = ResponseObject(context()).at("in_progress")
+    members = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+    assert [made[name] for name in members] == [1, 1, 0, 0]
+
+
 def test_a_response_repeats_the_request() -> None:
     echo: dict[str, Any] = {
         "metadata": {"a": "b"},
