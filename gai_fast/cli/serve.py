@@ -177,7 +177,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     from gai_fast.server.serving import bind
     from gai_fast.server.workers import totals
     from gai_fast.server.workers.bus_folder import PathTooLong, bus_folder
-    from gai_fast.server.workers.peers import ClaimHome
+    from gai_fast.server.workers.peers import RecordHome
     from gai_fast.server.workers.shared_limits import QUESTIONS, LedgerHome
     from gai_fast.server.workers.supervisor import Supervisor
     from gai_fast.server.workers.worker import Group
@@ -185,12 +185,12 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
     bound = bind(settings)
     reload = Reload(settings, load, is_open=bound.is_open, certificate=bound.certificate)
 
-    claims, limits, drained = ClaimHome(), LedgerHome(), DrainedHome()
+    records, limits, drained = RecordHome(), LedgerHome(), DrainedHome()
 
     def answer(kind: str, items: Sequence[Any]) -> Any:
         if kind == DRAINED:
             return drained.answer(items)
-        return (limits if kind in QUESTIONS else claims).answer(kind, items)
+        return limits.answer(kind, items) if kind in QUESTIONS else records.answer(items)
 
     def reloaded(*, by_signal: bool) -> tuple[bytes | None, dict[str, Any]]:
         new = reload.signalled() if by_signal else reload()

@@ -9,11 +9,12 @@ from typing import Any, Final
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Backlog, Claim, Ending, LogHeader, LogWatcher
-from gai_fast.stores.backend import Backend, StoreError
+from gai_fast.stores.backend import ANSWERS, CLAIMS, Backend, StoreError
 from gai_fast.stores.memory import StreamLog
 from gai_fast.stores.store import Durability, Store
 
 __all__ = [
+    "ANSWERS",
     "STORES",
     "Backlog",
     "Claim",
@@ -56,17 +57,20 @@ def check_url(url: str, folder: Path) -> str:
     return checked
 
 
-def open_store(settings: StoreSettings, timers: Timers, *, claim_ttl: float, memory: Backend | None = None) -> Store:
+def open_store(
+    settings: StoreSettings, timers: Timers, *, claim_ttl: float, claims: str = CLAIMS, memory: Backend | None = None
+) -> Store:
     """Makes the store of the configuration; it must be opened before it is used.
 
     Args:
         settings: `[store]`; its URL is one that `check_url` returned.
         timers: The loop's timers.
         claim_ttl: Seconds for which an idempotency key is taken.
+        claims: The kind of record that idempotency keys are.
         memory: The way to the logs of the server's other workers, for a store that is in their memory.
     """
     backend = _module(settings.url.partition("://")[0]).open_backend(settings) or memory
-    return Store(settings, timers, backend, claim_ttl=claim_ttl)
+    return Store(settings, timers, backend, claim_ttl=claim_ttl, claims=claims)
 
 
 def _module(scheme: str) -> Any:

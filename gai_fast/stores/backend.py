@@ -1,14 +1,16 @@
-"""The interface of a store outside this process: a file or a server that keeps copies of logs, and idempotency keys.
+"""The interface of a store outside this process: a file or a server that keeps copies of logs, and records.
 
 Owns the interface of every such store, and the words for how one fails. Knows no loop, no client, and nothing of the
-bytes of a record.
+bytes of a log or a record.
 
 1. A copy of a log consists of its header, its records in order, the text of what was dropped, and its end. A record
    tells which event it begins after, so a reader sees a hole.
 2. Every change can be written again after a failure: what is there already stays as it is.
 3. One worker writes a copy: the one that runs the stream. It holds a lease; a copy without an end whose worker is gone
    (`alive.py`) is never continued.
-4. Errors are `StoreError`, with a text of our own: no address's password, and no word of another's error message.
+4. A record is a small value that processes share, by kind and name. Outside this process each has a checksum over its
+   value and place: a damaged one is a `StoreError`, never a value.
+5. Errors are `StoreError`, with a text of our own: no address's password, and no word of another's error message.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 import orjson
 
 from gai_fast.model.errors import GaiFastError
 from gai_fast.stores._base import Claim, Ending, LogHeader
+from gai_fast.stores.limits import LIMITS
+
+CLAIMS: Final = "claim"
+"""The kind of record that says which stream answers an idempotency key, or is the stream of a chat."""
+ANSWERS: Final = "answer"
+"""The kind of record that says which stream has a shared answer."""
 
 Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]
 
@@ -129,7 +137,66 @@ class Copy(NamedTuple):
     news: News
 
 
-class Backend(ABC):
+class Records(ABC):
+    """Small values that processes share, each by its kind and name. All methods raise `StoreError`."""
+
+    @abstractmethod
+    async def get(self, kind: str, name: str) -> bytes | None:
+        """Returns the value of a record. None if there is none.
+
+        Args:
+            kind: `CLAIMS` or `ANSWERS`.
+            name: Its name within the kind.
+        """
+
+    @abstractmethod
+    async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
+        """Writes a record in place of any other.
+
+        Args:
+            kind: As for `get`.
+            name: As for `get`.
+            value: Its value, `limits.record` bytes at most.
+            ttl: Seconds for which it is kept. None if it is kept until it is deleted.
+            holder: The caller for whom it counts, if records are kept in the memory of a process.
+
+        Raises:
+            Overloaded: That memory has no room for another record of this kind.
+        """
+
+    @abstractmethod
+    async def swap(
+        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+    ) -> bytes | None:
+        """Writes a record if its value is `old`; atomic over all processes.
+
+        Args:
+            kind: As for `get`.
+            name: As for `get`.
+            old: The value that it must have. None if there must be no record.
+            new: Its new value, as for `put`.
+            ttl: As for `put`.
+            holder: As for `put`.
+
+        Returns:
+            The value before the call: the record was written if that equals `old`.
+
+        Raises:
+            Overloaded: As `put`.
+        """
+
+    @abstractmethod
+    async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
+        """Removes a record; returns whether it was there.
+
+        Args:
+            kind: As for `get`.
+            name: As for `get`.
+            old: The value that it must have; another one stays. None if any value is removed.
+        """
+
+
+class Backend(Records):
     """A store outside this process. All methods but `close` raise `StoreError`; none may be called before `open`.
 
     Attributes:
@@ -139,7 +206,7 @@ class Backend(ABC):
     is_copy: ClassVar[bool] = True
 
     def beside(self) -> Backend:
-        """Returns a backend in the same place for another `Store` of this process, whose keys are its own."""
+        """Returns a backend in the same place for another `Store` of this process."""
         return self
 
     @abstractmethod
@@ -228,29 +295,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def sweep(self) -> bool:
-        """Removes some copies and keys that are past their time; returns whether there are more."""
-
-    @abstractmethod
-    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
-        """Takes a key; atomic over all processes.
-
-        Args:
-            key: A digest.
-            claim: The stream that takes it.
-            ttl: Seconds for which it is taken.
-            caller: The name by which it counts, for a backend that holds the keys of several processes in its memory.
-
-        Returns:
-            The claim that stands. None if the key was free or already belongs to this claim.
-        """
-
-    @abstractmethod
-    async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key. None if the key is free."""
-
-    @abstractmethod
-    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
-        """Frees a key if this stream has it; returns whether it had. `caller` is as for `claim`."""
+        """Removes some copies and records that are past their time; returns whether there are more."""
 
 
 def checksum(value: bytes, *place: object) -> int:
@@ -261,6 +306,16 @@ def checksum(value: bytes, *place: object) -> int:
         place: Where they belong, such as a stream's id and a number.
     """
     return zlib.crc32(value, zlib.crc32(repr(place).encode()))
+
+
+def check_size(value: bytes) -> None:
+    """Checks the size of a record's value.
+
+    Raises:
+        StoreError: It is too large.
+    """
+    if len(value) > LIMITS.record:
+        raise StoreError("unsuitable", f"a record of {len(value)} bytes is larger than {LIMITS.record}")
 
 
 def header_text(header: LogHeader, worker: str) -> bytes:
@@ -299,7 +354,7 @@ def read_ending(text: bytes) -> Ending:
 
 
 def claim_text(claim: Claim) -> bytes:
-    """Writes a claim, for `read_claim`; the stream's id and a line end come first."""
+    """Writes a claim, for `read_claim`."""
     return f"{claim.stream_id}\n{claim.fingerprint}\n{claim.at_ms}".encode()
 
 

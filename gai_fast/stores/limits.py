@@ -123,6 +123,19 @@ class Limits:
     store_sweep_interval: float = 5.0
     """Seconds between two removals of what is past its time."""
 
+    record: int = 64 * KIB
+    """Bytes of a record's value: the largest that is planned is a few KiB, and a server answers 4 MiB at a time."""
+
+    records: int = 400_000
+    """Records of each kind that a process keeps in its memory: 0.5 KiB each, so 200 MiB. A holder may have as many as
+    are free."""
+
+    record_unit: int = 512
+    """Bytes of a value that count as one more record: room for many large ones is bounded too."""
+
+    record_times: int = 1000
+    """Expiry times of removed records that are kept, besides one for each record: 100 KiB."""
+
     claims: int = 400_000
     """Idempotency keys that a process holds: in memory 0.5 KiB each, so 200 MiB. A caller may hold as many as are free,
     so half of them where it is alone: with the default time to live two new ones a second."""

@@ -8,11 +8,11 @@ Owns the keys, and what each of the server's and the client library's failures m
 | | `sum` of both is a checksum over their bytes and place |
 | `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for what was dropped and its `sum:<lost>`, |
 | | `followed`: when it was last |
-| `gai:claim:<digest>` | the stream and the fingerprint of an idempotency key |
+| `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
 | `gai:worker:<name>` | a worker's lease |
 | `gai:cancel:<name>` | a list: the streams that a worker was asked to cancel |
 
-1. Every key is made together with its time to live, in one step.
+1. Every key is made together with its time to live, in one step. A record may have none.
 2. The keys of one stream have one hash tag, and no command names the keys of two, so a cluster serves as well.
 3. A pipeline is never cancelled by us. The library drops a connection whose replies were not all read, and so no reply
    of one command is taken for that of another.
@@ -22,7 +22,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 6. A server without the lease of this process has lost its data (it was started anew, or emptied). For the time of a
    lease nobody is taken for gone then, and no stream for unknown: the others have lost their leases, too, and their
    streams are written anew.
-7. Copies of a former release lack some of the checksums, and are read without them.
+7. Copies and claims of a former release lack some of the checksums, and are read without them.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
-from gai_fast.stores._base import Claim
 from gai_fast.stores.backend import (
+    CLAIMS,
     Backend,
     Change,
     Copy,
@@ -49,13 +50,12 @@ from gai_fast.stores.backend import (
     News,
     Record,
     StoreError,
+    check_size,
     checksum,
-    claim_text,
     ending_text,
     gap_text,
     header_text,
     join_gaps,
-    read_claim,
     read_ending,
     read_header,
 )
@@ -140,11 +140,17 @@ return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(at)"""
 _REMOVE_HALF: Final = """\
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
 """The copy may have begun, or been removed, since it was looked at."""
-_RELEASE: Final = """\
-local value = redis.call('GET', KEYS[1])
-if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0"""
-"""Frees a key if the given stream has it."""
+_SWAP: Final = """\
+local found = redis.call('GET', KEYS[1])
+if found == ARGV[1] or found == ARGV[2] then
+  if ARGV[3] then redis.call('SET', KEYS[1], unpack(ARGV, 3)) else redis.call('DEL', KEYS[1]) end
+end
+return found"""
+"""Changes a record that has one of two values."""
+_CHECK: Final = 9
+"""Bytes that follow the value of a record."""
+_LINE_ENDS: Final = 2
+"""Line ends in a claim without a checksum."""
 _MARK: Final = b"0-1"
 """The number of the entry with which a copy begins."""
 _NUMBERS: Final = 1 << 63
@@ -402,29 +408,52 @@ class RedisBackend(Backend):
         """Does nothing: the server removes what is past its time."""
         return False
 
-    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
-        """Takes a key."""
-        value = claim_text(claim)
-        options = {"nx": True, "px": max(1, int(ttl * 1000)), "get": True}
+    async def get(self, kind: str, name: str) -> bytes | None:
+        """Returns the value of a record. None if there is none."""
         async with self._turn():
-            found = await self._call(
-                lambda: self._others.set(f"gai:claim:{key}", value, **options), LIMITS.store_answer
-            )
-        if found is None or found == value:
-            return None
-        return read_claim(found)
+            found = await self._ask("GET", _record(kind, name))
+        return None if found is None else _opened(found, kind, name)
 
-    async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key. None if the key is free."""
+    async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
+        """Writes a record."""
         async with self._turn():
-            found = await self._ask("GET", f"gai:claim:{key}")
-        return None if found is None else read_claim(found)
+            await self._ask("SET", _record(kind, name), value + _check(value, kind, name), *_life(ttl))
 
-    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
-        """Frees a key if this stream has it."""
-        free = ("EVAL", _RELEASE, 1, f"gai:claim:{key}", f"{stream_id}\n")
+    async def swap(
+        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+    ) -> bytes | None:
+        """Writes a record if its value is `old`."""
+        written = new + _check(new, kind, name)
+        if old is not None:
+            return await self._swap(kind, name, old, written, *_life(ttl))
         async with self._turn():
-            return bool(await self._ask(*free))
+            # By the library's own method: it reads the reply of a plain `SET` as a bool.
+            options = {"nx": True, "get": True, "px": None if ttl is None else _milliseconds(ttl)}
+            ask = partial(self._others.set, _record(kind, name), written, **options)
+            found = await self._call(ask, LIMITS.store_answer)
+        return None if found is None else _opened(found, kind, name)
+
+    async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
+        """Removes a record."""
+        if old is not None:
+            return await self._swap(kind, name, old) == old
+        async with self._turn():
+            return bool(await self._ask("UNLINK", _record(kind, name)))
+
+    async def _swap(self, kind: str, name: str, old: bytes, *written: bytes | str | int) -> bytes | None:
+        """Changes a record if its value is `old`; returns the value before.
+
+        Args:
+            kind: As for `get`.
+            name: As for `get`.
+            old: The value.
+            written: What is written, and its time to live. Empty if the record is removed.
+        """
+        known = old + _check(old, kind, name)
+        former = old if kind == CLAIMS else known  # rule 7
+        async with self._turn():
+            found = await self._ask("EVAL", _SWAP, 1, _record(kind, name), known, former, *written)
+        return None if found is None else _opened(found, kind, name)
 
     # -- other keys --
 
@@ -698,6 +727,43 @@ def _lease(worker: str) -> str:
 
 def _cancels(worker: str) -> str:
     return f"gai:cancel:{worker}"
+
+
+def _record(kind: str, name: str) -> str:
+    return f"gai:{kind}:{name}"
+
+
+def _life(ttl: float | None) -> tuple[str | int, ...]:
+    """Returns the words of `SET` for a time to live."""
+    return () if ttl is None else ("PX", _milliseconds(ttl))
+
+
+def _milliseconds(ttl: float) -> int:
+    return max(1, int(ttl * 1000))
+
+
+def _check(value: bytes, kind: str, name: str) -> bytes:
+    """Returns what follows the value of a record.
+
+    Raises:
+        StoreError: The value is too large.
+    """
+    check_size(value)
+    return b"\n%08x" % checksum(value, kind, name)
+
+
+def _opened(found: bytes, kind: str, name: str) -> bytes:
+    """Returns the value of a record.
+
+    Raises:
+        StoreError: It does not fit its checksum.
+    """
+    value = found[:-_CHECK]
+    if found[-_CHECK:] == _check(value, kind, name):
+        return value
+    if kind == CLAIMS and found.count(b"\n") == _LINE_ENDS:  # of a former release
+        return found
+    raise StoreError("damaged", "a record of the store is damaged")
 
 
 def _commands(change: Change) -> list[_Command]:

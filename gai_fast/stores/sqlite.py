@@ -31,8 +31,8 @@ from typing import Any, Final, TypeVar
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
-from gai_fast.stores._base import Claim
 from gai_fast.stores.backend import (
+    CLAIMS,
     Backend,
     Change,
     Copy,
@@ -41,13 +41,12 @@ from gai_fast.stores.backend import (
     News,
     Record,
     StoreError,
+    check_size,
     checksum,
-    claim_text,
     ending_text,
     gap_text,
     header_text,
     join_gaps,
-    read_claim,
     read_ending,
     read_header,
 )
@@ -75,6 +74,9 @@ CREATE INDEX claims_by_end ON claims (expires_ms);
 CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY (worker, stream)) WITHOUT ROWID;
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
+# The records are in `claims`, which was named for their first kind: files of earlier releases stay usable.
+_FOREVER: Final = 2**63 - 1
+"""`expires_ms` of a record that is kept until it is deleted."""
 _NUMBER: Final = 8
 """Bytes of the number of an event."""
 _PREFIX: Final = "sqlite:///"
@@ -201,17 +203,41 @@ class SQLiteBackend(Backend):
         """Removes some of what is past its time."""
         return await self._writer.transact(self._sweep)
 
-    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
-        """Takes a key."""
-        return await self._writer.transact(lambda connection: _claim(connection, key, claim, ttl))
+    async def get(self, kind: str, name: str) -> bytes | None:
+        """Returns the value of a record. None if there is none."""
+        return await self._reader.call(lambda connection: _get(connection, _place(kind, name)))
 
-    async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key. None if the key is free."""
-        return await self._reader.call(lambda connection: _standing(connection, key))
+    async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
+        """Writes a record."""
+        check_size(value)
+        await self._writer.transact(lambda connection: _put(connection, _place(kind, name), value, ttl))
 
-    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
-        """Frees a key if this stream has it."""
-        return await self._writer.transact(lambda connection: _release(connection, key, stream_id))
+    async def swap(
+        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+    ) -> bytes | None:
+        """Writes a record if its value is `old`."""
+        check_size(new)
+
+        def swap(connection: sqlite3.Connection) -> bytes | None:
+            found = _get(connection, _place(kind, name))
+            if found == old:
+                _put(connection, _place(kind, name), new, ttl)
+            return found
+
+        return await self._writer.transact(swap)
+
+    async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
+        """Removes a record."""
+
+        def delete(connection: sqlite3.Connection) -> bool:
+            place = _place(kind, name)
+            if old is not None and _get(connection, place) != old:
+                return False
+            gone = "DELETE FROM claims WHERE key = ? RETURNING expires_ms > ?"
+            row: tuple[int] | None = connection.execute(gone, (place, _ms_from_now(0.0))).fetchone()
+            return row == (1,)
+
+        return await self._writer.transact(delete)
 
     # -- other tables --
 
@@ -703,26 +729,20 @@ def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | Non
     return time.monotonic() - row[0]
 
 
-def _claim(connection: sqlite3.Connection, key: str, claim: Claim, ttl: float) -> Claim | None:
-    standing = _standing(connection, key)
-    if standing is None:
-        value = _seal(claim_text(claim), key)
-        connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (key, value, _ms_from_now(ttl)))
-    return None if standing == claim else standing
+def _place(kind: str, name: str) -> str:
+    """Returns the key of a record's row. The digests of idempotency keys stand alone, as in former releases."""
+    return name if kind == CLAIMS else f"{kind}:{name}"
 
 
-def _standing(connection: sqlite3.Connection, key: str) -> Claim | None:
+def _get(connection: sqlite3.Connection, place: str) -> bytes | None:
     find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
-    row = connection.execute(find, (key, _ms_from_now(0.0))).fetchone()
-    return None if row is None else read_claim(_open_sealed(row[0], key))
+    row = connection.execute(find, (place, _ms_from_now(0.0))).fetchone()
+    return None if row is None else _open_sealed(row[0], place)
 
 
-def _release(connection: sqlite3.Connection, key: str, stream_id: str) -> bool:
-    row = connection.execute("SELECT value FROM claims WHERE key = ?", (key,)).fetchone()
-    if row is None or read_claim(_open_sealed(row[0], key)).stream_id != stream_id:
-        return False
-    connection.execute("DELETE FROM claims WHERE key = ?", (key,))
-    return True
+def _put(connection: sqlite3.Connection, place: str, value: bytes, ttl: float | None) -> None:
+    until = _FOREVER if ttl is None else _ms_from_now(ttl)
+    connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, _seal(value, place), until))
 
 
 def _take_cancels(connection: sqlite3.Connection, worker: str) -> Collection[str]:

@@ -25,14 +25,14 @@ from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
-from gai_fast.stores.backend import Backend, StoreError
+from gai_fast.stores.backend import CLAIMS, Backend, Records, StoreError, claim_text, read_claim
 from gai_fast.stores.cancellations import CancelHere, Cancellations
-from gai_fast.stores.claims import ClaimBudget, MemoryClaims
-from gai_fast.stores.health import Health, out_of_reach
+from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.mirror import Mirrors
+from gai_fast.stores.records import ClaimBudget, MemoryRecords
 
 _FIRST_WAIT: Final = 0.02
 _LONGEST_WAIT: Final = 0.4
@@ -56,10 +56,17 @@ class Store:
         timers: The loop's timers.
         backend: Keeps copies of the logs. None if no copies are kept.
         claim_ttl: Seconds for which an idempotency key is taken.
+        claims: The kind of record that idempotency keys are.
     """
 
     def __init__(
-        self, settings: StoreSettings, timers: Timers, backend: Backend | None = None, *, claim_ttl: float
+        self,
+        settings: StoreSettings,
+        timers: Timers,
+        backend: Backend | None = None,
+        *,
+        claim_ttl: float,
+        claims: str = CLAIMS,
     ) -> None:
         self.memory = LogMemory(settings, timers)
         self.worker = new_worker_name()
@@ -69,7 +76,8 @@ class Store:
         self._clock = timers.clock
         self._claim_ttl = claim_ttl
         self._budget = ClaimBudget(claim_ttl, timers.clock)
-        self._claims = MemoryClaims(timers.clock)
+        self._records: Records = MemoryRecords(timers.clock) if backend is None else backend
+        self._claims = claims
         self._health = Health(timers.clock)
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
@@ -270,18 +278,11 @@ class Store:
             The claim that stands, whose stream can be found unless its worker is gone. None if the key was free.
 
         Raises:
-            Overloaded: The backend is out of reach, or there is no room for more keys.
+            Error: The backend is out of reach, its record is damaged, or there is no room for more keys.
         """
-        digest = _digest(key)
-        if self._backend is None:
-            self._budget.take(caller)
-            standing = self._claims.claim(digest, claim, self._claim_ttl)
-            if standing is not None:
-                self._budget.give_back(caller)
-            return standing
         self._health.check()
         self._budget.take(caller)
-        claiming = asyncio.ensure_future(self._claim(self._backend, digest, claim, caller))
+        claiming = asyncio.ensure_future(self._claim(_digest(key), claim, caller))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the client has left, so the stream will not start
@@ -295,25 +296,24 @@ class Store:
             key: As for `claim`.
 
         Raises:
-            Overloaded: The backend is out of reach.
+            Error: The backend is out of reach, or its record is damaged.
         """
-        digest = _digest(key)
-        if self._backend is None:
-            return self._claims.standing(digest)
         self._health.check()
         try:
-            return await self._backend.standing(digest)
+            found = await self._records.get(self._claims, _digest(key))
+            return None if found is None else read_claim(found)
         except StoreError as problem:
-            self._health.failed(problem)
-            raise out_of_reach() from None
+            raise self._refusal(problem) from None
 
-    async def _claim(self, backend: Backend, digest: str, claim: Claim, caller: str) -> Claim | None:
+    async def _claim(self, digest: str, claim: Claim, caller: str) -> Claim | None:
         standing: Claim | None = claim
+        text = claim_text(claim)
         wait, waited = _FIRST_WAIT, 0.0
         try:
             while True:
-                standing = await backend.claim(digest, claim, self._claim_ttl, caller)
-                if standing is None or await self._is_settled(backend, standing.stream_id):
+                found = await self._records.swap(self._claims, digest, None, text, self._claim_ttl, caller)
+                standing = None if found in (None, text) else read_claim(found)
+                if standing is None or await self._is_settled(standing.stream_id):
                     break
                 age = max(0.0, (claim.at_ms - standing.at_ms) / 1e3)
                 if age + waited >= SHARED.claim_settling:
@@ -322,30 +322,33 @@ class Store:
                 waited += wait
                 wait = min(2 * wait, _LONGEST_WAIT)
         except StoreError as problem:
-            self._health.failed(problem)
             self._note_unfreed(digest, claim.stream_id, caller)  # it may have been taken all the same
-            raise out_of_reach() from None
+            raise self._refusal(problem) from None
         finally:
             if standing is not None:
                 self._budget.give_back(caller)
         return standing
+
+    def _refusal(self, problem: StoreError) -> Error:
+        """Notes why a key could not be read or taken; returns the error of its request."""
+        if problem.fault == "damaged":  # one record, which says nothing about the store
+            logger.warning("an idempotency key cannot be read: %s", problem)
+            return Error("internal", "the store's record of this key is damaged", reason="log_damaged")
+        self._health.failed(problem)
+        return out_of_reach()
 
     def _give_back(self, key: str, claim: Claim, caller: str, claiming: asyncio.Task[Claim | None]) -> None:
         if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
             self.abandon(key, claim.stream_id, caller)
 
     def abandon(self, key: str, stream_id: str, caller: str = "") -> None:
-        """Frees a key as `release` does, without waiting for the backend; without one, at once.
+        """Frees a key as `release` does, without waiting.
 
         Args:
             key: As for `claim`.
             stream_id: The stream's id.
             caller: As for `claim`.
         """
-        if self._backend is None:
-            if self._claims.release(_digest(key), stream_id):
-                self._budget.give_back(caller)
-            return
         releasing = asyncio.ensure_future(self.release(key, stream_id, caller))
         self._abandoned.add(releasing)
         releasing.add_done_callback(self._abandoned.discard)
@@ -360,16 +363,20 @@ class Store:
         """
         digest = _digest(key)
         try:
-            if self._backend is None:
-                is_freed = self._claims.release(digest, stream_id)
-            else:
-                is_freed = await self._backend.release(digest, stream_id, caller)
+            is_freed = await self._release(digest, stream_id)
         except StoreError as problem:
             self._health.failed(problem)
             self._note_unfreed(digest, stream_id, caller, is_counted=True)
             return
         if is_freed:
             self._budget.give_back(caller)
+
+    async def _release(self, digest: str, stream_id: str) -> bool:
+        """Frees a key if a stream has it; returns whether it had."""
+        found = await self._records.get(self._claims, digest)
+        if found is None or read_claim(found).stream_id != stream_id:
+            return False
+        return await self._records.delete(self._claims, digest, found)
 
     def _note_unfreed(self, digest: str, stream_id: str, caller: str, *, is_counted: bool = False) -> None:
         """Remembers a key, which is freed once the backend answers again.
@@ -386,9 +393,9 @@ class Store:
             self._unfreed.popitem(last=False)
         self._unfreed[digest, stream_id] = caller, is_counted
 
-    async def _is_settled(self, backend: Backend, stream_id: str) -> bool:
-        """Whether a stream can be found, or its worker is known to be gone."""
-        if self.memory.find(stream_id) is not None or await backend.kept([stream_id]):
+    async def _is_settled(self, stream_id: str) -> bool:
+        """Returns whether a stream can be found or its worker is known to be gone."""
+        if self._backend is None or self.memory.find(stream_id) is not None or await self._backend.kept([stream_id]):
             return True
         return self._alive is not None and bool(await self._alive.is_known_gone(stream_id))
 
@@ -399,7 +406,7 @@ class Store:
             await asyncio.sleep(SHARED.lease_renewal)
             try:
                 had_lease = await backend.renew(self.worker)
-                await self._free_keys(backend)
+                await self._free_keys()
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
                 if self._journal is not None:
@@ -409,13 +416,13 @@ class Store:
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("the lease of this worker was not renewed", problem)
 
-    async def _free_keys(self, backend: Backend) -> None:
+    async def _free_keys(self) -> None:
         """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
         until = self._clock() + SHARED.lease_renewal
         while self._unfreed and self._clock() < until:
             (digest, stream_id), (caller, is_counted) = self._unfreed.popitem(last=False)
             try:
-                is_freed = await backend.release(digest, stream_id, caller)
+                is_freed = await self._release(digest, stream_id)
             except StoreError as problem:
                 if problem.fault == "damaged":  # of one key, which expires by itself
                     continue

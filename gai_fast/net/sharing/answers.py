@@ -39,7 +39,7 @@ from gai_fast.net.sharing.shared_call import SharedCall, SharedReader, first_lin
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import Adapter, get_provider
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores import Claim, LogHeader, Store, StoreError, StreamLog, open_store
+from gai_fast.stores import ANSWERS, Claim, LogHeader, Store, StoreError, StreamLog, open_store
 from gai_fast.stores._base import CALLS
 from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import Backend
@@ -110,7 +110,7 @@ class Answers:
         self.now_ms = now_ms
         own = StoreSettings(store.url, settings.ttl, settings.max_bytes, store.max_stream_bytes)
         beside = None if memory is None else memory.beside()
-        self.store = open_store(own, home.timers, claim_ttl=_claim_ttl(settings), memory=beside)
+        self.store = open_store(own, home.timers, claim_ttl=_claim_ttl(settings), claims=ANSWERS, memory=beside)
         self._home = home
         self._is_gone = is_gone
         self._calls: dict[str, SharedCall] = {}  # by key: calls that may be joined

@@ -1,4 +1,4 @@
-"""The streams of a server's other workers: following, cancelling, and the idempotency keys of `memory://`.
+"""The streams of a server's other workers: following, cancelling, and the records of `memory://`.
 
 Owns the questions that workers ask each other about streams, and their answers. A stream id names its worker
 (`runtime/ids.py`), so nobody is asked but the owner; `bus.py` carries the questions.
@@ -7,14 +7,14 @@ Owns the questions that workers ask each other about streams, and their answers.
    nothing is copied to; the mirrors of `stores/mirror.py` fill from it as from any other.
 2. A worker that is gone refuses its connection, and that is the signal: its streams are `worker_lost`. One that is busy
    is not gone, however long it does not answer: the supervisor kills and replaces a worker that is silent.
-3. Idempotency keys are the supervisor's: it outlives every worker, and is one.
+3. Records are the supervisor's: it outlives every worker, and is one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
@@ -30,17 +30,14 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.durable import Running, cancelled, state_of
 from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.workers.supervisor import WORKERS
-from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
-from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError
-from gai_fast.stores.claims import ClaimBudget, MemoryClaims, no_room
+from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreError, check_size
+from gai_fast.stores.records import RecordTable, no_room
 
-IDEMPOTENCY: Final = "idempotency"
-ANSWERS: Final = "answers"
-KEYS: Final = (IDEMPOTENCY, ANSWERS)
-"""The keys that the supervisor holds, each kind within `limits.claims`: requests that ask for kept answers take no room
-from idempotency keys."""
+RECORDS: Final = "records"
+"""The question that asks the supervisor for a change of its records, or for one."""
 _NO_ROOM: Final = "no room"
-"""The answer of the supervisor where it holds too many keys."""
+"""The supervisor's answer if it has no room for a record."""
 
 
 class SupervisorQuestions(Protocol):
@@ -452,21 +449,19 @@ class PeerBackend(Backend):
 
     Args:
         peers: The others.
-        supervisor: Has the idempotency keys.
-        keys: Which keys of the supervisor are meant, one of `KEYS`.
+        supervisor: Has the records.
     """
 
     is_copy = False
 
-    def __init__(self, peers: Peers, supervisor: SupervisorQuestions, keys: str = IDEMPOTENCY) -> None:
+    def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
         self._peers = peers
         self._supervisor = supervisor
-        self._keys = keys
         self._asked: dict[int, _Question] = {}  # by worker: those whose news are not all taken yet
 
     def beside(self) -> PeerBackend:
-        """The same for the answers that are kept."""
-        return PeerBackend(self._peers, self._supervisor, ANSWERS)
+        """Returns another one, whose questions about logs are its own."""
+        return PeerBackend(self._peers, self._supervisor)
 
     async def open(self) -> None:
         """Does nothing: the bus is there."""
@@ -599,27 +594,36 @@ class PeerBackend(Backend):
         """Removes nothing: the workers do."""
         return False
 
-    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
-        """Takes a key; as `Backend.claim`."""
-        standing = await self._ask("claim", key, ttl, caller, *claim)
-        if standing == _NO_ROOM:
-            raise no_room()
-        return None if standing is None else Claim(*standing)
+    async def get(self, kind: str, name: str) -> bytes | None:
+        """Returns the value of a record; as `Records.get`."""
+        found: bytes | None = await self._ask("get", kind, name)
+        return found
 
-    async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key; as `Backend.standing`."""
-        standing = await self._ask("standing", key)
-        return None if standing is None else Claim(*standing)
+    async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
+        """Writes a record; as `Records.put`."""
+        check_size(value)
+        await self._ask("put", kind, name, value, ttl, holder)
 
-    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
-        """Frees a key; as `Backend.release`."""
-        return bool(await self._ask("release", key, stream_id, caller))
+    async def swap(
+        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+    ) -> bytes | None:
+        """Writes a record if its value is `old`; as `Records.swap`."""
+        check_size(new)
+        found: bytes | None = await self._ask("swap", kind, name, old, new, ttl, holder)
+        return found
 
-    async def _ask(self, kind: str, *items: Any) -> Any:
+    async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
+        """Removes a record; as `Records.delete`."""
+        return bool(await self._ask("delete", kind, name, old))
+
+    async def _ask(self, call: str, *items: Any) -> Any:
         try:
-            return await self._supervisor.ask(kind, self._keys, *items)
+            answer = await self._supervisor.ask(RECORDS, call, *items)
         except Error as problem:
             raise StoreError("unreachable", str(problem)) from None
+        if answer == _NO_ROOM:
+            raise no_room()
+        return answer
 
 
 def _read_news(news: list[Any]) -> News:
@@ -628,39 +632,26 @@ def _read_news(news: list[Any]) -> News:
     return News(records, None if ending is None else Ending(*ending), has_more=has_more)
 
 
-class ClaimHome:
-    """The idempotency keys of `memory://`, and those of kept answers, in the supervisor: of each kind as many as one
-    process may hold, for all workers and for those that are gone."""
+class RecordHome:
+    """The records of `memory://` in the supervisor, for all workers and for those that are gone."""
 
     def __init__(self) -> None:
-        self._homes = {keys: (MemoryClaims(time.monotonic), ClaimBudget(0.0, time.monotonic)) for keys in KEYS}
+        table = RecordTable(time.monotonic)
+        self._calls: Final[Mapping[str, Callable[..., Any]]] = {
+            "get": table.get,
+            "put": table.put,
+            "swap": table.swap,
+            "delete": table.delete,
+        }
 
-    def answer(self, kind: str, items: Sequence[Any]) -> Any:
+    def answer(self, items: Sequence[Any]) -> Any:
         """Answers a worker.
 
         Args:
-            kind: `claim`, `standing` or `release`.
-            items: As `PeerBackend` sends them.
+            items: A call of `RecordTable` and its arguments, as `PeerBackend` sends them.
         """
-        keys, *rest = items
-        claims, budget = self._homes[keys]
-        if kind == "claim":
-            key, ttl, caller, *fields = rest
-            claim = Claim(*fields)
-            is_new = claims.standing(key) is None
-            standing = claims.claim(key, claim, ttl)
-            if is_new:
-                budget.use(ttl)
-                try:
-                    budget.take(caller)
-                except Error:
-                    claims.release(key, claim.stream_id)
-                    return _NO_ROOM
-            return standing
-        if kind == "standing":
-            return claims.standing(*rest)
-        key, stream_id, caller = rest
-        is_freed = claims.release(key, stream_id)
-        if is_freed:
-            budget.give_back(caller)
-        return is_freed
+        call, *arguments = items
+        try:
+            return self._calls[call](*arguments)
+        except Error:
+            return _NO_ROOM

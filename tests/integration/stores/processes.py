@@ -20,7 +20,7 @@ async def main(backend, name):
     began = float(sys.stdin.readline())
     for number in range(1000):
         await asyncio.sleep(began + number * 0.002 - time.time())  # both at the same time, again and again
-        if await backend.claim(f"key {number}", Claim(name, "body"), 60) is None:
+        if await take(backend, f"key {number}", Claim(name, "body"), 60) is None:
             print(number)
     await backend.close()
 """
@@ -32,6 +32,7 @@ from gai_fast.stores import Claim, LogHeader
 from gai_fast.stores.backend import Change, Record
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sqlite import SQLiteBackend
+from tests.records import take
 
 """
 END = """

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gai_fast.stores import Claim, Ending, LogHeader
+from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.backend import (
     Backend,
     Change,
@@ -274,51 +274,6 @@ async def test_a_lease_that_is_not_renewed_runs_out(
     assert time.monotonic() - began >= LIMITS.lease_lost - 0.1
 
 
-# ---- claims ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_key_is_taken_once(backend: Backend, make_backend: MakeBackend) -> None:
-    other = make_backend()
-    await other.open()
-    mine, theirs = Claim("s", "body"), Claim("t", "other body")
-    assert await backend.claim("key", mine, 60) is None
-    assert await other.claim("key", theirs, 60) == mine
-    assert await backend.claim("key", mine, 60) is None, "a claim whose reply was lost may be made again"
-    assert await other.claim("another key", theirs, 60) is None
-
-
-async def test_only_the_stream_that_has_a_key_frees_it(backend: Backend) -> None:
-    assert await backend.claim("key", Claim("stream", "body"), 60) is None
-    for other in ("t", "stre", "streams", ""):
-        assert not await backend.release("key", other)
-    assert await backend.claim("key", Claim("t", "body"), 60) == Claim("stream", "body")
-    assert await backend.release("key", "stream")
-    assert not await backend.release("key", "stream")
-    assert await backend.claim("key", Claim("t", "body"), 60) is None
-
-
-async def test_a_key_is_free_after_its_time(backend: Backend) -> None:
-    assert await backend.claim("key", Claim("s", "body"), 2.0) is None
-    assert await backend.claim("key", Claim("t", "body"), 2.0) == Claim("s", "body")
-    await until_gone(lambda: backend.claim("key", Claim("t", "body"), 60))
-    await backend.sweep()
-    assert await backend.claim("key", Claim("s", "body"), 60) == Claim("t", "body")
-
-
-async def test_of_many_that_want_a_key_at_once_one_gets_it(backend: Backend, make_backend: MakeBackend) -> None:
-    other = make_backend()
-    await other.open()
-    for number in range(20):
-        races = [
-            each.claim(f"key {number}", Claim(f"{number}.{runner}", "body"), 60)
-            for runner, each in enumerate([backend, other] * 5)
-        ]
-        results = await asyncio.gather(*races)
-        assert results.count(None) == 1
-        winner = Claim(f"{number}.{results.index(None)}", "body")
-        assert all(result in (None, winner) for result in results)
-
-
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 
@@ -345,7 +300,7 @@ async def test_a_closed_store_answers_with_an_error(make_backend: MakeBackend) -
     made = make_backend()
     await made.open()
     await made.close()
-    for call in (made.load("s"), made.write([begin()]), made.renew("w"), made.claim("k", Claim("s", "f"), 1)):
+    for call in (made.load("s"), made.write([begin()]), made.renew("w"), made.get("claim", "k")):
         with pytest.raises(StoreError, match="is closed"):
             await call
 

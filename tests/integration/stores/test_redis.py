@@ -19,6 +19,7 @@ from tests.integration.stores.processes import race
 from tests.integration.stores.servers import RedisServer
 from tests.limits import LIMITS
 from tests.ports import free_port
+from tests.records import free, take
 from tests.waiting import SECONDS, until, until_answered
 
 pytestmark = pytest.mark.usefixtures("needs_redis")
@@ -92,7 +93,7 @@ async def test_a_replica_is_told(make: Make, make_server: MakeServer) -> None:
     backend = await opened(make, server.url)
     server.command("REPLICAOF", "127.0.0.1", "1")
     assert (await fault(backend.write([BEGIN]))).fault == "read_only"
-    assert (await fault(backend.claim("k", Claim("s", "f"), 1))).fault == "read_only"
+    assert (await fault(take(backend, "k", Claim("s", "f"), 1))).fault == "read_only"
     assert (await fault(make(server.url).open())).fault == "read_only"
     server.command("REPLICAOF", "NO", "ONE")
     assert not await backend.write([BEGIN])
@@ -448,7 +449,7 @@ async def test_every_key_has_a_time_to_live_and_the_hash_tag_of_its_stream(
     backend = await opened(make, redis_server.url)
     await backend.write([BEGIN, Change("s", records=[record(1)], gap=Gap(1, "x", is_whole=True))])
     await backend.write([Change("never", records=[record(2)], gap=Gap(1, "x", is_whole=True), ending=FINISHED)])
-    await backend.claim("digest", Claim("s", "body"), 60)
+    await take(backend, "digest", Claim("s", "body"), 60)
     await backend.renew("worker")
     keys = [b"gai:claim:digest", b"gai:worker:", b"gai:worker:worker", b"gai:{s}:head", b"gai:{s}:log"]
     assert sorted(redis_server.command("KEYS", "*").split(b"\r\n")[2::2]) == keys
@@ -475,9 +476,9 @@ async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: Make
     assert await other.kept([*names, "never"]) == set(names)
     await backend.renew("worker")
     assert await other.leased(["worker", "gone"]) == {"worker"}
-    assert await backend.claim("key", Claim("s", "body"), 60) is None
-    assert await other.claim("key", Claim("t", "body"), 60) == Claim("s", "body")
-    assert await backend.release("key", "s")
+    assert await take(backend, "key", Claim("s", "body"), 60) is None
+    assert await take(other, "key", Claim("t", "body"), 60) == Claim("s", "body")
+    assert await free(backend, "key", Claim("s", "body"))
     await backend.write([Change(name, is_dropped=True) for name in names])
     assert await other.kept(names) == set()
     assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]
@@ -740,7 +741,7 @@ async def test_a_cancellation_that_the_library_loses_is_raised(
     backend = await opened(make, redis_server.url)
     client = Losing(problem)
     monkeypatch.setattr(RedisBackend, "_others", client)
-    asking = asyncio.ensure_future(backend.release("key", "stream"))
+    asking = asyncio.ensure_future(free(backend, "key", Claim("s", "body")))
     await client.has_begun.wait()
     asking.cancel()
     await asyncio.wait([asking], timeout=SECONDS)
@@ -753,7 +754,7 @@ async def test_a_task_that_was_cancelled_can_still_use_the_store(make: Make, red
     async def work() -> bool:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        return await backend.release("key", "stream")
+        return await free(backend, "key", Claim("s", "body"))
 
     working = asyncio.ensure_future(work())
     await asyncio.sleep(0)

@@ -25,6 +25,7 @@ from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
 from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
 from tests.limits import LIMITS
+from tests.records import take, taken
 from tests.waiting import SECONDS
 
 NORMAL, FULL = 1, 2
@@ -99,7 +100,7 @@ async def test_what_is_past_its_time_is_removed_in_small_steps(file: Path, make:
     await backend.write([BEGIN, Change("s", records=[record(seq) for seq in range(1, many + 1)])])
     await backend.write([Change("s", gap=Gap(1, "a", is_whole=True)), Change("s", is_dropped=True)])
     for number in range(many):
-        await backend.claim(f"{number}", Claim("s", ""), -1)
+        await take(backend, f"{number}", Claim("s", ""), -1)
     steps = 0
     while await backend.sweep():
         steps += 1
@@ -251,18 +252,18 @@ async def behind_a_commit(backend: SQLiteBackend, disk: SlowDisk, *calls: Corout
 
 async def test_writes_that_gather_while_the_disk_is_slow_share_one_commit(make: Make, disk: SlowDisk) -> None:
     backend = await opened(make)
-    claims = (backend.claim(f"key {number}", Claim(f"s{number}", "body"), 60) for number in range(30))
+    claims = (take(backend, f"key {number}", Claim(f"s{number}", "body"), 60) for number in range(30))
     begins = (backend.write([BEGIN._replace(stream_id=f"s{number}")]) for number in range(30))
     outcomes = await behind_a_commit(backend, disk, *claims, *begins)
     assert outcomes == [None] * 30 + [set()] * 30
     assert disk.commits == 2
-    assert await backend.standing("key 29") == Claim("s29", "body")
+    assert await taken(backend, "key 29") == Claim("s29", "body")
     assert len(await backend.kept([f"s{number}" for number in range(30)])) == 30
 
 
 async def test_of_two_claims_of_a_key_in_one_commit_the_first_one_stands(make: Make, disk: SlowDisk) -> None:
     backend = await opened(make)
-    claims = (backend.claim("key", Claim(f"s{number}", "body"), 60) for number in range(3))
+    claims = (take(backend, "key", Claim(f"s{number}", "body"), 60) for number in range(3))
     assert await behind_a_commit(backend, disk, *claims) == [None, Claim("s0", "body"), Claim("s0", "body")]
 
 
@@ -277,14 +278,14 @@ async def test_a_write_that_fails_undoes_itself_and_not_the_others_of_its_commit
         connection.execute("DELETE FROM leases")
         raise ZeroDivisionError
 
-    claim = backend.claim("key", Claim("s", "body"), 60)
+    claim = take(backend, "key", Claim("s", "body"), 60)
     refused, broken, claimed = await behind_a_commit(
         backend, disk, backend.transact(insert), backend.transact(bug), claim
     )
     assert isinstance(refused, StoreError)
     assert isinstance(broken, ZeroDivisionError)
     assert claimed is None
-    assert await backend.standing("key") == Claim("s", "body")
+    assert await taken(backend, "key") == Claim("s", "body")
     rows = await backend.look(lambda connection: connection.execute("SELECT worker FROM leases").fetchall())
     assert rows == [("",), ("worker",)]
 
@@ -292,10 +293,10 @@ async def test_a_write_that_fails_undoes_itself_and_not_the_others_of_its_commit
 async def test_a_commit_that_fails_fails_for_all_who_share_it(make: Make, disk: SlowDisk) -> None:
     backend = await opened(make)
     disk.failing = 2
-    claim = backend.claim("key", Claim("s", "body"), 60)
+    claim = take(backend, "key", Claim("s", "body"), 60)
     outcomes = await behind_a_commit(backend, disk, claim, backend.write([BEGIN]))
     assert all(isinstance(outcome, StoreError) for outcome in outcomes)
-    assert await backend.standing("key") is None
+    assert await taken(backend, "key") is None
     assert await backend.write([BEGIN, Change("s", records=[record(1)])]) == set(), "it can be written again"
     assert await backend.tail({"s": 0}, 0.0) == {"s": News([record(1)])}
 
@@ -303,8 +304,8 @@ async def test_a_commit_that_fails_fails_for_all_who_share_it(make: Make, disk: 
 async def test_a_caller_that_leaves_while_it_waits_for_the_commit_holds_up_no_other(make: Make, disk: SlowDisk) -> None:
     backend = await opened(make)
     first = await disk.hold(backend.renew("worker"))
-    leaving = asyncio.create_task(backend.claim("left", Claim("s", "body"), 60))
-    staying = asyncio.create_task(backend.claim("key", Claim("s", "body"), 60))
+    leaving = asyncio.create_task(take(backend, "left", Claim("s", "body"), 60))
+    staying = asyncio.create_task(take(backend, "key", Claim("s", "body"), 60))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.sleep(0)
@@ -312,13 +313,13 @@ async def test_a_caller_that_leaves_while_it_waits_for_the_commit_holds_up_no_ot
     await first
     assert await staying is None
     assert leaving.cancelled()
-    assert await backend.standing("left") == Claim("s", "body"), "what was begun is written"
+    assert await taken(backend, "left") == Claim("s", "body"), "what was begun is written"
 
 
 async def test_calls_that_were_made_are_committed_before_the_file_is_closed(make: Make, disk: SlowDisk) -> None:
     backend = await opened(make)
     first = await disk.hold(backend.renew("worker"))
-    claiming = asyncio.create_task(backend.claim("key", Claim("s", "body"), 60))
+    claiming = asyncio.create_task(take(backend, "key", Claim("s", "body"), 60))
     await asyncio.sleep(0)
     disk.let_go()
     await backend.close()
@@ -411,13 +412,13 @@ async def test_a_damaged_record_is_never_served(file: Path, make: Make) -> None:
 async def test_what_else_is_damaged_is_an_error(file: Path, make: Make, table: str) -> None:
     backend = await opened(make)
     await backend.write([BEGIN, Change("s", records=[record(1)], gap=Gap(1, "said", is_whole=True))])
-    await backend.claim("key", Claim("s", "body"), 60)
+    await take(backend, "key", Claim("s", "body"), 60)
     column = {"streams": "header", "gaps": "text", "claims": "value"}[table]
     for value in ("X''", "NULL" if table == "none" else "7", f"{column} || X'00'", "'text'", "X'0000000041'"):
         with sqlite3.connect(file) as connection:
             connection.execute("CREATE TEMP TABLE was AS SELECT * FROM " + table)
             connection.execute(f"UPDATE {table} SET {column} = {value}")
-        call = backend.claim("key", Claim("t", "body"), 60) if table == "claims" else backend.load("s")
+        call = take(backend, "key", Claim("t", "body"), 60) if table == "claims" else backend.load("s")
         assert (await fault(call)).fault == "damaged", value
         connection.close()
 
@@ -463,13 +464,13 @@ async def test_those_who_wait_for_a_locked_file_do_not_wait_one_after_the_other(
     backend = await opened(make)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    claims = (backend.claim(f"key {number}", Claim("s", "body"), 60) for number in range(50))
+    claims = (take(backend, f"key {number}", Claim("s", "body"), 60) for number in range(50))
     problems = await asyncio.gather(*claims, return_exceptions=True)
     assert all(problem is problems[0] for problem in problems), "one of them has tried"
     assert isinstance(problems[0], StoreError)
     other.execute("ROLLBACK")
     other.close()
-    assert await backend.claim("key", Claim("s", "body"), 60) is None
+    assert await take(backend, "key", Claim("s", "body"), 60) is None
 
 
 async def test_a_full_file_is_told_and_goes_on_when_there_is_room(file: Path, make: Make) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from gai_fast.stores import Claim, Ending, LogHeader
+from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.backend import Backend, Change, Copy, Gap, News, Record, StoreError, gap_text, join_gaps
 
 PAGE = 4
@@ -40,7 +40,7 @@ class World:
         self.copies: dict[str, Stored] = {}
         self.leases: set[str] = set()
         self.followed: set[str] = set()
-        self.claims: dict[str, Claim] = {}
+        self.claims: dict[str, bytes] = {}
         self.problem: Exception | None = None
         self.cancels: dict[str, list[str]] = {}
         self.gate = asyncio.Event()
@@ -173,16 +173,23 @@ class FakeBackend(Backend):
         self.sweeps += 1
         return self.sweeps < 3
 
-    async def claim(self, key: str, claim: Claim, ttl: float, caller: str = "") -> Claim | None:
-        standing = (await self._reach()).claims.setdefault(key, claim)
-        return None if standing == claim else standing
+    async def get(self, kind: str, name: str) -> bytes | None:
+        return (await self._reach()).claims.get(name)
 
-    async def standing(self, key: str) -> Claim | None:
-        return (await self._reach()).claims.get(key)
+    async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
+        (await self._reach()).claims[name] = value
 
-    async def release(self, key: str, stream_id: str, caller: str = "") -> bool:
+    async def swap(
+        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+    ) -> bytes | None:
         claims = (await self._reach()).claims
-        if key in claims and claims[key].stream_id == stream_id:
-            del claims[key]
-            return True
-        return False
+        found = claims.get(name)
+        if found == old:
+            claims[name] = new
+        return found
+
+    async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
+        claims = (await self._reach()).claims
+        if old is not None and claims.get(name) != old:
+            return False
+        return claims.pop(name, None) is not None

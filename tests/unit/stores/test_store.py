@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -262,16 +263,16 @@ async def test_a_claim_whose_answer_was_lost_takes_no_key(make: Make, world: Wor
     await store.open()
     backend = store._backend
     assert isinstance(backend, FakeBackend)
-    claim = backend.claim
+    swap = backend.swap
 
-    async def take_and_fail(key: str, mine: Claim, ttl: float, caller: str) -> Claim | None:
-        await claim(key, mine, ttl)
+    async def swap_and_fail(*call: Any) -> bytes | None:
+        await swap(*call)
         raise StoreError("unreachable", "it does not answer")
 
-    backend.claim = take_and_fail
+    backend.swap = swap_and_fail
     with pytest.raises(Error):
         await store.claim("key", MINE)
-    del backend.claim
+    del backend.swap
     await until(lambda: not world.claims)
 
 
@@ -300,13 +301,13 @@ async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, worl
         calls.append("renew")
         await renew(worker)
 
-    async def slow(key: str, stream_id: str, caller: str) -> bool:
+    async def slow(kind: str, name: str) -> bytes | None:
         calls.append("release")
         time.advance(1.0)
-        return True
+        return None
 
     backend.renew = noted
-    backend.release = slow
+    backend.get = slow
     for number in range(3):
         store._note_unfreed(f"{number}", "s", "anna")
     await until(lambda: calls.count("release") == 3)
@@ -320,19 +321,35 @@ async def test_a_damaged_key_keeps_no_other_one_taken_and_degrades_nothing(make:
     assert await store.claim("key", MINE) is None
     backend = store._backend
     assert isinstance(backend, FakeBackend)
-    release = backend.release
+    get = backend.get
 
-    async def damaged(key: str, stream_id: str, caller: str) -> bool:
-        if key == "foreign":
+    async def damaged(kind: str, name: str) -> bytes | None:
+        if name == "foreign":
             raise StoreError("damaged", "another kind of value")
-        return await release(key, stream_id)
+        return await get(kind, name)
 
-    backend.release = damaged
+    backend.get = damaged
     store._note_unfreed("foreign", "s", "anna")
     store._note_unfreed(next(iter(world.claims)), "s", "anna")
     await until(lambda: not world.claims)
     assert not store._unfreed
     assert not store.is_degraded
+
+
+async def test_a_damaged_key_is_an_error_of_its_requests_alone(make: Make, world: World) -> None:
+    """It was `overloaded`, which is asked again and again, and the store counted as failing."""
+    store = make()
+    await store.open()
+    assert await store.claim("key", MINE) is None
+    (digest,) = world.claims
+    world.claims[digest] = b"s\nbody"
+    for call in (store.claim("key", THEIRS), store.standing("key")):
+        with pytest.raises(Error) as raised:
+            await call
+        assert (raised.value.code, raised.value.reason) == ("internal", "log_damaged")
+    assert not store.is_degraded
+    assert world.claims == {digest: b"s\nbody"}, "no other stream takes it"
+    assert await store.claim("another key", THEIRS) is None
 
 
 async def test_a_key_is_abandoned_without_waiting(make: Make, world: World) -> None:

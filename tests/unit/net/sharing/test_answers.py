@@ -27,6 +27,7 @@ from gai_fast.net.upstream import connection as upstream
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS
+from gai_fast.stores.backend import read_claim
 from tests.limits import LIMITS
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
@@ -304,8 +305,8 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again(line: bytes) -> 
     one, other = Process(world), Process(world)
     way = one.way()
     await way.look(spec())
-    ((_, claim),) = world.claims.items()
-    log = one.answers.store.create(header(claim.stream_id))
+    (claim,) = world.claims.values()
+    log = one.answers.store.create(header(read_claim(claim).stream_id))
     log.append(line, 1)
     log.end(Ending("finished"))
     await until(lambda: any(stored.ending for stored in world.copies.values()))

@@ -17,7 +17,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
 from tests.unit.server.incoming_requests import http, incoming
 from tests.unit.server.requests.test_stream_response import FakeConnection
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 FINISHED = Ending("finished", "stop")
 KEY = '["anonymous","/api/v1/chat","c"]'
@@ -91,7 +91,11 @@ async def test_a_chat_is_remembered_while_its_stream_runs() -> None:
     log = on.store.find_here("one")
     assert log is not None
     log.end(FINISHED)
-    assert await on.store.standing(KEY) is None
+
+    async def is_free() -> bool:
+        return await on.store.standing(KEY) is None
+
+    await until_answered(is_free)
     assert reply_of(await on.get()).status == 204
 
 

@@ -21,12 +21,14 @@ from gai_fast.server.admin.targets import Target
 from gai_fast.server.admin.watch import Watches
 from gai_fast.server.requests.durable import Running
 from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
-from gai_fast.server.workers.peers import Answers, ClaimHome, PeerBackend, Peers
+from gai_fast.server.workers.peers import RECORDS, Answers, PeerBackend, Peers, RecordHome
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
-from gai_fast.stores.backend import StoreError
+from gai_fast.stores.backend import ANSWERS, StoreError
 from gai_fast.stores.store import _digest
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
+from tests.records import free, take, taken
 from tests.waiting import SECONDS, until
 
 SERVER = "AbC-"
@@ -39,7 +41,7 @@ class Supervisor:
         self.made = 2
         self.is_gone = False
         self.workers = [1, 2]
-        self._claims = ClaimHome()
+        self._records = RecordHome()
         self._drained = DrainedHome()
 
     async def ask(self, kind: str, *items: Any) -> Any:
@@ -49,8 +51,8 @@ class Supervisor:
             return self.workers
         if kind == DRAINED:
             return self._drained.answer(items)
-        answer = self._claims.answer(kind, items)
-        return list(answer) if isinstance(answer, tuple) else answer
+        assert kind == RECORDS
+        return self._records.answer(items)
 
 
 class Pair:
@@ -334,15 +336,15 @@ async def test_a_worker_that_hangs_keeps_no_other_from_knowing_that_its_streams_
 async def test_keys_are_the_supervisors_and_outlive_every_worker(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         first, second = Claim("s1", "f1"), Claim("s2", "f2")
-        assert await both.backend.claim("key", first, 60.0) is None
-        assert await both.backend.claim("key", first, 60.0) is None
-        assert await both.backend.claim("key", second, 60.0) == first
-        assert not await both.backend.release("key", "s2")
-        assert await both.backend.release("key", "s1")
-        assert await both.backend.claim("key", second, 60.0) is None
+        assert await take(both.backend, "key", first, 60.0) is None
+        assert await take(both.backend, "key", first, 60.0) is None
+        assert await take(both.backend, "key", second, 60.0) == first
+        assert not await free(both.backend, "key", second)
+        assert await free(both.backend, "key", first)
+        assert await take(both.backend, "key", second, 60.0) is None
         both.supervisor.is_gone = True
         with pytest.raises(StoreError):
-            await both.backend.claim("key", second, 60.0)
+            await take(both.backend, "key", second, 60.0)
 
 
 async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Path) -> None:
@@ -350,7 +352,7 @@ async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Pat
     async with pair(tmp_path) as both:
         store = both.one.store
         claim = Claim("a" * 22, "f")
-        await both.backend.claim(_digest("key"), claim, 60)
+        await take(both.backend, _digest("key"), claim, 60)
         both.supervisor.is_gone = True
         with pytest.raises(Error):
             await store.claim("key", claim)
@@ -362,19 +364,19 @@ async def test_a_supervisor_that_answers_again_is_no_failing_store(tmp_path: Pat
 
 async def test_the_supervisor_holds_so_many_keys(tmp_path: Path, change_limits: ChangeLimits) -> None:
     """Each worker counts its own alone, and those of the ones that are gone are still taken."""
-    change_limits(claims=4)
+    change_limits(records=4)
     async with pair(tmp_path) as both:
         for key in "ab":
-            assert await both.backend.claim(key, Claim(key, "f"), 60.0) is None
+            assert await take(both.backend, key, Claim(key, "f"), 60.0) is None
         for _ in range(2):
             with pytest.raises(Error) as refused:
-                await both.backend.claim("c", Claim("c", "f"), 60.0)
+                await take(both.backend, "c", Claim("c", "f"), 60.0)
             assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
-        assert await both.backend.claim("a", Claim("a", "f"), 60.0) is None, "it has that one already"
-        assert await both.backend.claim("d", Claim("d", "f"), 60.0, "another caller") is None
-        assert await both.backend.release("d", "d", "another caller")
-        assert await both.backend.release("a", "a")
-        assert await both.backend.claim("c", Claim("c", "f"), 60.0) is None
+        assert await take(both.backend, "a", Claim("a", "f"), 60.0) is None, "it has that one already"
+        assert await take(both.backend, "d", Claim("d", "f"), 60.0, "another caller") is None
+        assert await free(both.backend, "d", Claim("d", "f"))
+        assert await free(both.backend, "a", Claim("a", "f"))
+        assert await take(both.backend, "c", Claim("c", "f"), 60.0) is None
 
 
 # ---- what one answer tells ---------------------------------------------------------------------------------------
@@ -590,20 +592,27 @@ async def test_of_two_admins_who_change_a_target_at_once_the_later_one_counts_in
             assert "drained" not in [condition for _, _, condition, _ in engine.list_targets()]
 
 
-async def test_claims_of_shared_answers_take_no_room_from_idempotency_keys(
+async def test_keys_of_shared_answers_take_no_room_from_idempotency_keys(
     tmp_path: Path, change_limits: ChangeLimits
 ) -> None:
-    change_limits(claims=4)
+    change_limits(records=4)
     async with pair(tmp_path) as both:
-        answers = both.backend.beside()
         for number in range(2):
-            assert await answers.claim(f"key {number}", Claim("s", "f"), 60.0) is None
+            assert await both.backend.swap(ANSWERS, f"key {number}", None, b"s", 60.0) is None
         with pytest.raises(Error):
-            await answers.claim("key 2", Claim("s", "f"), 60.0)
-        assert await both.backend.claim("key 0", Claim("t", "f"), 60.0) is None
-        assert await answers.standing("key 0") == Claim("s", "f")
-        assert await answers.release("key 0", "s")
-        assert await both.backend.standing("key 0") == Claim("t", "f")
+            await both.backend.put(ANSWERS, "key 2", b"s", 60.0)
+        assert await take(both.backend, "key 0", Claim("t", "f")) is None
+        assert await both.backend.get(ANSWERS, "key 0") == b"s"
+        assert await both.backend.delete(ANSWERS, "key 0")
+        assert await taken(both.backend, "key 0") == Claim("t", "f")
+
+
+async def test_a_record_that_is_too_large_does_not_reach_the_supervisor(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        for call in (both.backend.put, lambda *rest: both.backend.swap(*rest[:2], None, *rest[2:])):
+            with pytest.raises(StoreError, match="is larger than"):
+                await call(ANSWERS, "key", bytes(LIMITS.record + 1), None)
+        assert await both.backend.get(ANSWERS, "key") is None
 
 
 async def test_the_logs_of_shared_answers_are_found_by_other_workers(tmp_path: Path) -> None:
