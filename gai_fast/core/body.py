@@ -4,6 +4,8 @@ Owns the decision which kind a body is, and collects bodies that are not streams
 JSON.
 
 1. A status of 400 or above has an error body. A redirect is refused, as is a content type of neither a stream nor JSON.
+   If several content types are named, one of a stream or JSON is enough: proxies append a second header (seen with
+   `application/json, text/event-stream`), and rule 2 decides by the body in any case.
 2. Otherwise the first byte that is not blank decides. `<` is markup, which is refused. `{` or `[` begins one JSON
    document if the API streams SSE. `[` begins a stream if the API answers in arrays. Anything else is a stream.
 """
@@ -137,11 +139,14 @@ class Body:
 
 
 def _is_readable(content_type: str) -> bool:
-    """Returns whether a content type is one of a stream or of JSON."""
+    """Returns whether a content type, or one of several joined with commas, is one of a stream or of JSON."""
     if content_type in _STREAM_TYPES:  # first: most have no parameters
         return True
-    media = content_type.partition(";")[0].strip().lower()
-    return media in _STREAM_TYPES or media.endswith("+json")
+    for each in content_type.split(","):
+        media = each.partition(";")[0].strip().lower()
+        if media and (media in _STREAM_TYPES or media.endswith("+json")):
+            return True
+    return False
 
 
 def unavailable(api: ResponseAPI, reason: str, what: str) -> Error:

@@ -19,6 +19,7 @@ from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
 from tests.integration.gateway import (
     CHAT,
+    END,
     LAST_CHUNK,
     MESSAGES,
     NATIVE,
@@ -338,3 +339,27 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
     client.close()
     await until(lambda: gateway.streams == 0)
     assert len(upstream.peers) == 1
+
+
+# ---- what is not refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Type: application/json, text/event-stream\r\n",
+        b"Content-Type: application/json\r\nContent-Type: text/event-stream; charset=utf-8\r\n",
+        b"Content-Type: text/event-stream\r\nContent-Type: text/event-stream\r\n",
+    ],
+    ids=["in one header", "in two headers", "twice"],
+)
+@on_steady_loop
+async def test_a_stream_type_among_several_is_a_stream(net: Net, lines: bytes) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.request()
+        head = b"HTTP/1.1 200 OK\r\n" + lines + b"Transfer-Encoding: chunked\r\n\r\n"
+        await peer.send(head, chunk(delta("Hi")), *END)
+
+    gateway = await gateway_for(net, (await net.upstream(handle)).url)
+    response = await asked(gateway)
+    assert (response.status, response.text, response.types[-1]) == (200, "Hi", "done")

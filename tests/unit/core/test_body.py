@@ -54,7 +54,19 @@ def test_markup_is_refused(before: bytes) -> None:
     assert (caught.value.code, caught.value.reason) == ("provider_unavailable", "content_type")
 
 
-@pytest.mark.parametrize("content_type", ["", "text/event-stream; charset=utf-8", "application/json", "a/problem+json"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/event-stream; charset=utf-8",
+        "application/json",
+        "a/problem+json",
+        "application/json, text/event-stream",
+        "text/event-stream,text/event-stream",
+        "text/event-stream; charset=utf-8, application/json; charset=utf-8",
+        'text/plain; note="a, b", TEXT/EVENT-STREAM',
+    ],
+)
 def test_these_may_be_streams_or_json(content_type: str) -> None:
     one = body()
     one.receive_head(200, {"content-type": content_type})
@@ -62,7 +74,13 @@ def test_these_may_be_streams_or_json(content_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "content_type", "reason"), [(302, "", "redirect"), (200, "text/plain", "content_type")]
+    ("status", "content_type", "reason"),
+    [
+        (302, "", "redirect"),
+        (200, "text/plain", "content_type"),
+        (200, "text/plain, image/png", "content_type"),
+        (200, ", text/html", "content_type"),
+    ],
 )
 def test_a_redirect_and_a_foreign_content_type_are_refused(status: int, content_type: str, reason: str) -> None:
     with pytest.raises(Error) as caught:
