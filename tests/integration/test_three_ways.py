@@ -269,6 +269,11 @@ def test_pages_and_preflights_are_answered_alike() -> None:
         for origin, status in (("https://a.example", 204), ("https://b.example", 403)):
             asks = {"origin": origin, "access_control_request_method": "POST"}
             assert (await assert_same(found, "OPTIONS", "/api/v1/stream", **asks)).status == status
+            asks["access_control_request_headers"] = "user-agent,x-mine,x-forwarded-for"
+            answer = await assert_same(found, "OPTIONS", "/v1/chat/completions", **asks)
+            if status == 204:
+                assert answer.headers["access-control-allow-headers"] == "user-agent, x-mine"
+                assert answer.headers["vary"] == "Origin, Access-Control-Request-Headers"
             answer = await assert_same(found, "POST", "/api/v1/stream", {**QUERY, "model": "m"}, origin=origin)
             assert ("access-control-allow-origin" in answer.headers) is (status == 204)
 

@@ -29,27 +29,11 @@ from gai_fast.model.settings import KeySettings, ServerSettings
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.auth_throttle import Guesses
 from gai_fast.server.admission.callers import Callers, has_key
+from gai_fast.server.admission.cross_origin import EXPOSE, EXPOSED_HEADERS, USUAL_HEADERS, allowed_headers
 from gai_fast.server.admission.forwarding import NOBODY, Forwarding
 from gai_fast.server.admission.negotiation import trace_parent
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.http.transport import ClientTransport
-
-_ALLOWED_HEADERS: Final = (
-    "authorization, content-type, accept, x-api-key, api-key, anthropic-version, anthropic-beta, "
-    "anthropic-dangerous-direct-browser-access, idempotency-key, x-idempotency-key, x-request-id, traceparent, "
-    "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
-    "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
-    "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
-    "x-stainless-read-timeout, x-gai-cache"
-)
-EXPOSE: Final = "access-control-expose-headers"
-_EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
-    "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
-    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
-    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-gai-spend-limit, x-gai-spend-remaining, "
-    "x-gai-spend-reset"
-)
 
 _NEED_KEY: Final = ("/api", "/v1", "/ws")
 """The paths that need a caller's key begin so."""
@@ -265,7 +249,7 @@ class Admission:
             admitted.cors = (
                 *admitted.cors,
                 ("access-control-allow-origin", origin),
-                (EXPOSE, _EXPOSED_HEADERS),
+                (EXPOSE, EXPOSED_HEADERS),
             )
         else:
             # A request without CORS (an image, a frame, a link) has no Origin, but browsers send `Sec-Fetch-Site`.
@@ -320,21 +304,28 @@ def is_preflight(method: str, headers: dict[str, str]) -> bool:
     return method == "OPTIONS" and "access-control-request-method" in headers
 
 
-def preflight(admitted: Admitted) -> Reply:
-    """The answer to a CORS preflight.
+def preflight(admitted: Admitted, headers: dict[str, str]) -> Reply:
+    """Returns the response to a CORS preflight.
+
+    Args:
+        admitted: The request.
+        headers: By lower-case name.
 
     Raises:
         Forbidden: The page's origin is not allowed.
     """
     if not any(name == "access-control-allow-origin" for name, _ in admitted.cors):
         raise Error("forbidden", "this origin is not allowed (see cors_origins)", reason="origin")
+    requested = headers.get("access-control-request-headers", "")
+    allowed = USUAL_HEADERS if is_for_operators(admitted.path) else allowed_headers(requested)
     return Reply(
         204,
         headers=[
-            *admitted.cors,
+            ("vary", "Origin, Access-Control-Request-Headers"),
+            *[header for header in admitted.cors if header[0] != "vary"],
             *id_headers(admitted.request_id),
             ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
-            ("access-control-allow-headers", _ALLOWED_HEADERS),
+            ("access-control-allow-headers", allowed),
             ("access-control-max-age", "600"),
         ],
     )

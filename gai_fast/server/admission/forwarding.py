@@ -21,6 +21,9 @@ from gai_fast.model.addresses import Networks
 from gai_fast.model.limits import SHARED
 from gai_fast.server.limits import LIMITS
 
+_PROXY_HEADERS: Final = frozenset(("forwarded", "via", "x-real-ip", "true-client-ip"))
+_PROXY_PREFIXES: Final = ("x-forwarded-", "cf-")
+"""What proxies and content networks add to a request; a client that asks directly sends none of these."""
 _PAIR: Final = r"""([\w!#$%&'*+.^`|~-]++)=(?:"((?:[^"\\]|\\.)*+)"|([^\s",;]*+))"""
 _PAIRS: Final = re.compile(_PAIR, re.A)
 _ELEMENT: Final = re.compile(rf"[ \t]*+(?:{_PAIR})?+(?:[ \t]*+;[ \t]*+(?:{_PAIR})?+)*+[ \t]*+", re.A)
@@ -79,6 +82,15 @@ class Forwarding:
 
 NOBODY: Final = Forwarding(())
 """No proxy is believed."""
+
+
+def is_set_by_proxy(name: str) -> bool:
+    """Returns whether proxies set a header.
+
+    Args:
+        name: In lower case.
+    """
+    return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
 
 
 def _addresses(entries: Iterable[str]) -> Iterator[str]:

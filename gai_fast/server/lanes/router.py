@@ -325,7 +325,7 @@ class Router:
     def _answer(self, resource: _Resource | None, incoming: Incoming, admitted: Admitted) -> Reply | None:
         method = incoming.http.method
         if is_preflight(method, incoming.http.headers):
-            return preflight(admitted)
+            return preflight(admitted, incoming.http.headers)
         if resource is None:
             raise self._not_found(admitted.path)
         handler = resource.methods.get(method)

@@ -66,6 +66,12 @@ class Limits:
     files_kept: int = 4
     """The share of descriptors kept from clients: one in four is for upstreams, logs and refusals."""
 
+    preflight_names: int = 64
+    """Names of headers that a CORS preflight may ask for: SDKs send some thirty."""
+
+    preflight_text: int = 4 * KIB
+    """Bytes of those names: 64 bytes each."""
+
     body_rate: int = 1 * KIB
     """The minimum average rate of a request's body, in bytes per second: a modem's line is seven times as fast, and a
     client that sends one byte at a time could hold a connection for any time."""

@@ -15,7 +15,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import written
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
-from gai_fast.server.admission.admit import EXPOSE
+from gai_fast.server.admission.cross_origin import EXPOSE
 from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead
 from gai_fast.server.requests.incoming import Incoming

@@ -169,12 +169,12 @@ def test_an_origin_is_allowed_exactly_where_it_is_configured(
     assert (told.get("access-control-allow-origin") == origin) is allowed
     assert (told.get("vary") == "Origin") is (only_demo or bool(settings))
     if allowed:
-        reply = preflight(admitted)
+        reply = preflight(admitted, {})
         assert reply.status == 204
         assert dict(reply.headers)["x-request-id"] == admitted.request_id
     else:
         with pytest.raises(Error) as caught:
-            preflight(admitted)
+            preflight(admitted, {})
         assert (caught.value.code, caught.value.reason) == ("forbidden", "origin")
     without = admit(settings=settings, only_demo=only_demo)
     assert ("vary" in dict(without.cors)) is (only_demo or bool(settings))
@@ -239,6 +239,17 @@ def test_a_preflight_has_no_key_yet() -> None:
     for method, status in (("OPTIONS", 200), ("POST", 401)):
         assert verdict(admit("/v1/models", method, keys=KEYS, **asks))[0] == status
     assert verdict(admit("/v1/models", "OPTIONS", keys=KEYS)) == (401, "key")
+
+
+@pytest.mark.parametrize("path", ["/admin/streams", "/admin", "/dashboard", "/docs"])
+def test_a_preflight_of_the_operators_routes_allows_no_requested_name(path: str) -> None:
+    allowed = {"cors_origins": ("https://a.example",)}
+    asks = {"access-control-request-headers": "x-mine"}
+    for target, echoed in ((path, False), ("/v1/models", True)):
+        admitted = admit(target, "OPTIONS", settings=allowed, origin="https://a.example")
+        headers = preflight(admitted, asks).headers
+        assert (dict(headers)["access-control-allow-headers"] == "x-mine") is echoed
+        assert ("vary", "Origin, Access-Control-Request-Headers") in headers
 
 
 def test_a_page_of_an_allowed_origin_may_read_why_it_was_refused() -> None:
