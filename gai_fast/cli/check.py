@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from gai_fast.cli import (
     option,
     print_json,
 )
+from gai_fast.cli.diagnosis import Check
+from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
     from gai_fast.library.gateway import Gateway
@@ -32,18 +34,21 @@ PROBE = {"query": "Hi", "max_tokens": 16}
 NO_MODEL = "gai-fast-probe"
 
 
-def _check_certificate(server: ServerSettings) -> None:
+def _check_certificate(server: ServerSettings) -> str:
     """Reads the server's certificate, if there is one.
+
+    Returns:
+        A warning if the certificate expires soon or has expired; else empty.
 
     Raises:
         ConfigFailure: The certificate cannot be used.
     """
     if server.tls_cert is None or server.tls_key is None:
-        return
+        return ""
     from gai_fast.server.edge.certificate import Certificate, CertificateError
 
     try:
-        Certificate(server.tls_cert, server.tls_key)
+        return Certificate(server.tls_cert, server.tls_key).expiry_problem(time.time())
     except CertificateError as problem:
         raise ConfigFailure(str(problem)) from None
 
@@ -88,26 +93,30 @@ def _model_ids(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
                 yield target.id
 
 
-async def _probe_all(settings: Settings, found: list[Probe]) -> None:
+async def _probe_all(settings: Settings, found: list[Probe], stores: list[Check]) -> None:
+    from gai_fast.cli.store_check import check_store
     from gai_fast.library.gateway import Gateway
 
+    stores.append(await check_store(settings.store))
+    # The store was checked: the upstreams are asked even if it cannot be used.
+    settings = replace(settings, store=StoreSettings())
     async with Gateway(settings) as gateway:
         found += await asyncio.gather(*(_probe(gateway, one) for one in settings.upstreams.values()))
 
 
 @click.command()
 @config_option
-@option("--probe", is_flag=True, help="Ask each upstream's first model for a few tokens.")
+@option("--probe", is_flag=True, help="Open the store, and ask each upstream's first model for a few tokens.")
 @json_option
 def command(config_path: Path | None, probe: bool, json: bool) -> None:
     """Validate the configuration: line, key, nearest known name.
 
-    Exit code 2: the configuration is wrong; 1: a probed upstream does not answer.
+    Exit code 2: the configuration is wrong; 1: the store or a probed upstream does not answer.
     """
     try:
         loaded = load_config(config_path)
         check_app(loaded)
-        _check_certificate(loaded.settings.server)
+        warning = _check_certificate(loaded.settings.server)
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})
@@ -115,30 +124,38 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         raise
     settings = loaded.settings
     probes: list[Probe] = []
+    stores: list[Check] = []
     if probe:
         from gai_fast.cli.serve import run_async
 
         log_bugs_only()
-        run_async(_probe_all(settings, probes))
-    failed = not all(one.ok for one in probes)
+        run_async(_probe_all(settings, probes, stores))
+    failed = not all(one.ok for one in probes) or any(each.status == "error" for each in stores)
     own = [model for model in settings.models.values() if model.upstream.name in settings.upstreams]
     if json:
         shown: dict[str, Any] = {
             "ok": not failed,
             "problems": [],
+            "warnings": [warning] if warning else [],
             "file": None if loaded.path is None else str(loaded.path),
             "upstreams": len(settings.upstreams),
             "models": len(own),
         }
-        print_json({**shown, **({"probes": [asdict(one) for one in probes]} if probe else {})})
+        probed = {"probes": [asdict(one) for one in probes], "store": [asdict(each) for each in stores]}
+        print_json({**shown, **(probed if probe else {})})
     else:
         demo = " and the demo" if len(own) < len(settings.models) else ""
         what = f"{_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo}"
         file = "no file" if loaded.path is None else click.format_filename(loaded.path)
         click.echo(f"config OK ({what}): {file}")
+        if warning:
+            click.echo(f"warning: {warning}", err=True)
         width = max((len(one.upstream) for one in probes), default=0)
         for one in probes:
             click.echo(f"{one.upstream:{width}}  {'ok' if one.ok else 'FAILED':6}  {one.ms:5} ms  {one.message}")
+        for each in stores:
+            fix = f" -> {each.fix}" if each.fix else ""
+            click.echo(f"store: {each.status}: {each.detail}{fix}")
     if failed:
         raise click.exceptions.Exit(1)
 

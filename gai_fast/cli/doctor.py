@@ -1,4 +1,4 @@
-"""`gai-fast doctor`: finds faults of the machine, the upstreams and the proxies, and prints how to fix them.
+"""`gai-fast doctor`: finds faults of the machine, the store, the upstreams and the proxies, and how to fix them.
 
 Owns the checks of this machine and of the upstreams; `proxy_check.py` has the checks of proxies in front of the
 gateway. The checks cost no money: an upstream is only asked for its list of models. Each response has
@@ -29,7 +29,7 @@ from gai_fast.model.limits import SHARED
 if TYPE_CHECKING:
     import aiohttp
 
-    from gai_fast.model.settings import Secret, Settings, UpstreamSettings
+    from gai_fast.model.settings import Secret, ServerSettings, Settings, UpstreamSettings
 
 _REFUSED: Final = (401, 403)
 
@@ -70,6 +70,26 @@ def check_clock(dates: Sequence[str], now: float) -> Check:
         text = f"this machine's clock is {abs(offset):.0f} s {'ahead' if offset > 0 else 'behind'}"
         return Check("clock", "warning", text, "run an NTP client (chrony, systemd-timesyncd)")
     return Check("clock", "ok", f"within {LIMITS.clock_offset:g} s of the time that servers tell")
+
+
+def check_certificate(server: ServerSettings) -> Check:
+    """Checks the certificate that clients get: whether it can be used, and how long.
+
+    Args:
+        server: `[server]`.
+    """
+    from gai_fast.server.edge.certificate import CertificateError, certificate_of
+
+    try:
+        certificate = certificate_of(server)
+    except CertificateError as problem:
+        return Check("certificate", "error", str(problem), "see `tls_cert` and `tls_key` in [server]")
+    if certificate is None:
+        return Check("certificate", "skipped", "the server has none: clients reach it without TLS, or through a proxy")
+    warning = certificate.expiry_problem(time.time())
+    if warning:
+        return Check("certificate", "warning", warning, "renew it before clients refuse it")
+    return Check("certificate", "ok", "valid for more than two weeks")
 
 
 # ---- upstreams -------------------------------------------------------------------------------------------------------
@@ -186,6 +206,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     import aiohttp
 
     from gai_fast.cli.proxy_check import check_proxies
+    from gai_fast.cli.store_check import check_store
 
     upstreams = list(settings.upstreams.values())
     direct = [each for each in upstreams if each.proxy is None]
@@ -193,10 +214,11 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     dates: list[str] = []
     timeout = aiohttp.ClientTimeout(total=LIMITS.doctor)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        dns, tls, asked, proxies = await asyncio.gather(
+        dns, tls, asked, store, proxies = await asyncio.gather(
             asyncio.gather(*map(_check_dns, direct)),
             asyncio.gather(*map(_check_tls, over_tls)),
             asyncio.gather(*(_check_upstream(session, each, dates) for each in upstreams)),
+            check_store(settings.store),
             check_proxies(session, url, idle, settings.stream.heartbeat, dates),
         )
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -204,6 +226,8 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found.append(check_clock(dates, time.time()))
     found.append(worst("dns", dns, "no upstream is looked up here"))
     found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
+    found.append(check_certificate(settings.server))
+    found.append(store)
     found += asked or [Check("upstream", "skipped", "there is no [[upstream]]")]
     found += proxies
 

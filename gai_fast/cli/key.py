@@ -51,9 +51,20 @@ def command() -> None:
 @option("--role", type=click.Choice(["user", "admin"]), help="The caller's role; by default from [key_defaults].")
 @option("--models", metavar="NAMES", help="The models that it may use: names and patterns with *, split by commas.")
 @option("--expires", metavar="MOMENT", help="When the key expires: 2030-01-31, or 2030-01-31T18:00:00Z.")
+@option("--requests-per-minute", type=int, metavar="N", help="Requests a minute.")
+@option("--tokens-per-minute", type=int, metavar="N", help="Tokens a minute, of input and output.")
+@option("--streams", type=int, metavar="N", help="Streams at a time.")
+@option("--spend", metavar="AMOUNT/PERIOD", help="Money in a period: 20/month, 1.50/day.")
 @json_option
 def new(
-    name: str, config_path: Path | None, role: str | None, models: str | None, expires: str | None, json: bool
+    name: str,
+    config_path: Path | None,
+    role: str | None,
+    models: str | None,
+    expires: str | None,
+    spend: str | None,
+    json: bool,
+    **rates: int | None,
 ) -> None:
     """Make a key, and print its secret this once.
 
@@ -61,11 +72,12 @@ def new(
     """
     secret, reference = _new_secret()
     named = None if models is None else [each.strip() for each in models.split(",") if each.strip()]
-    given = {"name": name, "secret": reference, "models": named, "role": role, "expires": expires}
+    given: dict[str, Any] = {"name": name, "secret": reference, "models": named, "role": role, "expires": expires}
+    given |= {**rates, "spend": None if spend is None else _spend(spend)}
     table = {key: value for key, value in given.items() if value is not None}
     problems = Problems()
     read = {
-        key: read_value(problems, "key", key, value, "NAME" if key == "name" else f"--{key}")
+        key: read_value(problems, "key", key, value, "NAME" if key == "name" else f"--{key.replace('_', '-')}")
         for key, value in table.items()
     }
     if read.get("expires") is not None and read["expires"] <= datetime.now(UTC):
@@ -91,6 +103,19 @@ def new(
     _note(f"added [[key]] {name} to {click.format_filename(path)}: {_RELOAD}")
 
 
+def _spend(text: str) -> dict[str, Any]:
+    """Returns the table of `AMOUNT/PERIOD`.
+
+    Raises:
+        ConfigFailure: The text is not of this form.
+    """
+    amount, _, period = text.partition("/")
+    try:
+        return {"amount": int(amount) if amount.isdecimal() else float(amount), "period": period}
+    except ValueError:
+        raise ConfigFailure(f"--spend: must be an amount and a period, such as 20/month, not {text!r}") from None
+
+
 def _new_secret() -> tuple[str, str]:
     """Returns a new secret, and the reference to it for the file."""
     secret = PREFIX + secrets.token_urlsafe(_BYTES)
@@ -102,10 +127,11 @@ def _print_secret(name: str, secret: str, reference: str, json: bool, **more: st
         print_json({"name": name, "secret": secret, "hash": reference, **more})
         return
     click.echo(f"secret: {secret}")
-    _note("it is not shown again, and the file has only its digest")
     if more:
         click.echo(f"\n{more['block']}")
-        _note("there is no file: paste this [[key]] into one, or name it with -c")
+        _note("the secret is not shown again; there is no file: paste this [[key]] into one, or name it with -c")
+    else:
+        _note("it is not shown again, and the file has only its digest")
 
 
 def _note(text: str) -> None:

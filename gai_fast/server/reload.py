@@ -87,6 +87,9 @@ class Reload:
             return reloaded
         self.settings = reloaded.settings
         _log.warning("the configuration has been reloaded")
+        for change in reloaded.changes:
+            what = f"[{change['section']}]" if change["name"] is None else f"[[{change['section']}]] {change['name']}"
+            _log.info("%s: %s", what, change["change"])
         if reloaded.needs_restart:
             _log.warning("what has changed in %s needs a restart", ", ".join(reloaded.needs_restart))
         return reloaded

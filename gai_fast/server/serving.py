@@ -355,7 +355,7 @@ def _layers(service: Service, settings: Settings, certificate: Certificate | Non
         handshakes = Handshakes(refuse_plain)
 
         def encrypted(protocol: asyncio.Protocol) -> asyncio.Protocol:
-            return cast("asyncio.Protocol", TLSConnection(certificate.context, protocol, handshakes))
+            return cast("asyncio.Protocol", TLSConnection(certificate.for_connection(), protocol, handshakes))
 
         layers.append(encrypted)
     if settings.server.proxy_protocol:

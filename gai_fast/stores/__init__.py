@@ -26,6 +26,7 @@ __all__ = [
     "StoreError",
     "StreamLog",
     "check_url",
+    "open_backend",
     "open_store",
 ]
 
@@ -69,8 +70,18 @@ def open_store(
         claims: The kind of record that idempotency keys are.
         memory: The way to the logs of the server's other workers, for a store that is in their memory.
     """
-    backend = _module(settings.url.partition("://")[0]).open_backend(settings) or memory
+    backend = open_backend(settings) or memory
     return Store(settings, timers, backend, claim_ttl=claim_ttl, claims=claims)
+
+
+def open_backend(settings: StoreSettings) -> Backend | None:
+    """Makes the store outside this process; None if the configuration has none. `open` connects it.
+
+    Args:
+        settings: As for `open_store`.
+    """
+    backend: Backend | None = _module(settings.url.partition("://")[0]).open_backend(settings)
+    return backend
 
 
 def _module(scheme: str) -> Any:

@@ -14,7 +14,7 @@ class Authority:
         self.folder = folder
         self._new_key("ca")
         self._openssl(
-            *("req -x509 -new -key ca.key -out ca.pem -days 2 -subj /CN=gai-fast-tests").split(),
+            *("req -x509 -new -key ca.key -out ca.pem -days 60 -subj /CN=gai-fast-tests").split(),
             *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
         self.issue("good", "DNS:localhost,IP:127.0.0.1")
@@ -22,11 +22,11 @@ class Authority:
         self.issue("expired", "DNS:localhost,IP:127.0.0.1", days=-1)
         self._new_key("own")
         self._openssl(
-            *"req -x509 -new -key own.key -out own.pem -days 2 -subj /CN=localhost -addext".split(),
+            *"req -x509 -new -key own.key -out own.pem -days 60 -subj /CN=localhost -addext".split(),
             "subjectAltName=DNS:localhost,IP:127.0.0.1",
         )
 
-    def issue(self, name: str, names: str, days: int = 2) -> None:
+    def issue(self, name: str, names: str, days: int = 60) -> None:
         (self.folder / f"{name}.ext").write_text(
             f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
         )

@@ -232,7 +232,8 @@ class TestCheck:
         assert (code, errors) == (1, "")
         assert "hidden" not in output
         assert output.splitlines()[0] == "config OK (2 upstreams, 2 models and the demo): gai-fast.toml"
-        assert [line.split()[:2] for line in output.splitlines()[1:]] == [["chat", "FAILED"], ["messages", "FAILED"]]
+        results = [line.split()[:2] for line in output.splitlines()[1:]]
+        assert results == [["chat", "FAILED"], ["messages", "FAILED"], ["store:", "ok:"]]
 
     @pytest.mark.parametrize(
         ("said", "code"), [("The model `gai-fast-probe` does not exist", 0), ("There is no such URL", 1)]

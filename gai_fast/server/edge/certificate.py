@@ -1,17 +1,19 @@
 """The server's certificate: its files, and the TLS settings.
 
-Owns the choice of versions and ciphers, and the errors of the files. A connection keeps the certificate that it started
-with: each certificate is a context of its own.
+Owns the choice of versions and ciphers, the errors of the files, and the warning before the certificate expires. A
+connection keeps the certificate that it started with: each certificate is a context of its own.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
+import time
 from typing import Final
 
 from gai_fast.model.settings import ServerSettings
 from gai_fast.runtime.files import open_file
+from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
 
@@ -47,6 +49,7 @@ class Certificate:
     def __init__(self, cert: str, key: str) -> None:
         self._cert = cert
         self._key = key
+        self._look_at = 0.0  # when its end is looked at again, in monotonic seconds
         self.context = self.load()
 
     def load(self) -> ssl.SSLContext:
@@ -77,6 +80,36 @@ class Certificate:
             context: The result of `load`.
         """
         self.context = context
+        self._look_at = 0.0
+
+    def for_connection(self) -> ssl.SSLContext:
+        """Returns the context for a new connection; warns once a day if the certificate expires soon."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self.warn()
+        return self.context
+
+    def warn(self) -> None:
+        """Logs a warning if the certificate expires soon or has expired."""
+        self._look_at = time.monotonic() + LIMITS.certificate_look
+        problem = self.expiry_problem(time.time())
+        if problem:
+            _log.warning("%s", problem)
+
+    def expiry_problem(self, now: float) -> str:
+        """Returns why clients refuse the certificate, now or within `limits.certificate_warning`; else empty.
+
+        Args:
+            now: Unix seconds.
+        """
+        end, reason = _validity(self.context, self._cert)
+        what = f"the certificate {self._cert} (`tls_cert`)"
+        if reason:
+            return f"{what} is refused by clients: {reason}: have it issued again, then reload (SIGHUP)"
+        if end is None or end - now > LIMITS.certificate_warning:
+            return ""
+        day = time.strftime("%Y-%m-%d", time.gmtime(end))
+        return f"{what} expires on {day}: renew it, then reload (SIGHUP)"
 
     def reload(self) -> None:
         """Loads and uses the files; if they cannot be used, keeps the current context and logs why."""
@@ -97,6 +130,38 @@ class Certificate:
             return f"{what}: name the two files of one pair; in a chain the server's own certificate stands first"
         why = _REASONS.get(reason, f"OpenSSL cannot use them ({reason.lower().replace('_', ' ') or 'no reason given'})")
         return f"the certificate {self._cert} (`tls_cert`) with the key {self._key} (`tls_key`): {why}"
+
+
+_VALIDITY: Final = ("certificate has expired", "certificate is not yet valid")
+
+
+def _validity(context: ssl.SSLContext, path: str) -> tuple[float | None, str]:
+    """Returns the end of a certificate in Unix seconds, and the reason if it is not valid today.
+
+    The standard library reads a certificate only from a peer that it has verified: a handshake in memory, with the
+    certificate itself as the authority. It takes some milliseconds.
+
+    Args:
+        context: The context of the certificate.
+        path: The file of its chain.
+    """
+    authority = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.check_hostname = False
+    authority.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    with open_file(path) as file:
+        authority.load_verify_locations(cadata=file.read().decode("ascii", "ignore"))
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client, server = authority.wrap_bio(down, up), context.wrap_bio(up, down, server_side=True)
+    for end in (client, server, client, server):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as problem:
+            return None, problem.verify_message if problem.verify_message in _VALIDITY else ""
+    found = client.getpeercert()
+    end_of = found.get("notAfter") if found else None
+    return (ssl.cert_time_to_seconds(end_of), "") if isinstance(end_of, str) else (None, "")
 
 
 def _check_file(name: str, path: str, mark: bytes, what: str) -> None:

@@ -213,6 +213,13 @@ class Limits:
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
     and the client would never see the response."""
 
+    certificate_warning: float = 14 * 86_400.0
+    """Seconds before its end in which a warning names the server's certificate: two weeks; certificates of public
+    authorities are renewed a month before."""
+
+    certificate_look: float = 86_400.0
+    """Seconds between two warnings about the server's certificate."""
+
     tls_answers: int = 16 * KIB
     """Bytes that a client may make TLS itself send after the handshake: some 600 key updates, each of which costs the
     client less than the server. One per 400 GiB is needed."""

@@ -18,7 +18,7 @@ def test_a_right_configuration_is_counted(run: Run, folder: Path) -> None:
     result = run("check", "-c", "c.toml")
     assert (result.exit_code, result.output) == (0, "config OK (1 upstream, 2 models and the demo): c.toml\n")
     shown = json.loads(run("check", "-c", "c.toml", "--json").output)
-    assert shown == {"ok": True, "problems": [], "file": "c.toml", "upstreams": 1, "models": 2}
+    assert shown == {"ok": True, "problems": [], "warnings": [], "file": "c.toml", "upstreams": 1, "models": 2}
 
 
 def test_zero_configuration_is_checked(run: Run) -> None:
@@ -50,3 +50,25 @@ def test_a_certificate_that_the_server_could_not_use_is_a_mistake(run: Run, fold
         (folder / "c.toml").write_text("\n".join(["[server]", *keys]))
         result = run("check", "-c", "c.toml")
         assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+def test_a_certificate_that_clients_refuse_is_a_warning(run: Run, folder: Path, authority: Authority) -> None:
+    authority.issue("short", "DNS:localhost", days=3)
+    for name, told in (("short", "(`tls_cert`) expires on 20"), ("expired", "certificate has expired")):
+        keys = (f'{key} = "{file}"' for key, file in authority.pair(name).items())
+        (folder / "c.toml").write_text("\n".join(["[server]", *keys]))
+        result = run("check", "-c", "c.toml")
+        assert (result.exit_code, told in result.stderr) == (0, True), result.stderr
+        [warning] = json.loads(run("check", "-c", "c.toml", "--json").output)["warnings"]
+        assert told in warning
+
+
+def test_a_probe_opens_the_store_too(run: Run, folder: Path) -> None:
+    (folder / "damaged.db").write_text("this is no database" * 100)
+    (folder / "c.toml").write_text('[store]\nurl = "sqlite:///damaged.db"\n')
+    result = run("check", "-c", "c.toml", "--probe")
+    assert (result.exit_code, "store: error: " in result.output) == (1, True), result.output
+    (folder / "c.toml").write_text('[store]\nurl = "sqlite:///new.db"\n')
+    result = run("check", "-c", "c.toml", "--probe", "--json")
+    assert (result.exit_code, json.loads(result.output)["store"][0]["status"]) == (0, "ok")
+    assert not (folder / "new.db").exists()

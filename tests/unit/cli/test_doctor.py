@@ -165,6 +165,8 @@ def test_text_has_a_line_for_each_check_and_one_for_each_fix(run: Run) -> None:
         "clock",
         "dns",
         "tls",
+        "certificate",
+        "store",
         "upstream",
         "proxy",
     ]

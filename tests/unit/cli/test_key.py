@@ -84,6 +84,7 @@ def test_without_a_file_the_block_is_there_to_paste(run: Run) -> None:
     secret, _, block = made.stdout.removeprefix("secret: ").partition("\n\n")
     digest = sha256(secret.encode()).hexdigest()
     assert block == f'[[key]]\nname = "bob"\nsecret = "sha256:{digest}"\nrole = "admin"\n'
+    assert made.stderr.count("\n") == 1
     assert "there is no file: paste" in made.stderr
     message = json.loads(run("key", "new", "bob", "--json").stdout)
     assert message["block"] == f'[[key]]\nname = "bob"\nsecret = "{message["hash"]}"'
@@ -249,3 +250,28 @@ def test_a_change_waits_for_another_one_and_keeps_it(run: Run, file: Path) -> No
     names = [key["name"] for key in json.loads(run("key", "list", "-c", "c.toml", "--json").output)]
     assert names == ["alice", "other"]
     assert '["env:ALICE", "sha256:' in file.read_text()
+
+
+def test_a_new_key_may_have_limits(run: Run, file: Path) -> None:
+    rates = ("--requests-per-minute", "60", "--tokens-per-minute", "90000", "--streams", "3")
+    result = run("key", "new", "bob", "-c", "c.toml", *rates, "--spend", "1.5/month")
+    assert result.exit_code == 0, result.stderr
+    [_, bob] = json.loads(run("key", "list", "-c", "c.toml", "--json").output)
+    spend = {"amount": 1.5, "period": "month"}
+    assert bob["limits"] == {"requests_per_minute": 60, "tokens_per_minute": 90000, "streams": 3, "spend": spend}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--spend", "much"), "error: --spend: must be an amount and a period, such as 20/month, not 'much'\n"),
+        (("--spend", "5/fortnight"), "error: --spend: "),
+        (("--streams", "-1"), "error: --streams: `streams` in [[key]] must be a whole number"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_named_and_changes_nothing(
+    run: Run, file: Path, given: tuple[str, ...], told: str
+) -> None:
+    result = run("key", "new", "bob", "-c", "c.toml", *given)
+    assert (result.exit_code, result.stdout, file.read_text()) == (2, "", FILE)
+    assert result.stderr.startswith(told)

@@ -36,6 +36,14 @@ def test_what_is_new_counts_and_is_the_base_of_the_next_time(caplog: pytest.LogC
     assert lines == ["the configuration has been reloaded"] * 2
 
 
+def test_each_change_of_a_reload_is_logged_by_its_name_and_without_its_value(caplog: pytest.LogCaptureFixture) -> None:
+    new = changed(models={"n": ModelSettings("n", UP, "n"), **OLD.models}, keys=(KEY,))
+    with caplog.at_level(logging.INFO, "gai_fast.server"):
+        Reload(OLD, lambda: new, is_open=False)()
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert sorted(lines) == ["[[key]] alice: added", "[[model]] n: added"]
+
+
 def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> Settings:
         raise ConfigError("gai-fast.toml:3: first", "gai-fast.toml:9: second")

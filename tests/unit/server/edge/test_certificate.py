@@ -8,6 +8,7 @@ import os
 import shutil
 import ssl
 import subprocess
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ import pytest
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.edge.certificate import Certificate, CertificateError, certificate_of
 from tests.integration.certificates import Authority
+from tests.limits import LIMITS
 
 
 def openssl(folder: Path, arguments: str) -> None:
@@ -135,3 +137,27 @@ def test_a_new_pair_is_a_new_context_and_a_bad_one_changes_nothing(
     write("elsewhere", "elsewhere")
     certificate.reload()
     assert certificate.context is not first
+
+
+def test_an_end_within_two_weeks_is_a_warning_once_a_day(
+    authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.issue("short", "DNS:localhost", days=13)
+    pair = authority.pair("short")
+    certificate = Certificate(pair["tls_cert"], pair["tls_key"])
+    now = [1000.0]
+    monkeypatch.setattr("gai_fast.server.edge.certificate.time.monotonic", lambda: now[0])
+    for _ in range(3):
+        assert certificate.for_connection() is certificate.context
+    assert len(caplog.records) == 1
+    assert "expires on 20" in caplog.text
+    now[0] += LIMITS.certificate_look
+    certificate.for_connection()
+    assert len(caplog.records) == 2
+
+
+def test_a_certificate_is_refused_by_clients_once_it_has_expired(authority: Authority) -> None:
+    for name, told in (("expired", "certificate has expired"), ("good", ""), ("own", "")):
+        pair = authority.pair(name)
+        problem = Certificate(pair["tls_cert"], pair["tls_key"]).expiry_problem(time.time())
+        assert (told in problem, bool(told)) == (True, bool(problem)), (name, problem)
