@@ -280,10 +280,21 @@ def _hint(problem: str) -> str:
         refused = _REFUSED.search(problem)
         known = _CHOICES.get(_INDEX.sub("[]", refused[1])) if refused else None
         return f"; known: {known}" if known else ""
+    if found[1] in _OTHER_NAMES:
+        return f"; did you mean {_OTHER_NAMES[found[1]]!r}?"
     close = get_close_matches(found[1], [name for name in _FIELDS if name != found[1]], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+_OTHER_NAMES: Final = {
+    "prompt": "query",
+    "input": "query",
+    "max_output_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "stop_sequences": "stop",
+    "instructions": "system",
+}
+"""Names that other APIs give to members of a native request."""
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]{1,64})`")
 _FIELDS: Final = sorted(
     {

@@ -472,7 +472,7 @@ class Settings(_Snapshot):
 
         Raises:
             Forbidden: The key may not use a model of this name, whether or not the model exists.
-            NotFound: The model does not exist; the text has the nearest known name, or some of the known names.
+            NotFound: The model does not exist; the text has the nearest known name, and some of the known names.
         """
         model = self.model(name)
         if key is not None:
@@ -484,11 +484,13 @@ class Settings(_Snapshot):
         known = [each for each in self.model_names() if key is None or key.may_use(each)][: SHARED.suggested_from]
         close = get_close_matches(name[: SHARED.identifier], known, 1)
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:_NAMED]) or 'none'}{more}"
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        available = f"Available: {', '.join(known[:_NAMED]) or 'none'}{more}"
         upstream, slash, _ = name.partition("/")
-        nor = ", nor an upstream of the name before its `/` (is its key set?)"
+        nor = "No upstream has the name before its `/` (is its key set?). "
         what = nor if slash and upstream not in self.upstreams else ""
-        raise NotFound(message=f"there is no model of this name{what}; {hint}", reason="model")
+        text = f"Unknown model {name[: SHARED.identifier]!r}. {what}{hint}{available}"
+        raise NotFound(message=text, reason="model")
 
     def model_names(self) -> list[str]:
         """Returns the valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""

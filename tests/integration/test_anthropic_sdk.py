@@ -257,7 +257,7 @@ async def test_errors_are_the_exceptions_that_programs_catch(net: Net, name: str
 async def test_our_own_refusals_are_its_exceptions_too(net: Net) -> None:
     gateway = await net.gateway(await net.mock(fault=Fault("refuse")))
     client = client_of(net, gateway)
-    with pytest.raises(anthropic.NotFoundError, match="there is no model"):
+    with pytest.raises(anthropic.NotFoundError, match="Unknown model"):
         await client.messages.create(model="nobody", **ASK)
     with pytest.raises(anthropic.BadRequestError, match="does not support `top_k`") as caught:
         await client.messages.create(model="m", extra_body={"top_k": 5}, **ASK)

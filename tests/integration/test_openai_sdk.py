@@ -232,7 +232,7 @@ async def test_errors_are_the_exceptions_that_programs_catch(net: Net, name: str
 async def test_our_own_refusals_are_its_exceptions_too(net: Net) -> None:
     gateway = await net.gateway(await net.mock(fault=Fault("refuse")))
     client = client_of(net, gateway)
-    with pytest.raises(openai.NotFoundError, match="there is no model"):
+    with pytest.raises(openai.NotFoundError, match="Unknown model"):
         await client.chat.completions.create(model="nobody", messages=MESSAGES)
     with pytest.raises(openai.BadRequestError):
         await client.chat.completions.create(model="claude", messages=MESSAGES, n=2)

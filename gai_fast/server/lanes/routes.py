@@ -111,6 +111,16 @@ ROUTES: Final = (
 """Every route. Of several routes with one prefix, the first whose ending matches the path is used. For any other path,
 `SECTIONS` gives the form of the error."""
 
+NOT_OFFERED: Final = frozenset(
+    (
+        *("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/images/generations", "/v1/images/edits"),
+        *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
+        *("/v1/files", "/v1/batches", "/v1/uploads", "/v1/vector_stores", "/v1/assistants", "/v1/threads"),
+        *("/v1/fine_tuning/jobs", "/v1/realtime", "/v1/messages/batches", "/v1/conversations"),
+    )
+)
+"""Paths of OpenAI's and Anthropic's APIs that the gateway does not have, and whose error says so."""
+
 SECTIONS: Final = (("/v1/messages", "anthropic"), ("/v1/", "openai"), ("", "gai"))
 """The format of paths with these beginnings; the first match counts."""
 

@@ -382,7 +382,7 @@ def _may_be_an_id(stream_id: str) -> bool:
 
 def stream_error() -> Error:
     """Returns the error for a stream that is unknown or belongs to another caller."""
-    return Error("not_found", "there is no such stream, or it has ended", reason="stream")
+    return Error("not_found", "there is no such stream: it has ended, or the gateway restarted", reason="stream")
 
 
 def _bad_place(problem: str) -> Error:

@@ -163,7 +163,7 @@ def said(request: Request) -> list[Said]:
 def test_an_unknown_model_is_reported_with_the_nearest(run: Run, folder: Path) -> None:
     result = run("chat", "-m", "dmo", "hi")
     assert result.exit_code == 2
-    assert "there is no model of this name; did you mean 'demo'?" in result.output
+    assert "Did you mean 'demo'? Available: " in result.output
     result = run("chat", "hi", env={"GAI_FAST_SERVER__DEMO": "false"})
     assert result.exit_code == 2
     assert "no model is configured" in result.output

@@ -80,7 +80,7 @@ def members(reply: Reply) -> set[str]:
         ("/chat/completions", "; did you mean /v1/chat/completions?"),
         ("/v1/v1/messages", "; did you mean /v1/messages?"),
         ("/api/v1/strem", "; did you mean /api/v1/stream?"),
-        ("/v1/embeddings", ""),
+        ("/v1/embed", ""),
         ("/x" * 4000, ""),
     ],
 )
@@ -91,6 +91,15 @@ def test_an_unknown_path_is_answered_with_the_route_that_it_may_have_meant(path:
     for reply in (ask(table, "POST", path), table.refuse(http("POST", path, LOOPBACK))):
         assert reply is not None
         assert json.loads(reply.body)["error"]["message"] == f"there is no such route{hint}"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files", "/v1/messages/batches"])
+def test_a_route_of_a_known_api_that_is_not_offered_says_so(path: str) -> None:
+    admission = Admission(ServerSettings(), only_demo=True)
+    table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=())
+    reply = ask(table, "POST", path)
+    assert reply.status == 404
+    assert f"this gateway does not offer {path}" in reply.body.decode()
 
 
 def test_a_route_is_found_by_its_exact_path_and_a_prefix_gives_the_rest() -> None:
