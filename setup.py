@@ -30,6 +30,8 @@ HIDDEN = "-fvisibility=hidden"
 COLD = "-freorder-blocks-and-partition"
 HEADERS = "build/mypyc/headers.h"
 """The headers that each of mypyc's files includes, and `csrc/cold.h` before them."""
+SHIM_HEADERS = "build/mypyc/shim_headers.h"
+"""The header that each shim includes: Python's."""
 KERNELS = {
     "encoders": ("loops", "simd_scalar", "simd_vector"),
     "parsers": ("loops",),
@@ -266,17 +268,20 @@ class CompileSideBySide(build_ext):
                 return [each for made in objects for each in made]
 
             self.compiler.compile = compile_each
-            for extension in self.extensions:
-                if "-include" in extension.extra_compile_args and sys.platform == "linux":
-                    self._precompile_headers(extension)
+            if sys.platform == "linux":
+                for header in (HEADERS, SHIM_HEADERS):
+                    self._precompile(header)
             super().build_extensions()
 
-    def _precompile_headers(self, extension):
-        """Parses mypyc's headers once and not for each of its 140 files, which takes 10 s of a core."""
+    def _precompile(self, header):
+        """Parses a header once and not for each of mypyc's 140 files and 120 shims; each takes 10 s of a core."""
+        extension = next((each for each in self.extensions if header in each.extra_compile_args), None)
+        if extension is None:
+            return
         folders = [f"-I{folder}" for folder in (*self.include_dirs, *extension.include_dirs)]
-        options = [each for each in extension.extra_compile_args if each not in ("-include", HEADERS)]
+        options = [each for each in extension.extra_compile_args if each not in ("-include", header)]
         compiler = [*self.compiler.compiler_so, *folders, *options, "-x", "c-header"]
-        self.spawn([*compiler, HEADERS, "-o", f"{HEADERS}.gch"])
+        self.spawn([*compiler, header, "-o", f"{header}.gch"])
 
 
 def kernels():
@@ -323,12 +328,15 @@ def compiled_modules():
     )
     names = ("../../csrc/cold.h", "__native__compiled.h", "__native_internal__compiled.h")
     Path(HEADERS).write_text("".join(f'#include "{name}"\n' for name in names))
-    library = extensions[0]  # the others are shims, through which its modules are imported
+    Path(SHIM_HEADERS).write_text("#include <Python.h>\n")
+    library, *shims = extensions  # a shim is what a module is imported through
     library.include_dirs.append("build/mypyc/gai_fast")  # mypyc includes its header without the group's folder
     library.depends.append("csrc/cold.h")
     for extension in extensions:  # which share a list of options; a warning of a later compiler is no reason to be slow
         extension.extra_compile_args = [*extension.extra_compile_args, HIDDEN, "-Wno-error"]
     library.extra_compile_args += ["-include", HEADERS, COLD]
+    for shim in shims:
+        shim.extra_compile_args += ["-include", SHIM_HEADERS]
     return extensions
 
 
