@@ -53,8 +53,7 @@ try "$native"
 
 echo '== the sdist without a compiler, and without uvloop'
 "$python" -m venv --without-pip "$work/pure"
-into_pure=("$work/tools/bin/python" -m pip --python "$work/pure/bin/python")
-GAI_FAST_BUILD=auto CC=/nonexistent CXX=/nonexistent "${into_pure[@]}" install -qq --no-cache-dir "$sdist"
-"${into_pure[@]}" uninstall -qq -y uvloop
+TOOLS=$work/tools GAI_FAST_BUILD=auto CC=/nonexistent CXX=/nonexistent ci/install.sh "$work/pure/bin/python" "$sdist"
+"$work/tools/bin/python" -m pip --python "$work/pure/bin/python" uninstall -qq -y uvloop
 expect "$work/pure" pure
 try "$work/pure"
