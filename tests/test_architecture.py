@@ -48,6 +48,7 @@ ENVIRONMENT = {SWITCH, "config.environment"}
 CATCHES_ALL = {
     "core.relay",  # a part of a stream: one stream
     "net.stream.session",  # the code that drives a stream: one stream
+    "net.stream.intake",  # a read: one stream
     "net.stream.streams",  # the start and the figures of a stream: one stream; raised again
     "net.stream.targets",  # an adapter that builds a request: one stream
     "net.upstream.connection",  # a read: one exchange

@@ -102,13 +102,13 @@ class Account:
     Attributes:
         bill: The stream's bill.
         is_closed: Whether the attempt has ended.
+        is_free: Whether another stream is charged for the answer.
         price: The price of the model that is asked. None if it has none.
         usage: The tokens that it was closed with. None if it is open, or was closed without cost.
         charge: Its charge. None if it is open, or nothing was charged.
     """
 
     __slots__ = (
-        "_is_free",
         "_prompt_characters",
         "_provider",
         "_request",
@@ -116,6 +116,7 @@ class Account:
         "bill",
         "charge",
         "is_closed",
+        "is_free",
         "price",
         "usage",
     )
@@ -135,7 +136,7 @@ class Account:
         self.charge: Charge | None = None
         self.is_closed = False
         self.usage: dict[str, Any] | None = None
-        self._is_free = is_free
+        self.is_free = is_free
         self.price = price
         self._prompt_characters = prompt_characters
         self._provider = provider
@@ -160,10 +161,10 @@ class Account:
         if usage is None:
             return None
         if own is not None and (price is None or price.currency == USD):
-            return Charge(self._provider, self._upstream, 0 if self._is_free else own, USD)
+            return Charge(self._provider, self._upstream, 0 if self.is_free else own, USD)
         if price is None or not usage:
             return None
-        amount = 0 if self._is_free else cost_of(usage, price)
+        amount = 0 if self.is_free else cost_of(usage, price)
         return Charge(self._provider, self._upstream, amount, price.currency)
 
     def close(self, usage: dict[str, Any] | None, own: Amount | None) -> None:

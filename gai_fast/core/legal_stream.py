@@ -15,6 +15,7 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
 from gai_fast.core.reading import characters_of_media
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
+from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event
@@ -257,6 +258,11 @@ class LegalStream:
         self._answer.close_account(is_left=is_left)
 
     # -- the sinks --
+
+    def _copied_sink(self, deltas: DeltaSink | None, transcript: Transcript | None) -> DeltaSink | None:
+        """Returns the sink of copied deltas. None if a transcript or a processor must see each delta."""
+        is_seen = transcript is not None or (self._chain is not None and self._chain.touches == "deltas")
+        return None if is_seen else deltas
 
     def _use(
         self,

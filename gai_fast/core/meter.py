@@ -22,14 +22,29 @@ class StreamMeter:
 
     Attributes:
         counters: Counts the reads of the upstream's body, and the bytes handed to the client's connection.
+        first_sent_at: The time of the first delta that was handed to the client's connection. None before it.
+        read_at: The time of the last read, which may not be counted yet.
+        read_size: The size of the last read. 0 if it has been counted.
     """
 
-    __slots__ = ("_asked", "_began", "_first", "_paused_at", "_paused_for", "_worked", "counters")
+    __slots__ = (
+        "_asked",
+        "_began",
+        "_paused_at",
+        "_paused_for",
+        "_worked",
+        "counters",
+        "first_sent_at",
+        "read_at",
+        "read_size",
+    )
 
     def __init__(self, began: float) -> None:
         self._began = began
         self._asked: float | None = None
-        self._first: float | None = None
+        self.first_sent_at: float | None = None
+        self.read_at = 0.0
+        self.read_size = 0
         self._worked = 0.0
         self.counters: StreamCounters = _StreamCounters(_BOUNDS, began)
         self._paused_at: float | None = None
@@ -46,9 +61,22 @@ class StreamMeter:
         elif self.counters.first_at is None:
             self._asked = now
 
-    def token_delivered(self, now: float) -> None:
-        """Records that the first delta was handed to the client's connection. Called once."""
-        self._first = now
+    def count_read(self, now: float, deltas: int) -> None:
+        """Counts a handled read, unless it has been counted. Called at the latest before the figures are read.
+
+        Args:
+            now: The time at which the read was handled.
+            deltas: The number of the stream's deltas.
+        """
+        size = self.read_size
+        if size:
+            self.read_size = 0
+            self.counters.read(self.read_at, now, size, deltas)
+
+    def delta_sent(self, now: float) -> None:
+        """Records that the first delta was handed to the client's connection; later calls do nothing."""
+        if self.first_sent_at is None:
+            self.first_sent_at = now
 
     def paused(self, now: float) -> None:
         """Records that reading the upstream is paused. Idempotent."""
@@ -70,7 +98,7 @@ class StreamMeter:
         Returns:
             The time to first token is `None` before the first token.
         """
-        first = self._first
+        first = self.first_sent_at
         return now - self._began, None if first is None else first - self._began, self.counters.deltas
 
     def end(self, now: float, metrics: StreamMetrics) -> StreamMetrics:
@@ -81,7 +109,7 @@ class StreamMeter:
             metrics: The other figures.
         """
         asked = self._began if self._asked is None else self._asked
-        counters, first = self.counters, self._first
+        counters, first = self.counters, self.first_sent_at
         upstream_first, worked, received, sent, deltas, gap_sum = counters.figures()
         metrics.duration = now - self._began
         metrics.time_to_first_token = None if first is None else first - self._began

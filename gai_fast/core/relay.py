@@ -70,10 +70,10 @@ class Relay(LegalStream):
             refusals of our own credentials.
         prompt_characters: Length of the request's text, for an estimate where the provider counts nothing; `None`: no
             estimate.
-        chain: The stream's processors; `deltas` and `frames` are given only where the chain need not see those.
+        chain: The stream's processors. `frames` is given only if the chain need not see those.
         failed: Asked about each failure of the upstream; `True`: `begin` will follow.
-        transcript: Keeps the delivered content, for an attempt that goes on from it; it needs all events, so there are
-            no `deltas` or `frames`.
+        transcript: Keeps the delivered content, for an attempt that goes on from it. It needs all events: no delta is
+            copied, and there are no `frames`.
         account: What the attempt costs; the usage of the end then has the stream's `cost`. None if nothing is charged,
             or no attempt is under way.
     """
@@ -105,6 +105,7 @@ class Relay(LegalStream):
         """The error that ended the stream, if there is one."""
         self.fault: Exception | None = None
         """The exception of a part, other than an `Error`, that ended the stream: a bug, to be logged."""
+        deltas = self._copied_sink(deltas, transcript)
         answer = Answer(
             adapter,
             deltas=deltas,
@@ -144,6 +145,7 @@ class Relay(LegalStream):
         """
         if self.is_over:
             return
+        deltas = self._copied_sink(deltas, self._answer.transcript)
         answer = self._answer.next_attempt(
             adapter,
             deltas=deltas,
@@ -275,10 +277,13 @@ class Relay(LegalStream):
         if not self._is_done_with and not self._is_tried_again(error):
             self._fail(self._blamed(error))
 
-    def give_up(self) -> None:
-        """Ends the stream with the failure of the attempt before, because there is no further attempt."""
-        if self._failure is not None:
-            self.fail(self._failure)
+    def give_up(self, error: Error) -> None:
+        """Ends the stream with the failure of the attempt before, because there is no further attempt.
+
+        Args:
+            error: The failure if there was no attempt.
+        """
+        self.fail(self._failure or error)
 
     def _is_tried_again(self, error: Error) -> bool:
         self._name_phase(error)

@@ -14,12 +14,14 @@ winner to the stream. The rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gai_fast.core.relay import Relay
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
+from gai_fast.net.attempts.attempt import Attempt
 from gai_fast.net.attempts.spec import Clock
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Receiver
@@ -55,6 +57,7 @@ class Hedge(Receiver):
         "_probe",
         "_size",
         "_started",
+        "attempt",
     )
 
     def __init__(
@@ -64,6 +67,7 @@ class Hedge(Receiver):
         failed: Callable[[Error], None],
         clock: Clock,
     ) -> None:
+        self.attempt: Attempt  # set by `Attempts.ask_second`
         self._started = started
         self._failed = failed
         self._clock = clock
@@ -114,6 +118,11 @@ class Hedge(Receiver):
         self._look()
 
     # -- the stream --
+
+    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends the hedge, whose answer is not needed."""
+        self.decide()
+        self.attempt.abandon(loop)
 
     def decide(self) -> None:
         """Stops reading: from now on the answer is only kept, for `give_to`, or it has been closed."""

@@ -27,7 +27,7 @@ from typing import Final, Literal
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Code, Error
-from gai_fast.model.settings import BreakerSettings
+from gai_fast.model.settings import BreakerSettings, UpstreamSettings
 from gai_fast.net.limits import LIMITS
 
 _RETRIED: Final = frozenset[Code](
@@ -40,6 +40,9 @@ _LIMITED: Final = frozenset[Code]({"rate_limited", "overloaded", "provider_unava
 
 _RECURRING: Final = frozenset({"redirect", "forbidden_address"})
 """Reasons that lie in the configuration, ours or the upstream's."""
+
+BREAKER_OPEN: Final = "breaker_open"
+"""The reason of a request that a breaker does not admit."""
 
 SLOW_CLIENT: Final = "slow_client"
 """The reason of a failure that lies in the client: it takes a shared answer more slowly than that is kept."""
@@ -81,6 +84,16 @@ class Breaker:
             return False
         self._probe = who
         return True
+
+    def refusal(self, upstream: UpstreamSettings, now: float) -> Error:
+        """Returns the error for a request that is not admitted."""
+        return Error(
+            "provider_unavailable",
+            f"upstream {upstream.name!r} has failed too often, and is left alone for a while",
+            reason=BREAKER_OPEN,
+            retry_after_ms=max(1, round(self.wait(now) * 1000)),
+            provider=upstream.provider,
+        )
 
     def state(self, now: float) -> Literal["closed", "probing", "open"]:
         """Returns the state: `probing` where the next request would be the probe, or one is under way."""

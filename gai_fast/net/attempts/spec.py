@@ -215,6 +215,11 @@ class StreamSpec:
         self.transport = transport
         self.sharing = sharing
 
+    @property
+    def answering(self) -> str:
+        """The name of the upstream that answers. For a shared answer it may be another target of the model."""
+        return self.model.upstream.name if self.sharing is None else self.sharing.upstream
+
     def to(self, model: ModelSettings, *, has_begun: bool) -> StreamSpec:
         """Returns the same spec for another model.
 

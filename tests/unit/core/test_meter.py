@@ -18,7 +18,7 @@ def test_times_are_measured_per_read() -> None:
     meter.asked(100.002)
     meter.counters.read(100.1, 100.101, 50, 0)  # a role is no token
     meter.counters.read(100.2, 100.201, 300, 3)
-    meter.token_delivered(100.2005)
+    meter.delta_sent(100.2005)
     meter.counters.read(100.24, 100.241, 100, 4)
     meter.counters.read(100.3, 100.301, 20, 4)
     meter.counters.wrote(40)
@@ -97,7 +97,7 @@ def test_what_a_result_holds_is_json_in_milliseconds() -> None:
     meter = StreamMeter(0.0)
     for now in (0.1, 0.12):
         meter.counters.read(now, now, 1, meter.counters.deltas + 1)
-    meter.token_delivered(0.1)
+    meter.delta_sent(0.1)
     told = json.loads(json.dumps(meter.end(1.0, StreamMetrics(retries=1)).as_dict()))
     assert told["time_to_first_token_ms"] == 100.0
     assert told["inter_token_ms"] == [{"le": 25.0, "count": 1}]

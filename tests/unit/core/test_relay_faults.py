@@ -186,7 +186,7 @@ def failed(run: Run) -> None:
 def given_up(run: Run) -> None:
     run.relay.receive_data(sse(HELLO, CALLING))
     run.relay.fail_attempt(RESET)
-    run.relay.give_up()
+    run.relay.give_up(Error("internal"))
 
 
 def healed(continued: Any) -> Callable[[Run], None]:

@@ -138,7 +138,8 @@ def test_a_stream_that_ends_between_two_attempts_is_not_charged_twice(transcript
     scene = Scene(retries=1, transcript=transcript)
     scene.say(chunk("four" * 5))
     scene.relay.receive_eof(CUT)
-    getattr(scene if how == "leave" else scene.relay, how)(*(["cancelled"] if how == "stop" else ()))
+    given = {"stop": ["cancelled"], "leave": [], "give_up": [Error("internal")]}[how]
+    getattr(scene if how == "leave" else scene.relay, how)(*given)
     assert scene.costs == {"1": 150}
     if how != "leave":
         assert scene.told == 150

@@ -506,8 +506,11 @@ class Limited(Stream):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.more = [0, 100]
-        self.session._allowance = allowance = Allowance(2 + 200)
-        allowance.begin(Price(10**6, 10**6, 0, 0, 0), 8, 0)
+        self.session.intake.allowance = allowance = Allowance(2 + 200)
+        attempt = self.session.attempts.attempt
+        assert attempt is not None
+        attempt.account.price = Price(10**6, 10**6, 0, 0, 0)
+        allowance.begin(attempt.account, 8)
 
     def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
         then(self.more.pop())

@@ -47,23 +47,23 @@ class Timed(Processor):
 
 
 def beginning(stream: Fixture) -> None:
-    stream.session.head_received(200, SSE)
-    stream.session.body_received(frame())
+    stream.session.intake.head_received(200, SSE)
+    stream.session.intake.body_received(frame())
 
 
 def ending(stream: Fixture) -> None:
     beginning(stream)
-    stream.session.body_received(frame("", "stop") + DONE)
+    stream.session.intake.body_received(frame("", "stop") + DONE)
 
 
 def cut(stream: Fixture) -> None:
     beginning(stream)
-    stream.session.exchange_ended(Error("network", "reset", reason="reset"))
+    stream.session.intake.exchange_ended(Error("network", "reset", reason="reset"))
 
 
 def refused(stream: Fixture) -> None:
-    stream.session.head_received(500, {})
-    stream.session.exchange_ended(None)
+    stream.session.intake.head_received(500, {})
+    stream.session.intake.exchange_ended(None)
 
 
 def cancelled(stream: Fixture) -> None:
@@ -137,8 +137,8 @@ def test_a_bug_ends_the_stream_for_everybody(part: str, name: str, drive: Callab
     assert any(isinstance(fault, Exception) for fault in stream.runner.faults)
     # Later calls change nothing.
     calls = list(stream.client.calls)
-    stream.session.body_received(frame())
-    stream.session.exchange_ended(None)
+    stream.session.intake.body_received(frame())
+    stream.session.intake.exchange_ended(None)
     stream.session.cancel()
     stream.session.client_lost()
     assert (stream.client.calls, stream.ends) == (calls, 1)
@@ -157,8 +157,8 @@ def test_a_bug_is_no_failure_of_the_upstream() -> None:
     stream.targets.breakers["up"] = breaker
     stream.start()
     stream.relay._answer.adapter.receive = fail
-    stream.session.head_received(200, SSE)
-    stream.session.body_received(frame())
+    stream.session.intake.head_received(200, SSE)
+    stream.session.intake.body_received(frame())
     (error,) = stream.client.taken()
     assert (error.code, error.phase, error.temporary) == ("internal", None, False)
     assert breaker.state(0.0) == "closed"
@@ -173,10 +173,10 @@ def test_a_bug_of_an_exchange_is_neither_counted_nor_retried(begins: bool) -> No
     stream.targets.breakers["up"] = breaker
     stream.start()
     if begins:
-        stream.session.head_received(200, SSE)
+        stream.session.intake.head_received(200, SSE)
     error = Error("internal", "a bug")
     error.__cause__ = bug = Bug()
-    stream.session.exchange_ended(error)
+    stream.session.intake.exchange_ended(error)
     stream.time.advance(30)
     (told,) = stream.client.taken()
     assert (told.code, told.phase) == ("internal", None)
@@ -192,7 +192,7 @@ def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(wher
     stream.targets.settings = Settings(models={"other": stream.model}) if where == "fallback" else Settings()
     stream.start()
     stream.targets.open = fail
-    stream.session.exchange_ended(Error("network", "reset", reason="reset"))
+    stream.session.intake.exchange_ended(Error("network", "reset", reason="reset"))
     stream.time.advance(30)
     (error,) = [told for told in stream.client.calls if told not in ("commit", "flush")]
     told = error if isinstance(error, Error) else error[0]
@@ -204,7 +204,7 @@ def test_a_request_that_cannot_be_built_for_a_later_attempt_ends_the_stream(wher
 def test_a_stream_whose_end_cannot_be_written_is_cut_off() -> None:
     stream = Fixture().streaming()
     stream.output.event = fail
-    stream.session.body_received(frame())
+    stream.session.intake.body_received(frame())
     ((kind, error),) = stream.client.taken()
     assert (kind, error.code) == ("abort", "internal")
     assert stream.exchange.calls == ["close"]
@@ -214,8 +214,8 @@ def test_a_stream_whose_end_cannot_be_written_is_cut_off() -> None:
 def test_a_stream_whose_end_cannot_be_written_before_its_head_is_an_error_response() -> None:
     stream = Fixture().start()
     stream.output.event = fail
-    stream.session.head_received(200, SSE)
-    stream.session.body_received(frame())
+    stream.session.intake.head_received(200, SSE)
+    stream.session.intake.body_received(frame())
     (error,) = stream.client.taken()
     assert error.code == "internal"
 
@@ -243,29 +243,29 @@ def test_a_stream_that_cannot_be_made_leaves_no_request_and_no_probe_behind() ->
 
 def told_an_error(stream: Fixture) -> None:
     beginning(stream)
-    stream.session.body_received(ERROR)
+    stream.session.intake.body_received(ERROR)
 
 
 def truncated(stream: Fixture) -> None:
     beginning(stream)
-    stream.session.exchange_ended(None)
+    stream.session.intake.exchange_ended(None)
 
 
 def flooded(stream: Fixture) -> None:
     beginning(stream)
-    stream.session.body_received(b"data: " + b"x" * LIMITS.event)
+    stream.session.intake.body_received(b"data: " + b"x" * LIMITS.event)
 
 
 def answered_by_a_page(stream: Fixture) -> None:
-    stream.session.head_received(200, {"content-type": "text/html"})
-    stream.session.body_received(b"<html>")
-    stream.session.exchange_ended(None)
+    stream.session.intake.head_received(200, {"content-type": "text/html"})
+    stream.session.intake.body_received(b"<html>")
+    stream.session.intake.exchange_ended(None)
 
 
 def broken_at_a_frame(stream: Fixture) -> None:
     beginning(stream)
     stream.output.event = fail
-    stream.session.body_received(frame())
+    stream.session.intake.body_received(frame())
 
 
 @pytest.mark.parametrize("retries", [0, 1])

@@ -27,7 +27,8 @@ class Stream(Fixture):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *processors: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
         monkeypatch.setattr("gai_fast.net.stream.session.perf_counter", self.time.time)
-        monkeypatch.setattr("gai_fast.net.attempts.attempt.perf_counter", self.time.time)
+        monkeypatch.setattr("gai_fast.net.stream.intake.perf_counter", self.time.time)
+        monkeypatch.setattr("gai_fast.net.attempts.attempts.perf_counter", self.time.time)
         self.spec.chain = make_chain(map(read_processor, processors), StreamInfo())
         self.told: StreamMetrics | None = None
         self.runner.ended = self.ended
@@ -37,14 +38,14 @@ class Stream(Fixture):
 
     def begin(self) -> Stream:
         self.start()
-        self.session.head_received(200, SSE)
+        self.session.intake.head_received(200, SSE)
         return self
 
     def at(self, now: float, *frames: bytes) -> Stream:
         """Feeds frames at a time; without frames only the time advances."""
         self.time.advance(now - self.time.now)
         if frames and not self.told:
-            self.session.body_received(b"".join(frames))
+            self.session.intake.body_received(b"".join(frames))
         return self
 
     @property
@@ -87,7 +88,7 @@ def test_so_is_what_a_processor_gives_out_at_the_end(monkeypatch: pytest.MonkeyP
 def test_or_before_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream(monkeypatch, {"use": "batch", "characters": 100}).begin()
     stream.at(1.0, frame()).at(4.0)
-    stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
+    stream.session.intake.exchange_ended(Error("network", "cut", reason="truncated"))
     assert b"<text.delta><error>" in stream.client.calls[-1][1]
     assert stream.first == (4.0, 1.0)
 
@@ -119,7 +120,7 @@ def test_one_object_is_handed_over_at_its_end(monkeypatch: pytest.MonkeyPatch) -
     gone.session.client_lost()
     assert gone.first == (None, 1.0)
     failed = Stream(monkeypatch, hold=True).begin().at(1.0, frame())
-    failed.session.exchange_ended(Error("network", "cut", reason="truncated"))
+    failed.session.intake.exchange_ended(Error("network", "cut", reason="truncated"))
     assert failed.first == (None, 1.0)
 
 
@@ -150,19 +151,19 @@ def test_what_a_format_has_no_word_for_is_none_nor_is_a_ping(monkeypatch: pytest
 def test_a_mended_stream_has_had_its_first_token_before(monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
     stream = Stream(monkeypatch, retries=2, on_midstream_failure=wish).begin()
     stream.at(1.0, frame()).at(2.0)
-    stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
+    stream.session.intake.exchange_ended(Error("network", "cut", reason="truncated"))
     stream.at(5.0)
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.at(6.0, frame("xy")).at(7.0, LAST)
     assert stream.first == (1.0, 1.0)
 
 
 def test_an_attempt_that_said_nothing_does_not_count_for_the_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream(monkeypatch, retries=2, commit_after=10).begin().at(1.0, ROLE)
-    stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
+    stream.session.intake.exchange_ended(Error("network", "cut", reason="truncated"))
     stream.at(3.0)
     asked_again = stream.session.attempts.attempt.at
     assert 1.0 < asked_again < 3.0
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.at(4.0, frame()).at(5.0, LAST)
     assert stream.first == (4.0, pytest.approx(4.0 - asked_again))

@@ -18,9 +18,9 @@ JSON = {"content-type": "application/json"}
 def refused(status: int, headers: dict[str, str] | None = None, **said: Any) -> Fixture:
     """A stream with two retries, answered so."""
     fixture = Fixture(retries=2).start()
-    fixture.session.head_received(status, {**JSON, **(headers or {})})
-    fixture.session.body_received(json.dumps({"error": {"message": "no", **said}}).encode())
-    fixture.session.exchange_ended(None)
+    fixture.session.intake.head_received(status, {**JSON, **(headers or {})})
+    fixture.session.intake.body_received(json.dumps({"error": {"message": "no", **said}}).encode())
+    fixture.session.intake.exchange_ended(None)
     return fixture
 
 
@@ -66,7 +66,7 @@ def test_a_full_pool_of_ours_leaves_a_breaker_as_it_is() -> None:
     fixture = Fixture()
     breaker = fixture.targets.breakers["up"] = Breaker(BreakerSettings(failures=2, open=8))
     breaker.failed(0.0, None)
-    fixture.start().session.exchange_ended(POOL)
+    fixture.start().session.intake.exchange_ended(POOL)
     assert breaker.state(0.0) == "closed"
     assert breaker.failed(1.0, None), "what failed before still counts"
 
@@ -75,7 +75,7 @@ def test_a_probe_that_met_a_full_pool_of_ours_is_made_anew() -> None:
     fixture = Fixture()
     breaker = fixture.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, open=8))
     breaker.failed(-10.0, None)
-    fixture.start().session.exchange_ended(POOL)
+    fixture.start().session.intake.exchange_ended(POOL)
     assert breaker.state(0.0) == "probing"
     assert breaker.admits(0.0, "another")
 

@@ -1,312 +1,37 @@
-"""The choice of the next upstream, its time, and the continuation of an answer; integration tests cover clients."""
+"""One request for an answer, and what it takes and gives back at its upstream."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
-from gai_fast.model.settings import BreakerSettings, ModelSettings, Price, Settings, UpstreamSettings
+from gai_fast.model.settings import BreakerSettings, Price
 from gai_fast.net.attempts.retry import Breaker
-from gai_fast.net.attempts.spec import StreamSpec
-from tests.limits import LIMITS, replaced
-from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
+from tests.unit.net.stream.test_session import Fixture
 
 
-def failing(stream: Fixture) -> None:
-    stream.session.head_received(503, {})
-    stream.session.body_received(b"busy")
-    stream.session.exchange_ended(None)
+def test_the_next_decision_is_a_second_target_or_the_end_of_the_wait_whichever_comes_first() -> None:
+    stream = Fixture(first_event_timeout=10.0).start()
+    attempt = stream.session.attempts.attempt
+    assert attempt is not None
+    assert (attempt.due, attempt.takes_hedge(100.0)) == (10.0, False)
+    for hedge_at, due in ((3.0, 3.0), (30.0, 10.0)):
+        attempt.hedge_at = hedge_at
+        assert attempt.due == due
+    attempt.hedge_at = 3.0
+    attempt.restart_wait(5.0)
+    assert (attempt.hedge_at, attempt.first_event_due) == (8.0, 15.0)
+    assert [attempt.takes_hedge(now) for now in (7.0, 8.0, 9.0)] == [False, True, False]
 
 
-def test_a_failed_attempt_is_made_again_after_a_while() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    assert (len(stream.targets.asked), stream.client.taken()) == (1, [])
-    stream.time.advance(LIMITS.retry_first)
-    assert len(stream.targets.asked) == 2
-    stream.session.head_received(200, SSE)
-    assert stream.receive(frame()) == ["commit", b"<start><text.delta>"]
-    assert (stream.session.attempts.count, stream.session.attempts.models) == (2, 1)
-
-
-def test_the_last_failure_is_the_response() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    stream.time.advance(LIMITS.retry_first)
-    failing(stream)
-    (error,) = stream.client.taken()
-    assert error.code == "provider_unavailable"
-    assert stream.runner.ends == ["failed"]
-    assert stream.time.armed == 0
-
-
-def test_each_attempt_has_its_own_time_for_the_first_event_and_waiting_has_none() -> None:
-    stream = Fixture(retries=1, first_event_timeout=10, commit_after=100).start()
-    stream.time.advance(9)
-    failing(stream)
-    stream.time.advance(9)
-    assert stream.client.taken() == []
-    stream.time.advance(2)
-    (error,) = stream.client.taken()
-    assert (error.code, error.reason) == ("timeout", "first_event")
-
-
-def test_a_client_that_is_gone_is_not_asked_for_again() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    stream.session.client_lost()
-    stream.time.advance(10)
-    assert len(stream.targets.asked) == 1
-    assert stream.time.armed == 0
-
-
-def test_a_slow_client_pauses_the_next_attempt_too() -> None:
-    stream = Fixture(retries=1).start()
-    failing(stream)
-    stream.session.pause()
-    stream.time.advance(LIMITS.retry_first)
-    assert stream.exchange.calls == ["pause"]
-
-
-def test_a_fallback_that_cannot_be_asked_leaves_the_failure_as_it_was() -> None:
-    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
-    stream = Fixture(model={"fallback": ("backup",)})
-    stream.targets.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
-    stream.targets.refusals["spare"] = Error("unsupported", "no seed", reason="field")
-    stream.start()
-    failing(stream)
-    stream.time.advance(0.1)
-    (error,) = stream.client.taken()
-    assert error.code == "provider_unavailable"
-
-
-def test_a_request_that_was_sent_again_on_a_fresh_connection_counts_as_a_retry() -> None:
-    stream = Fixture(retries=1).start()
-    attempts = stream.session.attempts
-    assert attempts.retries == 0
-    stream.exchange.resent = True
-    assert attempts.retries == 1
-    failing(stream)
-    assert (attempts.exchange, attempts.retries) == (None, 1)
-    stream.time.advance(LIMITS.retry_first)
-    assert attempts.retries == 2
-
-
-def test_the_runner_learns_of_failed_attempts_and_of_an_upstream_that_is_left_alone() -> None:
-    stream = Fixture(retries=1)
-    stream.targets.breakers["up"] = Breaker(BreakerSettings(failures=2, window=30, open=10))
-    stream.start()
-    failing(stream)
-    assert (stream.targets.failures, stream.targets.opened) == ([("up", "provider_unavailable")], [])
-    stream.time.advance(1)
-    failing(stream)
-    assert (len(stream.targets.failures), stream.targets.opened) == (2, ["up"])
-
-
-def test_a_breaker_is_told_of_the_first_content_not_of_the_end() -> None:
-    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(-20.0, "")
+def test_an_attempt_that_an_open_breaker_refuses_names_the_wait_and_is_no_probe() -> None:
     stream = Fixture()
-    stream.targets.breakers["up"] = breaker
-    stream.start()
-    assert not breaker.admits(0.0, ""), "this stream is the probe"
-    stream.session.head_received(200, SSE)
-    stream.receive(frame())
-    assert breaker.admits(0.0, "")
-
-
-@pytest.mark.parametrize("problem", [Error("unsupported", "no"), ValueError("no path")])
-def test_a_probe_that_could_not_be_sent_is_made_anew(problem: Exception) -> None:
-    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(-20.0, "")
-    stream = Fixture()
-    stream.targets.breakers["up"] = breaker
-    stream.targets.refusals["up"] = problem
-    with pytest.raises(type(problem)):
+    breaker = stream.targets.breakers["up"] = Breaker(BreakerSettings(failures=1, window=30, open=10))
+    breaker.failed(0.0, None)
+    with pytest.raises(Error, match="left alone for a while") as refused:
         stream.start()
-    assert breaker.admits(0.0, "")
-
-
-def opened(now: float) -> Breaker:
-    """A breaker whose next request is its probe."""
-    breaker = Breaker(BreakerSettings(failures=1, window=30, open=10))
-    breaker.failed(now - 20.0, "")
-    return breaker
-
-
-def test_a_fresh_answer_that_breaks_again_leaves_no_probe_behind() -> None:
-    spare = UpstreamSettings("spare", "openai-compatible", "http://y")
-    stream = Fixture(on_midstream_failure="restart", retries=1, model={"fallback": ("backup",)})
-    stream.targets.settings = Settings(models={"backup": ModelSettings("backup", spare, "b")})
-    stream.streaming()
-    stream.session.exchange_ended(Error("network", "cut"))
-    breaker = stream.targets.breakers["up"] = opened(stream.time.now)
-    stream.time.advance(1)
-    assert len(stream.targets.asked) == 2
-    assert not breaker.admits(stream.time.now, "another"), "the fresh attempt is the probe"
-    stream.receive(frame(), ERROR)
-    stream.time.advance(1)
-    assert stream.targets.asked[-1].model.name == "backup"
-    assert breaker.state(stream.time.now) == "closed", "it gave content"
-
-
-def test_a_client_that_takes_nothing_costs_the_next_attempt_no_time() -> None:
-    stream = Fixture(on_midstream_failure="continue", retries=1, first_event_timeout=5, heartbeat=0).streaming()
-    stream.session.exchange_ended(Error("network", "cut"))
-    stream.session.pause()
-    stream.time.advance(20)
-    assert stream.exchange.calls == ["pause"]
-    assert stream.ends == 0
-    stream.session.resume()
-    stream.time.advance(4.9)
-    assert stream.ends == 0
-    stream.time.advance(0.2)
-    assert stream.runner.ends == ["failed"]
-
-
-@pytest.mark.parametrize(
-    ("options", "kept"),
-    [
-        ({"retries": 0}, False),
-        ({"retries": 0, "model": {"fallback": ("backup",)}}, True),
-        ({"retries": 0, "model": {"fallback_on": {"context_length_exceeded": "backup"}}}, True),
-        ({"retries": 1}, True),
-    ],
-)
-def test_a_request_is_kept_only_for_who_may_be_asked_again(options: dict[str, Any], kept: bool) -> None:
-    stream = Fixture(**options).start()
-    assert bool(stream.session.attempts.spec.request) is kept
-    stream.session.head_received(200, SSE)
-    stream.receive(frame())
-    assert not stream.session.attempts.spec.request
-
-
-def test_a_prefill_that_cannot_be_made_is_a_plain_fresh_attempt() -> None:
-    stream = Fixture(on_midstream_failure="continue", retries=1, model={"prefill": True}).streaming()
-    ask = stream.targets.open
-    refused: list[StreamSpec] = []
-
-    def refuse(spec: StreamSpec, *rest: Any) -> Any:
-        if spec.request is not stream.session.attempts.spec.request:
-            refused.append(spec)
-            raise Error("unsupported", "no prefill", reason="field")
-        return ask(spec, *rest)
-
-    stream.targets.open = refuse
-    stream.session.exchange_ended(Error("network", "cut"))
-    stream.time.advance(1)
-    assert (len(refused), len(stream.targets.asked)) == (1, 2)
-    stream.session.head_received(200, SSE)
-    stream.receive(frame("xy"), frame("", "stop"), DONE)
-    assert stream.output.events[-2].get("continued") == "verified"
-
-
-# ---- after the first content -----------------------------------------------------------------------------------------
-
-
-def with_fallbacks(wish: str, **prefills: bool) -> Fixture:
-    """A stream with one retry, whose model has these fallbacks, each at an upstream of its own."""
-    stream = Fixture(on_midstream_failure=wish, retries=1, heartbeat=0, model={"fallback": tuple(prefills)})
-    models = {
-        name: ModelSettings(
-            name, UpstreamSettings(name, "openai-compatible", "http://y", retries=0), name, prefill=prefill
-        )
-        for name, prefill in prefills.items()
-    }
-    stream.targets.settings = Settings(models=models)
-    return stream.streaming()
-
-
-def break_off(stream: Fixture) -> None:
-    """The attempt that is under way breaks; what follows it, if anything, is asked."""
-    stream.session.exchange_ended(Error("network", "reset", reason="reset"))
-    stream.time.advance(LIMITS.retry_most)
-
-
-def repeat(stream: Fixture, *texts: str) -> None:
-    stream.session.head_received(200, SSE)
-    stream.session.body_received(b"".join(map(frame, texts)))
-
-
-def asked(stream: Fixture) -> list[tuple[str, Any]]:
-    """The model that each attempt asked, and the last message of its request."""
-    found = []
-    for spec in stream.targets.asked:
-        assert isinstance(spec.request, Request)
-        messages = spec.request.messages
-        found.append((spec.model.name, messages[-1].content if isinstance(messages, list) and messages else None))
-    return found
-
-
-def said(stream: Fixture) -> str:
-    return "".join(event["text"] for event in stream.output.events if event["type"] == "text.delta")
-
-
-def test_continue_asks_a_fallback_by_prefill_when_the_retries_are_used_up() -> None:
-    stream = with_fallbacks("continue", other=True)
-    break_off(stream)
-    break_off(stream)
-    assert asked(stream) == [("m", None), ("m", None), ("other", "x")]
-    repeat(stream, "y")
-    stream.session.body_received(frame("", "stop") + DONE)
-    assert said(stream) == "xy"
-    assert stream.output.events[-2].get("continued") == "prefill"
-    assert (stream.session.attempts.models, stream.session.attempts.retries) == (2, 1)
-
-
-def test_continue_verifies_the_answer_of_a_fallback_without_prefill() -> None:
-    stream = with_fallbacks("continue", other=False)
-    break_off(stream)
-    break_off(stream)
-    assert asked(stream)[-1] == ("other", None)
-    repeat(stream, "x", "y")
-    stream.session.body_received(frame("", "stop") + DONE)
-    assert said(stream) == "xy"
-    assert stream.output.events[-2].get("continued") == "verified"
-
-
-def test_continue_goes_through_all_fallbacks_and_ends_with_the_first_failure() -> None:
-    stream = with_fallbacks("continue", one=False, two=True)
-    for _ in range(4):
-        break_off(stream)
-    assert [name for name, _ in asked(stream)] == ["m", "m", "one", "two", "two"], "a refused prefill is verified"
-    break_off(stream)
-    error = stream.output.events[-2]["error"]
-    assert (error["code"], error["reason"], error["phase"]) == ("network", "reset", "mid_stream")
-    assert (said(stream), stream.ends) == ("x", 1)
-
-
-def test_a_fallback_that_cannot_be_asked_to_continue_is_passed_over() -> None:
-    stream = with_fallbacks("continue", one=True, two=True)
-    stream.targets.refusals["one"] = Error("unsupported", "no", reason="field")
-    break_off(stream)
-    break_off(stream)
-    assert asked(stream)[-1] == ("two", "x")
-
-
-def test_restart_asks_a_fallback_when_the_retries_are_used_up() -> None:
-    stream = with_fallbacks("restart", other=True)
-    break_off(stream)
-    break_off(stream)
-    assert asked(stream) == [("m", None), ("m", None), ("other", None)]
-    repeat(stream, "anew")
-    assert [event["type"] for event in stream.output.events if event["type"] != "text.delta"] == [
-        "start",
-        "stream.reset",
-        "start",
-    ]
-
-
-def test_an_answer_that_is_too_long_to_be_kept_is_not_continued(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.core.transcript.LIMITS", replaced(transcript=100))
-    stream = with_fallbacks("continue", other=True)
-    stream.session.body_received(frame("y" * 100))
-    break_off(stream)
-    assert len(stream.targets.asked) == 1
-    assert stream.output.events[-2]["type"] == "error"
+    assert (refused.value.reason, refused.value.retry_after_ms) == ("breaker_open", 10_000)
+    assert not stream.targets.asked
 
 
 def test_an_attempt_reports_its_end_once() -> None:

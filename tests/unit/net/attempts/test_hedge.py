@@ -15,6 +15,7 @@ from gai_fast.net.attempts.balance import Balancer
 from gai_fast.net.attempts.hedge import Hedge
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import Clock
+from gai_fast.net.stream.intake import Intake
 from gai_fast.net.stream.session import Session
 from gai_fast.providers import get_provider
 from tests.limits import LIMITS
@@ -51,8 +52,8 @@ class Two:
         return self.stream.targets.hedges[0]
 
     @property
-    def receivers(self) -> tuple[Session, Hedge]:
-        return self.stream.session, self.hedge
+    def receivers(self) -> tuple[Intake, Hedge]:
+        return self.stream.session.intake, self.hedge
 
     @property
     def first(self) -> FakeExchange:
@@ -101,7 +102,7 @@ def test_a_second_target_is_asked_only_after_the_silence() -> None:
 
 def test_the_first_event_in_time_leaves_the_second_target_alone() -> None:
     stream = hedged().start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.receive(frame())
     stream.time.advance(50)
     assert (len(stream.targets.asked), stream.targets.tallies.hedges) == (1, 0)
@@ -126,11 +127,11 @@ def test_the_second_answer_wins_and_the_first_is_closed_at_once() -> None:
 def test_the_first_answer_wins_and_the_second_is_closed_at_once() -> None:
     two = Two()
     two.hedge.head_received(200, SSE)
-    two.stream.session.head_received(200, SSE)
-    two.stream.session.body_received(frame())
+    two.stream.session.intake.head_received(200, SSE)
+    two.stream.session.intake.body_received(frame())
     assert (two.second.calls, two.first.calls) == (["close"], [])
     assert two.told() == b"<start><text.delta>"
-    end_of = two.stream.session
+    end_of = two.stream.session.intake
     end_of.body_received(frame("", "stop") + DONE)
     end_of.exchange_ended(None)
     assert (two.told(), two.stream.runner.ends, two.live()) == (b"<finish><done>", ["finished"], [0, 0])
@@ -176,8 +177,8 @@ def test_where_both_answer_in_one_turn_the_first_read_counts(winner: int) -> Non
 def test_an_answer_after_its_cancel_reaches_nobody() -> None:
     """An exchange calls nobody once it is closed; a hedge that is called nevertheless keeps silent."""
     two = Two()
-    two.stream.session.head_received(200, SSE)
-    two.stream.session.body_received(frame())
+    two.stream.session.intake.head_received(200, SSE)
+    two.stream.session.intake.body_received(frame())
     two.told()
     two.hedge.head_received(200, SSE)
     assert two.hedge.body_received(frame("late")) is None
@@ -199,7 +200,7 @@ def test_a_hedge_that_fails_leaves_the_first_one_alone() -> None:
     two.fail(two.hedge)
     assert (two.told(), two.first.calls, two.live()) == (b"", [], [1, 0])
     assert two.stream.targets.failures == [("b", "provider_unavailable")]
-    end(two.stream.session)
+    end(two.stream.session.intake)
     assert (two.told(), two.stream.runner.ends) == (WHOLE, ["finished"])
 
 
@@ -215,7 +216,7 @@ def test_a_limited_hedge_cools_its_target() -> None:
 def test_where_the_first_fails_the_second_goes_on() -> None:
     two = Two()
     two.hedge.head_received(200, SSE)
-    two.fail(two.stream.session)
+    two.fail(two.stream.session.intake)
     assert two.told() == b""
     two.stream.time.advance(0.01)
     two.hedge.body_received(frame())
@@ -227,7 +228,7 @@ def test_where_the_first_fails_the_second_goes_on() -> None:
 
 def test_what_the_second_brings_in_the_turn_of_the_firsts_failure_is_kept() -> None:
     two = Two()
-    two.fail(two.stream.session)
+    two.fail(two.stream.session.intake)
     end(two.hedge)
     assert two.told() == b""
     two.stream.time.advance(0.01)
@@ -248,11 +249,11 @@ def test_where_both_fail_in_one_turn_the_client_is_told_at_once(order: tuple[int
 def test_where_both_fail_other_targets_are_asked() -> None:
     two = Two(names="abc")
     two.fail(two.hedge)
-    two.fail(two.stream.session)
+    two.fail(two.stream.session.intake)
     two.stream.time.advance(0.01)
     assert sorted(two.asked) == ["a", "b", "c"]
     assert len(two.stream.targets.exchanges) == 3
-    end(two.stream.session)
+    end(two.stream.session.intake)
     assert two.stream.runner.ends == ["finished"]
 
 
@@ -267,13 +268,13 @@ def test_while_a_retry_is_awaited_there_is_nothing_to_hedge() -> None:
     stream.start()
     stream.time.advance(1.9)
     session = stream.session
-    session.head_received(503, {})
-    session.body_received(b"busy")
-    session.exchange_ended(None)
+    session.intake.head_received(503, {})
+    session.intake.body_received(b"busy")
+    session.intake.exchange_ended(None)
     stream.time.advance(0.3)
     assert (stream.targets.hedges, len(stream.targets.asked)) == ([], 1)
     stream.time.advance(0.3)
-    end(session)
+    end(session.intake)
     stream.time.advance(5)
     assert [spec.model.upstream.name for spec in stream.targets.asked] == ["a", "a"]
     assert [event["type"] for event in stream.output.events] == ["start", "text.delta", "finish", "done"]
@@ -305,7 +306,7 @@ def test_a_client_that_leaves_closes_both() -> None:
 
 def test_a_client_that_leaves_between_the_failure_and_the_joining_closes_both() -> None:
     two = Two()
-    two.fail(two.stream.session)
+    two.fail(two.stream.session.intake)
     two.stream.session.client_lost()
     two.stream.time.advance(5)
     assert two.second.calls == ["close"]
@@ -323,7 +324,7 @@ def test_a_cancel_closes_both_and_ends_the_stream_once() -> None:
 def test_an_answer_that_waits_for_a_slow_client_is_not_read_on() -> None:
     two = Two()
     two.hedge.head_received(200, SSE)
-    two.fail(two.stream.session)
+    two.fail(two.stream.session.intake)
     two.stream.session.pause()
     two.stream.time.advance(0.01)
     assert "pause" in two.second.calls
@@ -336,7 +337,7 @@ def test_what_a_hedge_may_keep_has_a_limit() -> None:
     for _ in range(LIMITS.hedged // len(piece) + 1):
         two.hedge.body_received(piece)
     assert (two.second.calls, two.first.calls) == (["close"], [])
-    end(two.stream.session)
+    end(two.stream.session.intake)
     assert two.stream.runner.ends == ["finished"]
 
 
@@ -344,7 +345,7 @@ def test_a_bug_in_the_second_request_leaves_the_first_one_alone() -> None:
     two = Two()
     two.hedge.exchange_ended(Error("internal", "a bug"))
     assert two.first.calls == []
-    end(two.stream.session)
+    end(two.stream.session.intake)
     assert two.stream.runner.ends == ["finished"]
 
 
@@ -365,7 +366,7 @@ def test_no_other_target_no_hedge() -> None:
     stream = hedged(weights={"b": 0}).start()
     stream.time.advance(5)
     assert (len(stream.targets.asked), stream.targets.tallies.hedges) == (1, 0)
-    end(stream.session)
+    end(stream.session.intake)
     assert stream.runner.ends == ["finished"]
 
 
@@ -381,7 +382,7 @@ def test_the_losers_prompt_is_charged() -> None:
     """Eight characters are two tokens, at 10^-12 of a dollar each; the answer's are counted by their text."""
     two = Two()
     end(two.hedge)
-    bill = two.stream.session._bill
+    bill = two.stream.session.attempts.bill
     assert [(charge.upstream, charge.amount) for charge in bill.charges] == [("a", 2), ("b", 2 + 2)]
 
 
@@ -389,8 +390,8 @@ def test_a_dropped_hedge_is_charged_for_its_prompt_if_that_was_sent() -> None:
     for sent, amounts in ((True, [("b", 2), ("a", 4)]), (False, [("a", 4)])):
         two = Two()
         two.second.sent = sent
-        end(two.stream.session)
-        bill = two.stream.session._bill
+        end(two.stream.session.intake)
+        bill = two.stream.session.attempts.bill
         assert [(charge.upstream, charge.amount) for charge in bill.charges] == amounts
 
 
@@ -398,7 +399,7 @@ def test_a_first_request_that_never_connected_costs_nothing_where_the_hedge_wins
     two = Two()
     two.first.sent = False
     end(two.hedge)
-    bill = two.stream.session._bill
+    bill = two.stream.session.attempts.bill
     assert [(charge.upstream, charge.amount) for charge in bill.charges] == [("b", 4)]
 
 
@@ -408,15 +409,15 @@ def test_the_cost_at_the_end_of_a_hedged_stream_is_all_that_is_charged(how: str)
     session = two.stream.session
     match how:
         case "one read":
-            session.head_received(200, SSE)
-            session.body_received(frame() + frame("", "stop") + DONE)
+            session.intake.head_received(200, SSE)
+            session.intake.body_received(frame() + frame("", "stop") + DONE)
         case "cancel":
             session.cancel()
         case "hedge":
             end(two.hedge)
         case _:
             two.fail(two.hedge)
-            end(session)
+            end(session.intake)
     assert two.stream.runner.ends == ["cancelled" if how == "cancel" else "finished"]
     metrics = session.measured_at_end("finished")
     told = two.stream.output.events[-2]["usage"]["cost"]["amount"]
@@ -441,7 +442,7 @@ def test_a_hedged_stream_that_has_ended_does_not_wait_for_the_garbage_collector(
     gc.collect()
     gc.disable()
     try:
-        end(two.hedge if wins else two.stream.session)
+        end(two.hedge if wins else two.stream.session.intake)
         assert two.stream.runner.ends == ["finished"]
         two.stream.time.waiting.clear()
         two.stream.targets.hedges.clear()  # an exchange that has ended refers to its receiver no more

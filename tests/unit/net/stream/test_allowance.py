@@ -1,22 +1,77 @@
-"""The spend of one stream, as characters of its answer."""
+"""The spend of one stream, as characters of its answer, and the bytes that wait for more of it."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gai_fast.core.account import Account, Bill
 from gai_fast.core.reading import estimated_tokens
+from gai_fast.ledger import Reservation
+from gai_fast.model.errors import Error
 from gai_fast.model.money import cost_of
 from gai_fast.model.settings import Price
-from gai_fast.net.stream.allowance import Allowance
+from gai_fast.net.stream.allowance import Allowance, LimitedStream
+from tests.limits import LIMITS
 
 DOLLAR = Price(10**6, 10**6, 0, 0, 0)  # one a token
 
 
-def begun(reserved: int, price: Price | None = DOLLAR, prompt: int = 40, earlier: int = 0) -> Allowance:
+class Sent:
+    sent = True
+
+
+def account(bill: Bill, price: Price | None, **more: Any) -> Account:
+    return Account(bill, Sent(), "openai", "up", price, **{"prompt_characters": None, **more})
+
+
+def begun(
+    reserved: int, price: Price | None = DOLLAR, prompt: int = 40, earlier: int = 0, *, is_free: bool = False
+) -> Allowance:
+    bill = Bill()
+    account(bill, DOLLAR).close({"output_tokens": earlier}, None)
+    account(bill, Price(10**6, 10**6, 0, 0, 0, "EUR")).close({"output_tokens": 1000}, None)
     allowance = Allowance(reserved)
-    allowance.begin(price, prompt, earlier)
+    allowance.begin(account(bill, price, is_free=is_free), prompt)
     return allowance
+
+
+class Stream(LimitedStream):
+    """A stream whose bytes are its characters, and a ledger that answers at once, or later if it has no answers."""
+
+    def __init__(self, allowance: Allowance, *answers: int) -> None:
+        self.allowance = allowance
+        self.answers = list(answers)
+        self.relay: Any = SimpleNamespace(characters=0, is_over=False)
+        self.parts: list[int] = []
+        self.calls: list[Any] = []
+
+    def feed(self, data: bytes) -> bool:
+        self.parts.append(len(data))
+        self.relay.characters += len(data)
+        return not self.relay.is_over
+
+    def receive_end(self, error: Error | None) -> None:
+        self.calls.append(("end", error))
+
+    def grow(self, wanted: Reservation) -> None:
+        self.calls.append(wanted)
+        if self.answers:
+            self.allowance.grow(self, self.answers.pop(0))
+
+    def hold_back(self) -> None:
+        self.calls.append("hold back")
+
+    def read_on(self) -> None:
+        self.calls.append("read on")
+
+    def stop(self, finish_reason: Any, reason: str | None = None) -> None:
+        self.calls.append((finish_reason, reason))
+        self.relay.is_over = True
 
 
 def test_it_covers_the_characters_that_are_left_after_the_input_and_earlier_attempts() -> None:
@@ -25,27 +80,78 @@ def test_it_covers_the_characters_that_are_left_after_the_input_and_earlier_atte
     assert begun(30, earlier=50).characters == 0
 
 
-def test_an_answer_that_costs_nothing_is_covered() -> None:
-    for price in (None, Price(10**6, 0, 0, 0, 0)):
-        assert not begun(0, price).is_used_up(10**9)
-
-
-def test_a_steady_stream_is_used_up_before_it_exceeds_its_reservation() -> None:
-    allowance = begun(30)
-    characters = 0
-    while not allowance.is_used_up(characters):
-        characters += 12
-        allowance.note(12)
-    assert characters == 72
-    assert allowance.wanted(characters) == (10 + 21 - 30, 30)  # the next part, or as much as at first
-    allowance.grow(30)
-    assert not allowance.is_used_up(characters)
+@pytest.mark.parametrize("options", [{"price": None}, {"price": Price(10**6, 0, 0, 0, 0)}, {"is_free": True}], ids=str)
+def test_an_answer_that_costs_nothing_is_covered(options: dict[str, Any]) -> None:
+    assert begun(0, **options).covers(10**9)
 
 
 def test_another_attempt_at_another_price_covers_less() -> None:
-    allowance = begun(30)
-    allowance.begin(Price(10**6, 2 * 10**6, 0, 0, 0), 40, 10)
+    allowance = begun(30, earlier=10)
+    bill = Bill()
+    account(bill, DOLLAR).close({"output_tokens": 10}, None)
+    allowance.begin(account(bill, Price(10**6, 2 * 10**6, 0, 0, 0)), 40)
     assert allowance.characters == 4 * 5
+
+
+def test_a_steady_stream_asks_before_it_exceeds_its_reservation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gai_fast.net.stream.allowance.LIMITS", SimpleNamespace(spend_part=12))
+    stream = Stream(begun(30))
+    stream.allowance.receive(stream, b"x" * 100)
+    assert stream.parts == [12] * 6
+    assert stream.calls == [(10 + 21 - 30, 30), "hold back"]  # the next part, or as much as at first
+    stream.allowance.grow(stream, 30)
+    assert sum(stream.parts) == 100
+    assert stream.calls[2:] == ["read on"]
+
+
+def test_a_large_read_asks_as_often_as_it_needs_without_recursion() -> None:
+    stream = Stream(begun(10 + 64), *[64] * 2000)
+    stream.allowance.receive(stream, b"x" * 400_000)
+    assert sum(stream.parts) == 400_000
+    assert "hold back" not in stream.calls
+
+
+def test_bytes_and_the_end_behind_them_wait_for_the_ledger() -> None:
+    stream = Stream(begun(10))
+    stream.allowance.receive(stream, b"x" * 10)
+    assert (stream.parts, stream.allowance.is_asking) == ([10], False)  # the first part may exceed it
+    stream.allowance.receive(stream, b"x" * 20)
+    assert stream.parts == [10]
+    assert not stream.allowance.covers(0)
+    assert stream.allowance.holds_end(None)
+    stream.allowance.grow(stream, 1000)
+    assert stream.parts == [10, 20]
+    assert stream.calls[-2:] == [("end", None), "read on"]
+    assert not stream.allowance.holds_end(None)
+
+
+def test_without_more_spend_the_stream_ends_and_nothing_more_is_handled() -> None:
+    stream = Stream(begun(10), 0)
+    stream.allowance.receive(stream, b"x" * 10)
+    stream.allowance.receive(stream, b"x" * 20)
+    assert stream.parts == [10]
+    assert stream.calls[-1] == ("length", "spend")
+
+
+def test_bytes_of_a_failed_attempt_are_dropped_and_need_no_spend() -> None:
+    stream = Stream(begun(10 + 10))
+
+    def fail(data: bytes) -> bool:
+        stream.allowance.drop()
+        return True
+
+    stream.feed = fail  # type: ignore[method-assign]
+    stream.allowance.receive(stream, b"x" * 100_000)
+    assert not stream.calls
+
+
+def test_a_refusal_for_an_attempt_that_was_replaced_ends_nothing() -> None:
+    stream = Stream(begun(10))
+    stream.allowance.receive(stream, b"x" * 10)
+    stream.allowance.receive(stream, b"x" * 10)
+    stream.allowance.drop()
+    stream.allowance.grow(stream, 0)
+    assert stream.calls[-1] == "read on"
 
 
 @given(st.integers(0, 10**6), st.integers(0, 400), st.integers(10**6, 10**9), st.integers(10**6, 10**9))
@@ -58,3 +164,7 @@ def test_what_it_covers_costs_no_more_than_is_reserved(reserved: int, prompt: in
         assert cost_of(tokens, price) <= reserved + 1  # sums of rounded parts
     tokens["output_tokens"] = estimated_tokens(allowance.characters + 1)
     assert cost_of(tokens, price) >= reserved - 1 or not allowance.characters
+
+
+def test_a_part_is_about_one_delta() -> None:
+    assert 100 <= LIMITS.spend_part <= 1000

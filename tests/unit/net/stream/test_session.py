@@ -22,6 +22,7 @@ from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.stream import session as module
 from gai_fast.net.stream.session import EngineCallbacks, Session
+from gai_fast.net.upstream.connection import Receiver
 from gai_fast.providers import get_provider
 from tests.limits import LIMITS, replaced
 from tests.unit.net.fakes import FakeClient, FakeExchange, FakeOutput, FakeTime
@@ -91,7 +92,7 @@ class FakeTargets(AttemptRunner):
         return self.breakers.get(upstream.name)
 
     def open(
-        self, spec: StreamSpec, receiver: Session | Hedge, stream_id: str, number: int, key: Secret | None
+        self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: Secret | None
     ) -> tuple[Any, Any, Any]:
         if spec.model.upstream.name in self.refusals:
             raise self.refusals[spec.model.upstream.name]
@@ -184,12 +185,12 @@ class Fixture:
 
     def receive(self, *frames: bytes) -> list[Any]:
         """One read of the upstream; returns the calls that the client gets then."""
-        self.session.body_received(b"".join(frames))
+        self.session.intake.body_received(b"".join(frames))
         return self.client.taken()
 
     def streaming(self) -> Fixture:
         """Past the head and the first event."""
-        self.start().session.head_received(200, SSE)
+        self.start().session.intake.head_received(200, SSE)
         assert self.receive(frame()) == ["commit", b"<start><text.delta>"]
         return self
 
@@ -199,7 +200,7 @@ class Fixture:
 
 def test_the_head_waits_for_the_first_event_and_goes_out_with_it() -> None:
     stream = Fixture().start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     assert stream.client.taken() == []
     assert stream.receive(b": comment\n\n", frame()[:9]) == []
     assert stream.receive(frame()[9:]) == ["commit", b"<start><text.delta>"]
@@ -213,15 +214,15 @@ def test_the_head_goes_out_alone_after_commit_after() -> None:
     assert stream.client.taken() == []
     stream.time.advance(0.2)
     assert stream.client.taken() == ["commit", "flush"]
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame()) == [b"<start><text.delta>"]
 
 
 def test_a_failure_before_the_head_is_the_response() -> None:
     stream = Fixture().start()
-    stream.session.head_received(429, {})
-    stream.session.body_received(b"slow down")
-    stream.session.exchange_ended(None)
+    stream.session.intake.head_received(429, {})
+    stream.session.intake.body_received(b"slow down")
+    stream.session.intake.exchange_ended(None)
     (error,) = stream.client.taken()
     assert (error.code, error.phase, error.status) == ("rate_limited", "first_event", 429)
     assert stream.ends == 1
@@ -232,14 +233,14 @@ def test_a_failure_after_the_head_is_told_in_band_and_ends_the_response() -> Non
     stream = Fixture(commit_after=2).start()
     stream.time.advance(3)
     stream.client.taken()
-    stream.session.exchange_ended(Error("network", "gone", reason="reset"))
+    stream.session.intake.exchange_ended(Error("network", "gone", reason="reset"))
     assert stream.client.taken() == [("end", b"<error><done>")]
     assert stream.time.armed == 0
 
 
 def test_an_error_as_the_first_event_is_the_response_and_closes_the_upstream() -> None:
     stream = Fixture().start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     (error,) = stream.receive(ERROR)
     assert error.code == "overloaded"
     assert stream.exchange.calls == ["close"]
@@ -247,13 +248,13 @@ def test_an_error_as_the_first_event_is_the_response_and_closes_the_upstream() -
 
 def test_an_error_behind_content_is_told_in_band_even_where_both_came_in_one_read() -> None:
     stream = Fixture().start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame(), ERROR) == ["commit", ("end", b"<start><text.delta><error><done>")]
 
 
 def test_an_answer_that_is_one_object_is_committed_only_at_its_end() -> None:
     stream = Fixture(hold=True, heartbeat=1, commit_after=1).start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame()) == []
     stream.time.advance(10)
     assert stream.receive(frame("", "stop"), DONE) == ["commit", ("end", b"<start><text.delta><finish><done>")]
@@ -261,7 +262,7 @@ def test_an_answer_that_is_one_object_is_committed_only_at_its_end() -> None:
 
 def test_an_answer_that_is_one_object_fails_with_its_status_whenever_that_is() -> None:
     stream = Fixture(hold=True).start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     (error,) = stream.receive(frame(), ERROR)
     assert error.code == "overloaded"
 
@@ -269,7 +270,7 @@ def test_an_answer_that_is_one_object_fails_with_its_status_whenever_that_is() -
 def test_an_answer_that_is_one_object_is_not_gathered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHARED", replaced(held_answer=500))
     stream = Fixture(hold=True).start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame()) == []
     (error,) = stream.receive(frame("x" * 500))
     assert (error.code, error.reason) == ("provider_unavailable", "answer_too_large")
@@ -312,7 +313,7 @@ def test_before_the_head_there_is_no_heartbeat_and_after_it_there_is() -> None:
 def test_a_heartbeat_shorter_than_the_wait_for_the_head_is_in_time_too() -> None:
     stream = Fixture(heartbeat=0.5, commit_after=2).start()
     stream.time.advance(0.3)
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.receive(frame())
     stream.time.advance(0.4)
     assert stream.client.taken() == []
@@ -340,7 +341,7 @@ def test_a_client_that_takes_nothing_gets_no_heartbeat() -> None:
 
 def test_the_first_event_has_a_time_limit() -> None:
     stream = Fixture(first_event_timeout=10, commit_after=60).start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.time.advance(9)
     stream.receive(b": ping\n\n")
     stream.time.advance(1.1)
@@ -359,7 +360,7 @@ def test_after_the_first_event_that_limit_is_none() -> None:
 
 def test_output_is_gathered_for_flush_interval() -> None:
     stream = Fixture(flush_interval=0.5, heartbeat=0).start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame()) == ["commit"]
     assert stream.receive(frame()) == []
     stream.time.advance(0.6)
@@ -371,7 +372,7 @@ def test_output_is_gathered_for_flush_interval() -> None:
 
 def test_gathering_ends_where_client_buffer_does() -> None:
     stream = Fixture(flush_interval=10, client_buffer=1000, heartbeat=0).start()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.receive(frame())
     assert stream.receive(frame("x" * 1000)) == [b"<start><text.delta><text.delta>"]
     assert stream.receive(frame()) == []
@@ -390,8 +391,8 @@ def test_a_client_that_is_gone_closes_the_upstream_and_hears_nothing(prepare: Ca
     stream.session.client_lost()
     stream.session.cancel()
     stream.session.fail(Error("internal"))
-    stream.session.body_received(frame())
-    stream.session.exchange_ended(None)
+    stream.session.intake.body_received(frame())
+    stream.session.intake.exchange_ended(None)
     assert stream.client.taken() == []
     assert stream.ends == 1
 
@@ -401,7 +402,7 @@ def test_a_slow_client_pauses_the_upstream() -> None:
     stream.session.pause()
     stream.session.resume()
     assert stream.exchange.calls == ["pause", "resume"]
-    stream.session.exchange_ended(None)
+    stream.session.intake.exchange_ended(None)
     stream.session.pause()
     stream.session.resume()
     assert stream.exchange.calls == ["pause", "resume"]
@@ -449,7 +450,7 @@ def test_a_response_ends_when_the_stream_has_been_counted() -> None:
 @pytest.mark.interpreted
 def test_a_failure_is_told_when_the_stream_has_been_counted() -> None:
     stream, counted = counted_later()
-    stream.session.exchange_ended(Error("network"))
+    stream.session.intake.exchange_ended(Error("network"))
     assert stream.client.taken() == []
     counted.done()
     assert stream.client.taken() == [("end", b"<error><done>")]
@@ -511,8 +512,8 @@ def test_a_stream_ends_once_and_leaves_no_timer() -> None:
     stream = Fixture(heartbeat=1).streaming()
     assert stream.receive(frame("", "stop"), DONE) == [("end", b"<finish><done>")]
     assert stream.ends == 1
-    stream.session.body_received(frame())
-    stream.session.exchange_ended(None)
+    stream.session.intake.body_received(frame())
+    stream.session.intake.exchange_ended(None)
     stream.session.client_lost()
     assert stream.client.taken() == []
     assert stream.exchange.calls == ["resume"]
@@ -558,7 +559,7 @@ def copying(**how: Any) -> Fixture:
     stream = Fixture(heartbeat=0, **how)
     stream.output = output = FakeBody()
     stream.spec.output = stream.spec.frames = output
-    stream.start().session.head_received(200, SSE)
+    stream.start().session.intake.head_received(200, SSE)
     return stream
 
 
@@ -570,7 +571,7 @@ def test_a_copy_of_the_body_ends_where_the_body_does(end: bytes) -> None:
     stream = copying()
     assert stream.receive(frame() + end + BEHIND) == ["commit", frame() + end + BEHIND]
     assert (stream.receive(BEHIND), stream.ends) == ([BEHIND], 0)
-    stream.session.exchange_ended(None)
+    stream.session.intake.exchange_ended(None)
     assert (stream.client.taken(), stream.ends, stream.time.armed) == ([("end", b"")], 1, 0)
     assert stream.exchange.calls == []
 
@@ -648,7 +649,7 @@ def test_a_look_at_a_stream_that_waits_for_a_connection_does_not_make_its_answer
     stream.exchange.sent = False
     assert costs(stream) == []
     stream.exchange.sent = True
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.receive(frame("four"), frame("", "stop"), DONE)
     assert (costs(stream, "finished"), stream.output.events[-2]["usage"]["cost"]["amount"]) == ([4], 4e-12)
 
@@ -656,22 +657,22 @@ def test_a_look_at_a_stream_that_waits_for_a_connection_does_not_make_its_answer
 def test_a_look_at_a_stream_charges_nothing_that_then_fails_before_its_content() -> None:
     stream = priced()
     assert costs(stream) == [2], "the client would pay for the prompt"
-    stream.session.head_received(400, {})
-    stream.session.exchange_ended(None)
+    stream.session.intake.head_received(400, {})
+    stream.session.intake.exchange_ended(None)
     assert stream.runner.ends == ["failed"]
     assert [charge.amount for charge in stream.session.measured_at_end("failed").charges] == []
 
 
 def test_a_refused_attempt_that_was_looked_at_is_not_charged_beside_the_one_before() -> None:
     stream = priced(on_midstream_failure="restart", retries=1)
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.receive(frame("four"))
-    stream.session.exchange_ended(Error("network", "cut", reason="truncated"))
+    stream.session.intake.exchange_ended(Error("network", "cut", reason="truncated"))
     stream.time.advance(1)
     assert len(stream.targets.exchanges) == 2
     assert costs(stream) == [4, 2]
-    stream.session.head_received(400, {})
-    stream.session.exchange_ended(None)
+    stream.session.intake.head_received(400, {})
+    stream.session.intake.exchange_ended(None)
     assert stream.runner.ends == ["failed"]
     assert [charge.amount for charge in stream.session.measured_at_end("failed").charges] == [4]
 
@@ -691,7 +692,7 @@ def test_a_client_that_leaves_pays_for_a_prompt_that_was_sent_also_if_it_is_not_
 
 def test_an_end_past_all_parts_is_charged_for_what_was_generated(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = priced()
-    stream.session.head_received(200, SSE)
+    stream.session.intake.head_received(200, SSE)
     stream.receive(frame("four"))
 
     def broken(*_: object) -> None:

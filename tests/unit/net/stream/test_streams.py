@@ -42,8 +42,10 @@ async def engine() -> Engine:
 async def test_a_stream_is_known_by_its_id_until_it_ends_for_its_client(engine: Engine) -> None:
     session, client = start(engine, call())
     assert engine.streams == {"s1": session}
-    session.head_received(200, SSE)
-    session.body_received(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    session.intake.head_received(200, SSE)
+    session.intake.body_received(
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    )
     assert engine.streams == {}
     assert client.calls[0] == "commit"
     session, _ = start(engine, call(), "s2")
@@ -95,8 +97,8 @@ async def test_the_streams_of_a_caller_are_counted_from_start_to_end_and_the_gua
 async def test_the_start_tells_the_id_and_the_upstreams_name(engine: Engine) -> None:
     what = call()
     session, _ = start(engine, what, "some-id")
-    session.head_received(200, SSE)
-    session.body_received(b'data: {"id":"c","model":"x","choices":[]}\n\n')
+    session.intake.head_received(200, SSE)
+    session.intake.body_received(b'data: {"id":"c","model":"x","choices":[]}\n\n')
     (event,) = what.output.events
     assert event["stream_id"] == "some-id"
     assert event["provider_metadata"] == {"id": "c", "upstream": "up"}
@@ -104,9 +106,9 @@ async def test_the_start_tells_the_id_and_the_upstreams_name(engine: Engine) -> 
 
 async def test_a_refusal_of_our_key_names_the_upstream_and_not_the_key(engine: Engine) -> None:
     session, client = start(engine, call())
-    session.head_received(401, {"content-type": "application/json"})
-    session.body_received(b'{"error":{"message":"bad key sk-canary","code":"invalid_api_key"}}')
-    session.exchange_ended(None)
+    session.intake.head_received(401, {"content-type": "application/json"})
+    session.intake.body_received(b'{"error":{"message":"bad key sk-canary","code":"invalid_api_key"}}')
+    session.intake.exchange_ended(None)
     (error,) = client.calls
     assert (error.code, error.reason, error.status) == ("provider_unavailable", "upstream_credentials", 502)
     assert "'up'" in str(error)
@@ -116,16 +118,16 @@ async def test_a_refusal_of_our_key_names_the_upstream_and_not_the_key(engine: E
 async def test_an_upstream_that_quotes_our_key_tells_it_to_nobody(engine: Engine) -> None:
     quoted = b'{"error":{"message":"cannot read `Bearer sk-canary`","param":"sk-canary"}}'
     session, client = start(engine, call())
-    session.head_received(400, {"content-type": "application/json"})
-    session.body_received(quoted)
-    session.exchange_ended(None)
+    session.intake.head_received(400, {"content-type": "application/json"})
+    session.intake.body_received(quoted)
+    session.intake.exchange_ended(None)
     (error,) = client.calls
     assert (error.message, error.details) == ("cannot read `Bearer ***`", None)
 
     what = call()
     session, _ = start(engine, what)
-    session.head_received(200, SSE)
-    session.body_received(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: %b\n\n' % quoted)
+    session.intake.head_received(200, SSE)
+    session.intake.body_received(b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\ndata: %b\n\n' % quoted)
     told = what.output.events[-2]["error"]
     assert told["message"] == "cannot read `Bearer ***`"
 
@@ -149,12 +151,14 @@ def publish(engine: Engine, what: StreamSpec) -> tuple[Session, FakeClient]:
 
 async def test_a_durable_stream_is_kept_and_what_is_kept_is_what_was_sent(engine: Engine) -> None:
     session, client = publish(engine, resumable())
-    session.head_received(200, SSE)
-    session.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
+    session.intake.head_received(200, SSE)
+    session.intake.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
     log = await engine.store.find("s1")
     assert log is not None
     assert log.ending is None
-    session.body_received(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    session.intake.body_received(
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    )
     _, first, last, end = client.calls
     assert end == ("end", b"")
     assert b"".join(log.read(0, 1 << 30).pieces) == first + last
@@ -290,8 +294,8 @@ async def test_the_demo_is_a_recording_and_opens_nothing(engine: Engine, pools: 
 async def test_closing_tells_every_stream_and_closes_every_pool(engine: Engine, pools: list[FakePool]) -> None:
     _, waiting = start(engine, call(), "s1")
     running, told = start(engine, call(), "s2")
-    running.head_received(200, SSE)
-    running.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
+    running.intake.head_received(200, SSE)
+    running.intake.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n')
     await engine.close()
     assert engine.streams == {}
     assert pools[0].is_closed

@@ -30,7 +30,7 @@ def metrics(**about: Any) -> StreamMetrics:
     meter = StreamMeter(0.0)
     meter.asked(0.001)
     meter.counters.read(0.2, 0.2001, 300, 3)
-    meter.token_delivered(0.2001)
+    meter.delta_sent(0.2001)
     meter.counters.read(0.24, 0.2401, 10, 4)
     meter.counters.wrote(55)
     told = {"events": 7, "provider": "p", "model": "fast", "endpoint": "/api/v1/stream", **about}

@@ -1,0 +1,554 @@
+"""The attempts at one answer: their order and times, and the continuation of a failed attempt.
+
+Owns opening, breakers, retries and fallbacks of one stream. `candidates.py` has the targets and models that may be
+asked, `retry.py` decides whether a failed attempt is repeated, and `core/relay.py` makes all attempts one stream for
+the client. Arms no timer and has no callbacks: the session calls.
+
+1. The same target is retried first, then the other targets of the model are asked, each once, then the models of
+   `fallback` in order, each once. A target that is left alone (it cools down, or its breaker is open) is not retried,
+   unless it asks for a short wait and nothing else is ready (`wait_for_limit`). After a stall in the middle of an
+   answer the same target comes last.
+2. Before the first delivered content the next attempt replaces the failed one. After it, `on_midstream_failure`
+   decides: `error` ends the stream; `restart` makes the delivered content void; `continue` goes on from it.
+3. `continue` asks by prefill if the model has `prefill` and the delivered content is one text. Otherwise the attempt
+   must repeat the delivered content, which the transcript verifies. A refused prefill is followed by a verified attempt
+   at the same model.
+4. The first attempt waits while no target's speed is known: see `balance.py`, rule 4.
+5. If no event comes within `hedge_after`, a second target is asked, once in a stream: see `hedge.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from gai_fast.core.account import Account, Bill
+from gai_fast.core.legal_stream import State
+from gai_fast.core.meter import StreamMeter
+from gai_fast.core.relay import Relay
+from gai_fast.core.transcript import Transcript
+from gai_fast.kernels import FastPath
+from gai_fast.model.errors import Error
+from gai_fast.model.metrics import Outcome
+from gai_fast.model.money import Charge
+from gai_fast.model.request import Request
+from gai_fast.model.settings import UpstreamSettings
+from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
+from gai_fast.net.attempts.candidates import Candidates
+from gai_fast.net.attempts.hedge import Hedge
+from gai_fast.net.attempts.retry import BREAKER_OPEN, Failure
+from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.providers import get_provider
+
+_LEFT_ALONE: Final = frozenset(
+    {BREAKER_OPEN, "cooling", "drained", "target_streams", "upstream_keys", "upstream_credentials"}
+)
+"""Reasons why nothing is sent to an upstream for a while. If the first attempt has one, others are tried at once."""
+_IDLE: Final[State] = State.IDLE
+_NO_REQUEST: Final[dict[str, Any]] = {}
+perf_counter: Final = time.perf_counter  # a constant: a name look-up costs 30 ns
+
+
+class Attempts:
+    """The attempts at one answer, one after the other.
+
+    Args:
+        runner: The targets.
+        spec: The first attempt.
+        stream_id: The stream's id.
+        meter: Measures the stream.
+        loop: The loop.
+
+    Attributes:
+        attempt: The attempt under way, or the last one. None while the first one waits.
+        bill: The account of each attempt.
+        count: Attempts so far, hedges included.
+        hedge: A second target's answer, if one has been asked for and nothing is decided.
+        hedges: Second targets that were asked while the first was silent.
+        spec: What the attempt asks for, or what the first one will ask for.
+        stream_id: The stream's id.
+        transcript: The delivered content. None if a failed answer is not continued.
+    """
+
+    __slots__ = (
+        "_candidates",
+        "_commit_by",
+        "_limit_wait",
+        "_loop",
+        "_mends",
+        "_meter",
+        "_next",
+        "_retries",
+        "_runner",
+        "_settings",
+        "_stream",
+        "_won",
+        "attempt",
+        "bill",
+        "count",
+        "hedge",
+        "hedges",
+        "spec",
+        "stream_id",
+        "transcript",
+    )
+
+    def __init__(
+        self,
+        runner: AttemptRunner,
+        spec: StreamSpec,
+        stream_id: str,
+        meter: StreamMeter,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        stream = spec.model.stream
+        wish = stream.on_midstream_failure
+        now = loop.time()
+        self.spec = spec
+        self.stream_id = stream_id
+        self.attempt: Attempt | None = None
+        self.bill = Bill()
+        self.hedge: Hedge | None = None
+        self.hedges = 0
+        self.transcript = Transcript() if wish == "continue" else None
+        self.count = 0
+        self._runner = runner
+        self._settings = runner.settings  # the stream's own, whatever is loaded while it runs
+        self._candidates = Candidates(runner, self._settings, spec.model)
+        self._stream = stream
+        self._meter = meter
+        self._loop = loop
+        self._mends = wish == "continue" or (wish == "restart" and spec.announces)
+        self._commit_by = now + stream.commit_after
+        self._limit_wait = 0.0  # seconds that this model's upstreams' limits have been waited for
+        self._won: Hedge | None = None  # the hedge that becomes the attempt
+        self._retries = 0  # without those of the exchange under way
+        self._next: tuple[StreamSpec, Continued] | None = None
+        runner.policy.budget.request(now)
+
+    @property
+    def upstream(self) -> UpstreamSettings:
+        """The upstream of the attempt."""
+        return self.spec.model.upstream
+
+    @property
+    def exchange(self) -> OpenExchange | None:
+        """The request of the attempt. None while the next attempt waits, and after the end."""
+        return None if self.attempt is None else self.attempt.exchange
+
+    @property
+    def retries(self) -> int:
+        """Requests that asked the same model again, those in place of one on a dead connection included."""
+        exchange = self.exchange
+        return self._retries + (exchange is not None and exchange.resent)
+
+    @property
+    def fallbacks(self) -> int:
+        """Other models that have been asked."""
+        return self._candidates.models - 1
+
+    @property
+    def earlier_charges(self) -> tuple[Charge, ...]:
+        """The cost of all attempts but the last."""
+        return () if self.attempt is None else self.bill.charges_before(self.attempt.account)
+
+    def waits(self) -> bool:
+        """Returns whether the first attempt must wait. After a wait the target is chosen again.
+
+        Call it before `first`, and again every `limits.unmeasured_look` seconds while it is true.
+        """
+        if self.attempt is not None or self.spec.counts or self.spec.sharing is not None:
+            return False
+        spec = self._candidates.chosen_first(self.spec, self._loop.time())
+        if spec is not None:
+            self.spec = spec
+        return spec is None
+
+    def first(self, receiver: Receiver) -> Attempt:
+        """Makes the first attempt. If its upstream is left alone, asks the first target or fallback that is not.
+
+        Raises:
+            Error: No attempt can be made; nothing was sent.
+        """
+        spec = self.spec
+        refused: Error | None = None
+        while True:
+            try:
+                attempt = self._attempt(spec, receiver)
+                break
+            except Error as error:
+                refused = refused or error
+                following = None
+                if refused.reason in _LEFT_ALONE:
+                    following = self._candidates.following(self.spec, has_begun=False)
+                if following is None:
+                    raise refused from None
+                spec = following
+                if spec.trace is not None:
+                    spec.trace.follows("fallback")
+        if not self._may_be_repeated():
+            self._forget_request()
+        return attempt
+
+    def failed(self, error: Error, relay: Relay) -> float | None:
+        """Judges a failed attempt, and plans the next.
+
+        Returns:
+            The seconds until `next` is due. None if the stream ends with this failure.
+        """
+        now = self._loop.time()
+        if self.spec.trace is not None:
+            self.spec.trace.failed(error, has_content=relay.has_content)
+        self._runner.attempt_failed(self.upstream, error)
+        has_key = False
+        if self.attempt is not None:
+            if relay.has_content:
+                self.attempt.note_content(self._loop)
+            has_key = self.attempt.failed(error, now)
+        if self.hedge is not None:
+            if _is_silent(relay) and self.attempt is not None:
+                self.attempt.account.close(None, None)
+                self.take_hedge()
+                return 0.0
+            self.drop_hedge()
+        planned = self._plan(error, relay, now, has_key=has_key)
+        if planned is None:
+            self._shorten_wait(error)
+            return None
+        self.close_exchange()
+        spec, continued, delay = planned
+        self._next = spec, continued
+        return delay
+
+    def next(self, receiver: Receiver, relay: Relay) -> Attempt:
+        """Makes the first attempt, the planned one, or another one if the planned one cannot be made.
+
+        Raises:
+            Error: No attempt can be made; nothing was sent.
+        """
+        if self.attempt is None:
+            return self.first(receiver)
+        if self._won is not None:
+            self._candidates.at_target = 1
+            self._use(self._won.attempt)
+            return self._won.attempt
+        refused: Error | None = None
+        while self._next is not None:
+            (spec, continued), self._next = self._next, None
+            asked = spec
+            if continued == "prefill" and self.transcript is not None and isinstance(spec.request, Request):
+                asked = replace(spec, request=spec.request.with_prefill(self.transcript.text or ""))
+            if spec.trace is not None:
+                kind = "retry" if spec.model.name == self.spec.model.name else "fallback"
+                spec.trace.follows(kind, *(() if continued is None else ("resume",)))
+            try:
+                return self._attempt(spec, receiver, asked, continued)
+            except Error as error:
+                refused = error
+                if continued == "prefill":
+                    self._next = spec, "verified"
+                    continue
+                other = self._candidates.following(self.spec, has_begun=relay.state is not _IDLE)
+                if other is not None:
+                    self._next = other, self._way(other, goes_on=continued is not None)
+        raise refused or Error("internal", "no attempt was planned")
+
+    # -- the relay --
+
+    def make_relay(self, failed: Callable[[Error], bool]) -> Relay:
+        """Returns the stream's relay, which reads the first attempt, or nothing while that waits.
+
+        Args:
+            failed: As for `Relay`.
+        """
+        spec, attempt = self.spec, self.attempt
+        model = spec.model
+        return Relay(
+            get_provider(model.upstream.provider).adapter(model.id) if attempt is None else attempt.adapter,
+            spec.output,
+            deltas=spec.deltas,
+            frames=spec.frames,
+            chain=spec.chain,
+            stream_id=self.stream_id,
+            upstream=spec.answering,
+            on_malformed=self._stream.on_malformed,
+            translate=None if attempt is None else attempt.translate,
+            prompt_characters=spec.prompt_characters,
+            failed=failed,
+            transcript=self.transcript,
+            account=None if attempt is None else attempt.account,
+        )
+
+    # -- while an attempt is under way --
+
+    def note_content(self, attempt: Attempt) -> None:
+        """Notes the first content of the attempt: the upstream is well, and the request is not repeated unnoticed."""
+        attempt.note_content(self._loop)
+        self._forget_request()
+
+    # -- hedges --
+
+    def ask_second(
+        self,
+        relay: Relay,
+        started: Callable[[], FastPath | None],
+        failed: Callable[[Error], None],
+        clock: Clock,
+    ) -> None:
+        """Asks a second target for the answer, if one is ready and nothing of the first answer was sent.
+
+        Args:
+            relay: The stream's relay.
+            started: As for `Hedge`.
+            failed: As for `Hedge`.
+            clock: The stream's clock.
+        """
+        spec = self._candidates.other_target(self.spec, has_begun=False) if _is_silent(relay) else None
+        if spec is None:
+            return
+        if spec.trace is not None:
+            spec.trace.follows("hedge")
+        hedge = Hedge(get_provider(spec.model.upstream.provider).adapter(spec.model.id), started, failed, clock)
+        try:
+            hedge.attempt = self._open(spec, hedge, spec)
+        except Error:
+            return  # the first request goes on alone
+        self.hedge = hedge
+        self.hedges += 1
+        self._runner.tallies.hedges += 1
+
+    def drop_hedge(self, error: Error | None = None) -> None:
+        """Ends the hedge: the first request has brought its first event, the stream is over, or the hedge has failed.
+
+        Args:
+            error: The hedge's failure.
+        """
+        hedge, self.hedge = self.hedge, None
+        if hedge is None:
+            return
+        attempt = hedge.attempt
+        if attempt.spec.trace is not None:
+            attempt.spec.trace.hedge_dropped(error)
+        if error is not None:
+            attempt.account.close(None, None)
+            self._runner.attempt_failed(attempt.upstream, error)
+            attempt.failed(error, self._loop.time())
+        hedge.abandon(self._loop)
+
+    def take_hedge(self) -> None:
+        """Abandons the first request: `next` returns the hedge's attempt."""
+        self._won, self.hedge = self.hedge, None
+        if self._won is None or self.attempt is None:
+            return
+        self._won.decide()
+        if self.spec.trace is not None:
+            self.spec.trace.hedge_taken()
+        self.close_exchange()
+        self.attempt.abandon(self._loop)
+
+    def give_kept(self, receiver: Receiver) -> FastPath | None:
+        """Gives what the hedge has kept to its new receiver, if the attempt was a hedge.
+
+        Returns:
+            The fast path for the next reads, or None.
+        """
+        won, self._won = self._won, None
+        return None if won is None else won.give_to(receiver)
+
+    # -- the end --
+
+    def exchange_ended(self) -> None:
+        """Notes that no request is under way."""
+        attempt, exchange = self.attempt, self.exchange
+        if attempt is not None and exchange is not None:
+            self._retries += exchange.resent
+            attempt.exchange = None
+
+    def close_exchange(self) -> None:
+        """Aborts the request, if one is under way."""
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange_ended()
+            exchange.close()
+
+    def leave(self, outcome: Outcome) -> None:
+        """Plans no further attempt: the stream is over."""
+        self._next = None
+        if self.attempt is not None:
+            self.attempt.leave(self._loop, is_finished=outcome == "finished")
+        self.drop_hedge()
+        won, self._won = self._won, None
+        if won is not None:
+            won.abandon(self._loop)
+
+    # -- own --
+
+    def _attempt(
+        self, spec: StreamSpec, receiver: Receiver, sent: StreamSpec | None = None, continued: Continued = None
+    ) -> Attempt:
+        """Makes an attempt.
+
+        Args:
+            spec: What is asked for.
+            receiver: As for `open`.
+            sent: The spec that is sent, if it is another one, with a prefill.
+            continued: As for `Attempt`.
+
+        Raises:
+            Error: The attempt cannot be made; nothing was sent.
+        """
+        attempt = self._open(spec, receiver, sent or spec)
+        attempt.continued = continued
+        candidates = self._candidates
+        self._retries += candidates.at_model > 0
+        candidates.at_model += 1
+        candidates.at_target += 1
+        after = spec.model.hedge_after
+        if after is not None and self._may_be_hedged(spec):
+            attempt.hedge_at = attempt.at + after
+        self._use(attempt)
+        return attempt
+
+    def _use(self, attempt: Attempt) -> None:
+        """Makes an attempt the stream's attempt."""
+        self.attempt, self.spec = attempt, attempt.spec
+        self._meter.asked(attempt.asked_at)
+
+    def _open(self, spec: StreamSpec, receiver: Receiver, sent: StreamSpec) -> Attempt:
+        """Sends a request, if its upstream and its target may be asked; arguments as for `_attempt`."""
+        now = self._loop.time()
+        is_shared = sent.sharing is not None and sent.sharing.finds(sent)
+        attempt = Attempt(self._runner, spec, now)
+        is_asked = False
+        try:
+            if not is_shared:
+                attempt.enter(now)
+            opened = self._runner.open(sent, receiver, self.stream_id, self.count + 1, attempt.key)
+            is_asked = True
+            if spec.trace is not None:
+                spec.trace.sent()
+        finally:
+            if not is_asked:
+                attempt.leave(self._loop, is_finished=False)
+        self.count += 1
+        attempt.adapter, attempt.translate, attempt.exchange = opened[0], opened[1], opened[2]
+        attempt.account = Account(
+            self.bill,
+            opened[2],
+            spec.model.upstream.provider.partition(":")[0],
+            spec.answering,
+            None if spec.counts else self._settings.price(spec.model),  # a count of tokens costs nothing
+            prompt_characters=spec.prompt_characters,
+            is_free=spec.sharing is not None and spec.sharing.role != "miss",
+        )
+        attempt.asked_at = perf_counter()
+        return attempt
+
+    def _may_be_hedged(self, spec: StreamSpec) -> bool:
+        """Returns whether a second target may be asked while the first is silent.
+
+        An upstream that makes a whole answer is silent until its end. An answer that others may share has one call.
+        """
+        is_whole = spec.hold and spec.frames is not None
+        return not self.hedges and not spec.counts and not is_whole and spec.sharing is None
+
+    def _plan(
+        self, error: Error, relay: Relay, now: float, *, has_key: bool
+    ) -> tuple[StreamSpec, Continued, float] | None:
+        """Returns the attempt after a failure, its kind of continuation, and the seconds until it.
+
+        None if there is no further attempt.
+        """
+        spec = self.spec
+        continued = None if self.attempt is None else self.attempt.continued
+        goes_on = relay.delivered or continued is not None
+        if goes_on and not self._is_mended():
+            return None
+        if continued == "prefill" and not relay.has_content:
+            return spec, "verified", 0.0  # it was refused
+        at_target = self._candidates.at_target
+        if has_key and at_target <= len(self.upstream.more_api_keys):
+            same = self._candidates.same(spec, has_begun=relay.state is not _IDLE)
+            if same is not None:
+                return same, self._way(same, goes_on=goes_on), 0.0
+        breaker = self._runner.breaker(self.upstream)
+        is_broken = breaker is not None and breaker.state(now) == "open"
+        is_left_alone = is_broken or (
+            bool(spec.model.targets) and self._runner.target_wait(spec.model, any_target=False) > 0.0
+        )
+        has_stalled = error.code == "timeout" and error.reason in ("first_event", "idle")
+        failure = Failure(
+            error,
+            is_silence=has_stalled and not relay.has_content,
+            attempts=at_target,
+            retries=0 if is_left_alone else self.upstream.retries,
+            seconds_to_commit=self._commit_by - now,
+            is_clients_retry=spec.is_retry,
+        )
+        if has_stalled and relay.has_content:
+            # Each attempt at a target that stalls costs its client an `idle_timeout`.
+            other = self._candidates.fall_back(error, spec, has_begun=True)
+            if other is not None:
+                return other, self._way(other, goes_on=goes_on), 0.0
+        verdict = self._runner.policy.decide(failure, now)
+        again = self._candidates.same(spec, has_begun=relay.state is not _IDLE) if verdict.action == "again" else None
+        if again is not None:
+            self._limit_wait += 0.0 if error.retry_after_ms is None else verdict.delay
+            return again, self._way(again, goes_on=goes_on), verdict.delay
+        if verdict.action == "end":
+            self._candidates.drop()
+        other = self._candidates.fall_back(error, spec, has_begun=relay.state is not _IDLE)
+        if other is not None:
+            return other, self._way(other, goes_on=goes_on), 0.0
+        if is_broken or verdict.action == "end":
+            return None
+        most = spec.model.wait_for_limit - self._limit_wait
+        wait = self._runner.policy.wait(replace(failure, retries=self.upstream.retries), most, now)
+        same = None if wait is None else self._candidates.same(spec, has_begun=relay.state is not _IDLE)
+        if wait is None or same is None:
+            return None
+        self._limit_wait += wait
+        return same, self._way(same, goes_on=goes_on), wait
+
+    def _is_mended(self) -> bool:
+        """Returns whether another attempt follows a failure after the first delivered content."""
+        return self._mends and (self.transcript is None or not self.transcript.is_lost)
+
+    def _way(self, spec: StreamSpec, *, goes_on: bool) -> Continued:
+        """Returns the kind of continuation from the delivered content: rule 3."""
+        if not goes_on or self.transcript is None:
+            return None
+        if self.attempt is not None and spec is self.spec and self.attempt.continued == "verified":
+            return "verified"
+        can_prefill = spec.model.prefill and isinstance(spec.request, Request) and bool(self.transcript.text)
+        return "prefill" if can_prefill else "verified"
+
+    def _may_be_repeated(self) -> bool:
+        """Returns whether the request may be sent again, to this upstream or another."""
+        model = self.spec.model
+        is_retried = self.upstream.retries > 0 and not self.spec.is_retry
+        has_others = bool(model.targets) or bool(self.upstream.more_api_keys)
+        return is_retried or has_others or self._candidates.has_fallbacks or bool(model.fallback_on)
+
+    def _shorten_wait(self, error: Error) -> None:
+        """Names the shortest wait, if the last of a model's targets has failed and all of them are left alone."""
+        if error.is_temporary and self.spec.model.targets:
+            wait = self._runner.target_wait(self.spec.model, any_target=True) * 1000
+            asked = error.retry_after_ms
+            if 0.0 < wait < math.inf and (asked is None or wait < asked):
+                error.retry_after_ms = max(1, math.ceil(wait))
+
+    def _forget_request(self) -> None:
+        """Drops a request that is not sent again."""
+        if not self._mends:
+            self.spec.request, self.spec.other = _NO_REQUEST, None
+
+
+def _is_silent(relay: Relay) -> bool:
+    """Returns whether nothing of an answer has been passed on."""
+    return relay.state is _IDLE and not relay.delivered

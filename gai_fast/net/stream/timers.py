@@ -1,0 +1,76 @@
+"""`StreamTimers`: the timers of one stream.
+
+Owns which of them run, and their end. The session decides what is due, and when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from gai_fast.runtime.timers import Timer, Timers
+
+
+class StreamTimers:
+    """The timers of one stream.
+
+    Args:
+        timers: The loop's timers.
+        loop: The loop. It is precise to the millisecond, as retries and processors need it.
+    """
+
+    __slots__ = ("_attempt", "_due", "_loop", "_tick", "_timers")
+
+    def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+        self._timers = timers
+        self._loop = loop
+        self._due: Timer | None = None
+        self._attempt: asyncio.TimerHandle | None = None
+        self._tick: asyncio.TimerHandle | None = None
+
+    @property
+    def awaits_attempt(self) -> bool:
+        """Whether the next attempt has been planned, and not been made."""
+        return self._attempt is not None
+
+    @property
+    def awaits_tick(self) -> bool:
+        """Whether processors hold events back until a time."""
+        return self._tick is not None
+
+    def now(self) -> float:
+        """Returns monotonic seconds."""
+        return self._loop.time()
+
+    def wait_until(self, due: float, call: Callable[[], object]) -> None:
+        """Calls at a due time, in place of the one before. No time is due at infinity.
+
+        The timer is armed lazily: events only change the due times, and the session reads them when it fires.
+        """
+        if self._due is not None:
+            self._due.cancel()
+        self._due = self._timers.schedule(due, call) if due < math.inf else None
+
+    def wait_for_attempt(self, delay: float, call: Callable[[], object]) -> None:
+        """Calls after a delay, for the next attempt."""
+        self._attempt = self._loop.call_later(delay, call)
+
+    def wait_for_tick(self, delay: float, call: Callable[[], object]) -> None:
+        """Calls after a delay, for events that processors hold back."""
+        self._tick = self._loop.call_later(delay, call)
+
+    def attempt_begins(self) -> None:
+        """Notes that the next attempt's delay is over."""
+        self._attempt = None
+
+    def ticks(self) -> None:
+        """Notes that the time of processors has come."""
+        self._tick = None
+
+    def stop(self) -> None:
+        """Cancels all timers; idempotent."""
+        for timer in (self._due, self._attempt, self._tick):
+            if timer is not None:
+                timer.cancel()
+        self._due = self._attempt = self._tick = None

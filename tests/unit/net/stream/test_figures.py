@@ -1,0 +1,31 @@
+"""The figures of one stream."""
+
+from __future__ import annotations
+
+from gai_fast.net.stream.figures import figures_of
+from tests.unit.net.attempts.test_attempts import failing
+from tests.unit.net.stream.test_session import DONE, Fixture, frame
+
+
+def test_they_are_those_of_the_relay_and_of_all_attempts() -> None:
+    stream = Fixture(retries=1)
+    failing(stream.start())
+    stream.time.advance(1)
+    stream.session.intake.head_received(200, {"content-type": "text/event-stream"})
+    stream.session.intake.body_received(frame() + frame("", "stop") + DONE)
+    figures = figures_of(stream.relay, stream.session.attempts, "asked for", "finished")
+    assert (figures.model, figures.stream_id, figures.upstream, figures.provider) == (
+        "asked for",
+        "s1",
+        "up",
+        "openai-compatible",
+    )
+    assert (figures.retries, figures.fallbacks, figures.finish_reason, figures.events) == (1, 0, "stop", 4)
+    assert figures.usage is not None
+
+
+def test_reading_them_changes_nothing() -> None:
+    stream = Fixture().streaming()
+    first = figures_of(stream.relay, stream.session.attempts, "m", "disconnected")
+    assert figures_of(stream.relay, stream.session.attempts, "m", "disconnected") == first
+    assert not stream.session.attempts.bill.charges
