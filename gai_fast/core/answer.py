@@ -441,7 +441,7 @@ class Answer:
         """
         counted = self.adapter.usage
         if self._prompt_characters is None or (not has_started and not counted):
-            return self._labelled(counted, "partial") if counted else {}
+            return {} if not counted else {**counted} if self._is_counted(counted) else {**counted, "source": "partial"}
         return self._counted_or_estimated(self.characters, "partial")
 
     def usage_left(self) -> dict[str, Any] | None:
@@ -533,9 +533,6 @@ class Answer:
     def _is_counted(self, counted: Mapping[str, Any]) -> bool:
         """Returns whether a count is the provider's last one: its finish reason has come too."""
         return "output_tokens" in counted and bool(self.adapter.word())
-
-    def _labelled(self, counted: dict[str, Any], source: str) -> dict[str, Any]:
-        return dict(counted) if self._is_counted(counted) else {**counted, "source": source}
 
     def _estimated_usage(self, characters: int, source: str) -> dict[str, Any]:
         """Estimates the usage by length."""

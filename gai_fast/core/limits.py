@@ -33,6 +33,10 @@ class Limits:
     """Characters of an answer that are kept so that another attempt can continue it, including the cost of keeping
     them. The longest answers have a tenth. If the upstream of a longer answer fails, the stream ends."""
 
+    repeated_text: int = 32
+    """Characters of delivered text from which on its repetition after a prefill is dropped. A shorter text, such as the
+    word "the", may also be what comes next."""
+
     early_warnings: int = 16
     """Warnings held back until the start of their stream; more add no information."""
 

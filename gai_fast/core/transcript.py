@@ -7,7 +7,7 @@ ids of calls change between attempts: the client keeps the first ids.
 
 An attempt that was given the delivered text as a prefill should continue it. If it starts from the beginning instead,
 it repeats the text: the repeated text is dropped once it is whole. If the attempt differs before, all of its text is
-new.
+new. So is all text after a prefill of less than `limits.repeated_text` characters.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class Transcript:
     def go_on(self) -> None:
         """Begins an attempt whose content follows the delivered content."""
         self._at, self._offset = len(self._said), 0
-        self._prefill, self._echoed = self.text or "", 0
+        text = self.text or ""
+        self._prefill, self._echoed = text if len(text) >= LIMITS.repeated_text else "", 0
         self._call_ids = {}
 
     def forget(self) -> None:

@@ -557,12 +557,24 @@ async def test_a_model_that_takes_a_prefill_goes_on_from_the_text(net: Net) -> N
     assert main.bodies[1]["messages"][-1] == {"role": "assistant", "content": "Hello "}
 
 
+LONG = "Hello to all of you who read this text. "
+
+
 @pytest.mark.parametrize(
-    ("again", "whole"), [("Hello world", "Hello world"), ("Help me", "Hello Help me"), ("Hel", "Hello Hel")]
+    ("first", "again", "whole"),
+    [
+        (LONG, f"{LONG}Bye", f"{LONG}Bye"),
+        (LONG, "Help me", f"{LONG}Help me"),
+        (LONG, "Hel", f"{LONG}Hel"),
+        ("Hello ", "Hello world", "Hello Hello world"),
+    ],
 )
 @on_uvloop
-async def test_a_prefilled_answer_that_begins_anew_doubles_nothing(net: Net, again: str, whole: str) -> None:
-    main = Steps(CUT, answer(again))
+async def test_a_prefilled_answer_that_repeats_a_long_text_doubles_nothing_and_a_short_one_may_go_on_so(
+    net: Net, first: str, again: str, whole: str
+) -> None:
+    cut = SSE_HEAD + b"".join(map(chunk, (ROLE, *map(delta, first))))
+    main = Steps(cut, answer(again))
     gateway = await gateway_for(net, main, model={"prefill": True}, on_midstream_failure="continue")
     response = await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
     assert response.text == whole

@@ -194,6 +194,13 @@ def test_an_answer_that_is_too_long_is_not_kept(event: Any, change_limits: Chang
     assert not transcript.is_lost
 
 
+LONG = "A text that no answer has twice. " * 2
+
+
+def test_a_short_delivered_text_that_comes_again_after_a_prefill_is_new() -> None:
+    assert gone_on(delivered(text("the ")), text("the "), text("end"), FINISH) == "the end"
+
+
 def gone_on(transcript: Transcript, *events: Any) -> str:
     """The text of a prefilled attempt that reaches the client."""
     transcript.go_on()
@@ -209,6 +216,8 @@ def gone_on(transcript: Transcript, *events: Any) -> str:
 def test_of_a_prefilled_attempt_a_whole_repetition_is_left_out_wherever_it_is_cut(
     known: str, answer: str, edges: list[int]
 ) -> None:
+    known, answer = LONG + known, (LONG + answer if answer else "")
+    edges = [edge and len(LONG) + edge for edge in edges]
     cuts = [0, *sorted(min(edge, len(answer)) for edge in edges), len(answer)]
     pieces = [text(answer[begin:end]) for begin, end in itertools.pairwise(cuts) if begin < end]
     said = gone_on(delivered(text(known)), *pieces, FINISH)
@@ -216,7 +225,7 @@ def test_of_a_prefilled_attempt_a_whole_repetition_is_left_out_wherever_it_is_cu
 
 
 def test_text_that_a_prefilled_attempt_holds_back_comes_before_what_follows() -> None:
-    transcript = delivered(text("Hello "))
+    transcript = delivered(text("Hello " * 10))
     transcript.go_on()
     assert transcript.take(text("Hel")) is None
     assert transcript.release({"type": "usage", "usage": {}}) == ""

@@ -134,13 +134,12 @@ def test_without_more_spend_the_stream_ends_and_nothing_more_is_handled() -> Non
 
 
 def test_bytes_of_a_failed_attempt_are_dropped_and_need_no_spend() -> None:
-    stream = Stream(begun(10 + 10))
+    class Failing(Stream):
+        def feed(self, data: bytes) -> bool:
+            self.allowance.drop()
+            return True
 
-    def fail(data: bytes) -> bool:
-        stream.allowance.drop()
-        return True
-
-    stream.feed = fail  # type: ignore[method-assign]
+    stream = Failing(begun(10 + 10))
     stream.allowance.receive(stream, b"x" * 100_000)
     assert not stream.calls
 
