@@ -99,6 +99,7 @@ COMPILED = (
     "net/attempts/key_ring",
     "net/attempts/retry",
     "net/attempts/spec",
+    "net/logs/cursor",
     "net/logs/delivery",
     "net/logs/follower",
     "net/logs/publication",

@@ -54,6 +54,7 @@ CATCHES_ALL = {
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange
+    "net.logs.cursor",  # one reader of a log
     "net.logs.follower",  # one follower
     "net.logs.whole_follower",  # one follower
     "net.stream.callbacks",  # a user's callback: the stream goes on

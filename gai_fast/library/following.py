@@ -20,16 +20,14 @@ from gai_fast.formats import get_format
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
-from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import StreamMetrics
-from gai_fast.net.logs.publication import Publication
+from gai_fast.net.logs.cursor import LogCursor
 from gai_fast.net.logs.view import NATIVE, Form, gap
 from gai_fast.net.stream.streams import Engine
-from gai_fast.stores import StreamLog
+from gai_fast.stores import Backlog
 from gai_fast.stores._base import data_lines
 
 
-class FollowedStream:
+class FollowedStream(LogCursor):
     """A durable stream, followed from a given event. Made by `Gateway.follow`.
 
     Iterating yields the events after that event, `done` last. If the program already has the end, there are none. Use
@@ -39,21 +37,18 @@ class FollowedStream:
     Attributes:
         id: The stream's id.
         metrics: The figures of a stream of this process. `None` until they are known.
+        position: The number of the last event read from the log.
     """
 
     def __init__(self, find_engine: Callable[[], Engine], stream_id: str, after: int = 0) -> None:
         self.id = stream_id
-        self.metrics: StreamMetrics | None = None
+        self.metrics = None
         self.position = after
-        """The number of the last event read from the log."""
-        self._after = after
         self._find_engine = find_engine
         self._engine: Engine | None = None
-        self._log: StreamLog | None = None
-        self._publication: Publication | None = None
+        self._is_entered = False  # `LogCursor` is initialized then: it needs the log
         self._ready: deque[Event] = deque()
         self._news: asyncio.Future[None] | None = None
-        self._has_ended = False
         self._is_compact = True
 
     async def __aenter__(self) -> Self:
@@ -73,12 +68,11 @@ class FollowedStream:
         if log.header.format != NATIVE or log.header.framing == "json":
             text = f"this stream is kept in format {log.header.format!r} as {log.header.framing}: it has no events"
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
-        self._log = log
         self._is_compact = Form(get_format(NATIVE), log.header.framing, log.header.envelope).is_compact
-        self._publication = engine.publication(self.id)
-        if self._publication is not None:
-            self._publication.joined(self)
-        log.watch(self)
+        after, loop = self.position, asyncio.get_running_loop()
+        super().__init__(log, after, after, engine.publication(self.id), loop, takes_metrics=True)
+        self.is_paused = self._is_entered = True
+        self._join()
         return self
 
     async def __aexit__(
@@ -87,7 +81,7 @@ class FollowedStream:
         self.leave()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        if self._log is None and not self._has_ended:
+        if not self._is_entered:
             await self.__aenter__()
         try:
             while (event := await self.next_event()) is not None:
@@ -107,11 +101,17 @@ class FollowedStream:
             RuntimeError: Another task already waits for the next event.
         """
         while not self._ready:
-            if self._log is None or self._has_ended:
+            if not self._is_entered or self.is_over:
                 return None
-            self._read(self._log)
-            if not self._ready and not self._has_ended:
-                await self._wait()
+            if self._news is not None:
+                raise RuntimeError("somebody else waits for the next event of this stream")
+            self._news = self._loop.create_future()
+            try:
+                self.resume()
+                await self._news
+            finally:
+                self._news = None
+                self.pause()
         return self._ready.popleft()
 
     async def cancel(self) -> None:
@@ -120,91 +120,48 @@ class FollowedStream:
         Raises:
             Error: The stream runs in another process, which is unreachable.
         """
-        if self._engine is None or self._log is None or self._log.is_over:
+        if self._engine is None or not self._is_entered or self.is_over or self.log.is_over:
             return
         session = self._engine.streams.get(self.id)
         if session is not None:
             session.cancel()
         else:
-            await self._engine.store.cancel(self._log)
+            await self._engine.store.cancel(self.log)
 
     def leave(self) -> None:
         """Stops following. Idempotent."""
-        log, self._log = self._log, None
-        if log is not None:
-            log.unwatch(self)
-        publication, self._publication = self._publication, None
-        if publication is not None:
-            self.metrics = publication.metrics()
-            publication.left(self)
-        self._wake()
+        if self._is_entered:
+            super().leave()
+            self._wake()
 
-    # -- the log --
+    # -- LogCursor: paused unless the program waits for the next event --
 
-    def _read(self, log: StreamLog) -> None:
-        """Reads the next part of the log, or its end."""
-        backlog = log.read(self.position, SHARED.follower_read)
+    def _take(self, backlog: Backlog) -> None:
+        """Reads the events of the next part of the log."""
         if backlog.lost:
             self._ready.append(in_order(gap(self.position, backlog.lost, backlog.text)))
-        for piece in backlog.pieces:
-            for data in data_lines(piece):
-                event: Any = parse_exact(data.decode())
-                if not self._is_compact and event.get("seq", 0) > 1:
-                    for key in ENVELOPE_KEYS:
-                        event.pop(key, None)
-                self._ready.append(event)
-        self.position = backlog.last_seq
-        self._balance()
-        if self._ready or not log.is_over:
-            return
-        self._has_ended = True
-        if log.last_seq < self._after:
-            text = "the log has not reached the event that this program has seen"
-            self._end_with(Error("network", text, reason="log_behind"), self._after + 1)
-        elif log.broken is not None:
-            self._end_with(log.broken, log.last_seq + 1)
+        self._take_piece(b"".join(backlog.pieces), backlog.last_seq)
 
-    def _end_with(self, error: Error, seq: int) -> None:
-        self._ready += [in_order({"type": "error", "seq": seq, "error": error.payload()}), done(False)]
+    def _take_piece(self, piece: bytes, last_seq: int) -> None:
+        """Reads the events of a piece."""
+        for data in data_lines(piece):
+            event: Any = parse_exact(data.decode())
+            if not self._is_compact and event.get("seq", 0) > 1:
+                for key in ENVELOPE_KEYS:
+                    event.pop(key, None)
+            self._ready.append(event)
+        self.position = last_seq
+        if self._ready:
+            self._wake()
 
-    async def _wait(self) -> None:
-        if self._news is not None:
-            raise RuntimeError("somebody else waits for the next event of this stream")
-        self._news = asyncio.get_running_loop().create_future()
-        try:
-            self._balance()
-            await self._news
-        finally:
-            self._news = None
-            self._balance()
-
-    def _balance(self) -> None:
-        if self._publication is not None:
-            self._publication.balance()
+    def _finish(self, error: Error | None) -> None:
+        """Ends with the stream, or with an error of its own."""
+        if error is not None:
+            seq = max(self.log.last_seq, self._after) + 1
+            self._ready += [in_order({"type": "error", "seq": seq, "error": error.payload()}), done(False)]
+        self.leave()
 
     def _wake(self) -> None:
+        self.is_paused = True
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
-
-    # -- LogWatcher --
-
-    def advanced(self, piece: bytes, last_seq: int) -> None:
-        """Wakes the program: the log has more events."""
-        self._wake()
-
-    def ended(self) -> None:
-        """Wakes the program: the log has ended or has failed."""
-        self._wake()
-
-    # -- the publication (`Follows`) --
-
-    is_answer = False
-    """False: there is no response whose status could change."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether the program is not waiting for the next event."""
-        return self._news is None
-
-    def fail(self, error: Error) -> None:
-        """Does nothing: the log has the stream's early failure too."""

@@ -1,15 +1,14 @@
 """One client of a durable stream: its position in the log, its response, and its pace.
 
-Owns when a follower reads the log and when it is done. `view.py` decides what it is sent, `delivery.py` when its head
-is committed and when it needs a keep-alive, `publication.py` what its leaving means for the stream.
+Owns how a follower's response ends, and when it is cut off. `cursor.py` decides when it reads the log, `view.py` what
+it is sent, `delivery.py` when its head is committed and when it needs a keep-alive, `publication.py` what its leaving
+means for the stream.
 
-1. A follower that keeps up is given each piece as it is logged. One whose client is slow holds no bytes, only its
-   position: it reads the log from there when the client has caught up, a part in each turn of the loop, and is sent
-   neighbouring deltas as one.
+1. A client that was slow is sent neighbouring deltas as one.
 2. For events that are no longer in the log it writes `stream.gap`, or ends the response with an error that says so.
 3. The response ends properly after the end of the stream. Where the writer of the log is gone without an end, it ends
    with an `error` and `done` that are this follower's own.
-4. What a part of ours raises here ends this follower alone, and its client is answered or cut off.
+4. An exception in our code ends this follower alone, and its client is answered or cut off.
 5. A server that stops cuts its followers off between two frames, so that their answers do not look complete; the last
    frame says when to come back.
 6. No response that ends properly is empty. A client that comes back with the last event before the end is known here
@@ -23,7 +22,6 @@ is committed and when it needs a keep-alive, `publication.py` what its leaving m
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
@@ -37,15 +35,14 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.logs.cursor import LogCursor
 from gai_fast.net.logs.delivery import Client, Delivery
 from gai_fast.net.logs.publication import Published
 from gai_fast.net.logs.view import OwnFrames, View, with_retry
 from gai_fast.net.logs.writer import Headers
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import frames_after
+from gai_fast.stores import Backlog, LogHeader, StreamLog
 
-_log: Final = logging.getLogger("gai_fast.follower")
 _COMMENT: Final = b":"
 """Begins a keep-alive, which is no frame."""
 
@@ -81,7 +78,7 @@ class Followers:
 
     def add(self, follower: Follower) -> None:
         """Adds a follower; above its caller's places the oldest one of its stream ends."""
-        header = follower.header
+        header = follower.log.header
         mine = self._of.setdefault(header.caller, {})
         former = self._oldest(header) if follower.places is not None and len(mine) >= follower.places else None
         mine[follower] = None
@@ -90,7 +87,7 @@ class Followers:
 
     def discard(self, follower: Follower) -> None:
         """Removes a follower, if it is there."""
-        caller = follower.header.caller
+        caller = follower.log.header.caller
         mine = self._of.get(caller)
         if mine is not None:
             mine.pop(follower, None)
@@ -100,13 +97,13 @@ class Followers:
     def _oldest(self, header: LogHeader) -> Follower | None:
         """Returns the oldest follower of a stream, or None."""
         for follower in self._of.get(header.caller, {}):
-            if follower.header.stream_id == header.stream_id:
+            if follower.log.header.stream_id == header.stream_id:
                 return follower
         return None
 
 
-class Follower:
-    """A client of a durable stream; a `LogWatcher`, and what the client's response calls. Made by `Engine.follow`.
+class Follower(LogCursor):
+    """A client of a durable stream: a cursor of its log, and what the client's response calls. Made by `Engine.follow`.
 
     Args:
         log: The stream's log.
@@ -124,26 +121,14 @@ class Follower:
     """
 
     __slots__ = (
-        "_after",
         "_cut_timer",
         "_delivery",
         "_home",
-        "_is_ahead",
-        "_is_behind",
-        "_is_first",
-        "_is_late",
-        "_is_over",
-        "_log",
-        "_loop",
-        "_metrics",
-        "_own",
         "_parting",
-        "_publication",
-        "_read_handle",
+        "_passes_on",
         "_timer",
         "_timers",
         "_view",
-        "is_answer",
         "places",
     )
 
@@ -163,81 +148,61 @@ class Follower:
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._home = home
+        super().__init__(log, view.start, after, publication, loop, takes_metrics=is_first)
+        self.is_answer = is_answer
         self.places = places
+        self._home = home
+        self._view = view
+        self._passes_on = isinstance(view, OwnFrames)  # pieces of the log are sent as they are
+        self._timers = timers
+        self._timer: Timer | None = None
+        self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)
         self._parting: _Parting | None = None
         self._cut_timer: Timer | None = None
-        self._log = log
-        self._view = view
-        self._after = after
-        self._publication = publication
-        self._is_first = is_first
-        self.is_answer = is_answer
-        self._metrics: StreamMetrics | None = None
-        self._timers = timers
-        self._loop = loop
-        self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)
-        self._is_ahead = log.last_seq < view.position
-        self._is_behind = False  # the log has pieces that were not taken
-        self._is_late = False  # because its client was slow
-        self._own = view if isinstance(view, OwnFrames) else None  # what the log has can be passed on
-        self._is_over = False
-        self._read_handle: asyncio.Handle | None = None
-        self._timer: Timer | None = None
 
     def begin(self) -> None:
         """Sends what the log has, and follows it; the client's response must know its follower by now."""
-        try:
-            self._is_behind = self._log.last_seq > self._view.position or self._log.is_over
-            if self._publication is not None:
-                self._publication.joined(self)
-            self._home.add(self)  # after that: the stream always has a follower, also where this one replaces another
-            self._log.watch(self)
-            self._arm()
-            if self._is_behind:
-                self._read_on()
-        except Exception as problem:  # noqa: BLE001  # rule 4
-            self._break_off(problem)
+        self._join()
+        self._home.add(self)  # after that: the stream always has a follower, also if this one replaces another
+        self._arm()
+        if self._is_behind:
+            self._go_on()
 
-    # -- LogWatcher --
+    # -- LogCursor --
 
-    def advanced(self, piece: bytes, last_seq: int) -> None:
-        """Passes the next piece on, or leaves it in the log."""
-        if self._is_behind or self._is_over:
-            return
-        if self._delivery.is_paused:
-            self._is_behind = self._is_late = True
-            return
-        try:
-            own, view = self._own, self._view
-            if own is not None and not self._is_ahead and self._delivery.is_committed:  # most pieces
-                own.position = last_seq
-                self._delivery.pass_on(piece)
-            elif last_seq > view.position:
-                if self._is_ahead:  # the client has a part of the piece, perhaps
-                    self._is_ahead = False
-                    piece = frames_after(piece, self._log.header, view.position)
-                view.position = last_seq
+    def _take_piece(self, piece: bytes, last_seq: int) -> None:
+        """Passes the next piece on."""
+        self.position = last_seq
+        if self._passes_on and self._delivery.is_committed:  # most pieces
+            self._delivery.pass_on(piece)
+        else:
+            self._view.feed(piece)
+            self._send()
+
+    def _take(self, backlog: Backlog) -> None:
+        """Sends the next part of the log."""
+        view = self._view
+        if backlog.lost and not view.go_on_after(self.position, backlog.lost, backlog.text):
+            raise Error("not_found", "the log no longer has what this client has missed", reason="gap")
+        if self._is_late:
+            view.feed_joined(backlog.pieces)
+        else:
+            for piece in backlog.pieces:
                 view.feed(piece)
-                self._send()
-        except Exception as problem:  # noqa: BLE001  # rule 4
-            self._break_off(problem)
+        self.position = backlog.last_seq
+        if backlog.pieces or backlog.lost:
+            self._send()
 
-    def ended(self) -> None:
-        """Ends the response, unless the log has more to be read first."""
-        if self._is_behind or self._is_over:
-            return
-        try:
-            self._finish()
-        except Exception as problem:  # noqa: BLE001  # rule 4
-            self._break_off(problem)
+    def _send(self) -> None:
+        delivery = self._delivery
+        if not delivery.is_committed:
+            delivery.commit()
+        delivery.send()
+        if self._parting is not None and self._parting.is_told:
+            self._stop()  # the client has been sent its last frame: rule 5
+            self._cut_at(self._loop.time() + LIMITS.parting)
 
     # -- other followers --
-
-    @property
-    def header(self) -> LogHeader:
-        """The stream's header."""
-        return self._log.header
 
     def replace(self) -> None:
         """Ends the response because another follower of the stream takes its place: rule 7."""
@@ -246,28 +211,12 @@ class Follower:
 
     # -- the publication --
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether the client takes its bytes too slowly, or has not been sent all that the log has."""
-        return self._is_behind or self._delivery.is_paused
-
-    @property
-    def position(self) -> int:
-        """The number of the last event that has been handed to the client's connection."""
-        return self._view.position
-
     def fail(self, error: Error) -> None:
         """Answers with the stream's early failure, if the head has not gone out; else its event follows."""
-        if not self._is_over and not self._delivery.is_committed:
-            self._leave()
-            self._delivery.cut(error)
+        if not self.is_over and not self._delivery.is_committed:
+            self._abort(error)
 
     # -- the client's response --
-
-    @property
-    def metrics(self) -> StreamMetrics | None:
-        """The figures of the stream, for the request that started it, once its response has ended."""
-        return self._metrics
 
     @property
     def upstream_headers(self) -> Headers:
@@ -280,75 +229,17 @@ class Follower:
 
     def client_lost(self) -> None:
         """The client is gone."""
-        self._leave()
+        self.leave()
 
     def pause(self) -> None:
         """The client is slow."""
         self._delivery.is_paused = True
-        if self._publication is not None:
-            self._publication.balance()
+        super().pause()
 
     def resume(self) -> None:
         """The client has caught up."""
         self._delivery.is_paused = False
-        if self._is_over:
-            return
-        if self._is_behind and not self._is_parted and self._read_handle is None:
-            self._read_more()
-        elif self._publication is not None:
-            self._publication.balance()
-
-    # -- the log --
-
-    def _read_more(self) -> None:
-        self._read_handle = None
-        if self._is_over or self._is_parted or self._delivery.is_paused:
-            return
-        try:
-            self._read_on()
-        except Exception as problem:  # noqa: BLE001  # rule 4
-            self._break_off(problem)
-
-    def _read_on(self) -> None:
-        """Sends the next part of the log, and whatever follows in later turns."""
-        log, view = self._log, self._view
-        backlog = log.read(view.position, SHARED.follower_read)
-        if backlog.lost and not view.go_on_after(backlog.lost, backlog.text):
-            text = "the log no longer has what this client has missed"
-            self._end_with(Error("not_found", text, reason="gap").payload(), log.last_seq + 1)
-            return
-        if self._is_late:
-            view.feed_joined(backlog.pieces)
-        else:
-            for piece in backlog.pieces:
-                view.feed(piece)
-        view.position = backlog.last_seq
-        if backlog.pieces or backlog.lost:
-            self._send()
-        if self._is_parted:
-            return
-        if view.position < log.last_seq:
-            if not self._delivery.is_paused and not self._is_over:
-                self._read_handle = self._loop.call_soon(self._read_more)
-        else:
-            self._is_behind = self._is_late = False
-            if log.is_over:
-                self._finish()
-        if self._publication is not None:
-            self._publication.balance()
-
-    def _send(self) -> None:
-        delivery = self._delivery
-        if not delivery.is_committed:
-            delivery.commit()
-        delivery.send()
-        if self._is_parted:
-            self._part()
-
-    @property
-    def _is_parted(self) -> bool:
-        """Whether the client has been sent its last frame: rule 5."""
-        return self._parting is not None and self._parting.is_told
+        super().resume()
 
     # -- the end of the server --
 
@@ -359,18 +250,12 @@ class Follower:
             retry_ms: Milliseconds after which it is to come back.
             until: Seconds of the loop's clock; without a frame until then it is cut off as it is.
         """
-        if self._is_over:
+        if self.is_over:
             return
         self._parting = _Parting(self._view, retry_ms)
         self._delivery.output = self._parting
-        self._own = None  # each piece is looked at from now on
+        self._passes_on = False
         self._cut_at(until)
-
-    def _part(self) -> None:
-        """Cuts the client off once the frame that says why is on its way."""
-        self._log.unwatch(self)
-        self._is_behind = True
-        self._cut_at(self._loop.time() + LIMITS.parting)
 
     def _cut_at(self, time: float) -> None:
         if self._cut_timer is not None:
@@ -378,20 +263,17 @@ class Follower:
         self._cut_timer = self._timers.schedule(time, self._cut)
 
     def _cut(self) -> None:
-        self._cut_timer = None
+        self._note_metrics()
         publication, self._publication = self._publication, None
         if publication is not None:  # this is no leaving of the client's, after which the stream might end
             publication.parted(self)
-            if self._is_first:
-                self._metrics = publication.metrics()
-        self._leave()
-        self._delivery.cut(Error("overloaded", "this server is being stopped", reason="draining"))
+        self._abort(Error("overloaded", "this server is being stopped", reason="draining"))
 
     # -- time --
 
     def _arm(self) -> None:
         due = self._delivery.due()
-        if due < math.inf and not self._is_over:
+        if due < math.inf and not self.is_over:
             self._timer = self._timers.schedule(due, self._look)
 
     def _look(self) -> None:
@@ -404,36 +286,29 @@ class Follower:
 
     # -- the end --
 
-    def _finish(self) -> None:
-        """Ends the response as the stream has ended."""
-        log, ending = self._log, self._log.ending
-        if log.last_seq < self._after:
-            behind = Error(
-                "network", "the log has not reached the event that this client has seen", reason="log_behind"
-            )
-            self._end_with(behind.payload(), self._after + 1)
-        elif log.broken is not None:
-            self._end_with(log.broken.payload(), log.last_seq + 1)
-        elif ending is not None and not log.last_seq:
-            self._end_with(ending.error, 1)
-        elif ending is not None and log.last_seq == self._after:
+    def _finish(self, error: Error | None) -> None:
+        """Ends the response as the stream has ended, or with an error of this follower's own."""
+        ending, last_seq = self.log.ending, self.log.last_seq
+        if error is not None:
+            self._end_with(error.payload())
+        elif ending is not None and not last_seq:
+            self._end_with(ending.error)
+        elif ending is not None and last_seq == self._after:
             self._end_again(ending.error)
         else:
-            self._leave()
-            self._delivery.end(self._delivery.take_last(), None, delivered=True)
+            self._end_response(self._delivery.take_last())
 
-    def _end_with(self, error: Mapping[str, Any] | None, seq: int) -> None:
+    def _end_with(self, error: Mapping[str, Any] | None) -> None:
         """Ends the response with events of its own: rules 2, 3 and 6.
 
         Args:
             error: The payload of the `error`; `None`: the stream did not fail.
-            seq: The number of the `error`.
         """
         if error is not None:
+            seq = max(self.log.last_seq, self._after) + 1
             self._view.event({"type": "error", "seq": seq, "error": dict(error)})
         self._view.event(done(error is None))
-        self._leave()
-        self._delivery.end(self._delivery.take_last(), None, delivered=True)
+        self._end_response(self._delivery.take_last())
 
     def _end_again(self, error: Mapping[str, Any] | None) -> None:
         """Ends the response to a client that has the stream's last event: rule 6.
@@ -446,28 +321,20 @@ class Follower:
         if error is not None and not size_of(pieces):
             self._view.event({"type": "error", "seq": self._after, "error": dict(error)})
             pieces = self._delivery.take_last()
-        self._leave()
+        self._end_response(pieces)
+
+    def _end_response(self, pieces: Sequence[Piece]) -> None:
+        self.leave()
         self._delivery.end(pieces, None, delivered=True)
 
-    def _break_off(self, problem: Exception) -> None:
-        """Ends a follower that cannot be sent more: with an `Error` of its own, or, after a bug, by rule 4."""
-        if isinstance(problem, Error):
-            try:
-                self._end_with(problem.payload(), self._log.last_seq + 1)
-                return
-            except Exception as worse:  # noqa: BLE001  # rule 4: not even this end can be written
-                problem = worse
-        _log.error("a follower of stream %s failed: a bug of the gateway", self._log.header.stream_id, exc_info=problem)
-        self._leave()
-        self._delivery.cut(Error("internal", "the gateway failed while it handled this answer"))
+    def _abort(self, error: Error) -> None:
+        """Ends the response without an event."""
+        self.leave()
+        self._delivery.cut(error)
 
-    def _leave(self) -> None:
-        """Follows no more; idempotent."""
-        if self._is_over:
-            return
-        self._is_over = True
+    def leave(self) -> None:
+        """Follows no more. Idempotent."""
         self._home.discard(self)
-        self._log.unwatch(self)
         self._delivery.stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -475,14 +342,7 @@ class Follower:
         if self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
-        if self._read_handle is not None:
-            self._read_handle.cancel()
-            self._read_handle = None
-        publication, self._publication = self._publication, None
-        if publication is not None:
-            if self._is_first:
-                self._metrics = publication.metrics()
-            publication.left(self)
+        super().leave()
 
 
 class _Parting:

@@ -63,7 +63,7 @@ class Form(NamedTuple):
 class View(Output, Protocol):
     """The output of one follower."""
 
-    position: int
+    start: int
     """The log is read from the event after this one."""
 
     def feed(self, piece: bytes) -> None:
@@ -76,10 +76,11 @@ class View(Output, Protocol):
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
         """Takes the next pieces, for a client that is late: rule 4; raises as `feed`."""
 
-    def go_on_after(self, lost: int, text: str | None) -> bool:
+    def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has.
 
         Args:
+            position: The number of the last event before them.
             lost: The number of the last of them.
             text: The stream's text up to there, where the log has it.
 
@@ -118,10 +119,10 @@ def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
 class OwnFrames:
     """The frames of the log as they are."""
 
-    __slots__ = ("_clock", "_form", "_header", "_out", "position")
+    __slots__ = ("_clock", "_form", "_header", "_out", "start")
 
     def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
-        self.position = after
+        self.start = after
         self._header = header
         self._form = form
         self._clock = clock
@@ -158,11 +159,11 @@ class OwnFrames:
         elif run:
             self._out.append(written(self._header, self._form, self._clock, joined(run), ids=True))
 
-    def go_on_after(self, lost: int, text: str | None) -> bool:
+    def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has."""
         if self._header.format != NATIVE:
             return False
-        self._out.append(written(self._header, self._form, self._clock, gap(self.position, lost, text), ids=True))
+        self._out.append(written(self._header, self._form, self._clock, gap(position, lost, text), ids=True))
         return True
 
     def event(self, event: Event) -> None:
@@ -197,11 +198,11 @@ class Reencoded:
         "_out",
         "_seq",
         "_started",
-        "position",
+        "start",
     )
 
     def __init__(self, header: LogHeader, form: Form, after: int, clock: Clock) -> None:
-        self.position = 0
+        self.start = 0
         self._after = after
         self._is_compact = form.is_compact
         self._header = header
@@ -276,7 +277,7 @@ class Reencoded:
         if seq > self._after:
             self._out += pieces
 
-    def go_on_after(self, lost: int, text: str | None) -> bool:
+    def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Goes on after events that the log no longer has."""
         is_gap = lost > self._after  # where not, the encoder may still need what it has not seen
         if self._form.format.repeats or (is_gap and self._form.format.name != NATIVE):
@@ -286,7 +287,7 @@ class Reencoded:
             self._encoder.event({"type": "start", "seq": lost, "model": self._header.model})
             self._encoder.take_pieces()
         if is_gap:
-            self._encoder.event(gap(max(self._after, self._seq), lost, text))
+            self._encoder.event(gap(max(self._after, position), lost, text))
             self._out += self._encoder.take_pieces()
         self._seq = lost
         return True

@@ -367,7 +367,7 @@ class SharedAnswer(Sharing):
         if metrics.outcome == "finished" and not is_cut:
             call.approve()
         elif self.role == "miss" and call.goes_on:
-            others = call.publication.followers - (not reader.is_closed)
+            others = call.publication.followers - (not reader.is_over)
             if others > 0 or self._answers.is_shared:
                 return self._read_remainder(call, spec, metrics, earlier)
         return metrics

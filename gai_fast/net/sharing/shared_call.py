@@ -33,14 +33,14 @@ import orjson
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.attempts.retry import SHARED_CALL, SLOW_CLIENT
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.logs.cursor import LogCursor
 from gai_fast.net.logs.publication import Publication, PublicationRunner
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
-from gai_fast.stores import StreamLog
+from gai_fast.stores import Backlog, StreamLog
 
 _BAD_STATUS: Final = 400
 _FOLLOWED: Final = StreamSettings(on_disconnect="cancel")
@@ -129,10 +129,7 @@ def last_line(log: StreamLog) -> Line:
 
 
 def _lines(log: StreamLog, after: int) -> list[Line]:
-    lines = read_lines(b"".join(log.read(after, 1).pieces), after)
-    if not lines:
-        raise ValueError("a line of a call is missing")
-    return lines
+    return read_lines(b"".join(log.read(after, 1).pieces), after)
 
 
 def read_lines(data: bytes, after: int) -> list[Line]:
@@ -149,6 +146,8 @@ def read_lines(data: bytes, after: int) -> list[Line]:
         lines = [_read_line(text) for text in data.splitlines()]
     except RecursionError:
         raise ValueError("a line of a call is nested too deep") from None
+    if not lines:
+        raise ValueError("a line of a call is missing")
     for line in lines:
         if line.seq <= after:
             raise ValueError("the lines of a call are out of order")
@@ -288,13 +287,14 @@ class SharedCall(Receiver):
 
     # -- its readers --
 
-    def catches_up(self, reader: SharedReader) -> None:
-        """Adds a reader that reads the log in parts, not the new lines. Its client has not paused for long."""
-        self._catching_up[reader] = None
-
-    def caught_up(self, reader: SharedReader) -> None:
-        """Removes a reader that has read all of the log, has a slow client, or has left."""
-        self._catching_up.pop(reader, None)
+    def reader_changed(self, reader: SharedReader) -> None:
+        """Pauses or resumes reading the upstream: a reader has paused, resumed, caught up, read on or left."""
+        if reader.is_catching_up:
+            self._catching_up[reader] = None
+        else:
+            self._catching_up.pop(reader, None)
+        self.publication.balance()
+        self.balance()
 
     def _would_lose(self) -> bool:
         """Returns whether reading on would drop lines that a catching-up reader has not read: rule 3."""
@@ -357,8 +357,8 @@ class SharedCall(Receiver):
         self.publication.end(())
 
 
-class SharedReader:
-    """One stream's exchange with a call that others may read too: a `LogWatcher`, and a follower of its publication.
+class SharedReader(LogCursor):
+    """One stream's exchange with a call that others may read too: the cursor of the call's log.
 
     Args:
         log: The call's log.
@@ -370,8 +370,6 @@ class SharedReader:
         counts: Whether the reader keeps the call alive and may pause it.
         is_first: Whether the reader's stream has started the call.
     """
-
-    is_answer = False
 
     def __init__(
         self,
@@ -385,41 +383,40 @@ class SharedReader:
         counts: bool = True,
         is_first: bool = False,
     ) -> None:
-        self.position = 0
-        """The number of the last line passed to the stream."""
-        self.is_paused = False
-        self.log = log
         self.call = call
-        self._publication = call.publication if call is not None and counts else None
+        self._kept_alive = call if counts else None
+        publication = None if self._kept_alive is None else self._kept_alive.publication
+        super().__init__(log, 0, 0, publication, loop, takes_metrics=False)
         self._receiver = receiver
-        self._loop = loop
         self._is_paced = is_paced
         self._is_stale = is_stale
         self._is_first = is_first
         self._at = 0.0  # time of the last line, in seconds since the start of the call
         self._lines: deque[Line] = deque()  # read, but not passed on yet
-        self._is_behind = True  # new lines are read from the log, not passed on at once
         self._was_paused = False
         self._patience = LIMITS.shared_patience  # remaining seconds
         self._paused_at = 0.0
         self._patience_end: asyncio.TimerHandle | None = None
-        self.is_closed = False
-        """Whether the reader has left the call."""
-        self._handle: asyncio.Handle | None = loop.call_soon(self._go_on)
-        if self._publication is not None:
-            self._publication.joined(self)
-            self._balance(catches_up=True)
-        log.watch(self)
+        self._join()
+        self._handle = loop.call_soon(self._go_on)  # not at once: the stream has not got its exchange yet
+        self._balance()
 
-    # -- the publication --
+    # -- the call --
 
     @property
     def is_slow(self) -> bool:
         """Whether its client reads too slowly. While the reader catches up, the call itself waits: rule 3."""
         return self.is_paused
 
-    def fail(self, error: Error) -> None:
-        """Does nothing: an early failure is a line of the log."""
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether the reader gets the log in parts, in this turn and the next ones, and the call waits for it."""
+        return not self.is_over and (self._patience > 0.0 if self.is_paused else self._is_behind)
+
+    def _balance(self) -> None:
+        """Makes the call pause or continue."""
+        if self._kept_alive is not None:
+            self._kept_alive.reader_changed(self)
 
     # -- OpenExchange --
 
@@ -445,106 +442,91 @@ class SharedReader:
 
     def pause_reading(self) -> None:
         """Pauses: new lines stay in the log."""
-        if self.is_paused or self.is_closed:
+        if self.is_paused or self.is_over:
             return
-        self.is_paused = self._is_behind = self._was_paused = True
-        self._stop_waiting()
+        self._was_paused = True
         self._paused_at = self._loop.time()
-        if self._patience > 0.0 and self._publication is not None:
+        if self._patience > 0.0 and self._kept_alive is not None:
             self._patience_end = self._loop.call_later(self._patience, self._lose_patience)
-        self._balance(catches_up=self._patience > 0.0)
+        self.pause()
 
     def resume_reading(self) -> None:
-        """Resumes reading."""
-        if not self.is_paused or self.is_closed:
+        """Resumes reading, in the next turn: the stream must not get lines while it makes this call."""
+        if not self.is_paused or self.is_over:
             return
         self.is_paused = False
         self._patience -= self._loop.time() - self._paused_at
         self._stop_patience()
-        self._handle = self._loop.call_soon(self._go_on)
-        self._balance(catches_up=True)
+        if self._is_behind and self._handle is None:
+            self._handle = self._loop.call_soon(self._go_on)
+        self._balance()
 
     def close(self) -> None:
-        """Leaves the call."""
-        if self.is_closed:
-            return
-        self.is_closed = True
-        self._stop_waiting()
+        """Leaves the call. Idempotent."""
         self._stop_patience()
         self._lines.clear()
-        self.log.unwatch(self)
-        if self._publication is not None:
-            self._publication.left(self)
-            self._balance()
+        self.leave()
+        self._balance()
 
-    # -- LogWatcher --
+    # -- LogCursor --
 
-    def advanced(self, piece: bytes, last_seq: int) -> None:
-        """Passes the new lines to the stream, or leaves them in the log."""
-        if not self._is_behind and not self.is_closed:
-            self._read(piece)
-            self._give()
+    def _read(self) -> Backlog:
+        """Returns the next part of the log; none while lines of the last one wait."""
+        return Backlog([], self.position) if self._lines else super()._read()
 
-    def ended(self) -> None:
-        """Handles the end of the log, maybe while other readers get its last line."""
-        if self._is_behind or self.is_closed:
-            return
-        if self.position < self.log.last_seq:
+    def _take(self, backlog: Backlog) -> None:
+        """Passes the next part of the log to the stream."""
+        if backlog.lost and self._was_paused:
+            text = "this client is too slow: the rest of the answer that it shares is no longer kept for it"
+            raise Error("timeout", text, reason=SLOW_CLIENT, status=408)
+        if backlog.lost:
+            raise _given_up("the answer that this stream shares is no longer kept")
+        if backlog.last_seq > self.position:
+            self._add(b"".join(backlog.pieces))
+        self._pass_on()
+
+    def _take_piece(self, piece: bytes, last_seq: int) -> None:
+        """Passes new lines to the stream."""
+        self._add(piece)
+        self._pass_on()
+        if self._lines:  # the stream has paused amid them
             self._is_behind = True
-            self._go_on()
-        else:
-            self._give_up("the call that this stream shares was given up")
+
+    def _end(self) -> None:
+        """Ends the exchange: the log has ended, and the response has not."""
+        self._finish(_given_up("the call that this stream shares was given up"))
+
+    def _finish(self, error: Error | None) -> None:
+        """Reports the end to the stream, then leaves the call: the stream may have finished when it learns the end."""
+        if self.is_over:
+            return
+        self._is_behind = True  # so the end of the log, which this may cause, is no further end
+        try:
+            self._receiver.exchange_ended(error)
+        finally:
+            self.close()
 
     # -- own --
 
-    def _go_on(self) -> None:
-        """Passes the next part of the log to the stream. Schedules further parts for later turns."""
-        self._handle = None
-        log = self.log
-        if not self._lines:
-            backlog = log.read(self.position, SHARED.follower_read)
-            if backlog.lost and self._was_paused:
-                text = "this client is too slow: the rest of the answer that it shares is no longer kept for it"
-                self._end(Error("timeout", text, reason=SLOW_CLIENT, status=408))
-                return
-            if backlog.lost:
-                self._give_up("the answer that this stream shares is no longer kept")
-                return
-            self._read(b"".join(backlog.pieces))
-            if not self._lines and self.position < log.last_seq:  # a damaged copy
-                self._give_up("the answer that this stream shares cannot be read")
-        self._give()
-        if self.is_closed or self.is_paused or self._handle is not None:
-            return
-        if self.position < log.last_seq:
-            self._handle = self._loop.call_soon(self._go_on)
-            self._balance(catches_up=True)
-            return
-        self._is_behind = False
-        self._balance()
-        if log.is_over:
-            self.ended()
-
-    def _read(self, piece: bytes) -> None:
+    def _add(self, lines: bytes) -> None:
         try:
-            self._lines += read_lines(piece, self.position)
+            self._lines += read_lines(lines, self.position)
         except ValueError:
-            self._give_up("the answer that this stream shares cannot be read")
+            raise _given_up("the answer that this stream shares cannot be read") from None
 
-    def _give(self) -> None:
-        while self._lines and not self.is_paused and not self.is_closed:
+    def _pass_on(self) -> None:
+        while self._lines and not self.is_paused and not self.is_over:
             line = self._lines[0]
             gap = line.at - self._at
             self._at = line.at
             if self._is_paced and gap > 0.0:
-                self._is_behind = True
                 self._handle = self._loop.call_later(min(gap, LIMITS.replay_gap), self._go_on)
                 return
             self._lines.popleft()
             self.position = line.seq
-            self._tell(line)
+            self._report(line)
 
-    def _tell(self, line: Line) -> None:
+    def _report(self, line: Line) -> None:
         if line.data is not None:
             self._receiver.body_received(line.data.encode())
         elif line.base64 is not None:
@@ -558,34 +540,7 @@ class SharedReader:
             error = None
             if line.error is not None:  # in this process the error has its cause
                 error = Error.from_payload(line.error) if self.call is None else self.call.error
-            self._end(error)
-
-    def _give_up(self, text: str) -> None:
-        self._end(Error("network", text, reason=SHARED_CALL))
-
-    def _end(self, error: Error | None) -> None:
-        """Reports the end to the stream, then leaves the call: the stream may have finished when it learns the end."""
-        if self.is_closed:
-            return
-        self._is_behind = True
-        try:
-            self._receiver.exchange_ended(error)
-        finally:
-            self.close()
-
-    def _balance(self, *, catches_up: bool = False) -> None:
-        """Makes the call pause or continue.
-
-        Args:
-            catches_up: Whether the reader gets the log in parts, in this turn and the next ones.
-        """
-        if self._publication is not None and self.call is not None:
-            if catches_up:
-                self.call.catches_up(self)
-            else:
-                self.call.caught_up(self)
-            self._publication.balance()
-            self.call.balance()
+            self._finish(error)
 
     def _lose_patience(self) -> None:
         """Stops pausing the call: rule 3."""
@@ -597,7 +552,6 @@ class SharedReader:
             self._patience_end.cancel()
             self._patience_end = None
 
-    def _stop_waiting(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+
+def _given_up(text: str) -> Error:
+    return Error("network", text, reason=SHARED_CALL)

@@ -252,3 +252,19 @@ async def test_a_stream_of_another_process_is_followed_and_cancelled(mock: Mock,
         assert rest[-1] == {"type": "done", "finished": True}
         assert rest[-2]["finish_reason"] == "cancelled"
         assert mirror.metrics is None
+
+
+async def test_a_record_that_cannot_be_read_ends_the_stream_with_an_error_and_no_other_reader(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = begin(gateway)
+    async with gateway.follow("s") as stream, gateway.follow("s", after=1) as other:
+        say(log, 1, 1)
+        log.append(b"event: text.delta\nid: s.2\ndata: {\xff\n\n", 2)
+        say(log, 3, 3)
+        events = [event async for event in stream]
+        assert [event["type"] for event in events] == ["text.delta", "error", "done"]
+        assert events[1]["error"]["code"] == "internal"
+        assert "a follower of stream s failed" in caplog.text
+        assert (other.position, log.last_seq) == (1, 3)
+    assert log.watchers == 0

@@ -359,6 +359,21 @@ def test_an_end_after_all_was_sent_needs_no_resuming() -> None:
     assert client.taken() == []
 
 
+def test_a_log_that_ends_while_its_last_piece_is_sent_is_sent_whole_to_all() -> None:
+    """A client whose connection is lost by that write may be the last one whose leaving ends the stream."""
+
+    class Lost(FakeClient):
+        def write(self, pieces: list[bytes]) -> None:
+            if stream.log.last_seq == 2:
+                stream.log.end(Ending("finished"))
+
+    stream = Stream()
+    stream.follow(client=Lost())
+    _, client = stream.follow()
+    first, last = stream.say(), stream.say()
+    assert client.taken() == ["commit", first, last, ("end", b"")]
+
+
 # ---- what the log no longer has --------------------------------------------------------------------------------------
 
 
@@ -507,7 +522,7 @@ def test_a_bug_ends_its_own_follower_and_no_other(fails: str, caplog: pytest.Log
 class WordlessView:
     """A view whose form has no word for what it is fed, nor, for a bug, for the error that tells so."""
 
-    position = 0
+    start = 0
 
     def feed(self, piece: bytes) -> None:
         raise Error("provider_unavailable", "this form has no word for it")

@@ -128,7 +128,7 @@ OTHERS = [(made, wanted) for made in FORMS[:4] for wanted in FORMS if made is no
 def test_a_follower_in_another_form_gets_what_comes_after_its_place(made: Form, wanted: Form) -> None:
     for after in range(1, len(EVENTS) - 1):
         other = view(made, wanted, after)
-        assert other.position == 0
+        assert other.start == 0
         assert fed(other, *pieces(made)) == b"".join(pieces(wanted)[after:])
 
 
@@ -166,7 +166,7 @@ def test_a_whole_answer_is_no_stream() -> None:
 @pytest.mark.parametrize("made", FORMS[:4])
 def test_a_gap_is_told_with_the_text_and_the_rest_goes_on(made: Form, wanted: Form) -> None:
     other = view(made, wanted, 1)
-    assert other.go_on_after(3, "the text")
+    assert other.go_on_after(other.start, 3, "the text")
     gap = b"".join(other.take_pieces())
     if wanted.framing == "sse":
         assert gap.startswith(b"event: stream.gap\nid: %b.3\ndata: {" % ID.encode())
@@ -186,21 +186,21 @@ def test_a_gap_is_told_with_the_text_and_the_rest_goes_on(made: Form, wanted: Fo
 def test_a_text_that_nobody_has_is_left_out() -> None:
     for made in (FORMS[0], FORMS[2]):
         other = view(made, FORMS[0], 1)
-        assert other.go_on_after(3, None)
+        assert other.go_on_after(other.start, 3, None)
         assert b"text" not in b"".join(other.take_pieces()).partition(b"data: ")[2].replace(b"text/", b"")
 
 
 @pytest.mark.parametrize("wanted", FORMS[4:])
 def test_another_format_cannot_tell_a_gap(wanted: Form) -> None:
     other = view(FORMS[0], wanted, 1)
-    assert not other.go_on_after(3, "the text")
+    assert not other.go_on_after(other.start, 3, "the text")
     assert b"".join(other.take_pieces()) == b""
-    assert not view(FORMS[4], FORMS[4], 1).go_on_after(3, None)
+    assert not view(FORMS[4], FORMS[4], 1).go_on_after(1, 3, None)
 
 
 def test_a_format_whose_end_repeats_the_answer_cannot_do_without_its_beginning() -> None:
     other = view(FORMS[0], Form(get_format("responses"), "sse"), 3)
-    assert not other.go_on_after(2, "the text")
+    assert not other.go_on_after(other.start, 2, "the text")
     assert b"".join(other.take_pieces()) == b""
 
 
@@ -208,7 +208,7 @@ def test_a_format_whose_end_repeats_the_answer_cannot_do_without_its_beginning()
 def test_what_is_lost_before_the_clients_place_is_no_gap(wanted: Form) -> None:
     other = view(FORMS[0], wanted, 3)
     assert isinstance(other, Reencoded)
-    assert other.go_on_after(2, "the text")
+    assert other.go_on_after(other.start, 2, "the text")
     assert fed(other, *pieces(FORMS[0])[2:]) == b"".join(pieces(wanted)[3:])
 
 
@@ -356,7 +356,7 @@ def test_every_event_that_a_view_writes_has_its_time_where_the_stream_has(made: 
     for event in EVENTS:
         encoder.event(event)
     view = view_of(header(made), form, 0, lambda: 5000)
-    assert view.go_on_after(1, "so far")
+    assert view.go_on_after(0, 1, "so far")
     view.feed_joined([encoder.take()])
     view.event({"type": "error", "seq": 9, "error": {"code": "network"}})
     events = [json.loads(line[6:]) for line in b"".join(view.take_pieces()).splitlines() if line.startswith(b"data: ")]
