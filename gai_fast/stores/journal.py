@@ -517,7 +517,10 @@ class _Copying:
         return records
 
     def _read(self) -> tuple[list[Record], Gap | None]:
-        """Reads on in the log: its next bytes, and what it has dropped since."""
+        """Reads on in the log: its next bytes, and what it has dropped since.
+
+        No `LogCursor`: each batch of the journal reads one part, so batches set the pace.
+        """
         backlog = self.log.read(self._written, LIMITS.journal_stream)
         gap = self._gap(backlog) if backlog.lost else None
         after = max(self._written, backlog.lost)

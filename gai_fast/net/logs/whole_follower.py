@@ -1,7 +1,8 @@
 """One client of a durable answer that is one JSON object: it waits for the answer's end.
 
 Owns what such a client is sent: the object of the log, or the error that the stream ended with. Nothing is written
-before that, so there is no pace, no keep-alive and no place to go on from. An exception of ours ends this client alone.
+before that, so there is no pace, no keep-alive and no place to go on from: it is no `LogCursor`. An exception of ours
+ends this client alone.
 """
 
 from __future__ import annotations

@@ -129,6 +129,7 @@ def last_line(log: StreamLog) -> Line:
 
 
 def _lines(log: StreamLog, after: int) -> list[Line]:
+    # No `LogCursor`: one line, which the log has.
     return read_lines(b"".join(log.read(after, 1).pieces), after)
 
 

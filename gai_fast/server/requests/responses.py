@@ -97,7 +97,7 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
     ending = log.ending
     if ending is not None and ending.error is not None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
-    backlog = log.read(0, SHARED.held_answer)
+    backlog = log.read(0, SHARED.held_answer)  # no `LogCursor`: the state at this moment, nothing that follows
     response = last_response(backlog.pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:

@@ -397,6 +397,8 @@ _PIECE: Final = 2
 def _news(log: StreamLog, after: int) -> list[Any]:
     """Returns what a log has after an event: its record, its end, and whether there is more.
 
+    No `LogCursor`: the other worker has the position, and asks for the next part when it wants it.
+
     Args:
         log: The log.
         after: The number of the event, the last one of a piece.
