@@ -118,7 +118,7 @@ async def _check_tls(upstream: UpstreamSettings) -> Check:
 
     url = urlsplit(upstream.base_url)
     host = url.hostname or ""
-    context = TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key).context()
+    context = TLSFiles.of(upstream.peer).context()
     fix = f"check base_url of {upstream.name}, and ca_file where it has an authority of its own"
     writer = None
     try:
@@ -153,7 +153,7 @@ async def _ask(
     api = get_provider(upstream.provider)
     target = Target("", None if key is None else key.reveal())
     headers = {**dict(api.headers(target)), **upstream.headers}
-    context = TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key).context()
+    context = TLSFiles.of(upstream.peer).context()
     proxy = None if upstream.proxy is None else upstream.proxy.reveal()
     begun = time.monotonic()
     try:

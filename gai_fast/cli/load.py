@@ -30,6 +30,7 @@ from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
+from gai_fast.model.settings import Peer
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.upstream.connection import Exchange, Receiver
 from gai_fast.net.upstream.http_request import Origin, encode_request
@@ -447,11 +448,8 @@ class Load:
         loop = self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._pool = UpstreamPool(
-            self.endpoint.base,
+            Peer(self.endpoint.base, min(CONNECT_SECONDS, self._timeout), self._timeout, self._timeout),
             timers=TimerWheel(loop),
-            connect_timeout=min(CONNECT_SECONDS, self._timeout),
-            idle_timeout=self._timeout,
-            total_timeout=self._timeout,
             max_connections=self._connections,
         )
         self._begun = time.monotonic()

@@ -116,6 +116,24 @@ class BreakerSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class Peer(_Snapshot):
+    """How a host is reached: its URL, times, proxy and TLS. It has no fact about what the host answers."""
+
+    url: str
+    connect_timeout: float = 5.0
+    """Seconds for DNS, TCP and TLS together."""
+    idle_timeout: float = 60.0
+    """Seconds without a byte of a response while reading is on."""
+    total_timeout: float = 600.0
+    """Seconds from a request to the end of its response, including the wait for a connection."""
+    proxy: Secret | None = None
+    """The URL of an HTTP proxy whose tunnels carry the connections."""
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSettings(_Snapshot):
     """One `[[upstream]]`."""
 
@@ -147,6 +165,12 @@ class UpstreamSettings(_Snapshot):
     """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
     """Keys in addition to `api_key`: requests use all keys in turn."""
+
+    @property
+    def peer(self) -> Peer:
+        """How the upstream is reached."""
+        times = self.connect_timeout, self.idle_timeout, self.total_timeout
+        return Peer(self.base_url, *times, self.proxy, self.ca_file, self.client_cert, self.client_key)
 
 
 Balance = Literal["weighted", "least_busy", "fastest", "affinity"]

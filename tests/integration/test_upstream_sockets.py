@@ -19,10 +19,11 @@ import uvloop
 
 from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import Peer as PeerSettings
+from gai_fast.model.settings import Secret
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.net.upstream.connection import Exchange
 from gai_fast.net.upstream.pool import UpstreamPool
-from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.runtime.timers import TimerWheel
 from tests.integration.certificates import Authority
 from tests.limits import LIMITS
@@ -134,17 +135,12 @@ class Net:
             await served.server.wait_closed()
 
     def pool(self, served: Served | str, scheme: str = "http", host: str = "127.0.0.1", **options: Any) -> UpstreamPool:
-        settings: dict[str, Any] = {
-            "connect_timeout": SECONDS,
-            "idle_timeout": SECONDS,
-            "total_timeout": SECONDS,
-            "max_connections": 10,
-            **options,
-        }
+        settings = {"connect_timeout": SECONDS, "idle_timeout": SECONDS, "total_timeout": SECONDS, **options}
+        counts = {name: settings.pop(name) for name in ("max_connections", "min_idle") if name in settings}
         if scheme == "https":
-            settings.setdefault("ssl_context", self.authority.client())
+            settings.setdefault("ca_file", str(self.authority.folder / "ca.pem"))
         url = served if isinstance(served, str) else f"{scheme}://{host}:{served.port}/v1"
-        pool = UpstreamPool(url, timers=self.timers, **settings)
+        pool = UpstreamPool(PeerSettings(url, **settings), timers=self.timers, **{"max_connections": 10, **counts})
         self.pools.append(pool)
         return pool
 
@@ -694,7 +690,7 @@ async def test_every_other_certificate_is_refused_and_nothing_is_sent(net: Net) 
             assert not exchange.sent
             assert served.requests == []
     async with net.serve(answer_all, "good") as served:  # without our authority
-        _, receiver = open_(net.pool(served, "https", ssl_context=None))
+        _, receiver = open_(net.pool(served, "https", ca_file=None))
         assert await receiver.failure() == ("network", "tls", "connect")
         assert served.requests == []
 
@@ -784,7 +780,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def test_a_tunnel_leads_to_the_upstream_whose_certificate_is_checked(net: Net) -> None:
     for scheme, certificate in (("http", None), ("https", "good")):
         async with net.serve(tunnels) as proxy, net.serve(answer_all, certificate) as served:
-            through = Proxy.parse(f"http://user:pass@127.0.0.1:{proxy.port}")
+            through = Secret(f"http://user:pass@127.0.0.1:{proxy.port}")
             pool = net.pool(served, scheme, proxy=through)
             for _ in range(2):
                 assert await open_(pool)[1].success() == b"ok"
@@ -797,7 +793,7 @@ async def test_a_tunnel_leads_to_the_upstream_whose_certificate_is_checked(net: 
 @on_both_loops
 async def test_a_proxy_that_is_silent_is_a_connect_timeout_and_one_that_is_gone_is_told(net: Net) -> None:
     async with net.serve(lambda peer: peer.until_gone()) as proxy:
-        through = Proxy.parse(f"http://127.0.0.1:{proxy.port}")
+        through = Secret(f"http://127.0.0.1:{proxy.port}")
         pool = net.pool("http://api.example.com", proxy=through, connect_timeout=0.2)
         assert await open_(pool)[1].failure() == ("timeout", "connect", "connect")
         await until(lambda: proxy.finished == 1)

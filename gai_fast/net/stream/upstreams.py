@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ModelSettings, UpstreamSettings
+from gai_fast.model.settings import ModelSettings, Peer, UpstreamSettings
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool, close_all
-from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
 from gai_fast.runtime.timers import Timers
@@ -139,16 +137,12 @@ class Upstreams:
         key = _pool_key(upstream)
         pool = self._pools.get(key)
         if pool is None:
+            _load_tls(upstream)
             pool = self._pools[key] = UpstreamPool(
-                upstream.base_url,
+                upstream.peer,
                 timers=self._timers,
-                connect_timeout=upstream.connect_timeout,
-                idle_timeout=upstream.idle_timeout,
-                total_timeout=upstream.total_timeout,
                 max_connections=upstream.max_connections,
                 min_idle=upstream.min_idle,
-                proxy=Proxy.parse(upstream.proxy.reveal()) if upstream.proxy is not None else None,
-                ssl_context=_tls_context(upstream),
                 loop=self._loop,
             )
         self._pool_of[upstream.name] = upstream, pool
@@ -158,44 +152,30 @@ class Upstreams:
         """Opens each upstream's `min_idle` connections."""
         for upstream in self.configured.values():
             with contextlib.suppress(Error):  # a replaced file may be unusable: requests fail until it can be used
-                _tls_context(upstream)  # reading the authorities takes 20 ms; no stream should wait for it
+                _load_tls(upstream)  # reading the authorities takes 20 ms; no stream should wait for it
                 if upstream.min_idle:
                     self._pool(upstream).keep_ready()
 
 
-_PoolKey = tuple[str, str, float, float, float, int, int, str, TLSFiles, tuple[int, ...]]
+_PoolKey = tuple[str, Peer, int, int, tuple[int, ...]]
 
 
 def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
     """Returns the settings that define a pool: upstreams that differ in any of them share no connection."""
-    return (
-        upstream.name,
-        upstream.base_url,
-        upstream.connect_timeout,
-        upstream.idle_timeout,
-        upstream.total_timeout,
-        upstream.max_connections,
-        upstream.min_idle,
-        upstream.proxy.reveal() if upstream.proxy is not None else "",
-        _tls_files(upstream),
-        _tls_files(upstream).version,
-    )
+    peer = upstream.peer
+    return upstream.name, peer, upstream.max_connections, upstream.min_idle, TLSFiles.of(peer).version
 
 
-def _tls_files(upstream: UpstreamSettings) -> TLSFiles:
-    return TLSFiles(upstream.ca_file, upstream.client_cert, upstream.client_key)
-
-
-def _tls_context(upstream: UpstreamSettings) -> ssl.SSLContext | None:
-    """Returns the TLS context of an upstream's connections. `None` if they use no TLS.
+def _load_tls(upstream: UpstreamSettings) -> None:
+    """Makes the TLS context of an upstream's connections, if they use TLS: pools with equal files share it.
 
     Raises:
         Error: A TLS file has become unusable.
     """
     if not upstream.base_url.startswith("https:"):
-        return None
+        return
     try:
-        return _tls_files(upstream).context()
+        TLSFiles.of(upstream.peer).context()
     except TLSFileError as problem:
         text = f"the file that `{problem.key}` of upstream {upstream.name!r} names cannot be used any more"
         raise Error("network", text, reason="tls", phase="connect") from None

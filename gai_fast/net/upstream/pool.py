@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
 from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import Peer
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
 from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.plain_transport import PlainTransport
 from gai_fast.net.upstream.proxy import Proxy, open_tunnel
-from gai_fast.net.upstream.tls import TLS
+from gai_fast.net.upstream.tls import TLS, TLSFiles
 from gai_fast.runtime.timers import Timers
 
 
@@ -30,45 +30,36 @@ class UpstreamPool(ConnectionPool):
     """Keep-alive connections to one upstream; belongs to one loop and its thread.
 
     Args:
-        base_url: http or https; see `Origin.parse`.
+        peer: The host. Its URL is http or https; see `Origin.parse`. Without TLS files, the system's authorities are
+            trusted, with TLS ≥ 1.2 and a checked host name.
         timers: The loop's wheel; its clock is the pool's.
-        connect_timeout: Seconds for DNS, TCP and TLS together.
-        idle_timeout: Seconds without a byte of a response while reading is on.
-        total_timeout: Seconds from `open` to the end of the response, including the wait for a connection.
         max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
             first come, first served, up to `limits.pool_waiting`.
         min_idle: Connections that `keep_ready` keeps idle for future requests.
-        proxy: The HTTP proxy whose tunnels carry the connections. None for direct connections.
-        ssl_context: For https. By default the system's trusted authorities, TLS ≥ 1.2 and a checked host name.
         loop: The running loop by default.
 
     Raises:
-        ValueError: `base_url` is not acceptable.
+        ValueError: The peer's URL or proxy is not acceptable, or a TLS file cannot be used (`TLSFileError`).
     """
 
     def __init__(
         self,
-        base_url: str,
+        peer: Peer,
         *,
         timers: Timers,
-        connect_timeout: float,
-        idle_timeout: float,
-        total_timeout: float,
         max_connections: int,
         min_idle: int = 0,
-        proxy: Proxy | None = None,
-        ssl_context: ssl.SSLContext | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(
-            Origin.parse(base_url),
-            Timeouts(connect_timeout, idle_timeout, total_timeout),
+            Origin.parse(peer.url),
+            Timeouts(peer.connect_timeout, peer.idle_timeout, peer.total_timeout),
             timers=timers,
             max_connections=max_connections,
             min_idle=min_idle,
             loop=loop or asyncio.get_running_loop(),
         )
-        self._proxy = proxy
+        proxy = self._proxy = None if peer.proxy is None else Proxy.parse(peer.proxy.reveal())
         way = self.origin if proxy is None else proxy.origin
         role: Role = "upstream" if proxy is None else "proxy"
         self._host = Host(way.host, way.port, role, self._loop, timers.clock)
@@ -77,7 +68,7 @@ class UpstreamPool(ConnectionPool):
         self._readers = SocketSet(self._loop, coalesces=is_tls)
         self._tls: TLS | None = None
         if is_tls:
-            self._tls = TLS(self.origin, self._loop, timers.clock, self._readers, ssl_context)
+            self._tls = TLS(self.origin, self._loop, timers.clock, self._readers, TLSFiles.of(peer).context())
         self._batch = ReadBatch(self._loop, timers.clock)
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from socket import socket
 
 from gai_fast.kernels import SocketSet
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import Peer
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.socket_transport import Receiver
@@ -32,7 +33,7 @@ class TLS:
         loop: The loop of the connections.
         clock: Monotonic seconds.
         readers: Watches the sockets.
-        context: Verifies the upstream; `default_ssl_context()` if not given.
+        context: Verifies the upstream.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class TLS:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         readers: SocketSet,
-        context: ssl.SSLContext | None = None,
+        context: ssl.SSLContext,
     ) -> None:
         self._peer = origin.peer
         self._loop = loop
         self._readers = readers
-        self._handshakes = Handshakes(loop, context or default_ssl_context(), origin.host, clock)
+        self._handshakes = Handshakes(loop, context, origin.host, clock)
 
     async def connect(self, sock: socket, receiver: Receiver) -> None:
         """Makes a TLS connection on a socket, and calls the receiver's `connection_made`.
@@ -116,7 +117,7 @@ class TLSFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """The TLS files of an upstream, as named in `[[upstream]]`.
+    """The TLS files of a peer.
 
     Args:
         ca_file: The trusted authorities, instead of the system's.
@@ -127,6 +128,11 @@ class TLSFiles:
     ca_file: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+
+    @classmethod
+    def of(cls, peer: Peer) -> TLSFiles:
+        """Returns the files of a peer."""
+        return cls(peer.ca_file, peer.client_cert, peer.client_key)
 
     @property
     def version(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 
 import pytest
@@ -12,6 +13,7 @@ from gai_fast.model.settings import (
     KeySettings,
     LimitSettings,
     ModelSettings,
+    Peer,
     Secret,
     ServerSettings,
     Settings,
@@ -195,3 +197,20 @@ def test_a_configuration_can_be_copied_and_pickled() -> None:
         assert key is not None
         assert key.reveal() == "sk-secret"
         assert "sk-secret" not in repr(again)
+
+
+def test_the_peer_of_an_upstream_says_how_it_is_reached_and_has_none_of_its_keys() -> None:
+    fields = {
+        "connect_timeout": 1.0,
+        "idle_timeout": 2.0,
+        "total_timeout": 3.0,
+        "proxy": Secret("http://user:pass@127.0.0.1:1"),
+        "ca_file": "a",
+        "client_cert": "b",
+        "client_key": "c",
+    }
+    upstream = UpstreamSettings("up", "openai", "https://example.com/v1", Secret("sk-1"), **fields)
+    assert upstream.peer == Peer("https://example.com/v1", **fields)
+    assert {each.name for each in dataclasses.fields(Peer)} == {"url", *fields}
+    assert dataclasses.replace(upstream, name="other", api_key=None, retries=0).peer == upstream.peer
+    assert "pass" not in repr(upstream.peer)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
+from gai_fast.model.settings import Peer
 from gai_fast.net.upstream.connection_pool import PoolStats
 from gai_fast.runtime.timers import Timer, Timers
 
@@ -169,8 +170,8 @@ class FakePool:
 
     made: ClassVar[list[FakePool]] = []
 
-    def __init__(self, base_url: str, **options: Any) -> None:
-        self.base_url = base_url
+    def __init__(self, peer: Peer, **options: Any) -> None:
+        self.peer = peer
         self.options = options
         self.asked: list[tuple[Any, ...]] = []
         self.is_closed = False

@@ -45,11 +45,10 @@ async def test_a_request_is_sent_over_connections_of_its_upstreams_settings(
 ) -> None:
     receiver = send(upstreams, UPSTREAM)
     assert pools[0].asked == [("POST", "/chat", [("Authorization", "Bearer sk-canary")], b"{}", receiver)]
-    assert pools[0].base_url == UPSTREAM.base_url
+    assert pools[0].peer == UPSTREAM.peer
+    assert (pools[0].peer.url, pools[0].peer.idle_timeout) == (UPSTREAM.base_url, 5.5)
     assert pools[0].options["max_connections"] == 7
-    assert pools[0].options["idle_timeout"] == 5.5
     assert pools[0].options["timers"] is upstreams._timers
-    assert pools[0].options["ssl_context"] is None
 
 
 async def test_requests_to_an_upstream_share_a_pool(upstreams: Upstreams, pools: list[FakePool]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import Peer
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.upstream.connection import UpstreamConnection
 from gai_fast.net.upstream.connection_pool import PoolStats
@@ -29,15 +30,10 @@ class Bench:
     """A pool and the receivers of what it was asked for, in order."""
 
     def __init__(self, loop: Any, timers: TimerWheel, make_recorder: Any, base_url: str, **options: Any) -> None:
-        settings: dict[str, Any] = {
-            "connect_timeout": 5,
-            "idle_timeout": 60,
-            "total_timeout": 600,
-            "max_connections": 10,
-            **options,
-        }
+        settings: dict[str, Any] = {"max_connections": 10, **options}
+        times = {name: settings.pop(name) for name in [*settings] if name.endswith("_timeout")}
         self.loop = loop
-        self.pool = UpstreamPool(base_url, timers=timers, loop=loop, **settings)
+        self.pool = UpstreamPool(Peer(base_url, **times), timers=timers, loop=loop, **settings)
         self.make_recorder = make_recorder
         self.receivers: list[Any] = []
 
@@ -70,8 +66,7 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
 @pytest.mark.parametrize(("scheme", "coalesces"), [("http", False), ("https", True)])
 async def test_reads_over_tls_may_be_coalesced(timers: TimerWheel, scheme: str, coalesces: bool) -> None:
     """For which a set of sockets has another one around it, and a timer."""
-    seconds: dict[str, Any] = {"connect_timeout": 5, "idle_timeout": 60, "total_timeout": 600}
-    readers = UpstreamPool(f"{scheme}://192.0.2.1/v1", timers=timers, max_connections=10, **seconds)._readers
+    readers = UpstreamPool(Peer(f"{scheme}://192.0.2.1/v1"), timers=timers, max_connections=10)._readers
     ours, peer = socket.socketpair()
     with ours, peer:
         gc.collect()  # other tests' sockets are not closed in between
