@@ -71,7 +71,7 @@ CATCHES_ALL = {
     "server.workers.worker",  # a message of the supervisor: the worker goes on
     "stores.journal",  # copies of some streams: they are given up
     "stores.store",  # the lease, the sweep: they are tried again
-    "stores.cancellations",  # a stream to be cancelled for another process: the others are
+    "stores.messages",  # one message about a stream: the others are handled
     "stores.sqlite",  # a call that shares its transaction: raised again, by that call alone
     "ledger.shared",  # an exchange of limits: requests are treated as while the store fails
 }

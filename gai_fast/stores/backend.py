@@ -31,6 +31,8 @@ CLAIMS: Final = "claim"
 """The kind of record that says which stream answers an idempotency key, or is the stream of a chat."""
 ANSWERS: Final = "answer"
 """The kind of record that says which stream has a shared answer."""
+CANCEL: Final = "cancel"
+"""The message that cancels a stream."""
 
 Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "unsuitable"]
 
@@ -276,21 +278,25 @@ class Backend(Records):
         """
 
     @abstractmethod
-    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
-        """Asks a worker to cancel a stream of its own; it hears of it soon, if it lives.
+    async def tell(self, worker: str, stream_id: str, message: str) -> None:
+        """Sends a message about a stream to its worker, which receives it within `limits.message_poll` if it lives.
 
         Args:
             worker: The worker's name.
             stream_id: The stream's id.
+            message: `CANCEL`, or another text of `limits.message` characters at most.
         """
 
     @abstractmethod
-    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
-        """Returns the streams that a worker was asked to cancel, each of them once, as soon as there are any.
+    async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
+        """Returns the messages to a worker since the last call, in order, as soon as there are any.
 
         Args:
             worker: The worker's name.
             wait: Seconds after which nothing is returned.
+
+        Returns:
+            Stream ids and messages; equal ones that come together once.
         """
 
     @abstractmethod
@@ -351,6 +357,25 @@ def read_ending(text: bytes) -> Ending:
         return msgspec.convert(orjson.loads(text), Ending)
     except (ValueError, msgspec.ValidationError):
         raise StoreError("damaged", "the end of a stream cannot be read") from None
+
+
+def message_text(stream_id: str, message: str) -> str:
+    """Writes a message about a stream, for `read_message`.
+
+    A cancel is the stream's id alone: so workers of earlier releases, which know no other message, write and read it.
+
+    Raises:
+        StoreError: The message is empty or too long.
+    """
+    if not 0 < len(message) <= LIMITS.message:
+        raise StoreError("unsuitable", f"a message has {len(message)} characters, not 1 to {LIMITS.message}")
+    return stream_id if message == CANCEL else f"{stream_id}\n{message}"
+
+
+def read_message(text: str) -> tuple[str, str]:
+    """Returns the stream's id and the message that `message_text` wrote."""
+    stream_id, _, message = text.partition("\n")
+    return stream_id, message or CANCEL
 
 
 def claim_text(claim: Claim) -> bytes:

@@ -73,16 +73,18 @@ class Limits:
     mirror_patience: float = 10.0
     """Seconds for which followers of other workers' streams wait for a store that fails, before they get an error."""
 
-    cancel_wait: float = 1.0
-    """Seconds for which a store may keep its answer back for a stream that is to be cancelled: an idle server asks once
-    a second."""
+    message: int = 1024
+    """Characters of a message about a stream: a word or two."""
 
-    cancel_poll: float = 0.05
-    """Seconds between two looks at a store's file for them: a provider is to be stopped within 0.1 s."""
+    message_wait: float = 1.0
+    """Seconds for which a store may delay its reply until there is a message: an idle server asks once a second."""
 
-    cancels: int = 10_000
-    """Streams of one worker that others may ask it to cancel at a time: the oldest of more are forgotten, and the
-    others' requests to cancel them are answered so."""
+    message_poll: float = 0.05
+    """Seconds between two looks for messages in a store's file: a cancelled stream's upstream stops within 0.1 s."""
+
+    messages: int = 10_000
+    """Messages to one worker that wait for it. The oldest of more are dropped: their senders hear that the worker did
+    not answer."""
 
     store_busy: float = 2.0
     """Seconds for which another process may hold the lock of a store's file: batches take milliseconds."""

@@ -10,7 +10,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 | | `followed`: when it was last |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
 | `gai:worker:<name>` | a worker's lease |
-| `gai:cancel:<name>` | a list: the streams that a worker was asked to cancel |
+| `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
 
 1. Every key is made together with its time to live, in one step. A record may have none.
 2. The keys of one stream have one hash tag, and no command names the keys of two, so a cluster serves as well.
@@ -56,8 +56,10 @@ from gai_fast.stores.backend import (
     gap_text,
     header_text,
     join_gaps,
+    message_text,
     read_ending,
     read_header,
+    read_message,
 )
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
@@ -380,12 +382,12 @@ class RedisBackend(Backend):
             ago = await self._ask(*ask)
         return None if ago is None else max(0, int(ago)) / 1000
 
-    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
-        """Asks a worker to cancel a stream. The list of a worker that is gone ends after `limits.note_life`."""
-        key = _cancels(worker)
+    async def tell(self, worker: str, stream_id: str, message: str) -> None:
+        """Sends a message to a worker. The list of a worker that is gone expires after `limits.note_life`."""
+        key = _messages(worker)
         ask: list[_Command] = [
-            ("RPUSH", key, stream_id),
-            ("LTRIM", key, -LIMITS.cancels, -1),
+            ("RPUSH", key, message_text(stream_id, message)),
+            ("LTRIM", key, -LIMITS.messages, -1),
             ("PEXPIRE", key, int(SHARED.note_life * 1000)),
         ]
         async with self._turn():
@@ -394,15 +396,15 @@ class RedisBackend(Backend):
             if isinstance(reply, Exception):
                 raise self._error(reply)
 
-    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
-        """Returns the streams that a worker was asked to cancel; the server tells at once."""
-        key = _cancels(worker)
+    async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
+        """Returns the messages to a worker; the server replies with the first at once."""
+        key = _messages(worker)
         ask = ("BLPOP", key, wait)
         first = await self._call(lambda: self._others.execute_command(*ask), wait + LIMITS.store_timeout)
         if first is None:
             return ()
-        rest = await self._ask("LPOP", key, LIMITS.cancels)
-        return {each.decode(errors="replace") for each in (first[1], *(rest or ()))}
+        rest = await self._ask("LPOP", key, LIMITS.messages)
+        return [*dict.fromkeys(read_message(each.decode(errors="replace")) for each in (first[1], *(rest or ())))]
 
     async def sweep(self) -> bool:
         """Does nothing: the server removes what is past its time."""
@@ -725,7 +727,7 @@ def _lease(worker: str) -> str:
     return f"gai:worker:{worker}"
 
 
-def _cancels(worker: str) -> str:
+def _messages(worker: str) -> str:
     return f"gai:cancel:{worker}"
 
 

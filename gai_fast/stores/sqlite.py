@@ -47,8 +47,10 @@ from gai_fast.stores.backend import (
     gap_text,
     header_text,
     join_gaps,
+    message_text,
     read_ending,
     read_header,
+    read_message,
 )
 from gai_fast.stores.limits import LIMITS
 
@@ -74,7 +76,7 @@ CREATE INDEX claims_by_end ON claims (expires_ms);
 CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY (worker, stream)) WITHOUT ROWID;
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
-# The records are in `claims`, which was named for their first kind: files of earlier releases stay usable.
+# Records are in `claims` and messages in `cancels`, named for the first of each: files of earlier releases stay usable.
 _FOREVER: Final = 2**63 - 1
 """`expires_ms` of a record that is kept until it is deleted."""
 _NUMBER: Final = 8
@@ -112,7 +114,7 @@ class SQLiteBackend(Backend):
         # The version of the data, and the positions for which it has nothing new; used by the reading thread alone.
         self._version = -1
         self._without_news: dict[str, int] = {}
-        self._without_cancels = -1  # the version of the data that had none for this worker; reading thread only
+        self._without_messages = -1  # the version of the data that had none for this worker; reading thread only
         self._clock = _MachineClock()
         self._renewed_at = math.inf  # monotonic seconds
 
@@ -184,20 +186,20 @@ class SQLiteBackend(Backend):
         """Returns the seconds since followers of a stream were noted last."""
         return await self._reader.call(lambda connection: _followed_ago(connection, stream_id))
 
-    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
-        """Asks a worker to cancel a stream."""
-        ask = "INSERT OR IGNORE INTO cancels VALUES (?, ?, ?)"
-        await self._change(ask, worker, stream_id, time.monotonic())
+    async def tell(self, worker: str, stream_id: str, message: str) -> None:
+        """Sends a message to a worker."""
+        text = message_text(stream_id, message)
+        await self._writer.transact(lambda connection: _add_message(connection, worker, text))
 
-    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
-        """Returns the streams that a worker was asked to cancel; looks for them every `limits.cancel_poll`."""
+    async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
+        """Returns the messages to a worker; looks for them every `limits.message_poll`."""
         until = time.monotonic() + wait
         while True:
-            if await self._reader.call(lambda connection: self._has_cancels(connection, worker)):
-                return await self._writer.transact(lambda connection: _take_cancels(connection, worker))
+            if await self._reader.call(lambda connection: self._has_messages(connection, worker)):
+                return await self._writer.transact(lambda connection: _take_messages(connection, worker))
             if time.monotonic() >= until:
                 return ()
-            await asyncio.sleep(LIMITS.cancel_poll)
+            await asyncio.sleep(LIMITS.message_poll)
 
     async def sweep(self) -> bool:
         """Removes some of what is past its time."""
@@ -379,13 +381,13 @@ class SQLiteBackend(Backend):
         self._without_news.update({each: after for each, after in asked.items() if each not in news})
         return news
 
-    def _has_cancels(self, connection: sqlite3.Connection, worker: str) -> bool:
+    def _has_messages(self, connection: sqlite3.Connection, worker: str) -> bool:
         version = _pragma(connection, "data_version")
-        if version == self._without_cancels:
+        if version == self._without_messages:
             return False
         if connection.execute("SELECT 1 FROM cancels WHERE worker = ?", (worker,)).fetchone() is not None:
             return True
-        self._without_cancels = version
+        self._without_messages = version
         return False
 
 
@@ -745,9 +747,18 @@ def _put(connection: sqlite3.Connection, place: str, value: bytes, ttl: float | 
     connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, _seal(value, place), until))
 
 
-def _take_cancels(connection: sqlite3.Connection, worker: str) -> Collection[str]:
-    rows = connection.execute("DELETE FROM cancels WHERE worker = ? RETURNING stream", (worker,)).fetchall()
-    return {str(row[0]) for row in rows}
+def _add_message(connection: sqlite3.Connection, worker: str, text: str) -> None:
+    add = "INSERT OR IGNORE INTO cancels VALUES (?, ?, ?)"
+    connection.execute(add, (worker, text, time.monotonic()))
+    surplus = "SELECT stream FROM cancels WHERE worker = ?1 ORDER BY asked DESC LIMIT -1 OFFSET ?2"
+    connection.execute(f"DELETE FROM cancels WHERE worker = ?1 AND stream IN ({surplus})", (worker, LIMITS.messages))
+
+
+def _take_messages(connection: sqlite3.Connection, worker: str) -> Collection[tuple[str, str]]:
+    find = "SELECT stream FROM cancels WHERE worker = ? ORDER BY asked"
+    texts = [str(text) for (text,) in connection.execute(find, (worker,)).fetchall()]
+    connection.execute("DELETE FROM cancels WHERE worker = ?", (worker,))
+    return [*map(read_message, texts)]
 
 
 def _seal(value: bytes, *place: object) -> bytes:

@@ -26,11 +26,11 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
 from gai_fast.stores.backend import CLAIMS, Backend, Records, StoreError, claim_text, read_claim
-from gai_fast.stores.cancellations import CancelHere, Cancellations
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
+from gai_fast.stores.messages import Hear, Messages
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 
@@ -82,9 +82,9 @@ class Store:
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
         self._alive = None if backend is None else Alive(backend)
-        self._cancellations: Cancellations | None = None
-        self.cancel_here: CancelHere | None = None
-        """Cancels a stream of this process that another process was asked to cancel; set before `open`."""
+        self._messages: Messages | None = None
+        self.hear: Hear | None = None
+        """Handles messages of other processes about streams of this one; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # as `_note_unfreed` has them
@@ -112,13 +112,13 @@ class Store:
         await self._backend.open()
         await self._backend.renew(self.worker)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker, self._alive)
+        self._messages = Messages(self._backend, self._health, self.worker)
         upkeep = [self._keep_lease(self._backend)]
         if self._backend.is_copy:
             self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
-            self._cancellations = Cancellations(self._backend, self._health, self.worker)
             upkeep.append(self._keep_clean(self._backend))
-            if self.cancel_here is not None:
-                upkeep.append(self._cancellations.serve(self.cancel_here))
+            if self.hear is not None:
+                upkeep.append(self._messages.serve(self.hear))
         for each in upkeep:
             self._upkeep.append(asyncio.ensure_future(each))
 
@@ -139,7 +139,7 @@ class Store:
             except StoreError as problem:
                 self._health.failed(problem)
             await self._backend.close()
-        self._mirrors = self._journal = self._cancellations = None
+        self._mirrors = self._journal = self._messages = None
         self._upkeep = []
         self.memory.clear()
 
@@ -206,8 +206,8 @@ class Store:
             Error: The backend is out of reach, or that process does not answer.
         """
         worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
-        if self._cancellations is not None and worker is not None:
-            await self._cancellations.cancel(log, worker)
+        if self._messages is not None and worker is not None:
+            await self._messages.cancel(log, worker)
 
     @property
     def is_shared(self) -> bool:

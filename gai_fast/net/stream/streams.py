@@ -42,7 +42,7 @@ from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_pr
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import LogHeader, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
-from gai_fast.stores.backend import Backend
+from gai_fast.stores.backend import CANCEL, Backend
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry
@@ -81,7 +81,7 @@ class Engine(EngineCallbacks):
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
-        self.store.cancel_here = self._cancel_here
+        self.store.hear = self.hear
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.answers: Answers | None = None
@@ -381,9 +381,10 @@ class Engine(EngineCallbacks):
         """Cancels a running stream."""
         self.streams[stream_id].cancel()
 
-    def _cancel_here(self, stream_id: str) -> None:
+    def hear(self, stream_id: str, message: str) -> None:
+        """Handles a message of another worker about a stream; as `stores.messages.Hear`."""
         session = self.streams.get(stream_id)  # None if it has ended since
-        if session is not None:
+        if session is not None and message == CANCEL:
             session.cancel()
 
     def broke(self, session: Session, fault: Exception) -> None:

@@ -274,6 +274,7 @@ class Answers:
             "running": self.running,
             "streams": self.streams,
             "cancel_any": self.cancel_any,
+            "tell": self.tell,
             "watch": self.watch,
             "targets": self.targets,
             "drained": self.drained,
@@ -308,6 +309,10 @@ class Answers:
         if session is not None:
             session.cancel()
         return session is not None
+
+    async def tell(self, stream_id: str, message: str) -> None:
+        """Handles a message about a stream; as `Engine.hear`."""
+        self._engine.hear(stream_id, message)
 
     async def watch(self, stream_id: str, after: int) -> StreamNews | None:
         """Returns the events of a stream after a place; as `Watches.news`."""
@@ -585,11 +590,24 @@ class PeerBackend(Backend):
         """Returns `None`: it stands at the log."""
         return None
 
-    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
-        """Does nothing: a stream of another worker is cancelled over the bus."""
+    async def tell(self, worker: str, stream_id: str, message: str) -> None:
+        """Sends a message to a worker over the bus, which hands it to `Answers.tell`.
 
-    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
-        """Returns none: as above."""
+        Args:
+            worker: The worker's name; to one of another server nothing is sent.
+            stream_id: The stream's id.
+            message: The message.
+
+        Raises:
+            Error: The worker is gone, or does not answer in time.
+        """
+        owner = self._peers.owner_of(worker)
+        if owner is not None:
+            await self._peers.ask(owner, "tell", stream_id, message)
+
+    async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
+        """Returns none, after the wait: the bus brings them."""
+        await asyncio.sleep(wait)
         return ()
 
     async def sweep(self) -> bool:

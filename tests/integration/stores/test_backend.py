@@ -10,6 +10,7 @@ import pytest
 
 from gai_fast.stores import Ending, LogHeader
 from gai_fast.stores.backend import (
+    CANCEL,
     Backend,
     Change,
     Copy,
@@ -305,38 +306,61 @@ async def test_a_closed_store_answers_with_an_error(make_backend: MakeBackend) -
             await call
 
 
-# ---- cancelling ------------------------------------------------------------------------------------------------------
+# ---- messages --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_hears_once_of_each_stream_that_it_is_asked_to_cancel(
+async def test_a_worker_hears_each_message_about_its_streams_once_and_in_order(
     backend: Backend, make_backend: MakeBackend
 ) -> None:
     other = make_backend()
     await other.open()
-    asked = asyncio.ensure_future(backend.asked_to_cancel("w", 30))
-    await other.ask_to_cancel("another", "x")
-    await other.ask_to_cancel("w", "s")
-    assert {*await asked} == {"s"}
-    for stream_id in ("s", "t", "t"):
-        await other.ask_to_cancel("w", stream_id)
-    found: set[str] = set()
+    asked = asyncio.ensure_future(backend.messages("w", 30))
+    await other.tell("another", "x", CANCEL)
+    await other.tell("w", "s", CANCEL)
+    assert [*await asked] == [("s", CANCEL)]
+    sent = [("s", "pause ü\nnow"), ("s", CANCEL), ("t", CANCEL), ("t", "x" * LIMITS.message)]
+    for stream_id, message in (*sent, sent[2]):
+        await other.tell("w", stream_id, message)
+    found: list[tuple[str, str]] = []
 
-    async def has_both() -> bool:
-        found.update(await backend.asked_to_cancel("w", 0.01))
-        return found == {"s", "t"}
+    async def has_all() -> bool:
+        found.extend(await backend.messages("w", 0.01))
+        return len(found) >= len(sent)
 
-    await until_answered(has_both)
-    assert [*await backend.asked_to_cancel("w", 0.01)] == []
+    await until_answered(has_all)
+    assert found == sent
+    assert [*await backend.messages("w", 0.01)] == []
+
+
+@pytest.mark.parametrize("message", ["", "x" * (LIMITS.message + 1)], ids=["empty", "long"])
+async def test_a_message_that_is_empty_or_too_long_is_not_sent(backend: Backend, message: str) -> None:
+    with pytest.raises(StoreError, match="characters, not 1 to"):
+        await backend.tell("w", "s", message)
+    assert [*await backend.messages("w", 0.01)] == []
 
 
 async def test_a_worker_that_is_gone_is_asked_in_vain_and_nothing_stays(
     backend: Backend, change_limits: ChangeLimits
 ) -> None:
-    change_limits(note_life=0.05, cancels=3)
-    await backend.ask_to_cancel("gone", "s")
+    change_limits(note_life=0.05)
+    await backend.tell("gone", "s", CANCEL)
     await asyncio.sleep(2 * LIMITS.note_life)
     await backend.sweep()
-    assert [*await backend.asked_to_cancel("gone", 0.01)] == []
+    assert [*await backend.messages("gone", 0.01)] == []
+
+
+async def test_the_oldest_of_too_many_messages_are_dropped(backend: Backend, change_limits: ChangeLimits) -> None:
+    change_limits(messages=3)
+    for number in range(5):
+        await backend.tell("w", f"s{number}", CANCEL)
+    found: list[tuple[str, str]] = []
+
+    async def has_all() -> bool:
+        found.extend(await backend.messages("w", 0.01))
+        return len(found) == 3
+
+    await until_answered(has_all)
+    assert found == [("s2", CANCEL), ("s3", CANCEL), ("s4", CANCEL)]
 
 
 # ---- texts of others -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import Backend, Change, Gap, News, Record, ending_text
+from gai_fast.stores.backend import CANCEL, Backend, Change, Gap, News, Record, ending_text
 from gai_fast.stores.redis import RedisBackend, Script
 from tests.conftest import ChangeLimits
 from tests.integration.certificates import Authority
@@ -457,6 +457,19 @@ async def test_every_key_has_a_time_to_live_and_the_hash_tag_of_its_stream(
         assert redis_server.command("PTTL", key) > b":0", key
 
 
+async def test_cancels_pass_between_this_release_and_earlier_ones(make: Make, redis_server: RedisServer) -> None:
+    """A worker of an earlier release pushes and pops ids of streams, each of which is a cancel, and knows no other."""
+    backend = await opened(make, redis_server.url)
+    await backend.tell("theirs", "s", CANCEL)
+    assert redis_server.command("LRANGE", "gai:cancel:theirs", "0", "-1") == b"*1\r\n$1\r\ns\r\n"
+    redis_server.command("RPUSH", "gai:cancel:ours", "s")
+    assert [*await backend.messages("ours", 1)] == [("s", CANCEL)]
+    await backend.tell("theirs", "s", "pause")
+    redis_server.command("LPOP", "gai:cancel:theirs")
+    unknown = redis_server.command("LPOP", "gai:cancel:theirs").split(b"\r\n")[1]
+    assert unknown != b"s", "a stream that it does not have, which it ignores"
+
+
 async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: MakeServer) -> None:
     bus = str(free_port())  # by default one that the system may have given away
     server = make_server("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-require-full-coverage", "no")
@@ -479,6 +492,8 @@ async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: Make
     assert await take(backend, "key", Claim("s", "body"), 60) is None
     assert await take(other, "key", Claim("t", "body"), 60) == Claim("s", "body")
     assert await free(backend, "key", Claim("s", "body"))
+    await backend.tell("w", "s", CANCEL)
+    assert [*await other.messages("w", 1)] == [("s", CANCEL)]
     await backend.write([Change(name, is_dropped=True) for name in names])
     assert await other.kept(names) == set()
     assert await backend.run_script(ECHO, "none", b"a") == [b"a", b""]

@@ -20,7 +20,7 @@ import pytest
 
 from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import Change, Gap, News, Record, ending_text
+from gai_fast.stores.backend import CANCEL, Change, Gap, News, Record, ending_text
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
 from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
@@ -421,6 +421,18 @@ async def test_what_else_is_damaged_is_an_error(file: Path, make: Make, table: s
         call = take(backend, "key", Claim("t", "body"), 60) if table == "claims" else backend.load("s")
         assert (await fault(call)).fault == "damaged", value
         connection.close()
+
+
+async def test_cancels_pass_between_this_release_and_earlier_ones(file: Path, make: Make) -> None:
+    """A worker of an earlier release writes and removes ids of streams, each of which is a cancel."""
+    backend = await opened(make)
+    await backend.tell("theirs", "s", CANCEL)
+    with sqlite3.connect(file) as connection:
+        taken = connection.execute("DELETE FROM cancels WHERE worker = 'theirs' RETURNING stream").fetchall()
+        connection.execute("INSERT OR IGNORE INTO cancels VALUES ('ours', 's', ?)", (time.monotonic(),))
+    connection.close()
+    assert taken == [("s",)]
+    assert [*await backend.messages("ours", 1)] == [("s", CANCEL)]
 
 
 @pytest.mark.parametrize("value", ["'now'", "X'00'", "X'ff'"])

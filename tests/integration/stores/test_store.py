@@ -344,7 +344,9 @@ async def test_after_a_server_has_failed_nothing_stays_failed(
     server = make_server()
     stores = [await open_at(server.url), await open_at(server.url)]
     cancelled: list[str] = []
-    serving = [asyncio.ensure_future(store._cancellations.serve(cancelled.append)) for store in stores]
+    serving = [
+        asyncio.ensure_future(store._messages.serve(lambda *each: cancelled.append(each[0]))) for store in stores
+    ]
     begin_fault, end_fault = FAULTS[fault]
     begin_fault(server)
     for number, store in enumerate(stores):

@@ -42,7 +42,7 @@ class World:
         self.followed: set[str] = set()
         self.claims: dict[str, bytes] = {}
         self.problem: Exception | None = None
-        self.cancels: dict[str, list[str]] = {}
+        self.messages: dict[str, list[tuple[str, str]]] = {}
         self.gate = asyncio.Event()
         self.gate.set()
         self.loads = 0
@@ -148,19 +148,19 @@ class FakeBackend(Backend):
     async def give_up(self, worker: str) -> None:
         (await self._reach()).leases.discard(worker)
 
-    async def ask_to_cancel(self, worker: str, stream_id: str) -> None:
+    async def tell(self, worker: str, stream_id: str, message: str) -> None:
         world = await self._reach()
-        world.cancels.setdefault(worker, []).append(stream_id)
+        world.messages.setdefault(worker, []).append((stream_id, message))
         world.changed.set()
         world.changed = asyncio.Event()
 
-    async def asked_to_cancel(self, worker: str, wait: float) -> Collection[str]:
+    async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
         world = await self._reach()
-        if worker not in world.cancels:
+        if worker not in world.messages:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await world.changed.wait()
-        return (await self._reach()).cancels.pop(worker, ())
+        return (await self._reach()).messages.pop(worker, ())
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         (await self._reach()).followed.update(stream_ids)

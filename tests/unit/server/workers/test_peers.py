@@ -24,7 +24,7 @@ from gai_fast.server.workers.bus import Bus, WorkerBusy, WorkerGone
 from gai_fast.server.workers.peers import RECORDS, Answers, PeerBackend, Peers, RecordHome
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Claim, Ending, LogHeader, StreamLog
-from gai_fast.stores.backend import ANSWERS, StoreError
+from gai_fast.stores.backend import ANSWERS, CANCEL, StoreError
 from gai_fast.stores.store import _digest
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
@@ -514,6 +514,39 @@ async def test_the_streams_of_other_workers_are_listed_and_cancelled_whoever_the
         assert cancelled == [True]
         assert await both.peers.cancel_any(stream_id) is False
         assert await both.peers.cancel_any("no id") is False
+
+
+async def test_a_message_reaches_the_owner_of_its_stream_over_the_bus(tmp_path: Path) -> None:
+    """A cancel ends the stream; a message of a later release, and one about another stream, change nothing."""
+    async with pair(tmp_path) as both:
+        cancelled: list[bool] = []
+        stream_id, worker = "a" * 22 + SERVER + "2", both.two.store.worker
+        both.two.streams[stream_id] = cast(Any, SimpleNamespace(cancel=lambda: cancelled.append(True)))
+        await both.backend.tell(worker, stream_id, "pause")
+        await both.backend.tell(worker, "no id", CANCEL)
+        await both.backend.tell("of another server", stream_id, CANCEL)
+        assert not cancelled
+        await both.backend.tell(worker, stream_id, CANCEL)
+        del both.two.streams[stream_id]
+        assert cancelled == [True]
+        assert [*await both.backend.messages("any", 0.0)] == []
+        both.buses[1].close()
+        with pytest.raises(Error) as lost:
+            await both.backend.tell(worker, stream_id, CANCEL)
+        assert lost.value.reason == "worker_lost"
+
+
+async def test_the_store_of_a_worker_cancels_another_workers_stream_and_waits_for_its_end(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        log = both.log()
+        log.append(b"event: a\n\n", 1)
+        session = SimpleNamespace(cancel=lambda: log.end(Ending("cancelled", "cancelled")))
+        both.two.streams[log.header.stream_id] = cast(Any, session)
+        mirror = await both.one.store.find(log.header.stream_id)
+        assert mirror is not None
+        await both.one.store.cancel(mirror)
+        del both.two.streams[log.header.stream_id]
+        assert mirror.ending == Ending("cancelled", "cancelled")
 
 
 async def test_other_workers_report_their_spend_when_they_are_asked(

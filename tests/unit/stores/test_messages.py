@@ -1,4 +1,4 @@
-"""`gai_fast/stores/cancellations.py`: a stream of another process is cancelled through the store."""
+"""`gai_fast/stores/messages.py`: the owner of a stream hears what others send, and a cancel waits for the end."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores.cancellations import Cancellations
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
+from gai_fast.stores.messages import Messages
 from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, World
 from tests.waiting import until
@@ -26,7 +26,7 @@ class Process:
     def __init__(self, world: World, timers: TimerWheel, name: str) -> None:
         self.log: StreamLog = LogMemory(StoreSettings(), timers).create(LogHeader("s", "caller", "m", "gai", "sse"))
         self.health = Health(timers.clock)
-        self.cancellations = Cancellations(FakeBackend(world), self.health, name)
+        self.messages = Messages(FakeBackend(world), self.health, name)
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def here(world: World, timers: TimerWheel) -> Process:
 
 async def test_the_owner_is_asked_and_the_end_is_waited_for(world: World, timers: TimerWheel, here: Process) -> None:
     there = Process(world, timers, "there")
-    heard: list[str] = []
-    serving = asyncio.ensure_future(there.cancellations.serve(heard.append))
-    asking = asyncio.ensure_future(here.cancellations.cancel(here.log, "there"))
-    await until(lambda: heard == ["s"])
+    heard: list[tuple[str, str]] = []
+    serving = asyncio.ensure_future(there.messages.serve(lambda *each: heard.append(each)))
+    asking = asyncio.ensure_future(here.messages.cancel(here.log, "there"))
+    await until(lambda: heard == [("s", "cancel")])
     assert not asking.done()
     here.log.end(CANCELLED)
     await asking
@@ -55,14 +55,14 @@ async def test_the_owner_is_asked_and_the_end_is_waited_for(world: World, timers
 async def test_an_owner_that_does_not_answer_is_told_of(here: Process, change_limits: ChangeLimits) -> None:
     change_limits(bus_wait=0.01)
     with pytest.raises(Error, match="has not done so") as caught:
-        await here.cancellations.cancel(here.log, "there")
+        await here.messages.cancel(here.log, "there")
     assert (caught.value.code, caught.value.reason) == ("overloaded", "worker")
     assert here.log.watchers == 0
 
 
 async def test_a_worker_that_dies_meanwhile_ends_the_wait(world: World, here: Process) -> None:
-    asking = asyncio.ensure_future(here.cancellations.cancel(here.log, "there"))
-    await until(lambda: "there" in world.cancels)
+    asking = asyncio.ensure_future(here.messages.cancel(here.log, "there"))
+    await until(lambda: "there" in world.messages)
     here.log.break_off(Error("network", "gone", reason="worker_lost"))
     await asking
 
@@ -70,34 +70,34 @@ async def test_a_worker_that_dies_meanwhile_ends_the_wait(world: World, here: Pr
 async def test_a_store_that_fails_is_told_of_and_asked_again(
     world: World, timers: TimerWheel, here: Process, change_limits: ChangeLimits
 ) -> None:
-    change_limits(store_retry=0.01, cancel_wait=0.01)
+    change_limits(store_retry=0.01, message_wait=0.01)
     there = Process(world, timers, "there")
-    heard: list[str] = []
-    serving = asyncio.ensure_future(there.cancellations.serve(heard.append))
+    heard: list[tuple[str, str]] = []
+    serving = asyncio.ensure_future(there.messages.serve(lambda *each: heard.append(each)))
     world.fail()
     with pytest.raises(Error) as caught:
-        await here.cancellations.cancel(here.log, "there")
+        await here.messages.cancel(here.log, "there")
     assert (caught.value.code, caught.value.reason) == ("overloaded", "store")
     await until(lambda: there.health.problem is not None)
     world.problem = ZeroDivisionError("a bug")
     await until(lambda: "bug" in str(there.health.problem))
     world.mend()
-    world.cancels["there"] = ["s"]
-    await until(lambda: heard == ["s"])
+    world.messages["there"] = [("s", "cancel")]
+    await until(lambda: heard == [("s", "cancel")])
     serving.cancel()
 
 
-async def test_a_bug_while_one_stream_is_cancelled_leaves_the_others(world: World, timers: TimerWheel) -> None:
+async def test_a_bug_while_one_message_is_handled_leaves_the_others(world: World, timers: TimerWheel) -> None:
     there = Process(world, timers, "there")
-    heard: list[str] = []
+    heard: list[tuple[str, str]] = []
 
-    def cancel(stream_id: str) -> None:
+    def hear(stream_id: str, message: str) -> None:
         if stream_id == "bad":
             raise ZeroDivisionError
-        heard.append(stream_id)
+        heard.append((stream_id, message))
 
-    world.cancels["there"] = ["bad", "s"]
-    serving = asyncio.ensure_future(there.cancellations.serve(cancel))
-    await until(lambda: heard == ["s"])
+    world.messages["there"] = [("bad", "cancel"), ("s", "cancel")]
+    serving = asyncio.ensure_future(there.messages.serve(hear))
+    await until(lambda: heard == [("s", "cancel")])
     assert not serving.done()
     serving.cancel()
