@@ -9,10 +9,11 @@ in the file: what counted then counts from now on.
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from gai_fast.model.limits import OTHER
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.health import logger
 from gai_fast.stores.sqlite import SQLiteBackend
 
 _TABLES: Final = (
@@ -48,6 +50,8 @@ _Written = tuple[
 ]
 """A row of `limit_keys`: when it was written, the rates, the holders and the spend of a `KeyState`."""
 _PREFIX: Final = "sqlite:///"
+_AMOUNT: Final = re.compile("-?[0-9]{1,40}")
+"""An amount as it is written: a sum of 100 million of a currency has 20 digits."""
 
 
 class SQLiteHome(SharedHome):
@@ -162,23 +166,49 @@ def _forget(connection: sqlite3.Connection, workers: Sequence[str]) -> None:
         connection.execute("DELETE FROM limit_workers WHERE worker = ?", (worker,))
 
 
+def _figures(amount: object, requests: object) -> tuple[Amount, int] | None:
+    """Returns the figures of a row. None if it is damaged: SQLite may find a value of any type in it."""
+    if isinstance(amount, str) and _AMOUNT.fullmatch(amount) and isinstance(requests, int):
+        return int(amount), requests
+    return None
+
+
 def _sums(connection: sqlite3.Connection, place: tuple[str, ...]) -> tuple[Amount, int] | None:
+    """Returns the figures of a sum. None if it is not there yet, or is damaged."""
     find = (
         "SELECT amount, requests FROM spend WHERE day = ? AND key = ? AND model = ? AND upstream = ? AND currency = ?"
     )
     row = connection.execute(find, place).fetchone()
-    return None if row is None else (int(row[0]), row[1])
+    if row is None:
+        return None
+    figures = _figures(*row)
+    if figures is None:
+        logger.error("the spend of %s on %s is damaged in the store: it is counted anew", place[1], place[0])
+    return figures
 
 
 def _spend(connection: sqlite3.Connection, by: By, since: str | None, until: str | None) -> list[SpendRow]:
-    """Adds up in the thread of the file: 210,000 rows take half a second, in which the loop serves."""
+    """Adds up in the thread of the file: 210,000 rows take half a second, in which the loop serves.
+
+    A damaged row is left out, so that the others are reported.
+    """
     find = "SELECT key, model, upstream, day, currency, amount, requests FROM spend WHERE day BETWEEN ? AND ?"
     found = connection.execute(find, days_between(since, until))
+    damaged = 0
+
+    def entries() -> Iterator[SpendEntry]:
+        nonlocal damaged
+        for key, model, upstream, day, currency, amount, requests in found:
+            figures = _figures(amount, requests)
+            if figures is None:
+                damaged += 1
+            else:
+                yield SpendEntry(key, model, upstream, day, currency, *figures)
+
     sums = Sums(by)
-    sums.add(
-        SpendEntry(key, model, upstream, day, currency, int(amount), requests)
-        for key, model, upstream, day, currency, amount, requests in found
-    )
+    sums.add(entries())
+    if damaged:
+        logger.error("%d sums of spend in the store are damaged, and are not in the report", damaged)
     return sums.rows()
 
 

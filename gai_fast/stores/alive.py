@@ -8,11 +8,14 @@ worker that its record in the store names; its id only names the worker that beg
 2. Of another server on this machine the system knows: a process that has ended is gone.
 3. Of everybody else there is the lease alone. A worker without one has not reached the store for `limits.lease_lost`,
    and counts as gone. Until then nothing ends for it: followers wait.
+4. A process that stood still for half a lease, or whose clock was set by as much, cannot judge by leases: others may
+   have stood still with it, and would renew theirs a moment later. For the time of a lease it counts none as gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
@@ -42,6 +45,27 @@ class Alive:
         self._backend: Final = backend
         self._leased: dict[str, bool] = {}  # by worker, since `_looked_at`
         self._looked_at = 0.0
+        self._beat_at: tuple[float, float] | None = None  # monotonic and wall clock
+        self._judges_from = -math.inf
+
+    def beat(self) -> None:
+        """Notes that this process runs; called before each renewal of its lease."""
+        self._notice_standstill()
+        self._beat_at = time.monotonic(), time.time()
+
+    def _notice_standstill(self) -> None:
+        """Begins the time of rule 4 if the last beat is too long ago."""
+        if self._beat_at is None:
+            return
+        now, wall = time.monotonic(), time.time()
+        if max(now - self._beat_at[0], wall - self._beat_at[1]) >= SHARED.lease_lost / 2:
+            self._judges_from = now + SHARED.lease_lost
+
+    async def _without_lease(self, workers: Collection[str]) -> set[str]:
+        """Returns those of some workers that count as gone by their lease: rules 3 and 4."""
+        leased = await self._backend.leased(workers) if workers else ()
+        self._notice_standstill()  # also if it happened during the call
+        return set[str]() if time.monotonic() < self._judges_from else {*workers}.difference(leased)
 
     async def gone(self, workers: Collection[str]) -> set[str]:
         """Returns those of some workers that are gone.
@@ -55,8 +79,7 @@ class Alive:
         names = [*workers]
         known = dict(zip(names, await asyncio.gather(*map(self.is_known_gone, names)), strict=True))
         unknown = {worker for worker in names if known[worker] is None}
-        without_lease = unknown - {*await self._backend.leased(unknown)} if unknown else set[str]()
-        return without_lease | {worker for worker in names if known[worker]}
+        return await self._without_lease(unknown) | {worker for worker in names if known[worker]}
 
     async def is_gone(self, worker: str) -> bool:
         """Returns whether a worker is gone, or had no lease a moment ago: followers of a killed one all ask at once.
@@ -75,7 +98,7 @@ class Alive:
             self._looked_at = now
             self._leased.clear()
         if worker not in self._leased:
-            self._leased[worker] = worker in await self._backend.leased([worker])
+            self._leased[worker] = not await self._without_lease([worker])
         return not self._leased[worker]
 
     async def is_known_gone(self, worker: str) -> bool | None:

@@ -477,7 +477,8 @@ class RedisBackend(Backend):
         async def run() -> Any:
             client = self._others
             send = client.execute_command if self._held is None else self._send
-            async with asyncio.timeout(LIMITS.store_timeout):
+            # A request waits for it. `unreachable`, not `slow`: the requests after it do not wait.
+            async with asyncio.timeout(LIMITS.store_answer):
                 try:
                     return await send("EVALSHA", script.digest, 1, key, *arguments)
                 except NoScriptError:

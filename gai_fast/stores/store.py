@@ -113,7 +113,7 @@ class Store:
         await self._backend.renew(self.worker)
         self._mirrors = Mirrors(self._backend, self.memory, self._health, self.worker, self._alive)
         self._messages = Messages(self._backend, self._health, self.worker)
-        upkeep = [self._keep_lease(self._backend)]
+        upkeep = [self._keep_lease(self._backend, self._alive)]
         if self._backend.is_copy:
             self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
             upkeep.append(self._keep_clean(self._backend))
@@ -401,9 +401,10 @@ class Store:
 
     # -- upkeep --
 
-    async def _keep_lease(self, backend: Backend) -> None:
+    async def _keep_lease(self, backend: Backend, alive: Alive) -> None:
         while True:
             await asyncio.sleep(SHARED.lease_renewal)
+            alive.beat()
             try:
                 had_lease = await backend.renew(self.worker)
                 await self._free_keys()

@@ -141,3 +141,29 @@ async def test_a_damaged_row_is_told_as_such(tmp_path: Path, text: object) -> No
         await home.exchange(2, [], [report(TEN, ASKS)])
     assert raised.value.fault == "damaged"
     await home.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["amount = 'x'", "amount = x'00'", "amount = '1.5'", "requests = 'many'", "requests = 0.5"]
+)
+async def test_a_damaged_sum_of_spend_is_counted_anew_and_keeps_no_other_from_being_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """It was a `ValueError`, of each report and of each exchange that charged the same sum: nothing was charged."""
+    home = await opened(tmp_path)
+    ann, bob = (SpendEntry(key, "m", "up", "2026-11-22", "USD", 100) for key in ("ann", "bob"))
+    await home.exchange(1, [ann, bob], [])
+    with sqlite3.connect(tmp_path / "gai-fast.db") as connection:
+        connection.execute(f"UPDATE spend SET {damage} WHERE key = 'ann'")
+    connection.close()
+    assert await home.spend("key", None, None) == [SpendRow("bob", "USD", 100, 1)]
+    assert "1 sums of spend in the store are damaged, and are not in the report" in caplog.text
+    caplog.clear()
+    await home.exchange(2, [ann, bob], [])
+    assert "the spend of ann on 2026-11-22 is damaged in the store: it is counted anew" in caplog.text
+    assert sorted(await home.spend("key", None, None)) == [
+        SpendRow("ann", "USD", 100, 1),
+        SpendRow("bob", "USD", 200, 2),
+    ]
+    assert await home.spent("ann", "t USD") == 200, "the key's limit is not lowered"
+    await home.close()

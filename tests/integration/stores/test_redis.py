@@ -642,6 +642,23 @@ async def test_a_reply_that_is_cut_short_is_told_and_the_next_script_has_its_own
         await backend.close()
 
 
+async def test_a_script_is_a_question_of_a_client_and_ends_as_early_where_the_server_is_silent(
+    make: Make, make_server: MakeServer, change_limits: ChangeLimits
+) -> None:
+    """The exchange of limits of a keyed request had 5 s; what other requests ask has `limits.store_answer`."""
+    change_limits(store_timeout=10 * SECONDS)
+    server = make_server()
+    backend = await scripted(make, server.url)
+    server.pause()
+    try:
+        async with asyncio.timeout(SECONDS):
+            problem = await fault(backend.run_script(ECHO, "none", b"a"))
+    finally:
+        server.resume()
+    assert problem.fault == "unreachable", "the limits count as out of reach: the next request does not wait"
+    assert await backend.run_script(ECHO, "none", b"b") == [b"b", b""], "its late reply is not taken for the next"
+
+
 async def test_of_two_thousand_cancelled_scripts_no_reply_is_mistaken(make: Make, redis_server: RedisServer) -> None:
     backend = await scripted(make, redis_server.url)
     chance = random.Random(5)

@@ -12,6 +12,7 @@ import pytest
 from gai_fast.runtime.processes import process_name
 from gai_fast.stores.alive import Alive
 from tests.conftest import ChangeLimits
+from tests.limits import LIMITS
 from tests.unit.stores.fake_backend import FakeBackend, World
 
 NAME = "x" * 22
@@ -75,3 +76,50 @@ async def test_leases_are_asked_for_once_while_many_ask(
     assert not await alive.is_gone("there")
     world.fail()
     assert not await alive.is_gone("there"), "it had its lease a moment ago"
+
+
+class Clocks:
+    """The clocks of the machine."""
+
+    def __init__(self) -> None:
+        self.monotonic_now = self.wall_now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.monotonic_now
+
+    def time(self) -> float:
+        return self.wall_now
+
+
+@pytest.mark.parametrize("clock", ["monotonic_now", "wall_now"])
+@pytest.mark.parametrize("is_noticed", [False, True], ids=["before its next renewal", "after it"])
+async def test_a_process_that_stood_still_itself_takes_nobody_for_gone_until_others_had_time(
+    alive: Alive, monkeypatch: pytest.MonkeyPatch, clock: str, is_noticed: bool
+) -> None:
+    """All processes of a machine that stands still lose their leases: the first one that went on ended the rest."""
+    clocks = Clocks()
+    monkeypatch.setattr("gai_fast.stores.alive.time", clocks)
+    alive.beat()
+    assert await alive.gone(["nowhere"]) == {"nowhere"}
+    setattr(clocks, clock, getattr(clocks, clock) + LIMITS.lease_lost - 0.1)
+    if is_noticed:
+        alive.beat()
+    assert await alive.gone(["nowhere"]) == set()
+    assert not await alive.is_gone("nowhere")
+    for _ in range(int(LIMITS.lease_lost)):
+        alive.beat()
+        clocks.monotonic_now += 1
+        clocks.wall_now += 1
+    assert await alive.gone(["nowhere"]) == {"nowhere"}
+    assert await alive.is_gone("nowhere")
+
+
+@needs_proc
+async def test_a_process_that_stood_still_still_knows_which_have_ended(
+    alive: Alive, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    clocks = Clocks()
+    monkeypatch.setattr("gai_fast.stores.alive.time", clocks)
+    alive.beat()
+    clocks.monotonic_now += LIMITS.lease_lost
+    assert await alive.gone([ended]) == {ended}
