@@ -6,13 +6,17 @@ from importlib import import_module
 from typing import Final
 
 from gai_fast.ledger._base import By, Left, Period, RateLeft, Reservation, SpendEntry, SpendLeft, SpendRow
+from gai_fast.ledger.home import OF_KEYS, OF_SERVER
 from gai_fast.ledger.ledger import Ledger
 from gai_fast.ledger.local import LocalLedger
-from gai_fast.ledger.shared import SharedHome, SharedLedger
+from gai_fast.ledger.shared import Homes, SharedHome, SharedLedger
 from gai_fast.model.settings import StoreSettings
 
 __all__ = [
+    "OF_KEYS",
+    "OF_SERVER",
     "By",
+    "Homes",
     "Ledger",
     "Left",
     "LocalLedger",
@@ -25,6 +29,7 @@ __all__ = [
     "SpendLeft",
     "SpendRow",
     "new_ledger",
+    "new_server_ledger",
 ]
 
 # By the scheme of `[store] url`. Each module has `open_home(settings)`.
@@ -35,13 +40,28 @@ _HOMES: Final = {
 }
 
 
-def new_ledger(settings: StoreSettings, memory: SharedHome | None = None) -> Ledger:
+def new_ledger(settings: StoreSettings, memory: Homes | None = None) -> Ledger:
     """Makes the ledger of a configuration; it must be opened before it is used.
 
     Args:
         settings: `[store]`.
-        memory: The state that the workers of this server share in memory; `None`: there is one worker.
+        memory: The states that the workers of this server share in memory. None if there is one worker.
     """
     scheme = settings.url.partition("://")[0]
-    home = import_module(_HOMES[scheme]).open_home(settings) if scheme in _HOMES else memory
-    return LocalLedger() if home is None else SharedLedger(home, fails_open=settings.limits_on_failure == "fail_open")
+    if scheme in _HOMES:
+        return _shared(settings, import_module(_HOMES[scheme]).open_home(settings))
+    return LocalLedger() if memory is None else _shared(settings, memory(OF_KEYS))
+
+
+def new_server_ledger(settings: StoreSettings, memory: Homes) -> Ledger:
+    """Makes the ledger of a server's own limits; as `new_ledger`. Its state is never in a store: servers share none.
+
+    Args:
+        settings: `[store]`.
+        memory: The states that the workers of this server share in memory.
+    """
+    return _shared(settings, memory(OF_SERVER))
+
+
+def _shared(settings: StoreSettings, home: SharedHome) -> SharedLedger:
+    return SharedLedger(home, fails_open=settings.limits_on_failure == "fail_open")

@@ -7,12 +7,16 @@ the supervisor. Stores outside the server keep the same states, and answer the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gai_fast.ledger._base import Ask, Caps, SpendEntry, Used, Verdict
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.limits import LIMITS
 from gai_fast.ledger.state import KeyState
+
+OF_KEYS: Final = "keys"
+OF_SERVER: Final = "server"
+"""The states that the workers of a server share in memory: those of keys, and those of `[limits]`."""
 
 
 class Report(NamedTuple):

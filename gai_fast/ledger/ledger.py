@@ -181,26 +181,24 @@ class Ledger(ABC):
 
     async def take(
         self,
-        key: KeySettings | None,
+        key: KeySettings,
         stream_id: str,
         tokens: int,
         reservation: Reservation = _NO_SPEND,
-        then: Callable[[], object] | None = None,
     ) -> None:
-        """Admits a request, and then calls `then`; as `try_take`.
+        """Admits a request; as `try_take`.
 
         Args:
-            key: The caller's; without one there are no limits.
+            key: The caller's.
             stream_id: As `try_take`.
             tokens: As `try_take`.
             reservation: As `try_take`.
-            then: Starts the stream of the request.
 
         Raises:
             RateLimited: As `try_take`.
             Overloaded: As `try_take`.
         """
-        if key is not None and not self.try_take(key, stream_id, tokens, reservation):
+        if not self.try_take(key, stream_id, tokens, reservation):
             caps = self.caps(key)
             if caps is not None:
                 ask = _ask_of(caps, tokens, reservation)
@@ -210,8 +208,6 @@ class Ledger(ABC):
                     self._count(refused)
                     raise
                 self._note(stream_id, key, caps, ask, reserved)
-        if then is not None:
-            then()
 
     def _note(self, stream_id: str, key: KeySettings, caps: Caps, ask: Ask, reserved: Amount) -> None:
         self._tickets[stream_id] = Ticket(key.name, caps, ask.tokens, reserved)

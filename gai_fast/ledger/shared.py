@@ -79,6 +79,10 @@ class SharedHome(ABC):
         """Returns the spend of a key in a period, as `label_of` names it; raises `StoreError`."""
 
 
+Homes = Callable[[str], SharedHome]
+"""Makes the home of the keys (`OF_KEYS`), or of the server (`OF_SERVER`), as a worker reaches it."""
+
+
 class _Waiting:
     """An `Ask` that waits for its verdict; the future is done with what was reserved."""
 

@@ -22,7 +22,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 from yarl import URL
 
-from gai_fast.ledger import SharedHome, new_ledger
+from gai_fast.ledger import Homes, new_ledger, new_server_ledger
 from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -166,15 +166,15 @@ class Service:
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
-        if self.engine.check_start == self.server_limits.check:
-            self.engine.check_start = None
+        if self.engine.limits is self.server_limits:
+            self.engine.limits = None
         for sink in (self.metrics, self._spend, self._access_log):
             if sink in self.engine.sinks:
                 self.engine.sinks.remove(sink)
 
 
 def new_service(
-    settings: Settings, mount: Mount | None = None, memory: Backend | None = None, limits: SharedHome | None = None
+    settings: Settings, mount: Mount | None = None, memory: Backend | None = None, limits: Homes | None = None
 ) -> Service:
     """Creates a service with an engine of its own, on the running loop; the caller must close it.
 
@@ -185,16 +185,23 @@ def new_service(
         limits: As `memory` of `ledger.new_ledger`.
     """
     ledger = new_ledger(settings.store, limits)
-    return _service_over(Engine(settings, asyncio.get_running_loop(), memory, ledger), mount)
+    engine = Engine(settings, asyncio.get_running_loop(), memory, ledger)
+    return _service_over(engine, mount, limits)
 
 
-def _service_over(engine: Engine, mount: Mount | None = None) -> Service:
+def _service_over(engine: Engine, mount: Mount | None = None, limits: Homes | None = None) -> Service:
     settings = engine.settings
-    server_limits = ServerLimits(settings.limits)
-    engine.check_start = server_limits.check
+    server_limits = _server_limits(settings, limits)
+    engine.limits = server_limits
     metrics = PrometheusSink(settings.models, engine_gauges(engine, server_limits.refused), process_figures)
     _expect_models(metrics, settings)
     return Service(engine, metrics, server_limits, mount)
+
+
+def _server_limits(settings: Settings, homes: Homes | None) -> ServerLimits:
+    if homes is None:
+        return ServerLimits(settings.limits)
+    return ServerLimits(settings.limits, new_server_ledger(settings.store, homes), settings.server.workers)
 
 
 def _expect_models(metrics: PrometheusSink, settings: Settings) -> None:

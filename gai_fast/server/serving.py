@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 from aiohttp import web
 
 from gai_fast.config.environment import activated_sockets
-from gai_fast.ledger import SharedHome
+from gai_fast.ledger import Homes
 from gai_fast.model.settings import Settings
 from gai_fast.server.application import Service, add_routes, new_service
 from gai_fast.server.drain import drain
@@ -277,7 +277,7 @@ async def start(
     bound: Bound | None = None,
     listener: Listener | None = None,
     memory: Backend | None = None,
-    limits: SharedHome | None = None,
+    limits: Homes | None = None,
 ) -> Running:
     """Starts a server on the running loop.
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from random import randrange
 from typing import TYPE_CHECKING, Final, cast
 
 from msgspec import UNSET
+from mypy_extensions import mypyc_attr
 
 from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
@@ -52,6 +54,71 @@ logger = logging.getLogger("gai_fast.engine")
 _UNSET: Final = UNSET  # a constant: a name look-up costs 30 ns
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StreamLimits(ABC):
+    """The limits of a server, as the engine checks them.
+
+    Args:
+        ledger: The ledger of these limits, which the engine opens and closes. None if there is none.
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger
+
+    @abstractmethod
+    def must_ask(self, caller: str, running: int, of_caller: int) -> bool:
+        """Returns whether a stream must be admitted by `admit` before it starts.
+
+        Args:
+            caller: The name of its caller.
+            running: The number of streams in this process.
+            of_caller: The number of its caller's streams in this process.
+        """
+
+    @abstractmethod
+    def admit(
+        self, stream_id: str, caller: str, running: int, of_caller: int
+    ) -> Coroutine[object, object, None] | None:
+        """Admits a stream, which starts next, or `ended` is called.
+
+        Args:
+            stream_id: The stream's id.
+            caller: As for `must_ask`.
+            running: As for `must_ask`.
+            of_caller: As for `must_ask`.
+
+        Returns:
+            A coroutine that waits for the ledger, and raises an `Error` if there are too many streams. None if the
+            stream may start at once.
+        """
+
+    @abstractmethod
+    def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
+        """Checks whether a stream may start.
+
+        Args:
+            stream_id: The stream's id.
+            caller: As for `must_ask`.
+            running: As for `must_ask`.
+            of_caller: As for `must_ask`.
+
+        Raises:
+            Error: It was not admitted and there are too many streams, or there is too little memory.
+        """
+
+    @abstractmethod
+    def ended(self, stream_id: str, caller: str) -> asyncio.Future[None] | None:
+        """Counts a stream no more. Does nothing if it does not count.
+
+        Args:
+            stream_id: The stream's id.
+            caller: As for `must_ask`.
+
+        Returns:
+            What the end of the stream must wait for; None if it is nothing.
+        """
+
+
 class Engine(EngineCallbacks):
     """The streams of one process, on one loop.
 
@@ -76,8 +143,8 @@ class Engine(EngineCallbacks):
         """The number of sessions in `streams`, by transport: a scrape must not iterate over all."""
         self.callers: dict[str, int] = {}
         """The number of sessions in `streams`, by caller."""
-        self.check_start: Callable[[int, int], None] | None = None
-        """Raises an `Error` if there are too many streams, in total or of the caller; `None` without a server."""
+        self.limits: StreamLimits | None = None
+        """The limits of the server; None without a server."""
         self.timers = TimerWheel(loop)
         self.store = open_store(settings.store, self.timers, claim_ttl=settings.idempotency.ttl, memory=memory)
         """The logs of durable streams."""
@@ -113,12 +180,14 @@ class Engine(EngineCallbacks):
         return self.targets.settings
 
     def begin(self) -> Awaitable[None]:
-        """Returns an awaitable that opens the store and the ledger. Await it before the first stream.
+        """Returns an awaitable that opens the store, the ledger and the limits. Await it before the first stream.
 
         Raises:
             StoreError: One of them cannot be used.
         """
-        return open_all(self.store.open, self.ledger.open)
+        ledger = None if self.limits is None else self.limits.ledger
+        limits = [] if ledger is None else [ledger.open]
+        return open_all(self.store.open, self.ledger.open, *limits)
 
     def chain(
         self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
@@ -204,8 +273,8 @@ class Engine(EngineCallbacks):
             spec.trace_id = spec.trace.trace_id
         try:
             of_caller = self.callers.get(caller, 0)
-            if self.check_start is not None:
-                self.check_start(len(self.streams), of_caller)
+            if self.limits is not None:
+                self.limits.check(stream_id, caller, len(self.streams), of_caller)
             session = Session(self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
             self.streams[stream_id] = session
             self.active[spec.transport] = self.active.get(spec.transport, 0) + 1
@@ -216,6 +285,42 @@ class Engine(EngineCallbacks):
             self._refused(spec, stream_id, error)
             raise
         return session
+
+    def must_ask(self, caller: str) -> bool:
+        """Returns whether a caller's next stream must be admitted by `admission`; else `start` alone decides.
+
+        Args:
+            caller: The caller's name.
+        """
+        limits = self.limits
+        return limits is not None and limits.must_ask(caller, len(self.streams), self.callers.get(caller, 0))
+
+    def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
+        """Admits a stream by the limits of the server. Then `start` must be called, or `cancel_admission`.
+
+        Args:
+            stream_id: The stream's id.
+            caller: The caller's name.
+
+        Returns:
+            As `StreamLimits.admit`.
+        """
+        limits = self.limits
+        if limits is None:
+            return None
+        return limits.admit(stream_id, caller, len(self.streams), self.callers.get(caller, 0))
+
+    def cancel_admission(self, stream_id: str, caller: str) -> None:
+        """Takes back the admission of a stream by all limits. Does nothing if the stream runs, or has ended.
+
+        Args:
+            stream_id: The stream's id.
+            caller: The caller's name.
+        """
+        if stream_id not in self.streams:
+            self.ledger.cancel(stream_id)
+            if self.limits is not None:
+                self.limits.ended(stream_id, caller)
 
     def read_on(self, spec: StreamSpec, stream_id: str, clock: Clock) -> None:
         """Starts a stream for its figures alone. It has no client and does not count as a stream.
@@ -402,6 +507,7 @@ class Engine(EngineCallbacks):
             self.callers[session.caller] -= 1
         if self._publications:
             self._publications.pop(session.stream_id, None)
+        returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing
         try:
             session.metrics = metrics = session.measured_at_end(outcome)
@@ -414,7 +520,7 @@ class Engine(EngineCallbacks):
         trace = session.spec.trace
         if trace is not None:
             notify_sinks([trace], metrics)
-        return None if session.caller == ANONYMOUS else self.ledger.reported(session.caller)
+        return returned if session.caller == ANONYMOUS else both(returned, self.ledger.reported(session.caller))
 
     def _record(self, metrics: StreamMetrics) -> None:
         """Sends the figures of a stream to the sinks, and to the ledger if the stream has a key."""
@@ -461,8 +567,17 @@ class Engine(EngineCallbacks):
             session.fail(_stopped())
         self.targets.close()
         answers = [] if self.answers is None else [self.answers.close]
-        closing = close_all(self.upstreams.close, self.ledger.close, *answers, self.store.close)
+        ledger = None if self.limits is None else self.limits.ledger
+        limits = [] if ledger is None else [ledger.close]
+        closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
+
+
+def both(first: asyncio.Future[None] | None, second: asyncio.Future[None] | None) -> asyncio.Future[None] | None:
+    """Returns a future that is done when both are. None stands for a future that is done."""
+    if first is None or second is None:
+        return second if first is None else first
+    return cast("asyncio.Future[None]", asyncio.gather(first, second))
 
 
 def _telemetry(settings: Settings) -> Telemetry | None:

@@ -1,20 +1,82 @@
 """The limits of the whole server (`[limits]`), and the refusals above them.
 
-Owns the totals and the errors. Opens nothing: the engine asks it before a stream starts.
+Owns the totals and the errors. The server and each of its callers are callers of the ledger, with a limit of streams:
+
+1. With one worker a limit is a number that the worker compares.
+2. Several workers divide half of a limit. A stream within a worker's part starts at once: a question to the supervisor
+   takes 0.2 ms and more, which every request would pay.
+3. A stream beyond that part asks the ledger, whose state is in the supervisor, for a place in the other half, and
+   returns the place at its end. So the sum over all workers is the limit, and no worker refuses a stream while the
+   others leave room in that half.
+4. The end of a stream with such a place waits until the ledger has the place back, as for keys.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Final
+
+from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import LimitSettings
+from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings
+from gai_fast.net.stream.streams import StreamLimits, both
+from gai_fast.server.admission.asking import Place, take_places
+
+_SERVER: Final = "[limits]"
+"""The name of the server among the callers of the ledger. Names of keys have no brackets."""
 
 
-class ServerLimits:
+class _Limit:
+    """One limit of streams.
+
+    Attributes:
+        part: The streams that this worker starts without asking.
+        common: The limit of the streams that all workers ask for.
+    """
+
+    __slots__ = ("common", "part")
+
+    def __init__(self, streams: int, workers: int) -> None:
+        self.part = streams if workers == 1 else streams // (2 * workers)
+        self.common = KeyLimits(streams=streams - self.part * workers)
+
+
+class _Caller:
+    """The server, or one of its callers: its streams in this worker.
+
+    Attributes:
+        name: Its name in the ledger.
+        starting: The number of streams that are admitted and have not started.
+        asked: The streams that have asked the ledger for a place and have not returned it.
+    """
+
+    __slots__ = ("asked", "name", "starting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.starting = 0
+        self.asked: set[str] = set()
+
+    def is_full(self, limit: _Limit, running: int) -> bool:
+        """Returns whether the worker's part of the limit is used up.
+
+        Args:
+            limit: The limit.
+            running: The number of streams that have started and not ended.
+        """
+        return running + self.starting - len(self.asked) >= limit.part
+
+
+class ServerLimits(StreamLimits):
     """The totals of one server.
 
     Args:
         limits: `[limits]`.
+        ledger: The ledger that the workers of the server share. None if there is one worker.
+        workers: The number of workers that share it.
 
     Attributes:
         is_short_of_memory: Whether the process uses more than `memory_high_water`; set by the memory watch.
@@ -22,11 +84,16 @@ class ServerLimits:
         refused: How often each limit has refused a stream or a connection.
     """
 
-    def __init__(self, limits: LimitSettings) -> None:
-        self._limits = limits
+    def __init__(self, limits: LimitSettings, ledger: Ledger | None = None, workers: int = 1) -> None:
+        super().__init__(ledger)
+        self._workers = workers
+        self._server = _Caller(_SERVER)
+        self._callers: dict[str, _Caller] = {}  # with streams that are starting, or have asked
+        self._starting: dict[str, str] = {}  # the callers of streams that are admitted and have not started
         self.is_short_of_memory = False
         self.uploading = 0
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
+        self.use(limits)
 
     def use(self, limits: LimitSettings) -> None:
         """Checks by other limits from now on.
@@ -34,24 +101,44 @@ class ServerLimits:
         Args:
             limits: `[limits]`.
         """
-        self._limits = limits
+        self._of_server = _Limit(limits.streams, self._workers)
+        self._of_caller = _Limit(limits.streams_per_caller, self._workers)
+        self._upload_bytes = limits.upload_bytes
 
-    def check(self, streams: int, of_caller: int) -> None:
-        """Checks whether one more stream may start.
+    def must_ask(self, caller: str, running: int, of_caller: int) -> bool:
+        """Returns whether a stream must be admitted by `admit`; as `StreamLimits.must_ask`."""
+        return self.ledger is not None and (
+            self._server.is_full(self._of_server, running) or self._is_full(caller, of_caller)
+        )
 
-        Args:
-            streams: Streams under way.
-            of_caller: The streams of them that belong to the caller.
+    def admit(
+        self, stream_id: str, caller: str, running: int, of_caller: int
+    ) -> Coroutine[object, object, None] | None:
+        """Admits a stream; as `StreamLimits.admit`."""
+        ledger = self.ledger
+        if ledger is None:
+            return None  # `check` decides
+        mine = self._callers.get(caller)
+        if mine is None:
+            mine = self._callers[caller] = _Caller(f"{_SERVER} {caller}")
+        places: list[Place] = []
+        for each, limit, count in ((self._server, self._of_server, running), (mine, self._of_caller, of_caller)):
+            if each.is_full(limit, count):
+                each.asked.add(stream_id)
+                named = KeySettings(each.name, (), limits=limit.common)
+                places.append(Place(named, _place_id(each, stream_id), partial(self._too_many, each)))
+            each.starting += 1
+        self._starting[stream_id] = caller
+        return take_places(ledger, places, partial(self.ended, stream_id, caller)) if places else None
 
-        Raises:
-            Overloaded: There are too many streams, or there is too little memory.
-            RateLimited: The caller has too many.
-        """
-        if streams >= self._limits.streams:
-            raise self._refusal("overloaded", "streams", "the server has as many streams under way as it may")
-        if of_caller >= self._limits.streams_per_caller:
-            text = "this caller has as many streams under way as it may"
-            raise self._refusal("rate_limited", "streams_per_caller", text)
+    def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
+        """Checks whether a stream may start; as `StreamLimits.check`."""
+        if stream_id in self._starting:
+            self._starts(stream_id)
+        elif self._server.is_full(self._of_server, running):
+            raise self._too_many(self._server)
+        elif self._is_full(caller, of_caller):
+            raise self._too_many(None)
         if self.is_short_of_memory:
             raise self._refusal("overloaded", "memory", "the server has too little memory for another stream")
 
@@ -64,7 +151,7 @@ class ServerLimits:
         Raises:
             Overloaded: The bodies under way have more than `upload_bytes`. These bytes are not counted.
         """
-        if self.uploading + size > self._limits.upload_bytes:
+        if self.uploading + size > self._upload_bytes:
             text = "the server receives as many bytes of request bodies as it may (see upload_bytes)"
             raise self._refusal("overloaded", "upload", text)
         self.uploading += size
@@ -76,11 +163,48 @@ class ServerLimits:
             size: All its bytes that were counted.
         """
         self.uploading -= size
+    def ended(self, stream_id: str, caller: str) -> asyncio.Future[None] | None:
+        """Returns the places of a stream; as `StreamLimits.ended`."""
+        if stream_id in self._starting:
+            self._starts(stream_id)
+        returned = self._give_back(self._server, stream_id) if self._server.asked else None
+        mine = self._callers.get(caller)
+        if mine is not None:
+            returned = both(returned, self._give_back(mine, stream_id))
+            if not mine.starting and not mine.asked:
+                del self._callers[caller]
+        return returned
+
+    def _give_back(self, asked: _Caller, stream_id: str) -> asyncio.Future[None] | None:
+        if self.ledger is None or stream_id not in asked.asked:
+            return None
+        asked.asked.discard(stream_id)
+        self.ledger.settle(_place_id(asked, stream_id), 0)
+        return self.ledger.reported(asked.name)
+
+    def _is_full(self, caller: str, of_caller: int) -> bool:
+        mine = self._callers.get(caller)
+        return of_caller >= self._of_caller.part if mine is None else mine.is_full(self._of_caller, of_caller)
+
+    def _starts(self, stream_id: str) -> None:
+        self._callers[self._starting.pop(stream_id)].starting -= 1
+        self._server.starting -= 1
 
     def no_place(self) -> Error:
         """Counts a refused connection; returns the error that its client gets."""
         return self._refusal("overloaded", "connections", "the server has no place for another connection")
 
+    def _too_many(self, refused: _Caller | None) -> Error:
+        if refused is self._server:
+            return self._refusal("overloaded", "streams", "the server has as many streams under way as it may")
+        text = "this caller has as many streams under way as it may"
+        return self._refusal("rate_limited", "streams_per_caller", text)
+
     def _refusal(self, code: Code, limit: str, text: str) -> Error:
         self.refused[limit] += 1
         return Error(code, text, reason=limit, retry_after_ms=SHARED.overloaded_ms)
+
+
+def _place_id(caller: _Caller, stream_id: str) -> str:
+    """Returns the id of a stream's place among those of a caller."""
+    return f"{caller.name} {stream_id}"

@@ -102,7 +102,7 @@ class ChatRoutes:
             log = start()
         finally:
             if log is None:
-                self._engine.ledger.cancel(response.stream_id)
+                self._engine.cancel_admission(response.stream_id, caller)
                 if is_taken:  # if `claim` fails, the store itself releases the key
                     store.abandon(key, response.stream_id, caller)
         end = _ClaimRelease(store, key, log)

@@ -18,6 +18,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admission.asking import admit
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
@@ -73,14 +74,21 @@ class Quotas:
         Raises:
             Error: A limit refuses the request.
         """
-        key = incoming.key
-        if key is None:
-            start()
-        elif self._engine.ledger.try_take(key, stream_id, *estimate):
-            self.run(stream_id, start)
+        engine, key = self._engine, incoming.key
+        if not engine.must_ask(incoming.caller) and (key is None or engine.ledger.try_take(key, stream_id, *estimate)):
+            self.run(incoming, stream_id, start)
         else:
-            then = partial(self.run, stream_id, start)
-            self._pending.add(incoming, client, self._engine.ledger.take(key, stream_id, *estimate, then))
+            then = partial(self.run, incoming, stream_id, start)
+            work = admit(engine, key, incoming.caller, stream_id, estimate.tokens, estimate.reservation, then)
+            self._pending.add(incoming, client, work)
+
+    def must_wait(self, incoming: Incoming) -> bool:
+        """Returns whether a request must be started by `begin`; otherwise it is counted nowhere.
+
+        Args:
+            incoming: The request.
+        """
+        return incoming.key is not None or self._engine.must_ask(incoming.caller)
 
     def admission(self, incoming: Incoming, estimate: Estimate, stream_id: str) -> Callable[[], Awaitable[None]]:
         """Returns a function that admits a request; afterwards `run` must start its stream.
@@ -90,7 +98,7 @@ class Quotas:
             estimate: What it may use.
             stream_id: The stream's id.
         """
-        return partial(self._engine.ledger.take, incoming.key, stream_id, *estimate)
+        return partial(admit, self._engine, incoming.key, incoming.caller, stream_id, *estimate)
 
     def estimate(self, incoming: Incoming, spec: StreamSpec) -> Estimate:
         """Returns the estimate of what a request may use.
@@ -120,18 +128,18 @@ class Quotas:
         output = most or ledger.usual_output(spec.model.name)
         return Reservation(cost_of(tokens, price), cost_of({**tokens, "output_tokens": output}, price))
 
-    def run(self, stream_id: str, start: Callable[[], _Started]) -> _Started:
+    def run(self, incoming: Incoming, stream_id: str, start: Callable[[], _Started]) -> _Started:
         """Starts the stream of an admitted request; takes the request off the count if the stream does not start.
 
         Args:
+            incoming: The request.
             stream_id: The stream's id.
             start: Starts the stream.
         """
         try:
             return start()
         finally:
-            if stream_id not in self._engine.streams:
-                self._engine.ledger.cancel(stream_id)  # does nothing if the stream has already ended
+            self._engine.cancel_admission(stream_id, incoming.caller)
 
     def headers(self, key: KeySettings) -> Headers:
         """Returns the response headers with the remaining limits per minute and the remaining spend of a key.

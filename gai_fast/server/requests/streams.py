@@ -133,7 +133,7 @@ class StreamRoutes:
         """
         begin = partial(self._publish_unfollowed, incoming, spec, context)
         more = miss_headers(self._engine, incoming, spec.model)
-        if key is None and incoming.key is None:
+        if key is None and not self.quotas.must_wait(incoming):
             return _json_reply(incoming, body_of(begin().log), status, more)
         estimate = self.quotas.estimate(incoming, spec)
         if key is None:
@@ -188,7 +188,7 @@ class StreamRoutes:
         spec, context = self._specs.native(incoming, request, negotiated, is_durable=True, left_out=left_out)
         stream = spec.model.stream
         admit = self.quotas.admission(incoming, self.quotas.estimate(incoming, spec), context.stream_id)
-        start = partial(self.quotas.run, context.stream_id, partial(self._publish_log, spec, context))
+        start = partial(self.quotas.run, incoming, context.stream_id, partial(self._publish_log, spec, context))
         follow = partial(self._follow_chat, negotiated, spec)
         media_type = negotiated.format.media_type(negotiated.framing)
         more = miss_headers(self._engine, incoming, spec.model)
@@ -274,15 +274,15 @@ class StreamRoutes:
             context.metrics = client.measured
             client.whole_media_type = negotiated.format.whole_media_type
 
-        if not wants_shared and incoming.key is None:
-            self._begin(client, context, spec, view, wants_shared=False)  # at once: the request is not counted
+        if not wants_shared and not self.quotas.must_wait(incoming):
+            self._begin(client, context, spec, view, wants_shared=False)  # at once: no limit of a key counts it
             return
         start = partial(self._begin, client, context, spec, view, wants_shared=wants_shared)
         if wants_shared:
             spec.sharing = sharing = shared_answer(self._engine, incoming.caller)
             if sharing is not None and sharing.must_look(spec):
                 admit = self.quotas.admission(incoming, estimate, context.stream_id)
-                run = partial(self.quotas.run, context.stream_id, start)
+                run = partial(self.quotas.run, incoming, context.stream_id, start)
                 self._lookups.add(incoming, client, begin_after_lookup(sharing, spec, admit, run))
                 return
         self.quotas.begin(incoming, estimate, context.stream_id, client, start)
@@ -358,7 +358,7 @@ class StreamRoutes:
         is_native: bool,
     ) -> KeyedRequest:
         """Creates a request with an idempotency key; it is counted if it starts the stream."""
-        start = partial(self.quotas.run, stream_id, begin)
+        start = partial(self.quotas.run, incoming, stream_id, begin)
         admit = self.quotas.admission(incoming, estimate, stream_id)
         return keyed(incoming, key, incoming.http.body, stream_id, admit, start, follow, is_native=is_native)
 

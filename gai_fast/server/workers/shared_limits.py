@@ -1,6 +1,7 @@
-"""The limits and the spend of keys with `memory://` and several workers: the supervisor has their state.
+"""The state of the ledger that the workers of a server share: the supervisor has it.
 
-Owns the questions of workers to the supervisor, and its answers. It outlives every worker, and is one.
+Owns the questions of workers to the supervisor, and its answers. The supervisor outlives every worker, and is one. It
+has the limits of the server with every store, and the limits and the spend of keys with `memory://`.
 
 1. A worker reports, and asks, over its link (`worker.py`).
 2. The supervisor reads what a worker has sent before its end, and then gives back all that it had.
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast.ledger import By, SharedHome, SpendEntry, SpendRow
+from gai_fast.ledger import OF_KEYS, OF_SERVER, By, SharedHome, SpendEntry, SpendRow
 from gai_fast.ledger._base import Ask, Caps, Reservation, Used, Verdict
 from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
@@ -29,16 +30,18 @@ QUESTIONS: Final = (EXCHANGE, SPEND, SPENT)
 
 
 class SupervisorHome(SharedHome):
-    """The state of keys in the supervisor, as a worker reaches it.
+    """One state in the supervisor, as a worker reaches it.
 
     Args:
         supervisor: Has the state.
         number: The number of this worker.
+        whose: `OF_KEYS` or `OF_SERVER`.
     """
 
-    def __init__(self, supervisor: SupervisorQuestions, number: int) -> None:
+    def __init__(self, supervisor: SupervisorQuestions, number: int, whose: str) -> None:
         self._supervisor = supervisor
         self._number = number
+        self._whose = whose
 
     async def open(self) -> None:
         """Does nothing: the link is there."""
@@ -51,7 +54,7 @@ class SupervisorHome(SharedHome):
     ) -> Sequence[Answer] | None:
         """Reports; as `SharedHome.exchange`."""
         sent = [(*entry[:5], str(entry.amount), entry.requests) for entry in entries]
-        answers = await self._ask(EXCHANGE, str(self._number), number, sent, reports)
+        answers = await self._ask(EXCHANGE, self._whose, str(self._number), number, sent, reports)
         return None if answers is None else [_answer(*answer) for answer in answers]
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
@@ -71,10 +74,10 @@ class SupervisorHome(SharedHome):
 
 
 class LedgerHome:
-    """The state of keys, in the supervisor."""
+    """The states in the supervisor."""
 
     def __init__(self) -> None:
-        self._home = Home(time.monotonic)
+        self._homes = {OF_KEYS: Home(time.monotonic), OF_SERVER: Home(time.monotonic)}
 
     def answer(self, kind: str, items: Sequence[Any]) -> Any:
         """Answers a worker.
@@ -84,20 +87,22 @@ class LedgerHome:
             items: As `SupervisorHome` sends them.
         """
         if kind == EXCHANGE:
-            worker, number, entries, reports = items
+            whose, worker, number, entries, reports = items
             spend = [_entry(*entry) for entry in entries]
-            answers = self._home.exchange(worker, number, spend, [_report(*report) for report in reports])
+            answers = self._homes[whose].exchange(worker, number, spend, [_report(*report) for report in reports])
             return None if answers is None else [_plain(answer) for answer in answers]
+        home = self._homes[OF_KEYS]
         if kind == SPEND:
             by, since, until = items
-            rows = self._home.book.rows(by, since, until)
+            rows = home.book.rows(by, since, until)
             return [(row.value, row.currency, str(row.amount), row.requests) for row in rows]
         key, label = items
-        return str(self._home.state(key).spent.get(label, 0))
+        return str(home.state(key).spent.get(label, 0))
 
     def forget(self, worker: int) -> None:
         """Gives back all that a worker has: it is gone."""
-        self._home.forget(str(worker))
+        for home in self._homes.values():
+            home.forget(str(worker))
 
 
 def _entry(key: str, model: str, upstream: str, day: str, currency: str, amount: str, requests: int) -> SpendEntry:

@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -398,7 +399,7 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
             link.stop.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
-    limits = SupervisorHome(link, ends.number)
+    limits = partial(SupervisorHome, link, ends.number)
     listener = HandedListener(ends.channel, link)
     running = await start(_share(settings, ends.place), record, bound, listener, PeerBackend(peers, link), limits)
     try:
@@ -439,7 +440,7 @@ def _share(settings: Settings, place: int) -> Settings:
     """Returns the configuration of one worker: `[limits]` are totals of the server, of which each has its share.
 
     The shares of all workers add up to the limit: if it does not divide, the first workers have one more each. A worker
-    serves one stream of each caller and one connection at least.
+    serves one connection at least. Streams, in total and of a caller, are not divided here: `ServerLimits` counts them.
 
     Args:
         settings: The server's.
@@ -453,8 +454,6 @@ def _share(settings: Settings, place: int) -> Settings:
 
     mine = replace(
         limits,
-        streams=share(limits.streams),
-        streams_per_caller=max(1, share(limits.streams_per_caller)),
         connections=max(1, share(limits.connections)),
         drains=share(limits.drains),
         memory_high_water=high_water(limits) // count,

@@ -160,7 +160,7 @@ async def test_a_gateway_is_served_and_not_closed(net: Net) -> None:
                     there = [event async for event in stream]
                 assert [event async for event in gateway.follow(stream.id)] == there
         assert (await gateway.ask("Hi")).text == gai_fast.collect(there).text
-        assert gateway.engine().check_start is None
+        assert gateway.engine().limits is None
         assert gateway.engine().sinks == []
 
 

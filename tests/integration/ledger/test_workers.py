@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,62 @@ async def test_spend_is_that_of_all_workers(net: Net, mock: Mock, tmp_path: Path
         for _ in range(4):
             answer = await ask(server)
             assert (answer.status, answer.error["reason"]) == (429, "spend")
+
+
+@pytest.mark.parametrize("which", ["streams", "streams_per_caller"])
+async def test_a_limit_of_the_server_below_its_workers_serves_one_stream_after_the_other(
+    net: Net, mock: Mock, tmp_path: Path, store: str, which: str
+) -> None:
+    configure(tmp_path, mock, more=f"[limits]\n{which} = 1")
+    async with serving(net, tmp_path, "--workers", "4", "--store", store) as server:
+        served = []
+        for _ in range(12):
+            client = await server.connect()
+            answer = await client.ask("POST", "/api/v1/stream", STREAM)
+            served.append((answer.status, worker_of(answer)))
+            client.close()
+        assert {status for status, _ in served} == {200}
+        assert len({worker for _, worker in served}) == 4
+        hold(mock)
+        running = [await begun(server)]
+        assert running[0][1].status == 200
+        for _ in range(4):
+            refused = await ask(server)
+            assert (refused.status, refused.error["reason"]) == (503 if which == "streams" else 429, which)
+        release(mock)
+        await running[0][1].rest()
+        for _ in range(4):
+            assert (await ask(server)).status == 200
+        running[0][0].close()
+
+
+@pytest.mark.parametrize("route", ["/api/v1/stream", "/api/v1/streams", "/v1/chat/completions", "/api/v1/chat"])
+async def test_the_streams_of_all_workers_together_are_the_limit_of_the_server(
+    net: Net, mock: Mock, tmp_path: Path, route: str
+) -> None:
+    hold(mock)
+    configure(tmp_path, mock, more="[limits]\nstreams = 5")
+    body = STREAM if "streams" in route or route.endswith("stream") else _dialect_body(route)
+    async with serving(net, tmp_path, "--workers", "4") as server:
+        clients = [await server.connect() for _ in range(16)]
+
+        async def status(number: int) -> int:
+            asked = {**body, "id": f"chat-{number}"} if route == "/api/v1/chat" else body
+            clients[number].request("POST", route, asked)
+            return (await clients[number].response()).status
+
+        statuses = Counter(await asyncio.gather(*map(status, range(16))))
+        assert statuses == {202 if route == "/api/v1/streams" else 200: 5, 503: 11}
+        release(mock)
+        for client in clients:
+            client.close()
+
+
+def _dialect_body(route: str) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "user", "content": "Hi"}
+    if route == "/api/v1/chat":
+        message = {"role": "user", "id": "1", "parts": [{"type": "text", "text": "Hi"}]}
+    return {"model": "m", "messages": [message], "stream": True}
 
 
 async def test_any_worker_tells_what_the_streams_of_others_have_cost(net: Net, mock: Mock, tmp_path: Path) -> None:

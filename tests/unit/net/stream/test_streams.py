@@ -19,6 +19,7 @@ from gai_fast.net.logs.view import Form, view_of
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, Store
 from tests.unit.net.fakes import FakeClient, FakePool
 from tests.unit.net.stream.test_targets import DEMO, MODEL, UPSTREAM, call
@@ -74,15 +75,15 @@ async def test_the_active_streams_are_counted_from_start_to_end_by_transport(eng
 async def test_the_streams_of_a_caller_are_counted_from_start_to_end_and_the_guards_are_asked(engine: Engine) -> None:
     asked = []
 
-    def check_one_each(streams: int, of_caller: int) -> None:
-        asked.append((streams, of_caller))
-        if of_caller:
-            raise Error("rate_limited", "one each", reason="streams_per_caller")
+    class OneEach(ServerLimits):
+        def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
+            asked.append((running, of_caller))
+            super().check(stream_id, caller, running, of_caller)
 
-    engine.check_start = check_one_each
+    engine.limits = OneEach(LimitSettings(streams_per_caller=1))
     first, _ = start(engine, call(caller="alice"))
     second, _ = start(engine, call(caller="bob"), "s2")
-    with pytest.raises(Error, match="one each"):
+    with pytest.raises(Error, match="as many streams under way as it may"):
         start(engine, call(caller="alice"), "s3")
     assert asked == [(0, 0), (1, 0), (2, 1)]
     assert engine.callers == {"alice": 1, "bob": 1}
@@ -206,10 +207,11 @@ async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(
 
 
 async def test_the_log_of_a_stream_whose_start_is_a_bug_has_ended(engine: Engine) -> None:
-    def fail(streams: int, of_caller: int) -> None:
-        raise ZeroDivisionError
+    class Faulty(ServerLimits):
+        def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
+            raise ZeroDivisionError
 
-    engine.check_start = fail
+    engine.limits = Faulty(LimitSettings())
     with pytest.raises(ZeroDivisionError):
         engine.publish(resumable(), Clock(now_ms))
     log = engine.store.find_here("s1")

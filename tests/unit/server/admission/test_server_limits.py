@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
 import pytest
 
+from gai_fast.ledger import SharedHome, SharedLedger, SpendEntry, SpendRow
+from gai_fast.ledger.home import Answer, Home, Report
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LimitSettings
 from gai_fast.server.admission.server_limits import ServerLimits
+from gai_fast.stores.backend import StoreError
+from tests.waiting import until_answered
+
+WORKERS = 4
 
 
 def refusal(
     server_limits: ServerLimits, streams: int, of_caller: int
 ) -> tuple[int, str, str | None, int | None] | None:
     try:
-        server_limits.check(streams, of_caller)
+        server_limits.check("s", "ann", streams, of_caller)
     except Error as error:
         return error.status, error.code, error.reason, error.retry_after_ms
     return None
@@ -58,3 +69,196 @@ def test_request_bodies_under_way_have_a_budget_of_bytes() -> None:
     server_limits.end_upload(60)
     server_limits.begin_upload(1)
     assert (server_limits.uploading, server_limits.refused["upload"]) == (41, 1)
+async def test_one_worker_never_asks() -> None:
+    server_limits = ServerLimits(LimitSettings(streams=1))
+    assert not server_limits.must_ask("ann", 1, 1)
+    assert server_limits.admit("s", "ann", 1, 1) is None
+    assert refusal(server_limits, 1, 1) == (503, "overloaded", "streams", 1000)
+    assert server_limits.ended("s", "ann") is None
+
+
+# -- several workers --
+
+
+class _Supervisor(SharedHome):
+    """The supervisor's state, in this process."""
+
+    def __init__(self, home: Home, worker: str) -> None:
+        self._home = home
+        self._worker = worker
+        self.asked = 0
+        self.fails = False
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def exchange(
+        self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
+    ) -> Sequence[Answer] | None:
+        await asyncio.sleep(0)
+        if self.fails:
+            raise StoreError("unreachable", "the supervisor does not answer")
+        self.asked += sum(len(report.asks) for report in reports)
+        return self._home.exchange(self._worker, number, entries, reports)
+
+    async def spend(self, by: object, since: str | None, until: str | None) -> list[SpendRow]:
+        raise AssertionError("the server spends nothing")
+
+    async def spent(self, key: str, label: str) -> int:
+        raise AssertionError("the server spends nothing")
+
+
+class Worker:
+    """One worker: its limits, and its streams as an engine counts them."""
+
+    def __init__(self, home: Home, name: str, limits: LimitSettings) -> None:
+        self.supervisor = _Supervisor(home, name)
+        self.ledger = SharedLedger(self.supervisor, fails_open=True)
+        self.limits = ServerLimits(limits, self.ledger, WORKERS)
+        self.streams: dict[str, str] = {}
+
+    def of(self, caller: str) -> int:
+        return sum(each == caller for each in self.streams.values())
+
+    async def start(self, stream_id: str, caller: str = "ann") -> bool:
+        """Starts a stream as a request does; returns whether it was admitted."""
+        try:
+            if self.limits.must_ask(caller, len(self.streams), self.of(caller)):
+                await self.ask(stream_id, caller)
+            self.limits.check(stream_id, caller, len(self.streams), self.of(caller))
+        except Error:
+            return False
+        self.streams[stream_id] = caller
+        return True
+
+    async def ask(self, stream_id: str, caller: str = "ann") -> None:
+        """Admits a stream."""
+        asking = self.limits.admit(stream_id, caller, len(self.streams), self.of(caller))
+        if asking is not None:
+            await asking
+
+    async def end(self, stream_id: str) -> None:
+        """Ends a stream, and waits for what its client waits for."""
+        returned = self.limits.ended(stream_id, self.streams.pop(stream_id))
+        if returned is not None:
+            await returned
+
+
+class Server:
+    """The workers of one server."""
+
+    def __init__(self) -> None:
+        self.home = Home(time.monotonic)
+        self.workers: list[Worker] = []
+
+    async def open(self, limits: LimitSettings) -> list[Worker]:
+        self.workers = [Worker(self.home, str(number), limits) for number in range(WORKERS)]
+        for worker in self.workers:
+            await worker.ledger.open()
+        return self.workers
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    yield server
+    for worker in server.workers:
+        await worker.ledger.close()
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 8, 9, 40])
+async def test_the_streams_of_all_workers_together_are_the_limit(server: Server, total: int) -> None:
+    workers = await server.open(LimitSettings(streams=total))
+    admitted = [await workers[number % WORKERS].start(str(number)) for number in range(3 * total)]
+    assert sum(admitted) == total
+    assert sum(worker.limits.refused["streams"] for worker in workers) == 2 * total
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 9])
+async def test_the_streams_of_a_caller_in_all_workers_together_are_the_limit(server: Server, total: int) -> None:
+    workers = await server.open(LimitSettings(streams_per_caller=total))
+    for caller in ("ann", "bob"):
+        started = [workers[number % WORKERS].start(f"{caller}{number}", caller) for number in range(3 * total)]
+        assert sum(await asyncio.gather(*started)) == total
+    assert sum(worker.limits.refused["streams_per_caller"] for worker in workers) == 4 * total
+
+
+async def test_a_limit_of_one_serves_one_stream_after_the_other_whichever_worker_accepts_it(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=1))
+    for number in range(3 * WORKERS):
+        worker = workers[number % WORKERS]
+        assert await worker.start(str(number))
+        assert not await workers[(number + 1) % WORKERS].start("another")
+        assert not await worker.start("another")
+        await worker.end(str(number))
+
+
+async def test_a_stream_within_the_part_of_its_worker_asks_nothing(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=80, streams_per_caller=40))
+    assert all([await workers[0].start(str(number)) for number in range(5)])
+    assert workers[0].supervisor.asked == 0
+    assert await workers[0].start("6")  # the caller's part is 5, the server's 10
+    assert workers[0].supervisor.asked == 1
+    await workers[0].end("0")
+    assert await workers[0].start("7")
+    assert workers[0].supervisor.asked == 1
+
+
+async def test_one_worker_starts_as_many_streams_as_the_others_leave(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=40, streams_per_caller=40))
+    started = await asyncio.gather(*(workers[0].start(str(number)) for number in range(40)))
+    assert sum(started) == 25, "its part, and all of the common half"
+    assert all([await worker.start(f"{at}") for at, worker in enumerate(workers[1:])])
+
+
+async def test_a_request_that_is_cancelled_while_it_asks_takes_no_place(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=1))
+    asked = asyncio.ensure_future(workers[0].start("a"))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait((asked,), timeout=10)
+    await until_answered(partial(workers[1].start, "b"))
+    assert workers[0].limits._callers == {}
+
+
+async def test_an_admitted_stream_that_does_not_start_returns_its_place(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=1))
+    await workers[0].ask("a")
+    returned = workers[0].limits.ended("a", "ann")
+    assert returned is not None
+    await returned
+    assert await workers[1].start("b")
+
+
+async def test_streams_that_start_count_for_the_part_of_their_worker(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=8))
+    await workers[0].ask("a")
+    assert workers[0].supervisor.asked == 0
+    assert workers[0].limits.must_ask("bob", 0, 0), "its part is one stream, and one is starting"
+
+
+async def test_the_places_of_a_dead_worker_are_free(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=1))
+    assert await workers[0].start("a")
+    assert not await workers[1].start("b")
+    server.home.forget("0")
+    assert await workers[1].start("b")
+
+
+async def test_other_limits_apply_to_the_streams_that_follow(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=1))
+    assert await workers[0].start("a")
+    for worker in workers:
+        worker.limits.use(LimitSettings(streams=2))
+    assert await workers[1].start("b")
+    assert not await workers[2].start("c")
+
+
+async def test_while_the_supervisor_does_not_answer_streams_are_admitted_as_configured(server: Server) -> None:
+    workers = await server.open(LimitSettings(streams=1))
+    workers[0].supervisor.fails = True
+    assert await workers[0].start("a")
+    assert await workers[0].start("b")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.ledger import SpendEntry, SpendRow
+from gai_fast.ledger import OF_KEYS, OF_SERVER, SpendEntry, SpendRow
 from gai_fast.ledger._base import GRANTED, STREAMS, Ask, Caps, Reservation, Used, Verdict
 from gai_fast.ledger.home import Report
 from gai_fast.model.errors import Error
@@ -36,8 +36,8 @@ class Link:
         return msgspec.msgpack.decode(msgspec.msgpack.encode(self.home.answer(kind, asked)))
 
 
-def worker(link: Link, number: int) -> SupervisorHome:
-    return SupervisorHome(link, number)
+def worker(link: Link, number: int, whose: str = OF_KEYS) -> SupervisorHome:
+    return SupervisorHome(link, number, whose)
 
 
 def verdicts(answers: Sequence[Any] | None) -> list[int]:
@@ -76,6 +76,18 @@ async def test_a_worker_that_is_gone_has_no_streams() -> None:
     assert verdicts(await two.exchange(1, [], [REPORT])) == [STREAMS]
     supervisor.forget(1)
     assert verdicts(await two.exchange(2, [], [REPORT])) == [GRANTED]
+
+
+async def test_the_states_of_keys_and_of_the_server_are_apart() -> None:
+    """A server with a store has the state of its keys there, and that of `[limits]` here."""
+    supervisor = LedgerHome()
+    link = Link(supervisor)
+    keys, server, other = worker(link, 1), worker(link, 1, OF_SERVER), worker(link, 2, OF_SERVER)
+    assert verdicts(await keys.exchange(1, [], [REPORT])) == [GRANTED]
+    assert verdicts(await server.exchange(1, [], [REPORT])) == [GRANTED]
+    assert verdicts(await other.exchange(1, [], [REPORT])) == [STREAMS]
+    supervisor.forget(1)
+    assert verdicts(await other.exchange(2, [], [REPORT])) == [GRANTED]
 
 
 async def test_spend_is_reserved_and_told() -> None:

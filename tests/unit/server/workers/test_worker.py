@@ -358,19 +358,19 @@ def test_the_shares_of_all_workers_add_up_to_the_limits_of_the_server() -> None:
     limits = LimitSettings(streams=10, streams_per_caller=4, connections=7, drains=0, memory_high_water=900)
     settings = Settings(server=ServerSettings(workers=3), limits=limits)
     shares = [worker._share(settings, place).limits for place in range(3)]
-    assert shares == [LimitSettings(4, 2, 3, 0, 300), LimitSettings(3, 1, 2, 0, 300), LimitSettings(3, 1, 2, 0, 300)]
-    for total in range(1, 12):
-        of_each = replace(settings, limits=replace(limits, streams=total))
-        assert sum(worker._share(of_each, place).limits.streams for place in range(3)) == total
+    assert shares == [LimitSettings(10, 4, connections, 0, 300) for connections in (3, 2, 2)]
+    for total in range(3, 12):
+        of_each = replace(settings, limits=replace(limits, connections=total))
+        assert sum(worker._share(of_each, place).limits.connections for place in range(3)) == total
     by_default = worker._share(Settings(server=ServerSettings(workers=2)), 0).limits.memory_high_water
     assert by_default == high_water(LimitSettings()) // 2
 
 
-def test_each_worker_serves_a_connection_and_a_stream_of_each_caller() -> None:
-    limits = LimitSettings(streams=1, streams_per_caller=1, connections=1)
+def test_each_worker_serves_a_connection() -> None:
+    limits = LimitSettings(connections=1)
     settings = Settings(server=ServerSettings(workers=2), limits=limits)
     last = worker._share(settings, 1).limits
-    assert (last.streams, last.streams_per_caller, last.connections) == (0, 1, 1)
+    assert last.connections == 1
 
 
 async def test_a_worker_does_not_serve_before_it_knows_which_targets_are_drained() -> None:

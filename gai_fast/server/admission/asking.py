@@ -1,0 +1,91 @@
+"""Admissions that wait for a ledger: by the limits of a key, and by those of the server.
+
+Owns the waits, as compiled modules have no coroutines. An admission that fails, or whose client disconnects, counts for
+no limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gai_fast.ledger import Ledger, Reservation
+from gai_fast.model.errors import Error, RateLimited
+from gai_fast.model.settings import KeySettings
+from gai_fast.net.stream.streams import Engine
+
+
+class Place(NamedTuple):
+    """A place among the streams of a caller of the ledger.
+
+    Attributes:
+        caller: The caller, with its limit of streams.
+        place_id: The id of the place.
+        refusal: Returns the error if there is no place.
+    """
+
+    caller: KeySettings
+    place_id: str
+    refusal: Callable[[], Error]
+
+
+async def take_places(ledger: Ledger, places: Sequence[Place], give_back: Callable[[], object]) -> None:
+    """Takes all of several places, or none.
+
+    Args:
+        ledger: The ledger of the server.
+        places: The places.
+        give_back: Returns the places that were taken.
+
+    Raises:
+        Error: There is no place.
+    """
+    is_admitted = False
+    try:
+        for place in places:
+            try:
+                await ledger.take(place.caller, place.place_id, 0)
+            except RateLimited:
+                raise place.refusal() from None
+        is_admitted = True
+    finally:
+        if not is_admitted:
+            give_back()
+
+
+async def admit(
+    engine: Engine,
+    key: KeySettings | None,
+    caller: str,
+    stream_id: str,
+    tokens: int,
+    reservation: Reservation,
+    then: Callable[[], object] | None = None,
+) -> None:
+    """Admits a request by the limits of its key, and last by those of the server.
+
+    Args:
+        engine: The engine with both limits.
+        key: The key of the caller. None if the server has no keys.
+        caller: The name of the caller.
+        stream_id: The id of the stream that the request starts.
+        tokens: As for `Ledger.take`.
+        reservation: As for `Ledger.take`.
+        then: Starts the stream. None if the caller of this function does.
+
+    Raises:
+        Error: A limit refuses the request.
+    """
+    is_admitted = False
+    try:
+        if key is not None:
+            await engine.ledger.take(key, stream_id, tokens, reservation)
+        asking = engine.admission(stream_id, caller)
+        if asking is not None:
+            await asking
+        is_admitted = True
+    finally:
+        if not is_admitted:
+            engine.cancel_admission(stream_id, caller)
+    if then is not None:
+        then()
