@@ -101,6 +101,19 @@ class Alive:
             self._leased[worker] = not await self._without_lease([worker])
         return not self._leased[worker]
 
+    async def is_any_late(self, own: str) -> bool:
+        """Returns whether a worker that may live has not reached the store lately: it may run streams that no other
+        process has heard of.
+
+        Args:
+            own: The name of this process, which knows its own streams.
+
+        Raises:
+            StoreError: The store is out of reach.
+        """
+        late = {*await self._backend.late()} - {own}
+        return bool(late) and not all(await asyncio.gather(*map(self.is_known_gone, late)))
+
     async def is_known_gone(self, worker: str) -> bool | None:
         """Returns whether a worker is gone, by rules 1 and 2. None if only its lease tells.
 

@@ -203,9 +203,11 @@ class Backend(Records):
 
     Attributes:
         is_copy: The logs of this process are copied to it; else others read them from the memory of this process.
+        losses: How often the store was found to have lost something that this process had written.
     """
 
     is_copy: ClassVar[bool] = True
+    losses: int = 0
 
     def beside(self) -> Backend:
         """Returns a backend in the same place for another `Store` of this process."""
@@ -254,8 +256,20 @@ class Backend(Records):
         """Returns which of the streams have a copy."""
 
     @abstractmethod
-    async def renew(self, worker: str) -> bool:
-        """Renews the lease of a worker for `limits.lease_lost` seconds; returns whether it had one."""
+    async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
+        """Renews the lease of a worker for `limits.lease_lost` seconds.
+
+        Args:
+            worker: The worker's name.
+            is_behind: The store may lack streams of the worker, which counts as late until it does not.
+
+        Returns:
+            Whether the worker had a lease.
+        """
+
+    async def late(self) -> Collection[str]:
+        """Returns the workers that have a lease and did not renew it in time. Their streams may not have come here."""
+        return ()
 
     @abstractmethod
     async def give_up(self, worker: str) -> None:

@@ -16,7 +16,9 @@ Owns what is written when, what waits for the store, and what becomes of it whil
 7. A batch that a damaged store cannot take is written again stream by stream. A stream that cannot be written even
    alone has no copy any more, as in rule 6. Its removal, which is written next, shows whether the store is damaged as a
    whole.
-8. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
+8. Where the store has lost some of what was written, all copies begin again from the memory of this process: those of
+   running streams, and those of ended streams whose logs are still there.
+9. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
    fails, pieces pass at once.
 """
 
@@ -83,6 +85,7 @@ class Journal:
         self._copies: dict[str, _Copying] = {}
         self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the one that waited longest first
         self._dropped: dict[str, None] = {}
+        self._losses = backend.losses  # those after which everything was written again
         self._batch: list[_Copying] = []  # the logs whose changes are being written
         self._ended: deque[_Ended] = deque()  # in the order in which their time is over
         self._ended_size = 0
@@ -130,6 +133,7 @@ class Journal:
         Args:
             at_once: For all of them now: the store has lost its data, and answers which are to be written anew.
         """
+        self._recover()
         now = self.clock()
         if at_once or now - self._touched > self._life / _TOUCHES:
             self._touched = now
@@ -137,6 +141,23 @@ class Journal:
                 if at_once:
                     copying.forget_touch()
                 self.changed(copying)
+
+    def _recover(self) -> None:
+        """Writes the copies again that the store may have lost: rule 8."""
+        if self._backend.losses == self._losses:
+            return
+        self._losses = self._backend.losses
+        ended, self._ended, self._ended_size = self._ended, deque(), 0
+        for each in ended:
+            log = self._memory.find(each.stream_id)
+            if log is None or log.broken is not None:
+                self._ended.append(each)
+                self._ended_size += each.size
+            else:
+                self._copies[each.stream_id] = _Copying(self, log)
+        for copying in [*self._copies.values()]:
+            copying.begin_again()
+            self.changed(copying)
 
     async def close(self) -> None:
         """Writes what is gathered, for at most `limits.store_close` seconds."""
@@ -199,6 +220,8 @@ class Journal:
                 self.is_failing = True
                 self.health.failed(problem)
                 self._degrade(changes)
+                if self._backend.losses != self._losses:
+                    return ()  # the copies have to begin again: rule 8
                 changes = [each for each in changes if each.is_dropped or each.stream_id in self._copies]
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, SHARED.store_retry)
@@ -236,6 +259,7 @@ class Journal:
                 self._ended_size += size
             elif copying.has_more:
                 self.changed(copying)
+        self._recover()
         now = self.clock()
         while self._ended and self._ended[0].due <= now:
             self._ended_size -= self._ended.popleft().size

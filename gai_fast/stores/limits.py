@@ -76,6 +76,10 @@ class Limits:
     message: int = 1024
     """Characters of a message about a stream: a word or two."""
 
+    lease_late: float = 1.0
+    """Seconds without a renewal of its lease, after which a worker may run streams that the store does not know: two
+    renewals. Whoever asks for an unknown stream is then refused for now."""
+
     message_wait: float = 1.0
     """Seconds for which a store may delay its reply until there is a message: an idle server asks once a second."""
 

@@ -189,6 +189,16 @@ class StreamLog:
 
     # -- followers --
 
+    def is_short_of(self, position: int) -> bool:
+        """Returns whether this log ends before an event that a follower has.
+
+        A log that is broken off because the store is out of reach is no such log: its follower comes back.
+
+        Args:
+            position: The number of the event.
+        """
+        return self.last_seq < position and (self.broken is None or self.broken.code != "overloaded")
+
     def watch(self, watcher: LogWatcher) -> None:
         """Calls a watcher until `unwatch` or the end. Does nothing if the log has ended."""
         if not self.is_over:

@@ -10,6 +10,7 @@ Owns the keys, and what each of the server's and the client library's failures m
 | | `followed`: when it was last |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
 | `gai:worker:<name>` | a worker's lease |
+| `gai:workers` | a sorted set: when each worker renewed its lease, by the server's clock |
 | `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
 
 1. Every key is made together with its time to live, in one step. A record may have none.
@@ -20,9 +21,12 @@ Owns the keys, and what each of the server's and the client library's failures m
 5. A server that evicts keys may take one of a copy's two. Half a copy is none, and is removed by those who look for it:
    a worker that still runs the stream then finds it missing with its next piece, and writes it anew from its memory.
 6. A server without the lease of this process has lost its data (it was started anew, or emptied). For the time of a
-   lease nobody is taken for gone then, and no stream for unknown: the others have lost their leases, too, and their
-   streams are written anew.
-7. Copies and claims of a former release lack some of the checksums, and are read without them.
+   lease no stream counts as unknown then, and no worker as gone that had its lease in that time: the others have lost
+   their leases, too, and their streams are written anew. Further losses prolong this.
+8. A lease counts what its process has written. A server that has counted less, such as a replica that took the place
+   of a server before it had everything, has lost something too. That is looked at before anything is written over a
+   new connection, so no copy gets a hole; in a cluster, where the lease is on one node, only with the next write.
+9. Copies and claims of a former release lack some of the checksums, and are read without them.
 """
 
 from __future__ import annotations
@@ -114,10 +118,11 @@ _CODE: Final = re.compile(r"[A-Z]{2,}")
 _BEGIN: Final = """\
 redis.call('HSET', KEYS[1], 'header', ARGV[1], 'sum', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XADD', KEYS[2], '0-1', 'begun', '1') end
+if redis.call('TYPE', KEYS[2]).ok == 'stream' then redis.call('DEL', KEYS[2]) end
+redis.call('XADD', KEYS[2], '0-1', 'begun', '1')
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
-"""Begins a copy. Nothing else makes a key: where the server has lost the log, no record or end can be added, where it
-has lost the head, no gap, and the reply tells it."""
+"""Begins a copy, in place of what is left of a former one. Nothing else makes a key: where the server has lost the log,
+no record or end can be added, where it has lost the head, no gap, and the reply tells it."""
 _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
 if string.sub(ARGV[2], 1, 1) ~= '+' then
@@ -139,6 +144,23 @@ if not at then return nil end
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(at)"""
 """Milliseconds by the server's clock, as clocks of two machines may differ."""
+_COUNT: Final = """\
+local count = redis.call('INCR', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return count"""
+"""Renews a lease, and counts."""
+_PRESENT: Final = """\
+local now = redis.call('TIME')
+local at = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZADD', KEYS[1], at - ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', at - ARGV[3])
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])"""
+"""Notes that a worker renews its lease, and forgets those that are gone."""
+_LATE: Final = """\
+local now = redis.call('TIME')
+local at = now[1] * 1000 + math.floor(now[2] / 1000)
+return redis.call('ZRANGEBYSCORE', KEYS[1], at - ARGV[2], at - ARGV[1])"""
+_WORKERS: Final = "gai:workers"
 _REMOVE_HALF: Final = """\
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
 """The copy may have begun, or been removed, since it was looked at."""
@@ -157,6 +179,8 @@ _MARK: Final = b"0-1"
 """The number of the entry with which a copy begins."""
 _NUMBERS: Final = 1 << 63
 """Numbers of entries are smaller."""
+_CLOSED: Final = "the handler is closed"
+"""The end of the text of uvloop's error for a write to a connection that was reset; the library passes it on."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
 """Commands whose reply is empty if the copy does not exist."""
 
@@ -201,6 +225,8 @@ class RedisBackend(Backend):
         self._failed: tuple[float, StoreError] | None = None  # when the server was out of reach last
         self._worker: str | None = None  # the worker whose lease this process renews
         self._lost_at = -math.inf  # when the server was found without that lease last
+        self._count = 0  # of that lease, as far as the server has told it: rule 8
+        self._missing: dict[str, float] = {}  # workers that have had no lease since a loss, and when that was found
 
     async def open(self) -> None:
         """Connects.
@@ -220,7 +246,8 @@ class RedisBackend(Backend):
             self._clients = [journal, self._new_client(is_timed=False)]
             if not self._is_cluster:
                 self._held = self._clients[1].connection_pool.get_available_connection()
-            await self.renew("")  # fails if the server cannot be written
+            lease = int(SHARED.lease_lost * 1000)  # fails if the server cannot be written
+            await self._call(lambda: self._journal.execute_command("SET", _lease(""), "1", "PX", lease))
         except StoreError:
             await self.close()
             raise
@@ -238,7 +265,12 @@ class RedisBackend(Backend):
 
         async def write(some: Sequence[Change]) -> None:
             commands = [(change.stream_id, command) for change in some for command in _commands(change)]
-            replies = await self._pipeline(self._journal, [command for _, command in commands], None)
+            before = self._count
+            count, *replies = await self._pipeline(
+                self._journal, [self._counting(self._worker or ""), *(command for _, command in commands)], None
+            )
+            if not isinstance(count, Exception):  # a full server does not count, and removes copies all the same
+                self._note_count(count, before)
             for (stream_id, command), reply in zip(commands, replies, strict=True):
                 if isinstance(reply, Exception):
                     if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
@@ -264,7 +296,7 @@ class RedisBackend(Backend):
                 raise self._error(reply)
         fields, entries, there, has_lease = replies
         if self._worker is not None and not has_lease:
-            self._note_loss()
+            self._lost_at = time.monotonic()
         if there == 1:
             await self._remove_half(stream_id)
         if there < 2 or b"header" not in fields:
@@ -304,12 +336,20 @@ class RedisBackend(Backend):
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns which of the workers have their lease; all of them after a loss: rule 6."""
+        """Returns which of the workers have their lease, or may have lost it with the server's data: rule 6."""
         own = set() if self._worker is None else {self._worker}
         there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
         if not own <= there:
-            self._note_loss()
-        return workers if self.has_lost else there.intersection(workers)
+            self._lost_at = time.monotonic()
+        if not self.has_lost:
+            self._missing.clear()
+            return there.intersection(workers)
+        now = time.monotonic()
+        for worker in there:
+            self._missing.pop(worker, None)
+        return {
+            each for each in workers if now - self._missing.setdefault(each, now) < SHARED.lease_lost or each in there
+        }
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
         """Returns which of the streams have both keys of a copy."""
@@ -319,13 +359,6 @@ class RedisBackend(Backend):
     def has_lost(self) -> bool:
         """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
         return time.monotonic() - self._lost_at < SHARED.lease_lost
-
-    def _note_loss(self) -> None:
-        now = time.monotonic()
-        if (
-            now - self._lost_at >= 2 * SHARED.lease_lost
-        ):  # where a server evicts leases again and again, the dead are found
-            self._lost_at = now
 
     async def _remove_half(self, stream_id: str) -> None:
         """Removes what is left of a copy that the server has evicted half of: rule 5."""
@@ -349,19 +382,68 @@ class RedisBackend(Backend):
         await _in_parts([*names], ask)
         return there
 
-    async def renew(self, worker: str) -> bool:
+    async def late(self) -> Collection[str]:
+        """Returns the workers that did not renew their lease in time."""
+        times = int(LIMITS.lease_late * 1000), int(SHARED.lease_lost * 1000)
+        async with self._turn():
+            found = await self._ask("EVAL", _LATE, 1, _WORKERS, *times)
+        return [worker.decode(errors="replace") for worker in found]
+
+    async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
         """Renews a lease; returns whether the server had it."""
         lease = int(SHARED.lease_lost * 1000)
-        former = await self._call(lambda: self._journal.execute_command("SET", _lease(worker), "1", "PX", lease, "GET"))
-        if former is None and worker == self._worker:
-            self._note_loss()
-        self._worker = worker or None
-        return former is not None
+        age = int(LIMITS.lease_late * 1000) if is_behind else 0
+        if worker != self._worker:
+            self._worker, self._count = None, 0
+        before = self._count
+        commands: list[_Command] = [
+            self._counting(worker),
+            ("EVAL", _PRESENT, 1, _WORKERS, worker, age, lease),
+        ]
+        replies = await self._pipeline(self._journal, commands, None)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._error(reply)
+        self._note_count(replies[0], before)
+        self._worker = worker
+        return bool(replies[0] > 1)
+
+    def _counting(self, worker: str) -> _Command:
+        """The command that renews a worker's lease, and counts."""
+        return ("EVAL", _COUNT, 1, _lease(worker), int(SHARED.lease_lost * 1000))
+
+    def _note_count(self, count: int, before: int) -> None:
+        """Compares what the server has counted with what it had counted before the question: rule 8."""
+        if count > before:
+            self._count = max(self._count, count)
+        elif self._worker is not None:
+            self.losses += 1
+            self._count = count
+            self._lost_at = time.monotonic()
+
+    async def _greet(self, connection: Any) -> None:
+        """Looks, over a new connection, whether the server has what was written before: rule 8.
+
+        Raises:
+            redis.ConnectionError: It has lost something, and nothing may be written before this is known.
+        """
+        from redis.exceptions import ConnectionError as RedisConnectionError
+
+        await connection.on_connect()
+        if self._worker is None:
+            return
+        before = self._count
+        await connection.send_command("GET", _lease(self._worker))
+        count = int(await connection.read_response() or 0)
+        if count < before:
+            self._note_count(count, before)
+            raise RedisConnectionError("the server has lost its last writes")
 
     async def give_up(self, worker: str) -> None:
         """Ends a lease."""
         self._worker = None
-        await self._call(lambda: self._journal.execute_command("DEL", _lease(worker)))
+        commands: list[_Command] = [("DEL", _lease(worker)), ("ZREM", _WORKERS, worker)]
+        await self._pipeline(self._journal, commands, None)
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Notes that streams are followed here."""
@@ -533,6 +615,8 @@ class RedisBackend(Backend):
             "protocol": 2,
             "driver_info": None,
         }
+        if is_timed and not self._is_cluster:
+            options["redis_connect_func"] = self._greet
         if self._is_cluster:
             # The client asks again if a node has moved.
             self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
@@ -624,6 +708,12 @@ class RedisBackend(Backend):
             error = StoreError("slow", f"{self._name} does not answer in time") if is_slow else self._error(problem)
             if error.fault in ("slow", "unreachable"):
                 self._failed = time.monotonic(), error
+            raise error from None
+        except RuntimeError as problem:
+            if not str(problem).endswith(_CLOSED):
+                raise
+            error = StoreError("unreachable", f"{self._name} cannot be reached")
+            self._failed = time.monotonic(), error
             raise error from None
         finally:
             if _cancellations() > before:

@@ -158,9 +158,14 @@ class SQLiteBackend(Backend):
         """Returns which of the streams have a copy."""
         return await self._reader.call(lambda connection: _kept(connection, stream_ids))
 
-    async def renew(self, worker: str) -> bool:
+    async def late(self) -> Collection[str]:
+        """Returns the workers that did not renew their lease in time."""
+        return await self._reader.call(_late)
+
+    async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
         """Renews a lease. It has the monotonic time, which the processes of one machine share.
 
+        A worker that cannot write its streams cannot write its lease either, so `is_behind` says nothing more.
         A file loses no lease, but where the clock was set since the last time, copies may look expired.
         """
         self._clock.look()
@@ -698,6 +703,13 @@ def _news(
         return News(records, is_damaged=True)
     finally:
         found.close()
+
+
+def _late(connection: sqlite3.Connection) -> Collection[str]:
+    now = time.monotonic()
+    late = "SELECT worker FROM leases WHERE worker != '' AND renewed BETWEEN ? AND ?"
+    rows = connection.execute(late, (now - SHARED.lease_lost, now - LIMITS.lease_late))
+    return [worker for (worker,) in rows]
 
 
 def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collection[str]:

@@ -190,9 +190,7 @@ class Store:
             if log is not None or not self._backend.is_copy:
                 return log
             await asyncio.sleep(wait)
-        if is_running:
-            raise out_of_reach()
-        if self._backend.has_lost:  # a living worker writes it again
+        if is_running or self._backend.has_lost or await self._is_any_late():  # a living worker writes it again
             raise out_of_reach()
         return None
 
@@ -399,6 +397,18 @@ class Store:
             return True
         return self._alive is not None and bool(await self._alive.is_known_gone(stream_id))
 
+    async def _is_any_late(self) -> bool:
+        """Whether a worker may run a stream that the store does not know.
+
+        Raises:
+            Overloaded: The store is out of reach.
+        """
+        try:
+            return self._alive is not None and await self._alive.is_any_late(self.worker)
+        except StoreError as problem:
+            self._health.failed(problem)
+            raise out_of_reach() from None
+
     # -- upkeep --
 
     async def _keep_lease(self, backend: Backend, alive: Alive) -> None:
@@ -406,7 +416,8 @@ class Store:
             await asyncio.sleep(SHARED.lease_renewal)
             alive.beat()
             try:
-                had_lease = await backend.renew(self.worker)
+                is_behind = self._journal is not None and self._journal.is_failing
+                had_lease = await backend.renew(self.worker, is_behind=is_behind)
                 await self._free_keys()
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()

@@ -17,7 +17,7 @@ from tests.soak.answers import Answer
 Format = Literal["gai", "openai", "simple"]
 Framing = Literal["sse", "ndjson"]
 
-NOT_LOGGED: Final = ("worker_lost", "log_behind")
+NOT_LOGGED: Final = ("worker_lost", "log_behind", "store")
 """The reasons of errors that are no part of the stream: a client that comes back gets them again."""
 UNNAMED: Final = "unnamed"
 """The code of an error in a format that has none."""

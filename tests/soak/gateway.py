@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tests.soak.served import COLLECT_AND_COUNT, COUNT, COUNTED, HOSTS, REQUEST_ID, RETRIES
+from tests.soak.served import COLLECT_AND_COUNT, COUNT, COUNTED, HOSTS, MACHINE, REQUEST_ID, RETRIES
 
 PATIENCE: Final = 60.0
 """Seconds for the start and for the end of the server."""
@@ -139,6 +139,7 @@ class Gateway:
         upstream: The base URL of its upstream.
         stream: Keys of `[stream]`.
         trusted: The file of the authority that the upstream's certificate must be of.
+        machine: The name of its machine; empty: this one. Servers of two names know nothing of each other's processes.
 
     Attributes:
         killed: The processes of the workers that its log says were killed, by number.
@@ -156,6 +157,7 @@ class Gateway:
         upstream: str,
         stream: Mapping[str, float] = STREAM,
         trusted: Path | None = None,
+        machine: str = "",
     ) -> None:
         self.processes: dict[int, Process] = {}
         self.longest_wait = 0.0
@@ -169,6 +171,7 @@ class Gateway:
         self.killed: dict[int, int] = {}
         self._stream = stream
         self._trusted = trusted
+        self._machine = machine
         self._hosts: dict[str, str] = {}
         self._version = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -182,6 +185,7 @@ class Gateway:
         """
         self._configure()
         self._write_hosts()
+        (self._folder / MACHINE).write_text(self._machine)
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.soak.served", self._folder, "serve",
             "--workers", str(self._count), "--store", self._store,

@@ -2,7 +2,8 @@
 
     python -m tests.soak.served FOLDER serve …
 
-`FOLDER/hosts` has lines of a name and an address; a name without one is unknown. On two signals a worker writes
+`FOLDER/hosts` has lines of a name and an address; a name without one is unknown. `FOLDER/machine` has the name of the
+machine that the server takes itself to be on, if that is not this one. On two signals a worker writes
 `FOLDER/objects.PID`. At the end of each stream it adds a line to `FOLDER/retries.PID`: the request id, and the retries
 by the metrics.
 """
@@ -25,9 +26,11 @@ import uvloop
 from gai_fast.cli import main
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.upstream.connection_pool import ConnectionPool
+from gai_fast.runtime import processes
 from gai_fast.server.observe.metrics import PrometheusSink
 
 HOSTS: Final = "hosts"
+MACHINE: Final = "machine"
 COUNT: Final = signal.SIGUSR1
 COLLECT_AND_COUNT: Final = signal.SIGUSR2
 """After a run of the garbage collector."""
@@ -50,6 +53,8 @@ def main_of(folder: Path, arguments: list[str]) -> None:
     signal.signal(COUNT, lambda *_: _count(folder))
     signal.signal(COLLECT_AND_COUNT, lambda *_: _collect_and_count(folder))
     _note_retries(folder)
+    if machine := (folder / MACHINE).read_text():
+        processes._machine = lambda: machine
     uvloop.run = functools.partial(uvloop.run, loop_factory=functools.partial(_Loop, folder / HOSTS))
     sys.argv = ["gai-fast", *arguments]
     main()

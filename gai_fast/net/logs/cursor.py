@@ -225,7 +225,7 @@ class LogCursor(ABC):
 
     def _end(self) -> None:
         """Ends the reader: rule 3."""
-        if self.log.last_seq < self._after:
+        if self.log.is_short_of(self._after):
             text = "the log has not reached the event that this client has seen"
             self._finish(Error("network", text, reason="log_behind"))
         else:

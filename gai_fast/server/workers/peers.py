@@ -572,7 +572,7 @@ class PeerBackend(Backend):
                 kept.update(answer)
         return kept
 
-    async def renew(self, worker: str) -> bool:
+    async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
         """Does nothing: a worker that lives answers."""
         return True
 

@@ -289,6 +289,28 @@ async def test_what_was_written_is_there_after_a_new_start(make_backend: MakeBac
     assert await all_news(second) == News(records(1, 2))
 
 
+async def test_a_worker_that_did_not_renew_its_lease_in_time_is_late_until_it_is_gone(
+    make_backend: MakeBackend, change_limits: ChangeLimits
+) -> None:
+    change_limits(lease_late=0.1, lease_lost=1.0)
+    made = make_backend()
+    await made.open()
+    await made.renew("other")
+    assert not await made.late()
+
+    async def is_late() -> bool:
+        return [*await made.late()] == ["other"]
+
+    async def is_gone() -> bool:
+        return not await made.late() and not await made.leased(["other"])
+
+    await until_answered(is_late)
+    assert {*await made.leased(["other"])} == {"other"}
+    await made.renew("other")
+    assert not await made.late()
+    await until_answered(is_gone)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 async def test_closing_is_harmless_twice(make_backend: MakeBackend, count: int) -> None:
     made = make_backend()

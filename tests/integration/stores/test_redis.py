@@ -440,6 +440,54 @@ async def test_a_server_that_has_lost_its_data_is_noticed_by_who_looks_for_a_str
     assert await backend.renew("own")
 
 
+async def test_losses_that_follow_each_other_are_noticed_and_a_dead_worker_is_found_all_the_same(
+    make: Make, redis_server: RedisServer, change_limits: ChangeLimits
+) -> None:
+    """A second loss within a minute was none: live streams were unknown, and their workers gone."""
+    change_limits(lease_lost=0.6)
+    backend, living = await opened(make, redis_server.url), await opened(make, redis_server.url)
+    await backend.renew("own")
+
+    async def lose() -> bool:
+        redis_server.command("FLUSHALL")
+        await living.renew("living")
+        await backend.renew("own")
+        there = {*await backend.leased(["living", "dead"])}
+        assert backend.has_lost
+        assert "living" in there
+        return "dead" not in there
+
+    assert not await lose()
+    await until_answered(lose)
+
+
+async def test_a_worker_whose_streams_the_store_lacks_is_late(make: Make, redis_server: RedisServer) -> None:
+    backend = await opened(make, redis_server.url)
+    await backend.renew("w", is_behind=True)
+    assert [*await backend.late()] == ["w"]
+    await backend.renew("w")
+    assert not await backend.late()
+    await backend.renew("w", is_behind=True)
+    await backend.give_up("w")
+    assert not await backend.late()
+
+
+async def test_a_connection_that_the_loop_has_closed_is_a_server_out_of_reach(
+    make: Make, redis_server: RedisServer
+) -> None:
+    """uvloop raises a `RuntimeError`, which counted as a bug: the followers of all streams were cut off."""
+    backend = await opened(make, redis_server.url)
+    assert isinstance(backend, RedisBackend)
+
+    async def write(text: str) -> None:
+        raise RuntimeError(text)
+
+    text = "unable to perform operation on <TCPTransport closed=True reading=False 0x1>; the handler is closed"
+    assert (await fault(backend._call(lambda: write(text)))).fault == "unreachable"
+    with pytest.raises(RuntimeError, match="a bug"):
+        await backend._call(lambda: write("a bug"))
+
+
 # ---- the keys --------------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +499,8 @@ async def test_every_key_has_a_time_to_live_and_the_hash_tag_of_its_stream(
     await backend.write([Change("never", records=[record(2)], gap=Gap(1, "x", is_whole=True), ending=FINISHED)])
     await take(backend, "digest", Claim("s", "body"), 60)
     await backend.renew("worker")
-    keys = [b"gai:claim:digest", b"gai:worker:", b"gai:worker:worker", b"gai:{s}:head", b"gai:{s}:log"]
+    workers = [b"gai:worker:", b"gai:worker:worker", b"gai:workers"]
+    keys = [b"gai:claim:digest", *workers, b"gai:{s}:head", b"gai:{s}:log"]
     assert sorted(redis_server.command("KEYS", "*").split(b"\r\n")[2::2]) == keys
     for key in keys:
         assert redis_server.command("PTTL", key) > b":0", key

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
 from tests.integration.stores.servers import FAULTS, RedisServer
+from tests.soak.machines.network import StoreLink
 from tests.waiting import SECONDS, until, until_answered
 
 FINISHED = Ending("finished", "stop", {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})
@@ -265,6 +267,102 @@ async def test_a_machine_that_loses_its_store_for_seconds_is_not_gone_and_its_fo
         log.end(FINISHED)
         await until(lambda: late.is_over)
         assert (late.ending, rest(late), follower.text) == (FINISHED, rest(log), rest(log))
+
+
+async def test_streams_that_begin_while_their_machine_cannot_reach_the_store_are_never_unknown(
+    redis_server: RedisServer, open_at: Open
+) -> None:
+    """Others had never heard of them: 404, though they ran."""
+    there = await open_at(redis_server.url)
+    async with linked(redis_server) as link:
+        here = await open_at(link.url)
+        assert await there.find("s") is None
+        link.refuse()
+        await until_answered(lambda: is_late(there))
+        log = begin(here)
+        fill(log, 3)
+        with pytest.raises(Error) as refused:
+            await there.find("s")
+        assert (refused.value.code, refused.value.reason, refused.value.temporary) == ("overloaded", "store", True)
+        link.heal()
+        log.end(FINISHED)
+        await until_answered(lambda: is_whole(there, log))
+
+        async def is_unknown() -> bool:
+            try:
+                return await there.find("unknown") is None
+            except Error:
+                return False
+
+        await until_answered(is_unknown)
+
+
+async def is_late(store: Store) -> bool:
+    """Whether a worker has not reached the store lately."""
+    assert store._backend is not None
+    return bool(await store._backend.late())
+
+
+@asynccontextmanager
+async def linked(server: RedisServer) -> AsyncIterator[StoreLink]:
+    """The network of one machine."""
+    link = StoreLink(server.port)
+    await link.start()
+    yield link
+    await link.stop()
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+async def test_a_replica_that_lacks_the_last_writes_gets_them_from_the_memory_of_their_process(
+    make_server: MakeServer, open_at: Open, change_limits: ChangeLimits, is_idle: bool
+) -> None:
+    """Copies had a hole or no end: followers were told `log_damaged`, or waited for ever, though the stream lived."""
+    change_limits(store_retry=0.2)
+    server = make_server()
+    replica = make_server("--replicaof", "127.0.0.1", str(server.port))
+    await until(lambda: b"master_link_status:up" in replica.command("INFO", "replication"))
+    async with linked(server) as link:
+        here, there = await open_at(link.url), await open_at(link.url)
+        log, ended = begin(here), begin(here, "ended")
+        for each in (log, ended):
+            fill(each, 3)
+            await found(there, each.header.stream_id)
+        follower = Following()
+        follower.attach(await found(there))
+        await until(lambda: follower.position == 3)
+        replica.command("REPLICAOF", "NO", "ONE")
+        fill(log, 3)
+        fill(ended, 3)
+        ended.end(FINISHED)
+        await until_answered(lambda: is_whole(there, ended))
+        await until(lambda: follower.position == 6)
+        server.kill()
+        third = await open_at(replica.url)
+        link.lead_to(replica.port)
+        if not is_idle:
+            fill(log, 3)
+        await until_answered(lambda: is_whole(third, ended))
+        log.end(FINISHED)
+        await until_answered(lambda: is_whole(third, log))
+        late = await found(third)
+        assert late.broken is None
+        assert follower.log is not None
+        await until(lambda: follower.log is not None and follower.log.is_over)
+        assert (follower.log.ending, follower.text) == (FINISHED, rest(log))
+
+
+async def test_streams_that_have_ended_are_written_again_when_the_store_has_lost_them(
+    redis_server: RedisServer, open_at: Open
+) -> None:
+    """A client that came back through another machine lost the rest of its answer."""
+    here, there = await open_at(redis_server.url), await open_at(redis_server.url)
+    log = begin(here)
+    fill(log, 3)
+    log.end(FINISHED)
+    third = await open_at(redis_server.url)
+    await until_answered(lambda: is_whole(there, log))
+    redis_server.command("FLUSHALL")
+    await until_answered(lambda: is_whole(third, log))
 
 
 async def test_live_streams_that_the_store_has_lost_are_refused_for_now_and_never_unknown(

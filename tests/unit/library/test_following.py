@@ -190,6 +190,14 @@ async def test_a_log_whose_writer_is_gone_ends_with_an_error(gateway: Gateway) -
     assert (behind[0]["seq"], behind[0]["error"]["reason"]) == (10, "log_behind")
 
 
+async def test_a_program_that_is_ahead_of_a_log_which_the_store_hides_is_told_to_come_back(gateway: Gateway) -> None:
+    log = begin(gateway)
+    say(log, 1, 2)
+    log.break_off(Error("overloaded", "come back", reason="store"))
+    ahead = [event async for event in gateway.follow("s", after=9)]
+    assert (ahead[0]["seq"], ahead[0]["error"]["reason"]) == (10, "store")
+
+
 async def test_events_are_compact_whatever_the_log_is(gateway: Gateway) -> None:
     log = begin(gateway, framing="ndjson")
     envelope = b'"schema":"gai.events.v1","ts":1,"request_id":"r",'

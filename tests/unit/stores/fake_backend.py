@@ -139,7 +139,7 @@ class FakeBackend(Backend):
         self.world.looks += 1
         return (await self._reach()).copies.keys() & {*stream_ids}
 
-    async def renew(self, worker: str) -> bool:
+    async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
         leases = (await self._reach()).leases
         had_lease = worker in leases
         leases.add(worker)

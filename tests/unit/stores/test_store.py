@@ -297,9 +297,9 @@ async def test_the_lease_does_not_wait_until_all_keys_are_freed(make: Make, worl
     calls: list[str] = []
     renew = backend.renew
 
-    async def noted(worker: str) -> None:
+    async def noted(worker: str, *, is_behind: bool) -> bool:
         calls.append("renew")
-        await renew(worker)
+        return await renew(worker, is_behind=is_behind)
 
     async def slow(kind: str, name: str) -> bytes | None:
         calls.append("release")

@@ -188,6 +188,17 @@ def test_one_whose_place_the_stream_never_reached_is_told() -> None:
         assert told.endswith(b'{"type":"done","finished":false}\n\n')
 
 
+def test_one_that_is_ahead_of_a_copy_which_the_store_hides_is_told_to_come_back() -> None:
+    """It was told that the log has not reached its event, which is for a log that has ended."""
+    stream = Stream()
+    stream.say()
+    _, client = stream.follow(after=4)
+    stream.log.break_off(Error("overloaded", reason="store"))
+    (_, told) = client.taken()[-1]
+    assert b'"type":"error","seq":5,' in told
+    assert b'"reason":"store"' in told
+
+
 @pytest.mark.parametrize("form", [SSE, OPENAI], ids=["own", "another form"])
 @pytest.mark.parametrize("logged", [1, 3], ids=["is ahead", "has it all"])
 @pytest.mark.parametrize("state", ["finished", "cancelled", "failed"])
