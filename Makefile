@@ -32,7 +32,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,12 @@ exhaustive: install  ## recordings, kernels, faults, resumes at every cut; 1,000
 # What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and those below up to `programs`.
 soak: install  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES) --store $(STORE) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-machines: install  ## some minutes of two servers of one Redis, with partitions, pauses, losses, failovers and kills (SEED=, ARGS="--faults flush,failover")
+	@$(VENV)/bin/python -m tests.soak.machines $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-restarts: install  ## 45 rolling restarts under steady connections, with streams that outlast their server's grace (SEED=, ARGS="--workers 1")
+	@$(VENV)/bin/python -m tests.soak.restarts $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-limits: install  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
 	@$(VENV)/bin/python -m tests.soak.limited --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
