@@ -9,8 +9,8 @@ any time. It answers no request.
    waits in the kernel, and no client is closed for that.
 2. A worker that dies is replaced at once, or later the more often it happens. What it had been handed and had not taken
    goes to another. Where workers cannot start, the server ends: at its start at once, later after
-   `limits.worker_starts` attempts in a row. Where the system has no room for another process now, the others go on, and
-   it is tried again.
+   `limits.worker_starts` attempts in a row, but not while another worker answers: its streams go on. Where the system
+   has no room for another process now, the others go on, and it is tried again.
 3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
    signal ends them at once. A worker that does not end in time is killed, and so is one that no longer reads its
    messages or sends what cannot be handled, at any time.
@@ -44,6 +44,7 @@ from gai_fast.server.drain import last_of
 from gai_fast.server.edge.listening import LackLog, accept, begin
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
+from gai_fast.server.workers.gathered import GatheredCounts
 from gai_fast.server.workers.link import Link, LinkGone, receive_connections, send_connection, send_last
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -125,7 +126,6 @@ class _Worker:
         kill_at: When it is killed; `None`: it may go on.
         heard_at: When it gave its last sign of life; `None`: it is not ready, or none is expected any more.
         failure: Why it could not start: an exit code and a text.
-        counts: Its counts, as far as they are known.
     """
 
     def __init__(self, number: int, place: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
@@ -142,7 +142,6 @@ class _Worker:
         self.kill_at: float | None = None
         self.heard_at: float | None = None
         self.failure: tuple[int, str] | None = None
-        self.counts: Any = None
 
     @property
     def is_idle(self) -> bool:
@@ -162,17 +161,6 @@ class _Worker:
         self.link.close()
         self.channel.close()
         self.far.close()
-
-
-class _Sum:
-    """The counts of all workers, which one of them has asked for."""
-
-    def __init__(self, asker: _Worker, name: int, number: int, waiting: Iterable[int]) -> None:
-        self.asker = asker
-        self.name = name  # the asker's own number for it
-        self.number = number
-        self.waiting = set(waiting)  # processes whose counts have not come
-        self.until = time.monotonic() + LIMITS.counts_wait
 
 
 class Supervisor:
@@ -211,8 +199,7 @@ class Supervisor:
         self._grace = grace
         self._ready = ready
         self._reload = reload
-        self._counts = counts
-        self._add = add
+        self._counts = GatheredCounts(lambda: _result(counts, "the counts of the supervisor cannot be had"), add)
         self._answer = answer
         self._tell_end = ended
         self._selector = selectors.DefaultSelector()
@@ -231,9 +218,6 @@ class Supervisor:
         self._held: deque[socket.socket] = deque()  # accepted, and handed to nobody yet
         self._lacks = LackLog()
         self._failure: WorkerError | None = None
-        self._sums: list[_Sum] = []
-        self._summed = 0
-        self._lost: Any = None  # the counts of workers that are gone
 
     def run(self) -> None:
         """Runs until the server has ended.
@@ -307,7 +291,7 @@ class Supervisor:
     def _seconds_left(self) -> float | None:
         kills = (each.kill_at for each in self._workers.values())
         due = [each for each in (self._accept_at, *self._respawns[:1], *kills) if each is not None]
-        due += [each.until for each in self._sums]
+        due += self._counts.due
         if any(each.heard_at is not None for each in self._workers.values()):
             due.append(self._listened_at + LIMITS.worker_beat)
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -398,11 +382,8 @@ class Supervisor:
         worker.close()
         if self._held:
             self._leave_sockets(0)  # they go before those that are not accepted yet
-        self._keep_counts(worker)
+        _result(lambda: self._counts.keep(worker.pid), f"the counts of worker {worker.number} cannot be added")
         _result(lambda: self._tell_end(worker.number), f"the end of worker {worker.number} cannot be noted")
-        self._sums = [each for each in self._sums if each.asker is not worker]
-        for each in self._sums:
-            each.waiting.discard(worker.pid)
         if self._state is not _State.DRAINING and not worker.is_leaving:
             self._replace(worker, code)
         elif code and self._failure is None:
@@ -418,15 +399,6 @@ class Supervisor:
             _result(self._ready, "the start of the server could not be announced")
             self._watch_sockets()
 
-    def _keep_counts(self, worker: _Worker) -> None:
-        """Adds the counts of a worker that is gone to those of the others that are."""
-        if worker.counts is None:
-            return
-        known = [each for each in (self._lost, worker.counts) if each is not None]
-        added = _result(lambda: self._add(known), f"the counts of worker {worker.number} cannot be added")
-        if added is not None:
-            self._lost = added
-
     def _replace(self, worker: _Worker, code: int) -> None:
         """Makes another worker in place of one that has died, or ends the server: rule 2."""
         why = worker.failure[1] if worker.failure is not None else _how_it_ended(code)
@@ -434,7 +406,8 @@ class Supervisor:
             self._failed_starts = 0
         else:
             self._failed_starts += 1
-            if self._state is _State.STARTING or self._failed_starts >= LIMITS.worker_starts:
+            is_alone = not any(each.is_ready for each in self._workers.values())
+            if self._state is _State.STARTING or (is_alone and self._failed_starts >= LIMITS.worker_starts):
                 self._fail(_START_FAILED if worker.failure is None else worker.failure[0], why)
                 return
         _log.error("worker %d (process %d) %s: another takes its place", worker.number, worker.pid, why)
@@ -610,12 +583,10 @@ class Supervisor:
         elif kind == "ask":
             self._send([worker], "answer", items[0], self._answer_of(items[1], items[2]))
         elif kind == "counts":
-            self._counted(worker, items[0], items[1])
+            self._counts.note(worker.pid, items[0], items[1])
         elif kind == "sum":
             asked = [each for each in self._workers.values() if each.is_ready]
-            self._summed += 1
-            self._sums.append(_Sum(worker, items[0], self._summed, (each.pid for each in asked)))
-            self._send(asked, "count", self._summed)
+            self._send(asked, "count", self._counts.ask(worker.pid, items[0], (each.pid for each in asked)))
 
     def _answer_of(self, kind: str, items: list[Any]) -> Any:
         """The answer to a worker's question."""
@@ -623,20 +594,10 @@ class Supervisor:
             return [each.number for each in self._workers.values()]
         return self._load_anew() if kind == RELOAD else self._answer(kind, items)
 
-    def _counted(self, worker: _Worker, number: int, counts: Any) -> None:
-        worker.counts = counts
-        for each in self._sums:
-            if each.number == number:
-                each.waiting.discard(worker.pid)
-
     def _answer_sums(self, now: float) -> None:
-        """Sends the counts of all workers to those that have asked; of a worker that is late, the last known ones."""
-        for each in list(self._sums):
-            if not each.waiting or now >= each.until:
-                self._sums.remove(each)
-                own = _result(self._counts, "the counts of the supervisor cannot be had")
-                known = [own, self._lost, *(worker.counts for worker in self._workers.values())]
-                self._send([each.asker], "answer", each.name, [counts for counts in known if counts is not None])
+        """Sends the counts of all workers to those that have asked."""
+        for asker, name, counts in self._counts.answers(now):
+            self._send([self._workers[asker]], "answer", name, counts)
 
     # -- the end --
 

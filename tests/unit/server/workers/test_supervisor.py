@@ -314,13 +314,19 @@ def test_workers_that_cannot_start_end_the_server_with_their_code_and_reason() -
         assert server.errors() == ""
 
 
-def test_workers_that_can_start_no_more_end_it_after_some_attempts() -> None:
+def test_workers_that_can_start_no_more_end_it_after_some_attempts_if_no_other_answers() -> None:
+    """A store that was out of reach ended the server, with the streams of its other workers, if one worker died."""
     with supervised("fragile") as server:
         assert server.says() == "up"
-        os.kill(server.connect()[1], signal.SIGKILL)
+        first, second = {server.connect()[1] for _ in range(4)}
+        os.kill(first, signal.SIGKILL)
+        for _ in range(10):
+            time.sleep(0.1)  # others fail to take its place
+            assert server.connect()[1] == second
+        os.kill(second, signal.SIGKILL)
         assert server.says() == "failed 2 no luck"
         assert server.says() == "ended"
-        assert server.errors().count("no luck: another takes its place") in (3, 4)
+        assert server.errors().count("no luck: another takes its place") >= 3
 
 
 def test_a_worker_that_does_not_end_is_killed() -> None:
