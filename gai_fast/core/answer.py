@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.body import Body, BodyKind, unavailable
-from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk
+from gai_fast.core.chunks import WRONG_SHAPE, parse_chunk, with_null, with_null_bytes
 from gai_fast.core.learning import Learning
 from gai_fast.core.limits import LIMITS
 from gai_fast.core.reading import estimated_tokens
@@ -189,6 +189,7 @@ class Answer:
             Error: The answer is an error.
             WRONG_SHAPE: The JSON is not an answer.
         """
+        self.body.mend(with_null_bytes)
         text = self._whole_text()
         answer = parse_chunk(text)
         failure = self.adapter.api.read_failure(answer)
@@ -544,6 +545,15 @@ def _with_cost(usage: dict[str, Any], charges: Sequence[Charge]) -> dict[str, An
     """Returns usage with the cost of the stream so far, if that is known."""
     total = total_of(charges)
     return usage if total is None else {**usage, "cost": cost_member(total[0], total[1])}
+
+
+def with_valid_json(frame: Frame) -> Frame | None:
+    """Returns the frame with `null` for each `NaN` and `Infinity` of its JSON. `None` if it has none."""
+    data = None if frame.data is None else with_null(frame.data)
+    stray = None if frame.stray is None else with_null(frame.stray)
+    if data == frame.data and stray == frame.stray:
+        return None
+    return Frame(with_null_bytes(frame.raw), frame.name, data, stray)
 
 
 def is_partly_read(events: list[Event]) -> bool:

@@ -13,7 +13,7 @@ JSON.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gai_fast.core.adapter import ResponseAPI
@@ -114,6 +114,10 @@ class Body:
     def collected(self) -> bytes:
         """The bytes so far of a body that is not a stream."""
         return bytes(self._buffer)
+
+    def mend(self, mended: Callable[[bytes], bytes]) -> None:
+        """Replaces the collected bytes by the result of a function."""
+        self._buffer[:] = mended(bytes(self._buffer))
 
     def _recognised(self, data: bytes) -> bytes:
         """Decides the kind of the body. Returns the bytes to read; none before the decision."""

@@ -1,11 +1,14 @@
 """Reads chunks: JSON, the verbatim text of members, strings and counts.
 
-Must not know providers or events.
+Must not know providers or events. `text_of` reads what the answer consists of, and refuses any other type. The members
+beside it may have any type and never cost the content beside them: `label`, `count`, `number`, `member` and `objects`
+return an empty value for other types.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from math import inf
 from typing import Any, Final
@@ -63,6 +66,25 @@ def text_of(value: Any) -> str:
     return value
 
 
+def label(value: Any) -> str:
+    """Returns an id, a name or a word of a chunk. A whole number becomes its digits, any other type is as missing."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
+    return str(value) if is_number else ""
+
+
+def member(raw: Any, name: str) -> dict[str, Any]:
+    """Returns an object within an object. It is empty if it is missing or of another type."""
+    inner = raw.get(name) if isinstance(raw, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Returns the objects of a list. Everything else in it is left out; any other type is as empty."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def count(value: Any) -> int | None:
     """Returns a count. Accepts counts written as text or as a fraction. Returns `None` for anything else."""
     if value is None:
@@ -82,8 +104,26 @@ def number(value: Any) -> int | float | None:
 
 def inside(raw: dict[str, Any], outer: str, key: str) -> int | None:
     """Returns a count in an object of details. The object may be missing or of another type."""
-    details = raw.get(outer)
-    return count(details.get(key)) if isinstance(details, dict) else None
+    return count(member(raw, outer).get(key))
+
+
+_STRING: Final = r'"(?:[^"\\\r\n]+|\\.?)*+"?'
+_NO_NUMBER: Final = re.compile(rf"{_STRING}|-?\b(?:NaN|Infinity)\b")
+_NO_NUMBER_BYTES: Final = re.compile(_NO_NUMBER.pattern.encode())
+
+
+def with_null(text: str) -> str:
+    """Returns JSON with `null` for each `NaN` and `Infinity`, which are no JSON; Python's `json` writes them."""
+    if "NaN" not in text and "Infinity" not in text:
+        return text
+    return _NO_NUMBER.sub(lambda found: found[0] if found[0][0] == '"' else "null", text)
+
+
+def with_null_bytes(data: bytes) -> bytes:
+    """Returns the lines of a body with `null` for each `NaN` and `Infinity`; as `with_null`."""
+    if b"NaN" not in data and b"Infinity" not in data:
+        return data
+    return _NO_NUMBER_BYTES.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
 
 
 def members(text: str, *path: str) -> Iterator[str]:

@@ -31,7 +31,7 @@ from typing import Final, Literal
 
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
-from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
+from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read, with_valid_json
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain
 from gai_fast.core.chunks import WRONG_SHAPE
@@ -467,7 +467,10 @@ class Relay(LegalStream):
             self._fail(self._blamed(error))
             return
         except WRONG_SHAPE as problem:
-            if not cut_off:
+            valid = with_valid_json(frame)
+            if valid is not None:
+                self._receive_frame(valid, cut_off=cut_off)
+            elif not cut_off:
                 text = data if data is not None else stray or ""
                 self._malformed(problem, may_have_lost_text=answer.may_have_lost_text(text))
             return

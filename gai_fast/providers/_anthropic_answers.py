@@ -10,6 +10,7 @@
 * A signature replaces the previous signature of its block. Citations arrive before their text, so they become an event
   when their block closes and the span is known.
 * A refusal may have no content block at all.
+* Faulty proxies do not close a block before they begin another one of its index, or begin it twice.
 * Faulty proxies send `message_start` twice. A repeated message is ignored. Another message within the first is a
   failure, because the two cannot be separated.
 """
@@ -19,13 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, inside, members, parse_chunk, text_of
+from gai_fast.core.chunks import count, inside, label, member, members, objects, parse_chunk, text_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
-from gai_fast.providers._events import citation, counted_usage, reasoning, server_tool
+from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -50,7 +51,18 @@ class _Block:
     """Fragments of the input of a server tool."""
     signature: str = ""
     citations: list[dict[str, Any]] = field(default_factory=list)
+    held: int = 0
+    """Bytes of the response's room that the block has taken."""
 
+
+_DELTAS: Final = {
+    "text": "text_delta",
+    "thinking": "thinking_delta",
+    "partial_json": "input_json_delta",
+    "signature": "signature_delta",
+    "citation": "citations_delta",
+}
+"""The type of a delta for the member that holds its content."""
 
 _COUNTED: Final = (
     "input_tokens",
@@ -73,6 +85,8 @@ class AnthropicAdapter(ProviderAdapter):
         super().__init__(api, model)
         self._identifier = ""
         self._blocks: dict[int, _Block] = {}
+        self._last = -1
+        """The index of the last event of a block."""
         self._has_content = False
         self._calls = ToolCalls(self.room)
         self._server_tools: dict[str, str] = {}
@@ -88,7 +102,9 @@ class AnthropicAdapter(ProviderAdapter):
         if data.startswith(_FOREIGN_END):
             return []
         chunk = self.checked(parse_chunk(data))
-        kind: Any = chunk.get("type") or name  # not checked: unknown events are ignored
+        kind = chunk.get("type")
+        if not isinstance(kind, str) or not kind:
+            kind = name
         # `content_block_start` may hold text as well, but is not copyable: it opens a block.
         self.copyable = kind in ("content_block_delta", "ping")
         events = self._read(kind, chunk, data)
@@ -103,21 +119,21 @@ class AnthropicAdapter(ProviderAdapter):
         failure = self.api.read_failure(chunk)
         return None if failure is None or _is_aside(chunk) else failure
 
-    def _read(self, kind: Any, chunk: dict[str, Any], data: str) -> list[Event]:
+    def _read(self, kind: str, chunk: dict[str, Any], data: str) -> list[Event]:
         match kind:
             case "content_block_delta":
-                return self._delta(_index(chunk), chunk["delta"])
+                return self._delta(self._index(chunk), chunk["delta"])
             case "content_block_start":
-                block = chunk["content_block"]
+                block = member(chunk, "content_block")
                 given = next(members(data, "content_block", "input"), "") if block.get("input") else ""
-                return self._open(_index(chunk), block, given)
+                return self._open(self._index(chunk, begins=True), block, given)
             case "content_block_stop":
-                return self._close(_index(chunk))
+                return self._close(self._index(chunk))
             case "message_start":
-                return self._begin(chunk["message"])
+                return self._begin(member(chunk, "message"))
             case "message_delta":
                 self._count(chunk.get("usage"))
-                return self._end(chunk.get("delta") or {})
+                return self._end(member(chunk, "delta"))
             case "message_stop":
                 self.ended = True
         return []
@@ -127,7 +143,7 @@ class AnthropicAdapter(ProviderAdapter):
             raise Malformed("an answer without content")
         events = self._begin(answer)
         inputs = members(text, "content", "input") if text else iter(())
-        for index, block in enumerate(answer["content"]):
+        for index, block in enumerate(objects(answer["content"])):
             given = next(inputs, "") or encode_json(block["input"]).decode() if "input" in block else ""
             given = "" if given == "null" else given
             events += self._open(index, block, given) + self._close(index)
@@ -161,7 +177,7 @@ class AnthropicAdapter(ProviderAdapter):
 
     def _begin(self, message: dict[str, Any]) -> list[Event]:
         """Reads `message_start`, or the same members of a whole response."""
-        identifier, model = text_of(message.get("id")), text_of(message.get("model"))
+        identifier, model = label(message.get("id")), label(message.get("model"))
         if self._has_content and identifier != self._identifier:
             raise self.spliced()
         if not self._has_content:
@@ -171,8 +187,8 @@ class AnthropicAdapter(ProviderAdapter):
 
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Reads the stop reason. The last reason holds."""
-        self._reason = text_of(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
-        category = text_of((delta.get("stop_details") or {}).get("category"))
+        self._reason = label(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
+        category = label(member(delta, "stop_details").get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
     def _count(self, usage: Any) -> None:
@@ -196,6 +212,17 @@ class AnthropicAdapter(ProviderAdapter):
 
     # -- blocks --
 
+    def _index(self, chunk: dict[str, Any], *, begins: bool = False) -> int:
+        """Returns the index of an event's block. An event without a readable index belongs to the last block.
+
+        Args:
+            chunk: The event.
+            begins: Whether the event begins a block.
+        """
+        index = count(chunk.get("index"))
+        self._last = max(self._last + begins, 0) if index is None else index
+        return self._last
+
     def _block(self, index: int) -> _Block:
         block = self._blocks.get(index)
         if block is None:
@@ -213,68 +240,83 @@ class AnthropicAdapter(ProviderAdapter):
             given: JSON text of its input, empty if the block has none at its start.
         """
         self._has_content = True
-        self._blocks.pop(index, None)
-        block, kind = self._block(index), text_of(raw.get("type"))
-        if kind == "text":
-            for source in raw.get("citations") or ():
+        former = self._blocks.get(index)
+        if former is not None and former.call is not None and former.call.call_id == raw.get("id"):
+            return []  # the event is repeated
+        events = self._close(index)  # some proxies do not close blocks
+        block, kind = self._block(index), label(raw.get("type"))
+        if kind == "text" or (not kind and "text" in raw):
+            for source in objects(raw.get("citations")):
                 self._cite(block, source)
-            return self._text(raw.get("text"))
+            return events + self._text(raw.get("text"))
         if kind == "thinking":
             self._sign(block, raw.get("signature"))
-            return reasoning(raw.get("thinking"))
-        if kind == "redacted_thinking" and raw.get("data"):
-            data = text_of(raw["data"])
-            return [{"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
+            return events + reasoning(raw.get("thinking"))
+        if kind == "redacted_thinking" and label(raw.get("data")):
+            data = label(raw["data"])
+            return [*events, {"type": "reasoning.signature", "block": index, "signature": data, "redacted": True}]
         if given not in ("", "{}"):
-            self.room.take(len(given))
+            self._take(block, len(given))
             block.given = given
         if kind == "tool_use":
             seed = f"{self._identifier} {index}"
-            block.call, events = self._calls.open(text_of(raw.get("id")), text_of(raw.get("name")), seed)
-            return events
+            block.call, begun = self._calls.open(label(raw.get("id")), label(raw.get("name")), seed)
+            return events + begun
         if kind.endswith("tool_use"):
-            block.server_tool, name = text_of(raw["id"]), text_of(raw.get("name"))
-            self.room.take(len(block.server_tool) + len(name), 2)
-            self._server_tools[block.server_tool] = name
+            block.server_tool, name = label(raw.get("id")), label(raw.get("name"))
+            if self._server_tools.get(block.server_tool) != name:
+                self.room.take(len(block.server_tool) + len(name), 2)
+                self._server_tools[block.server_tool] = name
         elif kind.endswith("tool_result"):
-            identifier, output = text_of(raw["tool_use_id"]), raw.get("content")
+            identifier, output = label(raw.get("tool_use_id")), raw.get("content")
             failed = raw.get("is_error") or (isinstance(output, dict) and output.get("error_code"))
             name = self._server_tools.get(identifier, kind.removesuffix("_tool_result"))
-            return [server_tool(identifier, name, "failed" if failed else "completed", output=output)]
-        return []
+            events.append(server_tool(identifier, name, "failed" if failed else "completed", output=output))
+        return events
 
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Event]:
         self._has_content = True
-        match delta.get("type"):
+        kind = delta.get("type")
+        if not isinstance(kind, str):
+            kind = next((_DELTAS[name] for name in _DELTAS if name in delta), "")
+        match kind:
             # A text delta changes no state of its block, so later text deltas may be copied.
             case "text_delta":
                 self.is_plain = True
                 return self._text(delta["text"])
             case "thinking_delta":
-                return reasoning(delta["thinking"])
+                return reasoning(delta.get("thinking"))
             case "input_json_delta":
-                block, piece = self._block(index), text_of(delta["partial_json"])
+                block, piece = self._block(index), argument_piece(delta.get("partial_json"))
                 if block.call is not None:
                     return self._calls.add(block.call, piece)
-                self.room.take(len(piece))
+                self._take(block, len(piece))
                 block.pieces.append(piece)
             case "signature_delta":
-                self._sign(self._block(index), delta["signature"])
+                self._sign(self._block(index), delta.get("signature"))
             case "citations_delta":
-                self._cite(self._block(index), delta["citation"])
+                source = delta.get("citation")
+                if not isinstance(source, dict):
+                    return [{**UNREADABLE}]
+                self._cite(self._block(index), source)
         return []
+
+    def _take(self, block: _Block, characters: int, pieces: int = 1) -> None:
+        """Counts strings that a block holds until it is closed."""
+        before = self.room.remaining
+        self.room.take(characters, pieces)
+        block.held += before - self.room.remaining
 
     def _sign(self, block: _Block, signature: Any) -> None:
         """Sets the signature of a block. Replaces an earlier signature."""
-        signature = text_of(signature)
-        self.room.give_back(len(block.signature), bool(block.signature))
-        self.room.take(len(signature), bool(signature))
+        signature = label(signature)
+        self._take(block, len(signature) - len(block.signature), bool(signature) - bool(block.signature))
         block.signature = signature
 
     def _cite(self, block: _Block, raw: dict[str, Any]) -> None:
         """Keeps a citation until the end of its block."""
         source = _source(raw)
-        self.room.take(sum(map(len, source.values())), 4)
+        self._take(block, sum(map(len, source.values())), 4)
         block.citations.append(source)
 
     def _close(self, index: int) -> list[Event]:
@@ -282,7 +324,7 @@ class AnthropicAdapter(ProviderAdapter):
         if block is None:
             return []
         events = self._closing_events(index, block)
-        self.room.give_back(len(block.signature), bool(block.signature))
+        self.room.give_back(block.held, 0)
         if block.call is not None:
             if not block.call.pieces and block.given:
                 events += self._calls.add(block.call, block.given)
@@ -321,10 +363,3 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
 def _is_aside(chunk: Any) -> bool:
     """Returns whether an event that looks like an error has a type that is no error. Such events are ignored."""
     return isinstance(chunk, dict) and not chunk.get("error") and not str(chunk.get("type", "error")).endswith("error")
-
-
-def _index(chunk: dict[str, Any]) -> int:
-    index = count(chunk["index"])
-    if index is None:
-        raise Malformed("the index of a content block is no number")
-    return index

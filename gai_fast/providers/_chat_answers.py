@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.chunks import count, inside, parse_chunk, text_of
+from gai_fast.core.chunks import WRONG_SHAPE, count, inside, label, member, objects, parse_chunk, text_of
 from gai_fast.kernels import Shape
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
@@ -19,7 +19,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._chat_calls import CallFragment, ChatCalls, put_arguments_as_text
-from gai_fast.providers._events import citation, counted_usage
+from gai_fast.providers._events import UNREADABLE, citation, counted_usage
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import outcome
 from gai_fast.providers.limits import LIMITS
@@ -183,7 +183,7 @@ class ChatAdapter(ProviderAdapter):
             put_arguments_as_text(chunk, part, text)
         identifier, model = chunk.get("id"), chunk.get("model")
         if not (isinstance(identifier, str) and isinstance(model, str)):
-            identifier, model = text_of(identifier), text_of(model)
+            identifier, model = label(identifier), label(model)
         self.copyable = True
         self.chunk = text
         # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
@@ -191,9 +191,9 @@ class ChatAdapter(ProviderAdapter):
         raw: dict[str, Any]
         for raw in chunk.get("choices") or ():
             index = raw.get("index")
-            choice = self.choices.get(0 if index is None else index) or self._open(index)
+            choice = (self.choices.get(index) if type(index) is int else None) or self._open(index)
             read.append((choice, self._read_choice(choice, raw, part)))
-        extras = self.extras(chunk)
+        extras = self._extras(chunk)
         events: list[Event] = []
         for choice, steps in read:
             events += self._done(choice, steps)
@@ -202,6 +202,12 @@ class ChatAdapter(ProviderAdapter):
             # The copier finds usage by its name and keeps the last one: a chunk's usage must be valid and occur once.
             self.copyable = (not usage or bool(counted)) and text.count('"usage"') == ("usage" in chunk)
         return self._begun(events, identifier, model)
+
+    def _extras(self, chunk: dict[str, Any]) -> list[Event]:
+        try:
+            return self.extras(chunk)
+        except WRONG_SHAPE:
+            return [{**UNREADABLE}]
 
     def _count(self, counted: dict[str, int], usage: Any) -> None:
         """Stores the usage, and the cost that the provider's own usage reports."""
@@ -225,10 +231,11 @@ class ChatAdapter(ProviderAdapter):
         return events
 
     def _open(self, index: Any) -> Choice:
-        """Returns the choice for an index that `choices` does not have as a key: a new one, or an index as text."""
-        number = 0 if index is None else count(index)
-        if number is None:
-            raise Malformed("the index of a choice is no number")
+        """Returns the choice for an index that `choices` does not have as a key: a new one, or an index as text.
+
+        An index that is no count is as missing.
+        """
+        number = count(index) or 0
         if number in self.choices:
             return self.choices[number]
         if len(self.choices) >= SHARED.choices:
@@ -238,16 +245,51 @@ class ChatAdapter(ProviderAdapter):
 
     def _read_choice(self, choice: Choice, raw: dict[str, Any], part: str) -> list[Event | CallFragment]:
         message = self.message_in(raw, part)
-        if message is None and not choice.has_content and raw.get("message"):
+        if message is None and not choice.has_content and member(raw, "message"):
             # Some proxies send the whole response in one chunk. A second such chunk repeats it and is ignored.
             message, part, self.copyable = raw["message"], "message", False
-        steps = list(self.read_message(choice, message, part)) if message else []
+        steps: list[Event | CallFragment] = []
+        if message:
+            characters = choice.characters
+            try:
+                steps = list(self.read_message(choice, message, part))
+            except WRONG_SHAPE:
+                steps = self._read_members(choice, message, part, characters)
         if steps:
             choice.has_content = True
-        if raw.get("finish_reason"):
+        reason = raw.get("finish_reason")
+        if reason:
             # The last reason holds, even if it repeats an earlier reason.
-            choice.reason, self.copyable = str(raw["finish_reason"])[: LIMITS.kept_word], False
+            choice.reason, self.copyable = label(reason)[: LIMITS.kept_word] or choice.reason, False
         return steps
+
+    def _read_members(
+        self, choice: Choice, message: dict[str, Any], part: str, characters: int
+    ) -> list[Event | CallFragment]:
+        """Reads a message of which a member has another shape. That member is left out, with a warning.
+
+        Args:
+            choice: As for `read_message`.
+            message: As for `read_message`.
+            part: As for `read_message`.
+            characters: The choice's characters before the message.
+
+        Raises:
+            Malformed: The message is no object, or its text is no text.
+        """
+        if not isinstance(message, dict):
+            raise Malformed("the content of a choice is no object")
+        readable: dict[str, Any] = {}
+        for name, value in message.items():
+            choice.characters = characters
+            try:
+                list(self.read_message(choice, {name: value}, part))
+                readable[name] = value
+            except WRONG_SHAPE:
+                if name == "content":
+                    raise
+        choice.characters = characters
+        return [*self.read_message(choice, readable, part), {**UNREADABLE}]
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterable[Event | CallFragment]:
         """Reads one delta, or a whole message, into events and fragments of calls.
@@ -274,7 +316,7 @@ class ChatAdapter(ProviderAdapter):
             steps += _reasoning_details(details, with_text=not reasoning)
         if isinstance(content, list):
             for piece in content:
-                steps += self.read_part(choice, {"type": "text", "text": piece} if isinstance(piece, str) else piece)
+                steps += self._read_piece(choice, piece)
         elif content:
             steps += self.text(choice, content)
         if message.get("refusal"):
@@ -285,8 +327,19 @@ class ChatAdapter(ProviderAdapter):
         if message.get("function_call"):
             steps.append(self._fragment({"function": message["function_call"]}, _FUNCTION_CALL))
         if message.get("annotations"):
-            steps += self.citations([_annotation(annotation) for annotation in message["annotations"]])
+            steps += self.citations([_annotation(annotation) for annotation in objects(message["annotations"])])
         return steps
+
+    def _read_piece(self, choice: Choice, piece: Any) -> list[Event]:
+        """Reads one piece of a content list. If a part without text cannot be read, returns a warning."""
+        if isinstance(piece, str):
+            return self.text(choice, piece)
+        try:
+            return self.read_part(choice, piece)
+        except WRONG_SHAPE:
+            if isinstance(piece, dict) and piece.get("text"):
+                raise
+            return [{**UNREADABLE}]
 
     def text(self, choice: Choice, text: Any) -> list[Event]:
         """Returns the delta for visible text, if the text is not empty."""
@@ -325,8 +378,9 @@ class ChatAdapter(ProviderAdapter):
 
     def _fragments(self, calls: Any, part: str) -> list[Event | CallFragment]:
         fragments: list[Event | CallFragment] = []
-        call: dict[str, Any]
-        for position, call in enumerate(calls or ()):
+        if calls and not isinstance(calls, list):
+            raise Malformed("the tool calls are no list")
+        for position, call in enumerate(objects(calls)):
             index = count(call.get("index"))
             if index is None and part == "message":
                 index = position
@@ -334,15 +388,13 @@ class ChatAdapter(ProviderAdapter):
         return fragments
 
     def _fragment(self, raw: dict[str, Any], index: int | None) -> CallFragment:
-        function: dict[str, Any] = raw.get("function") or raw.get("custom") or {}
-        extra: dict[str, Any] = raw.get("extra_content") or {}
-        google: dict[str, Any] = extra.get("google") or {}
+        function = member(raw, "function") or member(raw, "custom")
         return CallFragment(
             index,
-            self.call_id(text_of(raw.get("id"))),
-            text_of(function.get("name")),
+            self.call_id(label(raw.get("id"))),
+            label(function.get("name")),
             text_of(function["arguments"] if "arguments" in function else function.get("input")),
-            text_of(google.get("thought_signature")),
+            label(member(member(raw, "extra_content"), "google").get("thought_signature")),
         )
 
     def _call_fragment(self, choice: Choice, fragment: CallFragment) -> list[Event]:
@@ -414,8 +466,10 @@ class ChatAdapter(ProviderAdapter):
         return choice.get(part)
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
-        """Reads one part of a content list."""
+        """Reads one part of a content list. A part without a type has the type of its content."""
         kind = part.get("type")
+        if not isinstance(kind, str):
+            kind = next((name for name in ("text", "refusal", "thinking") if name in part), "")
         if kind == "text":
             return self.text(choice, part.get("text"))
         if kind == "refusal" and part.get("refusal"):
@@ -457,7 +511,7 @@ class ChatAdapter(ProviderAdapter):
 
 def _annotation(annotation: dict[str, Any]) -> dict[str, Any]:
     """Reads a citation. Its source is in the member that its `type` names, or in the annotation itself."""
-    source = annotation.get(annotation.get("type", "")) or annotation
+    source = member(annotation, label(annotation.get("type"))) or annotation
     uri = source.get("url") or source.get("file_id") or source.get("document_id")
     title = source.get("title") or source.get("filename")
     return citation(uri, title, source.get("start_index"), source.get("end_index"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.core.chunks import members
+from gai_fast.core.chunks import member, members, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.providers._room import Room
@@ -110,19 +110,18 @@ def put_arguments_as_text(chunk: dict[str, Any], part: str, text: str) -> None:
     """Replaces arguments that are JSON values with their JSON text: some servers send objects."""
     functions: list[dict[str, Any]] = []
     is_text = True
-    choice: dict[str, Any]
-    call: dict[str, Any]
-    for choice in chunk.get("choices") or ():
-        message: dict[str, Any] = choice.get(part) or {}
-        for call in message.get("tool_calls") or ():
-            function = call.get("function")
-            if isinstance(function, dict) and "arguments" in function:
+    for choice in objects(chunk.get("choices")):
+        for call in objects(member(choice, part).get("tool_calls")):
+            function = member(call, "function")
+            if "arguments" in function:
                 functions.append(function)
                 is_text = is_text and isinstance(function["arguments"], (str, type(None)))
     if is_text:
         return
     path = ("choices", part, "tool_calls", "function", "arguments")
-    found = members(text, *path) if text else (encode_json(function["arguments"]).decode() for function in functions)
+    found = list(members(text, *path)) if text else []
+    if len(found) != len(functions):
+        found = [encode_json(function["arguments"]).decode() for function in functions]
     for function, arguments in zip(functions, found, strict=True):
         if not isinstance(function["arguments"], (str, type(None))):
             function["arguments"] = arguments

@@ -8,11 +8,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-from gai_fast.core.chunks import count, text_of
+from gai_fast.core.chunks import count
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, is_empty
 from gai_fast.model.limits import SHARED
 from gai_fast.providers.limits import LIMITS
+
+UNREADABLE: Final[Event] = {"type": "warning", "reason": "malformed_chunk"}
+"""The event for a part of a chunk that cannot be read and is left out. Callers copy it."""
 
 _LEVELS: Final = 2
 """Levels of nesting that an event has around a tool's arguments."""
@@ -82,13 +85,21 @@ def counted_usage(
 
 
 def reasoning(text: Any) -> list[Event]:
-    """Returns the delta for reasoning text, if the text is not empty.
+    """Returns the delta for reasoning text, nothing if it is empty, and a warning if the value is no text."""
+    if not text:
+        return []
+    return [{"type": "reasoning.delta", "text": text}] if isinstance(text, str) else [{**UNREADABLE}]
+
+
+def argument_piece(value: Any) -> str:
+    """Returns a piece of a call's arguments. A value that is no text becomes its JSON text.
 
     Raises:
-        Malformed: The value is no text.
+        ValueError: The value is nested too deep to be serialized, or has a number out of a float's range.
     """
-    text = text_of(text)
-    return [{"type": "reasoning.delta", "text": text}] if text else []
+    if value is None or isinstance(value, str):
+        return value or ""
+    return encode_json(value).decode()
 
 
 def citation(uri: Any, title: Any, start: Any = None, end: Any = None) -> dict[str, Any]:

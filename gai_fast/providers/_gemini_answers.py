@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from gai_fast.core.chunks import WRONG_SHAPE, count, members, number, parse_chunk, text_of
+from gai_fast.core.chunks import WRONG_SHAPE, count, label, member, members, number, objects, parse_chunk, text_of
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
@@ -17,7 +17,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, ProviderAdapter
-from gai_fast.providers._events import counted_usage, server_tool
+from gai_fast.providers._events import UNREADABLE, counted_usage, server_tool
 from gai_fast.providers._gemini_citations import Citations, has_references
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
@@ -63,6 +63,8 @@ class _Part:
         """Media type and base64 data."""
         self.tool: tuple[str, dict[str, Any]] | None = None
         """A step of a tool that Google runs: the name of the part's member, and its value."""
+        self.is_whole = True
+        """Whether the other members could be read, too."""
 
     @property
     def kind(self) -> str:
@@ -105,9 +107,10 @@ class _Details:
         """Category, action, probability and score of each rating."""
         self.has_references = has_references(raw)
         self.cited = candidate.citations.read(raw) if self.has_references else []
-        self.reason = str(raw.get("finishReason") or "")
-        self.message = text_of(raw.get("finishMessage"))
-        self.continuation = text_of(raw.get("continuationToken"))
+        reason = raw.get("finishReason")
+        self.reason = label(reason) or ("OTHER" if reason else "")
+        self.message = label(raw.get("finishMessage"))
+        self.continuation = label(raw.get("continuationToken"))
 
 
 class GeminiAdapter(ProviderAdapter):
@@ -150,20 +153,17 @@ class GeminiAdapter(ProviderAdapter):
         usage = _usage(chunk.get("usageMetadata"))
         self.usage = usage or self.usage
         # The types of the whole chunk are checked before any state changes, so that a malformed chunk begins nothing.
-        identifier, model = text_of(chunk.get("responseId")), text_of(chunk.get("modelVersion"))
+        identifier, model = label(chunk.get("responseId")), label(chunk.get("modelVersion"))
         read = [
             (raw, parts, _Details(self._candidate(raw.get("index")), raw)) for raw, parts in _candidates(chunk, text)
         ]
-        feedback = chunk.get("promptFeedback")
         word = refusal = ""
         events: list[Event] = []
-        if feedback:
-            prompt, word = (
-                _ratings(feedback.get("safetyRatings")),
-                str(feedback.get("blockReason") or "")[: LIMITS.kept_word],
-            )
-            refusal = text_of(feedback.get("blockReasonMessage"))
-            events = self._safety(prompt)
+        if chunk.get("promptFeedback"):
+            feedback = member(chunk, "promptFeedback")
+            word = label(feedback.get("blockReason"))[: LIMITS.kept_word]
+            refusal = label(feedback.get("blockReasonMessage"))
+            events = self._safety(_ratings(feedback.get("safetyRatings")))
         for _, parts, details in read:
             candidate = details.candidate
             added: list[Event] = []
@@ -172,13 +172,14 @@ class GeminiAdapter(ProviderAdapter):
                 try:
                     added += self._part(candidate, part)
                 except WRONG_SHAPE:
-                    if not (events or added):
+                    if part.call is not None and not (events or added):
                         raise
                     # Earlier parts of the chunk have changed the state, so their events must not be discarded. Later
                     # parts may hold text.
                     is_read = False
+                is_read = is_read and part.is_whole
             if not is_read:
-                added.append({"type": "warning", "reason": "malformed_chunk"})
+                added.append({**UNREADABLE})
             added += self._safety(details.ratings)
             added += candidate.citations.emit(details.cited)
             if details.reason:
@@ -197,9 +198,7 @@ class GeminiAdapter(ProviderAdapter):
         return self.start(identifier, model) + events if identifier or model or events else []
 
     def _candidate(self, index: Any) -> _Candidate:
-        number = 0 if index is None else count(index)
-        if number is None:
-            raise Malformed("the index of a candidate is no number")
+        number = count(index) or 0
         candidate = self._candidates.get(number)
         if candidate is None:
             if len(self._candidates) >= SHARED.choices:
@@ -272,9 +271,9 @@ class GeminiAdapter(ProviderAdapter):
     def _tool_event(self, candidate: _Candidate, member: str, raw: dict[str, Any]) -> Event:
         """Reads a step of a tool. A result without an id belongs to the last run without a result."""
         # A result without an id gets the run's id: with long ids, many short results would become many long events.
-        identifier = text_of(raw.pop("id", None))[: LIMITS.kept_word]
+        identifier = label(raw.pop("id", None))[: LIMITS.kept_word]
         if member in ("executableCode", "toolCall"):
-            name = text_of(raw.pop("toolType", None))[: LIMITS.kept_word].lower() or "code_execution"
+            name = label(raw.pop("toolType", None))[: LIMITS.kept_word].lower() or "code_execution"
             identifier = identifier or f"{name}_{candidate.started}"
             candidate.started += 1
             candidate.latest = identifier, name
@@ -285,7 +284,7 @@ class GeminiAdapter(ProviderAdapter):
         run = next((run for run in reversed(candidate.runs) if identifier in ("", run[0])), last)
         candidate.runs = [other for other in candidate.runs if other is not run]
         if member == "toolResponse":
-            name = text_of(raw.get("toolType")).lower() or run[1]
+            name = label(raw.get("toolType")).lower() or run[1]
             return server_tool(run[0] or name, name, "completed", output=raw.get("response"))
         failed = raw.get("outcome") not in _SUCCESSES
         return server_tool(run[0] or run[1], run[1], "failed" if failed else "completed", output=raw.get("output"))
@@ -363,15 +362,25 @@ def _candidates(chunk: dict[str, Any], text: str) -> list[tuple[dict[str, Any], 
     read = []
     for raw in chunk.get("candidates") or ():
         parts = (raw.get("content") or {}).get("parts") or ()
-        read.append((raw, [_checked(part, arguments, numbers) for part in parts]))
+        read.append((raw, [_read_part(part, arguments, numbers) for part in parts]))
     return read
+
+
+def _read_part(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Part:
+    """Reads a part. If a member beside its text has another shape, only the text is read."""
+    try:
+        return _checked(raw, arguments, numbers)
+    except WRONG_SHAPE:
+        part = _Part(text_of(raw.get("text")), bool(raw.get("thought")), label(raw.get("thoughtSignature")))
+        part.is_whole = False
+        return part
 
 
 _NONE: Final[Iterator[str]] = iter(())
 
 
 def _checked(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Part:
-    part = _Part(text_of(raw.get("text")), bool(raw.get("thought")), text_of(raw.get("thoughtSignature")))
+    part = _Part(text_of(raw.get("text")), bool(raw.get("thought")), label(raw.get("thoughtSignature")))
     if part.text and raw.keys() <= _OF_TEXT:
         return part
     part.text = part.text or text_of((raw.get("audioTranscription") or {}).get("text"))
@@ -395,14 +404,14 @@ _OF_TEXT: Final = frozenset(("text", "thought", "thoughtSignature"))
 def _call(raw: dict[str, Any], arguments: Iterator[str], numbers: Iterator[str]) -> _Call:
     text = next(arguments, "") if "args" in raw else ""
     pieces = raw.get("partialArgs") or ()
-    continues = any(one.get("willContinue") for one in (raw, *pieces))
+    continues = any(one.get("willContinue") is True for one in (raw, *pieces))
     if raw.get("args") is None or (not raw["args"] and (pieces or continues)):
         text = ""  # no arguments, or later chunks have them
     elif not text:  # the name `functionCall` is written with escapes, so `_candidates` did not look for the text
         text = encode_json(raw["args"]).decode()
     return _Call(
-        text_of(raw.get("id")),
-        text_of(raw.get("name")),
+        label(raw.get("id")),
+        label(raw.get("name")),
         text,
         [_piece(piece, numbers) for piece in pieces],
         continues,
@@ -443,7 +452,7 @@ def _shape(raw: dict[str, Any], parts: list[_Part]) -> tuple[Any, ...]:
 def _ratings(ratings: Any) -> list[tuple[str, str, str, Any]]:
     """Returns the ratings above "negligible", each as category, action, probability and score."""
     found = []
-    for rating in ratings or ():
+    for rating in objects(ratings):
         probability = str(rating.get("probability"))
         if rating.get("blocked") or probability in _PROBABLE:
             score = number(rating.get("probabilityScore"))

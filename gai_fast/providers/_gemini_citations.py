@@ -7,10 +7,10 @@ kept to convert offsets, and which citations are events already.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
-from gai_fast.core.chunks import count
+from gai_fast.core.chunks import count, member, objects
 from gai_fast.model.events import Event
 from gai_fast.providers._events import citation
 from gai_fast.providers._room import Room
@@ -113,15 +113,17 @@ class Citations:
             Error: The response exceeds the memory limit.
         """
         cited = [
-            *self._grounded(raw.get("groundingMetadata") or {}),
-            *_recited(raw.get("citationMetadata") or {}),
-            *_retrieved(raw.get("urlContextMetadata") or {}),
+            *self._grounded(member(raw, "groundingMetadata")),
+            *_recited(member(raw, "citationMetadata")),
+            *_retrieved(member(raw, "urlContextMetadata")),
         ]
         return [_reference(*one) for one in cited]
 
     def _grounded(self, metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Yields (address, title, start, end) for each span that a source supports, and for each source without one."""
-        chunks = metadata.get("groundingChunks")
+        given = metadata.get("groundingChunks")
+        # An entry that is no object keeps its place: others are referred to by their index.
+        chunks: list[Any] = given if isinstance(given, list) else []
         if chunks:
             sources = [_source(source) for source in chunks]
             self._room.give_back(_length(self._sources), 2 * len(self._sources))
@@ -129,10 +131,11 @@ class Citations:
             self._sources = sources
         sources = self._sources
         used: set[int] = set()
-        for support in metadata.get("groundingSupports") or ():
-            segment = support.get("segment") or {}
-            for index in dict.fromkeys(support.get("groundingChunkIndices") or ()):
-                if 0 <= index < len(sources):
+        for support in objects(metadata.get("groundingSupports")):
+            segment, indices = member(support, "segment"), support.get("groundingChunkIndices")
+            counts = map(count, indices if isinstance(indices, list) else ())
+            for index in dict.fromkeys(counts):
+                if index is not None and index < len(sources):
                     used.add(index)
                     yield (*sources[index], segment.get("startIndex", 0), segment.get("endIndex"))
         if chunks:
@@ -178,24 +181,23 @@ def _length(sources: list[tuple[Any, Any]]) -> int:
     return sum(len(text) for source in sources for text in source if isinstance(text, str))
 
 
-def _source(raw: dict[str, Any]) -> tuple[Any, Any]:
+def _source(raw: Any) -> tuple[Any, Any]:
     """Reads address and title of a source. The address of a document without a URI is the name of its store."""
-    inner: Mapping[str, Any] = next(
-        (raw[name] for name in ("web", "retrievedContext", "maps", "image") if raw.get(name)), {}
-    )
+    kinds = [member(raw, name) for name in ("web", "retrievedContext", "maps", "image")]
+    inner = next((kind for kind in kinds if kind), {})
     names = ("uri", "sourceUri", "imageUri", "documentName", "fileSearchStore", "placeId")
     return next((inner[name] for name in names if inner.get(name)), None), inner.get("title")
 
 
 def _recited(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yields (address, title, start, end) of the sources that the text recites."""
-    for one in metadata.get("citations") or metadata.get("citationSources") or ():
+    for one in objects(metadata.get("citations") or metadata.get("citationSources")):
         yield one.get("uri"), one.get("title"), one.get("startIndex", 0), one.get("endIndex")
 
 
 def _retrieved(metadata: dict[str, Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yields (address, None, None, None) of each page that was fetched because the prompt names it."""
-    for page in metadata.get("urlMetadata") or ():
+    for page in objects(metadata.get("urlMetadata")):
         if page.get("urlRetrievalStatus") == "URL_RETRIEVAL_STATUS_SUCCESS":
             yield page.get("retrievedUrl"), None, None, None
 

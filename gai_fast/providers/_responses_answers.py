@@ -28,13 +28,13 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.chunks import WRONG_SHAPE, count, inside, parse_chunk, text_of
+from gai_fast.core.chunks import WRONG_SHAPE, count, inside, label, member, objects, parse_chunk, text_of
 from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
-from gai_fast.providers._events import citation, counted_usage, server_tool
+from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, server_tool
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -153,7 +153,7 @@ class ResponsesAdapter(ProviderAdapter):
         if name == "error":
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data), name)
-        kind = chunk.get("type") or name
+        kind = _kind(chunk, name)
         # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
         if self._word:
@@ -163,7 +163,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         if isinstance(chunk, dict):
-            kind = chunk.get("type") or name
+            kind = _kind(chunk, name)
             # A tool that the provider runs may fail (`response.mcp_call.failed`) without a failure of the response.
             if kind not in ("", "error") and not (chunk.get("error") and kind.count(".") < 2):
                 return None
@@ -175,29 +175,34 @@ class ResponsesAdapter(ProviderAdapter):
         if kind in _CALL_EVENTS:
             return self._call_event(kind, chunk)
         match kind:
-            case "response.created" if self._items and chunk["response"].get("id") != self._identifier:
+            case "response.created" if self._items and label(member(chunk, "response").get("id")) != self._identifier:
                 raise self.spliced()
             case "response.created" | "response.queued" | "response.in_progress":
-                return self._begin(chunk.get("response") or {})
+                return self._begin(member(chunk, "response"))
             case "response.output_item.added":
-                return self._open(chunk["item"], chunk)
+                return self._open(member(chunk, "item"), chunk)
             case "response.output_item.done":
-                raw = chunk["item"]
-                return self._complete(self._item(text_of(raw.get("type")), text_of(raw.get("id")), chunk), raw)
+                raw = member(chunk, "item")
+                item_kind = _item_kind(raw)
+                return self._complete(self._item(item_kind, label(raw.get("id")), chunk), raw) if item_kind else []
             case "response.content_part.done" | "response.reasoning_summary_part.done":
-                return self._end_part(chunk["part"], chunk)
+                return self._end_part(member(chunk, "part"), chunk)
             case "response.reasoning.delta" if isinstance(chunk.get("delta"), str):  # Open Responses' name
                 return self._part_event("reasoning_text", "delta", chunk)
             case "response.output_text.annotation.added":
                 part = self._part(self._item_of("message", chunk), "output_text", chunk)
-                return self._cite(part, [chunk["annotation"]])
+                try:
+                    return self._cite(part, [chunk.get("annotation")])
+                except WRONG_SHAPE:
+                    return [{**UNREADABLE}]
             case "response.image_generation_call.partial_image":
-                return _image(text_of(chunk["partial_image_b64"]), chunk, partial=True)
+                return _image(label(chunk.get("partial_image_b64")), chunk, partial=True)
             case "response.audio.delta":
-                return [{"type": "audio.delta", "audio": {"chunk": text_of(chunk["delta"])}}] if chunk["delta"] else []
+                sound = label(chunk.get("delta"))
+                return [{"type": "audio.delta", "audio": {"chunk": sound}}] if sound else []
             case "response.audio.transcript.delta":
                 return self._deliver(_Part(), "output_text", chunk["delta"])
-        return self._end(_TERMINAL[kind], chunk.get("response") or {}) if kind in _TERMINAL else []
+        return self._end(_TERMINAL[kind], member(chunk, "response")) if kind in _TERMINAL else []
 
     def receive_whole(self, answer: Any, text: str = "") -> list[Event]:
         if not isinstance(answer, dict) or not isinstance(answer.get("output"), list):
@@ -209,7 +214,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def may_hold_text(self, chunk: dict[str, Any]) -> bool:
         item, response = chunk.get("item"), chunk.get("response")
-        if isinstance(item, dict) and str(item.get("type")).endswith("_call"):
+        if isinstance(item, dict) and _item_kind(item) not in ("", "message", "reasoning"):
             return False
         return super().may_hold_text(chunk) or bool(response.get("output") if isinstance(response, dict) else response)
 
@@ -235,8 +240,8 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _begin(self, response: dict[str, Any]) -> list[Event]:
         self._count(response.get("usage"))
-        self._identifier = text_of(response.get("id"))
-        return self.start(self._identifier, text_of(response.get("model")))
+        self._identifier = label(response.get("id"))
+        return self.start(self._identifier, label(response.get("model")))
 
     def _end(self, event_status: str, response: dict[str, Any]) -> list[Event]:
         """Ends the response: reads its finish reason, and all content that no earlier event carried.
@@ -246,13 +251,12 @@ class ResponsesAdapter(ProviderAdapter):
             response: The whole response.
         """
         events = self._begin(response)
-        status = response.get("status")
+        status = label(response.get("status"))
         status = status if status in _STATUSES else event_status
         if "failed" in (status, event_status):
             self._word = "failed"  # the count of tokens is final
             raise self.error(self.api.read_failure(response) or UpstreamFailure())
-        details = response.get("incomplete_details")
-        reason = text_of(details.get("reason")) if isinstance(details, dict) else ""
+        reason = label(member(response, "incomplete_details").get("reason"))
         self._word = reason[: LIMITS.kept_word] if reason and status == "incomplete" else status
         return events + self._complete_all(response)
 
@@ -265,8 +269,12 @@ class ResponsesAdapter(ProviderAdapter):
         raw: Any
         for raw in given if is_read else ():
             try:
-                output.append((text_of(raw.get("type")), text_of(raw.get("id")), raw))
+                kind = _item_kind(raw)
             except WRONG_SHAPE:
+                kind = ""
+            if kind:
+                output.append((kind, label(raw.get("id")), raw))
+            else:
                 is_read = False
         for item, raw in self._paired(output):
             characters = self._characters
@@ -280,7 +288,7 @@ class ResponsesAdapter(ProviderAdapter):
             events += self.extras(response)
         except WRONG_SHAPE:
             is_read = False
-        return events if is_read else [*events, {"type": "warning", "reason": "malformed_chunk"}]
+        return events if is_read else [*events, {**UNREADABLE}]
 
     def _paired(self, output: list[tuple[str, str, dict[str, Any]]]) -> Iterable[tuple[_Item, dict[str, Any]]]:
         """Yields the item for each object of a whole output.
@@ -335,7 +343,7 @@ class ResponsesAdapter(ProviderAdapter):
         self._blocks_left -= 1
 
     def _item_of(self, kind: str, chunk: dict[str, Any]) -> _Item:
-        return self._item(kind, text_of(chunk.get("item_id")), chunk)
+        return self._item(kind, label(chunk.get("item_id")), chunk)
 
     def _item(self, kind: str, identifier: str, chunk: dict[str, Any]) -> _Item:
         """Returns the item of an event. Begins the item if no event has announced it.
@@ -357,7 +365,7 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _open(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
         """Begins an item. Content that it holds is not read here: the item's end repeats it."""
-        kind, identifier = text_of(raw.get("type")), text_of(raw.get("id"))
+        kind, identifier = label(raw.get("type")), label(raw.get("id"))
         index = count(chunk.get("output_index"))
         item = None if index is None else self._at.get((kind, index))
         # Some servers number every item 0: another id is another item.
@@ -365,7 +373,7 @@ class ResponsesAdapter(ProviderAdapter):
             item = self._new(kind, identifier, index)
         if kind in self.client_calls:
             return self._call(item, raw)
-        if kind in ("message", "reasoning") or kind in _AWAITED or kind.endswith("_output"):
+        if kind in ("", "message", "reasoning") or kind in _AWAITED or kind.endswith("_output"):
             return []
         return [self._server_tool(raw, "started")]
 
@@ -385,7 +393,7 @@ class ResponsesAdapter(ProviderAdapter):
             return [self._server_tool(raw, "started")]
         failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
         outcome = self._server_tool(raw, "failed" if failed else "completed")
-        drawn = _image(text_of(raw.get("result")), raw) if kind == "image_generation_call" else []
+        drawn = _image(label(raw.get("result")), raw) if kind == "image_generation_call" else []
         return [*drawn, outcome]
 
     def _complete_reasoning(self, item: _Item, raw: dict[str, Any]) -> list[Event]:
@@ -393,7 +401,7 @@ class ResponsesAdapter(ProviderAdapter):
         # A server that streams the summary or the content repeats its text in the other member.
         if not any(part.is_delivered for part in item.parts.values()):
             events = self._fill_all(item, raw.get("summary")) + self._fill_all(item, raw.get("content"))
-        signature = text_of(raw.get("encrypted_content"))
+        signature = label(raw.get("encrypted_content"))
         if signature and not item.is_signed:
             item.is_signed = True
             events.append({"type": "reasoning.signature", "block": item.number, "signature": signature})
@@ -417,11 +425,13 @@ class ResponsesAdapter(ProviderAdapter):
         return self._deliver(self._part(self._item_of(_PARTS[kind][2], chunk), kind, chunk), kind, chunk["delta"])
 
     def _deliver(self, part: _Part, kind: str, text: Any) -> list[Event]:
-        """Returns the delta for text of a part, if the text is not empty."""
+        """Returns the delta for text of a part, if it is not empty, and a warning for reasoning that is no text."""
+        event, _, item_kind = _PARTS[kind]
+        if item_kind != "message" and text and not isinstance(text, str):
+            return [{**UNREADABLE}]
         text = text_of(text)
         if not text:
             return []
-        event, _, _ = _PARTS[kind]
         if not part.is_delivered:
             part.is_delivered, part.begin, part.prefix = True, self._characters, text[:_PREFIX_LENGTH]
         if event == "text.delta":
@@ -430,19 +440,19 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _end_part(self, raw: dict[str, Any], chunk: dict[str, Any]) -> list[Event]:
         """Ends a part: reads its text if no delta carried it, and its other annotations."""
-        kind = text_of(raw.get("type"))
+        kind = label(raw.get("type"))
         if kind not in _PARTS:
             return []
-        _, member, item_kind = _PARTS[kind]
+        _, name, item_kind = _PARTS[kind]
         item = self._item_of(item_kind, chunk)
         part = self._part(item, kind, chunk)
         if not part.is_delivered:
-            text = text_of(raw.get(member))
+            text = label(raw.get(name))
             others = (other for key, other in item.parts.items() if key[0] == kind and other.is_delivered)
             part = next((other for other in others if text.startswith(other.prefix)), part)
         return self._fill(part, kind, raw)
 
-    def _fill_all(self, item: _Item, raw_parts: Iterable[dict[str, Any]] | None) -> list[Event]:
+    def _fill_all(self, item: _Item, raw_parts: Any) -> list[Event]:
         """Reads the parts of a whole item.
 
         A part that deltas carried may have another index here: gpt-oss on vLLM and Bedrock count `content_index` across
@@ -450,13 +460,17 @@ class ResponsesAdapter(ProviderAdapter):
         """
         item.is_done = True
         delivered = {key: part for key, part in item.parts.items() if part.is_delivered}
+        if raw_parts and not isinstance(raw_parts, list):
+            if delivered:
+                return [{**UNREADABLE}]
+            raise Malformed("the parts of an item are no list")
         whole: list[tuple[int, str, dict[str, Any]]] = []
         parts: list[_Part | None] = []
-        for index, raw in enumerate(raw_parts or ()):
-            kind = text_of(raw.get("type"))
+        for index, raw in enumerate(objects(raw_parts)):
+            kind = _part_kind(raw, item.kind)
             if kind in _PARTS:
                 part = delivered.get((kind, index))
-                if part is not None and text_of(raw.get(_PARTS[kind][1])).startswith(part.prefix):
+                if part is not None and label(raw.get(_PARTS[kind][1])).startswith(part.prefix):
                     del delivered[kind, index]
                 else:
                     part = None
@@ -487,7 +501,7 @@ class ResponsesAdapter(ProviderAdapter):
         try:
             if not part.is_delivered:
                 text = raw.get(_PARTS[kind][1])
-                if text and not isinstance(text, str):
+                if text and not isinstance(text, str) and _PARTS[kind][2] == "message":
                     raise self.unreadable()
                 events += self._deliver(part, kind, text)
             events += self._cite(part, (raw.get("annotations") or ())[part.cited :])
@@ -513,13 +527,13 @@ class ResponsesAdapter(ProviderAdapter):
         events: list[Event] = []
         if item.call is None:
             # A client must send back the `call_id`; `id` is the item's id.
-            identifier = text_of(raw.get("call_id")) or item.identifier
-            item.call, events = self._calls.open(identifier, text_of(raw.get("name")))
+            identifier = label(raw.get("call_id")) or item.identifier
+            item.call, events = self._calls.open(identifier, label(raw.get("name")))
         return events
 
     def _call_event(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
-        item_kind, member = _CALL_EVENTS[kind]
-        item, text = self._item_of(item_kind, chunk), text_of(chunk.get(member))
+        item_kind, name = _CALL_EVENTS[kind]
+        item, text = self._item_of(item_kind, chunk), argument_piece(chunk.get(name))
         if item.call is None or item.is_whole:
             return []
         if kind.endswith(".delta"):
@@ -541,27 +555,27 @@ class ResponsesAdapter(ProviderAdapter):
         if item.is_done:
             return []
         item.is_done = item.is_whole = True
-        kind = raw["type"]
+        kind = item.kind
         # The text is read before the call begins, so that a chunk that cannot be read begins no call.
         given = raw.get("input" if kind == "custom_tool_call" else "arguments")
-        text = given if isinstance(given, str) else encode_json(given).decode() if given else ""
+        text = argument_piece(given) if given else ""
         events = self._call(item, raw)
         call = item.call
         if call is None or call.closed:
             return events
-        events += self._calls.add(call, "", text_of(raw.get("name"))) + self._arguments(call, text)
+        events += self._calls.add(call, "", label(raw.get("name"))) + self._arguments(call, text)
         # Arguments that are not JSON may have been cut off by the token limit; only the response's end has the reason.
         cut_off = raw.get("status") == "incomplete" or (kind == "function_call" and bool(call.arguments.strip()))
         return events + self._calls.close(call, cut_off=cut_off)
 
     def _server_tool(self, raw: dict[str, Any], status: str) -> Event:
-        kind = text_of(raw["type"])
-        identifier = text_of(raw.get("call_id")) or text_of(raw.get("id"))
+        kind = label(raw.get("type"))
+        identifier = label(raw.get("call_id")) or label(raw.get("id"))
         if kind == "mcp_approval_request":
             requested = {key: raw[key] for key in ("server_label", "name", "arguments") if key in raw}
             return server_tool(identifier, kind, status, encode_json(requested).decode())
         known = self._server_tools.get(identifier, kind.removesuffix("_output").removesuffix("_call"))
-        name = text_of(raw.get("name")) or known
+        name = label(raw.get("name")) or known
         if name != self._server_tools.get(identifier):
             self.room.take(len(identifier) + len(name), 2)
             self._server_tools[identifier] = name
@@ -575,10 +589,30 @@ class ResponsesAdapter(ProviderAdapter):
         )
 
 
+def _kind(chunk: dict[str, Any], name: str) -> str:
+    """Returns the type of an event, which some servers send only as the name of the SSE event."""
+    kind = chunk.get("type")
+    return kind if kind and isinstance(kind, str) else name
+
+
+def _item_kind(raw: dict[str, Any]) -> str:
+    """Returns the type of an item. Only messages have a role."""
+    kind = raw.get("type")
+    return kind if isinstance(kind, str) else "message" if raw.get("role") else ""
+
+
+def _part_kind(raw: dict[str, Any], item_kind: str) -> str:
+    """Returns the type of a part of an item. A part without a type has the type of its text."""
+    kind = raw.get("type")
+    if isinstance(kind, str):
+        return kind
+    return next((part for part, (_, name, item) in _PARTS.items() if item == item_kind and name in raw), "")
+
+
 def _image(data: str, raw: dict[str, Any], *, partial: bool = False) -> list[Event]:
     if not data:
         return []
-    kind = text_of(raw.get("output_format"))
+    kind = label(raw.get("output_format"))
     kind = kind or next((kind for head, kind in _IMAGE_HEADS.items() if data.startswith(head)), "png")
     image: dict[str, Any] = {"data": data, "media_type": f"image/{kind}"}
     return [{"type": "image", "image": image | {"partial": True} if partial else image}]
@@ -604,6 +638,6 @@ def _match_rest(
         for at, (_, kind, raw) in enumerate(whole):
             keys = unmatched.get(kind)
             if parts[at] is None and keys:
-                text = text_of(raw.get(_PARTS[kind][1]))
+                text = label(raw.get(_PARTS[kind][1]))
                 if not by_prefix or text.startswith(delivered[keys[0]].prefix):
                     parts[at] = delivered.pop(keys.popleft())

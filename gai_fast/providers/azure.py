@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode
 
+from gai_fast.core.chunks import label, member, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import NotFound
 from gai_fast.model.events import Event
@@ -71,7 +72,7 @@ class AzureAdapter(ChatAdapter):
     """Reads the results of content filters."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        return _filtered([*(chunk.get("prompt_filter_results") or ()), *(chunk.get("choices") or ())])
+        return _filtered([*objects(chunk.get("prompt_filter_results")), *objects(chunk.get("choices"))])
 
 
 class AzureResponses(ResponsesAPI):
@@ -106,7 +107,7 @@ class AzureResponsesAdapter(ResponsesAdapter):
     """Reads the results of content filters."""
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
-        return _filtered(response.get("content_filters") or ())
+        return _filtered(objects(response.get("content_filters")))
 
 
 def _failure(body: Any) -> UpstreamFailure | None:
@@ -119,14 +120,14 @@ def _filtered(results: Iterable[dict[str, Any]]) -> list[Event]:
     return [
         {"type": "safety", "safety": _safety(category, result)}
         for filtered in results
-        for category, result in (filtered.get("content_filter_results") or {}).items()
+        for category, result in member(filtered, "content_filter_results").items()
         if isinstance(result, dict) and (result.get("filtered") is True or result.get("detected") is True)
     ]
 
 
 def _safety(category: str, result: dict[str, Any]) -> dict[str, Any]:
     safety: dict[str, Any] = {"category": category, "action": "filtered" if result.get("filtered") else "detected"}
-    score = _SCORES.get(result.get("severity", ""))
+    score = _SCORES.get(label(result.get("severity")))
     return safety if score is None else safety | {"score": score}
 
 

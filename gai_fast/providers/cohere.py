@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from orjson import Fragment
 
-from gai_fast.core.chunks import count, inside, parse_chunk, text_of
+from gai_fast.core.chunks import count, inside, label, member, objects, parse_chunk, text_of
 from gai_fast.core.reading import turns
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
@@ -46,7 +46,7 @@ from gai_fast.model.request import (
     UserMessage,
 )
 from gai_fast.providers._base import API, ProviderAdapter, Target
-from gai_fast.providers._events import citation, counted_usage, reasoning
+from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning
 from gai_fast.providers._failures import failure_of
 from gai_fast.providers._requests import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers._room import too_many
@@ -211,31 +211,34 @@ class CohereAdapter(ProviderAdapter):
         if name == "error":
             raise self.error_event(data)
         chunk = self.checked(parse_chunk(data))
-        kind = chunk.get("type") or name
+        kind = chunk.get("type")
+        if not isinstance(kind, str) or not kind:
+            kind = name
         self.copyable = kind in _STEADY
         events = self._read(kind, chunk)
         return events if self.started or not events else self.start(None, None) + events
 
     def _read(self, kind: str, chunk: dict[str, Any]) -> list[Event]:
-        delta, index = chunk.get("delta") or {}, count(chunk.get("index"))
-        message = delta.get("message") or {}
+        delta, index = member(chunk, "delta"), count(chunk.get("index"))
+        message = member(delta, "message")
         match kind:
             case "content-delta":
-                return self._content(message.get("content") or {})
+                return self._content(message.get("content"))
             case "tool-plan-delta":
                 return reasoning(message.get("tool_plan"))
             case "tool-call-delta":
-                return self._calls.add(self._open[index], _function(message)[1])
+                call = self._open.get(index) or next(reversed(self._open.values()), None)
+                return [{**UNREADABLE}] if call is None else self._calls.add(call, _function(message)[1])
             case "content-start":
-                return self._begin(index, message.get("content") or {})
+                return self._begin(index, message.get("content"))
             case "tool-call-start":
                 return self._call(index, message)
             case "tool-call-end":
                 return self._close(index)
             case "citation-start":
-                return self._cited([message["citations"]])
+                return self._cited([member(message, "citations")])
             case "message-start":
-                return self.start(text_of(chunk.get("id")), None)
+                return self.start(label(chunk.get("id")), None)
             case "message-end":
                 self._end(delta)
                 self.ended = True
@@ -245,12 +248,12 @@ class CohereAdapter(ProviderAdapter):
         if not isinstance(answer, dict) or not isinstance(answer.get("message"), dict):
             raise Malformed("an answer without a message")
         message = answer["message"]
-        events = self.start(text_of(answer.get("id")), None) + reasoning(message.get("tool_plan"))
+        events = self.start(label(answer.get("id")), None) + reasoning(message.get("tool_plan"))
         for index, block in enumerate(message.get("content") or ()):
             events += self._begin(index, block)
-        for index, call in enumerate(message.get("tool_calls") or ()):
+        for index, call in enumerate(objects(message.get("tool_calls"))):
             events += self._call(index, {"tool_calls": call}) + self._close(index)
-        events += self._cited(message.get("citations") or ())
+        events += self._cited(objects(message.get("citations")))
         self._end(answer)
         self.ended = True
         return events
@@ -270,14 +273,18 @@ class CohereAdapter(ProviderAdapter):
         elif event["type"] == "tool.call.delta":
             self._calls.copied(event["index"], text)
 
-    def _begin(self, index: int | None, content: dict[str, Any]) -> list[Event]:
+    def _begin(self, index: int | None, content: Any) -> list[Event]:
         """Opens a content block, and reads the content that it has at its start."""
         if index not in self._begins and len(self._begins) >= LIMITS.content_blocks:
             raise too_many("content_blocks", LIMITS.content_blocks)
         self._begins[index] = self._characters
         return self._content(content)
 
-    def _content(self, content: dict[str, Any]) -> list[Event]:
+    def _content(self, content: Any) -> list[Event]:
+        if not isinstance(content, dict):
+            if content:
+                raise Malformed("a content block is no object")
+            return []
         events, text = reasoning(content.get("thinking")), text_of(content.get("text"))
         if text:
             self._characters += len(text)
@@ -286,19 +293,23 @@ class CohereAdapter(ProviderAdapter):
 
     def _call(self, index: int | None, message: dict[str, Any]) -> list[Event]:
         name, arguments = _function(message)
-        call, events = self._calls.open(text_of(message["tool_calls"].get("id")), name)
+        call, events = self._calls.open(label(member(message, "tool_calls").get("id")), name)
         self._open[index] = call
         return events + self._calls.add(call, arguments)
 
     def _close(self, index: int | None) -> list[Event]:
         call = self._open.pop(index, None)
+        if call is None and index is None and self._open:
+            call = self._open.popitem()[1]
         if call is None:
             return []
         # Arguments that are not JSON may have been cut off by `max_tokens`; only a later event has the reason.
         return self._calls.close(call, cut_off=bool(call.arguments.strip()))
 
     def _cited(self, citations: Iterable[dict[str, Any]]) -> list[Event]:
-        cited = [_source(source) | self._span(raw) for raw in citations for source in raw.get("sources") or [{}]]
+        cited = [
+            _source(source) | self._span(raw) for raw in citations for source in objects(raw.get("sources")) or [{}]
+        ]
         cited = [one for one in cited if one]
         return [{"type": "citations", "citations": cited}] if cited else []
 
@@ -325,22 +336,21 @@ class CohereAdapter(ProviderAdapter):
                 cached=count(usage.get("cached_tokens")),
                 reasoning=inside(usage, kind, "reasoning_tokens"),
             )
-        self._reason = text_of(delta.get("finish_reason"))[: LIMITS.kept_word]
+        self._reason = label(delta.get("finish_reason"))[: LIMITS.kept_word]
         if self._reason in self.api.failure_words or delta.get("error"):
-            word = text_of(delta.get("error_type")) or self._reason
+            word = label(delta.get("error_type")) or self._reason
             raise self.error(failure_of({"type": word.lower(), "message": delta.get("error")}))
 
 
 def _function(message: dict[str, Any]) -> tuple[str, str]:
     """Returns name and arguments of the call that a message holds."""
-    function = message["tool_calls"].get("function") or {}
-    return text_of(function.get("name")), text_of(function.get("arguments"))
+    function = member(member(message, "tool_calls"), "function")
+    return label(function.get("name")), argument_piece(function.get("arguments"))
 
 
 def _source(source: dict[str, Any]) -> dict[str, Any]:
     """Reads a source: a document of the request, or the output of a tool."""
-    about = source.get("document") or source.get("tool_output")
-    about = about if isinstance(about, dict) else {}
+    about = member(source, "document") or member(source, "tool_output")
     return citation(about.get("url") or source.get("id"), about.get("title"))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import text_of
+from gai_fast.core.chunks import member, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, ReasoningPart, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -54,12 +54,11 @@ class GroqAdapter(ChatAdapter):
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         failure = super().failure(chunk, name)
-        if failure is None and isinstance(chunk, dict) and chunk.get("x_groq") and chunk["x_groq"].get("error"):
-            return self.api.read_failure({"error": chunk["x_groq"]["error"]})
-        return failure
+        error = member(chunk, "x_groq").get("error")
+        return self.api.read_failure({"error": error}) if failure is None and error else failure
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
-        return chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+        return chunk.get("usage") or member(chunk, "x_groq").get("usage")
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         yield from map(_executed, message.get("executed_tools") or ())

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import count, members, parse_chunk, text_of
+from gai_fast.core.chunks import count, label, member, members, objects, parse_chunk, text_of
 from gai_fast.core.reading import turns
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
@@ -38,7 +38,7 @@ from gai_fast.model.request import (
     UserMessage,
 )
 from gai_fast.providers._base import API, ProviderAdapter, Target
-from gai_fast.providers._events import counted_usage
+from gai_fast.providers._events import UNREADABLE, argument_piece, counted_usage, reasoning
 from gai_fast.providers._requests import argument_object, function_tool, image_data, joined, required_schema
 from gai_fast.providers._tool_calls import ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -224,18 +224,18 @@ class OllamaAdapter(ProviderAdapter):
         path = ("tool_calls",) if message is None else ("message", "tool_calls")
         if message is None:
             message = {**chunk, "content": chunk.get("response")}
-        model = text_of(chunk.get("model"))
-        events: list[Event] = []
-        for kind, member in (("reasoning.delta", "thinking"), ("text.delta", "content")):
-            piece = text_of(message.get(member))
-            if piece:
-                events.append({"type": kind, "text": piece})
-        drawn, reason = text_of(chunk.get("image")), text_of(chunk.get("done_reason"))
-        events += self._tool_calls(message.get("tool_calls") or (), text, path)
+        model = label(chunk.get("model"))
+        events = reasoning(message.get("thinking"))
+        piece = text_of(message.get("content"))
+        if piece:
+            events.append({"type": "text.delta", "text": piece})
+        drawn, reason = label(chunk.get("image")), label(chunk.get("done_reason"))
+        events += self._tool_calls(message.get("tool_calls"), text, path)
         if drawn:
             events.append({"type": "image", "image": {"data": drawn, "media_type": "image/png"}})
-        self.copyable = not chunk.get("done")
-        if chunk.get("done"):
+        is_done = chunk.get("done") is True or bool(reason)
+        self.copyable = not is_done
+        if is_done:
             self.ended = True
             self._reason = reason[: LIMITS.kept_word]
             self.usage = counted_usage(count(chunk.get("prompt_eval_count")), count(chunk.get("eval_count")))
@@ -243,21 +243,21 @@ class OllamaAdapter(ProviderAdapter):
 
     def _tool_calls(self, raw: Any, text: str, path: tuple[str, ...]) -> list[Event]:
         """Reads calls. Their arguments are taken verbatim from the chunk's text at `path`."""
-        functions = [call["function"] for call in raw]
-        given = [function for function in functions if "arguments" in function]
-        for function, arguments in zip(
-            given, members(text, *path, "function", "arguments") if given else (), strict=True
-        ):
-            if not isinstance(function["arguments"], (str, type(None))):
-                function["arguments"] = arguments
-        # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
-        calls = [
-            (text_of(call.get("id")), text_of(function.get("name")), text_of(function.get("arguments")))
-            for call, function in zip(raw, functions, strict=True)
-        ]
-        events: list[Event] = []
-        for identifier, name, arguments in calls:
-            opened, begun = self._calls.open(identifier, name, self.seed())
+        if not raw:
+            return []
+        given = [each for each in objects(raw) if "arguments" in member(each, "function")]
+        found = list(members(text, *path, "function", "arguments")) if given else []
+        if len(found) == len(given):
+            for call, arguments in zip(given, found, strict=True):
+                if not isinstance(call["function"]["arguments"], (str, type(None))):
+                    call["function"]["arguments"] = arguments
+        calls = [each for each in objects(raw) if member(each, "function")]
+        # Calls of another shape are left out.
+        events: list[Event] = [] if isinstance(raw, list) and len(calls) == len(raw) else [{**UNREADABLE}]
+        for call in calls:
+            function = member(call, "function")
+            name, arguments = label(function.get("name")), argument_piece(function.get("arguments"))
+            opened, begun = self._calls.open(label(call.get("id")), name, self.seed())
             events += begun + self._calls.add(opened, arguments) + self._calls.close(opened)
         return events
 

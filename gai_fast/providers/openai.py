@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import number
+from gai_fast.core.chunks import member, number, objects
 from gai_fast.model.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
@@ -39,13 +39,13 @@ class OpenAIAdapter(ChatAdapter):
     """Reads moderation results in addition to the dialect."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        moderation = chunk.get("moderation")
-        if not moderation:
+        if not chunk.get("moderation"):
             return []
+        moderation = member(chunk, "moderation")
         return [
             event
             for side in ("input", "output")
-            for result in (moderation.get(side) or {}).get("results") or ()
+            for result in objects(member(moderation, side).get("results"))
             for event in _flagged(result)
         ]
 
@@ -54,13 +54,13 @@ def _flagged(result: dict[str, Any]) -> list[Event]:
     """Returns an event for each flagged category of a moderation result."""
     return [
         {"type": "safety", "safety": {"category": category, "action": "flagged"} | _score(result, category)}
-        for category, flagged in (result.get("categories") or {}).items()
+        for category, flagged in member(result, "categories").items()
         if flagged is True
     ]
 
 
 def _score(result: dict[str, Any], category: str) -> dict[str, Any]:
-    score = number((result.get("category_scores") or {}).get(category))
+    score = number(member(result, "category_scores").get(category))
     return {} if score is None else {"score": score}
 
 
@@ -80,8 +80,8 @@ class OpenAIResponsesAdapter(ResponsesAdapter):
     """Reads moderation results in addition to the dialect. Here input and output have one result each."""
 
     def extras(self, response: dict[str, Any]) -> list[Event]:
-        moderation = response.get("moderation") or {}
-        return [event for side in ("input", "output") for event in _flagged(moderation.get(side) or {})]
+        moderation = member(response, "moderation")
+        return [event for side in ("input", "output") for event in _flagged(member(moderation, side))]
 
 
 class OpenAICompletions(CompletionsAPI):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.chunks import text_of
+from gai_fast.core.chunks import objects, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ReasoningPart, ToolCallPart
 from gai_fast.providers._base import API, Target
@@ -47,7 +47,7 @@ class CompatibleAdapter(ChatAdapter):
 
     def usage_in(self, chunk: dict[str, Any]) -> Any:
         usage = chunk.get("usage")
-        for choice in chunk.get("choices") or ():
+        for choice in objects(chunk.get("choices")):
             usage = usage or choice.get("usage")
         return usage
 
@@ -55,7 +55,7 @@ class CompatibleAdapter(ChatAdapter):
         if part.get("type") != "reasoning":
             return super().read_part(choice, part)
         events: list[Event] = []
-        for summary in part.get("summary") or ():
+        for summary in objects(part.get("summary")):
             if summary.get("text"):
                 events.append({"type": "reasoning.delta", "text": text_of(summary["text"])})
             if summary.get("signature"):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from gai_fast.core.chunks import text_of
+from gai_fast.core.chunks import member, objects, text_of
 from gai_fast.model.events import Event
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
@@ -91,8 +91,8 @@ class OpenRouterAdapter(ChatAdapter):
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterator[Event | CallFragment]:
         yield from super().read_message(choice, message, part)
-        for image in message.get("images") or ():
-            yield from _image(text_of(image["image_url"]["url"]))
+        for image in objects(message.get("images")):
+            yield from _image(text_of(member(image, "image_url").get("url")))
 
 
 def _image(url: str) -> list[Event]:

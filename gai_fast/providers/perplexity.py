@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.chunks import label, objects
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import (
@@ -79,8 +80,9 @@ class PerplexityAdapter(ChatAdapter):
     """Reads the sources beside the choices."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        titles = {found.get("url"): found.get("title") for found in chunk.get("search_results") or ()}
-        uris = [uri for uri in chunk.get("citations") or titles if isinstance(uri, str)]
+        titles = {label(found.get("url")): found.get("title") for found in objects(chunk.get("search_results"))}
+        cited = chunk.get("citations")
+        uris = [uri for uri in (cited if cited and isinstance(cited, list) else titles) if uri and isinstance(uri, str)]
         return self.citations_once(citation(uri, titles.get(uri)) for uri in uris)
 
     def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:

@@ -48,7 +48,9 @@ class XAIAdapter(ChatAdapter):
     """Reads citations, and corrects the usage."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        return self.citations_once({"uri": uri} for uri in chunk.get("citations") or () if isinstance(uri, str))
+        cited = chunk.get("citations")
+        uris = cited if isinstance(cited, list) else ()
+        return self.citations_once({"uri": uri} for uri in uris if isinstance(uri, str))
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
         # The total is removed, so that `counted_usage` does not add the reasoning, which is added below.

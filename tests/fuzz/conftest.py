@@ -1,7 +1,7 @@
 """Native and pure for the fuzz targets."""
 
-from tests.kernels import both, use_profile
+from tests.kernels import both, kernels, use_profile
 
-__all__ = ["both"]
+__all__ = ["both", "kernels"]
 
 use_profile()

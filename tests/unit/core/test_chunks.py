@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chunks import count, members, number, parse_chunk, text_of
+from gai_fast.core.chunks import (
+    count,
+    label,
+    member,
+    members,
+    number,
+    objects,
+    parse_chunk,
+    text_of,
+    with_null,
+    with_null_bytes,
+)
 from gai_fast.model.errors import Malformed
 from tests.limits import LIMITS
 
@@ -30,6 +41,45 @@ def test_a_finite_number_is_a_number(value: float) -> None:
 @pytest.mark.parametrize("value", [None, True, "1", [], {}, float("inf"), float("-inf")])
 def test_anything_else_is_none(value: Any) -> None:
     assert number(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("x", "x"), ("", ""), (20260611001, "20260611001"), (-1, "-1"), (None, ""), (True, ""), (0.5, ""), ([1], ""),
+     ({"x": 1}, ""), (10**30, "")],
+)  # fmt: skip
+def test_an_id_is_text_or_a_whole_number_and_else_missing(value: Any, expected: str) -> None:
+    assert label(value) == expected
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], [{"a": {"b": 1}}], {}, {"a": 5}, {"a": None}, {"a": []}])
+def test_a_member_that_is_no_object_is_empty(value: Any) -> None:
+    assert member(value, "a") == {}
+    assert member({"a": {"b": 1}}, "a") == {"b": 1}
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", {}, {"a": 1}, [], [1, None, "x", [{}]]])
+def test_of_a_list_only_the_objects_are_read(value: Any) -> None:
+    assert objects(value) == []
+    assert objects([1, {"a": 1}, None, {}]) == [{"a": 1}, {}]
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ('{"a":NaN,"b":[-Infinity,Infinity]}', '{"a":null,"b":[null,null]}'),
+        ('{"NaN":"NaN \\" -Infinity","a":NaN}', '{"NaN":"NaN \\" -Infinity","a":null}'),
+        ('{"a":"NaN', '{"a":"NaN'),
+        ('{"a":xNaN,"b":NaNx,"c":nan}', '{"a":xNaN,"b":NaNx,"c":nan}'),
+        ('{"a":1}', '{"a":1}'),
+    ],
+)
+def test_what_python_writes_for_numbers_that_json_lacks_is_null(text: str, valid: str) -> None:
+    assert with_null(text) == valid
+    assert (
+        with_null_bytes(b'event: "x\ndata: ' + text.encode() + b"\n\n")
+        == b'event: "x\ndata: ' + valid.encode() + b"\n\n"
+    )
 
 
 class TestMembers:

@@ -403,7 +403,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "one",
-        [7, [], {"type": "content_block_stop", "index": "x"}, delta(0, "text_delta", text=1), head(model=[])],
+        [7, [], delta(0, "text_delta", text=1)],
     )
     def test_other_shapes_are_malformed(self, one: Any) -> None:
         with pytest.raises(Malformed):
@@ -467,11 +467,31 @@ class TestWholeAnswer:
             read_whole("anthropic", answer)
 
 
-def test_a_category_that_is_no_text_is_malformed() -> None:
+def test_a_category_that_is_no_text_is_left_out() -> None:
     adapter = get_provider("anthropic").adapter()
     delta = {"stop_reason": "refusal", "stop_details": {"category": {"a": 1}}}
-    with pytest.raises(Malformed):
-        adapter.receive("", json.dumps({"type": "message_delta", "delta": delta}))
+    assert adapter.receive("", json.dumps({"type": "message_delta", "delta": delta})) == []
+    assert adapter.word() == "refusal"
+
+
+def test_a_block_that_begins_again_ends_the_former_and_takes_no_more_room() -> None:
+    adapter = get_provider("anthropic").adapter()
+    adapter.receive("", json.dumps(head()))
+    room = adapter.room.remaining
+    block = {"type": "thinking", "thinking": "", "signature": "s" * 1000}
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    for _ in range(5):
+        events = adapter.receive("", json.dumps(start))
+    assert [event["type"] for event in events] == ["reasoning.signature"]
+    adapter.receive("", json.dumps({"type": "content_block_stop", "index": 0}))
+    assert adapter.room.remaining == room
+
+
+def test_the_start_of_a_call_that_is_repeated_begins_no_other_call() -> None:
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    events = read(head(), start, start, delta(0, "input_json_delta", partial_json="{}"), tail("tool_use"), STOP)
+    assert [event["call_id"] for event in events if event["type"] == "tool.call.start"] == ["t"]
 
 
 def test_a_thinking_turn_survives_being_sent_back() -> None:

@@ -102,9 +102,6 @@ class TestText:
             "5",
             event("content-delta", 0, content=5),
             say(5),
-            event("tool-call-delta", 0, tool_calls={"function": {"arguments": "x"}}),
-            event("tool-call-start", 0),
-            event("citation-start", 0),
         ],
     )
     def test_another_shape_is_malformed(self, chunk: Any) -> None:
