@@ -131,6 +131,7 @@ COMPILED = (
     "providers/_completions",
     "providers/_events",
     "providers/_failures",
+    "providers/_finish_words",
     "providers/_gemini_answers",
     "providers/_gemini_citations",
     "providers/_requests",

@@ -31,9 +31,10 @@ class ResponseAPI(ABC):
     answers_in_arrays: ClassVar[bool] = False
     """Whether a stream may also be one JSON array whose elements are the chunks."""
     finish_words: ClassVar[Mapping[str, str]] = {}
-    """The `finish_reason` for each of the provider's words. A word that is missing here becomes `other`."""
+    """The `finish_reason` for each of the provider's words that other providers do not have. The words of all
+    providers are one table; a word that is in neither becomes `other`."""
     failure_words: ClassVar[frozenset[str]] = frozenset()
-    """Words that the provider sends in place of a finish reason if the answer failed."""
+    """Words that only this provider sends in place of a finish reason if the answer failed."""
 
     @abstractmethod
     def read_failure(self, body: Any) -> UpstreamFailure | None:

@@ -153,6 +153,7 @@ class AnthropicAdapter(ProviderAdapter):
     def finish(self) -> list[Event]:
         if not self._reason and not self.ended:
             raise self.truncated()
+        self.check_word(self._reason)
         reason = self._calls.outcome(self.api.finish_words, self._reason)
         events = self.start(None, None) + self.abort()  # signatures and citations of blocks that are still open
         if reason in ("stop", "tool_calls"):

@@ -29,6 +29,7 @@ from gai_fast.model.request import Message, Request
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._failures import error_object, failure_of
+from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
 
@@ -386,6 +387,19 @@ class ProviderAdapter(Adapter):
 
     def word(self) -> str:
         return ""
+
+    def check_word(self, word: str, message: str = "") -> None:
+        """Checks the provider's finish reason.
+
+        Args:
+            word: The finish reason.
+            message: The provider's explanation, empty if it sent none.
+
+        Raises:
+            Error: The word means that the answer failed.
+        """
+        if word in self.api.failure_words or word.lower() in FAILURE_WORDS:
+            raise self.error(UpstreamFailure(message, (word.lower(),)))
 
     def error(self, failure: UpstreamFailure) -> Error:
         wait = retry_after_ms({}, failure.message, None, failure.retry_after_ms)

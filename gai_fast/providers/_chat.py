@@ -69,17 +69,6 @@ class ChatAPI(API):
     """Whether a system message and a tool's result may consist of several texts."""
     efforts: ClassVar[Mapping[str, str]] = {}
     """The provider's nearest value for each `reasoning.effort` that it does not support."""
-    finish_words: ClassVar = {
-        "stop": "stop",
-        "length": "length",
-        "tool_calls": "tool_calls",
-        "content_filter": "content_filter",
-        "function_call": "tool_calls",
-        # Together's and Mistral's words; other providers serve the same models and pass the words on.
-        "eos": "stop",
-        "model_length": "length",
-    }
-    failure_words = frozenset({"error", "insufficient_system_resource"})
 
     def __init__(self) -> None:
         self._templates: dict[str, _Template] = {}  # by model

@@ -57,7 +57,7 @@ class Choice:  # written by hand: a dataclass's `__init__` runs interpreted, whi
 
     @property
     def has_calls(self) -> bool:
-        return self._calls is not None and bool(self._calls.calls)
+        return self._calls is not None and bool(self._calls)
 
 
 def _mark(events: list[Event], choice: Choice) -> None:
@@ -430,8 +430,7 @@ class ChatAdapter(ProviderAdapter):
         first = self.choices.get(0) or Choice(0, self.room)
         if not first.reason and not self.ended:
             raise self.truncated()
-        if first.reason in self.api.failure_words:
-            raise self.error(UpstreamFailure(words=(first.reason,)))
+        self.check_word(first.reason)
         events = self.start(None, None)
         for choice in self.choices.values():
             if choice.has_calls:

@@ -14,7 +14,6 @@ from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
-from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import UNREADABLE, counted_usage, server_tool
@@ -315,9 +314,7 @@ class GeminiAdapter(ProviderAdapter):
         first = self._candidates.get(0) or _Candidate(0, self.room, self._places)
         if not (first.reason or self.ended):
             raise self.truncated()
-        if first.reason in self.api.failure_words:
-            message = first.message or f"{self.api.provider} stopped: {first.reason}"
-            raise self.error(UpstreamFailure(message, (first.reason.lower(),)))
+        self.check_word(first.reason, first.message or f"{self.api.provider} stopped: {first.reason}")
         events = self.start(None, None)
         for candidate in self._candidates.values():
             added = candidate.citations.rest()

@@ -45,13 +45,6 @@ class ResponsesAPI(API):
     lacks = frozenset({"stop", "seed"})
     path = "/responses"
     models_path = "/models"
-    finish_words: ClassVar = {
-        "completed": "stop",
-        "max_output_tokens": "length",
-        "max_messages": "length",
-        "content_filter": "content_filter",
-        "cancelled": "cancelled",
-    }
     stateless: ClassVar[bool] = True
     """Whether the API has `store` and `include`. If so, requests ask it to store nothing and to send encrypted
     reasoning."""

@@ -221,6 +221,7 @@ class ResponsesAdapter(ProviderAdapter):
     def finish(self) -> list[Event]:
         if not self._word and not self.ended:
             raise self.truncated()
+        self.check_word(self._word)
         reason = self._calls.outcome(self.api.finish_words, self._word)
         events = self.start(None, None)
         if reason in ("stop", "tool_calls"):

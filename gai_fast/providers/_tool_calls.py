@@ -15,6 +15,7 @@ from gai_fast.kernels import compact_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, JSONText, join_surrogates
 from gai_fast.providers._events import parse_arguments
+from gai_fast.providers._finish_words import FINISH_WORDS
 from gai_fast.providers._room import Room, too_many
 from gai_fast.providers.limits import LIMITS
 
@@ -34,6 +35,11 @@ class ToolCall:
         """Characters of its signature."""
         self.closed = False
         self._scan: _ObjectScan | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither name nor arguments: some servers send such a call with each answer."""
+        return not self.name and (not self.pieces or self.arguments.strip() in ("", "{}"))
 
     @property
     def arguments(self) -> str:
@@ -119,11 +125,11 @@ def outcome(words: Mapping[str, str], word: str, *, has_calls: bool) -> str:
     A response with calls has the reason `tool_calls` even if the provider's word means `stop` or is missing.
 
     Args:
-        words: The finish reason for each of the provider's words.
+        words: The finish reason for each of the provider's words that others do not have.
         word: The provider's word, empty if there was none.
         has_calls: Whether the response has tool calls.
     """
-    reason = words.get(word, "other")
+    reason = words.get(word) or FINISH_WORDS.get(word.lower(), "other")
     return "tool_calls" if has_calls and (reason == "stop" or not word) else reason
 
 
@@ -138,11 +144,11 @@ class ToolCalls:
         """The calls that have a `tool.call.start`, by their index. A call without a name has none yet."""
 
     def __bool__(self) -> bool:
-        return bool(self.calls)
+        return any(not call.is_empty for call in self.calls)
 
     def outcome(self, words: Mapping[str, str], word: str) -> str:
         """Returns the `finish_reason` of a response with these calls."""
-        return outcome(words, word, has_calls=bool(self.calls))
+        return outcome(words, word, has_calls=bool(self))
 
     def open(self, call_id: str | None, name: str, seed: str = "") -> tuple[ToolCall, list[Event]]:
         """Begins a call.
@@ -237,7 +243,7 @@ class ToolCalls:
             cut_off: Whether the provider may not have completed the call. A call that is cut off is left out unless its
                 text is JSON.
         """
-        if call.closed:
+        if call.closed or call.is_empty:
             return []
         text = call.arguments
         compact = compact_json(text)

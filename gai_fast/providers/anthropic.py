@@ -70,15 +70,6 @@ class Anthropic(API):
     path = "/v1/messages"
     models_path = "/v1/models"
     count_path = "/v1/messages/count_tokens"
-    finish_words: ClassVar = {
-        "end_turn": "stop",
-        "stop_sequence": "stop",
-        "max_tokens": "length",
-        "tool_use": "tool_calls",
-        "pause_turn": "pause",
-        "refusal": "content_filter",
-        "model_context_window_exceeded": "length",
-    }
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
 

@@ -21,7 +21,7 @@ What is unusual:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from msgspec import UNSET
 from orjson import Fragment
@@ -69,13 +69,6 @@ class Cohere(API):
     key_variable = "COHERE_API_KEY"
     path = "/v2/chat"
     models_path = "/v1/models"
-    finish_words: ClassVar = {
-        "COMPLETE": "stop",
-        "STOP_SEQUENCE": "stop",
-        "MAX_TOKENS": "length",
-        "TOOL_CALL": "tool_calls",
-    }
-    failure_words = frozenset({"ERROR", "TIMEOUT"})
     lacks = frozenset({"metadata"})
 
     def adapter(self, model: str | None = None) -> CohereAdapter:
@@ -337,9 +330,11 @@ class CohereAdapter(ProviderAdapter):
                 reasoning=inside(usage, kind, "reasoning_tokens"),
             )
         self._reason = label(delta.get("finish_reason"))[: LIMITS.kept_word]
-        if self._reason in self.api.failure_words or delta.get("error"):
+        error = delta.get("error")
+        if error:
             word = label(delta.get("error_type")) or self._reason
-            raise self.error(failure_of({"type": word.lower(), "message": delta.get("error")}))
+            raise self.error(failure_of({"type": word.lower(), "message": error}))
+        self.check_word(self._reason)
 
 
 def _function(message: dict[str, Any]) -> tuple[str, str]:

@@ -91,24 +91,12 @@ class Gemini(API):
     options: ClassVar = {"tools": list[dict[str, Any]]}
     answers_in_arrays = True
     finish_words: ClassVar = {
-        "STOP": "stop",
-        "MAX_TOKENS": "length",
-        "CONTINUATION": "pause",
-        **dict.fromkeys(
-            "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
-            "IMAGE_RECITATION MODEL_ARMOR".split(),
-            "content_filter",
-        ),
         # Old SDKs wrote the numbers of the enum. Above 4 the two APIs' numbers differ.
         "1": "stop",
         "2": "length",
         "3": "content_filter",
         "4": "content_filter",
     }
-    failure_words = frozenset(
-        "MALFORMED_FUNCTION_CALL MALFORMED_RESPONSE UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS "
-        "MISSING_THOUGHT_SIGNATURE".split()
-    )
 
     def adapter(self, model: str | None = None) -> GeminiAdapter:
         return GeminiAdapter(self, model)

@@ -62,7 +62,6 @@ class _Ollama(API):
     host_variable = "OLLAMA_HOST"
     models_path = "/api/tags"
     lacks = frozenset({"metadata"})
-    finish_words: ClassVar = {"stop": "stop", "length": "length"}
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
         return OllamaAdapter(self, model)
@@ -264,6 +263,7 @@ class OllamaAdapter(ProviderAdapter):
     def finish(self) -> list[Event]:
         if not self.ended:
             raise self.truncated()
+        self.check_word(self._reason)
         reason = self._calls.outcome(self.api.finish_words, self._reason)
         return [*self.start(None, None), self.end(reason, self._reason)]
 

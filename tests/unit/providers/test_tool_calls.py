@@ -73,12 +73,16 @@ class TestToolCalls:
         nameless, _ = calls.open("a", "")
         _, (start,) = calls.open("b", "f")
         assert (start["call_id"], start["index"]) == ("b", 0)
+        calls.add(nameless, "[1]")
         assert calls.close(nameless)[0]["index"] == 1
 
-    def test_a_call_without_a_name_is_told_all_the_same(self) -> None:
+    @pytest.mark.parametrize("arguments", ["", " ", "{}"])
+    def test_a_call_without_a_name_and_arguments_is_none(self, arguments: str) -> None:
         calls = ToolCalls(Room())
         call, _ = calls.open("a", "")
-        assert [event["type"] for event in calls.close(call)] == ["tool.call.start", "tool.call"]
+        calls.add(call, arguments)
+        assert not calls
+        assert calls.close(call) == []
 
     @pytest.mark.parametrize(
         ("arguments", "value"),

@@ -1,0 +1,31 @@
+"""The words for the end of an answer, of all vendors.
+
+Servers that are compatible with one API pass on the words of the models behind them, so every adapter reads all words.
+No word has two meanings. Case is ignored. A provider's own file has only words that no table for all may have.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FINISH_WORDS: Final[dict[str, str]] = {}
+"""The `finish_reason` for each word, in lower case."""
+for _reason, _words in {
+    "stop": "stop end_turn stop_sequence complete completed eos eos_token end_of_text endoftext finish_reason_stop "
+    "reason_stop",
+    "length": "length max_tokens max_output_tokens max_completion_tokens max_messages max_length model_length "
+    "model_context_window_exceeded context_length_exceeded token_limit error_limit finish_reason_max_tokens "
+    "reason_max_len reason_max_context",
+    "tool_calls": "tool_calls tool_call tool_use function_call function_calls reason_tool_calls",
+    "content_filter": "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
+    "image_safety image_prohibited_content image_recitation model_armor guardrail_intervened error_toxic sensitive",
+    "pause": "pause_turn continuation",
+    "cancelled": "cancelled canceled user_cancel",
+}.items():
+    FINISH_WORDS.update(dict.fromkeys(_words.split(), _reason))
+
+FAILURE_WORDS: Final = frozenset(
+    "error timeout network_error insufficient_system_resource malformed_function_call malformed_response "
+    "unexpected_tool_call too_many_tool_calls missing_thought_signature".split()
+)
+"""Words for an answer that failed, in lower case."""
