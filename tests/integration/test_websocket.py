@@ -466,6 +466,11 @@ async def test_what_is_no_message_closes_the_socket(net: Net) -> None:
         (frame("x" * 126, PING), 1002),
         (frame("x", PING, final=False), 1002),
         (frame(b"\x00", CLOSE), 1002),
+        # Autobahn's invalid codes (cases 7.9), and what no endpoint may send.
+        *(
+            (frame(code.to_bytes(2, "big") + b"bye", CLOSE), 1002)
+            for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
+        ),
         (b"\xf1" + frame("x")[1:], 1002),
         (frame("x" * (LIMITS.socket_message + 1)), 1009),
         (b"\x81\xff" + b"\xff" * 12, 1009),
@@ -477,6 +482,34 @@ async def test_what_is_no_message_closes_the_socket(net: Net) -> None:
         socket.client.send(data)
         assert await socket.close_code() == code, (data[:60], socket.closed)
         assert await socket.client.is_closed()
+
+
+@on_both_loops
+async def test_a_close_with_a_code_that_an_endpoint_may_send_is_answered_with_a_normal_close(net: Net) -> None:
+    """Autobahn's valid codes (cases 7.7), in one read and byte by byte."""
+    gateway = await net.gateway(await net.mock(deltas=1))
+    for code in (*range(1000, 1004), *range(1007, 1012), 3000, 3999, 4000, 4999):
+        for size in (1, 100):
+            socket = await connect(gateway)
+            await socket.client.send_in_pieces(frame(code.to_bytes(2, "big") + b"bye", CLOSE), size)
+            assert await socket.close_code() == 1000
+
+
+@on_both_loops
+async def test_a_message_of_exactly_the_limit_passes(net: Net) -> None:
+    """aiohttp refused it with 1009."""
+    gateway = await net.gateway(await net.mock(deltas=1), websocket_compression=True)
+    ping = '{"type":"ping"}'.rjust(LIMITS.socket_message).encode()
+    for offers in ({}, {"sec_websocket_extensions": DEFLATE}):
+        socket = await connect(gateway, **offers)
+        if offers:
+            socket.inflates(15)
+        half = len(ping) // 2
+        socket.client.send(frame(ping) + frame(ping[:half], final=False) + frame(ping[half:], CONTINUATION))
+        if offers:
+            socket.client.send(frame(deflated(ping), TEXT | RSV1))
+        for _ in range(3 if offers else 2):
+            assert await socket.read() == {"type": "pong"}
 
 
 @on_both_loops

@@ -33,7 +33,7 @@ from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import leave_out_server
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.websocket.deflate import Deflate
-from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, FrameGuard, Violation
+from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, TOO_BIG, FrameGuard, Violation
 from gai_fast.server.websocket.writer import FrameWriter
 
 SUBPROTOCOL = "gai.events.v1"
@@ -161,7 +161,7 @@ class AiohttpSocket(asyncio.Protocol):
             autoping=False,
             protocols=(SUBPROTOCOL,),
             compress=compress,
-            max_msg_size=LIMITS.socket_message,
+            max_msg_size=LIMITS.socket_message + 1,  # aiohttp refuses a message of just this size
             decode_text=False,
         )
 
@@ -204,6 +204,8 @@ class AiohttpSocket(asyncio.Protocol):
             finally:
                 self._is_waiting = False
             if message.type is WSMsgType.TEXT:
+                if len(message.data) > LIMITS.socket_message:  # it was compressed
+                    return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_message} bytes")
                 return cast("bytes", message.data)
             if message.type is WSMsgType.PING:
                 payload = bytes(message.data)
@@ -292,6 +294,8 @@ class AiohttpSocket(asyncio.Protocol):
             self._behind.data_received(data)
         else:
             self._fail(violation)
+            if self._guard.has_close:
+                self._has_answered.set()  # the client sends nothing more
 
     def _fail(self, violation: Violation) -> None:
         """Drops what comes of a client that has broken a rule; not reading it would reset the connection."""

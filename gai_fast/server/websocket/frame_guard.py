@@ -4,10 +4,12 @@
 2. A message has at most `limits.socket_message` bytes in at most `limits.socket_frames` frames: more end with 1009,
    at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
-4. A read that is exactly one message of text, as most are, needs no other parser: `take_text` returns the message.
+4. A close frame has a code that an endpoint may send (RFC 6455, 7.4): any other ends with 1002. aiohttp lets 1006
+   pass, which stands for a connection that was lost, and codes above 4999.
+5. A read that is exactly one message of text, as most are, needs no other parser: `take_text` returns the message.
 
-Sans-IO: it reads the heads of frames and skips all other payloads. aiohttp detects all other errors in a frame. After
-a violation it only looks for the client's close.
+Sans-IO: it reads the heads of frames and the codes of closes, and skips all other payloads. aiohttp detects all other
+errors in a frame. After a violation it only looks for the client's close.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ _MASK: Final = 4
 _SHORTEST: Final = 2
 _LENGTH_BYTES: Final = {_LENGTH_16: 2, _LENGTH_64: 8}
 _LENGTH_16_END: Final = 4
+_CODE: Final = 2
+"""Bytes of a close's code."""
+_CODES: Final = (range(1000, 1004), range(1007, 1015), range(3000, 5000))
+"""The codes that an endpoint may send: those of RFC 6455 and the IANA registry, libraries' and applications' own."""
 
 
 class Violation(NamedTuple):
@@ -51,12 +57,27 @@ class Violation(NamedTuple):
 
 
 class FrameGuard:
-    """Reads the heads of one client's frames."""
+    """Reads the heads of one client's frames.
 
-    __slots__ = ("_bytes", "_controls", "_frames", "_head", "_is_last", "_left", "_messages", "_window_ends")
+    Attributes:
+        has_close: Whether the client's close has come.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_controls",
+        "_frames",
+        "_head",
+        "_is_last",
+        "_left",
+        "_messages",
+        "_window_ends",
+        "has_close",
+    )
 
     def __init__(self) -> None:
-        self._head = b""  # the bytes of a head that is not whole
+        self.has_close = False
+        self._head = b""  # the bytes of a head that is not whole; a close's code, with its mask, belongs to its head
         self._left = 0  # bytes of the payload under way, its mask among them
         self._is_last = False  # whether that payload ends a message
         self._frames = 0  # frames of the message under way
@@ -110,7 +131,9 @@ class FrameGuard:
         Args:
             data: The next bytes.
         """
-        return any(head[0] & _OPCODE == _CLOSE for head in self._heads(data))
+        for head in self._heads(data):
+            self.has_close = self.has_close or head[0] & _OPCODE == _CLOSE
+        return self.has_close
 
     def _heads(self, data: bytes) -> Iterator[bytes]:
         """The heads of frames that end within these bytes."""
@@ -130,7 +153,7 @@ class FrameGuard:
             at += taken
             if not self._missing:
                 head, self._head = self._head, b""
-                self._left = _payload(head) + (_MASK if head[1] & _MASKED else 0)
+                self._left = _payload(head) + (_MASK if head[1] & _MASKED else 0) - (len(head) - _head_size(head))
                 yield head
 
     @property
@@ -139,7 +162,10 @@ class FrameGuard:
         have = len(self._head)
         if have < _SHORTEST:
             return _SHORTEST - have
-        return _SHORTEST + _LENGTH_BYTES.get(self._head[1] & _LENGTH, 0) - have
+        size = _head_size(self._head)
+        if self._head[0] & _OPCODE == _CLOSE and self._head[1] & _MASKED and self._head[1] & _LENGTH >= _CODE:
+            size += _MASK + _CODE
+        return size - have
 
     def _look_at(self, head: bytes, now: float) -> Violation | None:
         """Judges a frame by its head, which is whole."""
@@ -147,6 +173,9 @@ class FrameGuard:
         if not head[1] & _MASKED:
             return Violation(PROTOCOL_ERROR, "a frame is not masked")
         if first & _CONTROL:
+            if first & _OPCODE == _CLOSE:
+                self.has_close = True
+                return _judge_close(head)
             return self._count_control(now)
         self._frames += 1
         self._bytes += _payload(head)
@@ -169,4 +198,20 @@ class FrameGuard:
 
 def _payload(head: bytes) -> int:
     """Returns the length of a frame's payload."""
-    return int.from_bytes(head[_SHORTEST:], "big") if len(head) > _SHORTEST else head[1] & _LENGTH
+    size = _head_size(head)
+    return int.from_bytes(head[_SHORTEST:size], "big") if size > _SHORTEST else head[1] & _LENGTH
+
+
+def _head_size(head: bytes) -> int:
+    """Returns the size of a frame's head without its mask; needs its first two bytes."""
+    return _SHORTEST + _LENGTH_BYTES.get(head[1] & _LENGTH, 0)
+
+
+def _judge_close(head: bytes) -> Violation | None:
+    """Judges the code of a close; its mask and its code stand at the end of its head, if it has a code."""
+    if len(head) == _head_size(head):
+        return None  # without a code; aiohttp refuses a payload of one byte
+    code = int.from_bytes(unmasked(head, _head_size(head) + _MASK), "big")
+    if any(code in codes for codes in _CODES):
+        return None
+    return Violation(PROTOCOL_ERROR, f"the close code {code} is never sent")

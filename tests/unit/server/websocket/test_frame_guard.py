@@ -140,3 +140,22 @@ def test_behind_a_violation_the_close_of_the_client_is_found(size: int) -> None:
     found = [guard.has_closed(rest[at : at + size]) for at in range(5, len(rest), size)]
     assert not any(found)
     assert guard.has_closed(frame((1009).to_bytes(2, "big"), CLOSE))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000_000])
+@pytest.mark.parametrize("reason", ["", "bye", "x" * 123])
+def test_a_close_has_a_code_that_an_endpoint_may_send(size: int, reason: str) -> None:
+    for code in (999, 1000, 1003, 1004, 1005, 1006, 1007, 1014, 1015, 2999, 3000, 4999, 5000, 65535):
+        problem = feed(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE) + LEGAL, size)
+        is_valid = code in (1000, 1003, 1007, 1014, 3000, 4999)
+        assert (problem is None) is is_valid, code
+        if problem is not None:
+            assert problem.code == 1002
+
+
+def test_a_close_without_a_code_passes_and_is_known() -> None:
+    guard = FrameGuard()
+    assert guard.feed(frame("", PING), 0.0) is None
+    assert not guard.has_close
+    assert guard.feed(frame("", CLOSE), 0.0) is None
+    assert guard.has_close
