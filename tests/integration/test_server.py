@@ -33,6 +33,7 @@ from tests.waiting import SECONDS, until
 ROUTES = {
     "/": "GET, HEAD, OPTIONS",
     "/healthz": "GET, HEAD, OPTIONS",
+    "/health": "GET, HEAD, OPTIONS",
     "/readyz": "GET, HEAD, OPTIONS",
     "/version": "GET, HEAD, OPTIONS",
     "/v1/models": "GET, HEAD, OPTIONS",
@@ -185,7 +186,8 @@ async def test_a_head_that_is_refused_early_has_no_body_either(net: Net) -> None
 async def test_operations_say_what_runs(net: Net) -> None:
     gateway = await net.gateway(await net.mock(), demo=True)
     client = await gateway.connect()
-    assert (await client.ask("GET", "/healthz")).json == {"status": "ok"}
+    for path in ("/healthz", "/health"):
+        assert (await client.ask("GET", path)).json == {"status": "ok"}
     ready = await client.ask("GET", "/readyz")
     assert ready.json == {"status": "ready", "upstreams": ["up", "anthropic", "native", "demo"], "durability": "memory"}
     version = await client.ask("GET", "/version")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -80,9 +81,22 @@ class _File:
             ("x-content-type-options", "nosniff"),
             *id_headers(incoming.request_id),
         ]
-        if self.tag in incoming.http.headers.get("if-none-match", ""):
+        if _matches(self.tag, incoming.http.headers.get("if-none-match")):
             return Reply(304, headers=headers)
         return Reply(200, self.body, headers)
+
+
+_ETAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+def _matches(tag: str, condition: str | None) -> bool:
+    """Returns whether `If-None-Match` names a tag, by weak comparison (RFC 9110, 8.8.3.2 and 13.1.2).
+
+    Args:
+        tag: The strong tag of the content.
+        condition: The header: a list of tags, or `*`. None if there is none.
+    """
+    return condition is not None and (condition.strip() == "*" or tag in _ETAG.findall(condition))
 
 
 def _packaged(*path: str) -> _File:

@@ -95,6 +95,7 @@ ROUTES: Final = (
     Route("POST", "/admin/v1/reload", "gai", lambda on: on.admin.reload_configuration, whole=False, action="reload"),
     Route("GET", "/admin/v1/events", "gai", lambda on: on.admin.events, whole=False),
     Route("GET", "/healthz", "gai", lambda on: on.operations.healthz),
+    Route("GET", "/health", "gai", lambda on: on.operations.healthz),
     Route("GET", "/readyz", "gai", lambda on: on.operations.readyz),
     Route("GET", "/metrics", "gai", lambda on: on.operations.metrics),
     Route("GET", "/version", "gai", lambda on: on.operations.version),

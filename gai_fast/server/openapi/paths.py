@@ -296,6 +296,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         needs="admin",
     ),
     ("GET", "/healthz"): Operation("The process lives.", "Server", {200: {JSON: "Health"}}, needs=""),
+    ("GET", "/health"): Operation("As `/healthz`.", "Server", {200: {JSON: "Health"}}, needs=""),
     ("GET", "/readyz"): Operation(
         "The server accepts streams.", "Server", {200: {JSON: "Health"}, 503: {JSON: "NotReady"}}, needs=""
     ),
