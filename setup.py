@@ -88,6 +88,7 @@ COMPILED = (
     "formats/responses/whole",
     "ledger/state",
     "model/figures",
+    "model/halves",
     "model/money",
     "model/settings",
     "model/upstream_headers",

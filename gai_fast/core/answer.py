@@ -22,7 +22,8 @@ from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.events import DELTAS, Event, join_surrogates
+from gai_fast.model.events import Event
+from gai_fast.model.halves import Halves, join
 from gai_fast.model.money import Charge, cost_member, total_of
 
 
@@ -115,8 +116,8 @@ class Answer:
         )
         self.early_warnings: list[Event] = []
         """Warnings held back until `start`."""
-        self.halves: dict[tuple[object, ...], Event] = {}
-        """High surrogates that wait for the next delta of their place (kind, choice, call)."""
+        self.halves: Halves = {}
+        """High surrogates that wait for the next delta of their place."""
         self.is_strict = on_malformed == "error"
         self.oversized = ""
         """The error text of a frame that was too large; no frame follows it."""
@@ -402,35 +403,19 @@ class Answer:
         self._generated -= len(held)
         return held
 
-    # The two surrogates of a pair may be split between two neighbouring deltas: deltas of one kind, choice and call,
-    # with any other events between them.
-
     def joined(self, event: Event, key: str, text: str) -> tuple[Event, str]:
-        """Returns the delta and its text without lone surrogates. A high surrogate at its end waits for the next delta.
+        """Works as `halves.join`.
 
         Args:
             event: The delta.
             key: The key of its text.
             text: The text.
         """
-        place = event["type"], event.get("choice"), event.get("index")
-        half = self.halves.pop(place, None)
-        if half is not None:
-            text = half[key] + text  # type: ignore[literal-required]  # the key depends on the type
-        elif not _SURROGATE.search(text):
-            return event, text
-        if _HIGH_HALF.search(text):
-            self.halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
-            text = text[:-1]
+        event, text = join(self.halves, event, key, text)
+        if self.halves:
             # The next delta must be joined with the surrogate, so it must not be copied.
             self.copier.forget()
-        text = join_surrogates(text)
-        return {**event, key: text}, text  # type: ignore[misc]  # as above
-
-    def take_halves(self) -> list[Event]:
-        """Returns a delta with U+FFFD for each high surrogate without its low one."""
-        halves, self.halves = self.halves, {}
-        return [{**half, DELTAS[half["type"]]: "\ufffd"} for half in halves.values()]  # type: ignore[misc]  # as above
+        return event, text
 
     # -- usage and cost --
 
@@ -590,5 +575,3 @@ def _is_cut_off(raw: bytes, data: str | None) -> bool:
 
 _FIELD: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")  # a line that is not a comment
 _STRING: Final = re.compile(r'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.S)
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-_HIGH_HALF: Final = re.compile(r"[\ud800-\udbff]\Z")

@@ -19,6 +19,7 @@ from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event
+from gai_fast.model.halves import rest, separated
 from gai_fast.model.money import Charge
 
 
@@ -340,8 +341,8 @@ class LegalStream:
             answer.characters += len(text)
         elif kind == "start":
             event = self._completed_start(event)
-        elif answer.halves and not step.is_aside:
-            self._emit_all(answer.take_halves())
+        elif answer.halves:
+            self._emit_all(separated(answer.halves, event))
         if key is None:
             if step.is_content:
                 answer.progress = _CONTENT
@@ -422,7 +423,7 @@ class LegalStream:
             calls, usage = self._failed_rest
             self._emit_all(calls)
             return usage
-        self._emit_all(answer.take_halves())
+        self._emit_all(rest(answer.halves))
         if self.state is _STREAMING:
             self._emit_all(answer.complete_calls(transcript))
         return self._partial_usage()

@@ -30,6 +30,7 @@ from gai_fast.integrations.limits import LIMITS
 from gai_fast.kernels import encode_ndjson, encode_sse
 from gai_fast.model.errors import Error
 from gai_fast.model.events import TYPES, Event, done
+from gai_fast.model.halves import Halves, joined, rest
 from gai_fast.model.settings import StreamSettings
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id
@@ -37,6 +38,7 @@ from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead, error_reply, id_headers
 
 _NONE: Final[Mapping[str, str]] = {}
+_TEXT: Final = {"type": "text.delta"}
 _log: Final = logging.getLogger("gai_fast.integrations")
 
 KEYWORDS: Final = (
@@ -147,6 +149,7 @@ class Frames:
         self._stream = stream
         self._source = source
         self._encoder: StreamEncoder | None = None
+        self._halves: Halves = {}
         self._end: Event | None = None
         self._has_done = False
 
@@ -157,30 +160,48 @@ class Frames:
             ValueError: JSON cannot represent the item, or the item is not a valid event.
         """
         if _is_event(item):
-            frame = self._event(dict(item))
-            return frame if self._is_logged(item) else _without_id(frame)
-        return encode_sse(item) if self._framing == "sse" else encode_ndjson(item)
+            frames = [self._event(event) for event in joined(self._halves, dict(item))]
+            if frames and not self._is_logged(item):
+                frames[-1] = _without_id(frames[-1])
+            return b"".join(frames)
+        if isinstance(item, str):  # halves of a pair in neighbouring texts are joined as in events
+            return b"".join([self._plain(each["text"]) for each in joined(self._halves, {**_TEXT, "text": item})])
+        return self._rest() + self._plain(item)
 
     def heartbeat(self) -> bytes:
         """Returns a keep-alive."""
         return b": ping\n" if self._framing == "sse" else b"\n"
 
     def end(self) -> bytes:
-        """Returns the `done` event if a stream of events lacks it at its end."""
+        """Returns the last frames: those of halves that wait, and `done` if a stream of events lacks it."""
         if self._end is None or self._has_done:
-            return b""
-        return self._event(done(self._end["type"] == "finish"))
+            return self._rest()
+        return self._rest() + self._event(done(self._end["type"] == "finish"))
 
     def fail(self, error: Error) -> bytes:
         """Returns the frames of a failure: rule 3."""
         if self._encoder is None:
             item = {"error": error.payload()}
-            return encode_sse(item, event="error") if self._framing == "sse" else encode_ndjson(item)
+            frame = encode_sse(item, event="error") if self._framing == "sse" else encode_ndjson(item)
+            return self._rest() + frame
         if self._end is None:
             self._end = {"type": "error"}
+            before = self._rest()
             frame = self._event({"type": "error", "error": error.payload()})
-            return _without_id(frame) + self._event(done(False))
+            return before + _without_id(frame) + self._event(done(False))
         return self.end()
+
+    def _rest(self) -> bytes:
+        """Returns the frames of halves whose other halves have not come."""
+        return b"".join(
+            [
+                self._plain(event["text"]) if self._encoder is None else self._event(event)
+                for event in rest(self._halves)
+            ]
+        )
+
+    def _plain(self, item: Any) -> bytes:
+        return encode_sse(item) if self._framing == "sse" else encode_ndjson(item)
 
     def _is_logged(self, event: Mapping[str, Any]) -> bool:
         """Returns false for an error that the source itself raised: it is not in the stream's log."""

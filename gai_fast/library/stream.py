@@ -25,7 +25,8 @@ from gai_fast.core.result import Collector
 from gai_fast.kernels import encode_json, encode_sse
 from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
-from gai_fast.model.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order, join_surrogates
+from gai_fast.model.events import DELTAS, FINISH_REASONS, SCHEMA, TYPES, Event, done, in_order
+from gai_fast.model.halves import Halves, joined
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id, new_stream_id
@@ -61,6 +62,7 @@ class Stream:
         self._has_start = False  # since the first event or the last reset
         self._seq = 0
         self._characters = 0
+        self._halves: Halves = {}
         self._ready: deque[tuple[Event, int]] = deque()
         self._held = 0
         self._senders: deque[_Sender] = deque()
@@ -191,6 +193,12 @@ class Stream:
                 raise
 
     def _put(self, event: dict[str, Any], cost: int) -> None:
+        """Joins a delta with the one before if a surrogate pair is split between them, and makes events ready."""
+        event.pop("seq", None)  # the stream has numbers of its own
+        for each in joined(self._halves, event):
+            self._number(each, cost if each["type"] == event["type"] else 0)
+
+    def _number(self, event: dict[str, Any], cost: int) -> None:
         """Numbers an event and makes it ready: rule 1."""
         kind = event["type"]
         if kind == "start":
@@ -198,7 +206,7 @@ class Stream:
                 return
             event = {**event, "stream_id": self.id}
         elif not self._has_start and kind != "error":
-            self._put({"type": "start"}, 0)
+            self._number({"type": "start"}, 0)
         self._has_start = kind != "stream.reset"
         self._seq += 1
         event = {**event, "seq": self._seq}
@@ -357,7 +365,7 @@ class _ThreadPush:
 
 
 def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Returns an item as an event, and the bytes that it counts as.
+    """Returns an item as an event, and the bytes that it counts as. The text of a delta may hold lone surrogates.
 
     Raises:
         TypeError: The item is neither a text nor a mapping.
@@ -365,8 +373,8 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             too large.
     """
     if isinstance(item, str):
-        event: dict[str, Any] = {"type": "text.delta", "text": _well_formed(item)}
-        size = len(event["text"].encode())
+        event: dict[str, Any] = {"type": "text.delta", "text": item}
+        size = len(item.encode(errors="surrogatepass"))
     elif isinstance(item, Mapping):
         event = dict(item)
         kind = event.get("type")
@@ -376,7 +384,7 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             text = event.get(DELTAS[kind], "")
             if not isinstance(text, str):
                 raise ValueError(f"`{DELTAS[kind]}` of a {kind!r} must be a text, not {type(text).__name__}")
-            event[DELTAS[kind]] = _well_formed(text)
+            event[DELTAS[kind]] = text
         size = len(encode_json(event))  # first: refuses deep nesting
         if not _is_empty_delta(event):
             Collector().event(in_order(event))  # refuses an event that the consumer could not collect
@@ -392,15 +400,6 @@ def _event_of(item: str | Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 def _is_empty_delta(event: Mapping[str, Any]) -> bool:
     """Returns whether an event is a delta without text, which is left out."""
     return event["type"] in DELTAS and not event[DELTAS[event["type"]]]
-
-
-def _well_formed(text: str) -> str:
-    """Returns the text without lone surrogates, which UTF-8 cannot express."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return join_surrogates(text)
-    return text
 
 
 def _consumer_left() -> Error:

@@ -13,6 +13,7 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.halves import rest
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import Price
 from gai_fast.model.upstream_errors import for_client
@@ -193,9 +194,9 @@ def test_halves_of_a_character_are_joined_or_replaced() -> None:
     event, text = made.joined({"type": "text.delta", "text": "a\ud83d"}, "text", "a\ud83d")
     assert (event["text"], text) == ("a", "a")
     assert made.joined({"type": "text.delta", "text": "\ude00b"}, "text", "\ude00b")[1] == "😀b"
-    assert made.take_halves() == []
+    assert rest(made.halves) == []
     made.joined({"type": "text.delta", "text": "\ud83d"}, "text", "\ud83d")
-    assert made.take_halves() == [{"type": "text.delta", "text": "\ufffd"}]
+    assert rest(made.halves) == [{"type": "text.delta", "text": "\ufffd"}]
     assert made.halves == {}
 
 

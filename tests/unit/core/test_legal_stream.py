@@ -153,6 +153,14 @@ def test_usage_and_warnings_between_two_halves_do_not_part_them() -> None:
     ]  # fmt: skip
 
 
+def test_an_event_of_another_choice_does_not_part_them() -> None:
+    """The start of a call of choice 0 made two U+FFFD of an emoji of choice 1."""
+    start = chunk(events=[{"type": "tool.call.start", "call_id": "c", "index": 0}])
+    high, low = (chunk(text=half, keys={"choice": 1}) for half in ("\ud83d", "\ude00"))
+    said = spoken(high, start, low)
+    assert [event.get("text") for event in said] == [None, "\U0001f600"]
+
+
 def test_whatever_else_comes_between_parts_them() -> None:
     said = spoken(chunk(text="\ud83d"), chunk(events=[{"type": "citations", "citations": [{}]}]), chunk(text="\ude00"))
     assert [event.get("text") for event in said] == ["\ufffd", None, "\ufffd"]

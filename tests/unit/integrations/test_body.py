@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -57,6 +58,37 @@ class TestFrames:
     async def test_texts_and_objects_are_written_as_they_are(self, item: Any, sse: bytes, ndjson: bytes) -> None:
         assert await sent(body_of(of(item))) == sse
         assert await sent(body_of(of(item), "ndjson")) == ndjson
+
+    @pytest.mark.parametrize(
+        ("items", "expected"),
+        [
+            (["a\ud83d", "\ude00b"], ["a", "\U0001f600b"]),
+            (["\ud83d", {"n": 1}, "\ude00"], ["\ufffd", {"n": 1}, "\ufffd"]),
+            (["a", "\ud83d"], ["a", "\ufffd"]),
+            ([""], [""]),
+        ],
+    )
+    async def test_halves_in_neighbouring_texts_are_one_character(self, items: list[Any], expected: list[Any]) -> None:
+        written = await sent(body_of(of(*items), "ndjson"))
+        assert [json.loads(line) for line in written.splitlines()] == expected
+
+    @pytest.mark.parametrize(
+        ("last", "texts"),
+        [({"type": "text.delta", "text": "\ude00"}, ["a", "\U0001f600"]), (None, ["a", "\ufffd"])],
+        ids=["whole", "cut"],
+    )
+    async def test_halves_in_neighbouring_events_are_one_character(
+        self, last: dict[str, Any] | None, texts: list[str]
+    ) -> None:
+        items = [START, {"type": "text.delta", "text": "a\ud83d"}, *([last] if last else [])]
+        for end in ([], [{"type": "finish", "finish_reason": "stop"}]):
+            written = await sent(body_of(of(*items, *end), "ndjson"))
+            events = [json.loads(line) for line in written.splitlines()]
+            assert [event["text"] for event in events if event["type"] == "text.delta"] == texts
+        written = await sent(body_of(of(*items, Error("internal", "no")), "ndjson"))
+        events = [json.loads(line) for line in written.splitlines()]
+        assert [event["text"] for event in events if event["type"] == "text.delta"] == texts
+        assert [event["type"] for event in events[-2:]] == ["error", "done"]
 
     async def test_events_are_written_as_the_server_writes_them(self) -> None:
         progress = {"type": "progress", "seq": 3, "percent": 50}

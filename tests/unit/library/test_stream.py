@@ -148,6 +148,27 @@ class TestLegality:
         check_legal(events, numbered=True)
         assert [event["text"] for event in events if event["type"] == "text.delta"] == ["😀", "\ufffd"]
 
+    async def test_halves_in_neighbouring_deltas_are_one_character(self) -> None:
+        """Each `send` made U+FFFD of its half."""
+        stream = Stream()
+        await stream.send("a\ud83d")
+        await stream.send({"type": "reasoning.delta", "text": "\ud83d"})
+        await stream.send({"type": "text.delta", "text": "\ude00b", "seq": 7})
+        await stream.send({"type": "tool.call.start", "call_id": "c", "index": 0})
+        await stream.send({"type": "reasoning.delta", "text": "\ude00"})
+        await stream.send("\ud83d")
+        await stream.finish()
+        events = await rest(stream)
+        check_legal(events, numbered=True)
+        deltas = [(event["type"], event["text"]) for event in events if "text" in event]
+        assert deltas == [
+            ("text.delta", "a"),
+            ("text.delta", "\U0001f600b"),
+            ("reasoning.delta", "\ufffd"),
+            ("reasoning.delta", "\ufffd"),
+            ("text.delta", "\ufffd"),
+        ]
+
     async def test_an_end_without_usage_has_an_estimate(self) -> None:
         stream = Stream()
         await stream.send("12345")

@@ -1,0 +1,99 @@
+"""Surrogate pairs that are split between two deltas (docs/events.md, "Bytes").
+
+Owns which deltas are neighbours, and what becomes of half a pair. Knows no encoding.
+
+1. A high surrogate at the end of a delta waits for the next delta of its place: its type, choice and index. A delta
+   without other text is left out.
+2. Deltas of other places and asides come in between. Any other event separates the deltas of its choice; an event that
+   belongs to all choices separates all.
+3. A half that is separated from its other half becomes U+FFFD, in a delta before the event that separates them.
+4. A delta with a number of its own keeps its text: the number would otherwise be missing, or be used twice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from gai_fast.model.events import ASIDES, DELTAS, Event, join_surrogates
+
+Place = tuple[str, int, object]
+Halves = dict[Place, Event]
+"""Waiting high surrogates: for each place the delta that holds nothing else."""
+
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_HIGH: Final = re.compile(r"[\ud800-\udbff]\Z")
+_OF_ALL: Final = frozenset({"stream.reset", "stream.gap", "step.end", "finish", "error", "done"})
+"""Events that belong to all choices."""
+
+
+def join(halves: Halves, event: Event, key: str, text: str) -> tuple[Event, str]:
+    """Returns a delta and its text without lone surrogates: rules 1 and 4.
+
+    Args:
+        halves: The waiting halves.
+        event: The delta.
+        key: The key of its text.
+        text: The text.
+    """
+    place: Place = event["type"], event.get("choice") or 0, event.get("index")
+    half = halves.pop(place, None)
+    if half is not None:
+        text = half[key] + text  # type: ignore[literal-required]  # the key depends on the type
+    elif not _SURROGATE.search(text):
+        return event, text
+    if _HIGH.search(text) and "seq" not in event:
+        halves[place] = {**event, key: text[-1]}  # type: ignore[misc]  # as above
+        text = text[:-1]
+    text = join_surrogates(text)
+    return {**event, key: text}, text  # type: ignore[misc]  # as above
+
+
+def separated(halves: Halves, event: Event) -> list[Event]:
+    """Removes the halves that an event separates from their other halves, and returns their deltas: rules 2 and 3.
+
+    Args:
+        halves: The waiting halves.
+        event: An event that is not a delta.
+    """
+    kind = event["type"]
+    if kind in ASIDES or kind == "start":
+        return []
+    if kind in _OF_ALL:
+        return rest(halves)
+    choice = event.get("choice") or 0
+    own: Halves = {}
+    for place in list(halves):
+        if place[1] == choice:
+            own[place] = halves.pop(place)
+    return rest(own)
+
+
+def rest(halves: Halves) -> list[Event]:
+    """Removes all waiting halves, and returns their deltas."""
+    found: list[Event] = []
+    for event in halves.values():
+        key = DELTAS[event["type"]]
+        found.append({**event, key: "\ufffd"})  # type: ignore[misc]  # as above
+    halves.clear()
+    return found
+
+
+def joined(halves: Halves, event: Any) -> list[Any]:
+    """Returns the events to write in place of an event: rules 1 to 4.
+
+    Args:
+        halves: The waiting halves.
+        event: The event. An event without a type, or a delta whose text is not a `str`, is returned unchanged.
+    """
+    kind = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(kind, str):
+        return [event]
+    key = DELTAS.get(kind)
+    if key is None:
+        return [*separated(halves, event), event]
+    text = event.get(key)
+    if not isinstance(text, str):
+        return [event]
+    made, left = join(halves, event, key, text)
+    return [made] if left or not text else []
