@@ -441,7 +441,7 @@ class GatewayStream:
         event: Event = {"type": "error", "error": error.payload()}
         self._ready += [event, {"type": "done", "finished": False}]
         if self._callbacks is not None:
-            self._callbacks.dispatch([event])
+            self._callbacks.dispatch([self._measured(event)])
         self._finish()
 
     def _finish(self) -> None:

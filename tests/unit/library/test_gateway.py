@@ -236,7 +236,7 @@ class TestCallbacks:
         assert (result.finish_reason, result.metrics["deltas"]) == ("stop", 40)
 
     async def test_a_stream_that_breaks_off_ends_for_who_reads_and_for_callbacks(self, gateway: Gateway) -> None:
-        told: list[Event] = []
+        told: list[Any] = []
         async with gateway.stream(QUERY, EventManager(on_error=told.append)) as stream:
 
             def fail(event: Event) -> None:
@@ -248,6 +248,7 @@ class TestCallbacks:
                 await stream.result()
         assert [event["type"] for event in events] == ["error", "done"]
         assert [event["error"]["code"] for event in told] == ["internal"]
+        assert told[0]["metrics"]["duration_ms"] >= 0, "callbacks get the figures with every end"
 
     async def test_a_failure_is_told_even_where_it_is_raised(self, mock: Mock, gateway: Gateway) -> None:
         mock.fault = Fault("cut", 3)
