@@ -125,7 +125,7 @@ class LogCursor(ABC):
         """Follows the log from now on. If it has more than was read, `_is_behind` is set, and `_go_on` must follow."""
         self._is_behind = self.log.last_seq > self.position or self.log.is_over
         if self._publication is not None:
-            self._publication.joined(self)
+            self._publication.add(self)
         self.log.watch(self)
 
     def _balance(self) -> None:
@@ -196,7 +196,7 @@ class LogCursor(ABC):
         self._note_metrics()
         publication, self._publication = self._publication, None
         if publication is not None:
-            publication.left(self)
+            publication.remove(self)
 
     # -- own --
 

@@ -120,16 +120,16 @@ class Published(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def joined(self, follower: Follows) -> None:
-        """A follower has come.
+    def add(self, follower: Follows) -> None:
+        """Adds a follower.
 
         Args:
-            follower: Calls `left`, and `balance` when `is_slow` has changed or, while it is, `position`.
+            follower: Calls `remove`, and `balance` when `is_slow` has changed or, while it is, `position`.
         """
 
     @abstractmethod
-    def left(self, follower: Follows) -> None:
-        """A follower has gone, or its response has ended."""
+    def remove(self, follower: Follows) -> None:
+        """Removes a follower that has gone, or whose response has ended."""
 
     @abstractmethod
     def parted(self, follower: Follows) -> None:
@@ -284,14 +284,14 @@ class Publication(Published):
         """Whether it has followers here, and none of them keeps up."""
         return self._are_slow
 
-    def joined(self, follower: Follows) -> None:
-        """Adds a follower, as `Published.joined`."""
+    def add(self, follower: Follows) -> None:
+        """Adds a follower, as `Published.add`."""
         self._followers[follower] = None
         self._stop_waiting()
         self.balance()
 
-    def left(self, follower: Follows) -> None:
-        """A follower has gone, or its response has ended."""
+    def remove(self, follower: Follows) -> None:
+        """Removes a follower that has gone, or whose response has ended."""
         self._followers.pop(follower, None)
         self.balance()
         if self._followers or self._session is None:

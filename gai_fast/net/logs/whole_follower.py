@@ -48,7 +48,7 @@ class WholeFollower:
     def begin(self) -> None:
         """Waits for the answer; the client's response must know its follower by now."""
         if self._publication is not None:
-            self._publication.joined(self)
+            self._publication.add(self)
         self._log.watch(self)
         self._answer = b"".join(self._log.read(0, SHARED.held_answer).pieces)
         if self._log.is_over:
@@ -128,4 +128,4 @@ class WholeFollower:
         if publication is not None:
             if self._is_first:
                 self.metrics = publication.metrics()
-            publication.left(self)
+            publication.remove(self)

@@ -25,10 +25,10 @@ class FakePublication(Published):
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def joined(self, follower: Follows) -> None:
+    def add(self, follower: Follows) -> None:
         self.calls.append("joined")
 
-    def left(self, follower: Follows) -> None:
+    def remove(self, follower: Follows) -> None:
         self.calls.append("left")
 
     def parted(self, follower: Follows) -> None:

@@ -30,10 +30,10 @@ class FakePublication(Published):
         self.calls: list[object] = []
         self.balanced: Callable[[], None] = lambda: None
 
-    def joined(self, follower: Follows) -> None:
+    def add(self, follower: Follows) -> None:
         self.calls.append("joined")
 
-    def left(self, follower: Follows) -> None:
+    def remove(self, follower: Follows) -> None:
         self.calls.append("left")
 
     def parted(self, follower: Follows) -> None:

@@ -168,9 +168,9 @@ def test_an_early_failure_is_logged_and_told_before_to_those_who_asked_for_the_s
     stream, error = Fixture(), Error("rate_limited", "slow down")
     stream.session.has_content = False
     first, again, other = FakeFollower(is_answer=True), FakeFollower(is_answer=True), FakeFollower()
-    stream.publication.joined(again)
-    stream.publication.joined(first)
-    stream.publication.joined(other)
+    stream.publication.add(again)
+    stream.publication.add(first)
+    stream.publication.add(other)
     stream.session.last_event = {"type": "error", "error": error.payload()}
     stream.encoder.seq = 1
     stream.publication.fail(error, [b"id: s.1\nerror\n\n"])
@@ -223,9 +223,9 @@ def test_a_follower_that_leaves_a_running_stream_takes_the_figures_so_far() -> N
 def test_a_stream_that_nobody_follows_lives_for_detach_ttl() -> None:
     stream = Fixture(detach_ttl=100)
     follower = FakeFollower()
-    stream.publication.joined(follower)
+    stream.publication.add(follower)
     stream.time.advance(1000)
-    stream.publication.left(follower)
+    stream.publication.remove(follower)
     stream.time.advance(99)
     assert stream.session.calls == []
     stream.time.advance(2)
@@ -239,7 +239,7 @@ def test_a_follower_that_comes_in_time_saves_it() -> None:
     stream.publication.await_follower()
     assert stream.time.armed == 1
     follower = FakeFollower()
-    stream.publication.joined(follower)
+    stream.publication.add(follower)
     assert stream.time.armed == 0
     stream.time.advance(1000)
     assert stream.session.calls == []
@@ -248,11 +248,11 @@ def test_a_follower_that_comes_in_time_saves_it() -> None:
 def test_only_the_last_one_that_leaves_matters() -> None:
     stream = Fixture(on_disconnect="cancel")
     one, two = FakeFollower(), FakeFollower()
-    stream.publication.joined(one)
-    stream.publication.joined(two)
-    stream.publication.left(one)
+    stream.publication.add(one)
+    stream.publication.add(two)
+    stream.publication.remove(one)
     assert stream.session.calls == []
-    stream.publication.left(two)
+    stream.publication.remove(two)
     assert stream.session.calls == ["cancel"]
 
 
@@ -270,9 +270,9 @@ def test_a_drain_goes_on_to_its_end_and_counts_only_while_nobody_follows() -> No
     stream.publication.await_follower()
     assert (stream.drains, stream.time.armed) == (0, 0)
     follower = FakeFollower()
-    stream.publication.joined(follower)
+    stream.publication.add(follower)
     assert stream.drains == 1
-    stream.publication.left(follower)
+    stream.publication.remove(follower)
     assert stream.drains == 0
     stream.time.advance(10_000)
     stream.publication.end([b"id: s.1\n\n"])
@@ -282,8 +282,8 @@ def test_a_drain_goes_on_to_its_end_and_counts_only_while_nobody_follows() -> No
 def test_a_drain_beyond_the_limit_is_cancelled_when_its_last_follower_leaves() -> None:
     stream = Fixture(on_disconnect="drain", drains=0)
     follower = FakeFollower()
-    stream.publication.joined(follower)
-    stream.publication.left(follower)
+    stream.publication.add(follower)
+    stream.publication.remove(follower)
     assert (stream.drains, stream.session.calls) == (0, ["cancel"])
 
 
@@ -300,10 +300,10 @@ def test_a_drain_beyond_the_limit_that_was_started_without_a_follower_has_time_t
 def test_after_the_end_nothing_waits_and_nothing_is_cancelled() -> None:
     stream = Fixture()
     follower = FakeFollower()
-    stream.publication.joined(follower)
+    stream.publication.add(follower)
     stream.publication.end([b"id: s.1\n\n"])
     armed = stream.time.armed
-    stream.publication.left(follower)
+    stream.publication.remove(follower)
     stream.publication.await_follower()
     stream.publication.cancel()
     stream.publication.balance()
@@ -358,8 +358,8 @@ def test_the_last_one_here_that_leaves_does_not_end_it_for_followers_elsewhere(o
     stream = Fixture(**options)
     stream.asks = []
     follower = FakeFollower()
-    stream.publication.joined(follower)
-    stream.publication.left(follower)
+    stream.publication.add(follower)
+    stream.publication.remove(follower)
     stream.asks.pop()(0.1)
     assert stream.session.calls == []
     stream.time.advance(LIMITS.note_life)
@@ -372,10 +372,10 @@ def test_who_comes_while_others_are_looked_for_elsewhere_keeps_the_stream() -> N
     stream.asks = []
     follower = FakeFollower()
     stream.time.advance(101)
-    stream.publication.joined(follower)
+    stream.publication.add(follower)
     stream.asks.pop()(math.inf)
     assert stream.session.calls == []
-    stream.publication.left(follower)
+    stream.publication.remove(follower)
     stream.time.advance(101)
     found = stream.asks.pop()
     stream.publication.end([b"id: s.1\n\n"])
@@ -389,8 +389,8 @@ def test_who_comes_while_others_are_looked_for_elsewhere_keeps_the_stream() -> N
 def test_the_upstream_is_slow_only_where_all_are_slow_and_would_lose_something() -> None:
     stream = Fixture(max_stream_bytes=2048 * KIB)
     slow, slower = FakeFollower(is_slow=True), FakeFollower(is_slow=True)
-    stream.publication.joined(slow)
-    stream.publication.joined(slower)
+    stream.publication.add(slow)
+    stream.publication.add(slower)
     while not stream.session.calls:
         stream.say(100 * KIB)
         assert stream.log.last_seq < 30
@@ -404,25 +404,25 @@ def test_the_upstream_is_slow_only_where_all_are_slow_and_would_lose_something()
 def test_one_that_keeps_up_keeps_the_upstream_going() -> None:
     stream = Fixture(max_stream_bytes=64 * KIB)
     slow, quick = FakeFollower(is_slow=True), FakeFollower()
-    stream.publication.joined(slow)
-    stream.publication.joined(quick)
+    stream.publication.add(slow)
+    stream.publication.add(quick)
     for _ in range(100):
         stream.say(10 * KIB)
     assert stream.session.calls == []
     quick.is_slow = True
     stream.publication.balance()
     assert stream.session.calls == ["pause"]
-    stream.publication.joined(FakeFollower())
+    stream.publication.add(FakeFollower())
     assert stream.session.calls == ["pause", "resume"]
 
 
 def test_where_nobody_is_left_the_upstream_is_not_paused() -> None:
     stream = Fixture(max_stream_bytes=64 * KIB)
     slow = FakeFollower(is_slow=True)
-    stream.publication.joined(slow)
+    stream.publication.add(slow)
     stream.say(10 * KIB)
     assert stream.session.calls == ["pause"]
-    stream.publication.left(slow)
+    stream.publication.remove(slow)
     assert stream.session.calls == ["pause", "resume"]
     for _ in range(100):
         stream.say(10 * KIB)
