@@ -135,7 +135,12 @@ class Net:
             await served.server.wait_closed()
 
     def pool(self, served: Served | str, scheme: str = "http", host: str = "127.0.0.1", **options: Any) -> UpstreamPool:
-        settings = {"connect_timeout": SECONDS, "idle_timeout": SECONDS, "total_timeout": SECONDS, **options}
+        settings: dict[str, Any] = {
+            "connect_timeout": SECONDS,
+            "idle_timeout": SECONDS,
+            "total_timeout": SECONDS,
+            **options,
+        }
         counts = {name: settings.pop(name) for name in ("max_connections", "min_idle") if name in settings}
         if scheme == "https":
             settings.setdefault("ca_file", str(self.authority.folder / "ca.pem"))

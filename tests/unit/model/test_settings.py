@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
 
@@ -200,7 +201,7 @@ def test_a_configuration_can_be_copied_and_pickled() -> None:
 
 
 def test_the_peer_of_an_upstream_says_how_it_is_reached_and_has_none_of_its_keys() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "connect_timeout": 1.0,
         "idle_timeout": 2.0,
         "total_timeout": 3.0,
