@@ -18,6 +18,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Peer, UpstreamSettings
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool, close_all
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
@@ -46,6 +47,8 @@ class Upstreams:
         self._timers = timers
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
+        self._wanted: set[_PoolKey] | None = None  # None: no configuration is used yet
+        self._look: asyncio.TimerHandle | None = None  # the next look at the pools of former configurations
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last used
 
     def use(self, configured: Mapping[str, UpstreamSettings]) -> None:
@@ -55,13 +58,10 @@ class Upstreams:
             configured: The upstreams of the configuration, by name.
         """
         self.configured = configured
-        wanted = {_pool_key(each) for each in configured.values()}
-        for key, pool in list(self._pools.items()):
-            pool.keep_idle(key in wanted)
-            stats = pool.stats
-            if key not in wanted and not (stats.open or stats.connecting or stats.pending):
-                del self._pools[key]
-                pool.close_empty()
+        self._wanted = {_pool_key(each) for each in configured.values()}
+        for key, pool in self._pools.items():
+            pool.keep_idle(key in self._wanted)
+        self._close_former()
         self._pool_of.clear()
         self._keep_ready()
 
@@ -117,6 +117,9 @@ class Upstreams:
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Returns a coroutine that closes every connection."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         return close_all(*[pool.close for pool in self._pools.values()])
 
     def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
@@ -145,8 +148,29 @@ class Upstreams:
                 min_idle=upstream.min_idle,
                 loop=self._loop,
             )
+            if self._wanted is not None and key not in self._wanted:  # for a stream of a former configuration
+                pool.keep_idle(False)
+                self._look_again()
         self._pool_of[upstream.name] = upstream, pool
         return pool
+
+    def _close_former(self) -> None:
+        """Closes the empty pools of former configurations; looks again while there are others."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        former = [each for each in self._pools.items() if self._wanted is not None and each[0] not in self._wanted]
+        for key, pool in former:
+            stats = pool.stats
+            if not (stats.open or stats.connecting or stats.pending):
+                del self._pools[key]
+                pool.close_empty()
+            else:
+                self._look_again()
+
+    def _look_again(self) -> None:
+        if self._look is None:
+            self._look = self._loop.call_later(LIMITS.pool_idle, self._close_former)
 
     def _keep_ready(self) -> None:
         """Opens each upstream's `min_idle` connections."""

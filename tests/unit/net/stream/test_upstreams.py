@@ -15,6 +15,7 @@ from gai_fast.model.settings import ModelSettings, Secret, UpstreamSettings
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.providers import UpstreamRequest, get_provider
 from gai_fast.runtime.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.unit.net.conftest import Recorder
 from tests.unit.net.fakes import FakePool
 from tests.waiting import until
@@ -98,6 +99,25 @@ async def test_a_pool_of_a_former_configuration_ends_once_it_is_empty(
     upstreams.use({"up": moved})
     assert [(pool.keeps_idle, pool.is_closed) for pool in pools] == [(False, True), (True, False)]
     assert upstreams.connections() == {"up": 2}
+
+
+async def test_a_pool_of_a_former_configuration_that_was_busy_ends_without_another_reload(
+    upstreams: Upstreams, pools: list[FakePool], change_limits: ChangeLimits
+) -> None:
+    """It was kept until the next reload, and so was one that a stream of the former configuration opened later."""
+    change_limits(pool_idle=0.05)
+    moved = dataclasses.replace(UPSTREAM, base_url="http://127.0.0.2:9/v1")
+    send(upstreams, UPSTREAM)
+    pools[0].stats = dataclasses.replace(pools[0].stats, open=1)
+    upstreams.use({"up": moved})
+    send(upstreams, moved)
+    pools[0].stats = dataclasses.replace(pools[0].stats, open=0)
+    await until(lambda: pools[0].is_closed)
+    send(upstreams, UPSTREAM)
+    assert not pools[2].keeps_idle
+    await until(lambda: pools[2].is_closed)
+    assert not pools[1].is_closed
+    await upstreams.close()
 
 
 async def test_the_demo_is_a_recording_and_opens_nothing(upstreams: Upstreams, pools: list[FakePool]) -> None:
