@@ -25,10 +25,10 @@ def no_room() -> Error:
 
 
 class ClaimBudget:
-    """The number of keys that this process has taken and that are still taken, by caller.
+    """Counts the keys that this process has taken and that are still taken, by caller.
 
-    A caller may hold as many as are free, so that none takes the room of the others: alone it has half of all, beside
-    one that has its half a quarter, and both come to a third as keys expire.
+    A caller may hold as many keys as are free, so no caller takes the room of the others. A lone caller gets half of
+    all keys; a second caller then gets a quarter, and both come to a third as keys expire.
 
     Args:
         ttl: Seconds for which a key is taken.
@@ -43,7 +43,7 @@ class ClaimBudget:
         self._count = 0
 
     def use(self, ttl: float) -> None:
-        """Counts the keys that are taken from now on for so many seconds; those before keep their time."""
+        """Counts each key for `ttl` seconds from now on. Keys that are counted already keep their time."""
         self._ttl = ttl
         self._step = ttl / _STEPS
 
@@ -71,7 +71,7 @@ class ClaimBudget:
         self._count += 1
 
     def give_back(self, caller: str) -> None:
-        """Counts one key less, as if it were the one that was taken last.
+        """Counts one key less: the caller's newest.
 
         Args:
             caller: The caller that held it.
