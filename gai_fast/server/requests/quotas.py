@@ -103,8 +103,9 @@ class Quotas:
     def estimate(self, incoming: Incoming, spec: StreamSpec) -> Estimate:
         """Returns the estimate of what a request may use.
 
-        Tokens: a quarter of its bytes, and the most that its answer may have. Spend: its text and the most that its
-        answer may have, or the model's usual output if the request does not tell, at the model's price.
+        Tokens: a quarter of its bytes, and the most that its answers (`n`) may have. Spend: its text and the most that
+        its answers may have, or the model's usual output for each if the request does not limit it, at the price of the
+        dearest model of the model and its fallbacks.
 
         Args:
             incoming: The request, with its body.
@@ -113,20 +114,25 @@ class Quotas:
         key = incoming.key
         if key is None or (key.limits.tokens_per_minute is None and key.limits.spend is None):
             return NOTHING
-        most = _max_output_tokens(spec)
+        answers = _answers(spec)
+        most = _max_output_tokens(spec) * answers
         size = len(incoming.http.body) or len(incoming.http.target)
-        reservation = NOTHING.reservation if key.limits.spend is None else self._reservation(spec, size, most)
+        reservation = NOTHING.reservation if key.limits.spend is None else self._reservation(spec, size, most, answers)
         return Estimate(size // _BYTES_PER_TOKEN + most, reservation)
 
-    def _reservation(self, spec: StreamSpec, size: int, most: int) -> Reservation:
-        ledger = self._engine.ledger
-        price = self._engine.settings.price(spec.model)
-        if price is None or price.currency != ledger.currency:  # it counts for no limit
+    def _reservation(self, spec: StreamSpec, size: int, most: int, answers: int) -> Reservation:
+        ledger, settings = self._engine.ledger, self._engine.settings
+        price = settings.price(spec.model)
+        named = [settings.models.get(name) for name in (*spec.model.fallback, *spec.model.fallback_on.values())]
+        prices = [price, *[settings.price(model) for model in named if model is not None]]
+        counted = [each for each in prices if each is not None and each.currency == ledger.currency]
+        if not counted:  # it counts for no limit
             return NOTHING.reservation
         prompt = size if spec.prompt_characters is None else spec.prompt_characters
         tokens = {"input_tokens": estimated_tokens(prompt)}
-        output = most or ledger.usual_output(spec.model.name)
-        return Reservation(cost_of(tokens, price), cost_of({**tokens, "output_tokens": output}, price))
+        output = most or ledger.usual_output(spec.model.name) * answers
+        least = cost_of(tokens, price) if price is not None and price in counted else 0
+        return Reservation(least, max([cost_of({**tokens, "output_tokens": output}, each) for each in counted]))
 
     def run(self, incoming: Incoming, stream_id: str, start: Callable[[], _Started]) -> _Started:
         """Starts the stream of an admitted request; takes the request off the count if the stream does not start.
@@ -155,6 +161,13 @@ def _max_output_tokens(spec: StreamSpec) -> int:
     request = spec.request
     given = [request.max_tokens] if isinstance(request, Request) else [request.get(name) for name in _LIMIT_MEMBERS]
     return max([0, *[count for count in given if type(count) is int]])
+
+
+def _answers(spec: StreamSpec) -> int:
+    """Returns the number of answers that a request wants: `n` of OpenAI's dialects."""
+    request = spec.request
+    count = 1 if isinstance(request, Request) else request.get("n")
+    return max(1, count) if type(count) is int else 1
 
 
 def limit_headers(left: Left) -> Headers:

@@ -58,6 +58,9 @@ def spec_of(request: Any, price: Price | None = None) -> StreamSpec:
         ({}, 100),
         ({"max_tokens": 50}, 150),
         ({"max_completion_tokens": 50, "max_tokens": 20}, 150),
+        ({"max_tokens": 50, "n": 3}, 250),
+        ({"max_tokens": 50, "n": 0}, 150),
+        ({"max_tokens": 50, "n": True}, 150),
         ({"max_output_tokens": 10**400}, 10**400 + 100),
         ({"max_tokens": -5}, 100),
         ({"max_tokens": True}, 100),
@@ -85,7 +88,13 @@ async def test_the_tokens_of_a_key_without_such_a_limit_are_not_looked_for(quota
 
 @pytest.mark.parametrize(
     ("request_", "amount"),
-    [({"max_tokens": 50}, 10 + 2 * 50), ({"max_completion_tokens": 1}, 12), ({}, 10 + 2 * LIMITS.usual_output)],
+    [
+        ({"max_tokens": 50}, 10 + 2 * 50),
+        ({"max_tokens": 50, "n": 3}, 10 + 2 * 150),
+        ({"max_completion_tokens": 1}, 12),
+        ({}, 10 + 2 * LIMITS.usual_output),
+        ({"n": 2}, 10 + 4 * LIMITS.usual_output),
+    ],
 )
 async def test_the_input_and_the_most_or_the_usual_output_are_reserved(
     quotas: Quotas, request_: Any, amount: int
@@ -101,6 +110,21 @@ async def test_the_input_and_the_most_or_the_usual_output_are_reserved(
     assert quotas.estimate(asked, spec).reservation == (0, 0)
     spec.model = replace(spec.model, price=None)
     assert quotas.estimate(asked, spec).reservation == (0, 0)
+
+
+@pytest.mark.parametrize(("first", "least"), [(1, 10), (9, 90), (None, 0)])
+async def test_the_price_of_the_dearest_fallback_is_reserved(quotas: Quotas, first: int | None, least: int) -> None:
+    def price(each: int) -> Price:
+        return Price(each * 10**6, each * 10**6, 0, 0, 0)
+
+    asked = incoming(http("POST", "/"))
+    asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(100, "day")))
+    spec = spec_of({"max_tokens": 50}, None if first is None else price(first))
+    spec.prompt_characters = 40
+    dear, cheap = (replace(spec.model, name=name, price=price(each)) for name, each in (("dear", 5), ("cheap", 2)))
+    quotas._engine.use(Settings(models={"dear": dear, "cheap": cheap}))
+    spec.model = replace(spec.model, fallback=("cheap",), fallback_on={"rate_limited": "dear"})
+    assert quotas.estimate(asked, spec).reservation == (least, 60 * max(5, first or 0))
 
 
 def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
