@@ -33,9 +33,17 @@ async def mock() -> AsyncIterator[Mock]:
         yield mock
 
 
+@pytest.fixture
+def limits() -> str:
+    """The limits of the key."""
+    return 'spend = {amount = 1000, period = "day"}'
+
+
 @pytest.fixture(params=["memory-1", "memory-2", "sqlite-1", "sqlite-2", "redis-1", "redis-2", "redis-two-servers"])
-async def servers(request: pytest.FixtureRequest, net: Net, mock: Mock, tmp_path: Path) -> AsyncIterator[list[Server]]:
-    """Servers whose key may spend $ 1000 of one sum."""
+async def servers(
+    request: pytest.FixtureRequest, net: Net, mock: Mock, tmp_path: Path, limits: str
+) -> AsyncIterator[list[Server]]:
+    """Servers with one key, whose limits are totals: of spend $ 1000."""
     store, workers = request.param.split("-", 1)
     url = {"memory": "memory://", "sqlite": "sqlite:///gai-fast.db"}.get(store)
     if url is None:
@@ -47,7 +55,7 @@ async def servers(request: pytest.FixtureRequest, net: Net, mock: Mock, tmp_path
             folder = tmp_path / str(number)
             folder.mkdir()
             price = "price = {input = 1000000, output = 1000000}"
-            key = '[[key]]\nname = "ann"\nrole = "admin"\nsecret = "file:ann"\nspend = {amount = 1000, period = "day"}'
+            key = f'[[key]]\nname = "ann"\nrole = "admin"\nsecret = "file:ann"\n{limits}'
             configure(folder, mock, more=f"{price}\n{key}\n")
             (folder / "ann").write_text(SECRET)
             count = "2" if workers == "2" else "1"
@@ -112,6 +120,20 @@ async def test_streams_end_where_no_more_can_be_reserved_and_the_limit_is_kept(
     for request in mock.requests:
         await asyncio.wait_for(request.closed.wait(), 10)  # nothing is generated any more
     assert max(request.deltas for request in mock.requests) < 3000
+
+
+@pytest.mark.parametrize("limits", ["streams = 7", "requests_per_minute = 7\nstreams = 1000"])
+async def test_of_thirty_streams_at_once_as_many_are_admitted_as_each_kind_of_limit_has_room_for(
+    servers: list[Server], mock: Mock, limits: str
+) -> None:
+    hold(mock)
+    asked = [asyncio.ensure_future(ask(servers[number % len(servers)], query="x" * 400)) for number in range(AT_ONCE)]
+    await until(lambda: sum(each.done() for each in asked) == AT_ONCE - 7)
+    release(mock)
+    answers = await asyncio.gather(*asked)
+    assert Counter(answer.status for answer in answers) == {200: 7, 429: AT_ONCE - 7}
+    assert {answer.error["reason"] for answer in answers if answer.status == 429} == {limits.partition(" ")[0]}
+    assert len(mock.requests) == 7
 
 
 async def test_what_was_reserved_is_free_again_once_the_streams_have_ended(servers: list[Server], mock: Mock) -> None:
