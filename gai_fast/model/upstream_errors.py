@@ -29,7 +29,8 @@ for _code, _words in {
     "context_length_exceeded": "context_length_exceeded exceed_context_size_error max_tokens_exceeded "
     "token_limit_exceeded",
     "content_filtered": "content_filter content_policy_violation responsibleaipolicyviolation bio_policy "
-    "misalignment_policy_violation refusal",
+    "misalignment_policy_violation refusal data_inspection_failed datainspectionfailed moderation_blocked "
+    "sensitivecontentdetected inputtextsensitivecontentdetected outputtextsensitivecontentdetected",
     "unsupported": "unsupported_parameter unsupported_value unimplemented",
     "internal": "internalservererror internal",
 }.items():

@@ -40,10 +40,14 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
         return body
     if "choices" not in body and (body.get("detail") or isinstance(body.get("message"), str)):
         return body
+    if "choices" not in body and "type" not in body and any(isinstance(body.get(name), str) for name in _ALONE):
+        return body
     return None
 
 
-_OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type"))
+_ALONE: Final = ("code", "error_code", "error_message", "error_msg", "error_type")
+"""Members that only an error has, beside no other sign of one."""
+_OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type", *_ALONE))
 """An object without any of these members is no error."""
 
 _WORDS: Final = (
@@ -82,7 +86,8 @@ def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure
                 status = status or number
             elif isinstance(word, str) and word:
                 words.append(word)
-    message = _worded(error.get("message") or error.get("detail"))
+    message = error.get("message") or error.get("detail") or error.get("error_message") or error.get("error_msg")
+    message = _worded(message)
     return UpstreamFailure(message, tuple(words), status, details=error)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from gai_fast.core.relay import Relay
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.library.decoding import decode
 from gai_fast.providers import get_provider
 from gai_fast.providers._failures import error_object, failure_of
 from tests.legal import sse
@@ -102,3 +104,20 @@ class TestErrorObject:
         assert relay.error is not None
         assert relay.error.code == "not_found"
         assert b"no such place" in encoder.take()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error_type": "context_length_exceeded", "error_message": "Too long."}, "context_length_exceeded"),
+        ({"code": "DataInspectionFailed"}, "content_filtered"),
+        ({"error": {"code": "data_inspection_failed", "message": "No."}}, "content_filtered"),
+    ],
+    ids=str,
+)
+def test_an_error_with_unusual_members_under_200_is_that_error_in_every_chat_stream(body: Any, code: str) -> None:
+    for provider in ("openai", "openai-compatible", "deepseek", "gemini"):
+        stream = f"data: {json.dumps(body)}\n\ndata: [DONE]\n\n".encode()
+        events = list(decode(provider, [stream]))
+        assert [event["type"] for event in events] == ["error", "done"]
+        assert events[0]["error"]["code"] == code
