@@ -65,7 +65,7 @@ class OwnFrames(Encoder, Protocol):
 
 
 class Passthrough:
-    """Passes on the upstream's frames, byte for byte, and adds the gateway's frames.
+    """Passes on the upstream's frames, byte for byte if they are UTF-8, and adds the gateway's frames.
 
     1. An event that upstream frames carried writes nothing.
     2. Warnings stand before the end mark, in the dialect's form.
@@ -132,8 +132,10 @@ class Passthrough:
     # -- the upstream's frames --
 
     def frame(self, raw: bytes, *, last: bool) -> None:
-        """Receives one upstream frame."""
+        """Receives one upstream frame. Bytes that are not UTF-8 become U+FFFD: strict clients refuse them."""
         self._passing = True
+        if not raw.isascii():
+            raw = _well_formed(raw)
         if last:
             if self._encoder.is_end(raw):
                 self._end_mark = raw
@@ -355,3 +357,11 @@ _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
 """Events that upstream frames may lack in part, or that later gateway frames depend on."""
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")
+
+
+def _well_formed(raw: bytes) -> bytes:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace").encode()
+    return raw

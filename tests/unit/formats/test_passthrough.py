@@ -72,6 +72,14 @@ def test_frames_with_event_lines_are_byte_exact_however_they_are_cut(size: int, 
     assert relayed(cut(body, size)) + late == body
 
 
+@pytest.mark.parametrize("size", [1, 64, 10_000])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf0\x9f\x98"])
+def test_what_is_not_utf_8_reaches_clients_as_a_replacement(bad: bytes, size: int) -> None:
+    body = BEGIN + OPEN + delta("w\xf6rd") + delta("BAD").replace(b"BAD", bad) + delta("w\xf6rd") * 5 + CLOSE + STOP
+    written = relayed(cut(body, size))
+    assert written.decode() == body.decode("utf-8", "replace")
+
+
 def test_a_malformed_frame_is_left_out_and_told_by_a_frame_of_ours() -> None:
     bad = b'event: content_block_delta\ndata: {"type": "content_block_delta", "delta": 0}\n\n'
     assert relayed([ANSWER.replace(CLOSE, bad + CLOSE)]) == ANSWER.replace(CLOSE, b"data: own warning\n\n" + CLOSE)
