@@ -163,6 +163,7 @@ class ServerLimits(StreamLimits):
             size: All its bytes that were counted.
         """
         self.uploading -= size
+
     def ended(self, stream_id: str, caller: str) -> asyncio.Future[None] | None:
         """Returns the places of a stream; as `StreamLimits.ended`."""
         if stream_id in self._starting:

@@ -69,6 +69,8 @@ def test_request_bodies_under_way_have_a_budget_of_bytes() -> None:
     server_limits.end_upload(60)
     server_limits.begin_upload(1)
     assert (server_limits.uploading, server_limits.refused["upload"]) == (41, 1)
+
+
 async def test_one_worker_never_asks() -> None:
     server_limits = ServerLimits(LimitSettings(streams=1))
     assert not server_limits.must_ask("ann", 1, 1)
