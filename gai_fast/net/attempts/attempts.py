@@ -162,7 +162,9 @@ class Attempts:
 
         Call it before `first`, and again every `limits.unmeasured_look` seconds while it is true.
         """
-        if self.attempt is not None or self.spec.counts or self.spec.sharing is not None:
+        if not self.spec.model.targets or self.attempt is not None:
+            return False
+        if self.spec.counts or self.spec.sharing is not None:
             return False
         spec = self._candidates.chosen_first(self.spec, self._loop.time())
         if spec is not None:
