@@ -134,12 +134,12 @@ class Passthrough:
     def frame(self, raw: bytes, *, last: bool) -> None:
         """Receives one upstream frame. Bytes that are not UTF-8 become U+FFFD: strict clients refuse them."""
         self._passing = True
+        if last and self._encoder.is_end(raw):
+            self._end_mark = raw
+            return
         if not raw.isascii():
             raw = _well_formed(raw)
         if last:
-            if self._encoder.is_end(raw):
-                self._end_mark = raw
-                return
             # The relay reads bare JSON as an error, but clients ignore a line that is not SSE.
             self._error_passed = self._encoder.is_error(raw)
         elif self._hides_usage and _USAGE.search(raw) is not None and _NO_CHOICES.search(raw) is not None:
