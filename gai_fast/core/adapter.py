@@ -71,6 +71,8 @@ class Adapter(ABC):
     api: ResponseAPI
     ended: bool = False
     """Whether the provider's end mark has come. Everything after it is ignored."""
+    is_complete: bool = False
+    """Whether every choice has its finish reason: only figures and the end mark may follow."""
 
     text_members: ClassVar[frozenset[str]] = frozenset()
     """Names of members whose string is the text of a delta, unchanged. The copier may learn a chunk that became one

@@ -8,7 +8,8 @@ Rules (docs/events.md, "Ends"):
 
 1. `start` comes first, or an `error` without one.
 2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true if `finish` was sent.
-3. `finish` is held until the provider's end mark or the end of its body.
+3. `finish` is held until the provider's end mark or the end of its body. `completed` is called for the chunks from the
+   finish reason on: the caller may then limit the wait, and call `receive_eof`.
 4. A body that ends without a finish reason is `error {network, truncated}`. A body that breaks after the finish reason
    is a `finish`.
 5. An unreadable chunk that may have held text of the answer is a failure of the attempt. A chunk that surely held none
@@ -78,7 +79,7 @@ class Relay(LegalStream):
             or no attempt is under way.
     """
 
-    __slots__ = ("_failure", "error", "failed", "fault")
+    __slots__ = ("_failure", "completed", "error", "failed", "fault")
 
     def __init__(
         self,
@@ -100,6 +101,8 @@ class Relay(LegalStream):
         super().__init__(stream_id, chain)
         self.failed = failed
         """Called with each failure of the upstream. Set to `None` at the end, to break a reference cycle."""
+        self.completed: Callable[[], None] | None = None
+        """Called for each chunk that comes when all choices have a finish reason: rule 3. As `failed`."""
         self._failure: Error | None = None
         self.error: Error | None = None
         """The error that ended the stream, if there is one."""
@@ -491,6 +494,8 @@ class Relay(LegalStream):
             answer.note_read(frame, events)
         if adapter.ended:
             self._finish()
+        elif adapter.is_complete and self.completed is not None:
+            self.completed()
 
     def _receive_rest(self) -> None:
         """Handles the bytes after the last blank line."""

@@ -184,6 +184,10 @@ class Limits:
     """Seconds for which the key of a call that several processes may share stays claimed, in addition to the time for
     which its answer is kept: the default `total_timeout` of an upstream."""
 
+    late_events: float = 2.0
+    """Seconds for which an answer that has its finish reason waits for usage and the end mark. Providers send both
+    within milliseconds; a server that keeps its connection open would otherwise delay the end for `idle_timeout`."""
+
     callbacks_waiting: int = 1024
     """Waiting async callbacks of one stream. Each holds an event; a thousand are a long answer."""
 

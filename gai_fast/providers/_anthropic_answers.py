@@ -189,6 +189,7 @@ class AnthropicAdapter(ProviderAdapter):
     def _end(self, delta: dict[str, Any]) -> list[Event]:
         """Reads the stop reason. The last reason holds."""
         self._reason = label(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
+        self.is_complete = bool(self._reason)
         category = label(member(delta, "stop_details").get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 

@@ -155,7 +155,7 @@ class ChatAdapter(ProviderAdapter):
                 choice.characters += len(content)
                 events = [{"type": "text.delta", "text": content}]
             if reason:
-                choice.reason, self.copyable = reason[: LIMITS.kept_word], False
+                self._end_choice(choice, reason)
             if content or calls:
                 choice.has_content = True
             if calls:
@@ -260,8 +260,13 @@ class ChatAdapter(ProviderAdapter):
         reason = raw.get("finish_reason")
         if reason:
             # The last reason holds, even if it repeats an earlier reason.
-            choice.reason, self.copyable = label(reason)[: LIMITS.kept_word] or choice.reason, False
+            self._end_choice(choice, label(reason))
         return steps
+
+    def _end_choice(self, choice: Choice, reason: str) -> None:
+        """Records a finish reason; empty if it cannot be read."""
+        choice.reason, self.copyable = reason[: LIMITS.kept_word] or choice.reason, False
+        self.is_complete = all(each.reason for each in self.choices.values())
 
     def _read_members(
         self, choice: Choice, message: dict[str, Any], part: str, characters: int

@@ -282,6 +282,11 @@ class Peer:
     def reset(self) -> None:
         reset(self.writer)
 
+    async def read_soon(self) -> bytes:
+        """Bytes of the gateway, empty where it has closed; `TimeoutError` where neither comes within a moment."""
+        async with asyncio.timeout(0.02):
+            return await self.reader.read(65536)
+
     async def until_gone(self) -> None:
         """Returns when the gateway has closed."""
         with suppress(OSError):

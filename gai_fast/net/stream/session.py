@@ -11,11 +11,14 @@ output.
 3. The settings of the first model hold for the stream, whichever model answers.
 4. A stream is counted before its client has read its end; if the count is shared between workers, for all workers
    (`Ledger.reported`).
+5. After its finish reason an answer waits `late_events` for usage and the end mark. Only further deltas, which some
+   servers send, begin the wait again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -132,6 +135,7 @@ class Session(ReadStream):
         self._meter = StreamMeter(perf_counter())
         self.phase = _RUNNING
         self._is_disconnected = False
+        self._deltas_at_end = 0  # the number of deltas when the wait of rule 5 began
         self._delivery = Delivery(
             client,
             spec.output,
@@ -148,6 +152,7 @@ class Session(ReadStream):
         try:
             self._use_output(spec.output)
             self.relay = self.intake.relay = self.attempts.make_relay(self._failed)
+            self.relay.completed = self._await_late_events
             if attempt is None:
                 self._ask_later(LIMITS.unmeasured_look)
             self.arm()
@@ -207,6 +212,7 @@ class Session(ReadStream):
         """Decides whether another attempt follows a failure. Called by the relay."""
         delay = None if self.phase is _OVER else self.attempts.failed(error, self.relay)
         self.intake.attempt_failed()
+        self._timers.late_due = math.inf
         if delay is None:
             return False
         self._ask_later(delay)
@@ -322,6 +328,7 @@ class Session(ReadStream):
         due, awaited = self._delivery.due(), self.intake.awaited()
         if awaited is not None:
             due = min(due, awaited.due)
+        due = min(due, self._timers.late_due)
         self._timers.wait_until(due, self._look)
 
     def _look(self) -> None:  # a method, not a partial, which each request would create
@@ -335,7 +342,9 @@ class Session(ReadStream):
         self.intake.settle()
         now = self._loop.time()
         awaited = self.intake.awaited()
-        if awaited is not None and now >= awaited.first_event_due:
+        if now >= self._timers.late_due:
+            self._end_late_events()
+        elif awaited is not None and now >= awaited.first_event_due:
             self._clock.tick()
             self.relay.fail_attempt(awaited.silence())
             self.advance()
@@ -345,6 +354,23 @@ class Session(ReadStream):
             self._delivery.look(now)
         if self.phase is not _OVER:
             self.arm()
+
+    def _await_late_events(self) -> None:
+        """Limits the wait for the end mark: rule 5. Called by the relay."""
+        if self._timers.late_due == math.inf or self.relay.deltas != self._deltas_at_end:
+            self._deltas_at_end = self.relay.deltas
+            self._timers.late_due = self._loop.time() + LIMITS.late_events
+            self.arm()
+
+    def _end_late_events(self) -> None:
+        """Ends a complete answer without its end mark: rule 5."""
+        if self.intake.is_held_back or self.relay.deltas != self._deltas_at_end:
+            self._timers.late_due = math.inf
+            self._await_late_events()
+            return
+        self.attempts.close_exchange()
+        self.relay.receive_eof(None, self._clock.tick())
+        self.advance()
 
     def _tick(self) -> None:
         """Emits the events that processors have held back until now."""
@@ -520,7 +546,7 @@ class Session(ReadStream):
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)
         self.intake.end()
-        self.relay.failed = None  # as `Intake.end`
+        self.relay.failed = self.relay.completed = None  # as `Intake.end`
         return counted
 
     def _report(self, fault: Exception) -> None:

@@ -20,7 +20,7 @@ class StreamTimers:
         loop: The loop. It is precise to the millisecond, as retries and processors need it.
     """
 
-    __slots__ = ("_attempt", "_due", "_loop", "_tick", "_timers")
+    __slots__ = ("_attempt", "_due", "_loop", "_tick", "_timers", "late_due")
 
     def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
         self._timers = timers
@@ -28,6 +28,8 @@ class StreamTimers:
         self._due: Timer | None = None
         self._attempt: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
+        self.late_due = math.inf
+        """When a complete answer ends without its end mark. Infinite before its finish reason."""
 
     @property
     def awaits_attempt(self) -> bool:

@@ -537,6 +537,54 @@ def test_an_upstream_that_cannot_be_asked_leaves_no_timer() -> None:
     assert stream.time.armed == 0
 
 
+# ---- after the finish reason -----------------------------------------------------------------------------------------
+
+
+def test_an_answer_with_its_finish_reason_waits_for_its_end_mark_for_a_moment() -> None:
+    stream = Fixture(heartbeat=0).streaming()
+    assert stream.receive(frame("", "stop")) == []
+    stream.time.advance(LIMITS.late_events - 0.1)
+    assert stream.receive(b": comment\n\n") == []
+    stream.time.advance(0.2)
+    assert stream.client.taken() == [("end", b"<finish><done>")]
+    assert (stream.exchange.calls, stream.ends, stream.time.armed) == (["close"], 1, 0)
+
+
+def test_usage_does_not_lengthen_the_wait_and_text_does() -> None:
+    usage = b'data: {"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    stream = Fixture(heartbeat=0).streaming()
+    stream.receive(frame("", "stop"))
+    stream.time.advance(LIMITS.late_events - 0.1)
+    stream.receive(frame("more"))
+    stream.time.advance(LIMITS.late_events - 0.1)
+    stream.receive(usage)
+    assert stream.ends == 0
+    stream.time.advance(0.2)
+    assert stream.client.taken() == [("end", b"<finish><done>")]
+
+
+def test_one_choice_of_two_that_has_its_finish_reason_ends_no_answer() -> None:
+    stream = Fixture(heartbeat=0).streaming()
+    other = frame().replace(b'"index": 0', b'"index": 1')
+    stream.receive(other, frame("", "stop"))
+    stream.time.advance(LIMITS.late_events * 2)
+    assert stream.ends == 0
+    stream.receive(other.replace(b"null", b'"stop"'))
+    stream.time.advance(LIMITS.late_events + 0.1)
+    assert stream.ends == 1
+
+
+def test_a_slow_client_has_time_for_late_events_too() -> None:
+    stream = Fixture(heartbeat=0).streaming()
+    stream.receive(frame("", "stop"))
+    stream.session.pause()
+    stream.time.advance(LIMITS.late_events * 3)
+    assert stream.ends == 0, "nothing was read meanwhile"
+    stream.session.resume()
+    stream.time.advance(LIMITS.late_events + 0.1)
+    assert stream.ends == 1
+
+
 # ---- behind the end --------------------------------------------------------------------------------------------------
 
 
