@@ -22,7 +22,7 @@ from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
-from gai_fast.model.events import Event
+from gai_fast.model.events import NO_CONTENT, Event
 from gai_fast.model.halves import Halves, join
 from gai_fast.model.money import Charge, cost_member, total_of
 
@@ -367,9 +367,11 @@ class Answer:
         """Returns the last events, after the end mark or the end of the body.
 
         Raises:
-            Error: As `Adapter.finish`.
+            Error: As `Adapter.finish`, or the answer is empty: no content, finish reason or usage has come.
         """
         events = self.adapter.finish()
+        if self.progress is not _CONTENT and not self._goes_on and _is_empty(events):
+            raise self.unavailable("empty_answer", "ended the answer without any content, finish reason or usage")
         if "usage" not in events[-1] and self._prompt_characters is not None:
             events[-1]["usage"] = self._estimated_usage(self.characters, "estimated")
         return events
@@ -539,6 +541,14 @@ def with_valid_json(frame: Frame) -> Frame | None:
     if data == frame.data and stray == frame.stray:
         return None
     return Frame(with_null_bytes(frame.raw), frame.name, data, stray)
+
+
+def _is_empty(events: list[Event]) -> bool:
+    """Returns whether the last events of an answer have nothing that the provider said."""
+    end = events[-1]
+    if end["finish_reason"] != "other" or "finish_reason_raw" in end or "usage" in end:
+        return False
+    return all(event["type"] in NO_CONTENT for event in events)
 
 
 def is_partly_read(events: list[Event]) -> bool:

@@ -10,8 +10,8 @@ Rules (docs/events.md, "Ends"):
 2. Exactly one of `finish` and `error`, then `done`, then nothing. `done.finished` is true if `finish` was sent.
 3. `finish` is held until the provider's end mark or the end of its body. `completed` is called for the chunks from the
    finish reason on: the caller may then limit the wait, and call `receive_eof`.
-4. A body that ends without a finish reason is `error {network, truncated}`. A body that breaks after the finish reason
-   is a `finish`.
+4. An end mark after nothing is `error {provider_unavailable, empty_answer}`. A body that ends without a finish reason
+   is `error {network, truncated}`. A body that breaks after the finish reason is a `finish`.
 5. An unreadable chunk that may have held text of the answer is a failure of the attempt. A chunk that surely held none
    is left out and becomes a `warning`, or is a failure too: `on_malformed` decides. The third in a row always fails.
 6. Before the relay passes on a failure of the upstream, it calls `failed`. If `failed` returns true, `begin` follows

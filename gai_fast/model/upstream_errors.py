@@ -30,7 +30,8 @@ for _code, _words in {
     "token_limit_exceeded",
     "content_filtered": "content_filter content_policy_violation responsibleaipolicyviolation bio_policy "
     "misalignment_policy_violation refusal data_inspection_failed datainspectionfailed moderation_blocked "
-    "sensitivecontentdetected inputtextsensitivecontentdetected outputtextsensitivecontentdetected",
+    "sensitivecontentdetected inputtextsensitivecontentdetected outputtextsensitivecontentdetected "
+    "1301 1026 1027",  # Zhipu's number, and MiniMax's for a prompt and an answer
     "unsupported": "unsupported_parameter unsupported_value unimplemented",
     "internal": "internalservererror internal",
 }.items():

@@ -461,7 +461,7 @@ class ChatAdapter(ProviderAdapter):
     # -- hooks for providers --
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        if isinstance(chunk, dict) and "choices" in chunk and not chunk.get("error"):
+        if isinstance(chunk, dict) and "choices" in chunk and not (chunk.get("error") or "base_resp" in chunk):
             return None
         return self.api.read_failure(chunk)
 

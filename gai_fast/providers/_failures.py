@@ -17,9 +17,10 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 def error_object(body: Any) -> Mapping[str, Any] | None:
     """Finds the object in an error body that describes the failure. Returns None if the body is no error.
 
-    Reads `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`,
-    `{"type": "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, `{"errors": [{…}]}`, and each of them in a
-    one-element array. The official clients accept any `error` that is not empty.
+    Reads `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`, `{"type":
+    "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, `{"errors": [{…}]}`, `{"base_resp": {"status_code":
+    1004, "status_msg": "text"}}`, and each of them in a one-element array. The official clients accept any `error`
+    that is not empty.
     """
     if isinstance(body, list) and body:
         body = body[0]
@@ -34,6 +35,10 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
         error = several[0]
     if error is not None and isinstance(error, Mapping) and error:
         return error
+    base = body.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code"):
+        number = count(base["status_code"]) or 0
+        return {"code": number, "status": _STATUSES.get(number), "message": base.get("status_msg")}
     if isinstance(error, str) and error:
         return {**body, "message": error}
     if error or body.get("object") == "error" or body.get("type") == "error":
@@ -47,7 +52,11 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
 
 _ALONE: Final = ("code", "error_code", "error_message", "error_msg", "error_type")
 """Members that only an error has, beside no other sign of one."""
-_OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type", *_ALONE))
+_STATUSES: Final = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1039: 429, 1041: 429, 2013: 400, 2049: 401, 2056: 429}
+"""The status for each number in `base_resp` (https://platform.minimax.io/docs/api-reference/errorcode.md)."""
+_REFUSALS: Final = frozenset((1026, 1027, 1301))
+"""Numbers for refused content, which `upstream_errors.py` knows. All others mean something else at each provider."""
+_OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type", "base_resp", *_ALONE))
 """An object without any of these members is no error."""
 
 _WORDS: Final = (
@@ -84,6 +93,8 @@ def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure
             number = count(word)
             if number is not None and 400 <= number < 600:
                 status = status or number
+            elif number in _REFUSALS:
+                words.append(str(number))
             elif isinstance(word, str) and word:
                 words.append(word)
     message = error.get("message") or error.get("detail") or error.get("error_message") or error.get("error_msg")

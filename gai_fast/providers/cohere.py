@@ -15,7 +15,7 @@ What is unusual:
   span.
 * Usage is always sent: `tokens` counts the tokens used, `billed_units` the tokens that are paid for.
 * No event names the model.
-* Status 498 means a token that is blocked or not valid.
+* Status 498 means a token of the prompt or the answer that is deny-listed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
-_INVALID_TOKEN: Final = 498
+_DENY_LISTED: Final = 498
 _END: Final = "[DONE]"
 
 
@@ -75,8 +75,12 @@ class Cohere(API):
         return CohereAdapter(self, model)
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
-        # Other providers use 498 for lack of capacity.
-        return super().decode_error(401 if status == _INVALID_TOKEN else status, headers, body, now_ms)
+        error = super().decode_error(status, headers, body, now_ms)
+        if status == _DENY_LISTED:  # other providers use it for lack of capacity
+            return Error(
+                "content_filtered", error.message, phase=error.phase, provider=self.provider, details=error.details
+            )
+        return error
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         documents: list[dict[str, Any]] = []

@@ -154,3 +154,21 @@ async def test_a_whole_answer_of_an_upstream_that_stays_open_ends_too(net: Net, 
     response = await gateway.ask("POST", NATIVE[0], {"model": "m", "stream": False, **NATIVE[1]})
     assert (response.status, response.json["text"]) == (200, "Hi")
     await upstream.until_finished()
+
+
+ROLE = delta("", delta={"role": "assistant"})
+
+
+@on_uvloop
+@pytest.mark.parametrize("head", [(), (ROLE,)], ids=["nothing", "role"])
+@pytest.mark.parametrize("way", [NATIVE, ROUTES["m"]], ids=["translated", "passed-through"])
+async def test_an_answer_of_nothing_is_an_error_and_has_no_end_mark(
+    net: Net, way: tuple[str, dict[str, Any]], head: tuple[bytes, ...]
+) -> None:
+    upstream = await net.upstream(left_open(*head, DONE))
+    gateway = await net.gateway(upstream)
+    response = await gateway.ask("POST", way[0], {"model": "m", "stream": True, **way[1]})
+    assert response.ended
+    assert b"[DONE]" not in response.body
+    assert response.status == 503
+    assert b"without any content" in response.body

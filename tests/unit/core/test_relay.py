@@ -213,8 +213,20 @@ def test_an_end_mark_without_a_reason_is_finish_other() -> None:
     assert relayed(HELLO, END).events[-2]["finish_reason"] == "other"
 
 
-def test_an_end_mark_alone_is_an_empty_answer() -> None:
-    assert relayed(END).kinds == ["start", "finish", "done"]
+ROLE = '{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}'
+
+
+@pytest.mark.parametrize("body", [(END,), (ROLE, END)], ids=["nothing", "role"])
+def test_an_end_mark_after_nothing_is_an_error(body: tuple[str, ...]) -> None:
+    stream = relayed(*body)
+    assert stream.kinds[-2:] == ["error", "done"]
+    assert (stream.error["code"], stream.error["reason"]) == ("provider_unavailable", "empty_answer")
+
+
+def test_a_finish_reason_or_usage_alone_is_an_answer() -> None:
+    usage = '{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0}}'
+    assert relayed(STOP, END).kinds[-2:] == ["finish", "done"]
+    assert relayed(usage, END).kinds[-2:] == ["finish", "done"]
 
 
 def test_rule_4_a_body_that_ends_before_the_reason_is_truncated() -> None:
@@ -595,7 +607,7 @@ def test_rule_5_a_good_chunk_begins_the_count_anew() -> None:
 def test_a_warning_before_the_start_is_told_right_after_it() -> None:
     stream = relayed(ODD, ODD, HELLO, STOP)
     assert stream.kinds == ["start", "warning", "warning", "text.delta", "finish", "done"]
-    assert relayed(ODD, END).kinds == ["start", "warning", "finish", "done"]
+    assert relayed(ODD, STOP, END).kinds == ["start", "warning", "finish", "done"]
 
 
 def test_a_stream_that_never_starts_tells_no_warning() -> None:

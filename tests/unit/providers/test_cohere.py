@@ -301,7 +301,7 @@ def test_blocks_are_bounded() -> None:
         (404, "not_found"),
         (422, "invalid_request"),
         (429, "rate_limited"),
-        (498, "unauthorized"),
+        (498, "content_filtered"),
         (499, "internal"),
         (500, "internal"),
         (501, "unsupported"),

@@ -42,6 +42,9 @@ class TestErrorObject:
             ({"error": {"message": {"detail": "inner"}}}, "inner", (), None),
             ({"error": {"message": "m", "code": "400", "type": None}}, "m", (), 400),
             ({"error": {"message": "m", "http_status_code": 422}}, "m", (), 422),
+            ({"error": {"message": "m", "code": 1301}}, "m", ("1301",), None),
+            ({"base_resp": {"status_code": 1026, "status_msg": "m"}}, "m", ("1026",), None),
+            ({"base_resp": {"status_code": 1008, "status_msg": "m"}, "choices": None}, "m", (), 402),
             ({"error": ["text"]}, "text", (), None),
             ({"error": True, "message": "m"}, "m", (), None),
             ({"success": False, "errors": [{"code": 7003, "message": "m"}], "result": {}}, "m", (), None),
@@ -121,3 +124,25 @@ def test_an_error_with_unusual_members_under_200_is_that_error_in_every_chat_str
         events = list(decode(provider, [stream]))
         assert [event["type"] for event in events] == ["error", "done"]
         assert events[0]["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"error": {"code": "1301", "message": "sensitive"}}, "content_filtered"),
+        ({"id": "c", "choices": [], "base_resp": {"status_code": 1027, "status_msg": "sensitive"}}, "content_filtered"),
+        ({"id": "c", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "rate_limited"),
+        ({"id": "c", "base_resp": {"status_code": 1000, "status_msg": "unknown error"}}, "internal"),
+    ],
+)
+def test_a_number_for_a_failure_has_the_meaning_that_its_provider_documents(error: dict[str, Any], code: str) -> None:
+    events = list(decode("openai-compatible", [sse(error), b"data: [DONE]\n\n"]))
+    assert [event["type"] for event in events] == ["error", "done"]
+    assert events[0]["error"]["code"] == code
+
+
+def test_a_base_resp_of_success_is_no_error() -> None:
+    choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
+    chunk = {"id": "c", "model": "m", "choices": [choice], "base_resp": {"status_code": 0, "status_msg": ""}}
+    events = list(decode("openai-compatible", [sse(chunk), b"data: [DONE]\n\n"]))
+    assert [event["type"] for event in events] == ["start", "text.delta", "finish", "done"]
