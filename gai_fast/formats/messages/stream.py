@@ -7,7 +7,8 @@
    SDKs join fragments by index.
 2. A refusal is text. Reasoning of any provider is `thinking`; a signature closes its block. Signatures of other
    providers than Anthropic have the provider's name. The signature of a call has no place: it is a separate
-   `redacted_thinking` block, which clients send back.
+   `redacted_thinking` block, which clients send back. A signature behind text is written before the next block and
+   left out at the end: clients show the last block, which must be the text.
 3. Tools that Anthropic runs have blocks of their kinds; their results are Anthropic's own objects.
 4. A citation is part of the open text block.
 5. `message_start` counts no tokens: they are not known yet. `message_delta` has all of them.
@@ -93,6 +94,7 @@ class Messages(DataEncoder):
         "_count",
         "_delta_end",
         "_head",
+        "_held_signature",
         "_id",
         "_model",
         "_not_objects",
@@ -117,6 +119,7 @@ class Messages(DataEncoder):
         self._count = 0  # blocks so far
         self._block = ""  # the open block: text, thinking, or a space and the id of a call
         self._head = b""  # the first bytes of each delta of the open block
+        self._held_signature = ""  # a signature behind text: rule 2
         self._delta_end = b"}}" + self._trail
         self._calls: dict[str, int] = {}  # the index of each call's block
         self._with_arguments: set[str] = set()
@@ -176,6 +179,7 @@ class Messages(DataEncoder):
             delta: The first bytes of its deltas.
         """
         self._close()
+        self._write_held_signature()
         self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, content))
         self._block = block
         self._head = self._delta_head(self._count, delta)
@@ -200,6 +204,7 @@ class Messages(DataEncoder):
         """Writes a block without deltas."""
         block = encode_json(content)
         self._close()
+        self._write_held_signature()
         self._event(b"content_block_start", b',"index":%d,"content_block":%b' % (self._count, block))
         self._event(b"content_block_stop", b',"index":%d' % self._count)
         self._count += 1
@@ -242,10 +247,24 @@ class Messages(DataEncoder):
         if event.get("redacted"):
             self._whole_block({"type": "redacted_thinking", "data": signature})
             return
+        if self._block == _TEXT:
+            self._held_signature = signature
+            return
         if self._block != _THINKING:
             self._open(_THINKING, _EMPTY[_THINKING], _DELTA[_THINKING])
+        self._sign(signature)
+
+    def _sign(self, signature: str) -> None:
+        """Writes a signature into the open block, and closes it."""
         self._delta(self._delta_head(self._count - 1, b'{"type":"signature_delta","signature":'), signature)
         self._close()
+
+    def _write_held_signature(self) -> None:
+        """Writes the signature behind the text as a block of its own, because another block follows."""
+        held, self._held_signature = self._held_signature, ""
+        if held:
+            self._open(_THINKING, _EMPTY[_THINKING], _DELTA[_THINKING])
+            self._sign(held)
 
     def _call_signature(self, call_id: str, signature: str) -> None:
         if self._call_signatures.get(call_id) == signature:

@@ -277,6 +277,19 @@ def test_of_the_signatures_of_a_call_that_come_within_it_the_last_is_written() -
     assert '"signature":"49"' in blocks[1]["data"]
 
 
+def test_an_answer_with_a_signature_behind_its_text_ends_in_its_text() -> None:
+    objects = told(text("Hi"), signature("sig"), finish(), start={**CLAUDE, "provider": "gemini"})
+    assert [one["content_block"]["type"] for one in objects if one["type"] == "content_block_start"] == ["text"]
+    assert not any("signature_delta" in str(one) for one in objects)
+
+
+def test_a_signature_behind_text_is_written_before_the_block_that_follows() -> None:
+    objects = told(text("Hi"), signature("sig"), call_start(), call(arguments="{}"), finish("tool_calls"), start=CLAUDE)
+    blocks = [one["content_block"]["type"] for one in objects if one["type"] == "content_block_start"]
+    assert blocks == ["text", "thinking", "tool_use"]
+    assert [one["index"] for one in objects if "signature_delta" in str(one)] == [1]
+
+
 def test_a_signature_without_reasoning_is_a_block_of_its_own() -> None:
     objects = told(signature("sig"), start=CLAUDE)
     assert kinds(objects) == ["content_block_start", "content_block_delta", "content_block_stop"]

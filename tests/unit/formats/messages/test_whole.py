@@ -56,6 +56,13 @@ def test_the_whole_message_is_the_one_that_the_sdk_puts_together_from_the_stream
     assert message.to_dict() == accumulated_by_sdk(streamed(*events, DONE, start=CLAUDE)).to_dict()
 
 
+def test_an_answer_with_a_signature_behind_its_text_ends_in_its_text() -> None:
+    signed: Event = {"type": "reasoning.signature", "block": 1, "signature": "sig"}
+    gemini: Event = {"type": "start", "provider": "gemini"}
+    answer = whole({"type": "text.delta", "text": "Hi"}, signed, finish(provider="gemini"), start=gemini)
+    assert answer["content"] == [{"type": "text", "text": "Hi"}]
+
+
 def test_signatures_of_others_say_whose_they_are() -> None:
     gemini: Event = {**START, "provider": "gemini"}
     content = whole(*REASONED, call(signature="s"), finish("tool_calls", provider="gemini"), start=gemini)["content"]
