@@ -35,7 +35,7 @@ FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*
 
 PERIODS: Final = ("day", "month", "total")
 """The values of `period` in `spend`."""
-PRICES: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
+PRICES: Final = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
 """The keys of `price`."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -230,8 +230,8 @@ def price(value: Any) -> Mapping[str, Any]:
         known_keys(value, PRICES)
     if not isinstance(value, dict) or not {"input", "output"} <= value.keys():
         raise ValueError(
-            "must be a table with input and output, and those of cached_input, cache_write and reasoning that cost "
-            "otherwise, such as {input = 3, output = 15}: what a million tokens cost"
+            "must be a table with input and output, and those of cached_input, cache_write, cache_write_1h and "
+            "reasoning that cost otherwise, such as {input = 3, output = 15}: what a million tokens cost"
         )
     for name, figure in value.items():
         if amount_of(figure, LIMITS.price) is None:

@@ -308,7 +308,8 @@ MODEL: Final[Mapping[str, Key]] = {
     ),
     "prefill": switch("Whether the upstream continues an assistant message at the end."),
     "price": Key(
-        "What a million tokens cost; cached_input and cache_write cost input unless given, reasoning costs output.",
+        "What a million tokens cost; unless given, cached_input and cache_write cost input, cache_write_1h twice as "
+        "much, reasoning output.",
         {
             "type": "object",
             "properties": {name: {"type": "number", "minimum": 0, "maximum": LIMITS.price} for name in checks.PRICES},

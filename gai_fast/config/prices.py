@@ -44,6 +44,7 @@ def build_price(table: Mapping[str, Any], currency: str) -> Price:
         cache_write=amounts.get("cache_write", into),
         reasoning=amounts.get("reasoning", out),
         currency=currency,
+        cache_write_1h=amounts.get("cache_write_1h"),
     )
 
 

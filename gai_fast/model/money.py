@@ -88,8 +88,9 @@ def cost_member(amount: Amount, currency: str) -> dict[str, Any]:
 def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     """Returns the cost of tokens, rounded half to even.
 
-    Cached and written input is part of the input, reasoning is part of the output. Counts of an upstream that
-    contradict this are cut, so that no part is negative. A count above `limits.priced_tokens` counts as this limit.
+    Cached and written input is part of the input, input written for an hour part of the written input, and
+    reasoning part of the output. Counts of an upstream that contradict this are cut, so that no part is negative. A
+    count above `limits.priced_tokens` counts as this limit.
 
     Args:
         usage: The counts of an event's `usage`.
@@ -98,14 +99,17 @@ def cost_of(usage: Mapping[str, Any], price: Price) -> Amount:
     into, out = tokens_of(usage, "input_tokens"), tokens_of(usage, "output_tokens")
     cached = min(tokens_of(usage, "cached_input_tokens"), into)
     new = min(tokens_of(usage, "cache_write_input_tokens"), into - cached)
+    for_hour = min(tokens_of(usage, "cache_write_1h_input_tokens"), new) if new else 0
     reasoning = min(tokens_of(usage, "reasoning_tokens"), out)
     total = (
         (into - cached - new) * price.input
         + cached * price.cached_input
-        + new * price.cache_write
+        + (new - for_hour) * price.cache_write
         + (out - reasoning) * price.output
         + reasoning * price.reasoning
     )
+    if for_hour:
+        total += for_hour * (2 * price.input if price.cache_write_1h is None else price.cache_write_1h)
     amount, rest = divmod(total, PRICED_TOKENS)
     is_more_than_half = rest * 2 > PRICED_TOKENS or (rest * 2 == PRICED_TOKENS and amount % 2 == 1)
     return min(amount + is_more_than_half, SHARED.charge * UNIT)

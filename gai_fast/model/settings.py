@@ -201,6 +201,8 @@ class Price(_Snapshot):
     reasoning: int
     currency: str = "USD"
     """Three letters of ISO 4217."""
+    cache_write_1h: int | None = None
+    """The price of input that is cached for an hour. None means twice that of input, as Anthropic charges."""
 
 
 @dataclass(frozen=True, slots=True)

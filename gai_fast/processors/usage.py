@@ -31,6 +31,7 @@ _COUNTS: Final = (
     "total_tokens",
     "cached_input_tokens",
     "cache_write_input_tokens",
+    "cache_write_1h_input_tokens",
     "reasoning_tokens",
 )
 
@@ -51,6 +52,7 @@ class UsageTotals:
         total_tokens: Input and output.
         cached_input_tokens: Input that was read from a cache.
         cache_write_input_tokens: Input that was written to a cache.
+        cache_write_1h_input_tokens: Of it, the input that the cache keeps for an hour.
         reasoning_tokens: Output that was reasoning.
         tokens_by_source: The tokens of `total_tokens` that the provider did not count, by source: `counted`,
             `estimated`, `partial`.
@@ -63,6 +65,7 @@ class UsageTotals:
     total_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_input_tokens: int = 0
+    cache_write_1h_input_tokens: int = 0
     reasoning_tokens: int = 0
     tokens_by_source: dict[str, int] = field(default_factory=dict)
 

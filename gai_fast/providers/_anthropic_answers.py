@@ -68,6 +68,7 @@ _COUNTED: Final = (
     "input_tokens",
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
+    "cache_creation",
     "output_tokens",
     "output_tokens_details",
 )
@@ -209,6 +210,7 @@ class AnthropicAdapter(ProviderAdapter):
             count(self._counts.get("output_tokens")),
             cached=cached,
             written=written,
+            written_1h=inside(self._counts, "cache_creation", "ephemeral_1h_input_tokens") if written else 0,
             reasoning=inside(self._counts, "output_tokens_details", "thinking_tokens"),
         )
 

@@ -42,6 +42,7 @@ def counted_usage(
     *,
     cached: int | None = None,
     written: int | None = None,
+    written_1h: int | None = None,
     reasoning: int | None = None,
     total: int | None = None,
 ) -> dict[str, int]:
@@ -54,6 +55,7 @@ def counted_usage(
         output_tokens: Output tokens.
         cached: Input tokens read from a cache.
         written: Input tokens written to a cache.
+        written_1h: Those that the cache keeps for an hour.
         reasoning: Output tokens spent on reasoning.
         total: The provider's sum.
     """
@@ -79,6 +81,8 @@ def counted_usage(
         usage["cached_input_tokens"] = cached
     if written:
         usage["cache_write_input_tokens"] = written
+        if written_1h:
+            usage["cache_write_1h_input_tokens"] = written_1h
     if reasoning:
         usage["reasoning_tokens"] = reasoning
     return usage

@@ -80,6 +80,10 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "cache_read_input_tokens": cached,
         "output_tokens": usage.get("output_tokens", 0),
     }
+    for_hour = usage.get("cache_write_1h_input_tokens", 0)
+    if for_hour:
+        split = {"ephemeral_5m_input_tokens": max(0, written - for_hour), "ephemeral_1h_input_tokens": for_hour}
+        counts["cache_creation"] = split
     if "reasoning_tokens" in usage:
         counts["output_tokens_details"] = {"thinking_tokens": usage["reasoning_tokens"]}
     return counts, {"usage_source": usage["source"]} if "source" in usage else {}

@@ -55,6 +55,11 @@ def test_what_a_price_leaves_out_costs_what_it_is_part_of() -> None:
     assert whole == Price(3 * UNIT, 15 * UNIT, 3 * UNIT // 10, 375 * UNIT // 100, 0, "EUR")
 
 
+def test_a_price_may_name_that_of_input_which_is_cached_for_an_hour() -> None:
+    assert build_price({"input": 3, "output": 15}, "USD").cache_write_1h is None
+    assert build_price({"input": 3, "output": 15, "cache_write_1h": 5}, "USD").cache_write_1h == 5 * UNIT
+
+
 def test_the_price_of_a_model_is_also_that_of_its_upstreams_id(tmp_path: Path) -> None:
     settings = loaded(tmp_path, UPSTREAM + MODEL + "price = { input = 3, output = 15 }\n")
     price = Price(3 * UNIT, 15 * UNIT, 3 * UNIT, 3 * UNIT, 15 * UNIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +51,19 @@ def usage(into: Any = 0, out: Any = 0, cached: Any = 0, new: Any = 0, reasoning:
 )
 def test_tokens_cost_what_their_kind_costs(tokens: dict[str, Any], micros: str) -> None:
     assert cost_of(tokens, PRICE) == int(Decimal(micros) * MICRO)
+
+
+def test_input_that_is_cached_for_an_hour_costs_twice_the_input_unless_a_price_is_given() -> None:
+    counted = {**usage(into=1000, new=500), "cache_write_1h_input_tokens": 200}
+    assert cost_of(counted, PRICE) == (500 * 3 + 200 * 6) * UNIT // 10**6 + 300 * 375 * UNIT // 10**8
+    own = replace(PRICE, cache_write_1h=5 * UNIT)
+    assert cost_of(counted, own) == (500 * 3 + 200 * 5) * UNIT // 10**6 + 300 * 375 * UNIT // 10**8
+
+
+def test_input_that_is_cached_for_an_hour_is_part_of_the_written_input() -> None:
+    counted = {**usage(into=10, new=5), "cache_write_1h_input_tokens": 50}
+    assert cost_of(counted, PRICE) == (5 * 3 + 5 * 6) * UNIT // 10**6
+    assert cost_of({**usage(into=10), "cache_write_1h_input_tokens": 50}, PRICE) == 30 * UNIT // 10**6
 
 
 def test_a_cost_is_rounded_half_to_even_at_the_smallest_amount() -> None:

@@ -326,6 +326,19 @@ class TestUsage:
             "cache_write_input_tokens": 3,
         }
 
+    def test_tokens_that_are_cached_for_an_hour_are_counted_apart(self) -> None:
+        split = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
+        counts = {"input_tokens": 10, "cache_creation_input_tokens": 3, "cache_creation": split, "output_tokens": 1}
+        counted = read(head(usage=counts), tail(usage={"output_tokens": 7}), STOP)[-1]["usage"]
+        assert (counted["cache_write_input_tokens"], counted["cache_write_1h_input_tokens"]) == (3, 2)
+
+    @pytest.mark.parametrize("odd", [5, "x", [], None, {"ephemeral_1h_input_tokens": "x"}], ids=str)
+    def test_a_split_that_cannot_be_read_costs_no_other_count(self, odd: Any) -> None:
+        counts = {"input_tokens": 10, "cache_creation_input_tokens": 3, "cache_creation": odd, "output_tokens": 1}
+        counted = read(head(usage=counts), tail(usage={"output_tokens": 7}), STOP)[-1]["usage"]
+        assert counted["cache_write_input_tokens"] == 3
+        assert "cache_write_1h_input_tokens" not in counted
+
     def test_totals_overwrite_and_what_is_absent_stays(self) -> None:
         later = [
             tail(None, usage={"output_tokens": 4, "input_tokens": None}),

@@ -109,3 +109,8 @@ def test_warnings_are_limited() -> None:
     for _ in range(LIMITS.warnings + 1):
         note_warning(warnings, {"type": "warning", "reason": "malformed_chunk"})
     assert len(warnings) == LIMITS.warnings
+
+
+def test_input_that_is_cached_for_an_hour_has_its_place() -> None:
+    counts, _ = usage_of({"input_tokens": 9, "cache_write_input_tokens": 3, "cache_write_1h_input_tokens": 2})
+    assert counts["cache_creation"] == {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
