@@ -134,7 +134,7 @@ class Guesses:
 
 @lru_cache(SHARED.known_addresses)
 def source(address: str) -> str:
-    """The address that wrong keys are counted for: that of a client, or its network where this is IPv6.
+    """Returns what is counted as one client: its address, or its network if the address is IPv6.
 
     Args:
         address: As for `Guesses.note_wrong`.

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Protocol, cast
 
 from gai_fast.net.upstream.sockets import peer_address
+from gai_fast.server.admission.auth_throttle import source
 from gai_fast.server.limits import LIMITS
 
 
@@ -37,7 +38,7 @@ class OpenConnections:
         self.emptied.set()
         self._transports: dict[object, asyncio.Transport] = {}
         self._addresses: dict[object, str] = {}
-        self._held: dict[str, int] = {}  # connections by address
+        self._held: dict[str, int] = {}  # connections by address, as `_counted` returns it
 
     def __len__(self) -> int:
         return len(self._transports)
@@ -53,7 +54,7 @@ class OpenConnections:
     def add(self, connection: object, transport: asyncio.Transport) -> None:
         """Adds a connection."""
         self._transports[connection] = transport
-        self._addresses[connection] = address = peer_address(transport)
+        self._addresses[connection] = address = _counted(peer_address(transport))
         self._held[address] = self._held.get(address, 0) + 1
         self.emptied.clear()
 
@@ -69,12 +70,12 @@ class OpenConnections:
             self.emptied.set()
 
     def held_by(self, address: str) -> int:
-        """Returns the number of connections from an address.
+        """Returns the number of connections from an address, or from its network if it is IPv6.
 
         Args:
             address: The peer's address when the connection was added; empty for connections without one.
         """
-        return self._held.get(address, 0)
+        return self._held.get(_counted(address), 0)
 
     def evict(self, most: int, now: float) -> int:
         """Aborts idle connections without a key, the oldest first; their places are free at once.
@@ -104,6 +105,11 @@ class OpenConnections:
         """Aborts every connection."""
         for transport in self.transports:
             transport.abort()
+
+
+def _counted(address: str) -> str:
+    """Returns what connections of an address are counted by. IPv4, the usual case, saves a look-up per connection."""
+    return source(address) if ":" in address else address
 
 
 def abort_slowest(connections: Iterable[OpenConnections], size: int) -> int:

@@ -5,8 +5,10 @@ in front of a server's protocol: a PROXY header, TLS. Knows nothing about reques
 response to any request.
 
 1. An address has at most half of the places, except for loopback, unix sockets and trusted proxies: one stranger alone
-   cannot shut out all others.
+   cannot shut out all others. `OpenConnections.held_by` owns what counts as one address.
 2. If all places are taken, idle connections without a key are closed first.
+3. At most `Places.refused` clients are answered with the refusal at a time; one more is disconnected at once. Such a
+   client is one above its half: if no place is free, no further connection is accepted (`room`).
 
 A connection has its server's protocol from the start, and counts as that server's connection. A client that sends no
 PROXY header or does not finish its handshake is thus subject to the time limits for a client that sends no request.
@@ -150,6 +152,11 @@ class Entrance:
         return self._free > 0
 
     @property
+    def refuses_too_many(self) -> bool:
+        """Whether more connections are being refused than there are places for: rule 3."""
+        return len(self.refused) > self._places.refused
+
+    @property
     def room(self) -> int:
         """The number of connections that may be accepted now, to be served, or to be refused if none may be served."""
         free = self._free
@@ -181,6 +188,8 @@ class RefusedConnection(asyncio.Protocol):
         self._entrance.refused.add(self, self._transport)
         timers = self._entrance.timers
         self._timer = timers.schedule(timers.clock() + LIMITS.lingering, self._transport.abort)
+        if self._entrance.refuses_too_many:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Answers the first bytes with the refusal; drops the rest."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import resource
+import socket
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.entrance import Entrance, Layer, Places, RefusedConnection, affordable
+from gai_fast.server.edge.listening import SocketListener
 from gai_fast.server.http.replies import Reply, error_reply
 from tests.limits import LIMITS
+from tests.waiting import until
 
 
 class FakeTransport(asyncio.Transport):
@@ -226,3 +229,65 @@ async def test_an_address_may_come_again_once_its_connections_have_ended() -> No
     assert isinstance(place.entrance("192.0.2.7"), RefusedConnection)
     place.served.remove(one)
     assert isinstance(place.entrance("192.0.2.7"), Served)
+
+
+async def test_the_addresses_of_one_ipv6_network_hold_half_of_the_places_together() -> None:
+    place = Place()
+    place.serve(("2001:db8::1", 9, 0, 0))
+    assert isinstance(place.entrance("2001:db8::2"), RefusedConnection)
+    assert isinstance(place.entrance("2001:db8:0:1::2"), Served)
+    mapped = Place()
+    mapped.serve(("::ffff:192.0.2.7", 9, 0, 0))
+    assert isinstance(mapped.entrance("192.0.2.7"), RefusedConnection)
+
+
+async def test_no_more_than_the_places_of_refusal_are_answered_though_other_places_are_free() -> None:
+    """An address above its half may come as fast as others: each refusal holds a descriptor for two seconds."""
+    place = Place()
+    place.serve(("192.0.2.1", 9))
+    refused = [place.refused() for _ in range(12)]
+    assert place.entrance.room == 1  # for other addresses
+    assert [transport.calls for _, transport in refused] == [[]] * 9 + [["abort"]] * 3
+    for protocol, _ in refused:
+        protocol.connection_lost(None)
+    assert place.refused()[1].calls == []
+    assert isinstance(place.entrance("192.0.2.8"), Served)
+
+
+async def test_one_address_that_floods_leaves_descriptors_and_places_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gai_fast.server.edge.entrance.is_loopback", lambda address: False)
+    place = Place()
+    served = [OpenConnections()]
+
+    class Kept(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+            served[0].add(self, transport)
+            transport.write(b"served")
+
+        def is_evictable(self, now: float) -> bool:
+            return False
+
+    entrance = Entrance(Kept, served, Places(4, 3), place.refuse, place.timers)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listening.setblocking(False)
+    address = listening.getsockname()
+    listener = SocketListener([listening])
+    clients = []
+    try:
+        await listener.start(entrance)
+        async with asyncio.timeout(10):
+            for host in ["127.0.0.9"] * 40 + ["127.0.0.8"]:
+                clients.append(await asyncio.open_connection(*address, local_addr=(host, 0)))  # noqa: PERF401  # in order
+            assert await clients[-1][0].read(6) == b"served"
+        await until(lambda: len(entrance.refused) <= 3)
+        assert (served[0].held_by("127.0.0.9"), len(entrance.refused)) == (2, 3)
+    finally:
+        listener.close()
+        for _, writer in clients:
+            writer.close()
+        for each in (*served, entrance.refused):
+            each.abort()
+        await asyncio.sleep(0)
