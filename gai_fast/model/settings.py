@@ -7,7 +7,7 @@ keeps the snapshot with which it began.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -489,6 +489,26 @@ class Settings(_Snapshot):
             return prices.own[model.upstream.name, model.id]
         return prices.listed.get((model.upstream.provider.partition(":")[0], model.id)) if prices.listed else None
 
+    def may_answer(self, model: ModelSettings) -> list[ModelSettings]:
+        """Returns all that may be asked for an answer: a model, its fallbacks, and the targets of each.
+
+        These are the model's `fallback`, and the `fallback_on` of each model that is asked (`net/attempts/`).
+
+        Args:
+            model: The model of the request.
+        """
+        found = _at_targets(model)
+        names = [*model.fallback, *model.fallback_on.values()]
+        seen = {model.name}
+        while names:
+            name = names.pop()
+            other = None if name in seen else self.model(name)
+            seen.add(name)
+            if other is not None:
+                found += _at_targets(other)
+                names += other.fallback_on.values()
+        return found
+
     def chosen(self, name: str | None, key: KeySettings | None = None) -> ModelSettings:
         """Returns the model for a request, and checks the caller's permission.
 
@@ -521,6 +541,11 @@ class Settings(_Snapshot):
     def model_names(self) -> list[str]:
         """Returns the valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
         return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]
+
+
+def _at_targets(model: ModelSettings) -> list[ModelSettings]:
+    """Returns a model with each of its targets, or the model itself if it has none."""
+    return [replace(model, upstream=each.upstream, id=each.id) for each in model.targets] or [model]
 
 
 def _check_permission(key: KeySettings, name: str | None, model: ModelSettings | None) -> None:

@@ -105,7 +105,7 @@ class Quotas:
 
         Tokens: a quarter of its bytes, and the most that its answers (`n`) may have. Spend: its text and the most that
         its answers may have, or the model's usual output for each if the request does not limit it, at the price of the
-        dearest model of the model and its fallbacks.
+        dearest of `Settings.may_answer`.
 
         Args:
             incoming: The request, with its body.
@@ -123,8 +123,7 @@ class Quotas:
     def _reservation(self, spec: StreamSpec, size: int, most: int, answers: int) -> Reservation:
         ledger, settings = self._engine.ledger, self._engine.settings
         price = settings.price(spec.model)
-        named = [settings.models.get(name) for name in (*spec.model.fallback, *spec.model.fallback_on.values())]
-        prices = [price, *[settings.price(model) for model in named if model is not None]]
+        prices = [settings.price(model) for model in settings.may_answer(spec.model)]
         counted = [each for each in prices if each is not None and each.currency == ledger.currency]
         if not counted:  # it counts for no limit
             return NOTHING.reservation

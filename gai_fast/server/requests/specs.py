@@ -146,8 +146,7 @@ class SpecBuilder:
             return True
         if model.price is None and not settings.prices.own and not settings.prices.listed:
             return False
-        others = [settings.model(name) for name in (*model.fallback, *model.fallback_on.values())]
-        return any(each is not None and settings.price(each) is not None for each in (model, *others))
+        return any(settings.price(each) is not None for each in settings.may_answer(model))
 
     def count(self, incoming: Incoming, body: dict[str, Any], model: ModelSettings) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request for a token count by its upstream.

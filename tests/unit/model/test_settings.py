@@ -19,6 +19,7 @@ from gai_fast.model.settings import (
     ServerSettings,
     Settings,
     StreamSettings,
+    TargetSettings,
     UpstreamSettings,
     key_digest,
 )
@@ -132,6 +133,27 @@ def test_the_message_about_an_unknown_model_is_short_whatever_is_asked_and_confi
     assert len(refused.value.message) < 400
     assert refused.value.message.startswith("Unknown model 'xxx")
     assert refused.value.message.endswith("model 9, … (GET /v1/models and `gai-fast models` list all)")
+
+
+def test_an_answer_may_come_from_a_models_targets_its_fallbacks_and_theirs_for_a_failure() -> None:
+    spread = ModelSettings(
+        "spread", OPENROUTER, "a", targets=(TargetSettings(OPENROUTER, "a"), TargetSettings(DEMO, "b"))
+    )
+    first = dataclasses.replace(FAST, fallback=("spread", "demo/x", "gone"), fallback_on={"internal": "backup"})
+    backup = dataclasses.replace(BACKUP, fallback=("never",), fallback_on={"timeout": "last", "network": "fast"})
+    last = ModelSettings("last", DEMO, "l", fallback_on={"timeout": "backup"})
+    others = (backup, spread, last, ModelSettings("never", DEMO, "n"))
+    settings = configured(models={each.name: each for each in (first, *others)})
+    found = [(each.name, each.upstream.name, each.id) for each in settings.may_answer(first)]
+    assert found[0] == ("fast", "openrouter", "openai/gpt-5-mini")
+    assert sorted(found[1:]) == [
+        ("backup", "openrouter", "openai/gpt-5"),
+        ("demo/x", "demo", "x"),
+        ("last", "demo", "l"),
+        ("spread", "demo", "b"),
+        ("spread", "openrouter", "a"),
+    ]
+    assert settings.may_answer(BACKUP) == [BACKUP]
 
 
 def test_defaults_are_those_of_the_contract() -> None:

@@ -18,9 +18,11 @@ from gai_fast.model.settings import (
     KeySettings,
     ModelSettings,
     Price,
+    PriceSettings,
     Settings,
     SpendLimit,
     StreamSettings,
+    TargetSettings,
     UpstreamSettings,
 )
 from gai_fast.net.attempts.spec import StreamSpec
@@ -125,6 +127,40 @@ async def test_the_price_of_the_dearest_fallback_is_reserved(quotas: Quotas, fir
     quotas._engine.use(Settings(models={"dear": dear, "cheap": cheap}))
     spec.model = replace(spec.model, fallback=("cheap",), fallback_on={"rate_limited": "dear"})
     assert quotas.estimate(asked, spec).reservation == (least, 60 * max(5, first or 0))
+
+
+async def test_every_model_and_target_that_may_answer_is_reserved_for(quotas: Quotas) -> None:
+    """A target, a fallback without a `[[model]]`, and the model that a fallback's own `fallback_on` names."""
+
+    def price(each: int) -> Price:
+        return Price(each * 10**6, each * 10**6, 0, 0, 0)
+
+    asked = incoming(http("POST", "/"))
+    asked.http.key = KeySettings("ann", (), limits=KeyLimits(spend=SpendLimit(10**6, "day")))
+    spec = spec_of({"max_tokens": 50})
+    spec.prompt_characters = 40
+    upstream = spec.model.upstream
+    prices = PriceSettings(
+        listed={("openai-compatible", name): price(each) for name, each in zip("cd", (1, 3), strict=True)}
+    )
+    long = ModelSettings("long", upstream, "l", price=price(9))
+    second = ModelSettings("second", upstream, "c", fallback_on={"context_length_exceeded": "long", "internal": "main"})
+    spread = ModelSettings(
+        "spread", upstream, "c", targets=(TargetSettings(upstream, "c"), TargetSettings(upstream, "d"))
+    )
+    main = ModelSettings("main", upstream, "c")
+    models = {each.name: each for each in (main, second, spread, long)}
+    quotas._engine.use(Settings(models=models, upstreams={upstream.name: upstream}, prices=prices))
+    for model, dearest in (
+        (main, 1),
+        (spread, 3),
+        (replace(main, fallback=("spread",)), 3),
+        (replace(main, fallback=(f"{upstream.name}/d",)), 3),
+        (replace(main, fallback=("second",)), 9),
+        (replace(main, fallback_on={"overloaded": "second"}), 9),
+    ):
+        spec.model = model
+        assert quotas.estimate(asked, spec).reservation == (10, 60 * dearest), model
 
 
 def test_the_headers_are_the_usual_ones_and_those_of_the_draft() -> None:
