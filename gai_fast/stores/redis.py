@@ -75,7 +75,7 @@ _Item = TypeVar("_Item")
 _Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 _OLDEST: Final = (7, 0)
-"""The first release with `SET … NX GET`."""
+"""The first release with `SET … NX GET` and `BLMPOP`."""
 _FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
     "NOAUTH": ("refused", "asks for a password"),
     "WRONGPASS": ("refused", "refuses our password"),
@@ -480,13 +480,12 @@ class RedisBackend(Backend):
 
     async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
         """Returns the messages to a worker; the server replies with the first at once."""
-        key = _messages(worker)
-        ask = ("BLPOP", key, wait)
-        first = await self._call(lambda: self._others.execute_command(*ask), wait + LIMITS.store_timeout)
-        if first is None:
-            return ()
-        rest = await self._ask("LPOP", key, LIMITS.messages)
-        return [*dict.fromkeys(read_message(each.decode(errors="replace")) for each in (first[1], *(rest or ())))]
+        # One command: between two, a cancel that was taken could be lost.
+        ask = ("BLMPOP", wait, 1, _messages(worker), "LEFT", "COUNT", LIMITS.messages)
+        found = await self._call(lambda: self._others.execute_command(*ask), wait + LIMITS.store_timeout)
+        return (
+            [] if found is None else [*dict.fromkeys(read_message(each.decode(errors="replace")) for each in found[1])]
+        )
 
     async def sweep(self) -> bool:
         """Does nothing: the server removes what is past its time."""

@@ -519,6 +519,18 @@ async def test_cancels_pass_between_this_release_and_earlier_ones(make: Make, re
     assert unknown != b"s", "a stream that it does not have, which it ignores"
 
 
+async def test_messages_are_taken_by_one_command_as_between_two_the_first_could_be_lost(
+    make: Make, redis_server: RedisServer
+) -> None:
+    """A cancel that is lost lets the upstream go on. A server that refuses further commands shows it."""
+    backend = await opened(make, redis_server.url)
+    for stream_id in ("s", "t", "u"):
+        await backend.tell("w", stream_id, CANCEL)
+    redis_server.command("ACL", "SETUSER", "default", "-lpop")
+    assert [*await backend.messages("w", 1)] == [("s", CANCEL), ("t", CANCEL), ("u", CANCEL)]
+    assert redis_server.command("EXISTS", "gai:cancel:w") == b":0\r\n"
+
+
 async def test_in_a_cluster_everything_is_the_same(make: Make, make_server: MakeServer) -> None:
     bus = str(free_port())  # by default one that the system may have given away
     server = make_server("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-require-full-coverage", "no")
