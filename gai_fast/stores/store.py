@@ -329,11 +329,17 @@ class Store:
 
     def _refusal(self, problem: StoreError) -> Error:
         """Notes why a key could not be read or taken; returns the error of its request."""
-        if problem.fault == "damaged":  # one record, which says nothing about the store
-            logger.warning("an idempotency key cannot be read: %s", problem)
+        if self._is_of_one_key(problem):
             return Error("internal", "the store's record of this key is damaged", reason="log_damaged")
-        self._health.failed(problem)
         return out_of_reach()
+
+    def _is_of_one_key(self, problem: StoreError) -> bool:
+        """Notes a failure; returns whether only one key is damaged, which says nothing about the store."""
+        if problem.fault == "damaged":
+            logger.warning("an idempotency key cannot be read: %s", problem)
+            return True
+        self._health.failed(problem)
+        return False
 
     def _give_back(self, key: str, claim: Claim, caller: str, claiming: asyncio.Task[Claim | None]) -> None:
         if not claiming.cancelled() and claiming.exception() is None and claiming.result() is None:
@@ -363,8 +369,8 @@ class Store:
         try:
             is_freed = await self._release(digest, stream_id)
         except StoreError as problem:
-            self._health.failed(problem)
-            self._note_unfreed(digest, stream_id, caller, is_counted=True)
+            if not self._is_of_one_key(problem):  # a damaged key expires by itself
+                self._note_unfreed(digest, stream_id, caller, is_counted=True)
             return
         if is_freed:
             self._budget.give_back(caller)

@@ -244,6 +244,19 @@ async def test_a_key_that_could_not_be_freed_is_free_once_the_store_is_back(make
     await until(lambda: store._budget._count == 0)
 
 
+async def test_a_damaged_key_that_is_to_be_freed_says_nothing_about_the_store(
+    make: Make, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make()
+    await store.open()
+    assert await store.claim("key", MINE) is None
+    world.claims = dict.fromkeys(world.claims, b"damaged")
+    await store.release("key", "s")
+    assert (store.is_degraded, store.durability) == (False, "durable")
+    assert not store._unfreed
+    assert "an idempotency key cannot be read" in caplog.text
+
+
 async def test_a_key_is_freed_although_its_request_was_sent_again_meanwhile(make: Make, world: World) -> None:
     """The key of the second request took the place of the first one's, which kept it: 409 to every further one."""
     store = make()
