@@ -143,9 +143,9 @@ class Entrance:
         evicted = 0
         for each in self._connections:
             evicted += each.evict(LIMITS.evicted - evicted, now)
-        if not evicted:
+        if evicted < LIMITS.evicted:  # the others are busy, or have a key
             self._no_sweep_before = now + LIMITS.sweep_pause
-        elif now >= self._silent_until:
+        if evicted and now >= self._silent_until:
             self._silent_until = now + SHARED.warning_interval
             text = "all %d places of [limits] connections are taken: idle connections without a key are closed"
             _log.warning(text, self._places.served)

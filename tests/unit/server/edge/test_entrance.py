@@ -291,3 +291,24 @@ async def test_one_address_that_floods_leaves_descriptors_and_places_to_others(
         for each in (*served, entrance.refused):
             each.abort()
         await asyncio.sleep(0)
+
+
+async def test_newcomers_cause_no_more_sweeps_than_those_that_find_many_or_one_in_a_while() -> None:
+    """A sweep over all connections takes 6 ms: whoever comes and idles, one after the other, would cause one each."""
+    place = Place()
+    swept: list[float] = []
+
+    class Watched(OpenConnections):
+        def evict(self, most: int, now: float) -> int:
+            swept.append(now)
+            return super().evict(most, now)
+
+    served = Watched()
+    entrance = Entrance(Served, [served], Places(1, 9), place.refuse, place.timers)
+    for number in range(100):
+        one = entrance(f"192.0.2.{number}")
+        if isinstance(one, Served):
+            one.idle_since = 0.0
+            served.add(one, FakeTransport(peer=(f"192.0.2.{number}", 9)))
+        place.now += LIMITS.sweep_pause / 50
+    assert 2 <= len(swept) <= 3
