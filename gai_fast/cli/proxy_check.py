@@ -11,9 +11,11 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from gai_fast.cli.diagnosis import Check
 from gai_fast.cli.limits import LIMITS
+from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.server.requests.probe import EVENTS
 
@@ -36,6 +38,10 @@ _UNCOMPRESSED: Final = (
 _PATIENT: Final = (
     "nginx: proxy_read_timeout 300s; Caddy: no read_timeout in transport http; Cloudflare: cuts after 100 s, so keep "
     "heartbeat below; ALB: idle_timeout.timeout_seconds=300; or a smaller heartbeat in [stream] of the gateway"
+)
+
+_CLOSED: Final = (
+    'behind a proxy, configure an admin\'s key: `gai-fast key new NAME --role admin`, or role = "admin" in [[key]]'
 )
 
 
@@ -133,7 +139,27 @@ async def check_proxies(
         if answer is None:
             return [Check("proxy", "error", explain(problem, longest.total or 0), _fix_of(problem))]
         answer.ended = time.monotonic() - begun  # the stream was cut
-    return [Check("proxy", "ok", "the gateway answers"), *findings(answer, idle, heartbeat)]
+    found = [Check("proxy", "ok", "the gateway answers"), *findings(answer, idle, heartbeat)]
+    try:
+        async with session.get(f"{url}/admin/v1/targets", allow_redirects=False) as response:
+            found.append(_operators(url, response.status))
+    except (aiohttp.ClientError, TimeoutError) as problem:
+        found.append(Check("proxy.admin", "error", explain(problem, LIMITS.doctor), _fix_of(problem)))
+    return found
+
+
+def _operators(url: str, status: int) -> Check:
+    """Checks that the admin API is closed to clients without a key.
+
+    Args:
+        url: As for `check_proxies`.
+        status: The status of a request without a key.
+    """
+    if status != 200:
+        return Check("proxy.admin", "ok", f"without a key the admin API is answered with status {status}")
+    is_here = is_loopback(urlsplit(url).hostname or "")
+    text = "the admin API answers without a key: a proxy that adds no header looks like a client on the same machine"
+    return Check("proxy.admin", "warning" if is_here else "error", text, _CLOSED)
 
 
 async def _read(content: aiohttp.StreamReader, answer: Answer, begun: float) -> None:

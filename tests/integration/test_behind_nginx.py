@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gai_fast.cli.mock import Fault
@@ -167,3 +168,19 @@ async def test_the_block_of_the_manual_passes_each_event_on_when_it_comes(net: N
         socket = Socket(client, response)
         socket.ask("a", **M)
         await socket.until(stream="a", type="text.delta")
+
+
+@on_both_loops
+@pytest.mark.parametrize("header", ["X-Real-IP $remote_addr", "Via nginx", "X-Forwarded-Proto http"])
+async def test_without_keys_a_proxy_that_shows_itself_by_any_header_does_not_open_the_admin_api(
+    net: Net, tmp_path: Path, header: str
+) -> None:
+    """nginx replaces `Host` by its own name of the gateway, so that the rule of hosts does not see the proxy."""
+    gateway = await net.gateway(await net.mock())
+    location = f"location / {{ proxy_pass http://{gateway.host}; proxy_set_header {header}; }}"
+    async with in_front_of(net, gateway.host, tmp_path, "1.1", location) as host, aiohttp.ClientSession() as session:
+        for path in ("/admin/v1/streams", "/dashboard", "/docs"):
+            async with session.get(f"http://{host}{path}") as response:
+                assert response.status == 403
+        async with session.get(f"http://{gateway.host}/admin/v1/streams") as response:
+            assert response.status == 200

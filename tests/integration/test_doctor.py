@@ -62,6 +62,7 @@ async def test_what_a_proxy_does_to_streams_is_found(
         assert word in found[name]["detail"]
         assert "nginx: " in found[name]["fix"]
     assert code == (1 if {"buffering", "timeout"} & set(bad) else 0)
+    assert (checks["proxy.admin"]["status"], "admin's key" in checks["proxy.admin"]["fix"]) == ("warning", True)
 
 
 @on_uvloop

@@ -7,8 +7,7 @@ route: it reads the head of a request, from either server.
 The paths of `_OPERATE` are for those who operate the server:
 
 1. Where there is a `[[key]]`, they need one whose role is `admin`.
-2. Without keys they answer requests of this machine alone: the server listens on loopback, the client is on loopback,
-   and no proxy that is not believed has passed the request on.
+2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
 `_FIGURES` is open. A scraper that sends a key all the same expects that it counts: rule 1 holds for it.
@@ -41,8 +40,6 @@ _PAGES: Final = ("/dashboard", "/docs")
 _OPERATE: Final = ("/admin", *_PAGES)
 """These paths, and those below them, are for those who operate the server. All other paths are open."""
 _FIGURES: Final = "/metrics"
-_PASSED_ON: Final = ("x-forwarded-for", "forwarded")
-"""The headers of a request that a proxy has passed on."""
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
 _MAX_PORT: Final = 65535
@@ -195,9 +192,7 @@ class Admission:
 
     def _check_local(self, headers: dict[str, str], remote: str, on_loopback: bool) -> None:
         """Rule 2 of those who operate the server."""
-        client = self._forwarding.client(remote, headers)
-        is_passed_on = not self._forwarding.trusts(remote) and any(name in headers for name in _PASSED_ON)
-        if not on_loopback or is_passed_on or (client and not is_loopback(client)):
+        if not on_loopback or not self._forwarding.is_local(remote, headers):
             text = 'without a [[key]] only this machine may operate the server: add one with role = "admin"'
             raise Error("forbidden", text, reason="role")
 

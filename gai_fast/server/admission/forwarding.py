@@ -7,6 +7,8 @@ Owns the rule. A proxy of `forwarded_allow_ips` is believed, whoever else sends 
 2. `Forwarded` (RFC 7239) is read in the same way. A proxy that writes one of the two headers passes on the other as the
    client has sent it: where both are there and do not agree, neither counts.
 3. Where an entry is no address (`unknown`, `_hidden`), what is before it is not looked at.
+4. A request with any sign of a proxy comes from this machine only if a trusted proxy names nothing but loopback
+   addresses in these headers.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from gai_fast.model.addresses import Networks
+from gai_fast.model.addresses import Networks, is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.server.limits import LIMITS
 
@@ -66,6 +68,24 @@ class Forwarding:
             return told or also or peer
         return told if told == also else peer
 
+    def is_local(self, peer: str, headers: Mapping[str, str]) -> bool:
+        """Returns whether a request comes from this machine: rule 4.
+
+        A proxy that adds no header cannot be told from a client on this machine.
+
+        Args:
+            peer: The address that the connection comes from; empty: a unix socket.
+            headers: As for `client`.
+        """
+        if not any(map(is_set_by_proxy, headers)):
+            return not peer or is_loopback(peer)
+        listed, elements = headers.get("x-forwarded-for"), headers.get("forwarded")
+        entries = [] if listed is None else listed.split(",")
+        if elements is not None:
+            entries += _origins(elements)
+        is_named = self.trusts(peer) and 0 < len(entries) <= LIMITS.forwarded_hops
+        return is_named and all(is_loopback(_address(entry)) for entry in entries)
+
     def _first(self, peer: str, entries: Iterable[str]) -> str:
         """The first address that is no proxy's: rule 1.
 
@@ -96,13 +116,19 @@ def is_set_by_proxy(name: str) -> bool:
 def _addresses(entries: Iterable[str]) -> Iterator[str]:
     """The entries that are addresses, up to one that is none: rule 3."""
     for _, entry in zip(range(LIMITS.forwarded_hops), entries, strict=False):
-        text = entry.strip()
-        found = None if _is_address(text) else _WITH_PORT.fullmatch(text)
-        if found is not None:
-            text = found[1] or found[2] or ""
-        if not _is_address(text):
+        text = _address(entry)
+        if not text:
             return
         yield text
+
+
+def _address(entry: str) -> str:
+    """Returns the address in an entry, without its port; empty if it is none."""
+    text = entry.strip()
+    found = None if _is_address(text) else _WITH_PORT.fullmatch(text)
+    if found is not None:
+        text = found[1] or found[2] or ""
+    return text if _is_address(text) else ""
 
 
 def _is_address(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.cli.proxy_check import Answer, findings
+from gai_fast.cli.proxy_check import Answer, _operators, findings
 
 STEADY = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
@@ -42,3 +42,17 @@ def test_a_cut_is_an_error_where_no_keep_alive_comes_before_it() -> None:
         assert name in found.fix
     assert statuses(cut, heartbeat=1.0)[2] == "warning"
     assert statuses(cut, heartbeat=0.0)[2] == "error"
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "expected"),
+    [
+        ("https://gateway.example.com", 200, "error"),
+        ("http://127.0.0.1:8080", 200, "warning"),
+        ("https://gateway.example.com", 401, "ok"),
+        ("https://gateway.example.com", 403, "ok"),
+    ],
+)
+def test_an_admin_api_that_strangers_reach_without_a_key_is_an_error(url: str, status: int, expected: str) -> None:
+    check = _operators(url, status)
+    assert (check.status, "admin's key" in check.fix) == (expected, status == 200)

@@ -204,7 +204,18 @@ def test_a_page_that_asks_without_cors_is_known_by_its_site(site: str, foreign: 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/version", "/", "/playground/", "/client.js", "/openapi.json", "/probe"}
+OPEN = {
+    "/healthz",
+    "/health",
+    "/readyz",
+    "/metrics",
+    "/version",
+    "/",
+    "/playground/",
+    "/client.js",
+    "/openapi.json",
+    "/probe",
+}
 """The routes that need no key."""
 
 
@@ -425,6 +436,15 @@ def test_pages_that_may_call_may_not_operate_a_server_without_keys() -> None:
         (("unix:",), "", {"x_forwarded_for": "192.0.2.1"}, 403),
         (("unix:",), "", {"x_forwarded_for": "::1"}, 200),
         (("10.0.0.1",), "127.0.0.1", {"x_forwarded_for": "127.0.0.1"}, 403),
+        *(
+            (proxies, "127.0.0.1", {sign: "127.0.0.1"}, 403)
+            for sign in ("via", "x_forwarded_host", "x_forwarded_proto", "x_real_ip", "true_client_ip", "cf_ray")
+            for proxies in ((), ("127.0.0.1",))
+        ),
+        (("127.0.0.1",), "127.0.0.1", {"x_real_ip": "192.0.2.1", "x_forwarded_for": "127.0.0.1"}, 200),
+        (("127.0.0.1",), "127.0.0.1", {"x_forwarded_for": "192.0.2.1, unknown, 127.0.0.1"}, 403),
+        (("127.0.0.1",), "127.0.0.1", {"x_forwarded_for": "192.0.2.1", "forwarded": "for=127.0.0.1"}, 403),
+        (("127.0.0.1",), "127.0.0.1", {"x_forwarded_for": "[::1]:80", "forwarded": "for=127.0.0.1"}, 200),
     ],
 )
 def test_without_keys_a_request_of_another_machine_is_refused_whoever_passes_it_on(
