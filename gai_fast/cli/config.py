@@ -178,13 +178,14 @@ def show(config_path: Path | None, origin: bool, json: bool) -> None:
 
 
 def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Value]]]:
-    """Returns every key's value and origin, defaults included. Header values and digests are redacted; secrets are
-    references."""
+    """Returns every key's value and origin, defaults included. Passwords in URLs, header values and digests are
+    redacted; secrets are references."""
     upstreams = []
     for table in loaded.upstreams:
         default = {"base_url": loaded.settings.upstreams[table["name"].value].base_url}
         whole = _with_defaults("upstream", table, **default)
-        upstreams.append({**whole, "headers": _without_values(whole["headers"])})
+        hidden = {"headers": _without_values(whole["headers"]), "proxy": _without_password(whole["proxy"])}
+        upstreams.append({**whole, **hidden})
     models = [
         table if "targets" in table else {"id": Value(table["name"].value, "default"), **table}
         for table in loaded.models
@@ -233,12 +234,19 @@ def _as_text(moment: datetime) -> str:
 
 
 def _without_password(url: Value) -> Value:
-    """Returns the URL of a store with its password redacted."""
+    """Returns the URL of a store or a proxy with its password redacted.
+
+    A user's name without a password is redacted, too: it may be a key.
+    """
+    if url.value is None:
+        return url
     parts = urlsplit(url.value)
-    user, at, host = parts.netloc.rpartition("@")
+    credentials, at, host = parts.netloc.rpartition("@")
     if not at:
         return url
-    return Value(parts._replace(netloc=f"{user.partition(':')[0]}:{REDACTED}@{host}").geturl(), url.origin)
+    user, _, password = credentials.partition(":")
+    shown = f"{user}:{REDACTED}" if password else REDACTED
+    return Value(parts._replace(netloc=f"{shown}@{host}").geturl(), url.origin)
 
 
 def _with_defaults(section: str, table: Mapping[str, Value], **defaults: Any) -> dict[str, Value]:

@@ -106,6 +106,32 @@ class TestShow:
         assert document["upstream"][0]["idle_timeout"] == 60.0
         assert document["model"] == [{"name": "fast", "upstream": "main", "id": "fast", "heartbeat": 3.0}]
 
+    @pytest.mark.parametrize(
+        ("proxy", "shown"),
+        [
+            ("http://user:hidden@proxy.internal:3128", "http://user:[redacted]@proxy.internal:3128"),
+            ("http://hidden@proxy.internal:3128", "http://[redacted]@proxy.internal:3128"),
+            ("http://hidden:@proxy.internal:3128", "http://[redacted]@proxy.internal:3128"),
+            ("http://proxy.internal:3128", "http://proxy.internal:3128"),
+            ("env:PROXY", "env:PROXY"),
+            ("env", "env"),
+        ],
+    )
+    def test_the_password_of_a_proxy_is_not_shown(self, run: Run, folder: Path, proxy: str, shown: str) -> None:
+        (folder / "c.toml").write_text(
+            f'[[upstream]]\nname = "up"\nprovider = "openai"\napi_key = "env:K"\nproxy = "{proxy}"\n'
+        )
+        environ = {
+            "K": "sk-hidden",
+            "PROXY": "http://user:hidden@other.internal:1",
+            "https_proxy": "http://u:hidden@p:1",
+        }
+        for form in ((), ("--json",), ("--origin",)):
+            result = run("config", "show", "-c", "c.toml", *form, env=environ)
+            assert result.exit_code == 0, result.output
+            assert "hidden" not in result.output
+            assert f'"{shown}"' in result.output
+
     def test_json_holds_the_same(self, run: Run) -> None:
         result = run("config", "show", "-c", "c.toml", "--json", env=SECRETS)
         assert "hidden" not in result.output
