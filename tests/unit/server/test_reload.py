@@ -27,11 +27,12 @@ def changed(**parts: Any) -> Settings:
 
 def test_what_is_new_counts_and_is_the_base_of_the_next_time(caplog: pytest.LogCaptureFixture) -> None:
     new = changed(models={**OLD.models, "n": ModelSettings("n", UP, "n")}, keys=(KEY,))
-    answers = [new, OLD]
+    last = changed(keys=(KEY,))
+    answers = [new, last]
     reload = Reload(OLD, lambda: answers.pop(0), is_open=False)
     assert reload().settings == new
     assert reload.settings == new
-    assert reload().settings == OLD
+    assert reload().settings == last
     lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.server"]
     assert lines == ["the configuration has been reloaded"] * 2
 
@@ -132,6 +133,21 @@ def test_what_would_open_or_break_the_server_is_refused(
     assert reload().settings is None
     assert reload.settings is OLD
     assert caplog.records[-1].getMessage() == f"the configuration is not reloaded: {reason}"
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("server", [ServerSettings(), ServerSettings(forwarded_allow_ips=("127.0.0.1",))])
+def test_the_last_key_is_dropped_only_from_an_insecure_server(server: ServerSettings, is_open: bool) -> None:
+    """A reload keeps `[server]`, so `insecure` in the new file does not count either."""
+    with_key = changed(server=server, keys=(KEY,))
+    insecure = dataclasses.replace(server, insecure=True)
+    for new in (changed(server=server), changed(server=insecure)):
+        reload = Reload(with_key, lambda new=new: new, is_open=is_open)
+        reloaded = reload()
+        assert (reloaded.settings, reload.settings) == (None, with_key)
+        assert "key" in reloaded.problem
+    kept = changed(server=insecure, keys=(KEY,))
+    assert Reload(kept, lambda: changed(server=insecure), is_open=is_open)().settings is not None
 
 
 def test_a_configuration_reaches_another_process_whole(tmp_path: Path) -> None:
