@@ -164,6 +164,11 @@ class TestCompose:
         ]
         assert source["url"] == "http://gateway:9090"
 
+    def test_the_scrape_sends_a_key_that_is_not_in_the_repository(self) -> None:
+        [job] = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+        file = job["authorization"]["credentials_file"]
+        assert f"deploy/prometheus/{file}" in (ROOT / ".gitignore").read_text().splitlines()
+
     def test_the_dashboard_names_the_source_that_grafana_has(self) -> None:
         [source] = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())[
             "datasources"

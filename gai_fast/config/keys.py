@@ -151,6 +151,12 @@ SERVER: Final[Mapping[str, Key]] = {
         "Proxies trusted to name the client: addresses, networks, unix: for unix sockets.", checks.network
     ),
     "proxy_protocol": switch("Whether connections from these proxies begin with a PROXY header, version 1 or 2."),
+    "metrics": choice(
+        "Who may read /metrics; admin: who has an admin's key; auto: as admin if there is a [[key]].",
+        "auto",
+        "open",
+        "admin",
+    ),
 }
 STREAM: Final[Mapping[str, Key]] = {
     "heartbeat": seconds("Silence towards a client after which a keep-alive is sent; 0: never.", zero=True),

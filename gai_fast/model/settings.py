@@ -289,6 +289,8 @@ class ServerSettings(_Snapshot):
     """The proxies trusted to name the client: addresses, networks, `unix:`."""
     proxy_protocol: bool = False
     """Whether connections from these proxies begin with a PROXY header."""
+    metrics: Literal["auto", "open", "admin"] = "auto"
+    """Whether `/metrics` needs an admin's key; `auto`: it does if there is a `[[key]]`."""
 
     @property
     def scheme(self) -> str:

@@ -69,7 +69,8 @@ async def test_nothing_that_a_server_prints_or_answers_holds_a_secret(net: Net, 
     digest = sha256(BOB.encode()).hexdigest()
     (tmp_path / "gai-fast.toml").write_text(
         '[server]\nport = 0\naccess_log = true\nlog_level = "debug"\n'
-        f'[[key]]\nname = "alice"\nsecret = "env:ALICE"\n[[key]]\nname = "bob"\nsecret = "sha256:{digest}"\n'
+        '[[key]]\nname = "alice"\nrole = "admin"\nsecret = "env:ALICE"\n'
+        f'[[key]]\nname = "bob"\nsecret = "sha256:{digest}"\n'
     )
     server = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gai_fast", "serve"),
@@ -97,7 +98,7 @@ async def test_nothing_that_a_server_prints_or_answers_holds_a_secret(net: Net, 
                 client.close()
         client = await net.connect(host)
         for path in ("/metrics", "/version", "/readyz", "/"):
-            answered += (await client.ask("GET", path)).body
+            answered += (await client.ask("GET", path, headers={"x-api-key": ALICE})).body
         client.close()
     finally:
         server.send_signal(signal.SIGTERM)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.waiting import SECONDS, until_answered
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "gai-fast.json").read_text())
+ROOT = "sk-root-0123456789"
 PRICE = "price = {input = 1, output = 2}\n"
 COMPARISON = re.compile(r" (<|>) [\d.]+$")
 """The end of an expression that has a value only where something is wrong."""
@@ -43,10 +45,12 @@ def promtool() -> str:
     ("kind", "file"),
     [("check rules", "rules.yml"), ("check config", "prometheus.yml"), ("test rules", "rules.test.yml")],
 )
-def test_promtool_finds_no_fault(promtool: str, kind: str, file: str) -> None:
+def test_promtool_finds_no_fault(promtool: str, kind: str, file: str, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY / "prometheus", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "scrape.key").write_text(ROOT)
     done = subprocess.run(
         [promtool, *kind.split(), file],
-        cwd=DEPLOY / "prometheus",
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -136,6 +140,7 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[Prometheus]:
     text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     (folder / "prometheus.yml").write_text(text.replace("15s", "500ms").replace("localhost:8080", target))
     shutil.copy(RULES, folder / "rules.yml")
+    (folder / "scrape.key").write_text(f"{ROOT}\n")
     address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         "prometheus", f"--web.listen-address={address}", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
@@ -195,3 +200,16 @@ async def test_every_query_of_the_dashboard_and_every_rule_has_data(promtool: st
 
             await until_answered(is_exact)
             assert await prom.values("sum(gai_fast_cost_total) > 0")
+
+
+async def test_with_keys_the_scrape_of_deploy_is_answered_and_one_without_a_key_is_not(
+    promtool: str, net: Net, tmp_path: Path
+) -> None:
+    key = f'[[key]]\nname = "scraper"\nrole = "admin"\nsecret = "sha256:{sha256(ROOT.encode()).hexdigest()}"\n'
+    async with Mock(deltas=5, rate=0) as mock:
+        configure(tmp_path, mock, more=key)
+        async with serving(net, tmp_path) as server:
+            for headers, status in (({}, 401), ({"authorization": f"Bearer {ROOT}"}, 200)):
+                assert (await server.ask("GET", "/metrics", headers=headers)).status == status
+            async with prometheus(tmp_path, server.host) as prom:  # waits until a scrape is answered
+                assert await prom.values("gai_fast_build_info")

@@ -10,7 +10,8 @@ The paths of `_OPERATE` are for those who operate the server:
 2. Without keys they answer requests of this machine alone: the server listens on loopback, and `Forwarding.is_local`.
 3. Where no key is needed, or the browser sends it on its own (`Basic`), no page but the server's own may ask.
 
-`_FIGURES` is open. A scraper that sends a key all the same expects that it counts: rule 1 holds for it.
+`_FIGURES` is one of them if `metrics` is `admin`, or `auto` and there is a key. Otherwise it is open; a scraper that
+sends a key all the same expects that it counts: rule 1 holds for it.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class Admission:
     ) -> None:
         self._callers = Callers(keys, guesses) if keys else None
         self._forwarding = forwarding
+        self._figures_open = settings.metrics == "open" or (settings.metrics == "auto" and not keys)
         self._origins = frozenset(settings.cors_origins)
         self._any_loopback = only_demo and not settings.cors_origins
         self._allowed_hosts = frozenset(host.lower() for host in settings.allowed_hosts)
@@ -172,7 +174,7 @@ class Admission:
             if self._callers is not None:
                 remote = "" if peer is None else peer.remote
                 admitted.key = self._callers.find(headers, self._forwarding.client(remote, headers))
-        elif is_for_operators(path):
+        elif is_for_operators(path) or (path == _FIGURES and not self._figures_open):
             remote = "" if peer is None else peer.remote
             if self._callers is not None:
                 self._check_operator(admitted, self._callers, headers, remote)

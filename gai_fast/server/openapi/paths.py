@@ -301,7 +301,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "The server accepts streams.", "Server", {200: {JSON: "Health"}, 503: {JSON: "NotReady"}}, needs=""
     ),
     ("GET", "/metrics"): Operation(
-        "Figures for Prometheus; a key need not be sent, but must be an admin's.",
+        "Figures for Prometheus; with keys, an admin's is needed, unless `metrics` in `[server]` is `open`.",
         "Server",
         {200: {"text/plain": "", "application/openmetrics-text": ""}},
         needs="admin",

@@ -208,7 +208,6 @@ OPEN = {
     "/healthz",
     "/health",
     "/readyz",
-    "/metrics",
     "/version",
     "/",
     "/playground/",
@@ -356,19 +355,34 @@ def test_with_keys_those_who_operate_the_server_need_an_admins(target: str) -> N
     assert ask(x_api_key=ROOT, origin="https://other.example") == (200, None)
 
 
-def test_the_figures_need_no_key_and_take_an_admins_alone() -> None:
+@pytest.mark.parametrize("metrics", ["auto", "open", "admin"])
+def test_with_keys_the_figures_need_an_admins_unless_they_are_open(metrics: str) -> None:
     """A scraper whose key does not count must learn of it."""
 
     def ask(**headers: str) -> tuple[int, str | None]:
-        return verdict(admit("/metrics", keys=(*KEYS, ADMIN, ENDED), **headers))
+        place = {"remote": "127.0.0.1"}
+        settings = {"metrics": metrics}
+        return verdict(admit("/metrics", keys=(*KEYS, ADMIN, ENDED), settings=settings, place=place, **headers))
 
-    assert ask() == (200, None)
+    assert ask() == ((200, None) if metrics == "open" else (401, "key"))
     assert ask(x_api_key=ROOT) == ask(authorization=f"Bearer {ROOT}") == (200, None)
     assert ask(authorization=f"Basic {b64encode(f'prometheus:{ROOT}'.encode()).decode()}") == (200, None)
     assert ask(api_key=KEY) == (403, "role")
     assert ask(authorization="Bearer sk-nobody-0123456789") == ask(authorization="Basic eDp5") == (401, "key")
     assert ask(x_api_key="sk-ended-0123456789") == (401, "expired")
-    assert verdict(admit("/metrics", authorization="Bearer sk-nobody-0123456789")) == (200, None), "there are no keys"
+
+
+def test_without_keys_the_figures_are_open_unless_they_are_the_admins() -> None:
+    for place in ({"remote": "127.0.0.1"}, {"on_loopback": False, "remote": "192.0.2.1"}):
+        for headers in ({}, {"authorization": "Bearer sk-nobody-0123456789"}, {"x_forwarded_for": "192.0.2.1"}):
+            assert verdict(admit("/metrics", place=place, **headers)) == (200, None)
+    closed = {"metrics": "admin"}
+    assert verdict(admit("/metrics", settings=closed, place={"remote": "127.0.0.1"})) == (200, None)
+    for place, headers in (
+        ({"on_loopback": False, "remote": "192.0.2.1"}, {}),
+        ({"remote": "127.0.0.1"}, {"x_real_ip": "192.0.2.1"}),
+    ):
+        assert verdict(admit("/metrics", settings=closed, place=place, **headers)) == (403, "role")
 
 
 def test_an_admin_is_a_caller_too() -> None:
