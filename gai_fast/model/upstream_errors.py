@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from gai_fast.model.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnavailable
 from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import UpstreamSettings
 
 _SPECIFIC: Final[dict[str, Code]] = {}
 for _code, _words in {
@@ -212,6 +215,26 @@ def for_client(
         provider=error.provider,
         status=502,
     )
+
+
+def without_addresses(error: Error, upstream: UpstreamSettings) -> Error:
+    """Returns an error whose message has the upstream's name in place of its host, or its proxy's host.
+
+    Args:
+        error: The error.
+        upstream: The upstream.
+    """
+    message = error.message
+    for url in (upstream.base_url, None if upstream.proxy is None else upstream.proxy.reveal()):
+        host = None if url is None else urlsplit(url).hostname
+        if host:
+            found = rf"(?<![\w.-])\[?{re.escape(host)}\]?(?::\d+)?(?![\w-]|\.\w)"
+            message = re.sub(found, lambda _: f"upstream {upstream.name!r}", message, flags=re.I)
+    if message == error.message:
+        return error
+    shown = copy(error)
+    shown.message, shown.args = message, (message,)
+    return shown
 
 
 def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:

@@ -24,6 +24,7 @@ from gai_fast.model.settings import KeySettings, key_digest
 from tests.integration.gateway import MESSAGES, NATIVE, QUERY, Net, on_both_loops, on_uvloop, request_bytes
 from tests.integration.processes import configure, hold, release, serving
 from tests.limits import LIMITS
+from tests.ports import free_port
 
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
 KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),)))
@@ -279,3 +280,21 @@ async def test_a_reload_takes_what_the_key_command_has_changed_and_drops_no_stre
             await running.rest()
             assert running.types[-2:] == ["finish", "done"]
             assert running.ended
+
+
+@on_uvloop
+async def test_the_addresses_of_upstreams_are_for_the_log_and_admins(net: Net) -> None:
+    port = free_port()
+    root = KeySettings("root", (key_digest("sk-root-0123456789"),), role="admin")
+    gateway = await net.gateway(f"http://127.0.0.1:{port}", keys=(*KEYS, root))
+    for path, body in (
+        ("/api/v1/stream", QUERY),
+        ("/api/v1/stream", {**QUERY, "stream": False}),
+        ("/v1/chat/completions", {"model": "m", "messages": MESSAGES}),
+    ):
+        for key, is_shown in ((ALICE, False), ("sk-root-0123456789", True)):
+            told = (await gateway.ask("POST", path, {**body, "model": "m"}, {"x-api-key": key})).body.decode()
+            assert "cannot connect to " in told
+            assert (str(port) in told) is is_shown
+            assert ("upstream 'up'" in told) is not is_shown
+    assert net.warned(f"upstream 'up': cannot connect to 127.0.0.1:{port} ") == 1

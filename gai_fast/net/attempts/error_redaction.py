@@ -1,4 +1,7 @@
-"""Translation of an upstream's errors for clients: secrets that it was sent, and may repeat, are cut out."""
+"""Translation of an upstream's errors for clients: secrets that it was sent, and may repeat, are cut out.
+
+Callers with ordinary keys do not see the addresses of upstreams either; the log and admins do.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import UpstreamSettings
-from gai_fast.model.upstream_errors import for_client
+from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.recording import secrets_of
 
 
@@ -17,11 +20,15 @@ class ForClient:
         upstream: The name of the upstream.
         upstreams: All that may have been asked. The keys and headers of each of them are cut out.
         keep_details: As for `for_client`.
+        shows_addresses: Whether the client may see the addresses of the upstreams.
     """
 
-    __slots__ = ("_keep_details", "_upstream", "_upstreams")
+    __slots__ = ("_keep_details", "_shows_addresses", "_upstream", "_upstreams")
 
-    def __init__(self, upstream: str, upstreams: Sequence[UpstreamSettings], keep_details: bool) -> None:
+    def __init__(
+        self, upstream: str, upstreams: Sequence[UpstreamSettings], keep_details: bool, shows_addresses: bool = True
+    ) -> None:
+        self._shows_addresses = shows_addresses
         self._upstream = upstream
         self._upstreams = upstreams
         self._keep_details = keep_details
@@ -33,4 +40,8 @@ class ForClient:
             for key in (each.api_key, *each.more_api_keys):
                 if key is not None:
                     secrets |= secrets_of(key.reveal(), {})
-        return for_client(error, self._upstream, keep_details=self._keep_details, secrets=secrets, raw=raw)
+        shown = for_client(error, self._upstream, keep_details=self._keep_details, secrets=secrets, raw=raw)
+        if not self._shows_addresses and not raw:  # with `raw`, the words are the upstream's own
+            for each in self._upstreams:
+                shown = without_addresses(shown, each)
+        return shown

@@ -30,7 +30,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
-from gai_fast.model.settings import CacheSettings, StoreSettings
+from gai_fast.model.settings import ANONYMOUS, CacheSettings, StoreSettings
 from gai_fast.net.attempts.error_redaction import ForClient
 from gai_fast.net.attempts.spec import Asked, Clock, Sharing, StreamSpec
 from gai_fast.net.limits import LIMITS
@@ -473,7 +473,9 @@ def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error, 
     first = first_line(log)
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
-    return api.adapter(first.id), ForClient(first.upstream, upstreams, api.dialect == spec.dialect)
+    return api.adapter(first.id), ForClient(
+        first.upstream, upstreams, api.dialect == spec.dialect, shows_addresses=spec.caller == ANONYMOUS
+    )
 
 
 def _owner(whose: str) -> str:

@@ -18,8 +18,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
-from gai_fast.model.upstream_errors import for_client
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, Secret, Settings, UpstreamSettings
+from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.attempt import AttemptRunner, Translate
 from gai_fast.net.attempts.balance import Balancer, Place, TargetCondition, Visit, as_target, place_of
 from gai_fast.net.attempts.error_redaction import ForClient
@@ -83,6 +83,7 @@ class Targets(AttemptRunner):
     def use(self, settings: Settings) -> None:
         """Uses another configuration from now on."""
         self.settings = settings
+        self._operators = frozenset([ANONYMOUS, *(key.name for key in settings.keys if key.role == "admin")])
         upstreams = _upstreams(settings)
         self._use_upstreams(upstreams, self._upstreams.configured)
         self._use_targets(settings)
@@ -299,7 +300,7 @@ class Targets(AttemptRunner):
         if target.dropped:
             _log_dropped(stream_id, upstream, target.dropped)
         adapter = adapter or api.adapter(spec.model.id)
-        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect)
+        translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, spec.caller in self._operators)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
             request.headers = [*request.headers, *spec.trace.attempted(asked, spec.request)]
@@ -317,12 +318,20 @@ class Targets(AttemptRunner):
         )
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error) -> None:
-        """Warns of failures that only the operator can fix, even if a fallback hides them from clients."""
+        """Warns of failures that only the operator can fix, even if a fallback hides them from clients.
+
+        With keys, it also warns of those whose address callers do not see.
+        """
         shown = for_client(error, upstream.name, keep_details=True)
+        text = str(shown)
+        if shown is error:
+            if not self.settings.keys or without_addresses(error, upstream) is error:
+                return
+            text = f"upstream {upstream.name!r}: {error}"
         now = self._loop.time()
-        if shown is not error and now >= self._silent_until.get(upstream.name, now):
+        if now >= self._silent_until.get(upstream.name, now):
             self._silent_until[upstream.name] = now + SHARED.warning_interval
-            logger.warning("%s", shown)
+            logger.warning("%s", text)
 
     # -- breakers --
 

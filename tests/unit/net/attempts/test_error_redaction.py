@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Secret, UpstreamSettings
 from gai_fast.net.attempts.error_redaction import ForClient
@@ -41,3 +43,31 @@ def test_an_error_that_means_our_key_names_the_upstream_and_not_the_key() -> Non
     assert told.code == "provider_unavailable"
     assert "upstream 'two' refuses our credentials" in told.message
     assert "canary" not in told.message
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "cannot connect to 10.0.0.7:9000 (Connection refused)",
+            "cannot connect to upstream 'it' (Connection refused)",
+        ),
+        ("no TLS with [10.0.0.7]: check", "no TLS with upstream 'it': check"),
+        ("cannot connect to proxy.internal:3128: check", "cannot connect to upstream 'it': check"),
+        ("it is at PROXY.internal.", "it is at upstream 'it'."),
+        ("110.0.0.7 my-proxy.internal proxy.internal.example", "110.0.0.7 my-proxy.internal proxy.internal.example"),
+    ],
+)
+def test_an_ordinary_caller_reads_the_upstreams_name_in_place_of_its_addresses(message: str, shown: str) -> None:
+    proxy = Secret("http://user:sk-canary@proxy.internal:3128")
+    upstream = UpstreamSettings("it", "openai", "http://10.0.0.7:9000/v1", proxy=proxy)
+    error = Error("network", message, reason="connect", phase="connect", temporary=True)
+    told = ForClient("it", (upstream,), False, shows_addresses=False)(error)
+    assert (told.message, str(told), told.reason, told.phase, type(told)) == (
+        shown,
+        shown,
+        "connect",
+        "connect",
+        type(error),
+    )
+    assert ForClient("it", (upstream,), False)(error).message == error.message == message
