@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from gai_fast.library.gateway import Gateway as Library
-from gai_fast.model.settings import OTelSettings, Secret
+from gai_fast.model.settings import KeySettings, OTelSettings, Secret, key_digest
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, QUERY, Net, delta, on_uvloop, settings_for
 from tests.integration.test_retry import BUSY, ROLE, SSE_HEAD, Steps, answer, chunk, gateway_for
 from tests.otlp import Receiver, read
@@ -328,3 +328,23 @@ async def test_the_last_spans_are_sent_at_the_end(net: Net) -> None:
     await gateway.running.close()
     assert len(receiver.spans) == 2
     assert "gen_ai.client.operation.duration" in receiver.points
+
+
+@on_uvloop
+@pytest.mark.parametrize("fast_lane", ["auto", "off"])
+async def test_the_sampled_flag_of_an_admitted_caller_counts_and_a_strangers_does_not(net: Net, fast_lane: str) -> None:
+    """`sample = 0`: only what a caller samples is exported."""
+    receiver = await receiver_of(net)
+    key = KeySettings("alice", (key_digest("sk-alice-0123456789"),))
+    gateway = await net.gateway(
+        await net.mock(deltas=2), keys=(key,), otel=to(receiver, sample=0.0), fast_lane=fast_lane
+    )
+    for headers in ({}, {"x-api-key": "sk-wrong-0123456789"}, {"host": "a b", "x-api-key": "sk-alice-0123456789"}):
+        for path in (CHAT, "/v1/nothing"):
+            body = {"model": "m", "messages": MESSAGES}
+            assert (await gateway.ask("POST", path, body, {**TRACED, **headers})).status in (400, 401)
+    body, allowed = {"model": "none", "messages": MESSAGES}, {**TRACED, "x-api-key": "sk-alice-0123456789"}
+    assert (await gateway.ask("POST", CHAT, body, allowed)).status == 404
+    await until(lambda: receiver.servers)
+    (server,) = receiver.servers
+    assert (hexed(server.trace_id), read(server.attributes)["http.response.status_code"]) == (TRACE, 404)

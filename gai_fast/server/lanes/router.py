@@ -301,7 +301,10 @@ class Router:
         """Returns the resource of a path, or None, and the request in the resource's format."""
         telemetry = self.telemetry
         if telemetry is not None and admitted.is_api:
-            self._begin_trace(telemetry, http, admitted.path, admitted.trace_parent, http.headers)
+            # A stranger's trace is not continued: its sampled flag would export each refusal.
+            is_stranger = admitted.error is not None and admitted.key is None
+            parent = None if is_stranger else admitted.trace_parent
+            self._begin_trace(telemetry, http, admitted.path, parent, http.headers)
         resource, incoming = self._find(http, admitted)
         incoming.limits_of = self.limits_of
         return resource, incoming
