@@ -42,6 +42,19 @@ export interface Options {
   signal?: AbortSignal;
   /** The transport that is tried first; "sse" by default. One that brings nothing is left: "ws", "sse", "ndjson". */
   transport?: "sse" | "ndjson" | "ws";
+  /** Called with each state that the stream enters after `connecting`, its first one. */
+  onState?: (state: State) => void;
+}
+
+/**
+ * `connecting` until a server answers, `streaming` while a connection is open, `reconnecting` from its loss until the
+ * next one is open, `ended`.
+ */
+export type State = "connecting" | "streaming" | "reconnecting" | "ended";
+
+/** The events of one stream. Each change of its state dispatches `statechange`. */
+export interface EventStream extends AsyncGenerator<Event, void, void>, EventTarget {
+  readonly state: State;
 }
 
 export interface FollowOptions extends Options {
@@ -165,7 +178,7 @@ export type Event = Start | Delta | ToolCall | Finish | Failure | Gap | Reset | 
  * @param request A native request.
  * @throws TypeError The address, the key or an option cannot be used.
  */
-export function stream(baseUrl: string | URL, request: Request, options?: Options): AsyncGenerator<Event, void, void>;
+export function stream(baseUrl: string | URL, request: Request, options?: Options): EventStream;
 
 /**
  * Follows a durable stream, of which a page has kept `stream_id` of `start`; leaving the loop cancels nothing.
@@ -177,7 +190,7 @@ export function follow(
   baseUrl: string | URL,
   streamId: string,
   options?: FollowOptions,
-): AsyncGenerator<Event, void, void>;
+): EventStream;
 
 /** Server-Sent Events: text in any pieces becomes whole events. */
 export class SSEParser {

@@ -13,6 +13,8 @@
 // 3. A connection that brings no event is followed by one over the next transport: WebSocket, SSE, NDJSON.
 // 4. Whatever fails is an `error` event, and `done` is the last event of every stream. Only an abort throws.
 // 5. A loop that is left early (`break`, an exception, an abort) cancels the answer on the server.
+// 6. A stream has a state: `connecting` until a server answers, `streaming` while a connection is open, `reconnecting`
+//    from its loss on, `ended`. Each change is an event `statechange`, and a call of the option `onState`.
 
 const FIRST_FOR = 5_000; // ms to reach a server that has never answered: its address may be wrong
 const AGAIN_FOR = 60_000; // ms to come back to a stream whose connection is lost
@@ -122,20 +124,76 @@ function bounded(size) {
 // ---- what a program calls -----------------------------------------------------------------------------------------
 
 /** Asks for one answer; gives its events, `done` last. See gai-fast.d.ts. */
-export async function* stream(baseUrl, request, options = {}) {
-  const idempotency_key = request?.idempotency_key ?? randomKey();
-  const asked = { ...request, idempotency_key, stream: true, resumable: true };
-  yield* events(new Source(baseUrl, options, { body: JSON.stringify(asked) }));
+export function stream(baseUrl, request, options = {}) {
+  return new EventStream(options, (enter) => {
+    const idempotency_key = request?.idempotency_key ?? randomKey();
+    const asked = { ...request, idempotency_key, stream: true, resumable: true };
+    return new Source(baseUrl, options, { body: JSON.stringify(asked), enter });
+  });
 }
 
 /** Follows a durable stream from its beginning, or from behind the event number `options.after`; never cancels it. */
-export async function* follow(baseUrl, streamId, options = {}) {
-  yield* events(new Source(baseUrl, options, { id: streamId, after: options.after ?? 0 }));
+export function follow(baseUrl, streamId, options = {}) {
+  return new EventStream(
+    options,
+    (enter) => new Source(baseUrl, options, { id: streamId, after: options.after ?? 0, enter }),
+  );
+}
+
+/** An async generator of events with a state: rule 6. Nothing is checked or sent before its first event is asked for. */
+class EventStream extends EventTarget {
+  #state = "connecting";
+  #events;
+
+  constructor({ onState }, open) {
+    super();
+    // A listener: what it throws is reported as any listener's, and cannot be taken for a lost connection.
+    if (typeof onState === "function") this.addEventListener("statechange", () => onState(this.#state));
+    this.#events = events(() => {
+      if (onState !== undefined && typeof onState !== "function") throw new TypeError("onState: a function");
+      return open((state) => this.#enter(state));
+    });
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  next() {
+    return this.#events.next();
+  }
+
+  return(value) {
+    this.#enter("ended");
+    return this.#events.return(value);
+  }
+
+  throw(problem) {
+    this.#enter("ended");
+    return this.#events.throw(problem);
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  #enter(state) {
+    const isLossBeforeAnswer = state === "reconnecting" && this.#state === "connecting";
+    if (this.#state === "ended" || state === this.#state || isLossBeforeAnswer) return;
+    this.#state = state;
+    this.dispatchEvent(new Event("statechange"));
+  }
+}
+if (Symbol.asyncDispose) {
+  EventStream.prototype[Symbol.asyncDispose] = async function () {
+    await this.return();
+  };
 }
 
 // ---- one stream over many connections -----------------------------------------------------------------------------
 
-async function* events(source) {
+async function* events(open) {
+  const source = open();
   let end = null; // the `finish` or `error`
   let isOver = false;
   let tries = 0;
@@ -175,7 +233,7 @@ async function* events(source) {
       if (isFinal || !(await source.rest(Math.max(Math.min(hint, PAUSE_LONGEST), pause(tries))))) {
         isOver = true;
         source.cancel();
-        yield* failure(isFinal ? problem : LOST, source.seq);
+        yield* failure(isFinal ? problem : source.loss, source.seq);
         return;
       }
       tries += 1;
@@ -191,13 +249,6 @@ async function* failure(error, seq) {
   yield { type: "error", seq: seq + 1, error };
   yield { type: "done", finished: false };
 }
-
-const LOST = {
-  code: "network",
-  message: "the connection to the server was lost, and could not be made again",
-  temporary: true,
-  reason: "closed",
-};
 
 /** The server's refusal of a request, or why what it sends is of no use. */
 class Refused extends Error {
@@ -222,6 +273,8 @@ class Source {
   #close = () => {}; // ends the connection of the moment; what waits for it then goes on
   #reject; // ends a wait that has no connection
   #isCancelled = false;
+  #isReached = false; // whether any server has ever answered
+  #enter; // tells the program of a state: rule 6
   #lostAt = null; // none while the server sends anything
   #disconnected = 0; // ms without a connection since the last event, up to the last sign of life
   #onAbort = () => this.#abort();
@@ -229,7 +282,7 @@ class Source {
   id; // empty until the server has told it
   seq; // of the last event that the program has
 
-  constructor(baseUrl, { key, signal, transport = "sse" }, { body = null, id = "", after = 0 }) {
+  constructor(baseUrl, { key, signal, transport = "sse" }, { body = null, id = "", after = 0, enter }) {
     if (!["sse", "ndjson", "ws"].includes(transport)) throw new TypeError('transport: "sse", "ndjson" or "ws"');
     if (!Number.isSafeInteger(after) || after < 0) throw new TypeError("after: the number of an event");
     const base = new URL(String(baseUrl) || "/", globalThis.location?.href);
@@ -242,6 +295,7 @@ class Source {
     this.#key = key;
     this.#headers = key ? { authorization: `Bearer ${key}` } : {};
     this.#body = body;
+    this.#enter = enter;
     this.id = id;
     this.seq = after;
     this.signal = signal;
@@ -271,6 +325,21 @@ class Source {
     this.#disconnected = 0;
   }
 
+  /** The error of a stream whose connection could not be made, or not be made again. */
+  get loss() {
+    const message = this.#isReached
+      ? "the connection to the server was lost, and could not be made again"
+      : `no server answers at ${this.#base.origin}: check the address, that the server runs, and its cors_origins`;
+    const phase = this.#isReached ? {} : { phase: "connect" };
+    return { code: "network", message, temporary: true, reason: "closed", ...phase };
+  }
+
+  /** A connection is open. */
+  #connected() {
+    this.#isReached = true;
+    this.#enter("streaming");
+  }
+
   /** The server has sent something. */
   #heard() {
     if (this.#lostAt !== null) this.#disconnected += now() - this.#lostAt;
@@ -282,6 +351,7 @@ class Source {
     this.#lostAt ??= now();
     const without = this.#disconnected + now() + ms - this.#lostAt;
     if (without > (this.hasBegun ? AGAIN_FOR : FIRST_FOR)) return false;
+    this.#enter("reconnecting");
     let timer;
     try {
       await this.until(new Promise((resolve) => (timer = setTimeout(resolve, ms))));
@@ -316,6 +386,7 @@ class Source {
   close() {
     this.signal?.removeEventListener("abort", this.#onAbort);
     this.#close();
+    this.#enter("ended");
   }
 
   /** Ends the generation, unless the stream is merely followed. Nobody waits for it; idempotent. */
@@ -342,6 +413,7 @@ class Source {
     this.cancel(); // now: the program may never ask for the next event
     this.#reject?.(this.signal.reason);
     this.#close();
+    this.#enter("ended");
   }
 
   // -- over fetch --
@@ -352,6 +424,7 @@ class Source {
       yield { type: "done", finished: await this.#hasFinished() };
       return;
     }
+    this.#connected();
     const parser = framing === "sse" ? new SSEParser() : new NDJSONParser();
     for await (const text of texts(response)) {
       this.#heard();
@@ -395,6 +468,7 @@ class Source {
       const init = this.#init("POST", { signal, headers, body: this.#body });
       response = await fetch(this.#url("api/v1/stream", query), init);
     }
+    this.#isReached = true;
     if (!response.ok || !(response.headers.get("content-type") ?? "").startsWith(accept)) {
       throw new Refused(await refusal(response));
     }
@@ -453,6 +527,7 @@ class Source {
     socket.onerror = () => this.#close(); // not every platform closes a socket that could not be opened
     try {
       await this.until(within(OPEN_WITHIN, opened));
+      if (socket.readyState === WebSocket.OPEN) this.#connected();
       if (this.id) say({ stream: "s", type: "resume", after: `${this.id}.${this.seq}` });
       else say({ stream: "s", type: "request", request: JSON.parse(this.#body) });
       for (;;) {
@@ -479,6 +554,7 @@ class Source {
     if (!this.id) {
       const init = this.#init("POST", { headers: { "content-type": "application/json" }, body: this.#body });
       const response = await this.until(within(HEAD_WITHIN, fetch(this.#url("api/v1/streams"), init)));
+      this.#isReached = true;
       if (!response.ok) throw new Refused(await refusal(response));
       this.id = String((await response.json()).id);
     }
@@ -491,6 +567,7 @@ class Source {
         else queue.push(data);
       });
     }
+    source.onopen = () => this.#connected();
     this.#close = () => queue.end();
     try {
       for (;;) {

@@ -260,6 +260,7 @@ async def test_an_answer_goes_on_after_the_page_was_offline(
         await page.set_offline(True)
         proxy.cut()
         assert await page.evaluate("fetch('healthz').then(() => 'online', () => 'offline')") == "offline"
+        await page.until("document.querySelector('#status').textContent === 'Connection lost: reconnecting…'")
         upstream[0].go_on.set()
         await page.set_offline(False)
         await ended(page)
@@ -326,6 +327,7 @@ async def test_a_server_out_of_reach_is_an_error(page: Page) -> None:
     await send(page, "quick")
     await ended(page)
     assert await text(page, "#error-code") == "network"
+    assert (await text(page, "#error-message")).startswith("no server answers at http://127.0.0.1:")
     assert await text(page, "#status") == "Failed"
 
 

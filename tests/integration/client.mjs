@@ -17,8 +17,11 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
   const controller = new AbortController();
   const events = [];
   const signal = leave?.startsWith("abort") ? { signal: controller.signal } : {};
-  const all = { ...options, ...signal };
+  const states = [];
+  const all = { ...options, ...signal, onState: (state) => states.push(state) };
   const source = id ? follow(url, id, all) : stream(url, request, all);
+  const heard = ["connecting"];
+  source.addEventListener("statechange", () => heard.push(source.state));
   if (leave === "abort before") controller.abort();
   if (leave === "abort early") process.stdin.once("data", () => controller.abort());
   try {
@@ -32,9 +35,9 @@ async function loop({ url, request, id, options, leave, after, slow, hide }) {
       if (leave === "announce") console.log("announced");
     }
   } catch (problem) {
-    return { events, thrown: `${problem.name}: ${problem.message}`, timers: timers() };
+    return { events, thrown: `${problem.name}: ${problem.message}`, timers: timers(), states, heard };
   }
-  return { events, thrown: null, timers: timers() };
+  return { events, thrown: null, timers: timers(), states, heard };
 }
 
 /** How many timers there are that keep this process from ending. */

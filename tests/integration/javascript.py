@@ -33,11 +33,15 @@ class Loop(NamedTuple):
         events: The events.
         thrown: The name and the text of the exception that ended it.
         timers: The timers that it left behind.
+        states: The states with which its callback was called.
+        heard: Its first state, and the states of its events.
     """
 
     events: list[dict[str, Any]]
     thrown: str | None
     timers: int
+    states: list[str]
+    heard: list[str]
 
     @property
     def types(self) -> list[str]:

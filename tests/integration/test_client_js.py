@@ -29,6 +29,7 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.integration.javascript import MODULE, NODE, TRANSPORTS, Loop, begin, command, node, run, run_each
+from tests.ports import free_port
 from tests.waiting import SECONDS, until
 from tests.wire import chunk
 
@@ -76,6 +77,36 @@ async def test_every_transport_gives_the_same_events(net: Net) -> None:
         seen.append([{name: each for name, each in event.items() if name not in changing} for event in loop.events])
     assert seen[0] == seen[1] == seen[2]
     assert (await gateway.ask("GET", "/client.js")).body == MODULE.read_bytes()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@on_uvloop
+async def test_a_stream_has_a_state_that_its_callback_and_its_events_name(net: Net, transport: str) -> None:
+    gateway = await net.gateway(await net.upstream(story))
+    async with FaultProxy(gateway.url, Faults(after=4000, then="reset"), times=1) as proxy:
+        cut = await run(proxy.url, transport=transport)
+    check_whole(cut, WORDS)
+    assert cut.states == ["streaming", "reconnecting", "streaming", "ended"]
+    whole, left, aborted = await run_each(
+        command(gateway.url, transport=transport),
+        command(gateway.url, transport=transport, leave="break", after=3),
+        command(gateway.url, transport=transport, leave="abort", after=3),
+    )
+    for loop in (cut, whole, left, aborted):
+        assert loop.heard == ["connecting", *loop.states]
+    for loop in (whole, left, aborted):
+        assert loop.states == ["streaming", "ended"]
+
+
+@on_uvloop
+async def test_a_server_that_was_never_there_is_not_called_lost(net: Net) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    for loop in await run_each(*(command(url, transport=transport, hurry=100) for transport in TRANSPORTS)):
+        assert loop.error["message"] == (
+            f"no server answers at {url}: check the address, that the server runs, and its cors_origins"
+        )
+        assert (loop.error["reason"], loop.error["phase"]) == ("closed", "connect")
+        assert loop.states == ["ended"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -27,6 +27,7 @@ EVENTS: Final[list[dict[str, Any]]] = [
     {"type": "done", "finished": True},
 ]
 LOST: Final = "the connection to the server was lost, and could not be made again"
+UNREACHED: Final = "no server answers at {}: check the address, that the server runs, and its cors_origins"
 NO_EVENT: Final = "the server sent what is no event"
 UNAVAILABLE: Final = {"code": "overloaded", "message": "Busy.", "temporary": True}
 FASTER: Final = 60
@@ -209,7 +210,7 @@ async def test_a_server_whose_connections_bring_no_event_is_given_up(net: Net) -
 async def test_a_server_that_takes_connections_and_never_answers_is_given_up(net: Net, transport: str) -> None:
     url, peers = await serve(net, stays_silent)
     loop = await run(url, transport=transport, hurry=10 * FASTER)
-    assert loop.error["message"] == LOST
+    assert loop.error["message"] == UNREACHED.format(url)
     assert len(peers) <= 3, "one of each transport"
 
 
@@ -399,7 +400,7 @@ async def test_a_key_is_sent_to_no_other_address(net: Net) -> None:
     elsewhere, seen = await serve(net, stays_silent)
     url, _ = await serve(net, refuses("307 There", b"", f"Location: {elsewhere}/api/v1/stream"))
     loop = await run(url, key="secret", hurry=FASTER)
-    assert loop.error["message"] == LOST
+    assert loop.error["message"] == UNREACHED.format(url)
     assert not seen
 
 

@@ -1,6 +1,6 @@
 // A program in TypeScript that uses all of gai-fast.d.ts; test_types.py checks that it compiles as it should.
 import { follow, NDJSONParser, refusal, SSEParser, stream } from "../../gai_fast/client/gai-fast.js";
-import type { Event, Options, Request, StreamError, ToolCall, Usage } from "../../gai_fast/client/gai-fast.js";
+import type { Event, Options, Request, State, StreamError, ToolCall, Usage } from "../../gai_fast/client/gai-fast.js";
 
 const request: Request = {
   messages: [{ role: "user", content: [{ type: "image", url: "https://a.example/b.png" }] }],
@@ -29,7 +29,12 @@ export async function answer(signal: AbortSignal): Promise<Usage | undefined> {
     // @ts-expect-error  no event has this type
     if (event.type === "text.gamma") break;
   }
-  for await (const event of follow("http://127.0.0.1:8080", "id", { after: 3, signal })) seen(event);
+  const states: State[] = [];
+  const followed = follow("http://127.0.0.1:8080", "id", { after: 3, signal, onState: (state) => states.push(state) });
+  followed.addEventListener("statechange", () => states.push(followed.state));
+  for await (const event of followed) seen(event);
+  // @ts-expect-error  no stream has this state
+  if (followed.state === "paused") return undefined;
   return usage;
 }
 

@@ -158,6 +158,8 @@ class Run {
   error = null;
   complete = false;
   cancelled = false;
+  state = "streaming"; // of the connection, as gai-fast.js has it; the other formats have one connection
+  onState = () => {}; // called when it changes
   calls = new Map(); // of tools, whose arguments still come: {name, input} by their place
 
   constructor(settings) {
@@ -207,9 +209,15 @@ class Run {
   /** The answer in the native format, as the client for pages has it: it survives a lost connection. */
   async followEvents() {
     const { framing, model, query, key } = this.settings;
-    const options = { key, transport: framing, signal: this.controller.signal };
+    const onState = (state) => {
+      this.state = state;
+      this.onState();
+    };
+    const options = { key, transport: framing, signal: this.controller.signal, onState };
     const request = { model: model || undefined, query };
-    for await (const event of stream(new URL(".", location.href), request, options)) {
+    const events = stream(new URL(".", location.href), request, options);
+    this.state = events.state;
+    for await (const event of events) {
       this.id ||= event.stream_id ?? "";
       this.requestId ||= event.request_id ?? "";
       this.receive({ data: JSON.stringify(event) }, performance.now() - this.started);
@@ -304,6 +312,14 @@ function showNumbers(run) {
   $("reasoning").hidden = run.reasoning.text === "";
 }
 
+/** What a running request is doing. */
+function activity({ cancelled, state, first }) {
+  if (cancelled) return "Cancelling…";
+  if (state === "connecting") return "Connecting…";
+  if (state === "reconnecting") return "Connection lost: reconnecting…";
+  return first ? "Streaming" : "Waiting for the first token";
+}
+
 function showStatus(state, text) {
   $("status").dataset.state = state;
   if ($("status").textContent !== text) $("status").textContent = text;
@@ -351,8 +367,9 @@ async function send() {
   showError(run);
   const live = () => {
     showNumbers(run);
-    showStatus("busy", run.cancelled ? "Cancelling…" : run.first ? "Streaming" : "Waiting for the first token");
+    if (!run.ended) showStatus("busy", activity(run));
   };
+  run.onState = live;
   live();
   const timer = setInterval(live, 100);
   $("result").scrollIntoView({ block: "nearest" });
