@@ -412,6 +412,33 @@ async def test_with_keys_the_page_asks_for_one_and_works_with_it(
         await page.until("document.querySelector('#model').value === 'fake'")
 
 
+@IN_CHROMIUM
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_the_first_click_on_send_counts_although_the_key_just_typed_loads_the_models(
+    browser: Chromium, upstream: tuple[Upstream, int], tmp_path: Path, width: int
+) -> None:
+    """The click leaves the key's field, whose models arrive between press and release: nothing may move by then."""
+    key = "sk-playground-0123456789"
+    table = f'[[key]]\nname = "someone"\nsecret = "sha256:{sha256(key.encode()).hexdigest()}"\n'
+    async with serving(tmp_path, upstream[1], table) as url, browser.page(width=width) as page:
+        await page.open(f"{url}/")
+        await page.until("document.querySelector('#model-hint').textContent === 'This server needs an API key.'")
+        await page.evaluate("document.querySelector('#prompt').value = 'quick'")
+        await page.evaluate("document.querySelector('#key').focus()")
+        await page.command("Input.insertText", text=key)
+        await page.evaluate("document.querySelector('#send').scrollIntoView({block: 'center'})")
+        x, y = await page.evaluate(
+            "(({x, y, width, height}) => [x + width / 2, y + height - 6])("
+            "document.querySelector('#send').getBoundingClientRect())"
+        )
+        press = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        await page.command("Input.dispatchMouseEvent", type="mousePressed", **press)
+        await page.until("document.querySelector('#model').value === 'fake'")
+        await page.command("Input.dispatchMouseEvent", type="mouseReleased", **press)
+        await page.until("document.querySelector('#status').textContent === 'Complete'")
+        assert await text(page, "#answer") == STORY
+
+
 async def test_the_page_works_without_storage(page: Page, origin: str) -> None:
     denied = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError') }})"
     await page.prepare(denied)

@@ -469,9 +469,9 @@ async function loadModels(wanted, insist) {
     if (response.ok) ids = (await response.json()).data.map((model) => model.id);
     else if (response.status === 401 && key) $("model-hint").textContent = "This server does not know this API key.";
     else if (response.status === 401) $("model-hint").textContent = "This server needs an API key.";
-    else $("model-hint").textContent = `The models could not be listed: HTTP ${response.status}.`;
+    else $("model-hint").textContent = `No list of models: HTTP ${response.status}.`;
   } catch {
-    $("model-hint").textContent = "The models could not be listed: the server does not answer.";
+    $("model-hint").textContent = "No list of models: no answer.";
   }
   if (wanted && !ids.includes(wanted) && (insist || wanted.includes("/"))) ids.push(wanted);
   $("model").replaceChildren(...ids.map((id) => new Option(id, id)), new Option("Other…", ""));
