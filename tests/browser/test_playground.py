@@ -269,6 +269,45 @@ async def test_an_answer_goes_on_after_the_page_was_offline(
     assert len(upstream[0].prompts) == asked + 1
 
 
+@pytest.mark.parametrize("framing", ["sse", "ws"])
+async def test_a_reload_in_the_middle_of_an_answer_follows_on(
+    page: Page, upstream: tuple[Upstream, int], framing: str
+) -> None:
+    asked = len(upstream[0].prompts)
+    upstream[0].go_on.clear()
+    await choose(page, framing, "gai")
+    await send(page, "hold it")
+    beginning = f"document.querySelector('#answer').textContent === {json.dumps(''.join(PIECES[:HELD]))}"
+    await page.until(beginning)
+    await page.reload()
+    await page.until(beginning)
+    assert await page.evaluate("document.querySelector('#prompt').value") == "hold it"
+    assert await text(page, "#status") == "Streaming"
+    assert "loaded again after event 4" in await text(page, "#notes")
+    upstream[0].go_on.set()
+    await ended(page)
+    assert await text(page, "#answer") == STORY
+    assert await text(page, "#status") == "Complete"
+    assert upstream[0].prompts[asked:] == ["hold it"]
+    await page.reload()
+    await page.until("document.querySelector('#model').value === 'fake'")
+    assert await text(page, "#status") == "Ready"
+
+
+async def test_a_stream_that_is_followed_after_a_reload_can_be_cancelled(
+    page: Page, upstream: tuple[Upstream, int]
+) -> None:
+    await send(page, "endless")
+    await page.until("document.querySelector('#answer').textContent.length > 20")
+    await page.reload()
+    await page.until("document.querySelector('#answer').textContent.length > 20")
+    await page.evaluate("document.querySelector('#cancel').click()")
+    async with asyncio.timeout(BOUND):
+        await upstream[0].closed.wait()
+    await ended(page)
+    assert await text(page, "#status") == "Cancelled"
+
+
 async def test_the_smooth_display_ends_with_the_same_text(page: Page) -> None:
     await page.evaluate("document.querySelector('#smooth').click()")
     await send(page, "quick")
@@ -375,6 +414,7 @@ async def test_settings_are_kept_and_the_key_until_the_tab_is_closed(page: Page,
 async def test_settings_that_something_else_stored_do_no_harm(page: Page, origin: str) -> None:
     for stored in ("{", "null", "7", '{"framing": 1, "format": "toString", "model": 5, "smooth": "x", "theme": {}}'):
         await page.evaluate(f"localStorage.setItem('gai-fast.playground', {stored!r})")
+        await page.evaluate(f"sessionStorage.setItem('gai-fast.playground.running', {stored!r})")
         await page.open(f"{origin}/?{len(stored)}")
         await page.until("document.querySelector('#model').value === 'fake'")
         assert await page.evaluate("document.querySelector('#format').value") == "gai"

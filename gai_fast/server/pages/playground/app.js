@@ -1,7 +1,7 @@
 // The playground: one page, one request at a time, no dependencies.
 // Model text only ever reaches the page as text nodes.
 
-import { NDJSONParser, SSEParser, refusal, stream } from "../client.js";
+import { NDJSONParser, SSEParser, follow, refusal, stream } from "../client.js";
 import { FORMATS } from "./formats.js";
 import { snippets } from "./snippets.js";
 
@@ -146,6 +146,8 @@ class Run {
   started = performance.now();
   controller = new AbortController();
   id = "";
+  seq = 0; // of the newest event
+  seenBefore = 0; // the newest event before the page was loaded again
   requestId = "";
   source = ""; // who answers
   first = 0; // arrival of the first content, ms after `started`
@@ -162,8 +164,15 @@ class Run {
   onState = () => {}; // called when it changes
   calls = new Map(); // of tools, whose arguments still come: {name, input} by their place
 
-  constructor(settings) {
+  /** `kept` is what `keep` returned before the page was loaded again. */
+  constructor(settings, kept) {
     this.settings = settings;
+    if (kept) {
+      this.id = String(kept.id);
+      this.seenBefore = Number(kept.seq) || 0;
+      this.started -= Math.max(0, Date.now() - kept.at) || 0;
+      this.first = Number(kept.first) || 0;
+    }
     this.answer = new Display($("answer"));
     this.reasoning = new Display($("reasoning-text"));
   }
@@ -215,13 +224,28 @@ class Run {
     };
     const options = { key, transport: framing, signal: this.controller.signal, onState };
     const request = { model: model || undefined, query };
-    const events = stream(new URL(".", location.href), request, options);
+    const server = new URL(".", location.href);
+    // The text before a reload is not kept: the server has it, so the stream is followed from its beginning.
+    const events = this.id ? follow(server, this.id, options) : stream(server, request, options);
     this.state = events.state;
+    if (this.seenBefore) this.note(`The page was loaded again after event ${count(this.seenBefore)}: the stream goes on.`);
     for await (const event of events) {
-      this.id ||= event.stream_id ?? "";
+      if (!this.id && event.stream_id) {
+        this.id = event.stream_id;
+        this.keep();
+      }
+      this.seq = event.seq ?? this.seq;
       this.requestId ||= event.request_id ?? "";
       this.receive({ data: JSON.stringify(event) }, performance.now() - this.started);
     }
+  }
+
+  /** Keeps what a reload needs to follow the stream: in this tab only, as the key. */
+  keep() {
+    if (this.settings.format !== "gai" || !this.id || this.ended) return;
+    const { settings: { framing, model, query }, id, seq, seenBefore, first, started } = this;
+    const at = Date.now() - (performance.now() - started);
+    keepInTab(RUNNING, JSON.stringify({ id, seq: Math.max(seq, seenBefore), framing, model, query, first, at }));
   }
 
   /** The answer in another format, as it is on the wire. */
@@ -357,9 +381,9 @@ function settings() {
   };
 }
 
-async function send() {
+async function send(kept) {
   if (current) return;
-  const run = (current = new Run(settings()));
+  const run = (current = new Run(settings(), kept));
   log.clear();
   run.clear();
   $("answer").ariaBusy = "true";
@@ -381,6 +405,7 @@ async function send() {
     if (!run.cancelled) run.fail({ code, message: `${error.message} (reported by this browser)` });
   } finally {
     run.ended = performance.now() - run.started;
+    keepInTab(RUNNING, "");
     run.controller.abort(); // whatever is still open, with its timer
     clearInterval(timer);
   }
@@ -407,7 +432,8 @@ function setRunning(running) {
 
 // ---- models, settings, theme -----------------------------------------------------------------------------------------
 
-const STORED = "gai-fast.playground";
+const STORED = "gai-fast.playground"; // the settings; in the tab's storage the key
+const RUNNING = "gai-fast.playground.running";
 const THEMES = ["auto", "light", "dark"];
 
 function stored() {
@@ -428,23 +454,39 @@ function store() {
   }
 }
 
-// The key is kept until the tab is closed, and in no other tab.
-function storedKey() {
+// The key and the running stream are kept until the tab is closed, and in no other tab.
+function keptInTab(name) {
   try {
-    return sessionStorage.getItem(STORED) ?? "";
+    return sessionStorage.getItem(name) ?? "";
   } catch {
     return ""; // storage is switched off
   }
 }
 
-function storeKey() {
-  const { key } = settings();
+function keepInTab(name, text) {
   try {
-    if (key) sessionStorage.setItem(STORED, key);
-    else sessionStorage.removeItem(STORED);
+    if (text) sessionStorage.setItem(name, text);
+    else sessionStorage.removeItem(name);
   } catch {
     // the page works without it
   }
+}
+
+/** Follows the stream that ran when the page was loaded again, with its prompt and its settings. */
+function followKept() {
+  let kept;
+  try {
+    kept = Object(JSON.parse(keptInTab(RUNNING) || "{}"));
+  } catch {
+    return; // something else stored it
+  }
+  if (typeof kept.id !== "string" || kept.id === "") return;
+  $("prompt").value = String(kept.query ?? "");
+  $("format").value = "gai";
+  for (const input of document.getElementsByName("framing")) input.checked = input.value === kept.framing;
+  if (!document.querySelector('input[name="framing"]:checked')) $("framing-sse").checked = true;
+  limitFormats();
+  send(kept);
 }
 
 /** Offers the formats that the chosen framing has, and takes the native one where it lacks the chosen one. */
@@ -524,7 +566,7 @@ limitFormats();
 $("smooth").checked = saved.smooth === true;
 $("send-keys").textContent = isApple ? "⌘ ↵" : "Ctrl ↵";
 setRunning(false); // some browsers keep the buttons' state over a reload
-$("key").value = storedKey();
+$("key").value = keptInTab(STORED);
 if (asked.has("q")) $("prompt").value = asked.get("q");
 loadModels(asked.get("model") ?? String(saved.model ?? ""), asked.has("model"));
 
@@ -536,14 +578,18 @@ $("composer").addEventListener("change", () => {
   limitFormats();
   store();
 });
-addEventListener("pagehide", () => current?.controller.abort()); // nobody would read the rest
+// A reload follows the stream; the server ends it if nobody does (`detach_ttl`). Another format cannot be followed.
+addEventListener("pagehide", () => {
+  if (current?.settings.format === "gai") current.keep();
+  else current?.controller.abort();
+});
 $("cancel").addEventListener("click", () => current?.cancel());
 $("model").addEventListener("change", () => {
   $("model-other").hidden = $("model").value !== "";
   if ($("model").value === "") $("model-other").focus();
 });
 $("key").addEventListener("change", () => {
-  storeKey();
+  keepInTab(STORED, settings().key);
   loadModels(settings().model, false);
 });
 $("theme").addEventListener("click", () => {
@@ -563,3 +609,5 @@ document.addEventListener("keydown", (event) => {
     current?.cancel();
   }
 });
+
+followKept();
