@@ -19,6 +19,7 @@ from gai_fast.core.result import ReadCollector, Result
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
+from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id
 
@@ -139,7 +140,11 @@ def command(config_path: Path | None, model: str | None, json: bool, prompt: str
     """
     settings = load_config(config_path).settings
     log_bugs_only()
-    conversation = Conversation(settings, _chosen(settings, model), as_json=json)
+    chosen = _chosen(settings, model)
+    description = get_provider(chosen.upstream.provider).description
+    if description and _is_terminal() and not json:
+        click.echo(f"[{chosen.name}: {description}]", err=True)
+    conversation = Conversation(settings, chosen, as_json=json)
     if prompt is None:
         _converse(conversation)
         return

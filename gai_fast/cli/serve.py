@@ -32,6 +32,7 @@ from gai_fast.cli import (
 from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD
 from gai_fast.model.limits import SHARED
 from gai_fast.model.version import __version__
+from gai_fast.providers import get_provider
 
 if TYPE_CHECKING:
     from gai_fast.config import Loaded
@@ -67,6 +68,8 @@ def banner(url: str, loaded: Loaded) -> str:
     if loaded.path is not None:
         lines.append(f"configuration: {click.format_filename(loaded.path)}")
     lines.append(f"models: {', '.join(settings.model_names()) or 'none: add an [[upstream]]'}")
+    described = [(each.name, get_provider(each.upstream.provider).description) for each in settings.models.values()]
+    lines += [f"{name}: {description}" for name, description in described if description]
     model = settings.model(None)
     if model is not None:
         if (variable := _variable_of(loaded, model.name)) is not None:

@@ -100,6 +100,8 @@ class API(ResponseAPI):
     """The path of requests below `base_url`."""
     recording: ClassVar[str] = ""
     """The name of a recording in this package that is played instead of a request to an upstream; empty: none."""
+    description: ClassVar[str] = ""
+    """What users should know of every answer; empty if the upstream's model answers."""
     stream_options: ClassVar[Mapping[str, bool]] = {}
     """The request's `stream_options`; empty: the field is not sent."""
     models_path: ClassVar[str] = ""
@@ -146,6 +148,15 @@ class API(ResponseAPI):
         """
         # mypyc allows an abstract class to be instantiated, and crashes on an empty method body.
         raise NotImplementedError
+
+    def recorded(self, request: UpstreamRequest, reads: Sequence[tuple[float, bytes]]) -> Sequence[tuple[float, bytes]]:
+        """Returns what is played of the `recording` for a request.
+
+        Args:
+            request: The request.
+            reads: Pairs of seconds since the request and the bytes of one read.
+        """
+        return reads
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         """Builds the HTTP request for a body. Overridden if the path or the headers depend on the body."""

@@ -370,6 +370,19 @@ async def test_a_server_out_of_reach_is_an_error(page: Page) -> None:
     assert await text(page, "#status") == "Failed"
 
 
+async def test_the_demo_is_shown_as_a_recorded_answer(page: Page) -> None:
+    hint = "document.querySelector('#model-hint').textContent"
+    assert await page.evaluate(hint) == ""
+    for model, shown in (("demo", "demo: a recorded answer, whatever is asked"), ("fake", "")):
+        await page.evaluate(
+            f"""(() => {{
+              document.querySelector('#model').value = '{model}';
+              document.querySelector('#model').dispatchEvent(new Event('change', {{bubbles: true}}));
+            }})()"""
+        )
+        assert await page.evaluate(hint) == shown
+
+
 async def test_ctrl_enter_sends(page: Page) -> None:
     await page.evaluate("document.querySelector('#prompt').value = 'quick'")
     await page.evaluate("document.querySelector('#prompt').focus()")

@@ -106,6 +106,21 @@ async def test_the_demo_answers(net: Net) -> None:
 
 
 @on_uvloop
+async def test_the_demo_obeys_max_tokens_and_its_entry_says_that_it_is_recorded(net: Net) -> None:
+    client = client_of(net, await net.gateway())
+    create = client.chat.completions.create
+    for whole in (
+        await create(model="demo", messages=MESSAGES, max_tokens=4),
+        await create(model="demo", messages=MESSAGES, max_completion_tokens=4),
+    ):
+        assert whole.choices[0].finish_reason == "length"
+        assert whole.choices[0].message.content == "One stormy night,"
+    model = await client.models.retrieve("demo")
+    assert model.model_extra is not None
+    assert model.model_extra["description"] == "a recorded answer, whatever is asked"
+
+
+@on_uvloop
 async def test_models_are_listed_for_both_sdks(net: Net) -> None:
     gateway = await net.gateway(await net.mock())
     listed = await client_of(net, gateway).models.list()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -124,7 +125,9 @@ class Upstreams:
 
     def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
         if api.recording:
-            return ReplayExchange(load_recording(api.recording), receiver, self._loop)
+            recording = load_recording(api.recording)
+            played = dataclasses.replace(recording, chunks=api.recorded(request, recording.chunks))
+            return ReplayExchange(played, receiver, self._loop)
         headers = request.headers
         if upstream.headers:
             own = {name.lower() for name in upstream.headers}

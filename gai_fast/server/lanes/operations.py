@@ -19,6 +19,7 @@ from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.model.version import __version__
+from gai_fast.providers import get_provider
 from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
@@ -262,6 +263,7 @@ class OperationRoutes:
 
 
 def _model(model: ModelSettings) -> dict[str, Any]:
+    description = get_provider(model.upstream.provider).description
     return {
         "id": model.name,
         "object": "model",
@@ -270,4 +272,5 @@ def _model(model: ModelSettings) -> dict[str, Any]:
         "type": "model",
         "display_name": model.name,
         "created_at": _CREATED_AT,
+        **({"description": description} if description else {}),
     }

@@ -88,8 +88,8 @@ def test_on_a_terminal_reasoning_is_dimmed_and_control_characters_are_left_out(
     monkeypatch.setattr("gai_fast.cli.chat._is_terminal", lambda: True)
     answer = [START, {"type": "reasoning.delta", "text": "h\x1bm"}, *text("o\x1b[31mk\x9b\n\tx")[1:]]
     asked[1].extend([answer, answer])
-    assert run("chat", "hi", color=True).output == "\x1b[2mhm\x1b[0m\n\no[31mk\n\tx\n"
-    assert run("chat", "hi", color=True, env={"NO_COLOR": "1"}).output == "hm\n\no[31mk\n\tx\n"
+    assert run("chat", "hi", color=True).stdout == "\x1b[2mhm\x1b[0m\n\no[31mk\n\tx\n"
+    assert run("chat", "hi", color=True, env={"NO_COLOR": "1"}).stdout == "hm\n\no[31mk\n\tx\n"
 
 
 def test_a_refusal_is_text_and_other_choices_are_left_out(run: Run, asked: Asked) -> None:
@@ -174,3 +174,15 @@ def test_an_empty_prompt_is_a_usage_error(run: Run) -> None:
         result = run(*arguments, input=given)
         assert result.exit_code == 2
         assert "the prompt is empty" in result.output
+
+
+def test_on_a_terminal_the_demo_says_that_its_answer_is_recorded(
+    run: Run, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked[1].extend(text("One stormy night") for _ in range(3))
+    assert run("chat", "What is 2 + 2?").stderr == ""
+    monkeypatch.setattr("gai_fast.cli.chat._is_terminal", lambda: True)
+    result = run("chat", "What is 2 + 2?")
+    assert result.stdout == "One stormy night\n"
+    assert result.stderr == "[demo: a recorded answer, whatever is asked]\n"
+    assert run("chat", "--json", "What is 2 + 2?").stderr == ""

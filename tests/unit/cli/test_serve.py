@@ -34,10 +34,11 @@ class TestBanner:
         lines = self.lines(UPSTREAM, folder)
         assert "http://127.0.0.1:8080" in lines[0]
         assert lines[1] == compiled_parts()
-        assert lines[2:5] == [
+        assert lines[2:6] == [
             "playground: http://127.0.0.1:8080/",
             f"configuration: {folder}/c.toml",
             "models: demo, main/<id>",
+            "demo: a recorded answer, whatever is asked",
         ]
 
     @pytest.mark.parametrize(

@@ -501,24 +501,37 @@ function setTheme(theme) {
   $("theme").textContent = `Theme: ${theme}`;
 }
 
+let descriptions = new Map(); // by model, if the server has one
+
+/** Shows what belongs to the chosen model, or why there is no list of models. */
+function showModel(problem = "") {
+  const { value } = $("model");
+  $("model-other").hidden = value !== "";
+  const description = descriptions.get(value);
+  $("model-hint").textContent = problem || (description ? `${value}: ${description}` : "");
+}
+
 /** Offers the server's models, and selects the wanted one where it is offered or names its upstream. */
 async function loadModels(wanted, insist) {
   const { key } = settings();
   let ids = [];
-  $("model-hint").textContent = "";
+  let problem = "";
   try {
     const response = await fetch("v1/models", { headers: authorization(key), cache: "no-store" });
-    if (response.ok) ids = (await response.json()).data.map((model) => model.id);
-    else if (response.status === 401 && key) $("model-hint").textContent = "This server does not know this API key.";
-    else if (response.status === 401) $("model-hint").textContent = "This server needs an API key.";
-    else $("model-hint").textContent = `No list of models: HTTP ${response.status}.`;
+    if (response.ok) {
+      const { data } = await response.json();
+      ids = data.map(({ id }) => id);
+      descriptions = new Map(data.map(({ id, description }) => [id, description]));
+    } else if (response.status === 401 && key) problem = "This server does not know this API key.";
+    else if (response.status === 401) problem = "This server needs an API key.";
+    else problem = `No list of models: HTTP ${response.status}.`;
   } catch {
-    $("model-hint").textContent = "No list of models: no answer.";
+    problem = "No list of models: no answer.";
   }
   if (wanted && !ids.includes(wanted) && (insist || wanted.includes("/"))) ids.push(wanted);
   $("model").replaceChildren(...ids.map((id) => new Option(id, id)), new Option("Other…", ""));
   $("model").value = ids.includes(wanted) ? wanted : (ids[0] ?? "");
-  $("model-other").hidden = $("model").value !== "";
+  showModel(problem);
 }
 
 // ---- copying ---------------------------------------------------------------------------------------------------------
@@ -585,7 +598,7 @@ addEventListener("pagehide", () => {
 });
 $("cancel").addEventListener("click", () => current?.cancel());
 $("model").addEventListener("change", () => {
-  $("model-other").hidden = $("model").value !== "";
+  showModel();
   if ($("model").value === "") $("model-other").focus();
 });
 $("key").addEventListener("change", () => {
