@@ -43,11 +43,11 @@ window.fetch = (url, options = {}) => {
   return Promise.resolve(new Response(body, { headers: { "content-type": "text/event-stream" } }));
 };
 const wait = window.setTimeout.bind(window);
-window.setTimeout = (run, ms, ...more) => wait(run, ms === 5000 || ms === 3000 ? 0 : ms, ...more);
+window.setTimeout = (run, ms, ...more) => wait(run, ms === 5000 || ms === 3000 ? window.lingering ?? 0 : ms, ...more);
 window.hit = 0;
 """
 """Takes the place of the feed: `push` sends a sample, `lose` breaks the connection, `refusal` refuses the next one.
-Hidden pages are left, and ended streams go, at once."""
+Hidden pages are left, and ended streams go, at once, or after `lingering` ms."""
 
 HOSTILE = '"><img src=x onerror="window.hit += 1"><script>window.hit += 1</script>'
 ROWS = "document.querySelectorAll('[data-stream-id]')"
@@ -180,6 +180,34 @@ async def test_names_are_text_and_ids_of_any_shape_are_rows(browser: Browser, or
         await page.until("document.querySelector('#told').textContent.includes('had ended')")
         assert await page.evaluate("window.asked") == [f"DELETE {origin}/admin/v1/streams/a%2Fb%3Fc%23d"]
         assert await page.evaluate("window.hit") == 0
+
+
+async def test_live_rows_stand_first_and_ended_ones_have_their_last_figures_and_no_actions(
+    browser: Browser, origin: str
+) -> None:
+    figures = "(id) => Array.from(document.querySelectorAll(`[data-stream-id=${id}] .value`), (e) => e.textContent)"
+    buttons = "(id) => document.querySelectorAll(`[data-stream-id=${id}] button`).length"
+    order = f"Array.from({ROWS}).sort((a, b) => a.offsetTop - b.offsetTop).map((each) => each.dataset.streamId)"
+    async with browser.page() as page:
+        await opened(page, origin)
+        await page.evaluate("void (window.lingering = 1e6)")
+        assert "No active streams" in await texts(page, "#streams-empty")
+        await page.evaluate(sample(row("waits", deltas=0, ttft_ms=None, state="waiting"), row("one")))
+        await page.until(f"{ROWS}.length === 2")
+        assert await page.evaluate(f"({figures})('one')") == ["300 ms", "7", "5", "1.5 s"]
+        assert await page.evaluate(f"({figures})('waits')") == ["–", "0", "0", "1.5 s"]
+        assert await page.evaluate(order) == ["one", "waits"]
+        await page.evaluate(sample(row("waits"), row("one", deltas=27, duration_ms=2500.0)))
+        await page.until(f"({figures})('one')[2] === '20'")
+        await page.evaluate(sample(row("new"), row("waits")))
+        await page.until(f"{ROWS}.length === 3")
+        assert await page.evaluate(order) == ["waits", "new", "one"]
+        assert await page.evaluate(f"({figures})('one')") == ["300 ms", "27", "12", "2.5 s"]
+        assert [await page.evaluate(f"({buttons})('{each}')") for each in ("one", "waits", "new")] == [0, 2, 2]
+        many = [row(f"s{number}") for number in range(98)]
+        await page.evaluate(sample(row("new"), row("waits"), *many))
+        await page.until(f"{ROWS}.length === 100 && !document.querySelector('[data-stream-id=one]')")
+        assert page.problems == []
 
 
 async def test_of_two_thousand_streams_a_hundred_are_shown_and_the_rest_is_counted(

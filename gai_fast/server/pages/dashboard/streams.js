@@ -36,6 +36,10 @@ const age = (milliseconds) => {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 };
 
+/** Tokens per second since the first one. */
+const mean = ({ deltas, ttft_ms: first, duration_ms: time }) =>
+  first !== null && deltas > 1 && time > first ? ((deltas - 1) * 1e3) / (time - first) : 0;
+
 const button = (className, text, action) => {
   const made = make("button", className, text);
   made.type = "button";
@@ -170,25 +174,25 @@ class Row {
   update(stream) {
     const { deltas, duration_ms: time, ttft_ms: first } = stream;
     const last = this.#last;
-    const speed = last && time > last.time && deltas >= last.deltas ? ((deltas - last.deltas) * 1e3) / (time - last.time) : null;
+    const isNewer = last && time > last.time && deltas >= last.deltas;
+    const speed = isNewer ? ((deltas - last.deltas) * 1e3) / (time - last.time) : mean(stream);
     if (!last || time > last.time) this.#last = { deltas, time };
     this.#stream = stream;
     this.#say(stream.state);
     put(this.#model, stream.model);
     put(this.#route, `${stream.key} → ${stream.upstream}`);
     this.element.title = `${stream.id}\n${stream.endpoint}, ${stream.transport}, since ${stream.started_at}`;
-    const texts = [
-      first === null ? "–" : seconds(first / 1e3), count(deltas), speed === null || first === null ? "–" : rate(speed), age(time),
-    ];
+    const texts = [first === null ? "–" : seconds(first / 1e3), count(deltas), rate(speed), age(time)];
     this.#values.forEach(([, value], at) => put(value, texts[at]));
   }
 
+  /** Shows the figures of the whole stream, as they were last known; only an open view can still be closed. */
   end() {
     this.hasEnded = true;
     this.#say("ended");
-    put(this.#values[2][1], "–");
-    this.#cancel.disabled = true;
-    this.#following.disabled = !this.follow;
+    put(this.#values[2][1], rate(mean(this.#stream)));
+    this.#cancel.remove();
+    if (!this.follow) this.#following.remove();
   }
 
   open() {
@@ -240,7 +244,10 @@ export class Streams {
     });
   }
 
-  /** Shows the streams of a sample: those that are in the list stay where they are, and new ones come last. */
+  /**
+   * Shows the streams of a sample: those that are in the list stay where they are, and new ones come last. Those that
+   * have ended stand below (dashboard.css), and leave when live ones need their room.
+   */
   show(sample) {
     this.#sample = sample;
     const { active, streams } = sample;
@@ -254,8 +261,13 @@ export class Streams {
       else if (!row.follow) this.#remove(row); // one of those that a sample has no room for, or it has ended
     }
     const fitting = streams.filter((each) => this.#fits(each));
+    const missing = fitting.filter(({ id }) => !this.#rows.has(id));
+    for (const row of [...this.#rows.values()]) {
+      if (this.#rows.size + missing.length <= ROWS) break;
+      if (row.hasEnded && !row.follow) this.#remove(row);
+    }
     const room = Math.max(0, ROWS - this.#rows.size);
-    const added = fitting.filter(({ id }) => !this.#rows.has(id)).slice(0, room).reverse();
+    const added = missing.slice(0, room).reverse();
     for (const stream of added) {
       const row = new Row(this, stream);
       this.#rows.set(stream.id, row);
