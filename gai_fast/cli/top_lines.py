@@ -127,7 +127,7 @@ def head(url: str, sample: Sample) -> list[str]:
         shown = {name: count(max(rates.get(name, 0.0), 0.0)) for name in _RATES}
         lines.append(
             f"{sample.active} streams  {shown['requests']} req/s  {shown['errors']} err/s  "
-            f"in {shown['input_tokens']} tok/s  out {shown['output_tokens']} tok/s  {shown['bytes']}B/s"
+            f"in {shown['input_tokens']} tok/s  out {shown['deltas']} tok/s  {shown['bytes']}B/s"
         )
     first, gaps = _quantiles(sample.first_token_seconds), _quantiles(sample.gap_seconds)
     lines.append(f"first token {first}  gaps {gaps}")
@@ -158,7 +158,8 @@ def foot(sample: Sample) -> list[str]:
 
 
 _TIME: Final = slice(11, 19)  # the time of day in an RFC 3339 timestamp
-_RATES: Final = ("requests", "errors", "input_tokens", "output_tokens", "bytes")
+# Output tokens are counted when a stream ends; deltas, one token each, as they come.
+_RATES: Final = ("requests", "errors", "input_tokens", "deltas", "bytes")
 
 
 def _listed(items: Sequence[str], none: str = "none") -> str:

@@ -22,7 +22,7 @@ def sample(**more: Any) -> Sample:
         "at": "2026-11-22T12:00:05.123Z",
         "active": 1,
         "streams": [stream()],
-        "rates": {"requests": 2.5, "errors": 0.0, "input_tokens": 1200.0, "output_tokens": 15.0, "bytes": 3e6},
+        "rates": {"requests": 2.5, "errors": 0.0, "input_tokens": 1200.0, "deltas": 15.0, "bytes": 3e6},
         "first_token_seconds": [Bucket(0.1, 60), Bucket(0.5, 38), Bucket(None, 2)],
         "gap_seconds": [Bucket(0.1, 0), Bucket(None, 0)],
         "errors": [ErrorCount("timeout", "openai", 3)],
@@ -46,6 +46,12 @@ def test_the_figures_stand_above_and_below_the_table() -> None:
         "limited   spend 4",
         "spend     today: ben 12.25 USD, anna 0.5 USD",
     ]
+
+
+def test_the_headline_has_the_rate_of_running_streams() -> None:
+    """Their output tokens are only counted at their ends."""
+    running = {"requests": 0.0, "errors": 0.0, "deltas": 40.0, "input_tokens": 0.0, "output_tokens": 0.0, "bytes": 9.0}
+    assert "out 40 tok/s" in head("u", sample(rates=running))[1]
 
 
 def test_what_is_not_known_is_said() -> None:
