@@ -29,6 +29,7 @@ from gai_fast.config import (
     Value,
     read,
 )
+from gai_fast.config.values import LARGEST
 from gai_fast.processors import PROCESSORS, parameters, read_processor
 from gai_fast.providers import get_provider, provider_names
 
@@ -103,6 +104,7 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         *_comments("key_defaults", SECTIONS["key_defaults"]),
     ]
     example = provider_names()[0]
+    lines += ["", f"# An upstream. Providers: {', '.join(provider_names())}."]
     known = [{name: value.value for name, value in table.items()} for table in upstreams]
     mark = "" if known else "# "
     for table in known or [
@@ -130,7 +132,19 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
 def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterator[str]:
     for name, key in keys.items():
         default = {**DEFAULTS[section], **defaults}.get(name)
-        yield f"# {name} = {toml(_example(key) if default is None else default)}  # {key.about}"
+        yield f"# {name} = {toml(_example(key) if default is None else default)}  # {key.about}{_allowed(key.schema)}"
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Returns the valid values as the end of a comment; empty if the type of the value says them."""
+    if "enum" in schema:
+        return f" One of: {', '.join(schema['enum'])}."
+    if "enum" in schema.get("items", ()):
+        return f" Any of: {', '.join(schema['items']['enum'])}."
+    if schema.get("type") != "integer":
+        return ""
+    least, most = schema["minimum"], schema["maximum"]
+    return f" At least {least}." if most == LARGEST else f" {least} to {most}."
 
 
 def _example(key: Key) -> Any:

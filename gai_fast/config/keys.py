@@ -92,7 +92,7 @@ TARGET: Final[Mapping[str, Key]] = {
     "upstream": text("The name of an [[upstream]].", checks.any_text),
     "id": text("The upstream's name for the model; by default the model's name.", checks.any_text),
     "weight": whole("Share of the requests, relative to the other targets; 0: none.", 0, LIMITS.target_weight),
-    "streams": whole("Streams at a time, for each worker.", 1),
+    "streams": whole("Streams at a time, per worker.", 1),
 }
 
 
@@ -242,8 +242,8 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "first_event_timeout": seconds("Longest time until the first chunk that the adapter can use."),
     "idle_timeout": seconds("Longest time between two reads of a stream."),
     "total_timeout": seconds("Longest time for the whole answer."),
-    "max_connections": whole("Connections at a time.", 1),
-    "min_idle": whole("Idle connections that are opened before the first request and kept open.", 0),
+    "max_connections": whole("Connections at a time, per worker.", 1),
+    "min_idle": whole("Idle connections that are opened before the first request and kept open, per worker.", 0),
     "proxy": text(
         'The HTTP proxy for connections: its URL, env:NAME or file:PATH that holds the URL, or "env": from '
         "HTTPS_PROXY and NO_PROXY.",
@@ -332,7 +332,7 @@ _FAILURE: Final = ("fail_open", "fail_closed")
 STORE: Final[Mapping[str, Key]] = {
     "url": text("The store of durable streams.", checks.store_url, secret=True),
     "ttl": seconds("How long a stream is kept after its end.", zero=True),
-    "max_bytes": whole("Bytes kept of all streams; those that ended first are dropped first.", 65536),
+    "max_bytes": whole("Bytes kept of all streams, per worker; those that ended first are dropped first.", 65536),
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames are dropped first.", 4096),
     "sync": choice("Whether a stream's bytes are stored in batches after they are sent, or before.", *_SYNC),
     "limits_on_failure": choice("Whether keys with limits are admitted or refused while the store fails.", *_FAILURE),
@@ -342,7 +342,7 @@ IDEMPOTENCY: Final[Mapping[str, Key]] = {
 }
 CACHE: Final[Mapping[str, Key]] = {
     "ttl": seconds("How long an answer is kept for identical requests; 0: none is kept or shared.", zero=True),
-    "max_bytes": whole("Bytes kept of all answers; those that ended first are dropped first.", 65536),
+    "max_bytes": whole("Bytes kept of all answers, per worker; those that ended first are dropped first.", 65536),
     "scope": choice("Whether an answer is for its own caller, or for every caller of the server.", "caller", "all"),
     "pace": choice("Whether a kept answer comes at once, or as fast as it was generated.", "instant", "recorded"),
 }

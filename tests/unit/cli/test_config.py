@@ -12,6 +12,7 @@ import pytest
 from gai_fast.cli.config import json_schema, toml
 from gai_fast.config import LISTS, SECTIONS, load
 from gai_fast.processors import PROCESSORS, parameters
+from gai_fast.providers import provider_names
 from tests.integration.certificates import Authority
 from tests.limits import LIMITS
 
@@ -72,6 +73,20 @@ class TestInit:
         settings = load(folder / "x.toml", environ={"OPENAI_API_KEY": "sk", "WEBSITE_KEY": "sk-website"})
         assert settings.models["fast"].upstream.name == "openai"
         assert settings.keys[0].name == "website"
+
+    def test_its_comments_list_the_allowed_values_and_say_what_counts_per_worker(self, run: Run, folder: Path) -> None:
+        run("config", "init")
+        lines = (folder / "gai-fast.toml").read_text().splitlines()
+        comments = {name: about for line in lines for name, found, about in [line.partition(" = ")] if found}
+        assert comments["# log_level"].endswith(" One of: debug, info, warning, error.")
+        assert comments["# on_disconnect"].endswith(" One of: auto, cancel, detach, drain.")
+        assert comments["# compression"].endswith(" Any of: zstd, gzip, br.")
+        assert comments["# port"].endswith(" 0 to 65535.")
+        assert comments["# max_body"].endswith(" At least 1.")
+        [providers] = [line for line in lines if "Providers: " in line]
+        assert all(name in providers for name in provider_names())
+        stands = {line.partition(" = ")[0] for line in lines if "per worker" in line}
+        assert stands == {"# max_connections", "# min_idle", "# max_bytes"}
 
     def test_it_overwrites_only_where_it_is_told_to(self, run: Run, folder: Path) -> None:
         (folder / "gai-fast.toml").write_text("mine")
