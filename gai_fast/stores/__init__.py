@@ -1,4 +1,4 @@
-"""The stores of the logs of durable streams: a registration line each, loaded when first asked for."""
+"""The stores of the logs of durable streams. Each has one registration line, and is imported with its first use."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ __all__ = [
     "open_store",
 ]
 
-# By the scheme of `[store] url`. A store's module has `URL`, an example; `check_url(url, folder)`, which returns the
-# URL as it is used; and `open_backend(settings)`.
+# Modules by the scheme of `[store] url`. Each has `URL`, an example; `check_url(url, folder)`, which returns the
+# normalized URL; and `open_backend(settings)`.
 STORES: Final = {
     "memory": "gai_fast.stores.memory",
     "sqlite": "gai_fast.stores.sqlite",
@@ -41,14 +41,14 @@ STORES: Final = {
 
 
 def check_url(url: str, folder: Path) -> str:
-    """Returns the URL of a store as it is used.
+    """Returns the normalized URL of a store.
 
     Args:
         url: `[store] url`.
         folder: The folder that a relative path starts from.
 
     Raises:
-        ValueError: No store has this URL; the text says what it must be, and repeats nothing of it.
+        ValueError: No store has this URL. The text states the valid form, and contains nothing of the URL.
     """
     scheme = url.partition("://")[0]
     if scheme not in STORES:
@@ -61,21 +61,21 @@ def check_url(url: str, folder: Path) -> str:
 def open_store(
     settings: StoreSettings, timers: Timers, *, claim_ttl: float, claims: str = CLAIMS, memory: Backend | None = None
 ) -> Store:
-    """Makes the store of the configuration; it must be opened before it is used.
+    """Makes the store of the configuration. Its `open` must be called before its first use.
 
     Args:
         settings: `[store]`; its URL is one that `check_url` returned.
         timers: The loop's timers.
         claim_ttl: Seconds for which an idempotency key is taken.
-        claims: The kind of record that idempotency keys are.
-        memory: The way to the logs of the server's other workers, for a store that is in their memory.
+        claims: The kind of record for idempotency keys.
+        memory: Reads the logs in the memory of the server's other workers, for `memory://`.
     """
     backend = open_backend(settings) or memory
     return Store(settings, timers, backend, claim_ttl=claim_ttl, claims=claims)
 
 
 def open_backend(settings: StoreSettings) -> Backend | None:
-    """Makes the store outside this process; None if the configuration has none. `open` connects it.
+    """Makes the backend of the configuration, not yet connected. None for `memory://`.
 
     Args:
         settings: As for `open_store`.

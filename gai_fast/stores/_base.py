@@ -1,13 +1,13 @@
-"""The replay log of a durable stream: what a store keeps, and what a follower reads.
+"""The log of a durable stream, as stores keep it and followers read it.
 
-Owns the words of every store, and how the bytes of a log are cut at the edge of a frame. Knows no client and no
-upstream; reads of the bytes only where frames end, their numbers and, of dropped ones, their text.
+Owns the types that all stores share, and how the bytes of a log are cut between frames. Knows no client and no
+upstream. Of the bytes of a log it reads the ends of frames, the numbers of events and, in dropped frames, the text.
 
-1. A piece holds the bytes of one turn of the loop: immutable, whole frames, without HTTP's chunk framing and without
-   keep-alives, which belong to each client. The log keeps the object that it is given; followers get references.
-2. A position is the number of an event of one stream; stream ids are random and never used twice. Every piece holds at
-   least one event, and the last one the end of the stream, so the numbers of pieces rise.
-3. Nothing is ever missing in silence: a log that has dropped pieces knows up to which event (`Backlog.lost`).
+1. A piece holds the bytes of one turn of the loop: immutable whole frames, without HTTP's chunk framing and without
+   keep-alives, which belong to each client. The log keeps the object that was appended; followers get references.
+2. A position is the number of an event of one stream. Stream ids are random and never used twice. Every piece holds at
+   least one event, and the last piece holds the end of the stream, so the numbers of pieces rise.
+3. A log that has dropped pieces keeps the number of the last dropped event (`Backlog.lost`), so no loss goes unnoticed.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from gai_fast.formats import Framing
 from gai_fast.model.events import SCHEMA
 
 CALLS: Final = "upstream"
-"""The format of the log of a call to an upstream (`net/sharing/shared_call.py`): no client is sent it."""
+"""The format of the log of a call to an upstream (`net/sharing/shared_call.py`). No client receives it."""
 
-# A line end within a text is escaped, so a text never matches.
+# A line end within a JSON string is escaped, so a string never matches.
 _SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]{1,19})$", re.M)
-# The first in its line is the event's own, as keys have a fixed order; in a string the quote is escaped.
+# The first match in a line is the event's own number: keys have a fixed order, and in a string the quote is escaped.
 _NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]{1,19})', re.M)
 
 
-def _beginnings(kind: str) -> tuple[bytes, ...]:
-    """Returns the prefixes of the JSON of one event type, without and with the envelope: keys have a fixed order."""
+def _prefixes(kind: str) -> tuple[bytes, ...]:
+    """Returns the JSON prefixes of an event type, without and with the envelope. Keys have a fixed order."""
     return tuple(f'{{{envelope}"type":"{kind}"'.encode() for envelope in ("", f'"schema":"{SCHEMA}",'))
 
 
-_DELTA: Final = _beginnings("text.delta")
-_RESET: Final = _beginnings("stream.reset")
+_DELTA: Final = _prefixes("text.delta")
+_RESET: Final = _prefixes("stream.reset")
 
 
 class LogHeader(NamedTuple):
-    """Describes the stream of a log, and how its pieces are written.
+    """Describes the stream of a log, and the form of its pieces.
 
     Args:
         stream_id: The stream's id; random, never used before.
-        caller: The name of the key whose caller started the stream; no other caller may see it.
-        model: The model as its caller asked for it.
+        caller: The name of the key of the caller who started the stream. No other caller may read it.
+        model: The model in the caller's request.
         format: The name of the wire format.
-        framing: `sse` or `ndjson`; `json`: the one piece is a whole answer.
+        framing: `sse` or `ndjson`. `json` if the log's one piece is a whole answer.
         envelope: `compact` or `full`. None for the framing's default.
         request_id: The id of the request that started the stream, for the envelope of other formats.
-        trace_id: The 32 hex digits of its `traceparent`, if there was one.
+        trace_id: The 32 hex digits of the request's `traceparent`. None if it had none.
     """
 
     stream_id: str
@@ -69,14 +69,14 @@ class LogHeader(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """The end of a stream, as in the answer to `GET /api/v1/streams/{id}`.
+    """The end of a stream, as in the response to `GET /api/v1/streams/{id}`.
 
     Args:
         state: The kind of end.
-        finish_reason: From its `finish`.
+        finish_reason: From the stream's `finish`.
         usage: From its `finish` or `error`.
         error: The payload of its `error`.
-        has_content: Whether any of the answer was generated; one that failed before that may be asked for again.
+        has_content: Whether any content was generated. A stream that failed before may be requested again.
     """
 
     state: Literal["finished", "failed", "cancelled"]
@@ -90,12 +90,12 @@ class Backlog(NamedTuple):
     """Bytes of a stream after a certain event.
 
     Args:
-        pieces: In order, each whole frames: the log's own bytes, which must not be changed.
-        last_seq: The number of the last event in them; the requested position if there are none.
-        lost: The number of the last event that was asked for and is no longer there: the pieces begin after it. 0: none
-            is missing.
-        text: Where events are lost, the visible text of the stream up to `lost`; `None` where the log does not have it:
-            it was too long, or the format is not `gai`.
+        pieces: The log's own bytes, in order, each whole frames. Must not be changed.
+        last_seq: The number of the last event in the pieces. The requested position if there are no pieces.
+        lost: The number of the last requested event that the log has dropped; the pieces begin after it. 0 if none is
+            missing.
+        text: If events are lost, the visible text of the stream up to `lost`. None if the log does not have it: it was
+            too long, or the format is not `gai`.
     """
 
     pieces: list[bytes]
@@ -108,9 +108,10 @@ class Claim(NamedTuple):
     """An idempotency key that is taken.
 
     Args:
-        stream_id: The stream that answers its requests.
-        fingerprint: The fingerprint of the request that took it: the same key with another request is refused.
-        at_ms: When it was taken, in milliseconds since the epoch: the stream of a young claim may not be known yet.
+        stream_id: The stream that answers requests with the key.
+        fingerprint: The fingerprint of the request that took the key. Another request with the key is refused.
+        at_ms: When the key was taken, in milliseconds since the epoch. The stream of a young claim may not be in the
+            store yet.
     """
 
     stream_id: str
@@ -119,7 +120,7 @@ class Claim(NamedTuple):
 
 
 class LogWatcher(Protocol):
-    """Follows the end of a log. Is called at once, in order; no call may raise."""
+    """Receives the pieces of a log as they are appended, in order. No call may raise."""
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
         """Called when one more piece can be read.
@@ -130,18 +131,18 @@ class LogWatcher(Protocol):
         """
 
     def ended(self) -> None:
-        """Called when the log has ended or its writer is gone; nothing more follows."""
+        """Called when the log has ended or its writer is gone. No call follows."""
 
 
 class LogGate(Protocol):
-    """Decides when what is appended to a log can be read. No call may raise."""
+    """Decides when an appended piece can be read. No call may raise."""
 
     @property
     def held(self) -> int:
-        """Bytes that are appended and cannot be read yet, with the cost of keeping them."""
+        """Bytes that are appended and cannot be read yet, including overhead."""
 
     def append(self, piece: bytes, last_seq: int) -> None:
-        """A piece comes: sooner or later it calls `StreamLog.publish`, in order.
+        """Accepts a piece, and later calls `StreamLog.publish` with it, in order.
 
         Args:
             piece: Whole frames, at least one.
@@ -149,23 +150,23 @@ class LogGate(Protocol):
         """
 
     def end(self, ending: Ending) -> None:
-        """The log ends: after the last piece it calls `StreamLog.finish`.
+        """Accepts the end of the log, and calls `StreamLog.finish` after the last piece.
 
         Args:
             ending: How the stream ended.
         """
 
     def broken_off(self) -> None:
-        """The log is broken off: what it holds is published no more."""
+        """Called when the log is broken off: held pieces must not be published."""
 
 
 def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
-    """Returns the frames of a block that come after an event: none, all, or those from the edge of a frame on.
+    """Returns the frames of a block that come after an event: none, some, or all.
 
     Args:
         block: Whole frames.
-        header: How they are written.
-        after: The event's number; it need not have a frame of its own.
+        header: Describes their form.
+        after: The event's number. The event need not have a frame of its own.
     """
     if not header.is_numbered:
         return block
@@ -175,14 +176,14 @@ def frames_after(block: bytes, header: LogHeader, after: int) -> bytes:
         if number > after:
             break
         end = block.find(frame_end, at)
-        if end < 0:  # of a copy that is damaged: no exception of its own may end the followers of others
+        if end < 0:  # a damaged copy: an exception here would end followers of other streams too
             return b""
         edge = end + len(frame_end)
     return block[edge:]
 
 
 def _numbers(block: bytes, header: LogHeader) -> Iterator[tuple[int, int]]:
-    """Returns the number of each event in a block and the offset of its end."""
+    """Yields the number of each event in a block, and the offset at which that number ends."""
     if header.framing == "ndjson":
         for found in _NDJSON_NUMBER.finditer(block):
             yield int(found[1]), found.end()
@@ -194,7 +195,7 @@ def _numbers(block: bytes, header: LogHeader) -> Iterator[tuple[int, int]]:
 
 
 def data_lines(block: bytes) -> Iterator[bytes]:
-    """Returns the JSON of each event.
+    """Yields the JSON of each event.
 
     Args:
         block: Whole frames of the format `gai`, in either framing.
@@ -207,7 +208,7 @@ def data_lines(block: bytes) -> Iterator[bytes]:
 
 
 class _Delta(msgspec.Struct):
-    """The part of a `text.delta` that says something."""
+    """The fields of a `text.delta` that `add_text` reads."""
 
     text: str = ""
     choice: Any = None
@@ -217,18 +218,18 @@ _read_delta: Final = msgspec.json.Decoder(_Delta).decode
 
 
 def add_text(text: bytearray, block: bytes) -> bool:
-    """Appends the visible text of a block to the stream's text before it.
+    """Appends the visible text of a block to the text of the stream before it.
 
     Args:
-        text: The text before the block, UTF-8; becomes that up to the end of the block.
+        text: The stream's text before the block, in UTF-8. Changed in place.
         block: Whole frames of the format `gai`, in either framing.
 
     Returns:
-        Whether it could be read: the copy of a log may be damaged.
+        Whether the block could be read: the copy of a log may be damaged.
     """
     for data in data_lines(block):
         if data.startswith(_RESET):
-            text.clear()  # all of it is void
+            text.clear()  # a reset voids all text before it
         elif data.startswith(_DELTA):
             try:
                 delta = _read_delta(data)

@@ -1,15 +1,15 @@
-"""Whether the owner of a stream lives.
+"""Decides whether the owner of a stream lives.
 
-Owns the one definition of it, for the workers of one server and for servers on other machines. A stream's owner is the
-worker that its record in the store names; its id only names the worker that began it.
+Owns the only definition of "gone", for the workers of one server and for servers on other machines. A stream's owner is
+the worker that its record in the store names. A stream's id names the worker that began it, which may be another one.
 
-1. The server knows its own workers: one that refuses its connection is gone, every other one lives, however long it
-   does not answer.
-2. Of another server on this machine the system knows: a process that has ended is gone.
-3. Of everybody else there is the lease alone. A worker without one has not reached the store for `limits.lease_lost`,
-   and counts as gone. Until then nothing ends for it: followers wait.
-4. A process that stood still for half a lease, or whose clock was set by as much, cannot judge by leases: others may
-   have stood still with it, and would renew theirs a moment later. For the time of a lease it counts none as gone.
+1. A worker of this server is gone if it refuses a connection. Otherwise it lives, however long it does not answer.
+2. A process of another server on this machine is gone if the operating system reports that it has ended.
+3. Any other worker is gone if it has no lease: it has not reached the store for `limits.lease_lost`. Until then its
+   streams do not end, and their followers wait.
+4. A process that stood still for half a lease, or whose clock was set by as much, cannot judge by leases: the other
+   workers may have stood still too, and may be about to renew theirs. For the duration of a lease it counts no worker
+   as gone.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from gai_fast.runtime.processes import has_ended
 from gai_fast.stores.backend import Backend
 
 IsGone = Callable[[str], Awaitable[bool | None]]
-"""Returns whether a worker of this server is gone, by its name or by the id of a stream that it began. None if it is
-no worker of this server."""
+"""Returns whether a worker of this server is gone. Its argument is the worker's name or the id of a stream that it
+began. None if it is no worker of this server."""
 
 
 class Alive:
-    """The knowledge of this process about the workers that share its store.
+    """Decides for this process which of the workers that share its store are gone.
 
     Args:
         backend: The store; open.
 
     Attributes:
-        in_server: Knows the workers of this server. None if this is the only one.
+        in_server: Decides by rule 1. None if this process is the server's only worker.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -54,7 +54,7 @@ class Alive:
         self._beat_at = time.monotonic(), time.time()
 
     def _notice_standstill(self) -> None:
-        """Begins the time of rule 4 if the last beat is too long ago."""
+        """Starts the period of rule 4 if the last beat is too long ago."""
         if self._beat_at is None:
             return
         now, wall = time.monotonic(), time.time()
@@ -62,19 +62,19 @@ class Alive:
             self._judges_from = now + SHARED.lease_lost
 
     async def _without_lease(self, workers: Collection[str]) -> set[str]:
-        """Returns those of some workers that count as gone by their lease: rules 3 and 4."""
+        """Returns the workers that are gone by their lease: rules 3 and 4."""
         leased = await self._backend.leased(workers) if workers else ()
-        self._notice_standstill()  # also if it happened during the call
+        self._notice_standstill()  # the process may have stood still during the call
         return set[str]() if time.monotonic() < self._judges_from else {*workers}.difference(leased)
 
     async def gone(self, workers: Collection[str]) -> set[str]:
-        """Returns those of some workers that are gone.
+        """Returns the workers that are gone.
 
         Args:
             workers: Their names.
 
         Raises:
-            StoreError: The store is out of reach, and only leases would tell.
+            StoreError: The store is out of reach, and a worker can be judged by its lease only.
         """
         names = [*workers]
         known = dict(zip(names, await asyncio.gather(*map(self.is_known_gone, names)), strict=True))
@@ -82,7 +82,7 @@ class Alive:
         return await self._without_lease(unknown) | {worker for worker in names if known[worker]}
 
     async def is_gone(self, worker: str) -> bool:
-        """Returns whether a worker is gone, or had no lease a moment ago: followers of a killed one all ask at once.
+        """Returns whether a worker is gone. Caches leases, because all followers of a killed worker ask at once.
 
         Args:
             worker: Its name.
@@ -102,11 +102,11 @@ class Alive:
         return not self._leased[worker]
 
     async def is_any_late(self, own: str) -> bool:
-        """Returns whether a worker that may live has not reached the store lately: it may run streams that no other
-        process has heard of.
+        """Returns whether a worker that may live has not reached the store lately. It may run streams that are not in
+        the store.
 
         Args:
-            own: The name of this process, which knows its own streams.
+            own: The name of this process, which is not counted.
 
         Raises:
             StoreError: The store is out of reach.
@@ -115,12 +115,12 @@ class Alive:
         return bool(late) and not all(await asyncio.gather(*map(self.is_known_gone, late)))
 
     async def is_known_gone(self, worker: str) -> bool | None:
-        """Returns whether a worker is gone, by rules 1 and 2. None if only its lease tells.
+        """Returns whether a worker is gone by rules 1 and 2. None if only its lease can decide.
 
         Args:
             worker: Its name, or the id of a stream that it began.
         """
-        told = None if self.in_server is None else await self.in_server(worker)
-        if told is None and has_ended(process_of(worker)):
+        is_gone = None if self.in_server is None else await self.in_server(worker)
+        if is_gone is None and has_ended(process_of(worker)):
             return True
-        return told
+        return is_gone

@@ -1,16 +1,17 @@
 """The interface of a store outside this process: a file or a server that keeps copies of logs, and records.
 
-Owns the interface of every such store, and the words for how one fails. Knows no loop, no client, and nothing of the
-bytes of a log or a record.
+Owns the interface of every such store, and the kinds of failures. Knows no loop, no client, and nothing of the bytes of
+a log or a record.
 
-1. A copy of a log consists of its header, its records in order, the text of what was dropped, and its end. A record
-   tells which event it begins after, so a reader sees a hole.
-2. Every change can be written again after a failure: what is there already stays as it is.
-3. One worker writes a copy: the one that runs the stream. It holds a lease; a copy without an end whose worker is gone
-   (`alive.py`) is never continued.
-4. A record is a small value that processes share, by kind and name. Outside this process each has a checksum over its
-   value and place: a damaged one is a `StoreError`, never a value.
-5. Errors are `StoreError`, with a text of our own: no address's password, and no word of another's error message.
+1. A copy of a log consists of its header, its records in order, the text of the dropped events, and its end. A record
+   names the event that it begins after, so a reader detects a hole.
+2. Every change can be written again after a failure: parts that are written already stay as they are.
+3. The worker that runs a stream writes its copy, and holds a lease. If a worker is gone (`alive.py`), its copies
+   without an end are never continued.
+4. A record is a small value that processes share, by kind and name. Outside this process it has a checksum over its
+   value and place. A damaged record is a `StoreError`, never a value.
+5. Errors are `StoreError` with a text of the gateway's own. The text contains no password of a URL, and nothing of
+   another program's error message.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from gai_fast.stores._base import Claim, Ending, LogHeader
 from gai_fast.stores.limits import LIMITS
 
 CLAIMS: Final = "claim"
-"""The kind of record that says which stream answers an idempotency key, or is the stream of a chat."""
+"""The kind of record that maps an idempotency key, or a chat, to its stream."""
 ANSWERS: Final = "answer"
-"""The kind of record that says which stream has a shared answer."""
+"""The kind of record that maps a request to the stream of its shared answer."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
 
@@ -38,11 +39,12 @@ Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "
 
 
 class StoreError(GaiFastError):
-    """A store that cannot be used. At start the server refuses to run; later it goes on without the store.
+    """The store cannot be used. At start the server refuses to run; later it goes on without the store.
 
     Args:
-        fault: The kind of failure: it does not answer a question in time, does not answer at all, does not let us in,
-            cannot be written, has no room, is loading or locked, its content is damaged, it is no store of ours.
+        fault: The kind of failure, in the order of `Fault`: the store does not answer a request in time, does not
+            answer at all, refuses access, cannot be written, has no room, is loading or locked, is damaged, or is no
+            store of this program.
         text: One line for the operator, without a secret.
     """
 
@@ -55,8 +57,8 @@ class Record(NamedTuple):
     """Successive pieces of a log, joined.
 
     Args:
-        after: The number of the last event of the record before; 0: it is the first.
-        last_seq: The number of the last event in it.
+        after: The number of the last event of the previous record. 0 if there is none.
+        last_seq: The number of the last event in the record.
         piece: Whole frames.
     """
 
@@ -70,8 +72,8 @@ class Gap(NamedTuple):
 
     Args:
         lost: The number of the last dropped event.
-        text: The visible text since the gap before, or of all that was dropped. None if it is lost.
-        is_whole: Whether `text` covers all that was dropped.
+        text: The visible text since the previous gap, or of all dropped events. None if it is lost.
+        is_whole: Whether `text` covers all dropped events.
     """
 
     lost: int
@@ -80,18 +82,18 @@ class Gap(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of one stream's copy. Parts that are `None` stay as they are.
+    """A change of one stream's copy. A part that is None stays as it is.
 
     Args:
         stream_id: The stream's id.
         header: Begins the copy.
-        worker: With `header`: the name of the worker that writes.
-        records: Are added, in order.
-        gap: Records that end up to it are dropped.
+        worker: The name of the worker that writes the copy; set with `header`.
+        records: Records to add, in order.
+        gap: Drops the records up to `gap.lost`.
         ending: Ends the copy.
-        last_seq: With `ending`: the number of the last event.
-        keep: Seconds from now for which the copy is kept; given with `header`.
-        is_dropped: The copy is removed; nothing else is given.
+        last_seq: The number of the last event; set with `ending`.
+        keep: Seconds from now for which the copy is kept; always set with `header`.
+        is_dropped: Removes the copy. No other part is set.
     """
 
     stream_id: str
@@ -109,10 +111,10 @@ class News(NamedTuple):
     """The part of a copy after an event.
 
     Args:
-        records: In order; perhaps not all of them.
-        ending: How the stream ended; only with its last record, or after it.
-        is_damaged: What follows them cannot be read.
-        has_more: Whether there may be more by now.
+        records: Records in order, perhaps not all.
+        ending: The end of the stream. None before its last record.
+        is_damaged: Whether the part after the records cannot be read.
+        has_more: Whether there may be more records already.
     """
 
     records: list[Record]
@@ -122,12 +124,12 @@ class News(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """The durable copy of a log, from its beginning.
+    """The durable copy of a log.
 
     Args:
         header: Describes the stream.
-        worker: The name of the worker that writes it.
-        lost: The number of the last event that was dropped; 0: none.
+        worker: The name of the worker that writes the copy.
+        lost: The number of the last dropped event. 0 if there is none.
         text: The visible text up to `lost`. None if it is lost.
         news: The part after `lost`.
     """
@@ -153,17 +155,17 @@ class Records(ABC):
 
     @abstractmethod
     async def put(self, kind: str, name: str, value: bytes, ttl: float | None, holder: str = "") -> None:
-        """Writes a record in place of any other.
+        """Writes a record, and replaces an existing one.
 
         Args:
             kind: As for `get`.
             name: As for `get`.
             value: Its value, `limits.record` bytes at most.
-            ttl: Seconds for which it is kept. None if it is kept until it is deleted.
-            holder: The caller for whom it counts, if records are kept in the memory of a process.
+            ttl: Seconds for which the record is kept. None if it is kept until it is deleted.
+            holder: The caller for whom the record counts, if records are in the memory of a process.
 
         Raises:
-            Overloaded: That memory has no room for another record of this kind.
+            Overloaded: The memory of that process has no room for another record of this kind.
         """
 
     @abstractmethod
@@ -175,13 +177,13 @@ class Records(ABC):
         Args:
             kind: As for `get`.
             name: As for `get`.
-            old: The value that it must have. None if there must be no record.
-            new: Its new value, as for `put`.
+            old: The value that the record must have. None if there must be no record.
+            new: The new value, as for `put`.
             ttl: As for `put`.
             holder: As for `put`.
 
         Returns:
-            The value before the call: the record was written if that equals `old`.
+            The value before the call. The record was written if this equals `old`.
 
         Raises:
             Overloaded: As `put`.
@@ -189,12 +191,12 @@ class Records(ABC):
 
     @abstractmethod
     async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
-        """Removes a record; returns whether it was there.
+        """Removes a record; returns whether it was removed.
 
         Args:
             kind: As for `get`.
             name: As for `get`.
-            old: The value that it must have; another one stays. None if any value is removed.
+            old: The value that the record must have. None to remove any value.
         """
 
 
@@ -202,8 +204,9 @@ class Backend(Records):
     """A store outside this process. All methods but `close` raise `StoreError`; none may be called before `open`.
 
     Attributes:
-        is_copy: The logs of this process are copied to it; else others read them from the memory of this process.
-        losses: How often the store was found to have lost something that this process had written.
+        is_copy: Whether the logs of this process are copied to the store. Otherwise other processes read them from the
+            memory of this process.
+        losses: The number of times that the store was found to have lost writes of this process.
     """
 
     is_copy: ClassVar[bool] = True
@@ -215,7 +218,7 @@ class Backend(Records):
 
     @abstractmethod
     async def open(self) -> None:
-        """Connects, and makes sure that the store can be read and written."""
+        """Connects, and checks that the store can be read and written."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -223,10 +226,10 @@ class Backend(Records):
 
     @abstractmethod
     async def write(self, changes: Sequence[Change]) -> Collection[str]:
-        """Writes changes, each stream's in order; after a failure all of them may be written again.
+        """Writes changes, in order for each stream. After a failure, all of them may be written again.
 
         Returns:
-            The ids of streams whose copy is not there, so that nothing was written of them: the store has lost it.
+            The ids of streams whose copy the store has lost, so that nothing was written for them.
         """
 
     @abstractmethod
@@ -235,25 +238,25 @@ class Backend(Records):
 
     @abstractmethod
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns the news of some copies, as soon as there are any; of much the beginning.
+        """Returns the news of some copies, as soon as there are any. A long copy is returned in parts.
 
         Args:
-            positions: By stream id, the number of the last event that is known; `limits.mirror_streams` at most.
-            wait: Seconds after which nothing is returned; it may be less.
+            positions: The number of the last known event, by stream id; `limits.mirror_streams` at most.
+            wait: The longest time to wait for news, in seconds. The store may wait less.
         """
 
     @property
     def has_lost(self) -> bool:
-        """Whether the store has lost its data so lately that living workers may not have written theirs again."""
+        """Whether the store has lost data so lately that living workers may not have written their streams again."""
         return False
 
     @abstractmethod
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns which of the workers have their lease."""
+        """Returns the workers that have their lease."""
 
     @abstractmethod
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns which of the streams have a copy."""
+        """Returns the streams that have a copy."""
 
     @abstractmethod
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
@@ -261,14 +264,14 @@ class Backend(Records):
 
         Args:
             worker: The worker's name.
-            is_behind: The store may lack streams of the worker, which counts as late until it does not.
+            is_behind: Whether the store may lack streams of the worker. If so, the worker counts as late.
 
         Returns:
             Whether the worker had a lease.
         """
 
     async def late(self) -> Collection[str]:
-        """Returns the workers that have a lease and did not renew it in time. Their streams may not have come here."""
+        """Returns the workers that have a lease and did not renew it in time. The store may lack their streams."""
         return ()
 
     @abstractmethod
@@ -277,23 +280,23 @@ class Backend(Records):
 
     @abstractmethod
     async def note_followers(self, stream_ids: Collection[str]) -> None:
-        """Notes that streams of other workers are followed here, for those workers.
+        """Notes that streams of other workers are followed here, for `followed_ago` in those workers.
 
         Args:
-            stream_ids: Streams that are not there are left out.
+            stream_ids: The streams. A stream without a copy is ignored.
         """
 
     @abstractmethod
     async def followed_ago(self, stream_id: str) -> float | None:
-        """Returns the seconds since followers of a stream were last noted. None if none were.
+        """Returns the seconds since followers of a stream were last noted. None if they never were.
 
         Args:
-            stream_id: A stream of this worker's own.
+            stream_id: The id of a stream of this worker.
         """
 
     @abstractmethod
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
-        """Sends a message about a stream to its worker, which receives it within `limits.message_poll` if it lives.
+        """Sends a message about a stream to its worker. A living worker receives it within `limits.message_poll`.
 
         Args:
             worker: The worker's name.
@@ -307,23 +310,23 @@ class Backend(Records):
 
         Args:
             worker: The worker's name.
-            wait: Seconds after which nothing is returned.
+            wait: The longest time to wait for a message, in seconds.
 
         Returns:
-            Stream ids and messages; equal ones that come together once.
+            Stream ids and messages, without duplicates.
         """
 
     @abstractmethod
     async def sweep(self) -> bool:
-        """Removes some copies and records that are past their time; returns whether there are more."""
+        """Removes some expired copies and records; returns whether there are more."""
 
 
 def checksum(value: bytes, *place: object) -> int:
-    """Returns a checksum over a value and its place, so that neither a changed nor a displaced one passes.
+    """Returns a checksum over a value and its place. It detects a changed value, and a value in a wrong place.
 
     Args:
         value: The bytes.
-        place: Where they belong, such as a stream's id and a number.
+        place: The value's place, such as a stream's id and a number.
     """
     return zlib.crc32(value, zlib.crc32(repr(place).encode()))
 
@@ -332,22 +335,22 @@ def check_size(value: bytes) -> None:
     """Checks the size of a record's value.
 
     Raises:
-        StoreError: It is too large.
+        StoreError: The value is too large.
     """
     if len(value) > LIMITS.record:
         raise StoreError("unsuitable", f"a record of {len(value)} bytes is larger than {LIMITS.record}")
 
 
 def header_text(header: LogHeader, worker: str) -> bytes:
-    """Writes a header, for `read_header`."""
+    """Encodes a header and its worker, for `read_header`."""
     return orjson.dumps([worker, *header])
 
 
 def read_header(text: bytes) -> tuple[LogHeader, str]:
-    """Returns the header and the worker that `header_text` wrote.
+    """Decodes the output of `header_text`.
 
     Raises:
-        StoreError: It is something else.
+        StoreError: The text is damaged.
     """
     try:
         worker, *fields = orjson.loads(text)
@@ -357,15 +360,15 @@ def read_header(text: bytes) -> tuple[LogHeader, str]:
 
 
 def ending_text(ending: Ending) -> bytes:
-    """Writes an end, for `read_ending`."""
+    """Encodes an end, for `read_ending`."""
     return orjson.dumps([*ending])
 
 
 def read_ending(text: bytes) -> Ending:
-    """Returns the end that `ending_text` wrote.
+    """Decodes the output of `ending_text`.
 
     Raises:
-        StoreError: It is something else.
+        StoreError: The text is damaged.
     """
     try:
         return msgspec.convert(orjson.loads(text), Ending)
@@ -374,9 +377,9 @@ def read_ending(text: bytes) -> Ending:
 
 
 def message_text(stream_id: str, message: str) -> str:
-    """Writes a message about a stream, for `read_message`.
+    """Encodes a message about a stream, for `read_message`.
 
-    A cancel is the stream's id alone: so workers of earlier releases, which know no other message, write and read it.
+    A cancel is the stream's id alone: workers of earlier releases write and read only this message.
 
     Raises:
         StoreError: The message is empty or too long.
@@ -387,21 +390,21 @@ def message_text(stream_id: str, message: str) -> str:
 
 
 def read_message(text: str) -> tuple[str, str]:
-    """Returns the stream's id and the message that `message_text` wrote."""
+    """Decodes the output of `message_text`: the stream's id and the message."""
     stream_id, _, message = text.partition("\n")
     return stream_id, message or CANCEL
 
 
 def claim_text(claim: Claim) -> bytes:
-    """Writes a claim, for `read_claim`."""
+    """Encodes a claim, for `read_claim`."""
     return f"{claim.stream_id}\n{claim.fingerprint}\n{claim.at_ms}".encode()
 
 
 def read_claim(text: bytes) -> Claim:
-    """Returns the claim that `claim_text` wrote.
+    """Decodes the output of `claim_text`.
 
     Raises:
-        StoreError: It is something else.
+        StoreError: The text is damaged.
     """
     try:
         stream_id, fingerprint, at_ms = text.decode().split("\n")
@@ -411,17 +414,17 @@ def read_claim(text: bytes) -> Claim:
 
 
 def gap_text(gap: Gap) -> bytes:
-    """Writes the text of a gap, for `join_gaps`."""
+    """Encodes the text of a gap, for `join_gaps`."""
     if gap.text is None:
         return b"-"
     return (b"=" if gap.is_whole else b"+") + gap.text.encode()
 
 
 def join_gaps(gaps: Iterable[tuple[int, bytes]]) -> tuple[int, str | None]:
-    """Returns the last event of all gaps of a copy, and the text up to it.
+    """Returns the number of the last dropped event of a copy, and the text up to it.
 
     Args:
-        gaps: `lost` and what `gap_text` wrote, in any order.
+        gaps: `lost` and the output of `gap_text` for each gap, in any order.
     """
     last = 0
     text: list[bytes] | None = []

@@ -1,7 +1,7 @@
-"""Whether the store outside this process works, as those that use it found out.
+"""Records whether the store outside this process works, by the outcome of its calls.
 
-Owns when the operator is warned of it, and that a store which has just failed is not asked by everybody at once. A bug
-of ours on the way to the store counts as its failure, so that it is seen, and everything goes on.
+Owns when the operator is warned, and keeps requests from waiting for a store that has just failed. A bug of the gateway
+on the way to the store counts as a failure of the store, so that it is visible and the gateway goes on.
 """
 
 from __future__ import annotations
@@ -31,33 +31,34 @@ class Health:
         self.problem: StoreError | None = None
         """The failure since which no call has succeeded. None if the store works."""
         self._clock = clock
-        self._is_told = False  # whether that problem has been logged
+        self._is_logged = False  # whether that problem has been logged
         self._failed_at = 0.0
         self._slow_at = -math.inf
         self._silent_until = clock()
 
     def failed(self, problem: StoreError) -> None:
-        """A call failed. The operator is warned, at most once in `limits.warning_interval`.
+        """Records that a call failed. Warns the operator at most once in `limits.warning_interval`.
 
-        A store that is slow to answer a question still keeps streams. It is asked nothing else for a while.
+        A store that is too slow for a request still stores streams, so it is not degraded. `check` refuses further
+        requests for `limits.store_retry`.
         """
         if problem.fault == "slow":
             self._slow_at = self._clock()
             return
-        if not self._is_told and self._may_warn():
-            self._is_told = True
+        if not self._is_logged and self._may_warn():
+            self._is_logged = True
             logger.warning("the store is degraded: %s", problem)
         self._note(problem)
 
     def broke(self, task: str, bug: Exception) -> None:
-        """Our own code failed. It is logged with its traceback, at most once in `limits.warning_interval`.
+        """Records a bug of the gateway. Logs it with its traceback, at most once in `limits.warning_interval`.
 
         Args:
-            task: What could not be done.
+            task: The failed task, as a sentence for the log.
             bug: The exception.
         """
         if self._may_warn():
-            self._is_told = True
+            self._is_logged = True
             logger.error("%s: a bug", task, exc_info=bug)
         self._note(StoreError("unsuitable", f"{task}: a bug of the gateway, which its log tells"))
 
@@ -73,18 +74,18 @@ class Health:
         self._failed_at = self._clock()
 
     def worked(self) -> None:
-        """A call succeeded."""
+        """Records that a call succeeded."""
         if self.problem is not None:
             self.problem = None
-            if self._is_told:
-                self._is_told = False
+            if self._is_logged:
+                self._is_logged = False
                 logger.info("the store works again")
 
     def check(self) -> None:
-        """Refuses what needs an answer of the store while it keeps failing.
+        """Refuses a request that needs the store, if the store has just failed.
 
         Raises:
-            Overloaded: It could not even be read, or did not answer in time, less than `limits.store_retry` ago.
+            Overloaded: The store could not be read, or did not answer in time, less than `limits.store_retry` ago.
         """
         since = self._clock() - SHARED.store_retry
         is_unreadable = self.problem is not None and self.problem.fault in _UNREADABLE and self._failed_at > since
@@ -93,10 +94,10 @@ class Health:
 
 
 def out_of_reach(content: str = "the streams") -> Error:
-    """The error of a request that needs the store; the operator's log tells more than a client may know.
+    """Returns the error for a request that needs the store. Details are in the operator's log only.
 
     Args:
-        content: What the store has that the request needs.
+        content: The needed content of the store, for the text.
     """
     text = f"the store of {content} is out of reach"
     return Error("overloaded", text, reason="store", retry_after_ms=SHARED.overloaded_ms)

@@ -1,25 +1,24 @@
-"""Copies the logs of this process to the store, behind the streams' backs.
+"""Copies the logs of this process to the store, in the background.
 
-Owns what is written when, what waits for the store, and what becomes of it while the store fails.
+Owns the time and content of each write, the pieces that wait for the store, and their fate while the store fails.
 
-1. A log never waits for its copy, and no failure of the store reaches a stream. What is new of all logs is gathered for
-   `limits.journal_interval` and written as one batch.
-2. What waits has a limit per stream and one for all. Beyond it a copy is *behind*: its pieces are no longer kept for
-   it, and once the store answers it is read from the log itself, as by any follower.
-3. A copy drops what its log has dropped, and keeps the text of that. What the log dropped before it was written is a
-   gap in the copy, too, never a hole.
-4. A failed batch is written again, as it was, at growing intervals; until it succeeds the journal is degraded, and so
-   is every log that is not written to its end.
-5. A log that its process has forgotten before it was written has no copy: what is there of it is removed.
-6. A bug of ours gives up the copies of the streams in that batch, which are degraded from then on and removed. The
-   other streams go on being copied.
-7. A batch that a damaged store cannot take is written again stream by stream. A stream that cannot be written even
-   alone has no copy any more, as in rule 6. Its removal, which is written next, shows whether the store is damaged as a
-   whole.
-8. Where the store has lost some of what was written, all copies begin again from the memory of this process: those of
-   running streams, and those of ended streams whose logs are still there.
-9. With `before_send` the journal stands in front of the log: a piece can be read once the store has it. While the store
-   fails, pieces pass at once.
+1. A log never waits for its copy, and no failure of the store reaches a stream. The new pieces of all logs are gathered
+   for `limits.journal_interval` and written as one batch.
+2. Waiting pieces have a limit per stream and a limit for all streams. Beyond it a copy is *behind*: no more pieces are
+   held for it. Once the store answers, the journal reads the missing part from the log, as a follower does.
+3. If a log drops pieces, its copy drops them too and keeps their text. Pieces that the log dropped before they were
+   written are a gap in the copy, never a hole.
+4. A failed batch is written again unchanged, at growing intervals. Until it succeeds, the journal is degraded, and so
+   is every log that is not completely written.
+5. If this process forgets a log before it is completely written, its copy is removed.
+6. If a bug of the gateway fails a batch, the copies of its streams are given up: they are removed, and the streams are
+   degraded from then on. The other streams are still copied.
+7. If a batch fails because the store is damaged, each of its streams is written by itself. A stream that fails by
+   itself is given up as in rule 6. The next batch removes its copy; if that fails too, the whole store is damaged.
+8. If the store has lost writes, all copies begin again from the memory of this process: the copies of running streams,
+   and of ended streams whose logs are still in memory.
+9. With `before_send` a piece of a log can be read once the store has it. While the store fails, pieces can be read at
+   once.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog, level_down
 
 _TRIMMED: Final = 8
-"""The part of a stream's bytes by which its copy may be larger, so that it need not be trimmed with every piece."""
+"""A copy may be larger than its log by this fraction, so that not every piece trims it."""
 _TOUCHES: Final = 4
-"""The number of times that the life of a running stream's copy is prolonged within that life."""
+"""The life of a running stream's copy is renewed this many times within that life."""
 
 
 class Journal:
@@ -52,7 +51,7 @@ class Journal:
         backend: The store; open.
         memory: Has the logs.
         settings: `[store]`.
-        health: Notes whether the store works.
+        health: Records whether the store works.
         worker: The name of this process.
         clock: Monotonic seconds.
     """
@@ -69,25 +68,25 @@ class Journal:
         self.health = health
         self.clock = clock
         self.size = 0
-        """Bytes that wait for the store, with the cost of keeping them."""
+        """Bytes that wait for the store, including overhead."""
         self.is_ahead = settings.sync == "before_send"
-        """Whether a piece is written before anybody reads it."""
+        """Whether a piece is written before it can be read: rule 9."""
         self.trimmed_from = settings.max_stream_bytes + settings.max_stream_bytes // _TRIMMED
-        """The size from which a copy drops what its log has dropped."""
+        """The size above which a copy drops the pieces that its log has dropped."""
         self.worker = worker
         self.is_failing = False
-        """Whether the last batch was not taken."""
+        """Whether the last write failed."""
         self._backend = backend
         self._memory = memory
         self._ttl = settings.ttl
         self._max_bytes = settings.max_bytes
         self._life = max(2 * settings.ttl, LIMITS.copy_life)
         self._copies: dict[str, _Copying] = {}
-        self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the one that waited longest first
+        self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the longest-waiting first
         self._dropped: dict[str, None] = {}
-        self._losses = backend.losses  # those after which everything was written again
+        self._losses = backend.losses  # the losses that `_recover` has handled
         self._batch: list[_Copying] = []  # the logs whose changes are being written
-        self._ended: deque[_Ended] = deque()  # in the order in which their time is over
+        self._ended: deque[_Ended] = deque()  # by expiry time
         self._ended_size = 0
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
@@ -98,11 +97,11 @@ class Journal:
 
     @property
     def lets_pass(self) -> bool:
-        """Whether pieces may be read before they are written, as the store fails."""
+        """Whether pieces may be read before they are written, because the store fails."""
         return self.health.problem is not None
 
     def keep(self, ttl: float, max_bytes: int) -> None:
-        """Keeps the copies of streams that end from now on by other bounds; as `LogMemory.keep`."""
+        """Sets the bounds for copies of streams that end from now on; as `LogMemory.keep`."""
         self._ttl = ttl
         self._max_bytes = max_bytes
 
@@ -119,7 +118,7 @@ class Journal:
         self.changed(copying)
 
     def changed(self, copying: _Copying) -> None:
-        """Writes what a log has, with the next batch."""
+        """Adds a log to the next batch."""
         if copying.is_given_up:
             return
         self._changed[copying] = None
@@ -128,10 +127,11 @@ class Journal:
         self._wake.set()
 
     def keep_alive(self, *, at_once: bool = False) -> None:
-        """Prolongs the lives of copies whose streams are silent; called every few seconds or more often.
+        """Renews the lives of copies whose streams are silent; called every few seconds or more often.
 
         Args:
-            at_once: For all of them now: the store has lost its data, and answers which are to be written anew.
+            at_once: Whether to renew all copies now, because the store has lost its data. The store then reports the
+                missing copies, which are written again.
         """
         self._recover()
         now = self.clock()
@@ -143,7 +143,7 @@ class Journal:
                 self.changed(copying)
 
     def _recover(self) -> None:
-        """Writes the copies again that the store may have lost: rule 8."""
+        """Writes all copies again if the store has lost writes: rule 8."""
         if self._backend.losses == self._losses:
             return
         self._losses = self._backend.losses
@@ -160,7 +160,7 @@ class Journal:
             self.changed(copying)
 
     async def close(self) -> None:
-        """Writes what is gathered, for at most `limits.store_close` seconds."""
+        """Writes the pending changes, for at most `limits.store_close` seconds."""
         self._closing.set()
         self._wake.set()
         await asyncio.wait([self._task], timeout=LIMITS.store_close)
@@ -187,7 +187,7 @@ class Journal:
                 self._give_up(problem)
 
     def _gather(self) -> list[Change]:
-        """Takes what is new of the logs that waited longest: some hundred logs, some MiB."""
+        """Returns the changes of the longest-waiting logs, within `limits.journal_changes` and `journal_batch`."""
         self._batch = []
         changes: list[Change] = []
         while self._dropped and len(changes) < LIMITS.journal_changes:
@@ -209,7 +209,7 @@ class Journal:
         return changes
 
     async def _write(self, changes: Sequence[Change]) -> Collection[str]:
-        """Writes changes, and retries until that succeeds. Skips logs forgotten in the meantime: rule 5."""
+        """Writes changes, and retries until it succeeds. A retry skips logs that were forgotten: rule 5."""
         wait = LIMITS.store_retry_first
         while changes:
             try:
@@ -221,7 +221,7 @@ class Journal:
                 self.health.failed(problem)
                 self._degrade(changes)
                 if self._backend.losses != self._losses:
-                    return ()  # the copies have to begin again: rule 8
+                    return ()  # the copies must begin again: rule 8
                 changes = [each for each in changes if each.is_dropped or each.stream_id in self._copies]
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, SHARED.store_retry)
@@ -232,7 +232,7 @@ class Journal:
         return ()
 
     async def _write_apart(self, changes: Sequence[Change], problem: StoreError) -> Collection[str]:
-        """Writes each change of a damaged batch on its own; gives up the one that is damaged alone: rule 7."""
+        """Writes each change of a failed batch by itself, and gives up the changes that fail again: rule 7."""
         if len(changes) == 1:
             self._give_up_damaged(changes[0], problem)
             return ()
@@ -243,7 +243,7 @@ class Journal:
 
     def _settle(self, missing: Collection[str]) -> None:
         for copying in self._batch:
-            if copying.is_given_up or copying.stream_id not in self._copies:  # forgotten while the store failed
+            if copying.is_given_up or copying.stream_id not in self._copies:  # forgotten during the write
                 continue
             if copying.stream_id in missing:
                 copying.begin_again()
@@ -267,7 +267,7 @@ class Journal:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Drops copies of ended streams of the callers with the most bytes, as rules 2 and 3 of `memory.py`."""
+        """Drops copies of ended streams of the callers with the most bytes: rules 2 and 3 of `memory.py`."""
         sizes: dict[str, int] = {}
         for each in self._ended:
             sizes[each.caller] = sizes.get(each.caller, 0) + each.size
@@ -283,7 +283,7 @@ class Journal:
         self._ended = kept
 
     def _degrade(self, changes: Sequence[Change]) -> None:
-        """Lets every piece pass, and forgets logs that this process no longer has."""
+        """Publishes every held piece, and forgets logs that this process no longer has."""
         waiting = {change.stream_id for change in changes}
         for copying in [*self._copies.values()]:
             if copying.stream_id in waiting or copying in self._changed:
@@ -295,14 +295,14 @@ class Journal:
                 self._drop(copying.stream_id)
 
     def _give_up(self, problem: Exception) -> None:
-        """Goes on without the copies of a batch: rule 6."""
+        """Gives up the copies of a batch: rule 6."""
         self.health.broke("streams were not copied to the store", problem)
         for copying in self._batch:
             self._go_without(copying)
             self._drop(copying.stream_id)
 
     def _give_up_damaged(self, change: Change, problem: StoreError) -> None:
-        """Goes on without a copy that can never be written. Where it cannot be removed either, the store has failed."""
+        """Gives up a copy that cannot be written. If its removal fails too, the store has failed: rule 7."""
         if change.is_dropped:
             self.is_failing = True
             self.health.failed(problem)
@@ -315,14 +315,14 @@ class Journal:
         self._drop(change.stream_id)
 
     def _go_without(self, copying: _Copying) -> None:
-        """Stops copying a log and lets its held pieces pass."""
+        """Stops copying a log, and publishes its held pieces."""
         copying.is_given_up = copying.log.is_degraded = True
         copying.publish_all()
         self._changed.pop(copying, None)
         self._forget(copying)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
-        """Keeps no copy any more: the journal is closed."""
+        """Gives up all copies, because the journal is closed."""
         self._is_stopped = True
         for copying in [*self._copies.values()]:
             self._go_without(copying)
@@ -336,13 +336,13 @@ class Journal:
         self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
 
     def _drop(self, stream_id: str) -> None:
-        """Removes a copy with the next batch. Of too many the store itself removes them, when their time is over."""
+        """Removes a copy with the next batch. Above `limits.journal_dropped`, copies expire in the store instead."""
         if len(self._dropped) < LIMITS.journal_dropped:
             self._dropped[stream_id] = None
             self._wake.set()
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, but not once the journal is being closed."""
+        """Waits for some seconds, or until the journal is being closed."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -354,14 +354,14 @@ class _Ended(NamedTuple):
     """The copy of a stream that has ended."""
 
     due: float
-    """Until when it is kept."""
+    """The time at which it expires."""
     stream_id: str
     caller: str
     size: int
 
 
 class _Copying:
-    """One log and how far its copy is: the log's watcher or, with `before_send`, its gate."""
+    """A log and the progress of its copy. It is the log's watcher or, with `before_send`, the log's gate."""
 
     __slots__ = (
         "_ending",
@@ -390,26 +390,26 @@ class _Copying:
         """Bytes of the copy."""
         self.is_begun = False
         self.is_behind = False
-        """Whether the log must be read for what is to be written next."""
+        """Whether the next part to be written must be read from the log: rule 2."""
         self.is_complete = False
-        """Whether the end is written."""
+        """Whether the end was taken for writing."""
         self.is_given_up = False
-        """Whether nothing more is written."""
+        """Whether nothing more is written: rule 6."""
         self._journal = journal
-        self._pieces: list[tuple[bytes, int]] = []  # with the number of the last event
+        self._pieces: list[tuple[bytes, int]] = []  # each with the number of its last event
         self._size = 0
-        self._written = 0  # the last event that was taken
+        self._written = 0  # the last event that was taken for writing
         self._lost = 0  # the last event that the copy has dropped
         self._text = (0, 0)  # length and checksum of the text of its gaps
         self._touched = -math.inf
-        self._held: deque[tuple[bytes, int]] = deque()  # pieces that may be read only once they are written
+        self._held: deque[tuple[bytes, int]] = deque()  # pieces that cannot be read before they are written: rule 9
         self.held = 0
         self._ending: Ending | None = None
 
-    # -- what the log does --
+    # -- called by the log --
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
-        """The log has one more piece."""
+        """Holds a new piece of the log for the next batch."""
         if not self.is_behind and not self.is_given_up:
             cost = len(piece) + SHARED.log_piece_cost
             self._pieces.append((piece, last_seq))
@@ -420,40 +420,40 @@ class _Copying:
         self._journal.changed(self)
 
     def ended(self) -> None:
-        """The log has ended."""
+        """Writes the end with the next batch."""
         self._journal.changed(self)
 
     def append(self, piece: bytes, last_seq: int) -> None:
-        """As the log's gate: a piece comes, which may be read once it is written."""
+        """Holds a new piece, as the log's gate, until it is written."""
         if not self._journal.lets_pass and not self.is_behind and not self.is_given_up:
             self._held.append((piece, last_seq))
             self.held += len(piece) + SHARED.log_piece_cost
         else:
-            self.publish_all()  # the store may have failed for somebody else since the last piece
+            self.publish_all()  # another part of the gateway may have found since the last piece that the store fails
             self.log.publish(piece, last_seq)
         self.advanced(piece, last_seq)
 
     def end(self, ending: Ending) -> None:
-        """As the log's gate: the log ends, once its pieces are written. Only the first end counts."""
+        """Ends the log, as its gate, once its pieces are written. Only the first end counts."""
         self._ending = self._ending or ending
         self._publish_end()
         self._journal.changed(self)
 
     def forget_touch(self) -> None:
-        """The next change prolongs the copy's life."""
+        """Makes the next change renew the copy's life."""
         self._touched = -math.inf
 
     def broken_off(self) -> None:
-        """As the log's gate: the log is broken off, and has no copy any more."""
+        """Discards the held pieces, as the gate of a log that is broken off. The next batch removes its copy."""
         self._held.clear()
         self.held = 0
         self._journal.changed(self)
 
-    # -- what the journal does --
+    # -- called by the journal --
 
     @property
     def has_more(self) -> bool:
-        """Whether something is left to be written."""
+        """Whether more must be written."""
         return self.is_behind or bool(self._pieces) or self.log.is_over
 
     def take(self, life: float, ttl: float) -> Change | None:
@@ -487,11 +487,11 @@ class _Copying:
         return Change(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep)
 
     def publish(self) -> None:
-        """Lets the pieces be read that have been written."""
+        """Publishes the held pieces that are written."""
         self._publish_up_to(self._written)
 
     def publish_all(self) -> None:
-        """Lets every held piece be read."""
+        """Publishes every held piece."""
         self._publish_up_to(math.inf)
 
     def _publish_up_to(self, seq: float) -> None:
@@ -510,7 +510,7 @@ class _Copying:
         self._fall_behind()
 
     def drop_pieces(self) -> None:
-        """Keeps nothing for the copy."""
+        """Drops the pieces that wait to be written."""
         self._journal.size -= self._size
         self._size = 0
         self._pieces.clear()
@@ -534,16 +534,16 @@ class _Copying:
         after, self._written = self._written, pieces[-1][1]
         if self.log.header.is_numbered:
             return [Record(after, self._written, b"".join(piece for piece, _ in pieces))]
-        records = []  # without numbers in the frames, joined pieces could not be cut again
+        records = []  # frames without numbers: joined pieces could not be cut again
         for piece, last_seq in pieces:
             records.append(Record(after, last_seq, piece))
             after = last_seq
         return records
 
     def _read(self) -> tuple[list[Record], Gap | None]:
-        """Reads on in the log: its next bytes, and what it has dropped since.
+        """Returns the next part of the log, and the gap before it if the log has dropped events.
 
-        No `LogCursor`: each batch of the journal reads one part, so batches set the pace.
+        Uses no `LogCursor`: each batch of the journal reads one part, so batches set the pace.
         """
         backlog = self.log.read(self._written, LIMITS.journal_stream)
         gap = self._gap(backlog) if backlog.lost else None

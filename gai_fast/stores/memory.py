@@ -1,16 +1,16 @@
-"""The logs in the memory of this process: all of `memory://`, and what every other store is a copy of.
+"""The logs in the memory of this process: all of `memory://`, and the originals of every other store's copies.
 
-Owns how many bytes of one stream and of all are kept, and for how long after a stream's end.
+Owns the number of bytes that one stream and all streams keep, and the time to live after a stream's end.
 
 1. If a stream has more than `max_stream_bytes`, its oldest pieces are dropped.
-2. Where all have more than `max_bytes`, the callers who have most make room, down to one common size. Of theirs the
-   streams that ended first are dropped; where none is left, the oldest pieces of the largest running ones, down to one
-   common size. A caller who has less than the others loses nothing to them.
-3. A sixteenth of `max_bytes` is freed beyond need: so the search for the largest costs next to nothing per piece.
-4. Bytes are counted with the cost of keeping them (`limits.log_*`), so the limits hold for a stream of many small
-   pieces too. Small pieces are gathered, and joined at `limits.log_block`.
-5. Of dropped pieces of the format `gai` the text is kept, for `stream.gap`: up to half of what a stream may have.
-6. One timer, for the stream that ended first; with none due nothing runs.
+2. If all streams together have more than `max_bytes`, the callers with the most bytes make room, down to one common
+   size. Their streams that ended first are dropped first. If no ended stream is left, the largest running streams drop
+   their oldest pieces, down to one common size. A caller with less than the common size loses nothing.
+3. A sixteenth of `max_bytes` is freed beyond need, so the search for the largest streams costs little per piece.
+4. Sizes include overhead (`limits.log_*`), so the limits hold for a stream of many small pieces too. Small pieces are
+   gathered, and joined at `limits.log_block`.
+5. The text of dropped pieces of the format `gai` is kept for `stream.gap`, up to half of a stream's bytes.
+6. There is one timer, for the stream that expires first. If no stream has ended, there is none.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ URL: Final = "memory://"
 
 _PIECE_COST: Final = SHARED.log_piece_cost
 _BLOCKS: Final = 8
-"""A stream may have at least so many, so that dropping one never drops most of it."""
+"""The least number of blocks that a stream may have, so that dropping one never drops most of the stream."""
 SPARE: Final = 16
-"""The part of all bytes that is freed beyond need: rule 3."""
+"""One part in so many of all bytes is freed beyond need: rule 3."""
 
 _Key = TypeVar("_Key")
 
@@ -44,12 +44,13 @@ class StreamLog:
 
     Attributes:
         header: Describes the stream.
-        last_seq: The number of the last event; 0: none yet.
+        last_seq: The number of the last event. 0 if there is none yet.
         ending: How the stream ended. None if it has not, or if that is unknown (`broken`).
         broken: The error of a log whose writer is gone without an end. None if the log is not broken.
-        is_degraded: The durable copy of the log is behind or incomplete; never if the store keeps no copies.
-        followed_at: When another process was last heard to follow it; where a store keeps that, it is not known here.
-        gate: Gets what is appended, and publishes it. None if it is published at once.
+        is_degraded: Whether the durable copy of the log is behind or incomplete. Always False without durable copies.
+        followed_at: When another process last reported over the bus that it follows the log. Not set if the store
+            records followers.
+        gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 
     __slots__ = (
@@ -73,7 +74,7 @@ class StreamLog:
 
     def __init__(self, memory: LogMemory, header: LogHeader) -> None:
         self.header = header
-        self._is_numbered = header.is_numbered  # asked for each piece
+        self._is_numbered = header.is_numbered  # cached: read for each piece
         self.last_seq = 0
         self.ending: Ending | None = None
         self.broken: Error | None = None
@@ -81,23 +82,23 @@ class StreamLog:
         self.followed_at = -math.inf
         self.gate: LogGate | None = None
         self._memory = memory
-        self._watchers: tuple[LogWatcher, ...] = ()  # never changed in place: a watcher may leave while all are called
+        self._watchers: tuple[LogWatcher, ...] = ()  # replaced, not changed: a watcher may leave during a loop over it
         self._blocks: deque[tuple[bytes, int]] = deque()  # bytes, and the number of the last event in them
-        self._kept = LIMITS.log_stream_cost  # bytes that the blocks and the log itself take
+        self._kept = LIMITS.log_stream_cost  # bytes of the blocks, the text and the log itself
         self._tail: list[bytes] = []  # small pieces since the last block
-        self._gathered = 0  # bytes that they take
+        self._gathered = 0  # bytes of `_tail`
         self._lost = 0
         has_text = header.format == "gai" and header.framing != "json"
-        self._text = bytearray() if has_text else None  # grows in place: a new object per block would cost its square
+        self._text = bytearray() if has_text else None  # grows in place: a copy per block would make it quadratic
 
     @property
     def size(self) -> int:
-        """Bytes in use, with the cost of keeping them."""
+        """Bytes in use, including overhead."""
         return self._kept + self._gathered
 
     @property
     def lost(self) -> int:
-        """The number of the last event that was dropped; 0: none."""
+        """The number of the last dropped event. 0 if there is none."""
         return self._lost
 
     @property
@@ -108,11 +109,11 @@ class StreamLog:
     # -- the writer --
 
     def append(self, piece: bytes, last_seq: int) -> None:
-        """Keeps a piece and tells the watchers: makes no copy, awaits nothing, never raises for a store out of reach.
+        """Adds a piece, without a copy, and calls the watchers. Never raises because a store is out of reach.
 
         Args:
             piece: Whole frames, at least one.
-            last_seq: The number of the last event in it, larger than the previous piece's.
+            last_seq: The number of the last event in the piece, larger than the previous piece's.
         """
         if self.gate is None:
             self.publish(piece, last_seq)
@@ -120,12 +121,12 @@ class StreamLog:
             self.gate.append(piece, last_seq)
 
     def publish(self, piece: bytes, last_seq: int) -> None:
-        """Keeps a piece, and tells the watchers; as `append`, past the gate."""
+        """Adds a piece, and calls the watchers; as `append`, without the gate."""
         memory = self._memory
         cost = len(piece) + _PIECE_COST
         if self._gathered + cost > memory.block:
             self._join_tail()
-        if cost > memory.block or not self._is_numbered:  # what has no numbers is cut between its pieces only
+        if cost > memory.block or not self._is_numbered:  # without numbers a log can be cut between pieces only
             self._add(piece, last_seq)
         else:
             self._tail.append(piece)
@@ -138,7 +139,7 @@ class StreamLog:
             watcher.advanced(piece, last_seq)
 
     def end(self, ending: Ending) -> None:
-        """Ends the log: nothing is appended any more, and its time to live begins. Only the first end counts.
+        """Ends the log, and starts its time to live. Nothing may be appended afterwards. Only the first end counts.
 
         Args:
             ending: How the stream ended.
@@ -149,7 +150,7 @@ class StreamLog:
             self.gate.end(ending)
 
     def finish(self, ending: Ending) -> None:
-        """Ends the log; as `end`, past the gate."""
+        """Ends the log; as `end`, without the gate."""
         if not self.is_over:
             self.ending = ending
             self._end()
@@ -158,7 +159,7 @@ class StreamLog:
         """Ends a log whose writer is gone, so that the rest is unknown. Only the first end counts.
 
         Args:
-            error: For the followers; it is no part of the log.
+            error: The error that followers get. It is not part of the log.
         """
         if not self.is_over:
             self.broken = error
@@ -174,11 +175,11 @@ class StreamLog:
             watcher.ended()
 
     def skip(self, last_seq: int, text: str | None) -> None:
-        """Begins a log after an event, in place of all before it.
+        """Makes the log begin after an event. All events up to it count as dropped.
 
         Args:
             last_seq: The event's number.
-            text: The visible text up to it. None if it is lost.
+            text: The visible text up to the event. None if it is lost.
         """
         self.last_seq = self._lost = last_seq
         before = 0 if self._text is None else len(self._text)
@@ -190,9 +191,9 @@ class StreamLog:
     # -- followers --
 
     def is_short_of(self, position: int) -> bool:
-        """Returns whether this log ends before an event that a follower has.
+        """Returns whether this log ends before an event that a follower already has.
 
-        A log that is broken off because the store is out of reach is no such log: its follower comes back.
+        False if the log is broken off because the store is out of reach: the follower can resume later.
 
         Args:
             position: The number of the event.
@@ -205,7 +206,7 @@ class StreamLog:
             self._watchers = (*self._watchers, watcher)
 
     def unwatch(self, watcher: LogWatcher) -> None:
-        """Stops calling a watcher; does nothing if it does not watch."""
+        """Stops calling a watcher. Idempotent."""
         self._watchers = tuple(each for each in self._watchers if each is not watcher)
 
     @property
@@ -217,8 +218,8 @@ class StreamLog:
         """Returns the bytes after an event.
 
         Args:
-            after: The event's number; 0: from the beginning.
-            limit: Bytes: no more pieces are returned once they have reached this size; at least one is.
+            after: The event's number. 0 for all bytes.
+            limit: Bytes after which no further piece is returned. One piece is always returned.
         """
         lost = self._lost if after < self._lost else 0
         start = max(after, lost)
@@ -242,12 +243,12 @@ class StreamLog:
     # -- bounds --
 
     def dropped_by(self, size: int) -> int:
-        """The number of the last event that may be dropped when so many bytes more come; 0: none.
+        """Returns the number of the last event that may be dropped if `size` more bytes are appended. 0 if none is.
 
-        The text of what is dropped takes room again. How much is known only then: at most all that texts may take.
+        The text of dropped pieces takes room again. Its size is not known before, so the largest possible is counted.
 
         Args:
-            size: Bytes, besides those that the gate holds.
+            size: Bytes, not counting those that the gate holds.
         """
         excess = self.size + size - self._memory.blocks_of_stream
         if self.gate is not None:
@@ -263,10 +264,10 @@ class StreamLog:
         return self.last_seq if excess > 0 else 0
 
     def trim(self, limit: int) -> None:
-        """Drops the oldest pieces until no more than `limit` bytes are in use, or none is left.
+        """Drops the oldest pieces until no more than `limit` bytes are in use, or no piece is left.
 
         Args:
-            limit: Bytes, with the cost of keeping them.
+            limit: Bytes, including overhead.
         """
         before = self.size
         while self._blocks and self.size > limit:
@@ -324,21 +325,21 @@ class LogMemory:
         self.block = min(LIMITS.log_block, settings.max_stream_bytes // _BLOCKS)
         """The size at which the small pieces of a stream are joined."""
         self.blocks_of_stream = settings.max_stream_bytes - self.block
-        """Bytes that one stream may use when its small pieces have been joined."""
+        """Bytes that one stream may use once its small pieces are joined."""
         self.text_of_stream = settings.max_stream_bytes // 2
-        """Bytes that the text of its dropped pieces may have."""
+        """Bytes that the text of one stream's dropped pieces may have."""
         self._ttl = settings.ttl
         self._timers = timers
         self._timer: Timer | None = None
         self._logs: dict[str, StreamLog] = {}
-        self._callers: dict[str, int] = {}  # the number of their logs
-        self._ended: OrderedDict[str, float] = OrderedDict()  # when they go, by stream id, the first one first
+        self._callers: dict[str, int] = {}  # the number of logs of each caller
+        self._ended: OrderedDict[str, float] = OrderedDict()  # expiry times by stream id, in order of expiry
 
     def __len__(self) -> int:
         return len(self._logs)
 
     def keep(self, ttl: float, max_bytes: int) -> None:
-        """Keeps by other bounds from now on; logs that have ended go after the new time at the latest.
+        """Sets new bounds. Logs that have ended expire after the new time at the latest.
 
         Args:
             ttl: Seconds after the end of a stream.
@@ -356,13 +357,13 @@ class LogMemory:
         self.make_room()
 
     def create(self, header: LogHeader) -> StreamLog:
-        """Makes the log of a stream that begins.
+        """Makes the log of a new stream.
 
         Args:
             header: Describes the stream.
 
         Raises:
-            Overloaded: The logs of the running streams, even if empty, would take half of `max_bytes`.
+            Overloaded: The logs of the running streams, even if empty, would take more than half of `max_bytes`.
         """
         if (len(self._logs) - len(self._ended) + 1) * LIMITS.log_stream_cost > self.max_bytes // 2:
             raise Error("overloaded", "there is no room for another durable stream", reason="store")
@@ -373,17 +374,17 @@ class LogMemory:
         return log
 
     def find(self, stream_id: str) -> StreamLog | None:
-        """Returns the log of a stream, if there is one."""
+        """Returns the log of a stream. None if there is none."""
         return self._logs.get(stream_id)
 
     def forget(self, log: StreamLog) -> None:
-        """Drops a log before its time. The log is a mirror, which can be filled again."""
+        """Drops a log before it expires. The log is a mirror, which can be filled again."""
         if self._logs.get(log.header.stream_id) is log:
             self._forget(log)
             self._ended.pop(log.header.stream_id, None)
 
     def clear(self) -> None:
-        """Drops everything."""
+        """Drops all logs."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -393,7 +394,7 @@ class LogMemory:
         self.size = 0
 
     def log_ended(self, log: StreamLog) -> None:
-        """Begins a log's time to live."""
+        """Starts a log's time to live."""
         if self._logs.get(log.header.stream_id) is log:
             self._ended[log.header.stream_id] = self._timers.clock() + self._ttl
             self.make_room()
@@ -422,7 +423,7 @@ class LogMemory:
                 log.trim(log.size - size)
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes that the logs of each caller use. A lone caller, as without keys, has all; no search is needed then."""
+        """Returns the bytes that the logs of each caller use. A lone caller, as without keys, needs no sum."""
         if len(self._callers) == 1:
             return dict.fromkeys(self._callers, self.size)
         sizes = dict.fromkeys(self._callers, 0)
@@ -452,31 +453,31 @@ class LogMemory:
 
 
 def level_down(sizes: Mapping[_Key, int], excess: int) -> dict[_Key, int]:
-    """Shares out what is to be freed among the largest, so that they have one common size afterwards.
+    """Distributes a size to be freed over the largest holders, so that these have one common size afterwards.
 
     Args:
-        sizes: By who has them.
-        excess: The size to be freed in all.
+        sizes: Sizes by holder.
+        excess: The total size to be freed.
 
     Returns:
-        How much each of the largest gives up.
+        The size that each of the largest holders must free.
     """
     largest = sorted(sizes.items(), key=lambda item: item[1], reverse=True)
     total = 0
     for count, (_, size) in enumerate(largest, 1):
         total += size
-        level = max(0, total - excess) // count  # the size that these have when the excess is gone
+        level = max(0, total - excess) // count  # the common size of these `count` holders once the excess is freed
         if count == len(largest) or level >= largest[count][1]:
             return {key: size - level for key, size in largest[:count]}
     return {}
 
 
 def check_url(url: str, _folder: Path) -> str:
-    """Returns the URL of this store; there is one."""
+    """Returns the URL, if it is the only valid one of this store."""
     if url != URL:
         raise ValueError(f'must be "{URL}": the memory has no address')
     return url
 
 
 def open_backend(_settings: StoreSettings) -> None:
-    """Nothing is kept outside the memory of this process."""
+    """Returns None: nothing is kept outside the memory of this process."""

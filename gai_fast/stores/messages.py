@@ -1,9 +1,10 @@
 """Messages about streams, from any process to the worker that owns the stream.
 
-Owns what is sent and how it is received. The backend carries it; over the bus of a server, `server/workers/peers.py`.
+Owns the messages and how they are received. The backend transports them; `server/workers/peers.py` does so over the
+bus of a server.
 
-1. A message is a short text. `CANCEL` is the only one. A worker ignores a text that it does not know, and a stream that
-   has ended: the sender may be of a later release, or late.
+1. A message is a short text. `CANCEL` is the only one. A worker ignores an unknown text, because the sender may be of a
+   later release, and a message about a stream that has ended.
 2. A message has no reply. The sender of a cancel waits for the end of the stream's log.
 """
 
@@ -20,15 +21,16 @@ from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import StreamLog
 
 Hear = Callable[[str, str], None]
-"""Handles a message about a stream of this process: the stream's id, perhaps unknown, and the message."""
+"""Handles a message about a stream of this process. Its arguments are the stream's id, which may be unknown, and the
+message."""
 
 
 class Messages:
-    """Messages of this process to others, and of others to this one.
+    """Sends messages to other processes, and receives the messages to this process.
 
     Args:
         backend: The store; open.
-        health: Notes whether the store works.
+        health: Records whether the store works.
         own: The name of this process as a worker.
     """
 
@@ -42,7 +44,7 @@ class Messages:
 
         Args:
             worker: The worker's name.
-            stream_id: The id of a stream of its own.
+            stream_id: The id of one of the worker's streams.
             message: The message.
 
         Raises:
@@ -56,14 +58,14 @@ class Messages:
             raise out_of_reach() from None
 
     async def cancel(self, log: StreamLog, worker: str) -> None:
-        """Has a stream cancelled by its worker; returns when the log here has its end.
+        """Makes a worker cancel its stream; returns when the log here has ended.
 
         Args:
-            log: The copy of its log in this process, which is kept filled.
+            log: The mirror of the stream's log in this process.
             worker: The worker's name.
 
         Raises:
-            Error: As `tell`, or the worker does not answer.
+            Error: As `tell`; also if the stream does not end within `limits.bus_wait`.
         """
         over = _UntilOver()
         log.watch(over)
@@ -82,7 +84,7 @@ class Messages:
         """Receives the messages to this process until it is cancelled.
 
         Args:
-            hear: Handles each.
+            hear: Handles each message.
         """
         while True:
             try:
@@ -91,14 +93,14 @@ class Messages:
                 continue
             except StoreError as problem:
                 self._health.failed(problem)
-            except Exception as bug:  # noqa: BLE001  # of ours, on the way to the store
+            except Exception as bug:  # noqa: BLE001  # a bug of the gateway on the way to the store
                 self._health.broke("messages of other processes are not received", bug)
             await asyncio.sleep(SHARED.store_retry)
 
     def _hear(self, stream_id: str, message: str, hear: Hear) -> None:
         try:
             hear(stream_id, message)
-        except Exception as bug:  # noqa: BLE001  # of one stream: the other messages are handled all the same
+        except Exception as bug:  # noqa: BLE001  # the other messages must still be handled
             logger.error("stream %s: a message cannot be handled: a bug", stream_id, exc_info=bug)
 
 
@@ -109,7 +111,7 @@ class _UntilOver:
         self.event = asyncio.Event()
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
-        """Does nothing: its events are not read."""
+        """Does nothing: only the end matters."""
 
     def ended(self) -> None:
         """Ends the wait."""

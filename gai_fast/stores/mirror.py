@@ -1,20 +1,19 @@
-"""Logs of streams that other workers run: filled from the store, for the followers here.
+"""Mirrors: logs of streams that other workers run, filled from the store for the followers in this process.
 
-Owns how far a mirror is, and who fills it. `alive.py` knows whether its worker is gone.
+Owns the mirrors and the tasks that fill them. `alive.py` decides whether a worker is gone.
 
-1. A mirror is an ordinary log in the memory of this process, so a follower of another worker's stream, or of one from
-   before a restart, reads a log as everybody does.
-2. One task fills all mirrors, one looks at their workers, and one tells these what is followed, so that a worker which
-   answers late delays no other's streams. They run while there are mirrors whose streams have not ended; a mirror that
-   nobody watches for a while is dropped, and made anew when somebody asks for it.
-3. A record must begin where the mirror ends. Where one does not, the mirror is broken off: if the copy has dropped what
-   is missing, its followers resume, and get a new one, with an explicit gap; else the copy is damaged.
-4. A copy whose worker is gone is read to its end once more, and then broken off: `worker_lost`. Of a worker that lives
-   the store may have lost the copy, or hide it from us: its followers wait for `limits.mirror_patience` until it is
-   written anew, and are then to resume.
+1. A mirror is an ordinary log in the memory of this process. A follower of another worker's stream, or of a stream from
+   before a restart, reads it as any other log.
+2. One task fills all mirrors, one checks their workers, and one notes in the store which streams are followed. With
+   three tasks, a worker that answers late delays no stream of another worker. The tasks run while there are mirrors
+   whose streams have not ended. A mirror without watchers is dropped after a while, and made again when it is needed.
+3. A record must begin at the end of the mirror; otherwise the mirror is broken off. If the copy has dropped the missing
+   records, the followers resume and get a new mirror with an explicit gap. Otherwise the copy is damaged.
+4. If a worker is gone, its copies are read to their ends once more, and the mirrors break off with `worker_lost`. If a
+   worker lives, the store may have lost its copy, or may not show it to this process. The followers wait for
+   `limits.mirror_patience` until the copy is written again; then they must resume.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
-6. Every read has a limit (`limits.mirror_streams`, `mirror_reads`), however much there is to be read: the rest is read
-   by the task.
+6. Every read is limited (`limits.mirror_streams`, `mirror_reads`). The filling task reads the rest.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ _Work = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True, eq=False)
 class _Mirror:
-    """One log, and the worker that writes its stream."""
+    """A log and the worker that runs its stream."""
 
     log: StreamLog
     worker: str
     watched_at: float
-    """Monotonic seconds; when somebody watched it last."""
+    """The last time at which it had a watcher, in monotonic seconds."""
     kept_at: float
-    """Monotonic seconds; when the store had its copy last."""
+    """The last time at which the store had its copy, in monotonic seconds."""
 
 
 class Mirrors:
@@ -58,10 +57,10 @@ class Mirrors:
 
     Args:
         backend: The store; open.
-        memory: Gets the logs.
-        health: Notes whether the store works.
+        memory: Holds the logs.
+        health: Records whether the store works.
         own: The name of this process as a worker.
-        alive: Knows which workers are gone.
+        alive: Decides which workers are gone.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
@@ -76,7 +75,7 @@ class Mirrors:
         self._is_closed = False
 
     async def find(self, stream_id: str) -> StreamLog | None:
-        """Returns a log that has all that the store has of a stream by now. None if there is no such stream.
+        """Returns a log with all that the store has of a stream. None if there is no such stream.
 
         Args:
             stream_id: The stream's id.
@@ -91,10 +90,10 @@ class Mirrors:
         if loading is None:
             loading = self._loading[stream_id] = asyncio.ensure_future(self._load(stream_id))
             loading.add_done_callback(lambda task: self._loaded(stream_id, task))
-        return await asyncio.shield(loading)  # another request may wait for it, too
+        return await asyncio.shield(loading)  # another request may wait for it too
 
     def worker_of(self, stream_id: str) -> str | None:
-        """The name of the worker that runs a stream of another process. None if it has no mirror here.
+        """Returns the name of the worker that runs a stream. None if the stream has no mirror here.
 
         Args:
             stream_id: The stream's id.
@@ -116,15 +115,15 @@ class Mirrors:
     def _loaded(self, stream_id: str, task: asyncio.Task[StreamLog | None]) -> None:
         del self._loading[stream_id]
         if not task.cancelled():
-            task.exception()  # whoever asked has it, if they are still there
+            task.exception()  # marks it as retrieved: the callers of `find` may all have been cancelled
 
     async def _load(self, stream_id: str) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
-            here = self._memory.find(stream_id)  # begun in this process in the meantime
+            here = self._memory.find(stream_id)  # the stream may have begun in this process during the call
             if here is not None or copy is None:
                 return here
-            if copy.header.stream_id != stream_id:  # its log would stand in for another stream's
+            if copy.header.stream_id != stream_id:  # its log would be registered under the other id
                 raise StoreError("damaged", "a copy is kept under the id of another stream")
             mirror = self._begin(copy)
             try:
@@ -132,7 +131,7 @@ class Mirrors:
             finally:
                 is_left = not mirror.log.is_over and stream_id not in self._mirrors
                 if mirror.log.ending is None and stream_id not in self._mirrors:
-                    mirror.log.break_off(out_of_reach())  # other requests may follow it by now
+                    mirror.log.break_off(out_of_reach())  # other requests may already follow it
                     self._memory.forget(mirror.log)
         except StoreError as problem:
             self._note(problem)
@@ -147,11 +146,11 @@ class Mirrors:
         return _Mirror(log, copy.worker, now, now)
 
     async def _catch_up(self, mirror: _Mirror, news: News) -> None:
-        """Reads a copy to its present end, and joins it to those that the task fills."""
+        """Reads a copy to its current end, and adds the mirror to those that the task fills."""
         await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
         if not mirror.log.is_over and mirror.worker == self._own:
-            return  # it is to be removed: this process has forgotten its stream
+            return  # this process ran the stream and has forgotten its log, so the copy is being removed
         if is_complete and not mirror.log.is_over and await self._alive.is_gone(mirror.worker):
             await self._part(mirror)
         if mirror.log.is_over:
@@ -164,7 +163,7 @@ class Mirrors:
                 self._start(work)
 
     async def _read_on(self, mirror: _Mirror) -> bool:
-        """Reads a copy until it has no more for now; returns whether that is so."""
+        """Reads a copy to its current end; returns whether the end was reached within `limits.mirror_reads`."""
         stream_id = mirror.log.header.stream_id
         for _ in range(LIMITS.mirror_reads):
             news = (await self._tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
@@ -174,12 +173,12 @@ class Mirrors:
         return False
 
     async def _part(self, mirror: _Mirror) -> None:
-        """Breaks off a mirror whose worker is gone, once it has what that worker wrote last."""
+        """Breaks off a mirror whose worker is gone, once the mirror has all that the worker wrote."""
         if await self._read_on(mirror):
             mirror.log.break_off(_worker_lost())
 
     async def _add(self, mirror: _Mirror, news: News) -> None:
-        """Adds what is new to a log."""
+        """Adds news to a mirror's log, or ends the log."""
         log = mirror.log
         if log.is_over:
             return
@@ -192,9 +191,9 @@ class Mirrors:
             log.end(news.ending)
 
     def _append(self, log: StreamLog, records: Sequence[Record]) -> Record | None:
-        """Appends what a log does not have; returns the first record that does not fit: a hole, or one without a frame.
+        """Appends records to a log. Returns the first record that does not fit: it leaves a hole, or has no new frame.
 
-        A record that begins before the end of the log may be of a copy that was written anew, with other edges.
+        A record may begin before the end of the log, if the copy was written again with other record boundaries.
         """
         for record in records:
             if record.after > log.last_seq:
@@ -202,7 +201,7 @@ class Mirrors:
             if record.last_seq > log.last_seq:
                 is_new = record.after == log.last_seq
                 if not is_new and not log.header.is_numbered and log.last_seq > log.lost:
-                    return record  # unknown which of its frames are in the log
+                    return record  # without numbers it is unknown which of its frames the log has
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
                     return record
@@ -210,7 +209,7 @@ class Mirrors:
         return None
 
     async def _why(self, log: StreamLog, misfit: Record) -> Error:
-        """Returns the error of a log behind whose end a record does not fit: rule 3."""
+        """Returns the error for a log whose next record does not fit: rule 3."""
         if misfit.after > log.last_seq:
             copy = await self._backend.load(log.header.stream_id)
             if copy is not None and copy.lost <= log.last_seq:
@@ -233,11 +232,11 @@ class Mirrors:
         await self._repeat(self._tell_workers, lambda: SHARED.lease_renewal)
 
     async def _repeat(self, work: _Work, pause: Callable[[], float]) -> None:
-        """Repeats a call as long as there are mirrors.
+        """Repeats a call while there are mirrors. If it fails for `limits.mirror_patience`, all mirrors are broken off.
 
         Args:
-            work: The call to be repeated. While it keeps failing, followers wait for `limits.mirror_patience`.
-            pause: Returns the seconds before the next time.
+            work: The call.
+            pause: Returns the seconds before the next call.
         """
         worked_at = time.monotonic()
         while self._mirrors:
@@ -254,7 +253,7 @@ class Mirrors:
 
     async def _read_all(self) -> None:
         """Reads the next part of each copy, some copies at a time."""
-        mirrors = {**self._mirrors}  # they may be broken off meanwhile
+        mirrors = {**self._mirrors}  # a copy: mirrors may be broken off during the calls
         positions = [(stream_id, mirror.log.last_seq) for stream_id, mirror in mirrors.items()]
         wait = LIMITS.mirror_wait if len(positions) <= LIMITS.mirror_streams else 0.0
         for start in range(0, len(positions), LIMITS.mirror_streams):
@@ -263,7 +262,7 @@ class Mirrors:
                 await self._add(mirrors[stream_id], news)
 
     async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns the news of copies; as `Backend.tail`, but one that is damaged keeps no news of the others back."""
+        """Returns the news of copies; as `Backend.tail`, but a damaged copy does not hide the news of the others."""
         try:
             return await self._backend.tail(positions, wait)
         except StoreError as problem:
@@ -278,25 +277,25 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy has been for too long: rule 4."""
-        mirrors = [*self._mirrors.items()]  # the store is not asked about those that begin meanwhile
+        """Breaks off the mirrors whose worker is gone, or whose copy has been missing for too long: rule 4."""
+        mirrors = [*self._mirrors.items()]  # a copy: the calls below do not cover mirrors that begin during them
         gone = await self._alive.gone({mirror.worker for _, mirror in mirrors})
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
         now = time.monotonic()
         for stream_id, mirror in mirrors:
             if stream_id in kept and mirror.worker not in gone:
                 mirror.kept_at = now
-            elif mirror.worker in gone or not self._backend.is_copy:  # without copies the worker itself has said so
+            elif mirror.worker in gone or not self._backend.is_copy:  # without copies, the worker itself has answered
                 await self._part(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
                 mirror.log.break_off(out_of_reach())
 
     async def _tell_workers(self) -> None:
-        """Rule 5."""
+        """Notes in the store which streams are followed here: rule 5."""
         await self._backend.note_followers([each for each, mirror in self._mirrors.items() if mirror.log.watchers])
 
     def _drop_ended(self) -> None:
-        """Goes on without the mirrors that have ended, and without those that have no watcher."""
+        """Removes the mirrors that have ended, or have had no watcher for `limits.mirror_idle`."""
         now = time.monotonic()
         for stream_id, mirror in [*self._mirrors.items()]:
             if mirror.log.watchers:
@@ -304,11 +303,11 @@ class Mirrors:
             if mirror.log.is_over or now - mirror.watched_at > LIMITS.mirror_idle:
                 del self._mirrors[stream_id]
                 if mirror.log.ending is None:
-                    mirror.log.break_off(_ran_ahead())  # no log grows that the memory has forgotten
+                    mirror.log.break_off(_ran_ahead())  # a forgotten log must not grow: its bytes are not counted
                     self._memory.forget(mirror.log)
 
     def _note(self, problem: StoreError) -> None:
-        """Damage of one copy says nothing about the store."""
+        """Notes a failure. Damage of one copy is logged, and does not count as a failure of the store."""
         if problem.fault == "damaged":
             logger.warning("a copy of a stream cannot be read: %s", problem)
         else:
@@ -319,7 +318,7 @@ class Mirrors:
         if not task.cancelled() and task.exception() is not None:
             logger.error("the copies of other workers' streams are not read on: a bug", exc_info=task.exception())
             self._break_off_all()
-        elif self._mirrors and not self._is_closed:  # begun since its last look
+        elif self._mirrors and not self._is_closed:  # a mirror was added as the task ended
             self._start(work)
 
     def _break_off_all(self) -> None:

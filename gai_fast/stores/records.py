@@ -1,6 +1,6 @@
-"""The records of `memory://`, and how many idempotency keys this process may hold in any store.
+"""The records of `memory://`, and the number of idempotency keys that this process may hold in any store.
 
-Owns both bounds. Knows no store outside the process.
+Owns the bounds of both. Knows no store outside the process.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from gai_fast.stores.backend import Records, check_size
 from gai_fast.stores.limits import LIMITS
 
 _STEPS: Final = 256
-"""Steps in which the time of keys is counted: a key counts for at most one step longer than it is taken."""
+"""Steps in which the time of a key is counted: a key counts for at most one step longer than it is taken."""
 
 
 def no_room() -> Error:
-    """Returns the refusal of one more record."""
+    """Returns the error for a record that has no room."""
     return Error("overloaded", "there is no room for another idempotency key", reason="store")
 
 
 class ClaimBudget:
-    """Counts the keys that this process has taken and that are still taken, by caller.
+    """Counts the keys that this process holds, by caller.
 
     A caller may hold as many keys as are free, so no caller takes the room of the others. A lone caller gets half of
     all keys; a second caller then gets a quarter, and both come to a third as keys expire.
@@ -38,12 +38,12 @@ class ClaimBudget:
     def __init__(self, ttl: float, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.use(ttl)
-        self._taken: deque[tuple[float, Counter[str]]] = deque()  # until when, and how many: one for each step of time
+        self._taken: deque[tuple[float, Counter[str]]] = deque()  # expiry time and keys by caller, for each step
         self._held: Counter[str] = Counter()
         self._count = 0
 
     def use(self, ttl: float) -> None:
-        """Counts each key for `ttl` seconds from now on. Keys that are counted already keep their time."""
+        """Counts each further key for `ttl` seconds. Keys that are counted already keep their time."""
         self._ttl = ttl
         self._step = ttl / _STEPS
 
@@ -51,10 +51,10 @@ class ClaimBudget:
         """Counts one more key.
 
         Args:
-            caller: The caller that holds it.
+            caller: The caller that holds the key.
 
         Raises:
-            Overloaded: The caller holds as many as are free.
+            Overloaded: The caller holds as many keys as are free.
         """
         now = self._clock()
         while self._taken and self._taken[0][0] <= now:
@@ -71,10 +71,10 @@ class ClaimBudget:
         self._count += 1
 
     def give_back(self, caller: str) -> None:
-        """Counts one key less: the caller's newest.
+        """Stops counting the caller's newest key.
 
         Args:
-            caller: The caller that held it.
+            caller: The caller that held the key.
         """
         for _, taken in reversed(self._taken):
             if taken[caller]:
@@ -95,7 +95,7 @@ class _Kept(NamedTuple):
 
     Args:
         value: Its value.
-        until: When it expires, in monotonic seconds; infinity: never.
+        until: The time at which it expires, in monotonic seconds. Infinity if it never does.
         holder: The caller for whom it counts.
     """
 
@@ -105,14 +105,14 @@ class _Kept(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """The number of records as which it counts."""
+        """The number of records that it counts as."""
         return 1 + len(self.value) // LIMITS.record_unit
 
 
 class RecordTable:
     """The records of one process, lost with it.
 
-    Each kind has room for `limits.records`. One holder may have as many as are free, as in `ClaimBudget`.
+    Each kind has room for `limits.records`. A holder may hold as many records as are free, as in `ClaimBudget`.
 
     Args:
         clock: Monotonic seconds.
@@ -121,7 +121,7 @@ class RecordTable:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._records: dict[tuple[str, str], _Kept] = {}  # by kind and name
-        self._due: list[tuple[float, tuple[str, str]]] = []  # a heap: when records expire, also removed ones
+        self._due: list[tuple[float, tuple[str, str]]] = []  # a heap of expiry times, also of removed records
         self._held: Counter[tuple[str, str]] = Counter()  # by kind and holder
         self._counts: Counter[str] = Counter()  # by kind
 
@@ -139,7 +139,7 @@ class RecordTable:
         record = _Kept(value, math.inf if ttl is None else self._clock() + ttl, holder)
         former = self._records.get((kind, name))
         self._remove(kind, name)
-        # Each unit must find the holder with less than what is free.
+        # The record counts unit by unit. Before each unit, the holder must hold less than what is free.
         if self._held[kind, holder] + self._counts[kind] + 2 * (record.cost - 1) >= LIMITS.records:
             if former is not None:
                 self._add(kind, name, former)

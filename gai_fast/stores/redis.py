@@ -1,32 +1,34 @@
 """`redis://…`, `rediss://…`: durable copies in Redis 7 or Valkey, for the workers of several machines.
 
-Owns the keys, and what each of the server's and the client library's failures means.
+Owns the keys, and the meaning of each failure of the server and of the client library.
 
 | key | holds |
 |---|---|
 | `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end; |
-| | `sum` of both is a checksum over their bytes and place |
-| `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for what was dropped and its `sum:<lost>`, |
-| | `followed`: when it was last |
+| | the field `sum` of a record or an end is a checksum over its bytes and place |
+| `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for dropped events and its `sum:<lost>`, |
+| | `followed`: the time at which the stream was last followed |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
 | `gai:worker:<name>` | a worker's lease |
 | `gai:workers` | a sorted set: when each worker renewed its lease, by the server's clock |
 | `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
 
-1. Every key is made together with its time to live, in one step. A record may have none.
-2. The keys of one stream have one hash tag, and no command names the keys of two, so a cluster serves as well.
-3. A pipeline is never cancelled by us. The library drops a connection whose replies were not all read, and so no reply
-   of one command is taken for that of another.
-4. How much survives a failure of the server is the server's matter: its `appendonly` and `appendfsync`.
-5. A server that evicts keys may take one of a copy's two. Half a copy is none, and is removed by those who look for it:
-   a worker that still runs the stream then finds it missing with its next piece, and writes it anew from its memory.
-6. A server without the lease of this process has lost its data (it was started anew, or emptied). For the time of a
-   lease no stream counts as unknown then, and no worker as gone that had its lease in that time: the others have lost
-   their leases, too, and their streams are written anew. Further losses prolong this.
-8. A lease counts what its process has written. A server that has counted less, such as a replica that took the place
-   of a server before it had everything, has lost something too. That is looked at before anything is written over a
-   new connection, so no copy gets a hole; in a cluster, where the lease is on one node, only with the next write.
-9. Copies and claims of a former release lack some of the checksums, and are read without them.
+1. One command or script creates a key together with its time to live. A record may have no time to live.
+2. The keys of one stream share a hash tag, and no command names the keys of two streams, so a cluster works too.
+3. The gateway never cancels a pipeline. The library closes a connection with unread replies, so a reply is never
+   matched to another command.
+4. The server's `appendonly` and `appendfsync` decide how much data survives its failure.
+5. A server that evicts keys may evict one of a copy's two keys. A lookup that finds one key alone removes it. A worker
+   that still runs the stream then finds the copy missing with its next piece, and writes it again from its memory.
+6. If the server does not have the lease of this process, it has lost its data (it was restarted or emptied). The other
+   workers have lost their leases too, and write their streams again. For the duration of a lease after the loss no
+   stream counts as unknown, and a worker counts as gone only once it has been without a lease for as long. Another loss
+   restarts that time.
+7. A lease counts the writes of its process. If the server's count is lower than that of the process, the server has
+   lost writes: it may be a replica that replaced its master before it had received everything. The count is checked
+   before the first write over a new connection, so no copy gets a hole. In a cluster the lease is on one node, so the
+   count is checked with the next write only.
+8. Copies and claims of earlier releases lack some of the checksums, and are read without them.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ _FAULTS: Final[Mapping[str, tuple[Fault, str]]] = {
     "MAXCLIENTS": ("refused", "has too many clients"),
     "LAYOUT": ("unsuitable", "has the limits of keys of another release, which this one cannot read"),
 }
-"""By the first word of the server's reply, or of our own scripts'."""
+"""Faults by the first word of the server's reply, or by a code of ours from `_KNOWN_TEXTS`."""
 _KNOWN_TEXTS: Final = {
     "max number of clients reached": "MAXCLIENTS",
     "invalid password": "WRONGPASS",
@@ -107,13 +109,13 @@ _KNOWN_TEXTS: Final = {
     "Authentication required": "NOAUTH",
     "certificate verify failed": "CERTIFICATE",
 }
-"""Replies that the client library hands out without their first word, or that begin with `ERR`."""
+"""Codes for replies that begin with `ERR`, or that the client library returns without their first word."""
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-"""Parameters of a URL that the client library reads: files of certificates."""
+"""Parameters of a URL that the client library reads: paths of certificate files."""
 _SENTINEL: Final = "sentinel"
-"""The parameter that names a server which a Sentinel knows."""
+"""The URL parameter with a server's name in a Sentinel."""
 _CODE: Final = re.compile(r"[A-Z]{2,}")
 _BEGIN: Final = """\
 redis.call('HSET', KEYS[1], 'header', ARGV[1], 'sum', ARGV[3])
@@ -121,8 +123,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if redis.call('TYPE', KEYS[2]).ok == 'stream' then redis.call('DEL', KEYS[2]) end
 redis.call('XADD', KEYS[2], '0-1', 'begun', '1')
 return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
-"""Begins a copy, in place of what is left of a former one. Nothing else makes a key: where the server has lost the log,
-no record or end can be added, where it has lost the head, no gap, and the reply tells it."""
+"""Begins a copy, and deletes what is left of an earlier one. No other command creates the keys of a copy. If the server
+has lost the log, adding a record or an end fails; if it has lost the head, adding a gap fails. The reply shows it."""
 _GAP: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
 if string.sub(ARGV[2], 1, 1) ~= '+' then
@@ -133,7 +135,7 @@ if string.sub(ARGV[2], 1, 1) ~= '+' then
 end
 redis.call('HSET', KEYS[1], 'gap:' .. ARGV[1], ARGV[2], 'sum:' .. ARGV[1], ARGV[4])
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])"""
-"""Drops a beginning. A gap that has the whole text, or none, replaces those before it."""
+"""Drops the records up to an event. A gap with the whole text, or without text, replaces the gaps before it."""
 _FOLLOWED: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = redis.call('TIME')
@@ -143,19 +145,19 @@ local at = redis.call('HGET', KEYS[1], 'followed')
 if not at then return nil end
 local now = redis.call('TIME')
 return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(at)"""
-"""Milliseconds by the server's clock, as clocks of two machines may differ."""
+"""Milliseconds by the server's clock, because the clocks of two machines may differ."""
 _COUNT: Final = """\
 local count = redis.call('INCR', KEYS[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return count"""
-"""Renews a lease, and counts."""
+"""Renews a lease, and counts the call: rule 7."""
 _PRESENT: Final = """\
 local now = redis.call('TIME')
 local at = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZADD', KEYS[1], at - ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', at - ARGV[3])
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])"""
-"""Notes that a worker renews its lease, and forgets those that are gone."""
+"""Notes that a worker renews its lease, and removes workers whose lease has expired."""
 _LATE: Final = """\
 local now = redis.call('TIME')
 local at = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -163,26 +165,26 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], at - ARGV[2], at - ARGV[1])"""
 _WORKERS: Final = "gai:workers"
 _REMOVE_HALF: Final = """\
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
-"""The copy may have begun, or been removed, since it was looked at."""
+"""Checks again that one key exists: the copy may have begun, or been removed, since it was read."""
 _SWAP: Final = """\
 local found = redis.call('GET', KEYS[1])
 if found == ARGV[1] or found == ARGV[2] then
   if ARGV[3] then redis.call('SET', KEYS[1], unpack(ARGV, 3)) else redis.call('DEL', KEYS[1]) end
 end
 return found"""
-"""Changes a record that has one of two values."""
+"""Changes a record if it has one of two values."""
 _CHECK: Final = 9
-"""Bytes that follow the value of a record."""
+"""Bytes of the checksum that follows the value of a record."""
 _LINE_ENDS: Final = 2
 """Line ends in a claim without a checksum."""
 _MARK: Final = b"0-1"
-"""The number of the entry with which a copy begins."""
+"""The number of a copy's first entry."""
 _NUMBERS: Final = 1 << 63
-"""Numbers of entries are smaller."""
+"""Exclusive upper bound of the numbers of entries."""
 _CLOSED: Final = "the handler is closed"
-"""The end of the text of uvloop's error for a write to a connection that was reset; the library passes it on."""
+"""The end of uvloop's error text for a write to a connection that was reset. The library does not catch that error."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
-"""Commands whose reply is empty if the copy does not exist."""
+"""Commands whose reply is null if the copy does not exist."""
 
 
 class Script:
@@ -192,8 +194,8 @@ class Script:
         text: Its source.
 
     Attributes:
-        text: As above.
-        digest: The name under which a server knows it once it has run it.
+        text: Its source.
+        digest: The SHA-1 digest by which `EVALSHA` runs a script that the server has run before.
     """
 
     def __init__(self, text: str) -> None:
@@ -202,11 +204,11 @@ class Script:
 
 
 class RedisBackend(Backend):
-    """The copies in a Redis server, or a cluster.
+    """The copies in a Redis server or a cluster.
 
     Args:
-        url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS; with `?sentinel=NAME` the host
-            is a Sentinel, which knows the server of this name.
+        url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS. With `?sentinel=NAME` the host
+            is a Sentinel that has the address of the server `NAME`.
     """
 
     def __init__(self, url: str) -> None:
@@ -217,28 +219,28 @@ class RedisBackend(Backend):
         port = "" if parts.port is None else f":{parts.port}"
         self._name = f"{parts.scheme}://{parts.hostname}{port}"
         self._is_cluster = False
-        self._made: list[Any] = []  # all clients, to be closed
+        self._made: list[Any] = []  # all clients that `close` closes
         self._clients: list[Any] = []
-        self._held: Any = None  # the connection that scripts are sent over; none in a cluster
+        self._held: Any = None  # the connection for scripts; None in a cluster
         self._holding = asyncio.Lock()
         self._turns = asyncio.Semaphore(LIMITS.store_connections)
-        self._failed: tuple[float, StoreError] | None = None  # when the server was out of reach last
+        self._failed: tuple[float, StoreError] | None = None  # the last failure to reach the server, and its time
         self._worker: str | None = None  # the worker whose lease this process renews
-        self._lost_at = -math.inf  # when the server was found without that lease last
-        self._count = 0  # of that lease, as far as the server has told it: rule 8
-        self._missing: dict[str, float] = {}  # workers that have had no lease since a loss, and when that was found
+        self._lost_at = -math.inf  # when the server was last found without that lease
+        self._count = 0  # the count of that lease in the server's last reply: rule 7
+        self._missing: dict[str, float] = {}  # workers without a lease since a loss, and when each was first found so
 
     async def open(self) -> None:
         """Connects.
 
         Raises:
-            StoreError: The server cannot be reached, is too old, refuses us or a write.
+            StoreError: The server cannot be reached, is too old, or refuses the connection or a write.
         """
         try:
             import redis.asyncio  # noqa: F401  # the extra may not be installed
         except ImportError:
             raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
-        await self.close()  # it may have been opened before, by somebody who could not use it then
+        await self.close()  # an earlier `open` may have succeeded before its caller failed
         try:
             first = self._new_client()
             self._is_cluster = await self._call(lambda: self._look_at(first))
@@ -246,7 +248,8 @@ class RedisBackend(Backend):
             self._clients = [journal, self._new_client(is_timed=False)]
             if not self._is_cluster:
                 self._held = self._clients[1].connection_pool.get_available_connection()
-            lease = int(SHARED.lease_lost * 1000)  # fails if the server cannot be written
+            lease = int(SHARED.lease_lost * 1000)
+            # Fails if the server cannot be written.
             await self._call(lambda: self._journal.execute_command("SET", _lease(""), "1", "PX", lease))
         except StoreError:
             await self.close()
@@ -260,7 +263,7 @@ class RedisBackend(Backend):
                 await self._call(client.aclose)
 
     async def write(self, changes: Sequence[Change]) -> Collection[str]:
-        """Writes changes, some in each pipeline, and several pipelines side by side."""
+        """Writes changes in concurrent pipelines of `limits.store_pipeline` changes each."""
         missing: set[str] = set()
 
         async def write(some: Sequence[Change]) -> None:
@@ -269,11 +272,12 @@ class RedisBackend(Backend):
             count, *replies = await self._pipeline(
                 self._journal, [self._counting(self._worker or ""), *(command for _, command in commands)], None
             )
-            if not isinstance(count, Exception):  # a full server does not count, and removes copies all the same
+            if not isinstance(count, Exception):  # a full server refuses to count, but still removes copies
                 self._note_count(count, before)
             for (stream_id, command), reply in zip(commands, replies, strict=True):
                 if isinstance(reply, Exception):
-                    if _code(reply) != "THERE":  # written before, by a pipeline whose replies were lost
+                    # THERE: an earlier pipeline, whose replies were lost, has written it.
+                    if _code(reply) != "THERE":
                         raise self._error(reply)
                 elif (reply is None and command[0] in _WITHOUT_COPY) or (reply == 0 and command[0] == "PEXPIRE"):
                     missing.add(stream_id)
@@ -282,7 +286,7 @@ class RedisBackend(Backend):
         return missing
 
     async def load(self, stream_id: str) -> Copy | None:
-        """Returns the copy of a log, or its beginning."""
+        """Returns the copy of a log, or the first part of a long copy."""
         read: list[_Command] = [
             ("HGETALL", _head(stream_id)),
             ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
@@ -306,12 +310,12 @@ class RedisBackend(Backend):
             lost, text = join_gaps(_gaps(fields, stream_id))
         except ValueError:
             raise StoreError("damaged", "the gaps of a stream cannot be read") from None
-        if not 0 <= lost < _NUMBERS:  # the server refuses to read on after it, and with it those of other streams
+        if not 0 <= lost < _NUMBERS:  # as a position it makes the server refuse `tail`, for the other streams too
             raise StoreError("damaged", "the gaps of a stream have a number that no event has")
         return Copy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns what is new of some copies; the server tells at once, a cluster's nodes are asked again and again."""
+        """Returns the news of some copies. A server replies as soon as there are any; a cluster's nodes are polled."""
         count = max(LIMITS.store_entries_least, LIMITS.store_entries // len(positions))
         if self._is_cluster:
             await asyncio.sleep(min(wait, SHARED.store_poll))
@@ -336,7 +340,7 @@ class RedisBackend(Backend):
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns which of the workers have their lease, or may have lost it with the server's data: rule 6."""
+        """Returns the workers that have their lease, or may have lost it with the server's data: rule 6."""
         own = set() if self._worker is None else {self._worker}
         there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
         if not own <= there:
@@ -352,22 +356,22 @@ class RedisBackend(Backend):
         }
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns which of the streams have both keys of a copy."""
+        """Returns the streams that have both keys of a copy."""
         return await self._there(stream_ids, _both)
 
     @property
     def has_lost(self) -> bool:
-        """Whether the server has lost its data so lately that workers which live may not have renewed their leases."""
+        """Whether the server has lost its data less than a lease ago: living workers may not have renewed theirs."""
         return time.monotonic() - self._lost_at < SHARED.lease_lost
 
     async def _remove_half(self, stream_id: str) -> None:
-        """Removes what is left of a copy that the server has evicted half of: rule 5."""
+        """Removes the remaining key of a copy if the server has evicted the other: rule 5."""
         remove = ("EVAL", _REMOVE_HALF, 2, *_both(stream_id))
         async with self._turn():
             await self._ask(*remove)
 
     async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> set[str]:
-        """Returns those whose keys are all there."""
+        """Returns the names whose keys all exist."""
         there: set[str] = set()
 
         async def ask(some: Sequence[str]) -> None:
@@ -390,7 +394,7 @@ class RedisBackend(Backend):
         return [worker.decode(errors="replace") for worker in found]
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
-        """Renews a lease; returns whether the server had it."""
+        """Renews a lease; returns whether the server had the lease."""
         lease = int(SHARED.lease_lost * 1000)
         age = int(LIMITS.lease_late * 1000) if is_behind else 0
         if worker != self._worker:
@@ -409,11 +413,16 @@ class RedisBackend(Backend):
         return bool(replies[0] > 1)
 
     def _counting(self, worker: str) -> _Command:
-        """The command that renews a worker's lease, and counts."""
+        """Returns the command that renews a worker's lease, and counts the call."""
         return ("EVAL", _COUNT, 1, _lease(worker), int(SHARED.lease_lost * 1000))
 
     def _note_count(self, count: int, before: int) -> None:
-        """Compares what the server has counted with what it had counted before the question: rule 8."""
+        """Records a loss if the server's count is not above the last known one: rule 7.
+
+        Args:
+            count: The count in the server's reply.
+            before: The last known count at the time of the request.
+        """
         if count > before:
             self._count = max(self._count, count)
         elif self._worker is not None:
@@ -422,10 +431,11 @@ class RedisBackend(Backend):
             self._lost_at = time.monotonic()
 
     async def _greet(self, connection: Any) -> None:
-        """Looks, over a new connection, whether the server has what was written before: rule 8.
+        """Checks over a new connection that the server still has all that was written: rule 7.
 
         Raises:
-            redis.ConnectionError: It has lost something, and nothing may be written before this is known.
+            redis.ConnectionError: The server has lost writes. The error keeps the connection's first command from being
+                sent.
         """
         from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -453,19 +463,19 @@ class RedisBackend(Backend):
                 replies = await self._pipeline(self._others, [("EVAL", _FOLLOWED, 1, _head(each)) for each in some])
             for reply in replies:
                 if isinstance(reply, Exception) and (error := self._error(reply)).fault != "damaged":
-                    raise error  # of a damaged copy nothing is noted, as of one that is not there
+                    raise error  # nothing is noted for a damaged or missing copy
 
         await _in_parts([*stream_ids], note)
 
     async def followed_ago(self, stream_id: str) -> float | None:
-        """Returns the seconds since followers of a stream were noted last."""
+        """Returns the seconds since followers of a stream were last noted."""
         ask = ("EVAL", _FOLLOWED_AGO, 1, _head(stream_id))
         async with self._turn():
             ago = await self._ask(*ask)
         return None if ago is None else max(0, int(ago)) / 1000
 
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
-        """Sends a message to a worker. The list of a worker that is gone expires after `limits.note_life`."""
+        """Sends a message to a worker. The message list of a gone worker expires after `limits.note_life`."""
         key = _messages(worker)
         ask: list[_Command] = [
             ("RPUSH", key, message_text(stream_id, message)),
@@ -488,7 +498,7 @@ class RedisBackend(Backend):
         )
 
     async def sweep(self) -> bool:
-        """Does nothing: the server removes what is past its time."""
+        """Does nothing: the server removes expired keys."""
         return False
 
     async def get(self, kind: str, name: str) -> bytes | None:
@@ -510,7 +520,7 @@ class RedisBackend(Backend):
         if old is not None:
             return await self._swap(kind, name, old, written, *_life(ttl))
         async with self._turn():
-            # By the library's own method: it reads the reply of a plain `SET` as a bool.
+            # Uses the library's own method: `execute_command` reads the reply of `SET` as a bool.
             options = {"nx": True, "get": True, "px": None if ttl is None else _milliseconds(ttl)}
             ask = partial(self._others.set, _record(kind, name), written, **options)
             found = await self._call(ask, LIMITS.store_answer)
@@ -529,11 +539,11 @@ class RedisBackend(Backend):
         Args:
             kind: As for `get`.
             name: As for `get`.
-            old: The value.
-            written: What is written, and its time to live. Empty if the record is removed.
+            old: The value that the record must have.
+            written: The new value, and its time to live. Empty if the record is removed.
         """
         known = old + _check(old, kind, name)
-        former = old if kind == CLAIMS else known  # rule 7
+        former = old if kind == CLAIMS else known  # rule 8
         async with self._turn():
             found = await self._ask("EVAL", _SWAP, 1, _record(kind, name), known, former, *written)
         return None if found is None else _opened(found, kind, name)
@@ -541,16 +551,16 @@ class RedisBackend(Backend):
     # -- other keys --
 
     async def command(self, *words: str | bytes | float) -> Any:
-        """Sends one command, for a part of the server that has keys of its own; returns the reply."""
-        client = self._others  # raises if it is closed; the library may not be installed then
+        """Sends one command; returns the reply. For parts of the gateway that have their own keys."""
+        client = self._others  # raises if the backend is closed; the library may not be installed then
         return await self._call(lambda: client.execute_command(*words), LIMITS.store_timeout)
 
     async def run_script(self, script: Script, key: str, *arguments: str | bytes) -> Any:
-        """Runs a script, in one round trip if the server knows it; returns its reply.
+        """Runs a script; returns its reply. If the server has cached the script, this is one round trip.
 
         Args:
             script: The script.
-            key: One of its keys, which tells a cluster's node.
+            key: One of its keys, which selects a cluster's node.
             arguments: Its arguments.
         """
         from redis.exceptions import NoScriptError
@@ -558,7 +568,7 @@ class RedisBackend(Backend):
         async def run() -> Any:
             client = self._others
             send = client.execute_command if self._held is None else self._send
-            # A request waits for it. `unreachable`, not `slow`: the requests after it do not wait.
+            # A request waits for the reply. A timeout here is `unreachable`, not `slow`, so later requests do not wait.
             async with asyncio.timeout(LIMITS.store_answer):
                 try:
                     return await send("EVALSHA", script.digest, 1, key, *arguments)
@@ -570,9 +580,9 @@ class RedisBackend(Backend):
     async def _send(self, *words: str | bytes | int) -> Any:
         """Sends a command over the connection that is held for scripts; returns the reply.
 
-        The library's `execute_command` takes a connection from the pool for each command, gives it back, and counts
-        both: with it an exchange of limits costs 16 % more instructions. Where a reply is not read as a whole, for
-        instance after a cancellation, the library closes the connection; the next command opens it again.
+        The library's `execute_command` takes a connection from the pool for each command, returns it, and counts both:
+        an exchange of limits then costs 16 % more instructions. If a reply is not read completely, for instance after a
+        cancellation, the library closes the connection, and the next command opens it again.
         """
         connection = self._held
         async with self._holding:
@@ -584,7 +594,7 @@ class RedisBackend(Backend):
 
     @property
     def _journal(self) -> Any:
-        """The client that writes copies and renews leases: what is read never delays it."""
+        """The client that writes copies and renews leases. Reads use another client, so they never delay it."""
         return self._client(0)
 
     @property
@@ -597,11 +607,11 @@ class RedisBackend(Backend):
         return self._clients[number]
 
     def _new_client(self, *, is_timed: bool = True) -> Any:
-        """Makes a client; it connects when it is used.
+        """Makes a client; it connects with its first command.
 
         Args:
-            is_timed: Whether the library limits the time of an answer; else its caller must. The library does that by a
-                task for every write, which is a third of the CPU time of a command, and a turn of the loop.
+            is_timed: Whether the library limits the time of a reply; otherwise the caller must. The library starts a
+                task for every write to do so, which costs a third of a command's CPU time and a turn of the loop.
         """
         from redis.asyncio import Redis, RedisCluster
         from redis.asyncio.retry import Retry
@@ -617,7 +627,7 @@ class RedisBackend(Backend):
         if is_timed and not self._is_cluster:
             options["redis_connect_func"] = self._greet
         if self._is_cluster:
-            # The client asks again if a node has moved.
+            # The retry finds a key that has moved to another node.
             self._made.append(RedisCluster.from_url(self._url, retry=Retry(NoBackoff(), 1), **options))
             return self._made[-1]
         self._made.append(Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **options))
@@ -633,24 +643,24 @@ class RedisBackend(Backend):
         """Returns whether the server is a node of a cluster.
 
         Raises:
-            StoreError: It is too old.
+            StoreError: The server is too old.
         """
         about = await client.info("server", "cluster", "memory")
         version = str(about.get("redis_version", "0"))
         if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _OLDEST:
             raise StoreError("unsuitable", f"{self._name} is Redis {version}: 7.0 or later is needed")
         policy = str(about.get("maxmemory_policy", ""))
-        if policy not in ("", "noeviction"):  # all of our keys have a time to live, so `volatile-…` may take them, too
-            told = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
-            logger.warning(told, self._name, policy)
+        if policy not in ("", "noeviction"):  # nearly all keys have a time to live: `volatile-…` may evict them too
+            text = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
+            logger.warning(text, self._name, policy)
         return bool(about.get("cluster_enabled"))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Waits for a turn: some requests are under way at a time.
+        """Waits for a turn: `limits.store_connections` requests are sent at a time.
 
         Raises:
-            StoreError: The server was found to be out of reach meanwhile; to find that out again would take as long.
+            StoreError: Another request found the server out of reach during the wait. Another try would take as long.
         """
         asked = time.monotonic()
         async with self._turns:
@@ -665,10 +675,10 @@ class RedisBackend(Backend):
     async def _pipeline(
         self, client: Any, commands: Sequence[_Command], seconds: float | None = LIMITS.store_answer
     ) -> list[Any]:
-        """Sends commands together; returns their replies, of which some may be exceptions.
+        """Sends commands together; returns their replies, some of which may be exceptions.
 
         Args:
-            client: Where to.
+            client: Sends them.
             commands: The commands.
             seconds: As for `_call`.
         """
@@ -677,7 +687,7 @@ class RedisBackend(Backend):
             pipeline = client.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            # Not raised by the library, which would put the command, and so a conversation, into the message.
+            # The library's own error texts contain the command, and so a conversation: they are not raised.
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
             return replies
 
@@ -688,12 +698,13 @@ class RedisBackend(Backend):
 
         Args:
             call: The call.
-            seconds: Within which it must return. None if the library limits its time.
+            seconds: The time limit of the call. None if the library limits it.
 
         Raises:
-            StoreError: It failed.
-            asyncio.CancelledError: Also where the library has lost it. It writes through `asyncio.wait_for`, which
-                before Python 3.12 returns its result if that and the cancellation come in one turn of the loop.
+            StoreError: The call failed.
+            asyncio.CancelledError: The task was cancelled, even if the library swallowed the cancellation: it writes
+                through `asyncio.wait_for`, which before Python 3.12 returns its result if the result and the
+                cancellation arrive in one turn of the loop.
         """
         from redis.exceptions import RedisClusterException, RedisError
 
@@ -719,7 +730,7 @@ class RedisBackend(Backend):
                 raise asyncio.CancelledError
 
     def _error(self, problem: Exception) -> StoreError:
-        """Translates a failure of the library, or an error reply; nothing of its text is repeated but the code."""
+        """Returns the `StoreError` for a failure of the library or an error reply. Keeps only the code of its text."""
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
         code = _code(problem)
@@ -742,7 +753,7 @@ def check_url(url: str, _folder: Path) -> str:
         url: `redis://[user[:password]@]host[:port][/database]`, or `rediss://…` for TLS.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is no such URL.
     """
     try:
         parts = urlsplit(url)
@@ -768,13 +779,13 @@ _Command = tuple[Any, ...]
 
 
 def _cancellations() -> int:
-    """The requests to cancel the running task that nobody has taken back."""
+    """Returns the number of pending requests to cancel the running task."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
 def _code(problem: Exception) -> str:
-    """The first word of the server's reply, or one of our own; empty where no server replied."""
+    """Returns the first word of the server's reply, or a code from `_KNOWN_TEXTS`. Empty if no server replied."""
     text = str(problem)
     for known, code in _KNOWN_TEXTS.items():
         if known in text:
@@ -786,7 +797,7 @@ def _code(problem: Exception) -> str:
 
 
 async def _in_parts(items: Sequence[_Item], do: Callable[[Sequence[_Item]], Awaitable[None]]) -> None:
-    """Does something with all items, `limits.store_pipeline` of them at a time; the loop goes on in between.
+    """Calls a function with `limits.store_pipeline` items at a time; other tasks run between two calls.
 
     Raises:
         StoreError: One part failed; the others are done.
@@ -809,7 +820,7 @@ def _head(stream_id: str) -> str:
 
 
 def _both(stream_id: str) -> tuple[str, str]:
-    """The keys of a copy."""
+    """Returns the keys of a copy."""
     return _head(stream_id), _log(stream_id)
 
 
@@ -826,7 +837,7 @@ def _record(kind: str, name: str) -> str:
 
 
 def _life(ttl: float | None) -> tuple[str | int, ...]:
-    """Returns the words of `SET` for a time to live."""
+    """Returns the arguments of `SET` for a time to live."""
     return () if ttl is None else ("PX", _milliseconds(ttl))
 
 
@@ -835,7 +846,7 @@ def _milliseconds(ttl: float) -> int:
 
 
 def _check(value: bytes, kind: str, name: str) -> bytes:
-    """Returns what follows the value of a record.
+    """Returns the line end and checksum that follow the value of a record.
 
     Raises:
         StoreError: The value is too large.
@@ -848,12 +859,12 @@ def _opened(found: bytes, kind: str, name: str) -> bytes:
     """Returns the value of a record.
 
     Raises:
-        StoreError: It does not fit its checksum.
+        StoreError: The value does not match its checksum.
     """
     value = found[:-_CHECK]
     if found[-_CHECK:] == _check(value, kind, name):
         return value
-    if kind == CLAIMS and found.count(b"\n") == _LINE_ENDS:  # of a former release
+    if kind == CLAIMS and found.count(b"\n") == _LINE_ENDS:  # written by an earlier release
         return found
     raise StoreError("damaged", "a record of the store is damaged")
 
@@ -868,7 +879,7 @@ def _commands(change: Change) -> list[_Command]:
         check = checksum(header, change.stream_id, "header")
         commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000), check))
     lost = 0
-    if change.gap is not None:  # before the records behind it: a reader in between finds no hole
+    if change.gap is not None:  # before the records after the gap, so that a concurrent reader finds no hole
         lost, text = change.gap.lost, gap_text(change.gap)
         check = checksum(text, change.stream_id, "gap", lost)
         commands.append(("EVAL", _GAP, 2, head, log, lost, text, f"{lost + 1}-0", check))
@@ -888,12 +899,14 @@ def _commands(change: Change) -> list[_Command]:
 
 
 def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> News:
-    """Returns what entries say; an end that is not that of the event before it is damage: a record is missing.
+    """Returns the news that entries hold.
+
+    An end counts as damaged if its number is above the last event's: a record is missing.
 
     Args:
+        entries: The entries, in order.
         stream_id: The stream's id.
-        entries: In order.
-        asked: The number of entries that were asked for.
+        asked: The number of entries that were requested.
         after: The number of the last event before them.
     """
     records: list[Record] = []
@@ -926,7 +939,7 @@ def _checked(fields: Mapping[bytes, bytes], name: bytes, check_name: bytes, *pla
     """Returns the value of a field.
 
     Raises:
-        StoreError: It does not fit its checksum: rule 7.
+        StoreError: The value does not match its checksum. Earlier releases wrote none: rule 8.
     """
     value, check = fields[name], fields.get(check_name)
     if check is not None and check != b"%d" % checksum(value, *place):

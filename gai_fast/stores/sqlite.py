@@ -1,17 +1,17 @@
 """`sqlite:///…`: durable copies in a file, for the workers of one machine.
 
-Owns the tables, and what each of SQLite's failures means.
+Owns the tables, and the meaning of each of SQLite's failures.
 
-1. Two threads, each with a connection of its own: one writes, one reads. The loop never waits for a disk. Calls that
-   write and gather while a transaction runs share the next one (group commit), so a slow disk is paid once for all.
-   One that fails is undone by its savepoint, and the others go on.
-2. The journal is a write-ahead log, so readers and the one writer of the moment do not wait for each other.
-3. A commit survives the process at once. The disk is synchronized once in `limits.store_sync` seconds, or with every
-   commit where `is_synchronous`: what a loss of power takes is bounded by that.
-4. Every value that is served has a checksum over itself and its place. One that is damaged is a `StoreError`.
-5. Times to live are kept by the machine's clock. One that was set forward makes copies of running streams look expired:
-   until their workers have given them another time, no stream counts as unknown.
-6. What is past its time is removed in small steps; a removed page is overwritten, as it held a conversation.
+1. Two threads have a connection each: one writes, one reads. The loop never waits for a disk. Write calls that arrive
+   during a transaction share the next one (group commit), so they share the cost of a slow disk. A savepoint undoes a
+   call that fails; the other calls go on.
+2. The journal is a write-ahead log, so readers and the current writer do not wait for each other.
+3. A commit survives the process at once. The file is synchronized with the disk every `limits.store_sync` seconds, or
+   with every commit if `is_synchronous` is set. This bounds what a power failure can lose.
+4. Every value that is read has a checksum over the value and its place. A damaged value is a `StoreError`.
+5. Times to live follow the machine's clock. If the clock is set forward, copies of running streams look expired. Until
+   their workers have renewed the times of those copies, no stream counts as unknown.
+6. Expired rows are removed in small steps. SQLite overwrites removed content, because it was a conversation.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ CREATE INDEX claims_by_end ON claims (expires_ms);
 CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY (worker, stream)) WITHOUT ROWID;
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
-# Records are in `claims` and messages in `cancels`, named for the first of each: files of earlier releases stay usable.
+# `claims` holds all records, and `cancels` all messages. The names are from earlier releases, whose files stay usable.
 _FOREVER: Final = 2**63 - 1
-"""`expires_ms` of a record that is kept until it is deleted."""
+"""`expires_ms` of a record without a time to live."""
 _NUMBER: Final = 8
-"""Bytes of the number of an event."""
+"""Bytes of an event's number in front of a stream's end."""
 _PREFIX: Final = "sqlite:///"
 _NOTHING: Final = News([])
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -103,18 +103,18 @@ class SQLiteBackend(Backend):
 
     Args:
         path: The file. It is created if missing; its folder is not.
-        is_synchronous: Whether every commit is on the disk before it counts.
+        is_synchronous: Whether every commit reaches the disk before a write returns.
     """
 
     def __init__(self, path: Path, *, is_synchronous: bool = False) -> None:
         self._path = path
         self._writer = _Writer(path, is_synchronous=is_synchronous)
         self._reader = _Thread(path, "read")
-        self._keys: dict[str, int] = {}  # of streams that are written; used by the writing thread alone
-        # The version of the data, and the positions for which it has nothing new; used by the reading thread alone.
+        self._keys: dict[str, int] = {}  # row keys of running streams; writing thread only
+        # The version of the data, and the positions that have no news in it; reading thread only.
         self._version = -1
         self._without_news: dict[str, int] = {}
-        self._without_messages = -1  # the version of the data that had none for this worker; reading thread only
+        self._without_messages = -1  # the version of the data without messages for this worker; reading thread only
         self._clock = _MachineClock()
         self._renewed_at = math.inf  # monotonic seconds
 
@@ -122,9 +122,9 @@ class SQLiteBackend(Backend):
         """Opens the file, and creates it and its tables if they are missing.
 
         Raises:
-            StoreError: It cannot be read and written, is damaged, or is another program's.
+            StoreError: The file cannot be read and written, is damaged, or belongs to another program.
         """
-        await self._writer.call(self._make_ready)  # by itself: the journal's mode is set outside a transaction
+        await self._writer.call(self._make_ready)  # not `transact`: the journal's mode is set outside a transaction
         await self._reader.call(_connection_is_there)
 
     async def close(self) -> None:
@@ -137,12 +137,12 @@ class SQLiteBackend(Backend):
         return await self._writer.transact(lambda connection: self._write(connection, changes))
 
     async def load(self, stream_id: str) -> Copy | None:
-        """Returns the copy of a log, or its beginning."""
+        """Returns the copy of a log, or the first part of a long copy."""
         self._clock.look()
         return await self._reader.call(lambda connection: self._load(connection, stream_id))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns what is new of some copies; looks for changes of other processes every `limits.store_poll`."""
+        """Returns the news of some copies; polls the file every `limits.store_poll`."""
         until = time.monotonic() + wait
         while True:
             news = await self._reader.call(lambda connection: self._tail(connection, positions))
@@ -151,11 +151,11 @@ class SQLiteBackend(Backend):
             await asyncio.sleep(SHARED.store_poll)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns which of the workers have their lease."""
+        """Returns the workers that have their lease."""
         return await self._reader.call(lambda connection: _leased(connection, workers))
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns which of the streams have a copy."""
+        """Returns the streams that have a copy."""
         return await self._reader.call(lambda connection: _kept(connection, stream_ids))
 
     async def late(self) -> Collection[str]:
@@ -163,10 +163,12 @@ class SQLiteBackend(Backend):
         return await self._reader.call(_late)
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
-        """Renews a lease. It has the monotonic time, which the processes of one machine share.
+        """Renews a lease with the monotonic time, which the processes of one machine share.
 
-        A worker that cannot write its streams cannot write its lease either, so `is_behind` says nothing more.
-        A file loses no lease, but where the clock was set since the last time, copies may look expired.
+        Ignores `is_behind`: a worker that cannot write its streams cannot write its lease either.
+
+        Returns:
+            False if the clock was set since the last renewal, so that copies may look expired. A file loses no lease.
         """
         self._clock.look()
         was_set = self._clock.set_at >= self._renewed_at
@@ -176,7 +178,7 @@ class SQLiteBackend(Backend):
 
     @property
     def has_lost(self) -> bool:
-        """Whether the clock was set so lately that workers may not have given their copies another time: rule 5."""
+        """Whether the clock was set so lately that workers may not have renewed the times of their copies: rule 5."""
         return time.monotonic() - self._clock.set_at < SHARED.note_life
 
     async def give_up(self, worker: str) -> None:
@@ -184,11 +186,11 @@ class SQLiteBackend(Backend):
         await self._change("DELETE FROM leases WHERE worker = ?", worker)
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
-        """Notes that streams are followed here, with the monotonic time, as `renew`."""
+        """Notes that streams are followed here, with the monotonic time as in `renew`."""
         await self._writer.transact(lambda connection: _note_followers(connection, stream_ids))
 
     async def followed_ago(self, stream_id: str) -> float | None:
-        """Returns the seconds since followers of a stream were noted last."""
+        """Returns the seconds since followers of a stream were last noted."""
         return await self._reader.call(lambda connection: _followed_ago(connection, stream_id))
 
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
@@ -197,7 +199,7 @@ class SQLiteBackend(Backend):
         await self._writer.transact(lambda connection: _add_message(connection, worker, text))
 
     async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
-        """Returns the messages to a worker; looks for them every `limits.message_poll`."""
+        """Returns the messages to a worker; polls the file every `limits.message_poll`."""
         until = time.monotonic() + wait
         while True:
             if await self._reader.call(lambda connection: self._has_messages(connection, worker)):
@@ -207,7 +209,7 @@ class SQLiteBackend(Backend):
             await asyncio.sleep(LIMITS.message_poll)
 
     async def sweep(self) -> bool:
-        """Removes some of what is past its time."""
+        """Removes some expired rows."""
         return await self._writer.transact(self._sweep)
 
     async def get(self, kind: str, name: str) -> bytes | None:
@@ -249,15 +251,15 @@ class SQLiteBackend(Backend):
     # -- other tables --
 
     async def transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Does something in one transaction, for a part of the server that has tables of its own; returns the result.
+        """Calls a function within a transaction; returns its result. For parts of the gateway with their own tables.
 
         Args:
-            work: Called in the writing thread, within a transaction that others may share.
+            work: Called in the writing thread, within a transaction that other calls may share.
         """
         return await self._writer.transact(work)
 
     async def look(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Reads something, as `transact`, in the reading thread."""
+        """Calls a function in the reading thread; returns its result."""
         return await self._reader.call(work)
 
     # -- the writing thread --
@@ -294,7 +296,7 @@ class SQLiteBackend(Backend):
         return missing
 
     def _write_one(self, connection: sqlite3.Connection, change: Change) -> bool:
-        """Writes one change; returns whether its copy is there."""
+        """Writes one change; returns whether its copy exists."""
         stream_id = change.stream_id
         if change.is_dropped:
             connection.execute("UPDATE streams SET expires_ms = 0 WHERE id = ?", (stream_id,))
@@ -303,7 +305,7 @@ class SQLiteBackend(Backend):
             begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, ?)"
             header = _seal(header_text(change.header, change.worker), stream_id)
             connection.execute(begin, (stream_id, header, _ms_from_now(change.keep or 0.0)))
-            self._keys.pop(stream_id, None)  # of a transaction that was rolled back: the row may have another one now
+            self._keys.pop(stream_id, None)  # it may be stale: a transaction that was rolled back had another row
         key = self._key(connection, stream_id)
         if key is None:
             return False
@@ -350,7 +352,7 @@ class SQLiteBackend(Backend):
             left -= 1
         some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
         claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
-        # Of workers that are gone, and of those before the machine was started again.
+        # Leases of gone workers, and leases from before a restart of the machine.
         stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
         connection.execute(stale, _around_now(SHARED.lease_lost))
         connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
@@ -359,7 +361,7 @@ class SQLiteBackend(Backend):
     # -- the reading thread --
 
     def _load(self, connection: sqlite3.Connection, stream_id: str) -> Copy | None:
-        with _transaction(connection, "DEFERRED"):  # all of it is of one moment
+        with _transaction(connection, "DEFERRED"):  # one consistent snapshot
             find = "SELECT key, header, ending FROM streams WHERE id = ? AND expires_ms > ?"
             row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
             if row is None:
@@ -404,7 +406,7 @@ def check_url(url: str, folder: Path) -> str:
         folder: The folder that a relative path starts from.
 
     Raises:
-        ValueError: It names no file.
+        ValueError: The URL names no file.
     """
     path = url.removeprefix(_PREFIX)
     if not url.startswith(_PREFIX) or path.endswith("/") or path in ("", ".", "..", ":memory:"):
@@ -419,10 +421,10 @@ def open_backend(settings: StoreSettings) -> SQLiteBackend:
 
 
 class _MachineClock:
-    """Notices that the machine's clock is set.
+    """Detects that the machine's clock was set.
 
     Attributes:
-        set_at: When that was noticed last, in monotonic seconds.
+        set_at: The last time at which that was detected, in monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -430,7 +432,7 @@ class _MachineClock:
         self._ahead = time.time() - time.monotonic()
 
     def look(self) -> None:
-        """Compares it with the monotonic one."""
+        """Compares the machine's clock with the monotonic clock."""
         ahead = time.time() - time.monotonic()
         if abs(ahead - self._ahead) >= LIMITS.clock_step:
             self.set_at = time.monotonic()
@@ -445,16 +447,16 @@ class _Thread:
         self._connection: sqlite3.Connection | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"gai-fast-store-{name}")
         self._is_closed = False
-        self._busy: tuple[float, StoreError] | None = None  # when the file was locked for too long last
+        self._busy: tuple[float, StoreError] | None = None  # the last failure to get the file's lock, and its time
 
     async def call(
         self, function: Callable[[sqlite3.Connection], _Result], waiting_since: float | None = None
     ) -> _Result:
-        """Calls a function in the thread. It continues there if the caller is cancelled.
+        """Calls a function in the thread; returns its result. The function runs on if the caller is cancelled.
 
         Args:
             function: Called with the connection.
-            waiting_since: Monotonic seconds. None for now.
+            waiting_since: The time from which the call waits, in monotonic seconds. None for now.
 
         Raises:
             StoreError: SQLite failed, the store is closed, or the file was locked for too long while the call waited.
@@ -469,7 +471,7 @@ class _Thread:
             raise StoreError("unreachable", f"{self._path} is closed")
 
     async def close(self) -> None:
-        """Closes the connection after the calls that were made, and ends the thread."""
+        """Closes the connection after all earlier calls, and ends the thread."""
         if not self._is_closed:
             self._is_closed = True
             await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
@@ -477,7 +479,7 @@ class _Thread:
 
     def _run(self, function: Callable[[sqlite3.Connection], _Result], since: float) -> _Result:
         if self._busy is not None and since <= self._busy[0]:
-            raise self._busy[1]  # or many calls would wait for the lock one after the other
+            raise self._busy[1]  # otherwise queued calls would wait for the lock one after the other
         try:
             if self._connection is None:
                 self._connection = _connect(self._path)
@@ -489,7 +491,7 @@ class _Thread:
             raise error from None
 
     def _error(self, problem: sqlite3.Error) -> StoreError:
-        code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest makes it finer
+        code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary code of an extended one
         fault, text = _FAULTS.get(code, ("damaged", "cannot be used"))
         return StoreError(fault, f"{self._path} {text} ({getattr(problem, 'sqlite_errorname', 'SQLITE_ERROR')})")
 
@@ -500,7 +502,7 @@ class _Thread:
 
 
 class _Writer(_Thread):
-    """The writing thread, whose transactions are shared by the calls that have gathered: rule 1.
+    """The writing thread. Calls that wait at the same time share a transaction: rule 1.
 
     Args:
         path: The file.
@@ -519,10 +521,10 @@ class _Writer(_Thread):
         connection.execute(f"PRAGMA synchronous={'FULL' if self._is_synchronous else 'NORMAL'}")
 
     async def transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Calls a function within a transaction; returns its result after the commit, as `call`.
+        """Calls a function within a transaction; returns its result after the commit. Raises as `call`.
 
-        An exception of the function undoes what it has written, and is raised here. If the transaction fails as a
-        whole, the error is raised to every caller that shares it.
+        An exception of the function undoes its own writes, and is raised here. If the whole transaction fails, every
+        caller that shares it gets the error.
 
         Args:
             work: Called in the thread.
@@ -536,7 +538,7 @@ class _Writer(_Thread):
         return result
 
     async def close(self) -> None:
-        """Closes the connection after the calls that were made, and ends the thread."""
+        """Closes the connection after all earlier calls, and ends the thread."""
         if self._committing is not None:
             await asyncio.wait([self._committing])
         await super().close()
@@ -560,7 +562,7 @@ class _Writer(_Thread):
         now = time.monotonic()
         is_due = not self._is_synchronous and now - self._synchronized >= LIMITS.store_sync
         if is_due:
-            connection.execute("PRAGMA synchronous=FULL")  # for this commit: it takes all before it along
+            connection.execute("PRAGMA synchronous=FULL")  # for this commit: it synchronizes all earlier ones too
         try:
             with _transaction(connection):
                 for call in group:
@@ -576,7 +578,7 @@ class _Writer(_Thread):
         try:
             call.result = call.work(connection)
         except Exception as problem:
-            if not connection.in_transaction:  # SQLite has rolled it back as a whole, as if the disk is full
+            if not connection.in_transaction:  # SQLite has rolled the whole transaction back, e.g. the disk is full
                 raise
             connection.execute("ROLLBACK TO one")
             call.problem = self._error(problem) if isinstance(problem, sqlite3.Error) else problem
@@ -590,10 +592,10 @@ class _Call:
         work: The function.
 
     Attributes:
-        since: When it was called, in monotonic seconds.
-        outcome: Its result for the caller, after the commit.
-        result: What the function returned.
-        problem: Why there is no result.
+        since: The time of the call, in monotonic seconds.
+        outcome: The future that the caller awaits; set after the commit.
+        result: The function's return value.
+        problem: The reason why there is no result. None if the function returned.
     """
 
     def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
@@ -615,7 +617,7 @@ class _Call:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        # Only if the file is new: to close any descriptor of a file drops the locks that the process has on it.
+        # O_EXCL: on an existing file, closing any descriptor would drop all locks that the process has on the file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass
@@ -625,9 +627,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _entered_wal(connection: sqlite3.Connection) -> str:
-    """Switches to a write-ahead log; returns the mode that the file has then.
+    """Switches the file to a write-ahead log; returns its journal mode.
 
-    Of several processes that are the first to open a file SQLite refuses some at once, whatever its timeout.
+    If several processes open a new file at the same time, SQLite refuses some of them without waiting for its timeout.
     """
     until = time.monotonic() + LIMITS.store_busy
     while True:
@@ -663,7 +665,7 @@ def _ms_from_now(seconds: float) -> int:
 
 
 def _around_now(seconds: float) -> tuple[float, float]:
-    """The monotonic times so many seconds ago and from now."""
+    """Returns the monotonic times `seconds` before and after now."""
     now = time.monotonic()
     return now - seconds, now + seconds
 
@@ -684,7 +686,7 @@ def _news_of(connection: sqlite3.Connection, stream_id: str, after: int, limit: 
 def _news(
     connection: sqlite3.Connection, key: int, stream_id: str, ending: bytes | None, after: int, limit: int
 ) -> News:
-    """Returns what a stream has after an event: so many bytes of it, and at least a record."""
+    """Returns the news of a stream after an event: about `limit` bytes, at least one record."""
     found = connection.execute(
         "SELECT after_seq, last_seq, piece FROM records WHERE stream = ? AND last_seq > ? ORDER BY last_seq",
         (key, after),
@@ -719,7 +721,7 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
         row = connection.execute("SELECT renewed FROM leases WHERE worker = ?", (worker,)).fetchone()
         if row is None or not isinstance(row[0], float):  # SQLite may find a value of any type in a damaged row
             continue
-        if 0 <= now - row[0] < SHARED.lease_lost:  # one from before a restart of the machine may lie ahead
+        if 0 <= now - row[0] < SHARED.lease_lost:  # a time from before a restart of the machine may lie in the future
             found.add(worker)
     return found
 
@@ -744,7 +746,7 @@ def _followed_ago(connection: sqlite3.Connection, stream_id: str) -> float | Non
 
 
 def _place(kind: str, name: str) -> str:
-    """Returns the key of a record's row. The digests of idempotency keys stand alone, as in former releases."""
+    """Returns the key of a record's row. Digests of idempotency keys have no prefix, as in earlier releases."""
     return name if kind == CLAIMS else f"{kind}:{name}"
 
 
@@ -774,15 +776,15 @@ def _take_messages(connection: sqlite3.Connection, worker: str) -> Collection[tu
 
 
 def _seal(value: bytes, *place: object) -> bytes:
-    """Puts a checksum over a value and its place in front of it."""
+    """Returns a value with a checksum over it and its place in front."""
     return checksum(value, *place).to_bytes(4, "big") + value
 
 
 def _open_sealed(sealed: bytes, *place: object) -> bytes:
-    """Returns the value of what `_seal` made for this place.
+    """Returns the value that `_seal` sealed for this place.
 
     Raises:
-        StoreError: It is damaged.
+        StoreError: The value is damaged.
     """
     value = sealed[4:] if isinstance(sealed, bytes) else b""  # SQLite may find a value of any type in a damaged row
     if not isinstance(sealed, bytes) or _seal(value, *place)[:4] != sealed[:4]:
@@ -791,20 +793,20 @@ def _open_sealed(sealed: bytes, *place: object) -> bytes:
 
 
 def _seal_end(text: bytes, stream_id: str, last_seq: int) -> bytes:
-    """Seals the end of a stream together with the number of its last event."""
+    """Returns the sealed end of a stream, with the number of its last event."""
     return _seal(last_seq.to_bytes(_NUMBER, "big") + text, stream_id, "last")
 
 
 def _open_end(sealed: bytes, stream_id: str, reached: int) -> bytes:
-    """Returns the text of what `_seal_end` made, or of what a former release made, which had no number.
+    """Returns the text that `_seal_end` sealed. Also reads the ends of earlier releases, which have no number.
 
     Args:
-        sealed: The end.
+        sealed: The sealed end.
         stream_id: The stream's id.
-        reached: The number of the last event before it.
+        reached: The number of the last event before the end.
 
     Raises:
-        StoreError: It is damaged, or a record before it is missing.
+        StoreError: The end is damaged, or a record before it is missing.
     """
     try:
         value = _open_sealed(sealed, stream_id, "last")

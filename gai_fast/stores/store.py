@@ -1,12 +1,12 @@
 """The store as the rest of the gateway uses it: logs in memory, copied to a backend if one is configured.
 
-Owns which parts a store has, their start and end, and the lease of this process.
+Owns the parts of a store, their start and end, and the lease of this process.
 
-1. Every log is in the memory of this process (`memory.py`). With a backend those that are written here are copied to it
-   (`journal.py`), and those of other processes are filled from it (`mirror.py`).
-2. No stream depends on the backend: while it fails, streams run on. What cannot be answered without it, whether a key
-   is taken or whether there is a stream of this id, is refused as `overloaded`.
-3. A bug on the way to the backend ends no upkeep: a worker without a lease would count as dead.
+1. Every log is in the memory of this process (`memory.py`). If there is a backend, logs that are written here are
+   copied to it (`journal.py`), and logs of other processes are filled from it (`mirror.py`).
+2. No stream depends on the backend: while it fails, streams run on. A request that needs the backend, to look up an
+   idempotency key or the stream of an id, is refused as `overloaded`.
+3. A bug on the way to the backend does not end the upkeep: a worker without a lease would count as gone.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from gai_fast.stores.records import ClaimBudget, MemoryRecords
 
 _FIRST_WAIT: Final = 0.02
 _LONGEST_WAIT: Final = 0.4
-"""Seconds between two looks for the stream that has a key."""
+"""Shortest and longest pause between two lookups of the stream that holds a key, in seconds."""
 
 _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
-"""Seconds between looks for a stream whose first batch is under way."""
+"""Seconds after each lookup of a stream whose first batch is being written."""
 
 _SECOND_LOOK: Final = (0.1, 0.0)
-"""Seconds between two looks for a stream that may have begun a moment ago: its first batch takes `journal_interval`."""
+"""Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
 
 Durability = Literal["memory", "durable", "degraded"]
-"""The cost of losing this process: all that its memory holds; the last 30 ms; everything since the store has failed."""
+"""What is lost with this process: all that its memory holds; the last 30 ms; all since the store has failed."""
 
 
 class Store:
@@ -56,7 +56,7 @@ class Store:
         timers: The loop's timers.
         backend: Keeps copies of the logs. None if no copies are kept.
         claim_ttl: Seconds for which an idempotency key is taken.
-        claims: The kind of record that idempotency keys are.
+        claims: The kind of record for idempotency keys.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Store:
     ) -> None:
         self.memory = LogMemory(settings, timers)
         self.worker = new_worker_name()
-        """The name of this process in the store, and of nothing else: the owner of the streams that it runs."""
+        """The name of this process in the store: the owner of the streams that it runs. Nothing else has this name."""
         self._settings = settings
         self._backend = backend
         self._clock = timers.clock
@@ -86,12 +86,12 @@ class Store:
         self.hear: Hear | None = None
         """Handles messages of other processes about streams of this one; set before `open`."""
         self._upkeep: list[asyncio.Task[None]] = []
-        self._abandoned: set[asyncio.Task[None]] = set()  # keys that are given back
-        self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # as `_note_unfreed` has them
+        self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
+        self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
 
     @property
     def durability(self) -> Durability:
-        """Whether streams outlive this process; `/readyz` tells it."""
+        """Whether streams outlive this process; shown by `/readyz`."""
         if self._backend is None or not self._backend.is_copy:
             return "memory"
         return "degraded" if self.is_degraded else "durable"
@@ -102,10 +102,10 @@ class Store:
         return self._health.problem is not None
 
     async def open(self) -> None:
-        """Makes the store ready; called before the first stream.
+        """Opens the backend and starts the upkeep; called before the first stream.
 
         Raises:
-            StoreError: It cannot be used.
+            StoreError: The backend cannot be used.
         """
         if self._backend is None or self._alive is None:
             return
@@ -123,7 +123,7 @@ class Store:
             self._upkeep.append(asyncio.ensure_future(each))
 
     async def close(self) -> None:
-        """Writes what is gathered, for some seconds at most, and releases everything; the streams have ended."""
+        """Writes pending changes, for some seconds at most, and releases everything. All streams must have ended."""
         for task in self._upkeep:
             task.cancel()
         if self._upkeep or self._abandoned:
@@ -144,10 +144,10 @@ class Store:
         self.memory.clear()
 
     def know_workers(self, is_gone: IsGone) -> None:
-        """Knows the other workers of this server: rule 1 of `alive.py`.
+        """Sets how to find out about the other workers of this server: rule 1 of `alive.py`.
 
         Args:
-            is_gone: Tells whether one is gone.
+            is_gone: Returns whether a worker is gone.
         """
         if self._alive is not None:
             self._alive.in_server = is_gone
@@ -155,7 +155,7 @@ class Store:
     # -- logs --
 
     def create(self, header: LogHeader) -> StreamLog:
-        """Makes the log of a stream that begins.
+        """Makes the log of a new stream.
 
         Args:
             header: Describes the stream.
@@ -169,15 +169,15 @@ class Store:
         return log
 
     def find_here(self, stream_id: str) -> StreamLog | None:
-        """Returns the log of a stream that is in the memory of this process."""
+        """Returns the log of a stream from the memory of this process. None if it is not there."""
         return self.memory.find(stream_id)
 
     async def find(self, stream_id: str, *, is_running: bool = False) -> StreamLog | None:
-        """Returns the log of a stream, in whatever process it runs or ran. None if there is none, or no longer.
+        """Returns the log of a stream of any process. None if there is no such stream, or its log was removed.
 
         Args:
             stream_id: The stream's id.
-            is_running: It is known to run, so that its copy is on its way.
+            is_running: Whether the stream is known to run, so that its copy will appear.
 
         Raises:
             Error: The backend is out of reach, its copy is damaged, or there is no room.
@@ -190,15 +190,16 @@ class Store:
             if log is not None or not self._backend.is_copy:
                 return log
             await asyncio.sleep(wait)
-        if is_running or self._backend.has_lost or await self._is_any_late():  # a living worker writes it again
+        # A worker that lives may still write the copy.
+        if is_running or self._backend.has_lost or await self._is_any_late():
             raise out_of_reach()
         return None
 
     async def cancel(self, log: StreamLog) -> None:
-        """Has a stream cancelled that runs in another process; returns when its log here has its end.
+        """Cancels a stream that runs in another process; returns when its log here has ended.
 
         Args:
-            log: What `find` returned.
+            log: The log that `find` returned.
 
         Raises:
             Error: The backend is out of reach, or that process does not answer.
@@ -213,9 +214,9 @@ class Store:
         return self._backend is not None
 
     async def followed_ago(self, log: StreamLog) -> float:
-        """Returns the seconds since a stream of this process was followed in another; infinity: it never was.
+        """Returns the seconds since a stream of this process was last followed in another. Infinity if it never was.
 
-        While the backend fails no other process can read the stream, so it has no followers there.
+        While the backend fails, no other process can read the stream, so it has no followers there.
 
         Args:
             log: The stream's log.
@@ -229,12 +230,12 @@ class Store:
         return min(self._clock() - log.followed_at, math.inf if ago is None else ago)
 
     def lost(self, header: LogHeader, position: int, error: Error) -> StreamLog:
-        """Returns the log of a stream of which nothing is left, for those who ask for it.
+        """Returns a broken log for a stream whose own log is lost.
 
         Args:
-            header: Describes it.
+            header: Describes the stream.
             position: The number of the last event that is known.
-            error: How it has failed.
+            error: The error with which the log ends.
         """
         log = StreamLog(self.memory, header)
         log.skip(position, None)
@@ -244,7 +245,7 @@ class Store:
     # -- idempotency keys --
 
     def use(self, claim_ttl: float) -> None:
-        """Takes keys for another time from now on; those that are taken keep theirs.
+        """Sets the time for which keys are taken from now on. Keys that are taken already keep theirs.
 
         Args:
             claim_ttl: Seconds.
@@ -253,11 +254,11 @@ class Store:
         self._budget.use(claim_ttl)
 
     def keep(self, ttl: float, max_bytes: int) -> None:
-        """Keeps logs that end from now on for another time, and all within another size; as `LogMemory.keep`.
+        """Sets the time to live of logs that end from now on, and the size of all logs; as `LogMemory.keep`.
 
         Args:
-            ttl: Seconds.
-            max_bytes: Bytes.
+            ttl: Seconds after the end of a stream.
+            max_bytes: Bytes of all logs.
         """
         self._settings = replace(self._settings, ttl=ttl, max_bytes=max_bytes)
         self.memory.keep(ttl, max_bytes)
@@ -268,12 +269,13 @@ class Store:
         """Takes an idempotency key; atomic over all processes that share the store.
 
         Args:
-            key: The key, with all that makes it the caller's own: its name, the route.
-            claim: The stream that takes it.
-            caller: The name by which it counts (`ClaimBudget`).
+            key: The key, together with the caller's name and the route that it belongs to.
+            claim: The stream that takes the key.
+            caller: The caller for whom the key counts (`ClaimBudget`).
 
         Returns:
-            The claim that stands, whose stream can be found unless its worker is gone. None if the key was free.
+            The claim that already holds the key. Its stream can be found unless its worker is gone. None if the key
+            was free.
 
         Raises:
             Error: The backend is out of reach, its record is damaged, or there is no room for more keys.
@@ -283,12 +285,12 @@ class Store:
         claiming = asyncio.ensure_future(self._claim(_digest(key), claim, caller))
         try:
             return await asyncio.shield(claiming)
-        except asyncio.CancelledError:  # the client has left, so the stream will not start
+        except asyncio.CancelledError:  # the client has disconnected, so the stream will not start
             claiming.add_done_callback(lambda _: self._give_back(key, claim, caller, claiming))
             raise
 
     async def standing(self, key: str) -> Claim | None:
-        """Returns the claim that has a key. None if the key is free.
+        """Returns the claim that holds a key. None if the key is free.
 
         Args:
             key: As for `claim`.
@@ -316,11 +318,11 @@ class Store:
                 age = max(0.0, (claim.at_ms - standing.at_ms) / 1e3)
                 if age + waited >= SHARED.claim_settling:
                     break
-                await asyncio.sleep(wait)  # its worker has just taken it, and its first batch is under way
+                await asyncio.sleep(wait)  # the key was just taken, and the first batch is being written
                 waited += wait
                 wait = min(2 * wait, _LONGEST_WAIT)
         except StoreError as problem:
-            self._note_unfreed(digest, claim.stream_id, caller)  # it may have been taken all the same
+            self._note_unfreed(digest, claim.stream_id, caller)  # the failed call may have taken the key
             raise self._refusal(problem) from None
         finally:
             if standing is not None:
@@ -358,7 +360,7 @@ class Store:
         releasing.add_done_callback(self._abandoned.discard)
 
     async def release(self, key: str, stream_id: str, caller: str = "") -> None:
-        """Frees a key whose stream failed before its first content. Does nothing if another stream has it.
+        """Frees a key whose stream failed before its first content. Does nothing if another stream holds the key.
 
         Args:
             key: As for `claim`.
@@ -376,35 +378,35 @@ class Store:
             self._budget.give_back(caller)
 
     async def _release(self, digest: str, stream_id: str) -> bool:
-        """Frees a key if a stream has it; returns whether it had."""
+        """Frees a key if the stream holds it; returns whether the key was freed."""
         found = await self._records.get(self._claims, digest)
         if found is None or read_claim(found).stream_id != stream_id:
             return False
         return await self._records.delete(self._claims, digest, found)
 
     def _note_unfreed(self, digest: str, stream_id: str, caller: str, *, is_counted: bool = False) -> None:
-        """Remembers a key, which is freed once the backend answers again.
+        """Remembers a key that must be freed once the backend answers again.
 
-        A retried request may have several streams, and any of them may have the key.
+        A retried request may have several streams, and any of them may hold the key.
 
         Args:
-            digest: The key's name.
-            stream_id: A stream that may have it.
+            digest: The key's name in the store.
+            stream_id: A stream that may hold the key.
             caller: As for `claim`.
-            is_counted: The budget still counts it.
+            is_counted: Whether the budget still counts the key.
         """
         while len(self._unfreed) >= LIMITS.claims:
             self._unfreed.popitem(last=False)
         self._unfreed[digest, stream_id] = caller, is_counted
 
     async def _is_settled(self, stream_id: str) -> bool:
-        """Returns whether a stream can be found or its worker is known to be gone."""
+        """Returns whether the stream can be found, or its worker is known to be gone."""
         if self._backend is None or self.memory.find(stream_id) is not None or await self._backend.kept([stream_id]):
             return True
         return self._alive is not None and bool(await self._alive.is_known_gone(stream_id))
 
     async def _is_any_late(self) -> bool:
-        """Whether a worker may run a stream that the store does not know.
+        """Returns whether a worker may run streams that the store does not have yet.
 
         Raises:
             Overloaded: The store is out of reach.
@@ -435,14 +437,14 @@ class Store:
                 self._health.broke("the lease of this worker was not renewed", problem)
 
     async def _free_keys(self) -> None:
-        """Frees keys that could not be, for as long as the lease can wait; the others are next after it."""
+        """Frees the keys of `_note_unfreed`, for one renewal interval at most. The rest follows the next renewal."""
         until = self._clock() + SHARED.lease_renewal
         while self._unfreed and self._clock() < until:
             (digest, stream_id), (caller, is_counted) = self._unfreed.popitem(last=False)
             try:
                 is_freed = await self._release(digest, stream_id)
             except StoreError as problem:
-                if problem.fault == "damaged":  # of one key, which expires by itself
+                if problem.fault == "damaged":  # of one record, which expires by itself
                     continue
                 self._unfreed[digest, stream_id] = caller, is_counted
                 raise
@@ -450,7 +452,7 @@ class Store:
                 self._budget.give_back(caller)
 
     async def _keep_clean(self, backend: Backend) -> None:
-        """Removes what is past its time, however much that is."""
+        """Removes expired copies and records, until it is cancelled."""
         while True:
             has_more = False
             try:
@@ -463,5 +465,5 @@ class Store:
 
 
 def _digest(key: str) -> str:
-    """A key's name in a store: of one length, and without a caller's words."""
+    """Returns a key's name in a store: it has a fixed length, and nothing of the caller's text."""
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=32, person=b"gai-fast claim").hexdigest()
