@@ -1,10 +1,10 @@
-"""A position in a stream's log that moves on: what all readers of a log have in common.
+"""A cursor: a moving position in a stream's log, as all readers of a log have it.
 
-Owns when a reader reads its log, when it pauses, and when it is done. A subclass owns what it does with the bytes.
+Owns when a reader reads its log, when it pauses, and when it ends. A subclass owns the use of the bytes.
 
 1. A cursor that has read all of its log gets each piece as it is logged. Any other cursor reads the log from its
    position, at most `limits.follower_read` bytes and one piece in a turn of the loop; new pieces stay in the log.
-2. A paused cursor keeps its position, and no bytes. If it pauses amid a part, it reads the log from there again.
+2. A paused cursor keeps its position, and no bytes. If it pauses within a part, it later reads the log from there.
 3. A cursor ends when its log has ended and it has read all of it, even if it is paused. It ends with an error if the
    log's writer is gone, or if the log has not reached the event that the cursor began after.
 4. An exception in a subclass ends this cursor alone.
@@ -34,15 +34,15 @@ class LogCursor(ABC):
 
     Args:
         log: The log.
-        position: The log is read from the event after this one.
+        position: The number of the event after which the log is read.
         after: The number of the last event that the reader's client has.
         publication: The stream. None if it runs in another process, or need not know of the reader.
         loop: The loop.
-        takes_metrics: Whether the reader needs the figures of the stream.
+        takes_metrics: Whether the reader needs the metrics of the stream.
 
     Attributes:
         log: The log.
-        metrics: The figures of the stream, if they are taken, once the reader has left.
+        metrics: The metrics of the stream, once the reader has left. None if it does not need them.
         position: The number of the last event that was read.
         is_paused: Whether nothing is read now.
         is_over: Whether nothing is read any more.
@@ -95,7 +95,7 @@ class LogCursor(ABC):
 
     @abstractmethod
     def _take(self, backlog: Backlog) -> None:
-        """Uses the next part of the log, perhaps empty, and moves `position` to the last event that it has used.
+        """Uses the next part of the log, which may be empty, and moves `position` to the last used event.
 
         Raises:
             Error: Ends the cursor.
@@ -110,7 +110,7 @@ class LogCursor(ABC):
         """Ends the reader's own output, and leaves.
 
         Args:
-            error: The reason. None if all of the stream has been read.
+            error: The reason. None if the whole stream has been read.
         """
 
     def _abort(self, error: Error) -> None:
@@ -122,14 +122,14 @@ class LogCursor(ABC):
         return self.log.read(self.position, SHARED.follower_read)
 
     def _join(self) -> None:
-        """Follows the log from now on. If it has more than was read, `_is_behind` is set, and `_go_on` must follow."""
+        """Follows the log from now on. If `_is_behind` is set then, the caller must call `_go_on`."""
         self._is_behind = self.log.last_seq > self.position or self.log.is_over
         if self._publication is not None:
             self._publication.add(self)
         self.log.watch(self)
 
     def _balance(self) -> None:
-        """Makes the publication look at `is_slow` and `position`, which may have changed."""
+        """Makes the publication read `is_slow` and `position` again."""
         if self._publication is not None:
             self._publication.balance()
 
@@ -145,7 +145,7 @@ class LogCursor(ABC):
         try:
             if not self._is_ahead:  # most pieces
                 self._take_piece(piece, last_seq)
-            elif last_seq > self.position:  # the piece may begin with events that the client has: the log is cut there
+            elif last_seq > self.position:  # the client may have the piece's first events: the log is cut after them
                 self._is_ahead = False
                 self._is_behind = True
                 self._read_on()
@@ -153,10 +153,10 @@ class LogCursor(ABC):
             self._break_off(problem)
 
     def ended(self) -> None:
-        """Ends the reader, unless the log has more to be read first."""
+        """Ends the reader, or reads the rest of the log first."""
         if self._is_behind:
             return
-        if self.position < self.log.last_seq:  # it ended while watchers before this one got its last piece
+        if self.position < self.log.last_seq:  # the log ended while an earlier watcher used its last piece
             self._is_behind = True
             self._go_on()
             return
@@ -172,7 +172,7 @@ class LogCursor(ABC):
         """Whether the reader is paused, or has not read all that the log has."""
         return self._is_behind or self.is_paused
 
-    def fail(self, error: Error) -> None:  # noqa: B027  # of some readers alone
+    def fail(self, error: Error) -> None:  # noqa: B027  # some readers override it
         """Does nothing: the log has the stream's early failure too."""
 
     # -- the client --
@@ -232,12 +232,12 @@ class LogCursor(ABC):
             self._finish(self.log.broken)
 
     def _break_off(self, problem: Exception) -> None:
-        """Ends the reader with an `Error` of its own, or, after a bug, by rule 4."""
+        """Ends the reader after an exception: with an `Error` as it is, after a bug by rule 4."""
         if isinstance(problem, Error):
             try:
                 self._finish(problem)
                 return
-            except Exception as worse:  # noqa: BLE001  # rule 4: not even this end can be written
+            except Exception as worse:  # noqa: BLE001  # rule 4: the end cannot be written either
                 problem = worse
         _log.error("a follower of stream %s failed: a bug of the gateway", self.log.header.stream_id, exc_info=problem)
         self._abort(Error("internal", "the gateway failed while it handled this answer"))
@@ -247,7 +247,7 @@ class LogCursor(ABC):
             self.metrics = self._publication.metrics()
 
     def _stop(self) -> None:
-        """Reads no more. Idempotent."""
+        """Stops reading. Idempotent."""
         self.is_over = self._is_behind = True
         self.log.unwatch(self)
         if self._handle is not None:

@@ -1,10 +1,10 @@
-"""The client's side of a stream: the commit of its head, the writing of its bytes, and the end of the response.
+"""The client's side of a stream: the commit of the response headers, the body, and the end of the response.
 
 Owns commit, heartbeats, gathering (`flush_interval`) and the end of a response. Knows no upstream and no event: it
-moves the bytes of one `Output` to one `Client`. Arms no timer but that of `flush_interval`: the session asks `due` and
-calls `look`.
+moves the bytes of one `Output` to one `Client`. Its only timer is for `flush_interval`: for commit and heartbeats the
+session reads `due` and calls `look`.
 
-The head is held until the first event or `commit_after`, so that an early failure has its true status.
+The headers are held until the first event or `commit_after`, so that an early failure has its true status.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from gai_fast.net.attempts.spec import Output
 
 
 class Client(Protocol):
-    """The response of a stream. Every method is synchronous; none raises where the client is gone."""
+    """The response of a stream. Every method is synchronous; no method raises if the client is gone."""
 
     @property
     def direct(self) -> LendingTransport | FrameLog | None:
-        """A transport that takes HTTP chunks, or a log that takes frames; `None` where neither does, or not yet."""
+        """The transport (for HTTP chunks) or log (for frames) that a fast path may write to. None if there is none."""
 
     def commit(self) -> None:
-        """Begins the response: its head goes out with the next bytes."""
+        """Begins the response: its headers are sent with the next bytes."""
 
     def flush(self) -> None:
-        """Writes the head alone: no bytes follow in this turn."""
+        """Sends the headers alone: no bytes follow in this turn."""
 
     def write(self, pieces: Sequence[Piece]) -> None:
-        """Writes bytes of the stream, after `commit`; never none."""
+        """Writes bytes of the stream, at least one, after `commit`."""
 
     def end(self, pieces: Sequence[Piece]) -> None:
         """Writes the last bytes, perhaps none, and the proper end of the response."""
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
-        """Answers with this error: the stream failed before `commit`.
+        """Responds with an error: the stream failed before `commit`.
 
         Args:
             error: The reason.
-            pieces: The same as the end of a stream, for a client that keeps streams; none where that cannot be written.
+            pieces: The error as the end of a stream, for a client that stores streams. Empty if it cannot be written.
         """
 
     def abort(self, error: Error) -> None:
-        """Cuts the response off, so that it does not look complete: the stream broke off without an event for that."""
+        """Cuts the response off, so that it does not look complete: no event can report how the stream ended."""
 
 
 class _State(enum.Enum):
-    HELD = "held"  # the head has not gone out
+    HELD = "held"  # the headers have not been sent
     COMMITTED = "committed"
     ENDED = "ended"
 
 
-# As constants, because the attribute of an enum costs 75 ns on 3.11, and every read asks.
+# Constants, because an enum's attribute costs 75 ns on 3.11, and every read checks the state.
 _HELD: Final[_State] = _State.HELD
 _COMMITTED: Final[_State] = _State.COMMITTED
 _ENDED: Final[_State] = _State.ENDED
-_size_of: Final = size_of  # likewise: to look a name up costs 30 ns
+_size_of: Final = size_of  # a constant, because a global lookup costs 30 ns
 
 
 class Delivery:
@@ -74,14 +74,14 @@ class Delivery:
         stream: The stream's settings.
         counters: Counts what is written.
         loop: The loop.
-        whole: The response is one JSON object: nothing is written before the end.
-        is_timed: Whether `commit_after` and `heartbeat` hold: the client is a connection, not a log.
+        whole: Whether the response is one JSON object: nothing is written before the end.
+        is_timed: Whether `commit_after` and `heartbeat` apply: the client is a connection, not a log.
 
     Attributes:
-        output: Likewise; another one where a fallback answers in another dialect.
+        output: Holds the stream's bytes. Replaced if a fallback answers in another dialect.
         gathered: Bytes of the upstream that were read since the last write.
         last_write: The time of the last write, in seconds of the loop's clock.
-        is_paused: The client takes its bytes too slowly.
+        is_paused: Whether the client reads too slowly.
     """
 
     __slots__ = (
@@ -129,18 +129,18 @@ class Delivery:
 
     @property
     def is_committed(self) -> bool:
-        """Whether the head has been committed."""
+        """Whether the headers have been committed."""
         return self._state is not _HELD
 
     @property
     def direct(self) -> LendingTransport | FrameLog | None:
-        """The transport or log that a fast path may write to; `None`: not now."""
+        """The transport or log that a fast path may write to. None if it may not write now."""
         return self._client.direct
 
     # -- bytes --
 
     def gather_or_send(self, due: Callable[[], None]) -> bool:
-        """Commits the head if need be, and writes the pending bytes, now or after `flush_interval`.
+        """Commits the headers if necessary, and writes the pending bytes, now or after `flush_interval`.
 
         Args:
             due: Called when the gathered bytes must be sent.
@@ -172,7 +172,7 @@ class Delivery:
         return True
 
     def pass_on(self, piece: bytes) -> None:
-        """Writes a piece past the output, after `commit`; nothing else may wait to be written."""
+        """Writes a piece directly, after `commit`. The output must have no pending bytes."""
         self.last_write = self._loop.time()
         self._counters.wrote(len(piece))
         if self._direct is None:
@@ -184,7 +184,7 @@ class Delivery:
         self._direct.write(piece)
 
     def commit(self) -> None:
-        """Begins the response: its head goes out with the next bytes."""
+        """Begins the response: its headers are sent with the next bytes."""
         self._state = _COMMITTED
         self.last_write = self._loop.time()
         self._client.commit()
@@ -192,14 +192,14 @@ class Delivery:
     # -- time --
 
     def due(self) -> float:
-        """The time at which `look` must be called if nothing is written before: for the head, then for heartbeats."""
+        """Returns when `look` must be called if nothing is written before: for the headers, then for heartbeats."""
         if self._whole:
             return math.inf
         heartbeat = self.last_write + self._heartbeat if self._heartbeat else math.inf
         return heartbeat if self._state is not _HELD else min(self._commit_by, heartbeat)
 
     def look(self, now: float) -> None:
-        """Commits the head, or writes a heartbeat, where its time has come."""
+        """Commits the headers or writes a heartbeat, if its time has come."""
         if self._whole:
             return
         if self._state is _HELD and now >= self._commit_by:
@@ -214,7 +214,7 @@ class Delivery:
     # -- the end --
 
     def stop(self) -> None:
-        """Cancels the timer: nothing is gathered any more."""
+        """Cancels the timer of gathered bytes."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -230,8 +230,9 @@ class Delivery:
 
         Args:
             pieces: The last bytes, perhaps none.
-            error: The failure of the stream, which its bytes report; before `commit` it may be the response instead.
-            delivered: Content has been written to the output.
+            error: The failure of the stream, which the last bytes report. Before `commit` it may be the response
+                instead.
+            delivered: Whether content has been written to the output.
         """
         state, self._state = self._state, _ENDED
         if state is _HELD and error is not None and (self._whole or not delivered):
@@ -245,7 +246,7 @@ class Delivery:
         """Ends the response of a stream whose bytes cannot report its end.
 
         Args:
-            error: The response, where there is none yet.
+            error: The response, if none has begun.
         """
         state, self._state = self._state, _ENDED
         if state is _HELD:

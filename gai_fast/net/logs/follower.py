@@ -1,22 +1,23 @@
 """One client of a durable stream: its position in the log, its response, and its pace.
 
-Owns how a follower's response ends, and when it is cut off. `cursor.py` decides when it reads the log, `view.py` what
-it is sent, `delivery.py` when its head is committed and when it needs a keep-alive, `publication.py` what its leaving
-means for the stream.
+Owns how a follower's response ends, and when it is cut off. `cursor.py` decides when the log is read, `view.py` what is
+sent, `delivery.py` when the headers are committed and when a keep-alive is due, and `publication.py` what happens to
+the stream if the follower leaves.
 
-1. A client that was slow is sent neighbouring deltas as one.
-2. For events that are no longer in the log it writes `stream.gap`, or ends the response with an error that says so.
-3. The response ends properly after the end of the stream. Where the writer of the log is gone without an end, it ends
-   with an `error` and `done` that are this follower's own.
-4. An exception in our code ends this follower alone, and its client is answered or cut off.
-5. A server that stops cuts its followers off between two frames, so that their answers do not look complete; the last
-   frame says when to come back.
-6. No response that ends properly is empty. A client that comes back with the last event before the end is known here
-   (a copy of the log may be behind) gets `done` from this follower; the `error` that it has only in a format where
-   nothing else ends a failed stream. One whose stream failed without a frame gets both.
-7. A caller with a limit of `streams` has as many followers in this process. One more is refused, unless it follows a
-   stream that the caller follows here already: it is a client that comes back before its former connection is known to
-   be gone, and takes the place of that stream's oldest follower, which ends with an `error` of its own.
+1. A client that was slow gets adjacent deltas as one.
+2. For events that are no longer in the log, the follower writes `stream.gap`, or ends the response with an error that
+   states the loss.
+3. The response ends properly after the end of the stream. If the writer of the log is gone without an end, the follower
+   ends the response with its own `error` and `done`.
+4. An exception in the gateway's code ends this follower alone. Its client gets an error, or is cut off.
+5. A server that stops cuts its followers off between two frames, so that their responses do not look complete. The last
+   frame tells the client when to reconnect.
+6. No response that ends properly is empty. A client may resume after the last event before the end is known here (a
+   copy of the log may be behind): it gets `done` from this follower, and the `error`, which it has, only in a format
+   where nothing else ends a failed stream. If a stream failed without a frame, its client gets both.
+7. A caller with a limit of `streams` has at most as many followers in this process. One more is refused, unless it
+   follows a stream that the caller already follows here: then it is a client that resumes before its former connection
+   is known to be gone. It replaces that stream's oldest follower, which ends with its own `error`.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Backlog, LogHeader, StreamLog
 
 _COMMENT: Final = b":"
-"""Begins a keep-alive, which is no frame."""
+"""The first byte of a keep-alive, which is no frame."""
 
 
 class Followers:
-    """The followers of this process, by the caller that they belong to."""
+    """The followers of this process, by caller."""
 
     __slots__ = ("_of",)
 
     def __init__(self) -> None:
-        self._of: dict[str, dict[Follower, None]] = {}  # the oldest first
+        self._of: dict[str, dict[Follower, None]] = {}  # by caller, the oldest first
 
     def __len__(self) -> int:
         return sum([len(each) for each in self._of.values()])
@@ -65,11 +66,11 @@ class Followers:
         """Checks whether a stream may have one more follower: rule 7.
 
         Args:
-            header: The stream's.
+            header: The header of the stream's log.
             places: The number of followers that its caller may have.
 
         Raises:
-            RateLimited: All places are taken, none of them for this stream.
+            RateLimited: All places are taken, and none by a follower of this stream.
         """
         mine = self._of.get(header.caller, {})
         if len(mine) >= places and self._oldest(header) is None:
@@ -77,7 +78,7 @@ class Followers:
             raise Error("rate_limited", text, reason="streams", retry_after_ms=SHARED.overloaded_ms)
 
     def add(self, follower: Follower) -> None:
-        """Adds a follower; above its caller's places the oldest one of its stream ends."""
+        """Adds a follower. If its caller has no free place, the oldest follower of the same stream ends."""
         header = follower.log.header
         mine = self._of.setdefault(header.caller, {})
         former = self._oldest(header) if follower.places is not None and len(mine) >= follower.places else None
@@ -86,7 +87,7 @@ class Followers:
             former.replace()
 
     def discard(self, follower: Follower) -> None:
-        """Removes a follower, if it is there."""
+        """Removes a follower. Idempotent."""
         caller = follower.log.header.caller
         mine = self._of.get(caller)
         if mine is not None:
@@ -95,7 +96,7 @@ class Followers:
                 del self._of[caller]
 
     def _oldest(self, header: LogHeader) -> Follower | None:
-        """Returns the oldest follower of a stream, or None."""
+        """Returns the oldest follower of a stream. None if it has none."""
         for follower in self._of.get(header.caller, {}):
             if follower.log.header.stream_id == header.stream_id:
                 return follower
@@ -108,14 +109,15 @@ class Follower(LogCursor):
     Args:
         log: The stream's log.
         client: The client's response.
-        view: What it is sent.
+        view: The form in which the client gets the log.
         after: The number of the last event that the client has.
         stream: The settings of the response.
-        publication: The stream, where it runs in this process.
-        is_first: The client has started the stream.
-        is_answer: Its request asks for the stream, as the first one or again; otherwise it follows one by its id.
-        places: The number of followers that its caller may have; None: no limit.
-        home: The followers of this process; it is one of them while it follows.
+        publication: The stream. None if it runs in another process.
+        is_first: Whether the client has started the stream.
+        is_answer: Whether the client's request asks for the answer, for the first time or again. Otherwise it follows a
+            stream by its id.
+        places: The number of followers that its caller may have. None if there is no limit.
+        home: The followers of this process, which it joins until it leaves.
         timers: The loop's timers.
         loop: The loop.
     """
@@ -153,7 +155,7 @@ class Follower(LogCursor):
         self.places = places
         self._home = home
         self._view = view
-        self._passes_on = isinstance(view, OwnFrames)  # pieces of the log are sent as they are
+        self._passes_on = isinstance(view, OwnFrames)  # pieces of the log are sent unchanged
         self._timers = timers
         self._timer: Timer | None = None
         self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop)
@@ -161,9 +163,9 @@ class Follower(LogCursor):
         self._cut_timer: Timer | None = None
 
     def begin(self) -> None:
-        """Sends what the log has, and follows it; the client's response must know its follower by now."""
+        """Sends what the log has, and follows it. The client's response must have its follower set before."""
         self._join()
-        self._home.add(self)  # after that: the stream always has a follower, also if this one replaces another
+        self._home.add(self)  # after `_join`, so that the stream has a follower even if this one replaces another
         self._arm()
         if self._is_behind:
             self._go_on()
@@ -171,7 +173,7 @@ class Follower(LogCursor):
     # -- LogCursor --
 
     def _take_piece(self, piece: bytes, last_seq: int) -> None:
-        """Passes the next piece on."""
+        """Sends the next piece."""
         self.position = last_seq
         if self._passes_on and self._delivery.is_committed:  # most pieces
             self._delivery.pass_on(piece)
@@ -198,8 +200,8 @@ class Follower(LogCursor):
         if not delivery.is_committed:
             delivery.commit()
         delivery.send()
-        if self._parting is not None and self._parting.is_told:
-            self._stop()  # the client has been sent its last frame: rule 5
+        if self._parting is not None and self._parting.is_sent:
+            self._stop()  # the client has got its last frame: rule 5
             self._cut_at(self._loop.time() + LIMITS.parting)
 
     # -- other followers --
@@ -212,7 +214,7 @@ class Follower(LogCursor):
     # -- the publication --
 
     def fail(self, error: Error) -> None:
-        """Answers with the stream's early failure, if the head has not gone out; else its event follows."""
+        """Responds with the stream's early failure, if the headers are not committed. Otherwise its event follows."""
         if not self.is_over and not self._delivery.is_committed:
             self._abort(error)
 
@@ -220,35 +222,35 @@ class Follower(LogCursor):
 
     @property
     def upstream_headers(self) -> Headers:
-        """None: a log keeps no headers."""
+        """Empty: a log keeps no headers."""
         return ()
 
     def measured(self) -> StreamMetrics:
-        """As `Session.measured`; a stream that is followed has no whole answer to put them in."""
+        """Returns empty metrics, in place of `Session.measured`: a follower writes no whole answer that has them."""
         return StreamMetrics(duration=0.0)
 
     def client_lost(self) -> None:
-        """The client is gone."""
+        """Called when the client is gone."""
         self.leave()
 
     def pause(self) -> None:
-        """The client is slow."""
+        """Called when the client reads too slowly."""
         self._delivery.is_paused = True
         super().pause()
 
     def resume(self) -> None:
-        """The client has caught up."""
+        """Called when the client has caught up."""
         self._delivery.is_paused = False
         super().resume()
 
     # -- the end of the server --
 
     def part(self, retry_ms: int, until: float) -> None:
-        """Cuts the client off after its next frame, which says when to come back: rule 5. Called once.
+        """Cuts the client off after its next frame, which tells it when to reconnect: rule 5. Called once.
 
         Args:
-            retry_ms: Milliseconds after which it is to come back.
-            until: Seconds of the loop's clock; without a frame until then it is cut off as it is.
+            retry_ms: Milliseconds after which the client reconnects.
+            until: The time at which the client is cut off without a frame, in seconds of the loop's clock.
         """
         if self.is_over:
             return
@@ -265,7 +267,7 @@ class Follower(LogCursor):
     def _cut(self) -> None:
         self._note_metrics()
         publication, self._publication = self._publication, None
-        if publication is not None:  # this is no leaving of the client's, after which the stream might end
+        if publication is not None:  # not `remove`: the client has not left, so the stream must not end
             publication.parted(self)
         self._abort(Error("overloaded", "this server is being stopped", reason="draining"))
 
@@ -287,7 +289,7 @@ class Follower(LogCursor):
     # -- the end --
 
     def _finish(self, error: Error | None) -> None:
-        """Ends the response as the stream has ended, or with an error of this follower's own."""
+        """Ends the response as the stream has ended, or with an error of this follower."""
         ending, last_seq = self.log.ending, self.log.last_seq
         if error is not None:
             self._end_with(error.payload())
@@ -299,10 +301,10 @@ class Follower(LogCursor):
             self._end_response(self._delivery.take_last())
 
     def _end_with(self, error: Mapping[str, Any] | None) -> None:
-        """Ends the response with events of its own: rules 2, 3 and 6.
+        """Ends the response with events of this follower: rules 2, 3 and 6.
 
         Args:
-            error: The payload of the `error`; `None`: the stream did not fail.
+            error: The payload of the `error`. None if the stream did not fail.
         """
         if error is not None:
             seq = max(self.log.last_seq, self._after) + 1
@@ -314,7 +316,7 @@ class Follower(LogCursor):
         """Ends the response to a client that has the stream's last event: rule 6.
 
         Args:
-            error: The payload of the `error`, which that event was; `None`: the stream did not fail.
+            error: The payload of the `error`, which was that last event. None if the stream did not fail.
         """
         self._view.event(done(error is None))
         pieces = self._delivery.take_last()
@@ -333,7 +335,7 @@ class Follower(LogCursor):
         self._delivery.cut(error)
 
     def leave(self) -> None:
-        """Follows no more. Idempotent."""
+        """Stops following. Idempotent."""
         self._home.discard(self)
         self._delivery.stop()
         if self._timer is not None:
@@ -346,18 +348,18 @@ class Follower(LogCursor):
 
 
 class _Parting:
-    """The output of a follower whose next bytes are its last.
+    """The output of a follower that is cut off after its next frame.
 
     Args:
-        view: What the client is sent.
-        retry_ms: Milliseconds after which it is to come back.
+        view: The follower's output until now.
+        retry_ms: Milliseconds after which the client reconnects.
 
     Attributes:
-        is_told: The last bytes have been taken.
+        is_sent: Whether the last frame has been taken.
     """
 
     def __init__(self, view: View, retry_ms: int) -> None:
-        self.is_told = False
+        self.is_sent = False
         self._view = view
         self._retry_ms = retry_ms
 
@@ -370,9 +372,9 @@ class _Parting:
         self._view.heartbeat()
 
     def take_pieces(self) -> Sequence[Piece]:
-        """Returns the bytes since the last call; of the first that are frames, the last one says when to come back."""
+        """Returns the bytes since the last call. The last of the first frames gets the time to reconnect."""
         data = b"".join(self._view.take_pieces())
-        if self.is_told or not data or data.startswith(_COMMENT) or not data.strip():
+        if self.is_sent or not data or data.startswith(_COMMENT) or not data.strip():
             return [data] if data else []
-        self.is_told = True
+        self.is_sent = True
         return [with_retry(data, self._retry_ms)]

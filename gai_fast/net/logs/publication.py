@@ -1,16 +1,16 @@
-"""A durable stream: its session writes into a log, and goes on without a client as long as it may.
+"""A durable stream: its session writes into a log, and may go on without a client.
 
-Owns three decisions: what becomes of a stream that nobody follows (`on_disconnect`), when its upstream is paused for
-slow followers, and how its end is logged. Knows no connection: to the session it is a `Client`, and its followers read
-the log (`follower.py`).
+Owns three decisions: what happens to a stream without followers (`on_disconnect`), when its upstream is paused for slow
+followers, and how its end is logged. Knows no connection: the session sees a `Client`, and the followers read the log
+(`follower.py`).
 
-1. The log holds everything, an early failure too. Followers whose response answers a request for the stream get
-   that one apart, so that it has the true status.
-2. The upstream is paused only while no follower keeps up (its client is slow, or it still reads what it missed) and
-   going on would drop what one of them has not been sent. Nobody pauses it where nobody follows.
-3. When the last follower leaves, of all processes that share the store: `cancel` ends the stream at once, `detach`
-   after `detach_ttl`, `drain` not at all, or at once where as many streams as `[limits] drains` go on so already. A
-   stream that was started without a follower has `detach_ttl` to get one, unless `drain` lets it go on.
+1. The log holds every event, also an early failure. If a follower's response answers a request for the stream, it gets
+   an early failure by a call, so that the response has the true status.
+2. The upstream is paused only if no follower keeps up (its client is slow, or it still reads missed events), and the
+   next bytes would drop events that a follower has not sent. Without followers it is never paused.
+3. If the last follower of all processes that share the store leaves, `cancel` ends the stream at once, `detach` ends it
+   after `detach_ttl`, and `drain` lets it go on; if `[limits] drains` streams do so already, it ends at once. A stream
+   that was started without a follower ends after `detach_ttl` without one, unless `drain` lets it go on.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores import Ending, StreamLog
 
-Way = Literal["cancel", "detach", "drain"]
-_WAYS: Final[dict[str, Way]] = {"auto": "detach", "cancel": "cancel", "detach": "detach", "drain": "drain"}
-"""The meaning of `on_disconnect` for a durable stream."""
+_Policy = Literal["cancel", "detach", "drain"]
+_POLICIES: Final[dict[str, _Policy]] = {"auto": "detach", "cancel": "cancel", "detach": "detach", "drain": "drain"}
+"""The policy of a durable stream without followers, by `on_disconnect`."""
 
 
 class Generation(Protocol):
@@ -41,24 +41,24 @@ class Generation(Protocol):
 
     @property
     def metrics(self) -> StreamMetrics | None:
-        """The figures of the stream, once it has ended."""
+        """The metrics of the stream. None before its end."""
 
     @property
     def last_event(self) -> Event:
-        """The `finish` or `error`, once there is one."""
+        """The stream's `finish` or `error`. Empty before."""
 
     @property
     def has_content(self) -> bool:
-        """Whether any of the answer has been written."""
+        """Whether any content has been written."""
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
-        """The figures so far."""
+        """Returns the metrics so far."""
 
     def pause(self) -> None:
         """Stops reading the upstream."""
 
     def resume(self) -> None:
-        """Goes on reading."""
+        """Reads the upstream again."""
 
     def cancel(self) -> None:
         """Ends the stream on request."""
@@ -77,18 +77,18 @@ class Follows(Protocol):
 
     @property
     def is_slow(self) -> bool:
-        """Whether its client takes its bytes too slowly, or it has not been sent all that the log has."""
+        """Whether its client reads too slowly, or has not been sent all that the log has."""
 
     @property
     def position(self) -> int:
-        """The number of the last event that its client has been sent."""
+        """The number of the last event that was sent to its client."""
 
     @property
     def is_answer(self) -> bool:
         """Whether its response answers a request for the stream, so that an early failure is its status."""
 
     def fail(self, error: Error) -> None:
-        """The stream has failed before its first event."""
+        """Called when the stream has failed before its first event."""
 
 
 class PublicationRunner(Protocol):
@@ -99,23 +99,23 @@ class PublicationRunner(Protocol):
         """The loop's timers."""
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
-        """Finds out when a stream was followed in another process last.
+        """Finds out when a stream was last followed in another process.
 
         Args:
             log: The stream's log.
-            found: Called with the seconds since then, at once or later; infinity: it never was.
+            found: Called with the seconds since then, at once or later. Infinity if it never was.
         """
 
     def may_drain(self) -> bool:
-        """Whether one more stream may go on without a follower until its end; if so, it is counted."""
+        """Returns whether one more stream may go on without a follower until its end, and counts it if so."""
 
     def drained(self) -> None:
-        """One of them has ended, or is followed again."""
+        """Stops counting such a stream: it has ended, or is followed again."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Published(ABC):
-    """The part of `Publication` that a follower uses. No protocol, as `Timers` is none."""
+    """The part of `Publication` that a follower uses. An ABC and no protocol, for mypyc, as `Timers`."""
 
     __slots__ = ()
 
@@ -124,28 +124,29 @@ class Published(ABC):
         """Adds a follower.
 
         Args:
-            follower: Calls `remove`, and `balance` when `is_slow` has changed or, while it is, `position`.
+            follower: Must call `remove` at its end. Must call `balance` if `is_slow` has changed, and if `position` has
+                changed while it is slow.
         """
 
     @abstractmethod
     def remove(self, follower: Follows) -> None:
-        """Removes a follower that has gone, or whose response has ended."""
+        """Removes a follower that has left, or whose response has ended."""
 
     @abstractmethod
     def parted(self, follower: Follows) -> None:
-        """A follower has been cut off because the server stops; that decides nothing about the stream."""
+        """Removes a follower that was cut off because the server stops. The stream goes on."""
 
     @abstractmethod
     def balance(self) -> None:
-        """A follower has come or gone, is slow, has been sent more, or has caught up."""
+        """Pauses or resumes the upstream after a change of the followers: rule 2."""
 
     @abstractmethod
     def metrics(self) -> StreamMetrics | None:
-        """The figures of the stream for a follower that leaves now; `None`: it never began."""
+        """Returns the metrics of the stream for a follower that leaves now. None if the stream never began."""
 
 
 class Publication(Published):
-    """The client of a durable stream's session, whose frames a fast path may log too.
+    """The client of a durable stream's session. A fast path may also log frames through it.
 
     Args:
         runner: The engine.
@@ -187,11 +188,11 @@ class Publication(Published):
         self._followers: dict[Follows, None] = {}
         self._timer: Timer | None = None
         self._is_draining = False
-        self._are_slow = False  # all of them
+        self._are_slow = False  # whether all followers are slow
         self._is_held_back = False
 
     def begin(self, session: Generation) -> None:
-        """The session has been started; it may have ended already. Nobody follows it yet: rule 3."""
+        """Sets the session, which has been started and may have ended. It has no follower yet: rule 3."""
         if session.metrics is not None:
             self._metrics = session.metrics
             return
@@ -199,29 +200,29 @@ class Publication(Published):
         self._await(self._stream.detach_ttl)
 
     def refused(self, error: Error) -> None:
-        """The session could not be started."""
+        """Ends the log of a session that could not be started."""
         self.log.end(Ending("failed", error=error.payload(), has_content=False))
 
     def metrics(self) -> StreamMetrics | None:
-        """The figures of the stream for a follower that leaves now; `None`: it never began."""
+        """Returns the metrics of the stream for a follower that leaves now. None if the stream never began."""
         session = self._session
         if session is None:
             return self._metrics
         return session.measured("disconnected") if session.metrics is None else session.metrics
 
     def measured(self) -> dict[str, Any]:
-        """The figures so far, for a whole answer that holds them."""
+        """Returns the metrics so far, for a whole answer that contains them."""
         return {} if self._session is None else self._session.measured().as_dict()
 
     # -- Client --
 
     @property
     def direct(self) -> FrameLog | None:
-        """The way of a fast path into the log."""
+        """The log for the fast path."""
         return self
 
     def commit(self) -> None:
-        """Does nothing: followers have heads."""
+        """Does nothing: each follower's response has its own headers."""
 
     def flush(self) -> None:
         """Does nothing, as `commit`."""
@@ -241,17 +242,17 @@ class Publication(Published):
         self._log_end(pieces)
 
     def fail(self, error: Error, pieces: Sequence[Piece]) -> None:
-        """Logs an early failure; followers whose response is an answer answer with it instead."""
+        """Logs an early failure. Followers whose response answers a request respond with it instead: rule 1."""
         for follower in tuple(self._followers):
             if follower.is_answer:
                 follower.fail(error)
-        if pieces or self.log.header.framing == "json":  # of a whole answer no frame tells the failure
+        if pieces or self.log.header.framing == "json":  # a whole answer has no frame for a failure
             self._log_end(pieces)
         else:
             self.abort(error)
 
     def abort(self, error: Error) -> None:
-        """Ends the log of a stream whose frames cannot tell how it ended: each follower ends with `error`."""
+        """Breaks off the log of a stream whose frames cannot report its end. Each follower ends with `error`."""
         self._leave()
         self.log.break_off(error)
 
@@ -266,7 +267,7 @@ class Publication(Published):
         self.log.end(ending_of(event, has_content=has_content))
 
     def _leave(self) -> None:
-        """Lets go of the session, which has ended."""
+        """Releases the session, which has ended."""
         session, self._session = self._session, None
         if session is not None:
             self._metrics = session.metrics
@@ -276,40 +277,40 @@ class Publication(Published):
 
     @property
     def followers(self) -> int:
-        """The number of its followers in this process."""
+        """The number of followers in this process."""
         return len(self._followers)
 
     @property
     def are_slow(self) -> bool:
-        """Whether it has followers here, and none of them keeps up."""
+        """Whether there are followers in this process, and none of them keeps up."""
         return self._are_slow
 
     def add(self, follower: Follows) -> None:
-        """Adds a follower, as `Published.add`."""
+        """Adds a follower; as `Published.add`."""
         self._followers[follower] = None
         self._stop_waiting()
         self.balance()
 
     def remove(self, follower: Follows) -> None:
-        """Removes a follower that has gone, or whose response has ended."""
+        """Removes a follower that has left, or whose response has ended."""
         self._followers.pop(follower, None)
         self.balance()
         if self._followers or self._session is None:
             return
-        way = _WAYS[self._stream.on_disconnect]
-        if way == "detach":
+        policy = _POLICIES[self._stream.on_disconnect]
+        if policy == "detach":
             self._stop_waiting()
             self._await(self._stream.detach_ttl)
-        elif way == "cancel" or not self._drain():
+        elif policy == "cancel" or not self._drain():
             self._look_elsewhere()
 
     def parted(self, follower: Follows) -> None:
-        """A follower has been cut off because the server stops; that decides nothing about the stream."""
+        """Removes a follower that was cut off because the server stops. The stream goes on."""
         self._followers.pop(follower, None)
         self.balance()
 
     def balance(self) -> None:
-        """A follower has come or gone, is slow, has been sent more, or has caught up."""
+        """Pauses or resumes the upstream after a change of the followers: rule 2."""
         self._are_slow = bool(self._followers)
         for follower in self._followers:
             if not follower.is_slow:
@@ -319,24 +320,24 @@ class Publication(Published):
             self._balance()
 
     def cancel(self) -> None:
-        """Ends the stream with `finish {cancelled}`, which is logged; nothing where it has ended."""
+        """Ends the stream with `finish {cancelled}`, which is logged. Does nothing if the stream has ended."""
         if self._session is not None:
             self._session.cancel()
 
     def await_follower(self) -> None:
-        """The stream has been started without a follower: rule 3. Its `detach_ttl` runs since `begin`."""
+        """Called for a stream that was started without a follower: rule 3. Its `detach_ttl` began with `begin`."""
         if self._session is not None and self._stream.on_disconnect == "drain":
             self._drain()
 
     def _drain(self) -> bool:
-        """Lets the stream go on without a follower, if `[limits] drains` does; returns whether it goes on."""
+        """Lets the stream go on without a follower, if `[limits] drains` permits it; returns whether it goes on."""
         if not self._is_draining and self._runner.may_drain():
             self._stop_waiting()
             self._is_draining = True
         return self._is_draining
 
     def _await(self, seconds: float) -> None:
-        """Cancels the stream after a while, unless a follower comes, here or in another process."""
+        """Cancels the stream after some seconds, unless it gets a follower in this or another process."""
         timers = self._runner.timers
         self._timer = timers.schedule(timers.clock() + seconds, self._look_elsewhere)
 
@@ -346,10 +347,14 @@ class Publication(Published):
             self._runner.look_elsewhere(self.log, self._found_elsewhere)
 
     def _found_elsewhere(self, ago: float) -> None:
-        """Goes by when another process followed the stream last: others note it once in `limits.note_life` at least."""
+        """Cancels the stream, or waits on if another process follows it: those note it every `limits.note_life`.
+
+        Args:
+            ago: Seconds since another process last followed the stream.
+        """
         if self._session is None or self._followers or self._timer is not None or self._is_draining:
-            return  # it has ended, or it is followed or waits again
-        is_detached = _WAYS[self._stream.on_disconnect] == "detach"
+            return  # it has ended, has a follower, waits again, or drains
+        is_detached = _POLICIES[self._stream.on_disconnect] == "detach"
         rest = (self._stream.detach_ttl if is_detached else 0.0) + SHARED.note_life - ago
         if rest > 0.0:
             self._await(rest)
@@ -386,10 +391,10 @@ class Publication(Published):
 
 
 def ending_of(event: Event, *, has_content: bool) -> Ending:
-    """The end of a stream, by its last event before `done`.
+    """Returns the end of a stream, from its last event before `done`.
 
     Args:
-        event: Its `finish` or `error`; empty where it had none.
+        event: Its `finish` or `error`. Empty if it had neither.
         has_content: As in `Ending`.
     """
     if "error" in event:

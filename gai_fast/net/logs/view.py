@@ -1,13 +1,14 @@
-"""A log as one follower is sent it: the log's own frames, or the same events in another form.
+"""A log in the form that one follower sends: the log's own frames, or the same events in another form.
 
-Owns which forms a log can be sent in, and the events that a follower gets although the log does not have them: a gap,
-the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log into bytes for one client.
+Owns the forms in which a log can be sent, and the events that a follower sends although they are not in the log: a gap,
+and the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log into bytes for one client.
 
-1. The log's own form is sent as it is: followers share the bytes.
-2. Another form is written by an encoder of its own, which is fed from the beginning of the log, so that it knows what
-   came before; what the client has is left out.
-3. For missing events it writes `stream.gap` where the form is `gai`; elsewhere the follower must end with an error.
-4. A client that is late is sent fewer events: neighbouring deltas of the text are joined (`from_seq` … `seq`).
+1. The log's own form is sent unchanged: followers share the bytes.
+2. For another form the follower has its own encoder. The encoder reads the log from the beginning, because its state
+   depends on all events; bytes of events that the client has are dropped.
+3. For missing events, `stream.gap` is written if the form is `gai`. In any other form the follower must end with an
+   error.
+4. A client that is late gets fewer events: adjacent deltas of the text are joined (`from_seq` … `seq`).
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Form(NamedTuple):
     Args:
         format: The wire format.
         framing: `sse` or `ndjson`.
-        envelope: `compact` or `full`; `None`: the framing's own.
-        retry_ms: Milliseconds until the client reconnects, for the first frame; a log's own frames tell it already.
-        timestamps: `ts` on every event of the compact envelope.
+        envelope: `compact` or `full`. None for the framing's default.
+        retry_ms: Milliseconds until the client reconnects, for the first frame. A log's own frames have them already.
+        timestamps: Whether every event of the compact envelope has `ts`.
     """
 
     format: Format
@@ -54,7 +55,7 @@ class Form(NamedTuple):
         return (self.envelope or ("compact" if self.framing == "sse" else "full")) == "compact"
 
     def is_of(self, header: LogHeader) -> bool:
-        """Whether a log is written so."""
+        """Returns whether a log is in this form."""
         if self.format.name != header.format or self.framing != header.framing:
             return False
         return header.format != NATIVE or self.is_compact == Form(self.format, self.framing, header.envelope).is_compact
@@ -64,45 +65,45 @@ class View(Output, Protocol):
     """The output of one follower."""
 
     start: int
-    """The log is read from the event after this one."""
+    """The number of the event after which the log is read."""
 
     def feed(self, piece: bytes) -> None:
-        """Takes the next piece of the log: whole frames.
+        """Writes the next piece of the log: whole frames.
 
         Raises:
-            Error: It cannot be sent in this form; what came before it was written.
+            Error: An event cannot be sent in this form. The events before it were written.
         """
 
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
-        """Takes the next pieces, for a client that is late: rule 4; raises as `feed`."""
+        """Writes the next pieces, for a client that is late: rule 4. Raises as `feed`."""
 
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
-        """Goes on after events that the log no longer has.
+        """Continues after events that the log no longer has.
 
         Args:
-            position: The number of the last event before them.
-            lost: The number of the last of them.
-            text: The stream's text up to there, where the log has it.
+            position: The number of the last event before the lost ones.
+            lost: The number of the last lost event.
+            text: The stream's text up to `lost`. None if the log does not have it.
 
         Returns:
-            Whether the form has a word for it; otherwise nothing was written.
+            Whether the form can report the loss. If not, nothing was written.
         """
 
     def event(self, event: Event) -> None:
-        """Writes an event that the log does not have; it gets no `id:` line."""
+        """Writes an event that is not in the log, without an `id:` line."""
 
 
 def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
-    """A log in the form that a follower gets.
+    """Returns the view of a log for one follower.
 
     Args:
-        header: The log's.
-        form: What the client asks for.
+        header: The header of the log.
+        form: The form that the client requests.
         after: The number of the last event that the client has.
         clock: Milliseconds since the epoch.
 
     Raises:
-        InvalidRequest: The log cannot be sent so (406).
+        InvalidRequest: The log cannot be sent in this form (406).
     """
     if form.is_of(header):
         if after and not header.is_numbered:
@@ -117,7 +118,7 @@ def view_of(header: LogHeader, form: Form, after: int, clock: Clock) -> View:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class OwnFrames:
-    """The frames of the log as they are."""
+    """The view in the log's own form: frames are sent unchanged."""
 
     __slots__ = ("_clock", "_form", "_header", "_out", "start")
 
@@ -129,11 +130,11 @@ class OwnFrames:
         self._out: list[Piece] = []
 
     def feed(self, piece: bytes) -> None:
-        """Takes the next piece of the log."""
+        """Writes the next piece of the log."""
         self._out.append(piece)
 
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
-        """Takes the next pieces, for a client that is late."""
+        """Writes the next pieces, for a client that is late."""
         if self._header.format != NATIVE:
             self._out += pieces
             return
@@ -153,21 +154,21 @@ class OwnFrames:
         self._end_run(run, last)
 
     def _end_run(self, run: Sequence[Event], alone: bytes) -> None:
-        """Writes neighbouring deltas; of a lone one the frame that the log has."""
+        """Writes adjacent deltas as one, or a lone delta as the log's own frame."""
         if len(run) == 1:
             self._out.append(alone)
         elif run:
             self._out.append(written(self._header, self._form, self._clock, joined(run), ids=True))
 
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
-        """Goes on after events that the log no longer has."""
+        """Continues after events that the log no longer has."""
         if self._header.format != NATIVE:
             return False
         self._out.append(written(self._header, self._form, self._clock, gap(position, lost, text), ids=True))
         return True
 
     def event(self, event: Event) -> None:
-        """Writes an event that the log does not have."""
+        """Writes an event that is not in the log."""
         self._out.append(written(self._header, self._form, self._clock, event))
 
     def heartbeat(self) -> None:
@@ -181,10 +182,9 @@ class OwnFrames:
 
 
 class Reencoded:
-    """The events of a log in format `gai`, written in another form.
+    """The view of a log of format `gai` in another form.
 
-    A client's dialect is written alike for every follower, whenever it follows: the time in it is that of the log's
-    first event.
+    Every follower of a dialect gets equal bytes, whenever it follows: the time in them is from the log's first event.
     """
 
     __slots__ = (
@@ -216,7 +216,7 @@ class Reencoded:
 
     @property
     def _encoder(self) -> StreamEncoder:
-        """The encoder, which reads the time when it is made: not before the log's first event tells it."""
+        """The encoder. Its constructor reads the time, so it is made once the log's first event has set the time."""
         if self._started is None:
             clock = self._clock if self._form.format.name == NATIVE else self._time
             context = _context(self._header, self._form, clock, ids=True)
@@ -228,12 +228,12 @@ class Reencoded:
         return self._clock() if self._began is None else self._began
 
     def feed(self, piece: bytes) -> None:
-        """Takes the next piece of the log."""
+        """Writes the next piece of the log."""
         for data in data_lines(piece):
             self._encode(read_event(data))
 
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
-        """Takes the next pieces, for a client that is late."""
+        """Writes the next pieces, for a client that is late."""
         run: list[Event] = []
         for piece in pieces:
             for data in data_lines(piece):
@@ -247,16 +247,16 @@ class Reencoded:
         self._end_run(run)
 
     def _end_run(self, run: Sequence[Event]) -> None:
-        """Writes neighbouring deltas as one."""
+        """Writes adjacent deltas as one."""
         if run:
-            self._encoder.append_frames(b"", len(run) - 1)  # an encoder may count them instead of reading their numbers
+            self._encoder.append_frames(b"", len(run) - 1)  # an encoder may count events instead of reading `seq`
             self._encode(joined(run))
 
     def _encode(self, event: Event) -> None:
         """Writes an event, unless the client has it.
 
         Raises:
-            Error: The form has no word for it.
+            Error: The form cannot express the event.
         """
         self._seq = seq = event.get("seq", self._seq)
         if self._began is None:
@@ -269,7 +269,7 @@ class Reencoded:
         elif not self._has_content:
             self._has_content = event["type"] not in NO_CONTENT
         if seq > 1 and self._is_compact:
-            for key in ENVELOPE_KEYS:  # those of a log that has the full envelope
+            for key in ENVELOPE_KEYS:  # the log may have the full envelope
                 if key != "ts" or not self._form.timestamps:
                     event.pop(key, None)  # type: ignore[misc]  # a key of an event
         self._encoder.event(event)
@@ -278,12 +278,12 @@ class Reencoded:
             self._out += pieces
 
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
-        """Goes on after events that the log no longer has."""
-        is_gap = lost > self._after  # where not, the encoder may still need what it has not seen
+        """Continues after events that the log no longer has."""
+        is_gap = lost > self._after  # otherwise the client has the lost events, but the encoder may need them
         if self._form.format.repeats or (is_gap and self._form.format.name != NATIVE):
             return False
         self._has_content = True
-        if not self._seq:  # the encoder needs the beginning that the log has lost
+        if not self._seq:  # the encoder needs a `start`, which the log has lost
             self._encoder.event({"type": "start", "seq": lost, "model": self._header.model})
             self._encoder.take_pieces()
         if is_gap:
@@ -293,7 +293,7 @@ class Reencoded:
         return True
 
     def event(self, event: Event) -> None:
-        """Writes an event that the log does not have."""
+        """Writes an event that is not in the log."""
         self._out.append(written(self._header, self._form, self._clock, event))
 
     def heartbeat(self) -> None:
@@ -310,7 +310,7 @@ _JOINABLE: Final = frozenset({"type", "seq", "text", *ENVELOPE_KEYS})
 
 
 def _joinable(frame: bytes) -> Event | None:
-    """The event in a frame, if it is a delta of the text with nothing besides; otherwise `None`."""
+    """Returns the event in a frame, if it is a plain delta of the text. None if it is not."""
     if b'"type":"text.delta"' not in frame:
         return None
     event = read_event(frame[frame.index(b"{") :])
@@ -318,7 +318,7 @@ def _joinable(frame: bytes) -> Event | None:
 
 
 def joined(run: Sequence[Event]) -> Event:
-    """One event in place of neighbouring deltas of the text.
+    """Returns one event for adjacent deltas of the text.
 
     Args:
         run: The deltas, at least one.
@@ -330,12 +330,12 @@ def joined(run: Sequence[Event]) -> Event:
 
 
 def gap(after: int, lost: int, text: str | None) -> Event:
-    """The event for what the log no longer has.
+    """Returns the event for a range of lost events.
 
     Args:
         after: The number of the last event that the client has.
-        lost: The number of the last one that is missing.
-        text: The stream's text up to there; `None`: nobody has it.
+        lost: The number of the last lost event.
+        text: The stream's text up to `lost`. None if it is lost too.
     """
     event: Event = {"type": "stream.gap", "seq": lost, "from": after + 1, "to": lost}
     if text:
@@ -344,17 +344,17 @@ def gap(after: int, lost: int, text: str | None) -> Event:
 
 
 def written(header: LogHeader, form: Form, clock: Clock, event: Event, *, ids: bool = False) -> bytes:
-    """One event of a stream that has begun, written by itself.
+    """Returns the bytes of a single event of a stream that has begun.
 
     Args:
-        header: The log's.
-        form: The client's.
+        header: The header of the log.
+        form: The client's form.
         clock: Milliseconds since the epoch.
-        event: With its number; `done` has none.
-        ids: With an `id:` line, where the form has them.
+        event: The event, with its number unless it is `done`.
+        ids: Whether the event gets an `id:` line, if the form has them.
     """
     encoder = form.format.encoder(form.framing, _context(header, form, clock, ids=ids))
-    if form.format.name == NATIVE and event.get("seq") != 1:  # the envelope stands on a stream's first event
+    if form.format.name == NATIVE and event.get("seq") != 1:  # the envelope is on a stream's first event only
         encoder.event({"type": "start", "seq": 1})
         encoder.take()
     encoder.event(event)
@@ -362,9 +362,9 @@ def written(header: LogHeader, form: Form, clock: Clock, event: Event, *, ids: b
 
 
 def with_retry(data: bytes, retry_ms: int) -> bytes:
-    """Frames of SSE whose last one says when the client is to come back; bytes of another kind stay as they are.
+    """Returns frames of SSE with a `retry:` line in the last one. Other bytes are returned unchanged.
 
-    A line of its own would be an event to some SDKs, so it stands within the frame, after its `id:`.
+    Some SDKs take a separate `retry:` line as an event, so the line is within the frame, after its `id:`.
 
     Args:
         data: Whole frames.
@@ -376,7 +376,7 @@ def with_retry(data: bytes, retry_ms: int) -> bytes:
 
 @lru_cache
 def keep_alive(name: str, framing: Framing) -> bytes:
-    """The keep-alive of a format between two frames."""
+    """Returns a format's keep-alive between two frames."""
     encoder = get_format(name).encoder(framing, StreamContext("", "", None, "", lambda: 0))
     encoder.heartbeat()
     return encoder.take()
@@ -405,7 +405,7 @@ class _Call(msgspec.Struct):
 
 
 def read_event(data: bytes) -> Event:
-    """Reads an event that was written in format `gai`, as the relay would give it to an encoder.
+    """Decodes an event of format `gai`, as the relay passes it to an encoder.
 
     Args:
         data: Its JSON.

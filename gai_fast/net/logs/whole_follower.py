@@ -1,8 +1,8 @@
 """One client of a durable answer that is one JSON object: it waits for the answer's end.
 
-Owns what such a client is sent: the object of the log, or the error that the stream ended with. Nothing is written
-before that, so there is no pace, no keep-alive and no place to go on from: it is no `LogCursor`. An exception of ours
-ends this client alone.
+Owns the response to such a client: the object in the log, or the error that the stream ended with. Nothing is written
+before the end, so there is no pace, no keep-alive and no position, and the class is no `LogCursor`. A bug of the
+gateway ends this client's response alone.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class WholeFollower:
     Args:
         log: The answer's log; its framing is `json`.
         client: The client's response.
-        publication: The stream, where it runs in this process.
-        is_first: The client has started the stream.
+        publication: The stream. None if it runs in another process.
+        is_first: Whether the client has started the stream.
     """
 
     is_slow = False
-    """It holds no upstream back: the answer is read whether or not its client takes it."""
+    """False: the client never pauses the upstream, because it is written nothing before the end."""
     is_answer = True
 
     def __init__(self, log: StreamLog, client: Client, publication: Published | None, *, is_first: bool) -> None:
@@ -43,10 +43,10 @@ class WholeFollower:
         self._is_over = False
         self._answer = b""
         self.metrics: StreamMetrics | None = None
-        """The figures of the stream, for the request that started it, once its response has ended."""
+        """The metrics of the stream, for the request that started it, once its response has ended."""
 
     def begin(self) -> None:
-        """Waits for the answer; the client's response must know its follower by now."""
+        """Waits for the answer. The client's response must have its follower set before."""
         if self._publication is not None:
             self._publication.add(self)
         self._log.watch(self)
@@ -57,17 +57,17 @@ class WholeFollower:
     # -- LogWatcher --
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
-        """Takes the answer."""
+        """Keeps the answer until the end."""
         self._answer = piece
 
     def ended(self) -> None:
-        """Answers."""
+        """Sends the response."""
         if self._is_over:
             return
         self._leave()
         try:
             self._answer_client()
-        except Exception as problem:  # noqa: BLE001  # the log has other watchers, who must hear of its end
+        except Exception as problem:  # noqa: BLE001  # the log's other watchers must still be called
             stream_id = self._log.header.stream_id
             _log.error("the answer of stream %s could not be given: a bug of the gateway", stream_id, exc_info=problem)
             self._client.fail(Error("internal", "the gateway failed while it handled this answer"), ())
@@ -88,11 +88,11 @@ class WholeFollower:
 
     @property
     def position(self) -> int:
-        """The number of the last piece that needs not be kept for the client: it has all that has come."""
+        """The number of the log's last event: no piece is kept for the client."""
         return self._log.last_seq
 
     def fail(self, error: Error) -> None:
-        """Answers with the stream's failure."""
+        """Responds with the stream's failure."""
         if not self._is_over:
             self._leave()
             self._client.fail(error, ())
@@ -101,25 +101,25 @@ class WholeFollower:
 
     @property
     def upstream_headers(self) -> Headers:
-        """None: a log keeps no headers."""
+        """Empty: a log keeps no headers."""
         return ()
 
     def measured(self) -> StreamMetrics:
-        """No figures: the answer itself has them."""
+        """Returns empty metrics: the answer itself contains them."""
         return StreamMetrics(duration=0.0)
 
     def client_lost(self) -> None:
-        """The client is gone."""
+        """Called when the client is gone."""
         self._leave()
 
     def pause(self) -> None:
-        """Nothing is written before the end."""
+        """Does nothing: nothing is written before the end."""
 
     def resume(self) -> None:
-        """Nothing is written before the end."""
+        """Does nothing, as `pause`."""
 
     def _leave(self) -> None:
-        """Follows no more; idempotent."""
+        """Stops following. Idempotent."""
         if self._is_over:
             return
         self._is_over = True

@@ -1,7 +1,7 @@
-"""The client's side of a stream on the wire: one response, written straight to its transport.
+"""The client's side of a stream on the wire: one response, written directly to its transport.
 
-Owns body framing, and joins the bytes of each turn into one contiguous write: the head goes out with the first bytes,
-the end of the body with the last. Knows no HTTP head and no connection.
+Owns body framing, and joins the bytes of each turn into one contiguous write: the headers are sent with the first
+bytes, and the end of the body with the last. Does not build headers, and knows no connection.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from gai_fast.kernels import LendingTransport, Piece, frame_chunk
 
 Headers = Sequence[tuple[str, str]]
 
-_frame_chunk: Final = frame_chunk  # a constant, because to look a name up costs 30 ns
+_frame_chunk: Final = frame_chunk  # a constant, because a global lookup costs 30 ns
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class BodyFraming:
     """The framing of a response body. Has no state, so all responses share one instance.
 
-    This one leaves the body as it is: the end of the connection ends it (HTTP/1.0), or the transport frames it.
+    This class leaves the body unchanged: the end of the connection ends it (HTTP/1.0), or the transport frames it.
 
     Attributes:
         headers: The response headers that announce the framing.
-        in_chunks: The body is written in HTTP chunks, or the transport takes whole frames (`FrameLog`), so that a fast
-            path may write it too.
+        in_chunks: Whether the body is written in HTTP chunks, or the transport accepts whole frames (`FrameLog`), so
+            that a fast path may write it too.
     """
 
     headers: ClassVar[Headers] = ()
@@ -38,13 +38,13 @@ class BodyFraming:
         """Frames one write of the body.
 
         Args:
-            head: Bytes before it, perhaps none.
-            pieces: Bytes of the body, never none.
+            head: The response headers, or empty.
+            pieces: Bytes of the body, at least one.
         """
         return b"".join([head, *pieces])
 
     def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
-        """Frames the last bytes of the body, perhaps none, and its proper end."""
+        """Frames the last bytes of the body, perhaps none, and its end."""
         return b"".join([head, *pieces])
 
 
@@ -56,11 +56,11 @@ class HTTPChunks(BodyFraming):
     in_chunks: ClassVar[bool] = True
 
     def frame(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
-        """As `BodyFraming.frame`; an empty chunk would be the last."""
+        """Frames one write; as `BodyFraming.frame`. An empty chunk would end the body."""
         return _frame_chunk(head, pieces, b"")
 
     def last(self, head: bytes, pieces: Sequence[Piece]) -> bytes:
-        """As `BodyFraming.last`."""
+        """Frames the last write; as `BodyFraming.last`."""
         return _frame_chunk(head, pieces, b"0\r\n\r\n")
 
 
@@ -70,10 +70,10 @@ HTTP_CHUNKS: Final = HTTPChunks()
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseWriter:
-    """Writes the body of one response, its head in front.
+    """Writes the headers and the body of one response.
 
     Args:
-        transport: Where the bytes go.
+        transport: Receives the bytes.
     """
 
     __slots__ = ("_compressor", "_framing", "_head", "_transport")
@@ -86,9 +86,10 @@ class ResponseWriter:
 
     @property
     def direct(self) -> LendingTransport | None:
-        """The transport, where a fast path may write the body and the head has gone out; otherwise `None`.
+        """The transport that a fast path may write the body to.
 
-        A body that is compressed has none: all of it must pass through here.
+        None before the headers are sent, if the framing has no chunks, or if the body is compressed: all of it must
+        then pass through `write`.
         """
         if self._head or self._compressor is not None or not self._framing.in_chunks:
             return None
@@ -98,29 +99,29 @@ class ResponseWriter:
         """Begins the response.
 
         Args:
-            head: Goes out with the first bytes; empty where the transport has sent it.
-            framing: How the body is framed.
-            compressor: Its content coding, which the head names.
+            head: The response headers, sent with the first bytes. Empty if the transport has sent them.
+            framing: The framing of the body.
+            compressor: The content coding that the headers name. None if the body is not compressed.
         """
         self._head = head
         self._framing = framing
         self._compressor = compressor
 
     def flush(self) -> None:
-        """Writes the head alone, where it has not gone out yet."""
+        """Writes the headers alone, if they have not been sent."""
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head)
 
     def write(self, pieces: Sequence[Piece]) -> None:
-        """Writes bytes of the body, never none."""
+        """Writes bytes of the body, at least one."""
         if self._compressor is not None:
             pieces = (self._compressor.write(pieces),)
         head, self._head = self._head, b""
         self._transport.write(self._framing.frame(head, pieces))
 
     def end(self, pieces: Sequence[Piece]) -> None:
-        """Writes the last bytes of the body, perhaps none, and its proper end."""
+        """Writes the last bytes of the body, perhaps none, and its end."""
         if self._compressor is not None:
             pieces = (self._compressor.end(pieces),)
         head, self._head = self._head, b""

@@ -1,4 +1,4 @@
-"""The beginning, the writes and the end of a response, without the rest of a session."""
+"""The start, the writes and the end of a response, without the rest of a session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.net.fakes import FakeClient, FakeOutput, FakeTime
 ERROR = Error("network", "reset")
 
 
-class Way:
+class Case:
     """A delivery, its client, and what it has to write."""
 
     def __init__(self, *, whole: bool = False, **stream: Any) -> None:
@@ -38,64 +38,64 @@ class Way:
 
 
 def test_the_first_bytes_commit_the_head() -> None:
-    way = Way()
-    assert not way.delivery.is_committed
-    assert way.say()
-    assert way.delivery.is_committed
-    assert way.client.taken() == ["commit", b"x"]
-    assert way.say(b"") is False
-    assert way.client.taken() == []
-    assert way.counters.sent == 1
+    case = Case()
+    assert not case.delivery.is_committed
+    assert case.say()
+    assert case.delivery.is_committed
+    assert case.client.taken() == ["commit", b"x"]
+    assert case.say(b"") is False
+    assert case.client.taken() == []
+    assert case.counters.sent == 1
 
 
 def test_bytes_are_gathered_for_flush_interval_and_no_longer() -> None:
-    way = Way(flush_interval=0.5, client_buffer=10)
-    assert not way.say()
-    assert not way.say()
-    assert way.client.taken() == ["commit"]
-    way.time.advance(0.6)
-    assert (way.client.taken(), way.sent) == ([b"xx"], [True])
-    way.delivery.gathered = 11
-    assert way.say()
-    assert way.time.armed == 0
+    case = Case(flush_interval=0.5, client_buffer=10)
+    assert not case.say()
+    assert not case.say()
+    assert case.client.taken() == ["commit"]
+    case.time.advance(0.6)
+    assert (case.client.taken(), case.sent) == ([b"xx"], [True])
+    case.delivery.gathered = 11
+    assert case.say()
+    assert case.time.armed == 0
 
 
 def test_stop_cancels_what_is_gathered() -> None:
-    way = Way(flush_interval=0.5)
-    way.say()
-    way.delivery.stop()
-    assert way.time.armed == 0
+    case = Case(flush_interval=0.5)
+    case.say()
+    case.delivery.stop()
+    assert case.time.armed == 0
 
 
 def test_due_is_the_heads_time_then_that_of_each_heartbeat() -> None:
-    way = Way(commit_after=2, heartbeat=15)
-    assert way.delivery.due() == 2
-    way.time.now = 2
-    way.delivery.look(2)
-    assert way.client.taken() == ["commit", "flush"]
-    assert way.delivery.due() == 17
-    way.delivery.look(16)
-    assert way.client.taken() == []
-    way.delivery.look(17)
-    assert way.client.taken() == [b"<ping>"]
+    case = Case(commit_after=2, heartbeat=15)
+    assert case.delivery.due() == 2
+    case.time.now = 2
+    case.delivery.look(2)
+    assert case.client.taken() == ["commit", "flush"]
+    assert case.delivery.due() == 17
+    case.delivery.look(16)
+    assert case.client.taken() == []
+    case.delivery.look(17)
+    assert case.client.taken() == [b"<ping>"]
 
 
 def test_without_a_heartbeat_nothing_is_due_after_the_head() -> None:
-    way = Way(heartbeat=0)
-    way.say()
-    assert way.delivery.due() == math.inf
-    assert Way(heartbeat=0, whole=True).delivery.due() == math.inf
-    Way(whole=True).delivery.look(100)
+    case = Case(heartbeat=0)
+    case.say()
+    assert case.delivery.due() == math.inf
+    assert Case(heartbeat=0, whole=True).delivery.due() == math.inf
+    Case(whole=True).delivery.look(100)
 
 
 def test_a_client_that_takes_nothing_is_not_pinged() -> None:
-    way = Way(heartbeat=1)
-    way.say()
-    way.client.taken()
-    way.delivery.is_paused = True
-    way.delivery.look(5)
-    assert way.client.taken() == []
-    assert way.delivery.due() == 6
+    case = Case(heartbeat=1)
+    case.say()
+    case.client.taken()
+    case.delivery.is_paused = True
+    case.delivery.look(5)
+    assert case.client.taken() == []
+    assert case.delivery.due() == 6
 
 
 @pytest.mark.parametrize(
@@ -111,30 +111,30 @@ def test_a_client_that_takes_nothing_is_not_pinged() -> None:
     ],
 )
 def test_the_end(whole: bool, committed: bool, delivered: bool, error: Error | None, calls: list[Any]) -> None:
-    way = Way(whole=whole)
+    case = Case(whole=whole)
     if committed:
-        way.say()
-        way.client.taken()
-    way.output.bytes = b"z"
-    pieces = way.delivery.take_last()
-    way.delivery.end(pieces, error, delivered=delivered)
-    assert way.client.taken() == calls
+        case.say()
+        case.client.taken()
+    case.output.bytes = b"z"
+    pieces = case.delivery.take_last()
+    case.delivery.end(pieces, error, delivered=delivered)
+    assert case.client.taken() == calls
 
 
 @pytest.mark.parametrize(("committed", "calls"), [(False, [ERROR]), (True, [("abort", ERROR)])])
 def test_a_response_is_cut_where_its_end_cannot_be_told(committed: bool, calls: list[Any]) -> None:
-    way = Way()
+    case = Case()
     if committed:
-        way.say()
-        way.client.taken()
-    way.delivery.cut(ERROR)
-    assert way.client.taken() == calls
+        case.say()
+        case.client.taken()
+    case.delivery.cut(ERROR)
+    assert case.client.taken() == calls
 
 
 def test_a_piece_may_be_passed_on_past_the_output() -> None:
-    way = Way(heartbeat=15)
-    way.delivery.commit()
-    way.time.advance(10)
-    way.delivery.pass_on(b"piece")
-    assert way.client.taken() == ["commit", b"piece"]
-    assert (way.counters.sent, way.delivery.last_write) == (5, 10)
+    case = Case(heartbeat=15)
+    case.delivery.commit()
+    case.time.advance(10)
+    case.delivery.pass_on(b"piece")
+    assert case.client.taken() == ["commit", b"piece"]
+    assert (case.counters.sent, case.delivery.last_write) == (5, 10)
