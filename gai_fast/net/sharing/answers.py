@@ -6,10 +6,10 @@ against `[store]`.
 
 1. The key of a request is a digest of everything that affects the answer: the caller (unless `scope = "all"`), the
    model with its upstream, and the request to the upstream. Labels of a request (`LABELS`) are not included.
-2. A running call is joined; a kept answer is replayed; otherwise the stream starts its own call. Attempts after a
-   failure do this too, so streams that failed together share the next call.
-3. In a store shared by processes, a call belongs to the process that has claimed its key. Other processes find it
-   there.
+2. A stream joins a running call, or reads a kept answer; otherwise it starts its own call. Attempts after a failure do
+   this too, so streams that failed together share the next call.
+3. In a store that processes share, a call belongs to the process that has claimed its key. Other processes find the
+   call in the store.
 4. If anything here fails (the store, a log that is too long, no room), the stream makes its own call. It never gets an
    error.
 """
@@ -46,7 +46,7 @@ from gai_fast.stores.backend import Backend
 
 LABELS: Final = ("metadata", "user", "safety_identifier", "prompt_cache_key")
 """Members of a request that identify its user or its accounting; answers do not depend on them."""
-_OF_ONE_SENDING: Final[dict[str, Any]] = {
+_NEUTRAL: Final[dict[str, Any]] = {
     "model": msgspec.UNSET,
     "metadata": {},
     "json_snapshots": msgspec.UNSET,
@@ -55,12 +55,12 @@ _OF_ONE_SENDING: Final[dict[str, Any]] = {
     "request_id": msgspec.UNSET,
     "idempotency_key": msgspec.UNSET,
 }
-"""Members of a native request that do not affect the upstream's answer, with one value for all requests. The key
-contains the model by its meaning."""
+"""Members of a native request that do not affect the upstream's answer, each with one value for all requests. `model`
+is one of them, because the key contains the resolved model."""
 _TRIES: Final = 3
-"""How often a request frees a key whose answer is unusable."""
+"""The number of times that a request frees a key whose answer is unusable."""
 _SPARE: Final = 64
-"""Keys whose answers may be gone, before they are checked."""
+"""Keys of dropped answers that may be kept before a check removes them."""
 
 
 class Home(Protocol):
@@ -114,7 +114,7 @@ class Answers:
         self._home = home
         self._is_gone = is_gone
         self._calls: dict[str, SharedCall] = {}  # by key: calls that may be joined
-        self._running: set[SharedCall] = set()
+        self._running: set[SharedCall] = set()  # calls whose logs have not ended
         self._kept: dict[str, StreamLog] = {}  # by key
         self._claimed: dict[str, str] = {}  # by stream id: the claimed keys of calls
         self._opening: asyncio.Task[None] | None = None
@@ -223,10 +223,10 @@ class Answers:
         """Claims a key, unless another process has a usable answer.
 
         Returns:
-            The answer's log. `None` if the key is now claimed.
+            The answer's log. None if the key is now claimed for `stream_id`.
 
         Raises:
-            Error: The store is unusable now, or too many others claim this key.
+            Error: The store is out of reach, or too many other requests claim this key.
             StoreError: The store cannot be opened.
         """
         await self._open()
@@ -265,7 +265,7 @@ class Answers:
         return log.ending is None or age < self.settings.ttl
 
     async def _open(self) -> None:
-        """Opens the store once. After a failure, waits before the next try."""
+        """Opens the store once. After a failure, refuses further tries for `limits.store_retry`."""
         now = self.loop.time()
         if self._opening is None:
             if now < self._open_again:
@@ -290,14 +290,14 @@ class SharedAnswer(Sharing):
 
     Attributes:
         role: The source of the current attempt's answer.
-        upstream: The name of the upstream that was asked for it.
+        upstream: The name of the upstream that gave this answer.
     """
 
     def __init__(self, answers: Answers, caller: str, new_id: Callable[[], str]) -> None:
         self.role = "miss"
         self.upstream = ""
         self._answers = answers
-        self._whose = "" if answers.settings.scope == "all" else caller
+        self._owner = "" if answers.settings.scope == "all" else caller
         self._is_paced = answers.settings.pace == "recorded"
         self._new_id = new_id
         self._key: tuple[StreamSpec, str] | None = None  # the last attempt's spec and key
@@ -330,7 +330,7 @@ class SharedAnswer(Sharing):
     # -- `Sharing` --
 
     def finds(self, spec: StreamSpec) -> bool:
-        """Returns whether there is an answer, so the upstream need not be asked."""
+        """Returns whether there is an answer, so that no request to the upstream is needed."""
         return self._find(self._key_of(spec)) is not None
 
     def open(self, spec: StreamSpec, receiver: Receiver, ask: Callable[[Receiver], Asked]) -> Asked:
@@ -356,14 +356,14 @@ class SharedAnswer(Sharing):
         """Handles the end of the stream. A finished answer may be kept. An abandoned call may get a `Remainder`.
 
         Returns:
-            The figures to record. `None` if the remainder's stream records them.
+            The metrics to record. None if the remainder's stream records them.
         """
         reader = self._reader
         if reader is None or reader.call is None:
             return metrics
         call = reader.call
         usage = metrics.usage or {}
-        is_cut = usage.get("source") == "partial"  # by a limit of spend: as if its client had left
+        is_cut = usage.get("source") == "partial"  # a limit of spend ended the stream: as if its client had left
         if metrics.outcome == "finished" and not is_cut:
             call.approve()
         elif self.role == "miss" and call.goes_on:
@@ -388,7 +388,7 @@ class SharedAnswer(Sharing):
         self.upstream = upstream.name
         stream_id = self._new_id() if claimed is None else claimed[1]
         try:
-            call = answers.begin(key, LogHeader(stream_id, _owner(self._whose), spec.model.name, CALLS, "ndjson"))
+            call = answers.begin(key, LogHeader(stream_id, _log_caller(self._owner), spec.model.name, CALLS, "ndjson"))
         except Error:  # no room: rule 4
             if claimed is not None:
                 answers.store.abandon(*claimed)
@@ -430,7 +430,7 @@ class SharedAnswer(Sharing):
         return None
 
     def _find(self, key: str) -> tuple[StreamLog, SharedCall | None] | None:
-        """Returns the answer for a key, except an answer with which an earlier attempt has failed."""
+        """Returns the answer for a key. None if there is none, or an earlier attempt has failed with it."""
         found = self._answers.find(key)
         if found is None and self._found is not None and self._found[0] == key and not self._found[1].lost:
             found = self._found[1], None
@@ -440,25 +440,25 @@ class SharedAnswer(Sharing):
 
     def _key_of(self, spec: StreamSpec) -> str:
         if self._key is None or self._key[0] is not spec:
-            self._key = spec, key_of(spec, self._whose)
+            self._key = spec, key_of(spec, self._owner)
         return self._key[1]
 
 
-def key_of(spec: StreamSpec, whose: str) -> str:
+def key_of(spec: StreamSpec, owner: str) -> str:
     """Returns the key of an attempt: rule 1.
 
     Args:
         spec: The attempt.
-        whose: The caller; empty if all callers share the answer.
+        owner: The caller. Empty if all callers share the answer.
     """
     model, upstream, request = spec.model, spec.model.upstream, spec.request
     target: list[Any] = [upstream.name, upstream.provider, upstream.base_url, model.id]
     if model.targets:  # any target of this API may answer for the model
         target = [upstream.provider, [[each.upstream.name, each.upstream.base_url, each.id] for each in model.targets]]
-    about = [whose, model.name, target, model.stream.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
+    about = [owner, model.name, target, model.stream.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
     asked: Any
     if isinstance(request, Request):
-        asked = msgspec.structs.replace(request, **_OF_ONE_SENDING)
+        asked = msgspec.structs.replace(request, **_NEUTRAL)
     else:
         asked = {name: value for name, value in request.items() if name not in LABELS}
     digest = blake2b(encode_json(about), digest_size=32, person=b"gai-fast answer")
@@ -469,7 +469,7 @@ def key_of(spec: StreamSpec, whose: str) -> str:
 
 
 def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error, bytes], Error]]:
-    """Returns the adapter for a log's answer, in any process, and the redaction of its errors."""
+    """Returns the adapter for a log's answer, and the redaction of its errors. The log may be of any process."""
     first = first_line(log)
     api = get_provider(first.provider)
     upstreams = (spec.model.upstream, *(each.upstream for each in spec.model.targets))  # another may have answered
@@ -478,14 +478,14 @@ def _parts(log: StreamLog, spec: StreamSpec) -> tuple[Adapter, Callable[[Error, 
     )
 
 
-def _owner(whose: str) -> str:
-    """Returns the owner of a log, in place of a key's name.
+def _log_caller(owner: str) -> str:
+    """Returns the `caller` of a log's header, in place of a key's name.
 
     It contains a space, so it equals no caller's name, and no caller can follow the log.
     """
-    return f"answers {whose}"
+    return f"answers {owner}"
 
 
 def _claim_ttl(settings: CacheSettings) -> float:
-    """Returns the seconds for which a key is claimed: the time of the call and of its kept answer."""
+    """Returns the seconds for which a key is claimed: the longest call, and the time to live of its answer."""
     return settings.ttl + LIMITS.shared_call

@@ -1,10 +1,10 @@
-"""The rest of a shared call whose first stream has left while other streams read on.
+"""The rest of a shared call whose first stream has left while other streams still read it.
 
 Owns the charge for this call: the caller of the first stream pays for all of it. The other callers got a shared answer
-and pay nothing. So a caller cannot get an answer for the price of its start by leaving it to a second request.
+and pay nothing. Otherwise a caller could pay for the start of an answer alone, by leaving the rest to a second request.
 
-A stream without a client reads the call's log from the start, for its figures alone. It does not keep the call alive.
-The figures of the first stream are recorded when this stream ends, with its usage and cost.
+A stream without a client reads the call's log from the start, for its metrics alone. It does not keep the call alive.
+When this stream ends, the metrics of the first stream are recorded with this stream's usage and cost.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Remainder(Sharing):
 
     Args:
         call: The call.
-        disconnected: The figures of the stream that has left.
-        earlier: The cost of its attempts before this call.
+        disconnected: The metrics of the stream that has left.
+        earlier: The charges of that stream's attempts before this call.
         read: Opens a reader of the call that does not keep the call alive.
     """
 
@@ -56,10 +56,10 @@ class Remainder(Sharing):
         return self._read(receiver)
 
     def ended(self, spec: StreamSpec, metrics: StreamMetrics, earlier: tuple[Charge, ...]) -> StreamMetrics | None:
-        """Returns the figures of the stream that has left, with the usage and the cost of the call so far.
+        """Returns the metrics of the stream that has left, with the usage and the cost of the whole call.
 
-        The call's cost replaces the part that the stream had paid for, in addition to its earlier attempts. If the rest
-        of the call could not be read, the stream's own figures stay.
+        The charges are those of the stream's earlier attempts and of the whole call, which replaces the part that the
+        stream has read. If the rest of the call could not be read, the stream's own metrics stay.
         """
         if metrics.outcome == "finished":
             self._call.approve()
@@ -77,7 +77,7 @@ def remainder_spec(spec: StreamSpec, sharing: Remainder) -> StreamSpec:
 
     Args:
         spec: The spec of the stream that has left.
-        sharing: Has the call.
+        sharing: Reads the call.
     """
     model = spec.model
     quiet = StreamSettings(on_malformed=model.stream.on_malformed, heartbeat=0.0)

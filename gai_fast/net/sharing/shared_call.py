@@ -1,22 +1,22 @@
 """One call to an upstream that several streams read, and its log: single flight, and kept answers.
 
 Owns how a call's response is logged, how a stream reads it, and when a call ends. `answers.py` decides which streams
-share a call. To the upstream's exchange a call is the receiver. To a stream a reader of the call is the exchange.
+share a call. A call is the receiver of the upstream's exchange. A reader of the call is the exchange of a stream.
 
 1. A call's log has one line of JSON for each event of its exchange, with its number and the seconds since the start.
    The first line has the upstream and the model: a reader in any process needs only the log.
 2. Every stream reads the log, including the stream that started the call. A reader that keeps up gets each line when it
    is logged. A reader with a slow client holds at most one part of the log.
-3. `publication.py` decides, as for the followers of a durable stream, that the call ends when its last reader leaves,
-   and pauses while all readers are slow and a reader would lose lines. If no other process may read the call, it also
-   pauses while all readers are slow, as every upstream does for its one client. A reader that catches up with a long
-   answer loses nothing either: the call pauses if it would, as long as the reader's client reads. Pauses of this
-   client, which many lines at once may cause, are ignored up to `limits.shared_patience` seconds in total.
-4. An answer is kept if the call ended well and a stream that read all of it finished. A call without readers is
+3. `publication.py` ends the call when its last reader leaves, and pauses it while all readers are slow and a reader
+   would lose lines, as for the followers of a durable stream. If no other process may read the call, it also pauses
+   while all readers are slow, as every upstream does for its one client. While a reader catches up with a long answer
+   and its client reads, the call pauses if the reader would lose lines. Pauses of this client, which many lines at once
+   may cause, do not count up to `limits.shared_patience` seconds in total.
+4. An answer is kept if the call ended well, and a stream that read all of it finished. A call without readers is
    abandoned, unless its answer is known to be complete.
-5. If a reader's log ends without the end of the response (its process is gone, the call was abandoned), the reader ends
-   with a network failure, and its stream may ask again. So does a reader that needs lines that the log has dropped. If
-   its client has paused, the reader ends with `timeout` instead: the client was too slow.
+5. If a reader's log ends without the end of the response (its process is gone, or the call was abandoned), the reader
+   ends with a network failure, and its stream may make another attempt. A reader that needs dropped lines ends with
+   that failure too, or with `timeout` if its client has paused: the client was too slow.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from gai_fast.stores import Backlog, StreamLog
 
 _BAD_STATUS: Final = 400
 _FOLLOWED: Final = StreamSettings(on_disconnect="cancel")
-"""A call exists only for its readers: a stream that goes on without a client continues to read."""
+"""The call ends with its last reader. A stream that goes on without a client is still a reader."""
 
 
 class CallRunner(PublicationRunner, Protocol):
@@ -58,10 +58,10 @@ class CallRunner(PublicationRunner, Protocol):
         """Removes a failed or abandoned call: no further stream may join it."""
 
     def kept(self, call: SharedCall) -> None:
-        """Keeps the answer of a call, which is complete."""
+        """Keeps the complete answer of a call."""
 
     def ended(self, call: SharedCall) -> None:
-        """Removes a call whose log ends."""
+        """Removes a call whose log has ended."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,16 +70,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         seq: The line's number, from 1.
         at: Seconds since the start of the call.
-        provider: First line only, as the next three: the adapter's name.
+        provider: The adapter's name. Only the first line has this field and the next three.
         upstream: The name of the upstream.
         id: The upstream's id of the model.
         began_ms: The start of the call, in milliseconds since the epoch.
-        status: The status of the response; 0 if the line has none.
+        status: The status of the response. 0 if the line has none.
         headers: The response headers, with `status`.
         data: Bytes of the body, if they are text.
         base64: Bytes of the body, if they are not text.
         ends: Whether the response has ended.
-        error: The failure that ended the response, with `ends`. `None` if it ended well.
+        error: The failure that ended the response, with `ends`. None if it ended well.
     """
 
     seq: int
@@ -129,7 +129,7 @@ def last_line(log: StreamLog) -> Line:
 
 
 def _lines(log: StreamLog, after: int) -> list[Line]:
-    # No `LogCursor`: one line, which the log has.
+    # No `LogCursor`: this reads one line, which the log has.
     return read_lines(b"".join(log.read(after, 1).pieces), after)
 
 
@@ -157,7 +157,7 @@ def read_lines(data: bytes, after: int) -> list[Line]:
 
 
 class CallPhase(Enum):
-    """The phases of a call, in order; `COMPLETE` may be left out."""
+    """The phases of a call, in order. A call may skip `COMPLETE`."""
 
     RECEIVING = auto()
     COMPLETE = auto()
@@ -183,7 +183,7 @@ class SharedCall(Receiver):
     """
 
     metrics: StreamMetrics | None = None
-    """None: the streams that read the call have the figures."""
+    """None: the streams that read the call have the metrics."""
     has_content = True
 
     def __init__(self, runner: CallRunner, key: str, log: StreamLog, loop: asyncio.AbstractEventLoop) -> None:
@@ -192,12 +192,12 @@ class SharedCall(Receiver):
         self.publication = Publication(runner, log, self, _FOLLOWED)
         self.seq = 0
         self.error: Error | None = None
-        """The failure that ended the response."""
+        """The failure that ended the response. None if there is none."""
         self._runner = runner
         self._loop = loop
-        self._began = loop.time()
+        self._started_at = loop.time()
         self._exchange: OpenExchange | None = None
-        self._asked: OpenExchange | None = None  # `_exchange`, kept after its end
+        self._last_exchange: OpenExchange | None = None  # `_exchange`, kept after its end
         self._is_held_back = False
         self._catching_up: dict[SharedReader, None] = {}
         self._is_good = False
@@ -216,10 +216,10 @@ class SharedCall(Receiver):
         self._log(about)
         is_open = False
         try:
-            self._exchange = self._asked = ask(self)
+            self._exchange = self._last_exchange = ask(self)
             is_open = True
         finally:
-            if not is_open:  # a log without an end would count as running for ever
+            if not is_open:  # a log without an end would count as running forever
                 self.publication.refused(Error("internal", "the request could not be made"))
         self.publication.begin(self)
 
@@ -235,18 +235,18 @@ class SharedCall(Receiver):
 
     @property
     def goes_on(self) -> bool:
-        """Whether the call, or another stream with its answer, may continue without the stream that started it."""
+        """Whether other streams may read the rest without the stream that started the call."""
         return self._phase is not CallPhase.OVER and self.error is None and not self.log.lost
 
     @property
     def resent(self) -> bool:
         """Whether the request was written twice."""
-        return self._asked is not None and self._asked.resent
+        return self._last_exchange is not None and self._last_exchange.resent
 
     @property
     def sent(self) -> bool:
         """Whether the request was handed to a connection."""
-        return self._asked is not None and self._asked.sent
+        return self._last_exchange is not None and self._last_exchange.sent
 
     def approve(self) -> None:
         """Marks the answer as good: a stream has finished with it (rule 4)."""
@@ -267,7 +267,7 @@ class SharedCall(Receiver):
         """Logs the bytes of one read."""
         try:
             self._log({"data": data.decode()})
-        except UnicodeDecodeError:  # a character split between two reads
+        except UnicodeDecodeError:  # two reads split a character
             self._log({"base64": b64encode(data).decode()})
 
     def exchange_ended(self, error: Error | None) -> None:
@@ -281,7 +281,7 @@ class SharedCall(Receiver):
 
     def _log(self, fields: Mapping[str, Any]) -> None:
         self.seq += 1
-        line = {"seq": self.seq, "at": round(self._loop.time() - self._began, 4), **fields}
+        line = {"seq": self.seq, "at": round(self._loop.time() - self._started_at, 4), **fields}
         self.publication.log_frames(orjson.dumps(line) + b"\n", self.seq)
         if self._catching_up:
             self.balance()
@@ -289,7 +289,7 @@ class SharedCall(Receiver):
     # -- its readers --
 
     def reader_changed(self, reader: SharedReader) -> None:
-        """Pauses or resumes reading the upstream: a reader has paused, resumed, caught up, read on or left."""
+        """Pauses or resumes reading the upstream, after a reader has paused, resumed, caught up, read or left."""
         if reader.is_catching_up:
             self._catching_up[reader] = None
         else:
@@ -298,7 +298,7 @@ class SharedCall(Receiver):
         self.balance()
 
     def _would_lose(self) -> bool:
-        """Returns whether reading on would drop lines that a catching-up reader has not read: rule 3."""
+        """Returns whether further lines would drop lines that a catching-up reader has not read: rule 3."""
         if not self._catching_up:
             return False
         dropped = self.log.dropped_by(LIMITS.log_headroom)
@@ -308,11 +308,11 @@ class SharedCall(Receiver):
 
     @property
     def last_event(self) -> Event:
-        """The end of the log: a `finish` if the answer is kept."""
+        """The `finish` of the log if the answer is kept. Empty if it is not."""
         return {"type": "finish", "finish_reason": "stop"} if self._is_good and self.error is None else {}
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
-        """Returns empty figures; see `metrics`."""
+        """Returns empty metrics; see `metrics`."""
         return StreamMetrics(duration=0.0, outcome=outcome)
 
     def pause(self) -> None:
@@ -340,7 +340,7 @@ class SharedCall(Receiver):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()
-        if self._is_good and not self.is_complete:  # its end is known, but the upstream keeps the response open
+        if self._is_good and not self.is_complete:  # the answer is complete, but the upstream keeps the response open
             self._phase = CallPhase.COMPLETE
             self._log({"ends": True})
         self._end()
@@ -359,15 +359,15 @@ class SharedCall(Receiver):
 
 
 class SharedReader(LogCursor):
-    """One stream's exchange with a call that others may read too: the cursor of the call's log.
+    """A stream's exchange with a call that other streams may read too: a cursor of the call's log.
 
     Args:
         log: The call's log.
         receiver: The stream.
-        call: The call, if it runs in this process.
+        call: The call. None if it does not run in this process.
         loop: The loop.
-        is_paced: Whether the lines come with their recorded gaps.
-        is_stale: Whether the answer was kept. Its rate limits are outdated and left out.
+        is_paced: Whether the lines are passed on with their recorded gaps.
+        is_stale: Whether the answer was kept. Its rate-limit headers are then outdated, and removed.
         counts: Whether the reader keeps the call alive and may pause it.
         is_first: Whether the reader's stream has started the call.
     """
@@ -393,20 +393,20 @@ class SharedReader(LogCursor):
         self._is_stale = is_stale
         self._is_first = is_first
         self._at = 0.0  # time of the last line, in seconds since the start of the call
-        self._lines: deque[Line] = deque()  # read, but not passed on yet
+        self._lines: deque[Line] = deque()  # lines that were read and not passed on yet
         self._was_paused = False
         self._patience = LIMITS.shared_patience  # remaining seconds
         self._paused_at = 0.0
         self._patience_end: asyncio.TimerHandle | None = None
         self._join()
-        self._handle = loop.call_soon(self._go_on)  # not at once: the stream has not got its exchange yet
+        self._handle = loop.call_soon(self._go_on)  # in the next turn: the stream has no exchange before this returns
         self._balance()
 
     # -- the call --
 
     @property
     def is_slow(self) -> bool:
-        """Whether its client reads too slowly. While the reader catches up, the call itself waits: rule 3."""
+        """Whether the stream's client reads too slowly. For a reader that catches up the call waits itself: rule 3."""
         return self.is_paused
 
     @property
@@ -423,7 +423,7 @@ class SharedReader(LogCursor):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the complete response has arrived."""
+        """Whether the response has ended, or was abandoned."""
         return self.log.ending is not None or (self.call is not None and self.call.is_complete)
 
     @property
@@ -452,7 +452,7 @@ class SharedReader(LogCursor):
         self.pause()
 
     def resume_reading(self) -> None:
-        """Resumes reading, in the next turn: the stream must not get lines while it makes this call."""
+        """Resumes reading in the next turn: the stream must not get lines during this call."""
         if not self.is_paused or self.is_over:
             return
         self.is_paused = False
@@ -472,7 +472,7 @@ class SharedReader(LogCursor):
     # -- LogCursor --
 
     def _read(self) -> Backlog:
-        """Returns the next part of the log; none while lines of the last one wait."""
+        """Returns the next part of the log, or an empty part while lines of the previous part wait."""
         return Backlog([], self.position) if self._lines else super()._read()
 
     def _take(self, backlog: Backlog) -> None:
@@ -490,18 +490,18 @@ class SharedReader(LogCursor):
         """Passes new lines to the stream."""
         self._add(piece)
         self._pass_on()
-        if self._lines:  # the stream has paused amid them
+        if self._lines:  # the stream has paused before the last line
             self._is_behind = True
 
     def _end(self) -> None:
-        """Ends the exchange: the log has ended, and the response has not."""
+        """Ends the exchange of a response whose log has ended without its end."""
         self._finish(_given_up("the call that this stream shares was given up"))
 
     def _finish(self, error: Error | None) -> None:
-        """Reports the end to the stream, then leaves the call: the stream may have finished when it learns the end."""
+        """Reports the end to the stream, and then leaves the call: the stream may finish, and approve it, before."""
         if self.is_over:
             return
-        self._is_behind = True  # so the end of the log, which this may cause, is no further end
+        self._is_behind = True  # so that `ended` does nothing if this call ends the log
         try:
             self._receiver.exchange_ended(error)
         finally:
@@ -539,7 +539,7 @@ class SharedReader(LogCursor):
             self._receiver.head_received(line.status, headers)
         elif line.ends:
             error = None
-            if line.error is not None:  # in this process the error has its cause
+            if line.error is not None:  # the call of this process has the original error, with its cause
                 error = Error.from_payload(line.error) if self.call is None else self.call.error
             self._finish(error)
 
