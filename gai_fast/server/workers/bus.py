@@ -1,11 +1,11 @@
-"""The worker bus: questions between the workers of one server, over unix sockets in a folder of their own.
+"""The worker bus: requests between the workers of one server, over unix sockets in a private folder.
 
-Owns the connections, one for each pair and direction, made when the first question is asked. Knows no question.
+Owns the connections: one for each pair of workers and direction, made for the first request. Knows no kind of request.
 
-1. A worker listens at `<folder>/<number>`. Nobody but the server's user may enter the folder.
-2. A worker that is gone refuses connections, and ends those that it had: every question to it fails at once. Nothing
-   is kept of it, since workers may die again and again.
-3. Questions of one connection are answered as each is ready, in any order.
+1. A worker listens at `<folder>/<number>`. Only the server's user may enter the folder.
+2. If a worker is gone, its socket refuses connections, and its open connections end: every request to it fails at once.
+   No state of a gone worker is kept, because workers may die again and again.
+3. Requests of one connection are answered in any order, as each answer is ready.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from gai_fast.server.workers.link import LinkError, Messages, pack
 _log: Final = logging.getLogger("gai_fast.server")
 
 Handler = Callable[..., Awaitable[Any]]
-"""Answers one kind of question; its arguments and what it returns are what MessagePack can hold."""
+"""Answers one kind of request. Its arguments and its result must be MessagePack types."""
 
 
 class WorkerGone(Exception):
-    """The worker that was asked is gone."""
+    """The receiver of the request is gone."""
 
 
 class WorkerBusy(Exception):
-    """The worker that was asked does not answer in time, or cannot be asked now; it is not known to be gone."""
+    """The receiver does not answer in time, or cannot be reached now. It is not known to be gone."""
 
 
 class Bus:
-    """The questions of one worker, and its answers to others.
+    """The requests of one worker to others, and its answers to theirs.
 
     Args:
         folder: The folder of the server's sockets.
@@ -51,10 +51,10 @@ class Bus:
         self._answering: set[_Answering] = set()
 
     async def open(self, handlers: Mapping[str, Handler]) -> None:
-        """Begins to answer.
+        """Starts to answer requests.
 
         Args:
-            handlers: By the kind of question.
+            handlers: The handlers by the kind of request.
 
         Raises:
             OSError: The socket cannot be made.
@@ -66,17 +66,17 @@ class Bus:
         )
 
     async def ask(self, worker: int, kind: str, *items: Any, wait: float = SHARED.bus_wait) -> Any:
-        """Asks another worker.
+        """Sends a request to another worker; returns its answer.
 
         Args:
-            worker: Its number.
-            kind: The kind of question.
-            items: What MessagePack can hold.
-            wait: Seconds until the answer must have come.
+            worker: The worker's number.
+            kind: The kind of request.
+            items: Arguments of MessagePack types.
+            wait: Seconds to wait for the answer.
 
         Raises:
-            WorkerGone: It is gone.
-            WorkerBusy: It does not answer in time, or cannot be asked now.
+            WorkerGone: The worker is gone.
+            WorkerBusy: The worker does not answer in time, or cannot be reached now.
         """
         peer = self._peers.get(worker)
         if peer is None:
@@ -88,13 +88,13 @@ class Bus:
                 return await peer.ask(kind, items)
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
             raise WorkerGone(f"worker {worker}") from None
-        except OSError:  # no answer in time, or no descriptor here: the worker may well be there
+        except OSError:  # no answer in time, or no free descriptor in this process: the worker may still live
             raise WorkerBusy(f"worker {worker}") from None
 
     async def _connect(self, peer: _Peer, path: str) -> None:
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: peer, path)
-        finally:  # whatever it raises: the next question tries again
+        finally:  # after any exception: the next request connects again
             if not peer.is_connected:
                 peer.lose()
 
@@ -113,10 +113,10 @@ class Bus:
 
 
 class _Peer(asyncio.Protocol):
-    """The asker's end of a connection.
+    """The sender's end of a connection.
 
     Args:
-        forget: Called with it as soon as nothing can be asked over it.
+        forget: Called with this object once no request can be sent over it.
     """
 
     def __init__(self, forget: Callable[[_Peer], object]) -> None:
@@ -130,13 +130,13 @@ class _Peer(asyncio.Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether questions can be written."""
+        """Whether requests can be written."""
         return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, kind: str, items: tuple[Any, ...]) -> Any:
-        """Asks; raises `OSError` where the worker is gone, or reads no questions."""
+        """Sends a request; returns its answer. Raises `OSError` if the worker is gone, or does not read requests."""
         if self.connecting is not None:
-            await asyncio.shield(self.connecting)  # others wait for it, too
+            await asyncio.shield(self.connecting)  # other requests wait for it too
         if self._transport is None or self._is_lost:
             raise ConnectionResetError
         if self._transport.get_write_buffer_size() > LIMITS.link_unsent:
@@ -175,7 +175,7 @@ class _Peer(asyncio.Protocol):
                 answer.set_exception(ConnectionResetError())
 
     def lose(self) -> None:
-        """Ends asking over it: the next question has a connection of its own."""
+        """Sends no further requests over this connection: the next request makes a new one."""
         self._is_lost = True
         self._forget(self)
 
@@ -186,7 +186,7 @@ class _Peer(asyncio.Protocol):
 
 
 class _Answering(asyncio.Protocol):
-    """The answering end of a connection."""
+    """The receiver's end of a connection."""
 
     def __init__(self, handlers: Mapping[str, Handler], all_: set[_Answering]) -> None:
         self._handlers = handlers
@@ -214,7 +214,7 @@ class _Answering(asyncio.Protocol):
         answer = pack("failed", number, "a bug of the worker that was asked")
         try:
             answer = pack("answer", number, await handler(*items))
-        finally:  # whatever it raises: nobody must wait for ever
+        finally:  # after any exception: the sender must not wait for its whole timeout
             if not self._transport.is_closing():
                 self._transport.write(answer)
 

@@ -1,11 +1,11 @@
 """The folder of the sockets between the workers of one server.
 
-Owns its name, its end, and the folders that servers have left which were killed.
+Owns its name, its removal, and the removal of folders of servers that were killed.
 
-1. A lock on a file in the folder says that it is in use. All processes of the server share it, since the workers are
-   forked with it: it lasts until the last of them has ended, however that comes.
-2. A server that makes its folder removes those of the same user beside it whose lock nobody holds. One without the
-   file stays: its server may be about to make it.
+1. A lock on a file in the folder marks it as in use. All processes of the server share the lock, because the workers
+   inherit it by `fork`. The lock is released when the last of them has ended, for whatever reason.
+2. A server that makes its folder removes other folders of the same user whose lock is free. A folder without the file
+   is kept: its server may be about to make the file.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ class PathTooLong(ValueError):
 
 @contextmanager
 def bus_folder(parent: Path) -> Iterator[Path]:
-    """Makes a folder, which nobody else may enter, and removes it at the end.
+    """Makes a folder that no other user may enter, and removes it at the end.
 
     Args:
-        parent: Where it is made.
+        parent: The folder in which it is made.
 
     Yields:
-        Its path.
+        The path of the new folder.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be made.
         PathTooLong: As above.
     """
     if len(os.fsencode(parent / f"{_PREFIX}12345678" / str(LIMITS.worker_number))) > SHARED.socket_path:
         raise PathTooLong(str(parent))
-    _remove_left(parent)
+    _remove_unused(parent)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with (folder / _LOCK).open("x") as lock:
@@ -57,10 +57,10 @@ def bus_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left(parent: Path) -> None:
+def _remove_unused(parent: Path) -> None:
     """Removes the folders of servers that are gone: rule 2."""
     for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # somebody else's, in use, or removed meanwhile
+        with suppress(OSError):  # another user's, in use, or just removed by another server
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 continue

@@ -1,6 +1,6 @@
 """The counts of all workers, gathered in their supervisor for the worker that is scraped.
 
-Owns which counts are known, and how long the supervisor waits for those of a slow worker. `totals.py` owns their form.
+Owns the known counts, and the time for which the supervisor waits for a slow worker. `totals.py` owns their form.
 
 A worker that is late, or whose process has ended, contributes the last counts that it sent.
 """
@@ -15,12 +15,12 @@ from gai_fast.server.limits import LIMITS
 
 
 class Gathered(NamedTuple):
-    """The answer to one question.
+    """The answer to a worker's request for the counts of all workers.
 
     Attributes:
-        asker: The process that asked.
-        name: The asker's own number for its question.
-        counts: The counts that are known.
+        asker: The worker's process.
+        name: The worker's own number for its request.
+        counts: The known counts.
     """
 
     asker: int
@@ -29,13 +29,13 @@ class Gathered(NamedTuple):
 
 
 class _Question:
-    """A question whose answer waits for workers."""
+    """A request whose answer waits for workers."""
 
     def __init__(self, asker: int, name: int, number: int, waiting: Iterable[int]) -> None:
         self.asker = asker
         self.name = name
         self.number = number
-        self.waiting = set(waiting)  # processes whose counts have not arrived
+        self.waiting = set(waiting)  # processes whose counts are missing
         self.until = time.monotonic() + LIMITS.counts_wait
 
 
@@ -56,15 +56,15 @@ class GatheredCounts:
         self._asked = 0
 
     def ask(self, asker: int, name: int, workers: Iterable[int]) -> int:
-        """Begins a question.
+        """Starts to gather counts for a worker.
 
         Args:
-            asker: The process that asks.
-            name: Its number for the question.
-            workers: The processes that are asked for their counts.
+            asker: The worker's process.
+            name: The worker's number for its request.
+            workers: The processes whose counts are requested.
 
         Returns:
-            The number with which they send them.
+            The number that these processes send with their counts.
         """
         self._asked += 1
         self._questions.append(_Question(asker, name, self._asked, workers))
@@ -74,8 +74,8 @@ class GatheredCounts:
         """Notes the counts that a worker has sent.
 
         Args:
-            worker: Its process.
-            number: From `ask`.
+            worker: The worker's process.
+            number: The number that `ask` returned.
             counts: The counts.
         """
         self._known[worker] = counts
@@ -84,10 +84,10 @@ class GatheredCounts:
                 each.waiting.discard(worker)
 
     def keep(self, worker: int) -> None:
-        """Adds the counts of a worker that has ended to those of the others that have.
+        """Adds the counts of a worker that has ended to the sum of all ended workers.
 
         Args:
-            worker: Its process. Its number may be another process's from now on.
+            worker: The worker's process. The system may reuse its number from now on.
         """
         self._questions = [each for each in self._questions if each.asker != worker]
         for each in self._questions:
@@ -97,7 +97,7 @@ class GatheredCounts:
             self._ended = self._add([counts] if self._ended is None else [self._ended, counts])
 
     def answers(self, now: float) -> Iterator[Gathered]:
-        """Yields the answers that wait for nobody any more, or have waited for long enough.
+        """Yields the answers that are complete, or have waited for `limits.counts_wait`.
 
         Args:
             now: Monotonic seconds.
@@ -109,5 +109,5 @@ class GatheredCounts:
 
     @property
     def due(self) -> list[float]:
-        """When questions are answered at the latest; monotonic seconds."""
+        """The times at which requests are answered at the latest, in monotonic seconds."""
         return [each.until for each in self._questions]

@@ -1,11 +1,11 @@
-"""The two channels between the supervisor and a worker: messages, and connections that are handed over.
+"""The two channels between the supervisor and a worker: messages, and accepted connections.
 
-Owns their form, and the supervisor's end of the messages. Decides nothing.
+Owns the form of both channels, and the supervisor's end of the messages. Decides nothing.
 
-* Messages go both ways on a stream socket: four bytes of length, then a list in MessagePack, whose first item names the
-  kind of the message.
-* Connections go from the supervisor to the worker on a second one: a byte each, with the descriptor beside it. A byte
-  without a descriptor is the last: no connection follows.
+* Messages are sent in both directions on a stream socket: four bytes of length, then a list in MessagePack, whose first
+  item is the kind of the message.
+* Connections are sent from the supervisor to the worker on a second socket: one byte each, with the descriptor as
+  ancillary data. A byte without a descriptor is the last: no connection follows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LAST: Final = b"l"
 
 
 class LinkError(Exception):
-    """The other side breaks the form of the messages."""
+    """The other side has sent an invalid message."""
 
 
 class LinkGone(Exception):
@@ -34,33 +34,33 @@ class LinkGone(Exception):
 
 
 def pack(kind: str, *items: Any) -> bytes:
-    """One message.
+    """Encodes a message.
 
     Args:
-        kind: Its kind.
-        items: What MessagePack can hold.
+        kind: The kind of the message.
+        items: Values of MessagePack types.
     """
     body = msgspec.msgpack.encode((kind, *items))
     return len(body).to_bytes(_LENGTH, "big") + body
 
 
 class Messages:
-    """Finds the messages in the bytes of a link."""
+    """Decodes the messages of a link."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
-        """Takes bytes.
+        """Receives bytes.
 
         Args:
-            data: The next ones.
+            data: The next bytes.
 
         Yields:
-            Each message that is whole.
+            Each complete message.
 
         Raises:
-            LinkError: A message is too long, or is none.
+            LinkError: A message is too long or invalid.
         """
         self._data += data
         while len(self._data) >= _LENGTH:
@@ -82,7 +82,7 @@ class Link:
     """The supervisor's end of the messages of one worker.
 
     Args:
-        sock: A socket that does not block; the link's from now on.
+        sock: A non-blocking socket, which the link closes.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -96,21 +96,21 @@ class Link:
 
     @property
     def is_full(self) -> bool:
-        """Whether bytes wait until the worker has read others."""
+        """Whether bytes wait to be sent."""
         return bool(self._unsent)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether so much waits that the worker must have stopped reading."""
+        """Whether so many bytes wait that the worker must have stopped reading."""
         return len(self._unsent) > LIMITS.link_unsent
 
     def send(self, kind: str, *items: Any) -> None:
-        """Sends a message, now or with `flush`; nothing where the worker is gone. Arguments as for `pack`."""
+        """Sends a message, now or with `flush`. Does nothing if the worker is gone. Arguments as for `pack`."""
         self._unsent += pack(kind, *items)
         self.flush()
 
     def flush(self) -> None:
-        """Sends what waits, as far as there is room."""
+        """Sends waiting bytes, as far as the socket has room."""
         try:
             del self._unsent[: self._sock.send(self._unsent)]
         except BlockingIOError:
@@ -119,18 +119,18 @@ class Link:
             self._unsent.clear()
 
     def discard(self) -> None:
-        """Drops what waits: nobody will read it."""
+        """Drops waiting bytes: the worker will not read them."""
         self._unsent.clear()
 
     def receive(self) -> Iterator[list[Any]]:
-        """Reads what has come.
+        """Reads the received bytes.
 
         Yields:
-            Each message.
+            Each complete message.
 
         Raises:
             LinkGone: The worker is gone.
-            LinkError: It sends no messages.
+            LinkError: The worker has sent an invalid message.
         """
         while True:
             try:
@@ -149,10 +149,10 @@ class Link:
 
 
 def send_connection(channel: socket.socket, connection: socket.socket) -> bool:
-    """Hands a connection over; the sender's own descriptor stays open.
+    """Sends a connection to a worker. The sender's own descriptor stays open.
 
     Args:
-        channel: The worker's socket; it does not block.
+        channel: The supervisor's end of the channel, non-blocking.
         connection: The accepted socket.
 
     Returns:
@@ -160,13 +160,13 @@ def send_connection(channel: socket.socket, connection: socket.socket) -> bool:
     """
     try:
         socket.send_fds(channel, [_CONNECTION], [connection.fileno()])
-    except OSError:  # it is full, or its worker is gone
+    except OSError:  # the channel is full, or the worker is gone
         return False
     return True
 
 
 def send_last(channel: socket.socket) -> bool:
-    """Says that no connection follows; returns whether the channel had room."""
+    """Sends the byte after which no connection follows; returns whether the channel had room."""
     try:
         channel.send(_LAST)
     except OSError:  # as above
@@ -175,13 +175,13 @@ def send_last(channel: socket.socket) -> bool:
 
 
 def receive_connections(channel: socket.socket) -> Iterator[socket.socket | None]:
-    """Takes what has been handed over.
+    """Receives the sent connections.
 
     Args:
-        channel: The worker's end; it does not block.
+        channel: The worker's end of the channel, non-blocking.
 
     Yields:
-        Each connection; `None`: no connection follows, or the supervisor is gone.
+        Each connection. None if no connection follows, or the supervisor is gone.
     """
     while True:
         try:

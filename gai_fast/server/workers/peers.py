@@ -1,13 +1,13 @@
 """The streams of a server's other workers: following, cancelling, and the records of `memory://`.
 
-Owns the questions that workers ask each other about streams, and their answers. A stream id names its worker
-(`runtime/ids.py`), so nobody is asked but the owner; `bus.py` carries the questions.
+Owns the requests of workers to each other about streams, and their answers. A stream id names its worker
+(`runtime/ids.py`), so only the owner gets a request. `bus.py` transports the requests.
 
-1. With `memory://` a log is read from the memory of the worker that writes it. To the store that is a backend that
-   nothing is copied to; the mirrors of `stores/mirror.py` fill from it as from any other.
-2. A worker that is gone refuses its connection, and that is the signal: its streams are `worker_lost`. One that is busy
-   is not gone, however long it does not answer: the supervisor kills and replaces a worker that is silent.
-3. Records are the supervisor's: it outlives every worker, and is one.
+1. With `memory://` a log is read from the memory of the worker that writes it. For the store this is a backend without
+   copies; the mirrors of `stores/mirror.py` are filled from it as from any other backend.
+2. If a worker refuses a connection, it is gone, and its streams fail with `worker_lost`. A busy worker is not gone,
+   however long it does not answer: the supervisor kills and replaces a silent worker.
+3. Records are in the supervisor: there is one, and it outlives every worker.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from gai_fast.stores.backend import Backend, Change, Copy, News, Record, StoreEr
 from gai_fast.stores.records import RecordTable, no_room
 
 RECORDS: Final = "records"
-"""The question that asks the supervisor for a change of its records, or for one."""
+"""The request to the supervisor that reads or changes a record."""
 _NO_ROOM: Final = "no room"
 """The supervisor's answer if it has no room for a record."""
 
 
 class SupervisorQuestions(Protocol):
-    """The supervisor, as peers need it."""
+    """The part of the supervisor's link that peers use."""
 
     made: int
     """The highest number of any worker so far."""
 
     async def ask(self, kind: str, *items: Any) -> Any:
-        """Returns its answer; raises `Error` where none comes."""
+        """Sends a request; returns the answer. Raises `Error` if there is none."""
 
 
 class Peers:
-    """The other workers of this one.
+    """The other workers, as this worker uses them.
 
     Args:
-        bus: Carries the questions.
-        supervisor: Knows which workers there have been.
+        bus: Transports the requests.
+        supervisor: Has the highest worker number, and answers requests.
         server: The name of the server, as in stream ids.
         number: The number of this worker.
     """
@@ -67,10 +67,10 @@ class Peers:
         self._number = number
 
     def owner_of(self, stream_id: str) -> int | None:
-        """The number of the other worker that has, or had, a stream; `None`: it is no stream of another worker.
+        """Returns the number of the other worker that has, or had, a stream. None if no other worker had it.
 
         Args:
-            stream_id: A stream id or a worker's name, perhaps neither.
+            stream_id: A stream id, a worker's name, or any other text.
         """
         number = worker_of(stream_id, self._server)
         return None if number is None or number == self._number or number > self._supervisor.made else number
@@ -80,10 +80,10 @@ class Peers:
 
         Args:
             stream_id: The stream's id.
-            caller: The caller; to others the stream is unknown.
+            caller: The caller. The streams of other callers count as unknown.
 
         Returns:
-            Its state, if it has ended already; `{"id", "state"}` alone, if it is cancelled now; `None`: there is none.
+            The stream's state if it has already ended; `{"id", "state"}` if it is cancelled now. None if it is unknown.
 
         Raises:
             Error: The worker is gone, or does not answer in time.
@@ -92,7 +92,7 @@ class Peers:
         return state
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
-        """Returns a stream that another worker has; `None`: there is none.
+        """Returns a stream of another worker. None if it is unknown.
 
         Args:
             stream_id: The stream's id.
@@ -105,14 +105,14 @@ class Peers:
         return None if running is None else Running(*running)
 
     async def all_streams(self) -> list[Any]:
-        """Returns the streams of each other worker that answers, as `admin.streams.running_streams`."""
+        """Returns the streams of each other worker that answers; as `admin.running_streams.running_streams`."""
         return await self._ask_all("streams")
 
     async def cancel_any(self, stream_id: str) -> bool:
-        """Cancels a stream of another worker, whoever's it is; returns whether there was one that ran.
+        """Cancels a stream of another worker and of any caller; returns whether the stream was running.
 
         Args:
-            stream_id: Perhaps no stream id at all.
+            stream_id: A stream id, or any other text.
 
         Raises:
             Error: The worker does not answer in time.
@@ -126,14 +126,14 @@ class Peers:
             return False
 
     async def report_spend(self) -> None:
-        """Has each other worker that answers report what its streams have cost until now."""
+        """Makes each other worker report what its streams have cost until now. Ignores workers that do not answer."""
         await self._ask_all("report")
 
     async def watch(self, stream_id: str, after: int) -> StreamNews | None:
-        """Returns the events of another worker's stream after a place, as `admin.watch.Watches.news`.
+        """Returns the events of another worker's stream after a position; as `admin.watch.Watches.news`.
 
         Args:
-            stream_id: Perhaps no stream id at all.
+            stream_id: A stream id, or any other text.
             after: As for `Watches.news`.
 
         Raises:
@@ -143,13 +143,14 @@ class Peers:
         return None if news is None else StreamNews(*news)
 
     async def all_targets(self) -> list[Any]:
-        """Returns the targets of each other worker that answers, as `admin.targets.all_targets`."""
+        """Returns the targets of each other worker that answers; as `admin.targets.all_targets`."""
         return await self._ask_all("targets")
 
     async def set_drained(self, target: Target, *, is_drained: bool) -> None:
-        """Takes a target out, or back in, in all workers, and in those that start later.
+        """Drains a target or undoes it, in all workers and in those that start later.
 
-        This worker takes the list, too: another admin's later change may have come here while the supervisor was asked.
+        This worker gets the list by the bus too: another admin's later change may have arrived during the request to
+        the supervisor.
 
         Args:
             target: The target.
@@ -162,7 +163,7 @@ class Peers:
         await self._ask_all("drained", number, listed, is_for_all=True)
 
     async def drained(self) -> tuple[int, list[list[str]]]:
-        """Returns the number of the supervisor's list of drained targets, and the list, as for `Drained.take`.
+        """Returns the number of the supervisor's list of drained targets, and the list; as for `Drained.take`.
 
         Raises:
             Error: The supervisor does not answer in time.
@@ -171,12 +172,12 @@ class Peers:
         return number, listed
 
     async def _ask_all(self, kind: str, *items: Any, is_for_all: bool = False) -> list[Any]:
-        """Asks all other workers at once; returns the answers of those that answer.
+        """Sends a request to all other workers at once; returns the answers that arrive.
 
         Args:
-            kind: The kind of question.
+            kind: The kind of request.
             items: As for `Bus.ask`.
-            is_for_all: It is for this worker, too, and each must answer.
+            is_for_all: Whether this worker gets the request too, and each worker must answer.
         """
         numbers = await self._supervisor.ask(WORKERS)
         asked = [self.bus.ask(each, kind, *items) for each in numbers if is_for_all or each != self._number]
@@ -192,7 +193,7 @@ class Peers:
         """Returns whether another worker of this server is gone: rule 2. None if it is no other worker of this server.
 
         Args:
-            worker: Its name, or the id of a stream that it began.
+            worker: The worker's name, or the id of a stream that it began.
         """
         number = self.owner_of(worker)
         if number is None:
@@ -206,10 +207,10 @@ class Peers:
         return False
 
     def by_owner(self, stream_ids: Iterable[str]) -> dict[int, list[str]]:
-        """Returns the streams of other workers, by the numbers of those.
+        """Returns the streams of other workers, by the number of the worker.
 
         Args:
-            stream_ids: Of all workers.
+            stream_ids: Ids of streams of any workers.
         """
         streams: dict[int, list[str]] = {}
         for stream_id in stream_ids:
@@ -223,7 +224,7 @@ class Peers:
         return None if owner is None else await self.ask(owner, kind, *items)
 
     async def ask(self, owner: int, kind: str, *items: Any) -> Any:
-        """Asks a worker about a stream of its own; arguments as for `Bus.ask`.
+        """Sends a request about a stream to its worker; returns the answer. Arguments as for `Bus.ask`.
 
         Raises:
             Error: The worker is gone, or does not answer in time.
@@ -241,7 +242,7 @@ def _busy() -> Error:
 
 
 def worker_lost() -> Error:
-    """The error of a stream whose worker is gone, and its log with it."""
+    """Returns the error for a stream whose log is lost with its worker."""
     return Error("network", "the worker that ran this stream is gone, and what it had of it", reason="worker_lost")
 
 
@@ -249,25 +250,25 @@ def worker_lost() -> Error:
 
 
 class Answers:
-    """The answers of a worker to the questions of the others.
+    """The handlers for requests of other workers.
 
     Args:
-        engine: Its streams.
-        watches: The streams that are followed.
+        engine: The streams of this worker.
+        watches: The streams that admins watch.
 
     Attributes:
-        drained_targets: The targets that an admin has taken out.
+        drained_targets: The targets that an admin has drained.
     """
 
     def __init__(self, engine: Engine, watches: Watches) -> None:
         self.drained_targets = Drained(engine)
         self._engine = engine
         self._watches = watches
-        self._turn = 0  # how many logs all answers to `tail` had
+        self._turn = 0  # the number of logs in all answers to `tail`
 
     @property
     def handlers(self) -> dict[str, Handler]:
-        """The answers by the kind of question, for `Bus.open`."""
+        """The handlers by the kind of request, for `Bus.open`."""
         return {
             "ping": self.ping,
             "cancel": self.cancel,
@@ -286,10 +287,10 @@ class Answers:
         }
 
     async def ping(self) -> None:
-        """Answers, as this worker is there."""
+        """Does nothing: any answer shows that this worker lives."""
 
     async def cancel(self, stream_id: str, caller: str) -> dict[str, Any] | None:
-        """Cancels a stream; returns what `Peers.cancel` does."""
+        """Cancels a stream; returns as `Peers.cancel`."""
         session = self._engine.streams.get(stream_id)
         if session is not None:
             if session.caller != caller:
@@ -300,11 +301,11 @@ class Answers:
         return None if log is None or log.header.caller != caller else state_of(log)
 
     async def streams(self) -> dict[str, Any]:
-        """Returns the streams that run."""
+        """Returns the running streams."""
         return running_streams(self._engine)
 
     async def cancel_any(self, stream_id: str) -> bool:
-        """Cancels a stream, whoever's it is; returns whether there was one that ran."""
+        """Cancels a stream of any caller; returns whether the stream was running."""
         session = self._engine.streams.get(stream_id)
         if session is not None:
             session.cancel()
@@ -315,7 +316,7 @@ class Answers:
         self._engine.hear(stream_id, message)
 
     async def watch(self, stream_id: str, after: int) -> StreamNews | None:
-        """Returns the events of a stream after a place; as `Watches.news`."""
+        """Returns the events of a stream after a position; as `Watches.news`."""
         return self._watches.news(stream_id, after)
 
     async def targets(self) -> list[dict[str, Any]]:
@@ -323,13 +324,13 @@ class Answers:
         return all_targets(self._engine)
 
     async def drained(self, number: int, listed: list[list[str]]) -> None:
-        """Takes targets out, or back in; arguments as for `Drained.take`."""
+        """Drains targets, or undoes it; arguments as for `Drained.take`."""
         self.drained_targets.take(number, listed)
 
     async def running(self, stream_id: str, caller: str) -> Running | None:
-        """Returns a stream that runs; `None`: there is none that this caller may see."""
+        """Returns a running stream. None if there is none, or it is another caller's."""
         log = self._find(stream_id)
-        if log is not None:  # it may have ended before its first batch was stored
+        if log is not None:  # a stream may have ended before its first batch was stored
             return Running(log.header.model, is_durable=True) if log.header.caller == caller else None
         session = self._engine.streams.get(stream_id)
         if session is None or session.caller != caller:
@@ -337,8 +338,8 @@ class Answers:
         return Running(session.spec.model.name, is_durable=False)
 
     async def load(self, stream_id: str) -> list[Any] | None:
-        """Returns the fields of a log's header, what it has lost, the text of that, its beginning as `_news`, and the
-        name of this worker."""
+        """Returns a log, for `PeerBackend.load`: the fields of its header, the number of its last lost event, the text
+        up to it, the first part as `_news`, and the name of this worker."""
         log = self._find(stream_id)
         if log is None:
             return None
@@ -347,10 +348,10 @@ class Answers:
         return [[*log.header], backlog.lost, text, _news(log, 0), self._engine.store.worker]
 
     async def tail(self, positions: dict[str, int], wait: float) -> dict[str, Any]:
-        """Returns the news of logs; where that is too many bytes, of some of them.
+        """Returns the news of logs. If these are too many bytes, the answer has some of the logs.
 
         Args:
-            positions: The last event that the asker has, by stream id.
+            positions: The last event that the other worker has, by stream id.
             wait: Seconds to wait for the first news.
         """
         logs = [log for stream_id in positions if (log := self._find(stream_id)) is not None]
@@ -365,11 +366,11 @@ class Answers:
             size += len(news[_PIECE])
             if size >= SHARED.store_reply:
                 break
-        self._turn += len(answer)  # the next answer begins with those that are left out here
+        self._turn += len(answer)  # the next answer begins with the logs that this one leaves out
         return answer
 
     async def report(self) -> None:
-        """Reports what this worker has used and spent; answers when that is done."""
+        """Reports what this worker has used and spent; returns when that is done."""
         await self._engine.ledger.report()
 
     async def followed(self, stream_ids: list[str]) -> None:
@@ -380,7 +381,7 @@ class Answers:
                 log.followed_at = self._engine.timers.clock()
 
     async def kept(self, stream_ids: list[str]) -> list[str]:
-        """Returns those of the streams whose log is here and not broken off."""
+        """Returns the streams whose log is here and not broken off."""
         logs = {each: self._find(each) for each in stream_ids}
         return [each for each, log in logs.items() if log is not None and log.broken is None]
 
@@ -396,17 +397,17 @@ def _has_news(log: StreamLog, positions: Mapping[str, int]) -> bool:
 
 
 _PIECE: Final = 2
-"""The place of the bytes in what `_news` returns."""
+"""The index of the bytes in the result of `_news`."""
 
 
 def _news(log: StreamLog, after: int) -> list[Any]:
-    """Returns what a log has after an event: its record, its end, and whether there is more.
+    """Returns the news of a log after an event: the fields of a record, the end, and whether there is more.
 
-    No `LogCursor`: the other worker has the position, and asks for the next part when it wants it.
+    Uses no `LogCursor`: the other worker has the position, and requests the next part when it needs it.
 
     Args:
         log: The log.
-        after: The number of the event, the last one of a piece.
+        after: The number of the event, which is the last of a piece.
     """
     backlog = log.read(after, LIMITS.peer_read)
     begins = max(after, backlog.lost)
@@ -416,7 +417,7 @@ def _news(log: StreamLog, after: int) -> list[Any]:
 
 
 class _Watch:
-    """Waits for the first of some logs that goes on."""
+    """Waits until one of several logs has news."""
 
     def __init__(self, logs: Sequence[StreamLog]) -> None:
         self._logs = logs
@@ -445,17 +446,17 @@ class _Watch:
 
 
 class _Question(NamedTuple):
-    """The positions that a worker was asked about, and its answer."""
+    """A request for news: the positions that were sent to a worker, and its answer."""
 
     positions: Mapping[str, int]
     answer: asyncio.Future[Any]
 
 
 class PeerBackend(Backend):
-    """The memory of all workers, as a store: rules 1 and 3.
+    """The memory of all workers as a store: rules 1 and 3.
 
     Args:
-        peers: The others.
+        peers: The other workers.
         supervisor: Has the records.
     """
 
@@ -464,17 +465,17 @@ class PeerBackend(Backend):
     def __init__(self, peers: Peers, supervisor: SupervisorQuestions) -> None:
         self._peers = peers
         self._supervisor = supervisor
-        self._asked: dict[int, _Question] = {}  # by worker: those whose news are not all taken yet
+        self._asked: dict[int, _Question] = {}  # by worker: requests whose news are not all taken yet
 
     def beside(self) -> PeerBackend:
-        """Returns another one, whose questions about logs are its own."""
+        """Returns another backend of the same workers, with its own requests for news."""
         return PeerBackend(self._peers, self._supervisor)
 
     async def open(self) -> None:
-        """Does nothing: the bus is there."""
+        """Does nothing: the bus is open."""
 
     async def close(self) -> None:
-        """Waits for no answer any more; the bus is the worker's."""
+        """Cancels the waits for answers. The worker closes the bus."""
         for question in self._asked.values():
             question.answer.cancel()
         self._asked.clear()
@@ -484,7 +485,7 @@ class PeerBackend(Backend):
         return ()
 
     async def load(self, stream_id: str) -> Copy | None:
-        """Returns the beginning of another worker's log.
+        """Returns the first part of another worker's log.
 
         Args:
             stream_id: The stream's id.
@@ -500,7 +501,7 @@ class PeerBackend(Backend):
         return Copy(LogHeader(*fields), worker, lost, text, _read_news(news))
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, News]:
-        """Returns what is new; as `Backend.tail`. Of a worker that is gone nothing is."""
+        """Returns the news of logs; as `Backend.tail`. The streams of a gone worker have none."""
         by_owner = {
             owner: {stream_id: positions[stream_id] for stream_id in some}
             for owner, some in self._peers.by_owner(positions).items()
@@ -519,10 +520,10 @@ class PeerBackend(Backend):
         return news
 
     def _arrived(self, positions: Mapping[str, int]) -> dict[str, News]:
-        """Takes the news out of the answers that have come: their worker may be gone by now, and never tell them again.
+        """Returns the news from answers that have arrived. None are dropped: a gone worker cannot send them again.
 
         Args:
-            positions: As for `tail`; other news stay.
+            positions: As for `tail`. News for other positions stay.
         """
         news: dict[str, News] = {}
         for owner, (asked, question) in [*self._asked.items()]:
@@ -538,8 +539,8 @@ class PeerBackend(Backend):
         return news
 
     async def _first_answer(self, by_owner: Mapping[int, Mapping[str, int]], wait: float) -> None:
-        """Asks, and returns with the first answer. The other questions stand until the next call, so that a worker
-        which answers later than another has its turn as well.
+        """Sends requests for news, and returns with the first answer. The other requests stay open until the next call,
+        so that a worker which answers later than another is read too.
         """
         for owner, question in [*self._asked.items()]:
             if question.answer.done() or by_owner.get(owner) != question.positions:
@@ -549,17 +550,17 @@ class PeerBackend(Backend):
             if owner not in self._asked:
                 ask = self._peers.bus.ask(owner, "tail", some, wait, wait=wait + SHARED.bus_wait)
                 answer = asyncio.ensure_future(ask)
-                answer.add_done_callback(lambda each: each.cancelled() or each.exception())  # nobody may look at it
+                answer.add_done_callback(lambda each: each.cancelled() or each.exception())  # marks it as retrieved
                 self._asked[owner] = _Question(some, answer)
         await asyncio.wait([each.answer for each in self._asked.values()], return_when=asyncio.FIRST_COMPLETED)
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
-        """Returns those of the workers that are not gone."""
+        """Returns the workers that are not gone."""
         are_gone = await asyncio.gather(*map(self._peers.is_gone, workers))
         return {each for each, is_gone in zip(workers, are_gone, strict=True) if not is_gone}
 
     async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns those of the streams whose worker has their log, and those of busy workers, which may have it."""
+        """Returns the streams whose worker has their log. A stream of a busy worker counts as kept."""
         by_owner = self._peers.by_owner(stream_ids)
         answers = await asyncio.gather(
             *(self._peers.bus.ask(owner, "kept", some) for owner, some in by_owner.items()), return_exceptions=True
@@ -573,28 +574,28 @@ class PeerBackend(Backend):
         return kept
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
-        """Does nothing: a worker that lives answers."""
+        """Does nothing: a living worker answers."""
         return True
 
     async def give_up(self, worker: str) -> None:
-        """Does nothing: a worker that is gone does not answer."""
+        """Does nothing: a gone worker does not answer."""
 
     async def note_followers(self, stream_ids: Collection[str]) -> None:
-        """Tells the streams' workers, which note it at their logs."""
+        """Sends a note to the streams' workers, which set it on their logs."""
         by_owner = self._peers.by_owner(stream_ids)
-        wait = SHARED.lease_renewal  # the next note is sent then, and a busy worker must not hold it up
+        wait = SHARED.lease_renewal  # the time of the next note, which a busy worker must not delay
         asked = (self._peers.bus.ask(owner, "followed", some, wait=wait) for owner, some in by_owner.items())
-        await asyncio.gather(*asked, return_exceptions=True)  # one that is gone has no streams
+        await asyncio.gather(*asked, return_exceptions=True)  # a gone worker has no streams
 
     async def followed_ago(self, stream_id: str) -> float | None:
-        """Returns `None`: it stands at the log."""
+        """Returns None: the log has the time of the last note."""
         return None
 
     async def tell(self, worker: str, stream_id: str, message: str) -> None:
-        """Sends a message to a worker over the bus, which hands it to `Answers.tell`.
+        """Sends a message to a worker over the bus, for `Answers.tell`.
 
         Args:
-            worker: The worker's name; to one of another server nothing is sent.
+            worker: The worker's name. Nothing is sent to a worker of another server.
             stream_id: The stream's id.
             message: The message.
 
@@ -606,12 +607,12 @@ class PeerBackend(Backend):
             await self._peers.ask(owner, "tell", stream_id, message)
 
     async def messages(self, worker: str, wait: float) -> Collection[tuple[str, str]]:
-        """Returns none, after the wait: the bus brings them."""
+        """Returns no messages, after the wait: the bus delivers them."""
         await asyncio.sleep(wait)
         return ()
 
     async def sweep(self) -> bool:
-        """Removes nothing: the workers do."""
+        """Does nothing: each worker removes its own expired logs."""
         return False
 
     async def get(self, kind: str, name: str) -> bytes | None:
@@ -653,7 +654,7 @@ def _read_news(news: list[Any]) -> News:
 
 
 class RecordHome:
-    """The records of `memory://` in the supervisor, for all workers and for those that are gone."""
+    """The records of `memory://` in the supervisor. They outlive the workers."""
 
     def __init__(self) -> None:
         table = RecordTable(time.monotonic)
@@ -665,10 +666,10 @@ class RecordHome:
         }
 
     def answer(self, items: Sequence[Any]) -> Any:
-        """Answers a worker.
+        """Answers a worker's request.
 
         Args:
-            items: A call of `RecordTable` and its arguments, as `PeerBackend` sends them.
+            items: A method of `RecordTable` and its arguments, as `PeerBackend` sends them.
         """
         call, *arguments = items
         try:

@@ -1,11 +1,11 @@
-"""The state of the ledger that the workers of a server share: the supervisor has it.
+"""The ledger state that the workers of a server share, in the supervisor.
 
-Owns the questions of workers to the supervisor, and its answers. The supervisor outlives every worker, and is one. It
-has the limits of the server with every store, and the limits and the spend of keys with `memory://`.
+Owns the requests of workers to the supervisor, and its answers. There is one supervisor, and it outlives every worker.
+It has the limits of the server with every store, and the limits and the spend of keys with `memory://`.
 
-1. A worker reports, and asks, over its link (`worker.py`).
-2. The supervisor reads what a worker has sent before its end, and then gives back all that it had.
-3. Sums of spend are decimal text on the way: MessagePack has whole numbers of 64 bits, which hold 18 million units.
+1. A worker sends reports and requests over its link (`worker.py`).
+2. After a worker's end the supervisor reads the worker's last messages, and then releases all that it had reserved.
+3. Amounts are sent as decimal text: an integer of MessagePack has 64 bits, which is at most 18 million units.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ EXCHANGE: Final = "exchange"
 SPEND: Final = "spend"
 SPENT: Final = "spent"
 QUESTIONS: Final = (EXCHANGE, SPEND, SPENT)
-"""The kinds of questions to the supervisor."""
+"""The kinds of requests to the supervisor."""
 
 
 class SupervisorHome(SharedHome):
-    """One state in the supervisor, as a worker reaches it.
+    """A worker's access to one state in the supervisor.
 
     Args:
         supervisor: Has the state.
         number: The number of this worker.
-        whose: `OF_KEYS` or `OF_SERVER`.
+        scope: `OF_KEYS` or `OF_SERVER`.
     """
 
-    def __init__(self, supervisor: SupervisorQuestions, number: int, whose: str) -> None:
+    def __init__(self, supervisor: SupervisorQuestions, number: int, scope: str) -> None:
         self._supervisor = supervisor
         self._number = number
-        self._whose = whose
+        self._scope = scope
 
     async def open(self) -> None:
-        """Does nothing: the link is there."""
+        """Does nothing: the link is open."""
 
     async def close(self) -> None:
-        """Does nothing: the link is the worker's."""
+        """Does nothing: the worker closes the link."""
 
     async def exchange(
         self, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
     ) -> Sequence[Answer] | None:
         """Reports; as `SharedHome.exchange`."""
         sent = [(*entry[:5], str(entry.amount), entry.requests) for entry in entries]
-        answers = await self._ask(EXCHANGE, self._whose, str(self._number), number, sent, reports)
+        answers = await self._ask(EXCHANGE, self._scope, str(self._number), number, sent, reports)
         return None if answers is None else [_answer(*answer) for answer in answers]
 
     async def spend(self, by: By, since: str | None, until: str | None) -> list[SpendRow]:
@@ -80,16 +80,16 @@ class LedgerHome:
         self._homes = {OF_KEYS: Home(time.monotonic), OF_SERVER: Home(time.monotonic)}
 
     def answer(self, kind: str, items: Sequence[Any]) -> Any:
-        """Answers a worker.
+        """Answers a worker's request.
 
         Args:
             kind: One of `QUESTIONS`.
-            items: As `SupervisorHome` sends them.
+            items: The arguments that `SupervisorHome` sends.
         """
         if kind == EXCHANGE:
-            whose, worker, number, entries, reports = items
+            scope, worker, number, entries, reports = items
             spend = [_entry(*entry) for entry in entries]
-            answers = self._homes[whose].exchange(worker, number, spend, [_report(*report) for report in reports])
+            answers = self._homes[scope].exchange(worker, number, spend, [_report(*report) for report in reports])
             return None if answers is None else [_plain(answer) for answer in answers]
         home = self._homes[OF_KEYS]
         if kind == SPEND:
@@ -100,7 +100,7 @@ class LedgerHome:
         return str(home.state(key).spent.get(label, 0))
 
     def forget(self, worker: int) -> None:
-        """Gives back all that a worker has: it is gone."""
+        """Releases all that a gone worker had reserved: rule 2."""
         for home in self._homes.values():
             home.forget(str(worker))
 
@@ -116,7 +116,7 @@ def _report(key: str, caps: Any, *figures: Any) -> Report:
 
 
 def _plain(answer: Answer) -> Any:
-    """Returns an answer as it is sent: rule 3."""
+    """Returns an answer in MessagePack types: rule 3."""
     verdicts = [(*verdict[:3], str(verdict.spent)) for verdict in answer.verdicts]
     requests, tokens, spent, reserved = answer.used
     return verdicts, (requests, tokens, str(spent), str(reserved))

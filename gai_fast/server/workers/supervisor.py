@@ -1,26 +1,26 @@
 """The parent of several workers: it owns the listening sockets, hands connections over, and keeps workers running.
 
-A process without a loop and without threads but the one that writes its log (`log_queue.py`), so that it may fork at
-any time. It answers no request.
+A process without a loop, and without other threads than the one that writes its log (`log_queue.py`), so that it may
+fork at any time. It serves no HTTP request.
 
-1. It accepts, and hands each connection to the next worker in turn. Workers that share a listening socket get unequal
-   parts: of two, one got 99 of 100 clients that came one after the other, and 65 of 100 where twenty came at a time.
-   Handing over costs 25 us of CPU for each connection. Nothing is accepted while no worker has room in its channel: it
-   waits in the kernel, and no client is closed for that.
-2. A worker that dies is replaced at once, or later the more often it happens. What it had been handed and had not taken
-   goes to another. Where workers cannot start, the server ends: at its start at once, later after
-   `limits.worker_starts` attempts in a row, but not while another worker answers: its streams go on. Where the system
-   has no room for another process now, the others go on, and it is tried again.
-3. SIGTERM and SIGINT drain: the workers answer what comes until all have answered everybody (`drain.py`). A second
-   signal ends them at once. A worker that does not end in time is killed, and so is one that no longer reads its
-   messages or sends what cannot be handled, at any time.
-4. Workers give signs of life. One that is silent gets no new connections, and what it had been handed and had not taken
-   goes to another. One that stays silent is killed and replaced. Where the supervisor stood still itself, as on a
-   machine that was paused, the workers have as much time again.
-5. SIGHUP loads the configuration anew, and the workers get it. So does the question of a worker.
-6. The workers notice by their links that the supervisor is gone, and drain.
-7. An exception of a function that the supervisor was given is logged, and the server goes on. One of `answer` ends the
-   worker that asked, as in rule 3.
+1. It accepts connections, and hands each to the next worker in turn. Workers that share a listening socket get unequal
+   shares: of two workers, one got 99 of 100 clients that connected one after the other, and 65 of 100 if twenty
+   connected at a time. Handing over costs 25 us of CPU for each connection. While no worker has room in its channel,
+   no connection is accepted: clients wait in the kernel's queue and are not closed.
+2. If a worker dies, it is replaced at once, or after a wait that grows with the number of recent deaths. Connections in
+   its channel go to another worker. If workers cannot start, the server ends: at its start at once, later after
+   `limits.worker_starts` attempts in a row, but not while another worker runs, whose streams go on. If the system
+   cannot make another process now, the other workers go on, and the start is retried.
+3. SIGTERM and SIGINT drain: the workers accept and answer requests until all are idle (`drain.py`). A second signal
+   ends them at once. A worker that does not end in time is killed. At any time, a worker is killed if it does not read
+   its messages, or sends an invalid one.
+4. Workers send heartbeats. A silent worker gets no new connections, and connections in its channel go to another
+   worker. If it stays silent, it is killed and replaced. If the supervisor itself stood still, as on a paused machine,
+   the workers' times start again.
+5. SIGHUP, or a worker's request, reloads the configuration and sends it to the workers.
+6. Workers notice the end of the supervisor by their links, and drain.
+7. An exception in a function that was passed to the supervisor is logged, and the server goes on. An exception in
+   `answer` ends the worker that sent the request, as in rule 3.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ _T = TypeVar("_T")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _DOUBLINGS: Final = math.ceil(math.log2(LIMITS.worker_wait_most / LIMITS.worker_wait))
-"""The number of times that the wait for a worker is doubled, until it is the longest."""
+"""The number of times that the wait for a worker is doubled until it is the longest."""
 BEAT: Final = "beat"
-"""The sign of life of a worker that takes connections."""
+"""The heartbeat of a worker that accepts connections."""
 WORKERS: Final = "workers"
-"""The question for the numbers of the workers, those that start included: these may answer others already."""
+"""The request for the numbers of all workers, including workers that start: these may already answer other workers."""
 RELOAD: Final = "reload"
-"""The question for the report of the configuration, which is reloaded for it."""
+"""The request that reloads the configuration; its answer is the report."""
 _START_FAILED: Final = 3
-"""The exit code of a server that cannot start, where its worker names none."""
+"""The exit code of a server that cannot start, if the worker reported none."""
 
 
 class Loader(Protocol):
     """Reloads the configuration."""
 
     def __call__(self, *, by_signal: bool) -> tuple[bytes | None, Any]:
-        """Returns the configuration for the workers, or `None`: nothing changes; and a report for the asker.
+        """Returns the configuration for the workers, and a report. The configuration is None if nothing changes.
 
         Args:
-            by_signal: SIGHUP asks for it, and no worker.
+            by_signal: Whether SIGHUP causes the reload. Otherwise a worker requests it.
         """
 
 
@@ -78,10 +78,10 @@ class WorkerEnds(NamedTuple):
     """The number of a worker, its place, and its ends of the two channels.
 
     Attributes:
-        number: From 1; no two workers of a server have the same.
-        place: From 0, below the number of workers; that of a worker that has ended is its successor's.
-        link: The messages.
-        channel: The connections that are handed to it.
+        number: A number from 1, unique among all workers of a server.
+        place: A number from 0, below the number of workers. A worker inherits the place of the one that it replaces.
+        link: The socket for messages.
+        channel: The socket for connections.
     """
 
     number: int
@@ -91,10 +91,10 @@ class WorkerEnds(NamedTuple):
 
 
 class WorkerError(Exception):
-    """Workers cannot start; the text is the reason.
+    """Workers cannot start. The text is the reason.
 
     Attributes:
-        code: The exit code that the worker asked for.
+        code: The exit code that the worker reported.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -116,16 +116,16 @@ class _Worker:
     Attributes:
         number: As for `WorkerEnds`.
         place: As for `WorkerEnds`.
-        pid: Its process.
-        far: The worker's end of the channel. What it has not taken when it dies is read here.
-        is_ready: It takes connections.
-        is_leaving: It drains by itself; others are preferred.
-        handed: The connections that it has been handed.
-        idle_after: So many of them it had taken when it had answered everybody; -1: it has not yet.
-        has_last: Its channel says that no connection follows.
-        kill_at: When it is killed; `None`: it may go on.
-        heard_at: When it gave its last sign of life; `None`: it is not ready, or none is expected any more.
-        failure: Why it could not start: an exit code and a text.
+        pid: The worker's process.
+        far: The worker's end of the channel. The supervisor reads the connections back from it if the worker dies.
+        is_ready: Whether the worker accepts connections.
+        is_leaving: Whether the worker drains by itself. Other workers are preferred then.
+        handed: The number of connections that were sent to it.
+        idle_after: The number of connections that it had accepted when it was last idle. -1 if it never was.
+        has_last: Whether its channel was closed for further connections.
+        kill_at: The time at which it is killed. None if it may go on.
+        heard_at: The time of its last heartbeat. None if it is not ready, or no heartbeat is expected any more.
+        failure: The exit code and the reason if it could not start. None if there is none.
     """
 
     def __init__(self, number: int, place: int, link: Link, channel: socket.socket, far: socket.socket) -> None:
@@ -135,7 +135,7 @@ class _Worker:
         self.link = link
         self.channel = channel
         self.far = far
-        self.began = time.monotonic()
+        self.started_at = time.monotonic()
         self.is_ready = self.is_leaving = self.has_last = False
         self.handed = 0
         self.idle_after = -1
@@ -145,38 +145,38 @@ class _Worker:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has answered everybody that it has been handed."""
+        """Whether the worker has answered every connection that was sent to it."""
         return self.idle_after == self.handed
 
     def is_silent(self, now: float, seconds: float) -> bool:
-        """Whether it gave no sign of life for so long."""
+        """Returns whether the worker's last heartbeat is older than some seconds."""
         return self.heard_at is not None and now - self.heard_at > seconds
 
     def end_by(self, when: float) -> None:
-        """It is killed then, or sooner if that was said before."""
+        """Sets the time at which the worker is killed, unless an earlier time is set."""
         self.kill_at = when if self.kill_at is None else min(when, self.kill_at)
 
     def close(self) -> None:
-        """Closes its channels."""
+        """Closes the worker's channels."""
         self.link.close()
         self.channel.close()
         self.far.close()
 
 
 class Supervisor:
-    """Keeps workers running. `run` is called once, in a process with neither loop nor other threads.
+    """Keeps workers running. `run` must be called once, in a process without a loop and without other threads.
 
     Args:
-        sockets: The listening sockets; the supervisor's from now on.
-        count: How many workers.
+        sockets: The listening sockets, which the supervisor closes.
+        count: The number of workers.
         work: Runs a worker in its own process; returns the exit code.
         grace: Seconds for which workers may drain.
         ready: Called once, when all workers have started.
-        reload: Loads the configuration anew.
-        counts: The counts of its own process.
+        reload: Reloads the configuration.
+        counts: Returns the counts of the supervisor's process.
         add: Adds up counts of workers.
-        answer: Answers a worker's question of another kind.
-        ended: Called with the number of each worker that has ended, after all that it has sent was handled.
+        answer: Answers a worker's request of another kind.
+        ended: Called with the number of each worker that has ended, after all its messages were handled.
     """
 
     def __init__(
@@ -201,21 +201,21 @@ class Supervisor:
         self._reload = reload
         self._counts = GatheredCounts(lambda: _result(counts, "the counts of the supervisor cannot be had"), add)
         self._answer = answer
-        self._tell_end = ended
+        self._on_end = ended
         self._selector = selectors.DefaultSelector()
         self._state = _State.STARTING
         self._workers: dict[int, _Worker] = {}  # by process
         self._made = 0
         self._turns = 0
         self._failed_starts = 0
-        self._deaths: list[float] = []  # those of the last `worker_settled` seconds
+        self._deaths: list[float] = []  # times within the last `worker_settled` seconds
         self._settings: bytes | None = None
         self._signals: list[int] = []
-        self._respawns: list[float] = []  # when workers are due
+        self._respawns: list[float] = []  # times at which workers are started
         self._accept_until = math.inf
-        self._listened_at = time.monotonic()  # for signs of life
-        self._accept_at: float | None = None  # the next look at sockets that are not watched
-        self._held: deque[socket.socket] = deque()  # accepted, and handed to nobody yet
+        self._listened_at = time.monotonic()  # the last check of heartbeats
+        self._accept_at: float | None = None  # the next accept while the sockets are not watched
+        self._held: deque[socket.socket] = deque()  # accepted connections that no worker has got yet
         self._lacks = LackLog()
         self._failure: WorkerError | None = None
 
@@ -260,7 +260,7 @@ class Supervisor:
             raise self._failure
 
     def _turn(self) -> None:
-        """Waits for something, and handles it."""
+        """Waits for events, and handles them."""
         for key, _ in self._selector.select(self._seconds_left()):
             key.data()
         self._bury()
@@ -299,7 +299,7 @@ class Supervisor:
     # -- workers --
 
     def _spawn(self) -> None:
-        """Makes a worker; where the system has no room for one, at the server's start not at all, else later."""
+        """Starts a worker. If the system cannot make a process, the start of the server fails, or is retried later."""
         try:
             self._fork()
         except OSError as problem:
@@ -314,7 +314,7 @@ class Supervisor:
         """Forks a worker.
 
         Raises:
-            OSError: The system has no room for it.
+            OSError: The system cannot make its sockets or its process.
         """
         number = self._made + 1
         with ExitStack() as opened:
@@ -339,18 +339,18 @@ class Supervisor:
         self._send(self._workers.values(), "made", self._made)
 
     def _free_place(self) -> int:
-        """Returns the first place that no worker has which begins streams."""
+        """Returns the first free place. A worker that leaves has none, because it begins no streams."""
         taken = {each.place for each in self._workers.values() if not each.is_leaving}
         return min(set(range(len(taken) + 1)) - taken)
 
     def _become_worker(self, ends: WorkerEnds, *others: socket.socket) -> None:
-        """Goes on as a worker, and never returns: what the supervisor has is closed, and its code must not run on."""
+        """Runs a worker in the forked process, and exits it. Closes the supervisor's descriptors first."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # A terminal sends these to all of its processes; the supervisor passes on what they mean.
+            # A terminal sends these to all of its processes. The supervisor handles them, and sends messages.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._selector.close()
@@ -366,12 +366,12 @@ class Supervisor:
             os._exit(code)
 
     def _bury(self) -> None:
-        """Looks after the workers that have ended."""
+        """Reaps the workers that have ended."""
         for pid, worker in list(self._workers.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                del self._workers[pid]  # the number may be another process's from now on
-                self._receive(worker)  # its last words
+                del self._workers[pid]  # the system may reuse the number from now on
+                self._receive(worker)  # its last messages
                 self._ended(worker, os.waitstatus_to_exitcode(status))
 
     def _ended(self, worker: _Worker, code: int) -> None:
@@ -381,17 +381,17 @@ class Supervisor:
                 self._held.append(connection)
         worker.close()
         if self._held:
-            self._leave_sockets(0)  # they go before those that are not accepted yet
+            self._leave_sockets(0)  # these connections go first, before new ones are accepted
         _result(lambda: self._counts.keep(worker.pid), f"the counts of worker {worker.number} cannot be added")
-        _result(lambda: self._tell_end(worker.number), f"the end of worker {worker.number} cannot be noted")
+        _result(lambda: self._on_end(worker.number), f"the end of worker {worker.number} cannot be noted")
         if self._state is not _State.DRAINING and not worker.is_leaving:
             self._replace(worker, code)
         elif code and self._failure is None:
             _log.error("worker %d %s", worker.number, _how_it_ended(code))
-        self._begin_if_all_are_ready()  # the others may have waited for this one alone
+        self._begin_if_all_are_ready()  # all other workers may be ready
 
     def _begin_if_all_are_ready(self) -> None:
-        """Begins to accept, once all workers of the start are ready."""
+        """Starts to accept connections, once all first workers are ready."""
         if self._state is not _State.STARTING or self._respawns:
             return
         if all(each.is_ready for each in self._workers.values()):
@@ -400,9 +400,9 @@ class Supervisor:
             self._watch_sockets()
 
     def _replace(self, worker: _Worker, code: int) -> None:
-        """Makes another worker in place of one that has died, or ends the server: rule 2."""
+        """Replaces a worker that has died, or ends the server: rule 2."""
         why = worker.failure[1] if worker.failure is not None else _how_it_ended(code)
-        if worker.is_ready and time.monotonic() - worker.began >= LIMITS.worker_early:
+        if worker.is_ready and time.monotonic() - worker.started_at >= LIMITS.worker_early:
             self._failed_starts = 0
         else:
             self._failed_starts += 1
@@ -414,7 +414,7 @@ class Supervisor:
         self._spawn_later()
 
     def _spawn_later(self) -> None:
-        """Makes a worker at once, or later the more often that was needed lately."""
+        """Schedules a worker: at once, or after a wait that grows with the number of recent deaths."""
         now = time.monotonic()
         self._deaths = [each for each in self._deaths if now - each < LIMITS.worker_settled]
         times = len(self._deaths)
@@ -423,12 +423,12 @@ class Supervisor:
         self._respawns = sorted([*self._respawns, now + min(wait, LIMITS.worker_wait_most)])
 
     def _fail(self, code: int, why: str) -> None:
-        """Ends the server: workers cannot start."""
+        """Ends the server, because workers cannot start."""
         self._failure = WorkerError(code, why)
         self._drain()
 
     def _listen(self, now: float) -> None:
-        """Leaves silent workers alone, and kills those that stay silent: rule 4."""
+        """Takes connections back from silent workers, and kills those that stay silent: rule 4."""
         stood_still = now - self._listened_at > LIMITS.worker_silent
         self._listened_at = now
         for worker in self._workers.values():
@@ -441,7 +441,7 @@ class Supervisor:
                 self._take_back(worker)
 
     def _take_back(self, worker: _Worker) -> None:
-        """Takes connections that a silent worker was handed and has not taken, if others take them."""
+        """Takes back the connections in a silent worker's channel, if other workers accept connections."""
         if worker.has_last or worker in self._takers():
             return
         for connection in receive_connections(worker.far):
@@ -456,13 +456,13 @@ class Supervisor:
             os.kill(worker.pid, signal.SIGKILL)
 
     def _forget(self, worker: _Worker) -> None:
-        with suppress(KeyError, ValueError):  # its link may have ended before
+        with suppress(KeyError, ValueError):  # the link may be unregistered or closed already
             self._selector.unregister(worker.link)
 
     # -- connections --
 
     def _takers(self) -> list[_Worker]:
-        """The workers that take connections."""
+        """Returns the workers that get connections. Silent and leaving workers get them only if there is no other."""
         now = time.monotonic()
         takers = [each for each in self._workers.values() if each.is_ready and not each.has_last]
         takers = [each for each in takers if not each.is_silent(now, LIMITS.worker_silent)] or takers
@@ -470,18 +470,18 @@ class Supervisor:
 
     def _watch_sockets(self) -> None:
         for listening in self._sockets:
-            with suppress(KeyError):  # it is watched already
+            with suppress(KeyError):  # already watched
                 self._selector.register(listening, selectors.EVENT_READ, self._accept)
 
     def _leave_sockets(self, seconds: float) -> None:
-        """Accepts nothing for some seconds."""
+        """Stops accepting connections for some seconds."""
         for listening in self._sockets:
-            with suppress(KeyError):  # it is not watched
+            with suppress(KeyError):  # not watched
                 self._selector.unregister(listening)
         self._accept_at = time.monotonic() + seconds
 
     def _accept(self) -> bool:
-        """Hands over what waits, at most `limits.accepted` of each socket; returns whether nothing waits."""
+        """Hands over waiting connections, at most `limits.accepted` of each socket; returns whether none wait."""
         was_empty = True
         for listening in self._sockets:
             for _ in range(LIMITS.accepted):
@@ -489,7 +489,7 @@ class Supervisor:
                     return False
                 try:
                     accepted = accept(listening)
-                except OSError as problem:  # it still waits: watching it would be a busy loop
+                except OSError as problem:  # the connection still waits: to watch the socket would be a busy loop
                     self._lacks.note(problem)
                     self._leave_sockets(LIMITS.accept_pause)
                     return False
@@ -500,9 +500,9 @@ class Supervisor:
         return self._hand_over() and was_empty
 
     def _hand_over(self) -> bool:
-        """Gives accepted connections to the workers whose turn it is; returns whether there is room for another one.
+        """Hands accepted connections to the next workers in turn; returns whether there is room for another one.
 
-        Where there is none, nothing is accepted for a while.
+        If there is none, no connection is accepted for a while.
         """
         takers = self._takers()
         while takers and self._held:
@@ -522,7 +522,7 @@ class Supervisor:
 
     def _close_sockets(self) -> None:
         for listening in self._sockets:
-            with suppress(KeyError):  # it is not watched
+            with suppress(KeyError):  # not watched
                 self._selector.unregister(listening)
             listening.close()
         self._sockets.clear()
@@ -540,7 +540,7 @@ class Supervisor:
 
     def _watch_link(self, worker: _Worker) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.link.is_full else 0)
-        with suppress(KeyError):  # the worker has left its link
+        with suppress(KeyError):  # the link is no longer registered
             key = self._selector.get_key(worker.link)
             if key.events != events:
                 self._selector.modify(worker.link, events, key.data)
@@ -552,7 +552,7 @@ class Supervisor:
         try:
             for kind, *items in worker.link.receive():
                 self._heard(worker, kind, items)
-        except LinkGone:  # it has ended, or drains without its link
+        except LinkGone:  # the worker has ended, or drains without its link
             self._forget(worker)
             worker.heard_at = None
             worker.end_by(time.monotonic() + self._grace + LIMITS.worker_end)
@@ -577,7 +577,7 @@ class Supervisor:
         elif kind == "idle":
             worker.idle_after = items[0]
         elif kind == "wrong_keys":
-            # One that lags behind misses some: it has its own count, and messages without end must not wait for it.
+            # Skips workers with unsent messages, which must not pile up: they still count the wrong keys they receive.
             others = [each for each in self._workers.values() if each.is_ready and each is not worker]
             self._send([each for each in others if not each.link.is_full], kind, items[0])
         elif kind == "ask":
@@ -589,13 +589,13 @@ class Supervisor:
             self._send(asked, "count", self._counts.ask(worker.pid, items[0], (each.pid for each in asked)))
 
     def _answer_of(self, kind: str, items: list[Any]) -> Any:
-        """The answer to a worker's question."""
+        """Returns the answer to a worker's request."""
         if kind == WORKERS:
             return [each.number for each in self._workers.values()]
-        return self._load_anew() if kind == RELOAD else self._answer(kind, items)
+        return self._reload_settings() if kind == RELOAD else self._answer(kind, items)
 
     def _answer_sums(self, now: float) -> None:
-        """Sends the counts of all workers to those that have asked."""
+        """Sends the counts of all workers to the workers that requested them."""
         for asker, name, counts in self._counts.answers(now):
             self._send([self._workers[asker]], "answer", name, counts)
 
@@ -603,15 +603,15 @@ class Supervisor:
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP:
-            self._load_anew(by_signal=True)
+            self._reload_settings(by_signal=True)
         elif number != signal.SIGCHLD:
             if self._state is _State.DRAINING:
                 self._hurry()
             else:
                 self._drain()
 
-    def _load_anew(self, *, by_signal: bool = False) -> Any:
-        """Rule 5; returns the report, or `None` after a bug."""
+    def _reload_settings(self, *, by_signal: bool = False) -> Any:
+        """Reloads the configuration: rule 5. Returns the report. None after a bug."""
         reloaded = _result(partial(self._reload, by_signal=by_signal), "the configuration is not loaded anew")
         if reloaded is None:
             return None
@@ -622,7 +622,7 @@ class Supervisor:
         return report
 
     def _drain(self) -> None:
-        """Rule 3."""
+        """Starts the drain: rule 3."""
         self._state = _State.DRAINING
         self._respawns.clear()
         self._accept_until = time.monotonic() + self._grace - last_of(self._grace)
@@ -634,19 +634,19 @@ class Supervisor:
         self._send_end("hurry", 0.0)
 
     def _send_end(self, kind: str, grace: float) -> None:
-        """Sends this message to all workers; those that have not ended after `grace` are killed."""
+        """Sends a message to all workers. Workers that have not ended after `grace` seconds are killed."""
         for worker in self._workers.values():
             worker.end_by(time.monotonic() + grace + LIMITS.worker_end)
         self._send(self._workers.values(), kind)
 
     def _release_idle(self) -> None:
-        """Tells workers that have answered everybody that no connection follows, as far as others take what comes."""
+        """Sends the last byte to idle workers, if another worker accepts connections, or none will be accepted."""
         for worker in self._workers.values():
             if not worker.is_idle or worker.has_last:
                 continue
             if self._takers() == [worker]:
                 if self._state is not _State.DRAINING:
-                    continue  # until another one has started
+                    continue  # until another worker has started
                 if time.monotonic() < self._accept_until and not self._accept():
                     continue
                 self._close_sockets()
@@ -654,14 +654,14 @@ class Supervisor:
 
 
 def _result(function: Callable[[], _T], failure: str) -> _T | None:
-    """Calls a function that the supervisor was given: rule 7.
+    """Calls a function that was passed to the supervisor: rule 7.
 
     Args:
-        function: Its arguments are bound.
-        failure: The line of the log where it raises.
+        function: The function, without arguments.
+        failure: The log line if it raises.
 
     Returns:
-        Its result; `None` where it raises.
+        Its result. None if it raises.
     """
     try:
         return function()
@@ -675,7 +675,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _empty(wake: socket.socket) -> None:
-    """Reads the numbers of signals, which wake the selector; the handlers note them."""
+    """Reads the signal numbers that woke the selector. The handlers have noted the signals."""
     with suppress(BlockingIOError):  # all are read
         while wake.recv(LIMITS.accepted):
             pass

@@ -1,10 +1,9 @@
-"""The counts of several workers as one: how a worker tells its own, and how they are added up.
+"""The counts of several workers as one: the dump of a worker's counts, and their sum.
 
-Owns the form of the counts between processes. `counts.py` owns the counts, `metrics.py` how each reads for several
-processes, and exposes them.
+Owns the form of the counts between processes. `counts.py` owns the counts. `metrics.py` owns how each value is combined
+over several processes, and exposes them.
 
-A worker's dump is what MessagePack can hold: `requests`, `errors`, `costs`, `models`, `gauges`, `process` and
-`loop_lag`.
+A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process` and `loop_lag`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from gai_fast.server.observe.process import process_figures
 
 
 def dump(sink: PrometheusSink) -> dict[str, Any]:
-    """The counts of a worker.
+    """Returns the dump of a worker's counts.
 
     Args:
-        sink: Its counts and gauges.
+        sink: The worker's counts and gauges.
     """
     return {
         "gauges": {name: dict(read()) for name, read in sink.gauges.items()},
@@ -29,14 +28,14 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
         "loop_lag": [sink.loop_lag.counts, sink.loop_lag.sum],
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
         "errors": [[list(labels), number] for labels, number in sink.errors.items()],
-        # As text: MessagePack has whole numbers of 64 bits.
+        # As text: an integer of MessagePack has 64 bits.
         "costs": [[list(labels), str(amount)] for labels, amount in sink.costs.items()],
         "models": [[list(labels), _dump_model(model)] for labels, model in sink.models.items()],
     }
 
 
 def dump_process() -> dict[str, Any]:
-    """The counts of a process that serves nobody: the supervisor."""
+    """Returns the dump of the supervisor's process, which serves no requests."""
     return dump(PrometheusSink((), process_gauges(), process_figures))
 
 
@@ -48,10 +47,10 @@ def _dump_model(model: ModelCounts) -> dict[str, Any]:
 
 
 def add(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of the counts of workers that are gone; of their gauges and figures, those that never fall.
+    """Returns the sum of the counts of workers that have ended. Of their gauges and process values, only counters stay.
 
     Args:
-        dumps: The last counts of each worker.
+        dumps: The last dump of each worker.
     """
     kinds = {"gauges": GAUGES, "process": PROCESS}
     counters = [{**each, **{kind: _counters(each[kind], table) for kind, table in kinds.items()}} for each in dumps]
@@ -63,10 +62,10 @@ def _counters(figures: Mapping[str, Any], table: Mapping[str, Reading]) -> dict[
 
 
 def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> PrometheusSink:
-    """The counts and gauges of a server with several workers, to be exposed.
+    """Returns the counts and gauges of a server with several workers.
 
     Args:
-        dumps: The counts of its workers, those that are gone included.
+        dumps: The dumps of its workers, including workers that have ended.
         models: As for `PrometheusSink`.
     """
     gauges: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""One of several workers: a server whose connections come from the supervisor, and its link to it.
+"""One of several workers: a server that gets its connections from the supervisor, and its link to the supervisor.
 
 Owns the worker's end of `link.py`. `supervisor.py` decides when a worker ends.
 """
@@ -37,20 +37,20 @@ from gai_fast.server.workers.supervisor import BEAT, RELOAD, WorkerEnds
 
 _log: Final = logging.getLogger("gai_fast.server")
 PATIENCE: Final = 2 * LIMITS.counts_wait
-"""Seconds that a worker waits for the supervisor, which itself waits half as long for the counts of the workers."""
+"""Seconds for which a worker waits for the supervisor, which waits half as long for the counts of the workers."""
 
 
 class WorkerCallbacks(Protocol):
-    """Answers what the supervisor asks."""
+    """Handles the supervisor's requests."""
 
     def counts(self) -> Any:
-        """Its counts, for the sum of all workers."""
+        """Returns the worker's counts, for the sum of all workers."""
 
     def use(self, settings: bytes) -> None:
-        """A new configuration, from `reload.to_bytes`."""
+        """Applies a new configuration, from `reload.to_bytes`."""
 
     def wrong_keys(self, counts: Mapping[str, int]) -> None:
-        """Wrong keys that another worker has got, by address."""
+        """Counts wrong keys that another worker has received, by address."""
 
 
 class SupervisorLink(asyncio.Protocol):
@@ -58,9 +58,9 @@ class SupervisorLink(asyncio.Protocol):
 
     Attributes:
         made: The highest number of any worker so far.
-        stop: Set when the worker is to drain: the supervisor has said so, or is gone.
-        hurry: Set when it is to end at once.
-        callbacks: What else the supervisor asks; set once the server is there.
+        stop: Set when the worker must drain: the supervisor requires it, or is gone.
+        hurry: Set when the worker must end at once.
+        callbacks: Handles the supervisor's other requests. None before the server runs.
     """
 
     def __init__(self) -> None:
@@ -76,16 +76,16 @@ class SupervisorLink(asyncio.Protocol):
         self._transport: asyncio.WriteTransport
 
     async def open(self, sock: socket.socket) -> None:
-        """Connects.
+        """Connects the link.
 
         Args:
-            sock: The worker's end.
+            sock: The worker's end of the messages.
         """
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def serve(self, callbacks: WorkerCallbacks) -> None:
-        """Begins to answer what the supervisor asks, which may have come already.
+        """Starts to handle the supervisor's requests, including those that have already arrived.
 
         Args:
             callbacks: The worker.
@@ -96,28 +96,28 @@ class SupervisorLink(asyncio.Protocol):
             self._heard(kind, items)
 
     def take_connections(self) -> None:
-        """Says that this worker takes connections, and gives signs of life from now on."""
+        """Announces that this worker accepts connections, and sends heartbeats from now on."""
         self.send("ready")
         asyncio.get_running_loop().call_later(LIMITS.worker_beat, self._beat)
 
     def _beat(self) -> None:
         if not self._is_lost:
-            if not self.is_busy:  # else it has enough to read
+            if not self.is_busy:  # otherwise earlier messages still wait to be read
                 self.send(BEAT)
             asyncio.get_running_loop().call_later(LIMITS.worker_beat, self._beat)
 
     @property
     def is_busy(self) -> bool:
-        """Whether the supervisor has not read all that it was sent."""
+        """Whether messages to the supervisor wait to be sent."""
         return not self._is_lost and self._transport.get_write_buffer_size() > 0
 
     def send(self, kind: str, *items: Any) -> None:
-        """Sends a message, if the supervisor is there; arguments as for `link.pack`."""
+        """Sends a message, unless the supervisor is gone. Arguments as for `link.pack`."""
         if not self._is_lost:
             self._transport.write(pack(kind, *items))
 
     async def all_counts(self) -> list[Any]:
-        """The counts of all workers, those of the ones that are gone added up.
+        """Returns the counts of all workers, and the sum of those that have ended.
 
         Raises:
             Overloaded: The supervisor is gone, or does not answer in time.
@@ -126,14 +126,14 @@ class SupervisorLink(asyncio.Protocol):
         return counts
 
     async def ask(self, kind: str, *items: Any) -> Any:
-        """Asks the supervisor something of its own (`Supervisor.answer`).
+        """Sends a request to the supervisor (`answer` of `Supervisor`); returns the answer.
 
         Args:
-            kind: The kind of question.
-            items: What MessagePack can hold.
+            kind: The kind of request.
+            items: Arguments of MessagePack types.
 
         Raises:
-            Overloaded: It is gone, or does not answer in time.
+            Overloaded: The supervisor is gone, or does not answer in time.
         """
         return await self._ask("ask", (kind, list(items)))
 
@@ -155,11 +155,11 @@ class SupervisorLink(asyncio.Protocol):
     # -- asyncio --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The link is there."""
+        """Called when the link is connected."""
         self._transport = transport  # type: ignore[assignment]  # a socket's transport
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the supervisor. A bug in what one of its messages asks for does not end the link."""
+        """Handles messages of the supervisor. A bug in a message's handler does not end the link."""
         for kind, *items in self._messages.feed(data):
             if kind == "drain":
                 self.stop.set()
@@ -167,7 +167,7 @@ class SupervisorLink(asyncio.Protocol):
                 self.hurry.set()
             elif kind == "made":
                 self.made = items[0]
-            elif kind == "answer":  # to a question that the worker may ask before it serves
+            elif kind == "answer":  # handled before `serve`: the worker may send requests earlier
                 number, answer = items
                 asked = self._answers.get(number)
                 if asked is not None and not asked.done():
@@ -178,7 +178,7 @@ class SupervisorLink(asyncio.Protocol):
                 self._heard(kind, items)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The supervisor is gone."""
+        """Drains the worker, because the supervisor is gone."""
         if not self.stop.is_set():
             _log.error("the supervisor is gone: this worker drains")
         self.stop.set()
@@ -205,11 +205,11 @@ def _no_answer() -> Error:
 
 
 class HandedListener:
-    """Takes the connections that the supervisor hands over; a `listening.Listener`.
+    """Accepts the connections that the supervisor sends; a `listening.Listener`.
 
     Args:
-        channel: The worker's end.
-        link: Tells the supervisor that everybody has been answered.
+        channel: The worker's end of the channel.
+        link: Reports to the supervisor that the worker is idle.
     """
 
     def __init__(self, channel: socket.socket, link: SupervisorLink) -> None:
@@ -221,10 +221,10 @@ class HandedListener:
         self._taken = 0
         self._lacks = LackLog()
         self._has_last = False
-        self._is_idle = False  # and has said so
+        self._is_idle = False  # whether the worker is idle and has reported it
 
     async def start(self, protocols: Protocols) -> None:
-        """Begins to take connections; as `Listener.start`."""
+        """Starts to accept connections; as `Listener.start`."""
         self._protocols = protocols
         self._watch()
 
@@ -233,16 +233,16 @@ class HandedListener:
         asyncio.get_running_loop().add_reader(self._channel, self._take)
 
     def begin_drain(self) -> None:
-        """Does nothing: the supervisor decides what comes; as `Listener.begin_drain`."""
+        """Does nothing: the supervisor decides which connections are sent; as `Listener.begin_drain`."""
 
     async def accept_waiting(self) -> None:
-        """Does nothing: what comes is taken at once; as `Listener.accept_waiting`."""
+        """Does nothing: connections are accepted as they arrive; as `Listener.accept_waiting`."""
 
     def stop_taking(self) -> None:
-        """Does nothing: the supervisor hands nothing over any more by then; as `Listener.stop_taking`."""
+        """Does nothing: the supervisor sends no connection by then; as `Listener.stop_taking`."""
 
     async def close_if_empty(self) -> bool:
-        """Closes once the supervisor has said that no connection follows; as `Listener.close_if_empty`."""
+        """Closes once the supervisor has sent the last connection; as `Listener.close_if_empty`."""
         if self._has_last:
             self.close()
             return True
@@ -252,7 +252,7 @@ class HandedListener:
         return False
 
     def close(self) -> None:
-        """Takes no more; as `Listener.close`."""
+        """Stops accepting connections; as `Listener.close`."""
         if self._pause is not None:
             self._pause.cancel()
         if self._channel.fileno() >= 0:
@@ -261,12 +261,12 @@ class HandedListener:
             self._newcomers.close()
 
     def _take(self) -> None:
-        """Connections wait."""
+        """Accepts waiting connections, at most `limits.accepted` in a turn of the loop."""
         loop = asyncio.get_running_loop()
         handed = receive_connections(self._channel)
         for _ in range(LIMITS.accepted):
             if self._protocols.room <= 0 or not self._has_descriptor():
-                loop.remove_reader(self._channel)  # the supervisor notices where the channel is full
+                loop.remove_reader(self._channel)  # the channel fills up, which the supervisor notices
                 self._pause = loop.call_later(LIMITS.accept_pause, self._watch)
                 return
             try:
@@ -282,7 +282,7 @@ class HandedListener:
             self._newcomers.adopt(connection, self._protocols)
 
     def _has_descriptor(self) -> bool:
-        """Whether the process may have another descriptor: without one the kernel drops a connection that is taken."""
+        """Returns whether a descriptor is free: without one, the kernel drops a connection that is received."""
         try:
             os.close(os.dup(self._channel.fileno()))
         except OSError as problem:
@@ -292,12 +292,13 @@ class HandedListener:
 
 
 class Worker:
-    """Answers what the supervisor asks of one server, and asks for the counts of the others.
+    """Handles the supervisor's requests for one server, and requests the counts of the other workers.
 
     Args:
-        running: Its server.
-        link: Its supervisor.
-        certificate: The server's, which is loaded anew with a new configuration.
+        running: The server of this worker.
+        link: The link to the supervisor.
+        place: The worker's place, as for `WorkerEnds`.
+        certificate: The server's certificate, which is reloaded with a new configuration. None if there is none.
     """
 
     def __init__(
@@ -313,39 +314,39 @@ class Worker:
         running.service.admin.reload = self.reload
 
     def counts(self) -> Any:
-        """Its counts; as `WorkerCallbacks.counts`."""
+        """Returns the worker's counts; as `WorkerCallbacks.counts`."""
         return totals.dump(self._running.service.metrics)
 
     def use(self, settings: bytes) -> None:
-        """A new configuration; as `WorkerCallbacks.use`."""
+        """Applies a new configuration; as `WorkerCallbacks.use`."""
         self._running.use(_share(from_bytes(settings), self._place))
         if self._certificate is not None:
             self._certificate.reload()
 
     def wrong_keys(self, counts: Mapping[str, int]) -> None:
-        """Counts them as its own; as `WorkerCallbacks.wrong_keys`."""
+        """Counts wrong keys as if they were received here; as `WorkerCallbacks.wrong_keys`."""
         for address, count in counts.items():
             self._running.service.guesses.note_others(address, count)
 
     def _note_wrong_key(self, address: str) -> None:
-        """Tells the others of a wrong key with the next turn of the loop, together with those that come meanwhile."""
+        """Reports a wrong key to the other workers in the next turn of the loop, together with others of this turn."""
         if not self._wrong_keys:
-            asyncio.get_running_loop().call_soon(self._tell_wrong_keys)
+            asyncio.get_running_loop().call_soon(self._report_wrong_keys)
         if len(self._wrong_keys) < LIMITS.told_addresses or address in self._wrong_keys:
             self._wrong_keys[address] = self._wrong_keys.get(address, 0) + 1
 
-    def _tell_wrong_keys(self) -> None:
+    def _report_wrong_keys(self) -> None:
         if self._link.is_busy:
-            asyncio.get_running_loop().call_later(LIMITS.link_pause, self._tell_wrong_keys)
+            asyncio.get_running_loop().call_later(LIMITS.link_pause, self._report_wrong_keys)
             return
         counts, self._wrong_keys = self._wrong_keys, {}
         self._link.send("wrong_keys", counts)
 
     async def reload(self) -> Mapping[str, Any]:
-        """Asks the supervisor to reload the configuration; as `admin.routes.Reloading`.
+        """Makes the supervisor reload the configuration; as `admin.routes.Reloading`.
 
         Raises:
-            Error: It is gone, does not answer in time, or has a bug.
+            Error: The supervisor is gone, does not answer in time, or has a bug.
         """
         report: Mapping[str, Any] | None = await self._link.ask(RELOAD)
         if report is None:
@@ -353,7 +354,7 @@ class Worker:
         return report
 
     async def gather(self) -> PrometheusSink:
-        """The counts of all workers.
+        """Returns the counts of all workers.
 
         Raises:
             Overloaded: As `SupervisorLink.all_counts`.
@@ -365,8 +366,8 @@ class Group(NamedTuple):
     """The server that a worker belongs to.
 
     Attributes:
-        name: Its name in stream ids.
-        folder: The folder of the bus; nobody else may enter it.
+        name: The server's name in stream ids.
+        folder: The private folder of the bus.
     """
 
     name: str
@@ -374,18 +375,18 @@ class Group(NamedTuple):
 
 
 async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group, record: Path | None) -> None:
-    """Serves until the supervisor ends it, or SIGTERM; then another worker takes its place.
+    """Serves until the supervisor ends the worker. After SIGTERM another worker takes its place.
 
     Args:
         settings: The configuration.
-        ends: Its channels.
-        bound: Where the server is reached; the supervisor has the sockets.
+        ends: The worker's channels.
+        bound: The addresses of the server; the supervisor has the sockets.
         group: The server.
         record: As for `serving.start`.
 
     Raises:
         ExtensionError: As `serving.start`.
-        StoreError: Likewise.
+        StoreError: As `serving.start`.
     """
     name_worker(group.name, ends.number)
     link = SupervisorLink()
@@ -419,17 +420,19 @@ async def work(settings: Settings, ends: WorkerEnds, bound: Bound, group: Group,
 
 
 async def drain_as_others(drained: Drained, peers: Peers, link: SupervisorLink) -> None:
-    """Takes out the targets that an admin has taken out before this worker was there.
+    """Drains the targets that an admin has drained before this worker started.
+
+    Retries until the supervisor answers or the worker must drain: a worker without the list would use those targets.
 
     Args:
         drained: The worker's list.
         peers: The other workers.
-        link: Asked again until it answers, or the worker is to end: one that serves without the list would ask them.
+        link: The link to the supervisor.
     """
     while not link.stop.is_set():
         try:
             drained.take(*await peers.drained())
-        except Error as problem:  # the supervisor has more to do just now
+        except Error as problem:  # the supervisor does not answer in time
             _log.warning("the targets that are drained are not known yet: %s", problem)
             await asyncio.sleep(LIMITS.link_pause)
         else:
@@ -437,14 +440,15 @@ async def drain_as_others(drained: Drained, peers: Peers, link: SupervisorLink) 
 
 
 def _share(settings: Settings, place: int) -> Settings:
-    """Returns the configuration of one worker: `[limits]` are totals of the server, of which each has its share.
+    """Returns the configuration of one worker, with its share of the server's `[limits]`.
 
-    The shares of all workers add up to the limit: if it does not divide, the first workers have one more each. A worker
-    serves one connection at least. Streams, in total and of a caller, are not divided here: `ServerLimits` counts them.
+    The shares of all workers add up to the limit. If the limit does not divide evenly, the first workers get one more
+    each. A worker gets at least one connection. Limits of streams, in total and of a caller, are not divided here:
+    `ServerLimits` counts streams for the server.
 
     Args:
-        settings: The server's.
-        place: The worker's, as for `WorkerEnds`.
+        settings: The server's configuration.
+        place: The worker's place, as for `WorkerEnds`.
     """
     count, limits = settings.server.workers, settings.limits
 
