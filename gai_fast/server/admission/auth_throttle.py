@@ -120,7 +120,7 @@ class Guesses:
         tally = self._tallies.get(name)
         if tally is None or now >= tally.ends:
             tally = self._tallies[name] = Tally(now + LIMITS.wrong_keys_time)
-            if len(self._tallies) > LIMITS.guessing_addresses:
+            if len(self._tallies) > LIMITS.tracked_addresses:
                 self._tallies.popitem(last=False)
         self._tallies.move_to_end(name)
         return tally

@@ -287,11 +287,11 @@ class Limits:
     wrong_keys_time: float = 60.0
     """The time for `wrong_keys`, in seconds."""
 
-    guessing_addresses: int = 10_000
+    tracked_addresses: int = 10_000
     """Addresses whose wrong keys are counted, 300 bytes each. The address with the oldest last wrong key is dropped
     first: a guesser with more addresses has 100 guesses a minute for each anyway."""
 
-    told_addresses: int = 1000
+    reported_addresses: int = 1000
     """Addresses in one message to other workers about wrong keys: 60 KB."""
 
     link_pause: float = 0.05

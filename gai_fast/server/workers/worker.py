@@ -332,7 +332,7 @@ class Worker:
         """Reports a wrong key to the other workers in the next turn of the loop, together with others of this turn."""
         if not self._wrong_keys:
             asyncio.get_running_loop().call_soon(self._report_wrong_keys)
-        if len(self._wrong_keys) < LIMITS.told_addresses or address in self._wrong_keys:
+        if len(self._wrong_keys) < LIMITS.reported_addresses or address in self._wrong_keys:
             self._wrong_keys[address] = self._wrong_keys.get(address, 0) + 1
 
     def _report_wrong_keys(self) -> None:

@@ -132,12 +132,12 @@ def test_memory_is_bounded_and_the_address_that_was_silent_longest_is_forgotten(
     blocked(guesses, THERE, MOST - 1)
     blocked(guesses, HERE)
     guesses.note_wrong(THERE)
-    for number in range(LIMITS.guessing_addresses - 1):
+    for number in range(LIMITS.tracked_addresses - 1):
         guesses.note_wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     with pytest.raises(Error):
         guesses.note_wrong(THERE)
     blocked(guesses, HERE)
-    assert len(guesses._tallies) == LIMITS.guessing_addresses
+    assert len(guesses._tallies) == LIMITS.tracked_addresses
     for number in range(LIMITS.known_callers + 10):
         guesses.note_right(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "alice")
     assert len(guesses._admitted) == LIMITS.known_callers

@@ -293,7 +293,7 @@ async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_
     link = SimpleNamespace(is_busy=True, send=lambda *message: sent.append(message))
     guesses = Guesses()
     Worker(cast(Any, SimpleNamespace(service=serviced(guesses))), cast(Any, link), 0)
-    for number in range(LIMITS.told_addresses + 5):
+    for number in range(LIMITS.reported_addresses + 5):
         guesses.note_wrong(f"10.0.{number >> 8}.{number & 255}")
     guesses.note_wrong("10.0.0.0")
     await asyncio.sleep(0)
@@ -301,7 +301,7 @@ async def test_a_supervisor_that_lags_behind_is_told_of_a_few_addresses_once_it_
     link.is_busy = False
     await until(lambda: bool(sent))
     [(kind, counts)] = sent
-    assert (kind, len(counts), counts["10.0.0.0"]) == ("wrong_keys", LIMITS.told_addresses, 2)
+    assert (kind, len(counts), counts["10.0.0.0"]) == ("wrong_keys", LIMITS.reported_addresses, 2)
 
 
 def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> None:
