@@ -36,4 +36,4 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def patient_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that closes gives its clients all the time that they need for their last bytes."""
-    monkeypatch.setattr("gai_fast.server.serving.LIMITS", replaced(closing=SECONDS, parting_frame=SECONDS))
+    monkeypatch.setattr("gai_fast.server.serving.LIMITS", replaced(closing=SECONDS, final_frame=SECONDS))

@@ -18,7 +18,7 @@ PROGRAM = f"""
 from gai_fast.server.limits import LIMITS
 from gai_fast.cli import main
 
-for name in ("closing", "parting_frame", "worker_end"):
+for name in ("closing", "final_frame", "worker_end"):
     object.__setattr__(LIMITS, name, {PATIENCE})
 main(prog_name="gai-fast")
 """

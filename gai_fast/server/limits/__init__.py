@@ -134,7 +134,7 @@ class Limits:
     """Seconds for handlers to end, and for clients to read their last bytes, when the server stops: together with the
     end of the process less than the second by which it may outlast `grace`."""
 
-    parting_frame: float = 0.45
+    final_frame: float = 0.45
     """Seconds in which a follower must get a last frame when the server stops; part of `closing`."""
 
     drain_look: float = 0.02
