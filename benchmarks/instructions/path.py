@@ -255,7 +255,7 @@ def serve(marks_path: str, configuration: str) -> None:
     # On a slow machine more looks at the timers and at the loop's lateness would be counted with each request: an event
     # alone cost up to 5 % more.
     object.__setattr__(TIMERS, "timer_tick", float(SECONDS))
-    object.__setattr__(SERVER, "loop_look", float(SECONDS))
+    object.__setattr__(SERVER, "loop_check", float(SECONDS))
     sys.argv = ["gai-fast", "serve", "--config", configuration]
     main()
 

@@ -33,7 +33,7 @@ class Limits:
     pushed_event: int = 256
     """Bytes that a pushed event counts besides its text: its dict, and its place in the queue."""
 
-    pusher_look: float = 1.0
+    pusher_check: float = 1.0
     """Seconds between two checks of a waiting thread whether the event loop still runs."""
 
     reconnecting: float = 60.0

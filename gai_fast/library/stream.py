@@ -139,7 +139,7 @@ class Stream:
         _call(loop, push.begin)
         due = None if timeout is None else time.monotonic() + timeout
         while True:
-            wait = LIMITS.pusher_look if due is None else min(LIMITS.pusher_look, due - time.monotonic())
+            wait = LIMITS.pusher_check if due is None else min(LIMITS.pusher_check, due - time.monotonic())
             try:
                 return push.result.result(max(wait, 0))
             except TimeoutError:

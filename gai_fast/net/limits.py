@@ -44,7 +44,7 @@ class Limits:
     """If an upstream closes a connection that was idle for fewer seconds, the idle time of the others is not shortened:
     the upstream restarts, or was about to close it. Connections kept for less would hardly ever be reused."""
 
-    pool_look: float = 0.05
+    pool_check: float = 0.05
     """Seconds idle from which a connection is checked before reuse, in case its upstream closed it while the loop was
     busy. The system call costs a hundredth of a short request. No upstream closes an idle connection earlier, except
     immediately."""
@@ -94,7 +94,7 @@ class Limits:
     """Seconds for which a key that the upstream refuses (401) is not used, and a target that has no other key:
     operators replace the key, and a mistaken refusal passes."""
 
-    breaker_look: float = 0.5
+    breaker_check: float = 0.5
     """Seconds between two attempts to connect to an upstream whose breaker opened because connecting failed."""
 
     slow_start: float = 5.0
@@ -129,7 +129,7 @@ class Limits:
     the wait at most doubles the request's time to first token. A longer wait would be noticeable if all targets are
     slow."""
 
-    unmeasured_look: float = 0.02
+    unmeasured_check: float = 0.02
     """Seconds between two checks of such a request: little compared with a time to first token."""
 
     affinity_load: float = 1.75

@@ -129,15 +129,15 @@ class Exporter:
 
     async def close(self) -> None:
         """Sends what waits, and ends the thread: rule 4."""
-        await asyncio.sleep(LIMITS.otel_look)  # answers that end now have their spans too
+        await asyncio.sleep(LIMITS.otel_check)  # answers that end now have their spans too
         with self._lock:
             self._is_closed = True
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._stop.set)
-        for _ in range(round(LIMITS.otel_end / LIMITS.otel_look)):
+        for _ in range(round(LIMITS.otel_end / LIMITS.otel_check)):
             if self._ended.is_set():
                 break
-            await asyncio.sleep(LIMITS.otel_look)
+            await asyncio.sleep(LIMITS.otel_check)
 
     # -- the thread --
 

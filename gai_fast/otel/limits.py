@@ -48,7 +48,7 @@ class Limits:
     otel_retry_most: float = 300.0
     """Seconds of a receiver's `Retry-After` at most: it may say anything."""
 
-    otel_look: float = 0.01
+    otel_check: float = 0.01
     """Seconds between two looks whether they have been sent."""
 
     otel_end: float = 0.6

@@ -77,7 +77,7 @@ async def drain(server: DrainingServer, listener: Listener, *, grace: float, hur
             _log.warning("draining: %d connections and streams did not end by themselves", server.unanswered)
             return False
         try:
-            async with asyncio.timeout(min(LIMITS.drain_look, remaining)):
+            async with asyncio.timeout(min(LIMITS.drain_check, remaining)):
                 await hurry.wait()
         except TimeoutError:
             pass

@@ -240,7 +240,7 @@ class Running:
         while True:
             if not self.engine.followers or loop.time() >= until:
                 break
-            await asyncio.sleep(LIMITS.drain_look)
+            await asyncio.sleep(LIMITS.drain_check)
         streams = self.service.close()
         others = [close_connections(each, until) for each in (*self.connections[:-1], self._entrance.refused)]
         ended = await asyncio.gather(streams, *others, self._close_general(until), return_exceptions=True)

@@ -768,7 +768,7 @@ async def test_many_silent_streams_are_sent_few_pings(net: Net) -> None:
 
 @on_steady_loop
 async def test_a_message_that_does_not_come_to_its_end_closes_the_socket(net: Net, change_limits: ChangeLimits) -> None:
-    change_limits(socket_look=0.1)
+    change_limits(socket_check=0.1)
     gateway = await net.gateway(await net.mock(deltas=1))
     for part in (frame("x" * 1000)[:500], frame("x", final=False)):
         socket = await connect(gateway)
@@ -800,7 +800,7 @@ async def test_a_client_is_not_blamed_for_what_the_server_does_not_read(net: Net
 
 @on_both_loops
 async def test_a_client_that_is_silent_is_sent_a_ping_and_then_given_up(net: Net, change_limits: ChangeLimits) -> None:
-    change_limits(socket_look=0.2)
+    change_limits(socket_check=0.2)
     gateway = await net.gateway(await net.mock(deltas=1))
     answering, silent = await connect(gateway), await connect(gateway)
     reading = asyncio.create_task(answering.read())

@@ -160,7 +160,7 @@ class Attempts:
     def waits(self) -> bool:
         """Returns whether the first attempt must wait. After a wait the target is chosen again.
 
-        Call it before `first`, and again every `limits.unmeasured_look` seconds while it is true.
+        Call it before `first`, and again every `limits.unmeasured_check` seconds while it is true.
         """
         if not self.spec.model.targets or self.attempt is not None:
             return False

@@ -154,7 +154,7 @@ class Session(ReadStream):
             self.relay = self.intake.relay = self.attempts.make_relay(self._failed)
             self.relay.completed = self._await_late_events
             if attempt is None:
-                self._ask_later(LIMITS.unmeasured_look)
+                self._ask_later(LIMITS.unmeasured_check)
             self.arm()
             is_made = True
         finally:
@@ -229,7 +229,7 @@ class Session(ReadStream):
         self._timers.attempt_begins()
         former = self.attempts.spec.output
         if self.attempts.waits():
-            self._ask_later(LIMITS.unmeasured_look)
+            self._ask_later(LIMITS.unmeasured_check)
             return None
         try:
             attempt = self.attempts.next(self.intake, self.relay)

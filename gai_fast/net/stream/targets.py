@@ -357,7 +357,7 @@ class Targets(AttemptRunner):
         former = self._breaker_looks.get(upstream)
         if former is not None:
             former.cancel()
-        due, look = self._timers.clock() + LIMITS.breaker_look, partial(self._look_at, upstream, breaker, pool, opened)
+        due, look = self._timers.clock() + LIMITS.breaker_check, partial(self._look_at, upstream, breaker, pool, opened)
         self._breaker_looks[upstream] = self._timers.schedule(due, look)
 
     def _look_at(self, upstream: str, breaker: Breaker, pool: UpstreamPool, opened: int) -> None:

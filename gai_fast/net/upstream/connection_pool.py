@@ -81,7 +81,7 @@ class Attempt:
 def _nothing() -> None: ...
 
 
-_LOOK: Final = LIMITS.pool_look  # a constant, because every request reads it
+_LOOK: Final = LIMITS.pool_check  # a constant, because every request reads it
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

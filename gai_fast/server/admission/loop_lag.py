@@ -1,6 +1,6 @@
 """`LoopLag`: how late the event loop is.
 
-A callback is due every `limits.loop_look` seconds; the time by which the loop is late for it is one value of the
+A callback is due every `limits.loop_check` seconds; the time by which the loop is late for it is one value of the
 histogram. Ten looks a second take 0.1 % of a core where nothing else runs.
 """
 
@@ -28,8 +28,8 @@ class LoopLag:
 
     def _wait(self) -> None:
         # The loop's own clock may stand still within a turn, and its timers may be early by its resolution.
-        self._due = time.monotonic() + LIMITS.loop_look
-        self._handle = self._loop.call_later(LIMITS.loop_look, self._look)
+        self._due = time.monotonic() + LIMITS.loop_check
+        self._handle = self._loop.call_later(LIMITS.loop_check, self._look)
 
     def _look(self) -> None:
         self._observe(max(0.0, time.monotonic() - self._due))

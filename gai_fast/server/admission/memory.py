@@ -149,7 +149,7 @@ class Memory(Protocol):
 
 
 class MemoryWatch:
-    """Looks at the memory now and then.
+    """Checks the memory every `limits.memory_check` seconds.
 
     Args:
         limits: `[limits]`.
@@ -187,7 +187,7 @@ class MemoryWatch:
 
     def _look(self) -> None:
         now = self._timers.clock()
-        self._timer = self._timers.schedule(now + LIMITS.memory_look, self._look)
+        self._timer = self._timers.schedule(now + LIMITS.memory_check, self._look)
         used = self._resident.read()
         if used > self._high_water and self._may_give_back(now, used - self._high_water):
             self._given_back = now

@@ -91,7 +91,7 @@ class Certificate:
 
     def warn(self) -> None:
         """Logs a warning if the certificate expires soon or has expired."""
-        self._look_at = time.monotonic() + LIMITS.certificate_look
+        self._look_at = time.monotonic() + LIMITS.certificate_check
         problem = self.expiry_problem(time.time())
         if problem:
             _log.warning("%s", problem)

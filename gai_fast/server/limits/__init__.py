@@ -31,7 +31,7 @@ class Limits:
     memory_share: float = 0.8
     """The share of the memory of the machine, or of the container, above which no stream is started by default."""
 
-    memory_look: float = 0.5
+    memory_check: float = 0.5
     """Seconds between two checks of the process's memory: at 1 GB/s it grows by half a GB."""
 
     memory_given_back: float = 30.0
@@ -137,7 +137,7 @@ class Limits:
     final_frame: float = 0.45
     """Seconds in which a follower must get a last frame when the server stops; part of `closing`."""
 
-    drain_look: float = 0.02
+    drain_check: float = 0.02
     """Seconds between two polls of the listening socket during a drain. A successor on this socket is faster and takes
     the new connections; without one, a client waits this long."""
 
@@ -207,7 +207,7 @@ class Limits:
     """Seconds that the end of a process waits while no line is written: together with `closing` less than the second by
     which it may outlast `grace`, and less than `worker_end`."""
 
-    stderr_look: float = 0.01
+    stderr_check: float = 0.01
     """Seconds between two checks of the remaining lines."""
 
     lingering: float = 2.0
@@ -218,7 +218,7 @@ class Limits:
     """Seconds before its end in which a warning names the server's certificate: two weeks; certificates of public
     authorities are renewed a month before."""
 
-    certificate_look: float = 86_400.0
+    certificate_check: float = 86_400.0
     """Seconds between two warnings about the server's certificate."""
 
     tls_answers: int = 16 * KIB
@@ -257,7 +257,7 @@ class Limits:
     """The minimum of seconds between two pings to a WebSocket client: each of its silent streams asks for a ping, and
     the client answers each with a control frame."""
 
-    socket_look: float = 30.0
+    socket_check: float = 30.0
     """Seconds of silence after which a WebSocket client gets a ping, and after which it is then disconnected. A message
     must be complete within two checks, since its received part is held."""
 
@@ -338,7 +338,7 @@ class Limits:
     models_from_zero: int = 200
     """Configured models whose counts are exposed from zero, before any request; each has 190 lines of a scrape."""
 
-    loop_look: float = 0.1
+    loop_check: float = 0.1
     """Seconds between two checks of the event loop's lag: a longer block is measured with an error of at most this
     length."""
 

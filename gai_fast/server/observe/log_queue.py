@@ -112,13 +112,13 @@ class QueuedStream(io.TextIOBase):
         suspended.
         """
         refused = 0.0
-        for _ in range(round(LIMITS.stderr_end / LIMITS.stderr_look)):
+        for _ in range(round(LIMITS.stderr_end / LIMITS.stderr_check)):
             if not self._waiting:
                 break
-            refused = 0.0 if takes(self._descriptor) else refused + LIMITS.stderr_look
+            refused = 0.0 if takes(self._descriptor) else refused + LIMITS.stderr_check
             if refused > LIMITS.stderr_blocked:
                 break
-            time.sleep(LIMITS.stderr_look)
+            time.sleep(LIMITS.stderr_check)
         return not self._waiting
 
     # -- the thread --

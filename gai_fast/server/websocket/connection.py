@@ -10,7 +10,7 @@ Every use of aiohttp's private parts stands here, in `server/lanes/aiohttp_trans
    extensions above `limits.socket_extensions`, since it trusts the numbers in them.
 3. A read that is one whole message, as most are, goes to the owner at once if `receive` waits for it: aiohttp's queue
    and the task behind it cost a request 30,000 instructions. Every other read is aiohttp's.
-4. A client that reads nothing for `write_timeout`, or is silent for two `limits.socket_look` although it was sent a
+4. A client that reads nothing for `write_timeout`, or is silent for two `limits.socket_check` although it was sent a
    ping, is disconnected. A partial message without progress between two checks is a violation.
 """
 
@@ -334,7 +334,7 @@ class AiohttpSocket(asyncio.Protocol):
     # -- a silent client --
 
     def _look_later(self) -> None:
-        self._timer = self._timers.schedule(self._timers.clock() + LIMITS.socket_look, self._look)
+        self._timer = self._timers.schedule(self._timers.clock() + LIMITS.socket_check, self._look)
 
     def _look(self) -> None:
         """Rule 4; what is unsent is looked after by `WriteWatch`."""

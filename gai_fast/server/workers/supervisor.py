@@ -278,7 +278,7 @@ class Supervisor:
             else:
                 self._hand_over()
             if self._state is _State.DRAINING:
-                self._accept_at = now + LIMITS.drain_look
+                self._accept_at = now + LIMITS.drain_check
             elif self._accept_at is None:
                 self._watch_sockets()
         for worker in self._workers.values():

@@ -27,7 +27,7 @@ LOOPS = pytest.mark.parametrize("factory", [SteadyLoop, uvloop.new_event_loop], 
 @pytest.fixture
 def narrow(change_limits: ChangeLimits) -> None:
     """Room for two short events."""
-    change_limits(pushed=2 * LIMITS.pushed_event + 4, pusher_look=0.01)
+    change_limits(pushed=2 * LIMITS.pushed_event + 4, pusher_check=0.01)
 
 
 async def rest(stream: Stream) -> list[Any]:

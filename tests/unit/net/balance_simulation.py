@@ -94,7 +94,7 @@ class Simulation:
         placed = balancer.choose(beginning, self.now, never)
         assert placed is not None
         if self.now < came + LIMITS.unmeasured_wait and balancer.is_premature(placed, self.now, never):
-            self.at(self.now + LIMITS.unmeasured_look, lambda: self._ask(balancer, beginning, came, places))
+            self.at(self.now + LIMITS.unmeasured_check, lambda: self._ask(balancer, beginning, came, places))
             return
         visit = balancer.begin(placed, self.now)
         assert isinstance(visit, Visit)

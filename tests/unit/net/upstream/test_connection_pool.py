@@ -428,7 +428,7 @@ async def test_an_idle_connection_on_which_something_came_is_not_used(
     with ours, theirs:
         monkeypatch.setattr(transport, "get_extra_info", lambda name: ours if name == "socket" else None)
         theirs.close()
-        loop.advance(LIMITS.pool_look)
+        loop.advance(LIMITS.pool_check)
         exchange = bench.open()
     assert (transport.aborted, transport.written, exchange.sent) == (True, [], False)
     assert len(bench.lender.wanted) == 1

@@ -117,7 +117,7 @@ class Process:
     def uses(self, mib: int) -> bool:
         """Whether memory is short where so much is used at the next look."""
         self.memory.used = mib * MIB
-        self.now += LIMITS.memory_look * 2 + LIMITS.timer_late
+        self.now += LIMITS.memory_check * 2 + LIMITS.timer_late
         self.timers._wake()
         self.timers._wake()  # the wheel was late, so the first time it lets the sockets be read
         return self.server_limits.is_short_of_memory

@@ -151,7 +151,7 @@ def test_an_end_within_two_weeks_is_a_warning_once_a_day(
         assert certificate.for_connection() is certificate.context
     assert len(caplog.records) == 1
     assert "expires on 20" in caplog.text
-    now[0] += LIMITS.certificate_look
+    now[0] += LIMITS.certificate_check
     certificate.for_connection()
     assert len(caplog.records) == 2
 
