@@ -20,7 +20,7 @@ Rules (docs/events.md, "Ends"):
 7. Any exception of a part, in any call, ends the stream: an `Error` unchanged, any other as one `error {internal}`,
    then `done`. `failed` is not called, because the upstream has not failed. `fault` keeps the exception for the caller
    to log. If the sink cannot write that end either, `is_cut` is true, and the caller must not end the response
-   properly. `is_cut` is also true, without a fault, if the sink's format cannot express an end (`Untellable`).
+   properly. `is_cut` is also true, without a fault, if the sink's format cannot express an end (`Inexpressible`).
 8. A sink that copies the body also gets the bytes after the upstream's own end, unread except for errors that
    `translate` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
 """
@@ -38,7 +38,7 @@ from gai_fast.core.chain import Chain
 from gai_fast.core.chunks import WRONG_SHAPE
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.limits import LIMITS
-from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Untellable
+from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
@@ -375,14 +375,14 @@ class Relay(LegalStream):
             if self.state is State.TAIL:
                 self.state = State.CLOSED
             return
-        if isinstance(problem, Untellable):
+        if isinstance(problem, Inexpressible):
             self.state = State.CUT
             return
         try:
             if isinstance(problem, Error) and not self.is_over:
                 self._fail(problem)
                 return
-        except Untellable:
+        except Inexpressible:
             self.state = State.CUT
             return
         except Exception as worse:  # noqa: BLE001  # the regular way to end has failed too

@@ -13,7 +13,7 @@ from gai_fast.model.errors import GaiFastError
 from gai_fast.model.events import Event
 
 
-class Untellable(GaiFastError):
+class Inexpressible(GaiFastError):
     """A sink's format cannot express this end: the response must be cut off."""
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from gai_fast.core.sinks import Untellable
+from gai_fast.core.sinks import Inexpressible
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._passthrough import is_own_end
 from gai_fast.kernels import Part, Piece
@@ -77,7 +77,7 @@ class RawBody:
         """Receives one event whose frame has been passed on.
 
         Raises:
-            Untellable: The stream's end differs from the end in its frames.
+            Inexpressible: The stream's end differs from the end in its frames.
         """
         kind = event["type"]
         if kind == "stream.reset":  # only in a whole answer, before anything is sent
@@ -85,7 +85,7 @@ class RawBody:
             return
         is_ours = kind == "finish" and self._started and is_own_end(event)
         if not self._end_passed and (kind == "error" or is_ours):
-            raise Untellable
+            raise Inexpressible
 
     def heartbeat(self) -> None:
         """Writes nothing."""

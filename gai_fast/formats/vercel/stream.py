@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from gai_fast.core.sinks import Untellable
+from gai_fast.core.sinks import Inexpressible
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.kernels import encode_json, escape
@@ -322,7 +322,7 @@ class Parts(BlockEncoder):
 
     def _reset(self, event: Event) -> None:
         if self._steps > 1:
-            raise Untellable
+            raise Inexpressible
         self._steps = int(self._in_step)
         self._block = ""
         self._calls.clear()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gai_fast.core.chunks import parse_chunk
 from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
-from gai_fast.core.sinks import Untellable
+from gai_fast.core.sinks import Inexpressible
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
@@ -896,7 +896,7 @@ class Speechless(Frames):
 
     def event(self, event: Event) -> None:
         if event["type"] == "error":
-            raise Untellable
+            raise Inexpressible
         super().event(event)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.core.sinks import Untellable
+from gai_fast.core.sinks import Inexpressible
 from gai_fast.formats import FORMATS, get_format
 from gai_fast.model.errors import Error, GaiFastError
 from tests.unit.formats.streams import context
@@ -29,5 +29,5 @@ def test_an_encoder_that_passes_frames_on_receives_them(name: str, whole: bool) 
 
 
 def test_an_end_without_a_word_is_no_error_of_the_answer() -> None:
-    assert issubclass(Untellable, GaiFastError)
-    assert not issubclass(Untellable, Error)
+    assert issubclass(Inexpressible, GaiFastError)
+    assert not issubclass(Inexpressible, Error)

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.core.legal_stream import State
 from gai_fast.core.relay import Relay
-from gai_fast.core.sinks import Untellable
+from gai_fast.core.sinks import Inexpressible
 from gai_fast.formats import get_format
 from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import for_client
@@ -169,7 +169,7 @@ def test_events_write_nothing(event: Event) -> None:
 
 
 def test_an_error_without_a_frame_has_no_word() -> None:
-    with pytest.raises(Untellable):
+    with pytest.raises(Inexpressible):
         RAW.encoder("sse", context()).event(ERROR)
 
 

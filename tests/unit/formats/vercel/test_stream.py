@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.sinks import Untellable
+from gai_fast.core.sinks import Inexpressible
 from gai_fast.formats import get_format
 from gai_fast.formats.vercel.stream import Parts
 from gai_fast.model.errors import Error
@@ -277,7 +277,7 @@ def test_a_reset_of_a_later_step_has_no_word() -> None:
         {"type": "text-start", "id": "1"},
         {"type": "text-delta", "id": "1", "delta": "b"},
     ]
-    with pytest.raises(Untellable):
+    with pytest.raises(Inexpressible):
         parts(*begun, step, text("c"), reset, version="7")
 
 
