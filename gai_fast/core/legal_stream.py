@@ -18,7 +18,7 @@ from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
-from gai_fast.model.events import AROUND, ASIDES, DELTAS, MEDIA, NO_CONTENT, TYPES, Event
+from gai_fast.model.events import ANNOTATIONS, DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, TYPES, Event
 from gai_fast.model.halves import rest, separated
 from gai_fast.model.money import Charge
 
@@ -70,8 +70,8 @@ class _Step:
         self.state = state
         self.key = DELTAS.get(kind)
         """The key of a delta's text. `None` if the event is not a delta."""
-        self.is_aside = kind in ASIDES
-        self.is_around = kind in AROUND
+        self.is_aside = kind in ANNOTATIONS
+        self.is_around = kind in LIFECYCLE
         self.is_content = kind not in NO_CONTENT
         self.is_media = kind in MEDIA
         self.is_end = kind in ("finish", "error")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gai_fast.core.limits import LIMITS
 from gai_fast.model.errors import Error
-from gai_fast.model.events import ASIDES, DELTAS, Event
+from gai_fast.model.events import ANNOTATIONS, DELTAS, Event
 from gai_fast.model.limits import SHARED
 
 _Place = tuple[Any, ...]
@@ -68,7 +68,7 @@ class Transcript:
 
     def release(self, event: Event) -> str:
         """Returns the text that is held back and belongs before an event: the attempt has not repeated the prefill."""
-        if not self._echoed or event["type"] in ASIDES or _place_of(event) == _TEXT:
+        if not self._echoed or event["type"] in ANNOTATIONS or _place_of(event) == _TEXT:
             return ""
         held = self._prefill[: self._echoed]
         self._prefill, self._echoed = "", 0
@@ -116,7 +116,7 @@ class Transcript:
             Error: The attempt differs from the delivered content; the error is the failure of the attempt before.
         """
         kind = event["type"]
-        if kind in ASIDES:
+        if kind in ANNOTATIONS:
             return None if self._at < len(self._said) else event
         key = DELTAS.get(kind)
         place = _place_of(event)

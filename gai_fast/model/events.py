@@ -72,13 +72,13 @@ DELTAS: Final[Mapping[str, str]] = {
 }
 """The most frequent events, each with the key of its text."""
 
-ASIDES: Final = frozenset({"usage", "warning"})
+ANNOTATIONS: Final = frozenset({"usage", "warning"})
 """Events that do not separate the deltas before and after them."""
 
-AROUND: Final = frozenset({"start", "stream.reset", "error", "done"})
+LIFECYCLE: Final = frozenset({"start", "stream.reset", "error", "done"})
 """Events before and after an answer, which are not part of it."""
 
-NO_CONTENT: Final = AROUND | ASIDES | {"safety", "step.end", "finish"}
+NO_CONTENT: Final = LIFECYCLE | ANNOTATIONS | {"safety", "step.end", "finish"}
 """Events that are not content: they may come before an answer begins."""
 
 MEDIA: Final = frozenset({"audio.delta", "image"})

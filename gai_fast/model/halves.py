@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from gai_fast.model.events import ASIDES, DELTAS, Event, join_surrogates
+from gai_fast.model.events import ANNOTATIONS, DELTAS, Event, join_surrogates
 
 Place = tuple[str, int, object]
 Halves = dict[Place, Event]
@@ -57,7 +57,7 @@ def separated(halves: Halves, event: Event) -> list[Event]:
         event: An event that is not a delta.
     """
     kind = event["type"]
-    if kind in ASIDES or kind == "start":
+    if kind in ANNOTATIONS or kind == "start":
         return []
     if kind in _OF_ALL:
         return rest(halves)
