@@ -289,7 +289,7 @@ class Store:
             claiming.add_done_callback(lambda _: self._give_back(key, claim, caller, claiming))
             raise
 
-    async def standing(self, key: str) -> Claim | None:
+    async def find_claim(self, key: str) -> Claim | None:
         """Returns the claim that holds a key. None if the key is free.
 
         Args:

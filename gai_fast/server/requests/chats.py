@@ -133,7 +133,7 @@ class ChatRoutes:
 
     async def _follow(self, incoming: Incoming, response: StreamResponse, key: str) -> Reply | None:
         store = self._engine.store
-        standing = await store.standing(key)
+        standing = await store.find_claim(key)
         log = None if standing is None else await _running(store, standing)
         if log is None or log.header.caller != incoming.caller:
             return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.request_id)])

@@ -155,11 +155,11 @@ async def test_a_key_belongs_to_the_first_who_comes(store: Store) -> None:
 
 async def test_anybody_can_ask_whose_a_key_is(store: Store) -> None:
     begin(store)
-    assert await store.standing("key") is None
+    assert await store.find_claim("key") is None
     assert await store.claim("key", Claim("s", "", 5)) is None
-    assert await store.standing("key") == Claim("s", "", 5)
+    assert await store.find_claim("key") == Claim("s", "", 5)
     await store.release("key", "s")
-    assert await store.standing("key") is None
+    assert await store.find_claim("key") is None
 
 
 @pytest.mark.parametrize("life", [2.0])

@@ -356,7 +356,7 @@ async def test_a_damaged_key_is_an_error_of_its_requests_alone(make: Make, world
     assert await store.claim("key", MINE) is None
     (digest,) = world.claims
     world.claims[digest] = b"s\nbody"
-    for call in (store.claim("key", THEIRS), store.standing("key")):
+    for call in (store.claim("key", THEIRS), store.find_claim("key")):
         with pytest.raises(Error) as raised:
             await call
         assert (raised.value.code, raised.value.reason) == ("internal", "log_damaged")

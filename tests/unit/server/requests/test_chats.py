@@ -85,7 +85,7 @@ async def test_a_chat_is_remembered_while_its_stream_runs() -> None:
     on = Fixture()
     await on.post("one")
     assert on.followed == ["one"]
-    standing = await on.store.standing(KEY)
+    standing = await on.store.find_claim(KEY)
     assert standing is not None
     assert standing.stream_id == "one"
     log = on.store.find_here("one")
@@ -93,7 +93,7 @@ async def test_a_chat_is_remembered_while_its_stream_runs() -> None:
     log.end(FINISHED)
 
     async def is_free() -> bool:
-        return await on.store.standing(KEY) is None
+        return await on.store.find_claim(KEY) is None
 
     await until_answered(is_free)
     assert reply_of(await on.get()).status == 204
@@ -106,7 +106,7 @@ async def test_the_newest_request_has_the_chat_and_the_end_of_an_older_one_chang
     log = on.store.find_here("one")
     assert log is not None
     log.end(FINISHED)
-    standing = await on.store.standing(KEY)
+    standing = await on.store.find_claim(KEY)
     assert standing is not None
     assert standing.stream_id == "two"
 
@@ -120,7 +120,7 @@ async def test_a_stream_that_ends_at_once_is_not_remembered() -> None:
         return log
 
     await on.post("one", start=start)
-    assert await on.store.standing(KEY) is None
+    assert await on.store.find_claim(KEY) is None
 
 
 async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> None:
@@ -128,7 +128,7 @@ async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> No
     await fixture.post("a")
     fixture.refusal = Error("rate_limited")
     assert reply_of(await fixture.post("b")).status == 429
-    standing = await fixture.store.standing(KEY)
+    standing = await fixture.store.find_claim(KEY)
     assert standing is not None
     assert standing.stream_id == "a"
 
@@ -154,7 +154,7 @@ async def test_a_stream_that_cannot_start_leaves_no_chat() -> None:
         raise Error("overloaded", "full")
 
     assert reply_of(await on.post("one", start=start)).status == 503
-    assert await on.store.standing(KEY) is None
+    assert await on.store.find_claim(KEY) is None
 
 
 @pytest.mark.parametrize("tail", ["other/stream", "c/stream"])
