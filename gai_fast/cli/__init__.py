@@ -249,7 +249,7 @@ def _print_in_time(text: str) -> None:
         TimeoutError: The standard output did not accept all lines in time.
         OSError: The standard output fails.
     """
-    from gai_fast.server.observe.log_queue import takes
+    from gai_fast.server.observe.log_queue import wait_writable
 
     try:
         descriptor = sys.stdout.fileno()
@@ -258,7 +258,7 @@ def _print_in_time(text: str) -> None:
         return
     data = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
     while data:
-        if not takes(descriptor, round(LIMITS.stdout_blocked * 1e3)):
+        if not wait_writable(descriptor, round(LIMITS.stdout_blocked * 1e3)):
             raise TimeoutError
         data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]  # a writable pipe accepts at least PIPE_BUF
 

@@ -115,7 +115,7 @@ class QueuedStream(io.TextIOBase):
         for _ in range(round(LIMITS.stderr_end / LIMITS.stderr_check)):
             if not self._waiting:
                 break
-            refused = 0.0 if takes(self._descriptor) else refused + LIMITS.stderr_check
+            refused = 0.0 if wait_writable(self._descriptor) else refused + LIMITS.stderr_check
             if refused > LIMITS.stderr_blocked:
                 break
             time.sleep(LIMITS.stderr_check)
@@ -158,13 +158,13 @@ def _write(descriptor: int, data: bytes) -> bytes:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:  # another process has made the file non-blocking
-            takes(descriptor, None)
+            wait_writable(descriptor, None)
         except OSError:
             break
     return data
 
 
-def takes(descriptor: int, milliseconds: int | None = 0) -> bool:
+def wait_writable(descriptor: int, milliseconds: int | None = 0) -> bool:
     """Waits until a file accepts bytes or reports an error; returns False if the time runs out first.
 
     Args:
