@@ -43,13 +43,13 @@ class Reading(NamedTuple):
         about: The description of the metric.
         label: The metric's label. Empty if the metric has no label, and so only one value.
         is_counter: Whether the value never decreases; otherwise the metric is a gauge.
-        together: Combines the values of two processes into one.
+        combine: Combines the values of two processes into one.
     """
 
     about: str
     label: str = ""
     is_counter: bool = False
-    together: Callable[[float, float], float] = operator.add
+    combine: Callable[[float, float], float] = operator.add
 
 
 class LogSink:
@@ -298,9 +298,9 @@ GAUGES: Final = {
     "limited": Reading("Requests, streams and connections that a limit refused.", "limit", is_counter=True),
     "hedges": Reading("Second targets that were asked because the first was silent.", is_counter=True),
     "cache_requests": Reading("Requests that asked for the cache.", "result", is_counter=True),
-    "breaker_state": Reading("0: closed, 1: probing with one request, 2: open.", "upstream", together=max),
+    "breaker_state": Reading("0: closed, 1: probing with one request, 2: open.", "upstream", combine=max),
     "upstream_connections": Reading("Open connections, idle ones included.", "upstream"),
-    "store_degraded": Reading("1: the store of durable streams fails; 0: it works.", together=max),
+    "store_degraded": Reading("1: the store of durable streams fails; 0: it works.", combine=max),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
 """The gauges of a server, and its counters that are not in streams' figures."""
@@ -313,7 +313,7 @@ PROCESS: Final = {
     "process_open_fds": Reading("Open file descriptors of all processes of the server."),
     "process_max_fds": Reading("File descriptors that all processes of the server may open."),
     "process_start_time_seconds": Reading(
-        "When the first process of the server started, in seconds since the epoch.", together=min
+        "When the first process of the server started, in seconds since the epoch.", combine=min
     ),
 }
 """The figures of a process, by the names that all Prometheus client libraries use."""

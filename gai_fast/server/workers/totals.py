@@ -72,11 +72,11 @@ def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> Promet
     process: dict[str, float] = {}
     for each in dumps:
         for name, value in each["process"].items():
-            process[name] = PROCESS[name].together(process[name], value) if name in process else value
+            process[name] = PROCESS[name].combine(process[name], value) if name in process else value
         for name, values in each["gauges"].items():
             sums = gauges.setdefault(name, {})
             for label, value in values.items():
-                sums[label] = GAUGES[name].together(sums[label], value) if label in sums else value
+                sums[label] = GAUGES[name].combine(sums[label], value) if label in sums else value
     sink = PrometheusSink(models, {name: values.copy for name, values in gauges.items()}, lambda: process)
     for each in dumps:
         _restore(sink, each)
