@@ -262,7 +262,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
             adapter.service.sockets.begin_drain()
             adapter.service.admin.begin_drain()
             adapter.service.operations.probes.begin_drain()
-            adapter.service.engine.part(0.0)
+            adapter.service.engine.disconnect_clients(0.0)
 
     app.cleanup_ctx.append(run)
     app.on_shutdown.append(stop)

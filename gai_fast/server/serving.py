@@ -236,7 +236,7 @@ class Running:
         self._listener.close()
         loop = asyncio.get_running_loop()
         until = loop.time() + LIMITS.closing
-        self.engine.part(loop.time() + LIMITS.final_frame)
+        self.engine.disconnect_clients(loop.time() + LIMITS.final_frame)
         while True:
             if not self.engine.followers or loop.time() >= until:
                 break

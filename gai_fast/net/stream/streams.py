@@ -547,7 +547,7 @@ class Engine(EngineCallbacks):
         )
         self._record(metrics)
 
-    def part(self, until: float) -> None:
+    def disconnect_clients(self, until: float) -> None:
         """Ends clients' plain streams with an error, and disconnects followers of durable streams, who may reconnect.
 
         Streams of a program in this process continue: it may have an open gateway behind a server that shuts down.
