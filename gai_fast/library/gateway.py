@@ -239,7 +239,7 @@ class GatewayStream:
             session = engine.start(spec, self, self.id, Clock(now_ms))
         finally:
             if sharing is not None:
-                sharing.leave()
+                sharing.release()
         if session.metrics is None:
             self._session = session
         else:  # the stream has already ended
@@ -275,7 +275,7 @@ class GatewayStream:
             engine.publish(spec, clock)
         finally:
             if sharing is not None:
-                sharing.leave()
+                sharing.release()
         self._followed = await FollowedStream(lambda: engine, self.id).__aenter__()
 
     @property
@@ -490,6 +490,6 @@ async def _shared(engine: Engine, spec: StreamSpec) -> SharedAnswer | None:
     if answers is None:
         return None
     spec.sharing = sharing = SharedAnswer(answers, ANONYMOUS, new_stream_id)
-    if sharing.must_look(spec):
-        await sharing.look(spec)
+    if sharing.must_claim(spec):
+        await sharing.claim(spec)
     return sharing

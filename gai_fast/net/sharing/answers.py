@@ -305,11 +305,11 @@ class SharedAnswer(Sharing):
         self._claimed: tuple[str, str] | None = None  # a key, and the id of the call's log
         self._reader: SharedReader | None = None
 
-    def must_look(self, spec: StreamSpec) -> bool:
-        """Returns whether `look` must be awaited before the stream starts: other processes may have an answer."""
+    def must_claim(self, spec: StreamSpec) -> bool:
+        """Returns whether `claim` must be awaited before the stream starts: other processes may have an answer."""
         return self._answers.store.is_shared and self._answers.find(self._key_of(spec)) is None
 
-    async def look(self, spec: StreamSpec) -> None:
+    async def claim(self, spec: StreamSpec) -> None:
         """Looks for an answer in other processes, or claims the key."""
         key, stream_id = self._key_of(spec), self._new_id()
         try:
@@ -321,8 +321,8 @@ class SharedAnswer(Sharing):
         else:
             self._found = key, log
 
-    def leave(self) -> None:
-        """Releases the key claimed by `look`, if no attempt has used it."""
+    def release(self) -> None:
+        """Releases the key claimed by `claim`, if no attempt has used it."""
         claimed, self._claimed = self._claimed, None
         if claimed is not None:
             self._answers.store.abandon(*claimed)

@@ -74,11 +74,11 @@ async def begin_after_lookup(
         Error: The request is refused.
     """
     try:
-        await sharing.look(spec)
+        await sharing.claim(spec)
         await admit()
         start()
     finally:
-        sharing.leave()
+        sharing.release()
 
 
 def miss_headers(engine: Engine, incoming: Incoming, model: ModelSettings) -> Headers:

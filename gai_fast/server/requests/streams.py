@@ -280,7 +280,7 @@ class StreamRoutes:
         start = partial(self._begin, client, context, spec, view, wants_shared=wants_shared)
         if wants_shared:
             spec.sharing = sharing = shared_answer(self._engine, incoming.caller)
-            if sharing is not None and sharing.must_look(spec):
+            if sharing is not None and sharing.must_claim(spec):
                 admit = self.quotas.admission(incoming, estimate, context.stream_id)
                 run = partial(self.quotas.run, incoming, context.stream_id, start)
                 self._lookups.add(incoming, client, begin_after_lookup(sharing, spec, admit, run))

@@ -191,7 +191,7 @@ def opened(receiver: Any) -> Any:
 async def test_an_answer_is_kept_in_its_process_for_its_caller() -> None:
     process = Process()
     way = process.way()
-    assert not way.must_look(spec())
+    assert not way.must_claim(spec())
     assert not way.finds(spec())
     process.finished(way)
     await until(lambda: process.way().finds(spec()))
@@ -258,14 +258,14 @@ async def test_an_answer_is_claimed_and_found_by_other_processes() -> None:
     world = World()
     one, other = Process(world), Process(world)
     way = one.way()
-    assert way.must_look(spec())
-    await way.look(spec())
+    assert way.must_claim(spec())
+    await way.claim(spec())
     assert len(world.claims) == 1
     one.finished(way)
     await until(lambda: any(stored.ending for stored in world.copies.values()))
     late = other.way()
-    assert late.must_look(spec())
-    await late.look(spec())
+    assert late.must_claim(spec())
+    await late.claim(spec())
     assert late.finds(spec())
     for process in (one, other):
         await process.answers.close()
@@ -275,16 +275,16 @@ async def test_an_old_answer_is_asked_for_again() -> None:
     world = World()
     one, other = Process(world), Process(world)
     way = one.way()
-    await way.look(spec())
+    await way.claim(spec())
     one.finished(way)
     await until(lambda: any(stored.ending for stored in world.copies.values()))
     other.now_ms += 61_000
     late = other.way()
-    await late.look(spec())
+    await late.claim(spec())
     assert not late.finds(spec())
-    late.leave()
+    late.release()
     await until(lambda: not world.claims)
-    late.leave()
+    late.release()
     for process in (one, other):
         await process.answers.close()
 
@@ -304,14 +304,14 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again(line: bytes) -> 
     world = World()
     one, other = Process(world), Process(world)
     way = one.way()
-    await way.look(spec())
+    await way.claim(spec())
     (claim,) = world.claims.values()
     log = one.answers.store.create(header(read_claim(claim).stream_id))
     log.append(line, 1)
     log.end(Ending("finished"))
     await until(lambda: any(stored.ending for stored in world.copies.values()))
     late = other.way()
-    await late.look(spec())
+    await late.claim(spec())
     assert not late.finds(spec())
     for process in (one, other):
         await process.answers.close()
@@ -321,7 +321,7 @@ async def test_a_call_that_fails_frees_its_key() -> None:
     world = World()
     process = Process(world)
     way = process.way()
-    await way.look(spec())
+    await way.claim(spec())
 
     def refuse(receiver: Any) -> Any:
         raise Error("unsupported", "no place for this")
@@ -337,7 +337,7 @@ async def test_a_key_of_another_attempt_is_given_back() -> None:
     world = World()
     process = Process(world)
     way = process.way()
-    await way.look(spec())
+    await way.claim(spec())
     other = spec(model=replace(MODEL, name="backup"))
     way.open(other, RECEIVER, opened)
     await until(lambda: not world.claims)
@@ -350,11 +350,11 @@ async def test_a_store_that_cannot_be_opened_is_left_alone_for_a_while() -> None
     process = Process(world)
     for _ in range(3):
         way = process.way()
-        await way.look(spec())
+        await way.claim(spec())
         assert not way.finds(spec())
     world.mend()
     process.answers._open_again = 0.0
-    await process.way().look(spec())
+    await process.way().claim(spec())
     assert len(world.claims) == 1
     await process.answers.close()
 

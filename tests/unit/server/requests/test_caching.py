@@ -62,7 +62,7 @@ async def test_a_client_is_told_where_its_answer_comes_from() -> None:
 async def test_a_request_that_is_refused_after_the_look_claims_nothing() -> None:
     done: list[str] = []
 
-    async def look(spec: Any) -> None:
+    async def claim(spec: Any) -> None:
         done.append("look")
 
     async def refuse() -> None:
@@ -71,7 +71,7 @@ async def test_a_request_that_is_refused_after_the_look_claims_nothing() -> None
     async def admit() -> None:
         done.append("admit")
 
-    sharing: Any = SimpleNamespace(look=look, leave=lambda: done.append("leave"))
+    sharing: Any = SimpleNamespace(claim=claim, release=lambda: done.append("leave"))
     with pytest.raises(Error):
         await begin_after_lookup(sharing, cast(Any, None), refuse, lambda: done.append("start"))
     assert done == ["look", "leave"]
@@ -86,7 +86,7 @@ async def test_a_look_that_fails_leaves_no_claim_behind() -> None:
     async def fail(spec: Any) -> None:
         raise KeyError("a bug")
 
-    sharing: Any = SimpleNamespace(look=fail, leave=lambda: left.append("leave"))
+    sharing: Any = SimpleNamespace(claim=fail, release=lambda: left.append("leave"))
     with pytest.raises(KeyError):
         await begin_after_lookup(sharing, cast(Any, None), cast(Any, None), cast(Any, None))
     assert left == ["leave"]
