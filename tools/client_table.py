@@ -232,7 +232,7 @@ def _depth(path: str) -> int:
 
 def in_stream(form: Format, specimen: Answer) -> Place:
     """The place of a thing in a stream."""
-    if "stream.reset" in specimen.kinds and not form.announces:
+    if "stream.reset" in specimen.kinds and not form.can_reset:
         return Place(LEFT_OUT)  # such a stream fails instead
     return _place(specimen, streamed(form, specimen.plain), streamed(form, specimen.holding))
 

@@ -212,7 +212,7 @@ class Format(ABC):
     framings: ClassVar[tuple[Framing, ...]] = ("sse", "ndjson")
     passed_headers: ClassVar[tuple[str, ...]] = ()
     """Names of request headers that are forwarded with the body to an upstream of the dialect."""
-    announces: ClassVar[bool] = False
+    can_reset: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
     shares_native_routes: ClassVar[bool] = False
     """Whether the native routes accept this dialect's requests if the client asks for this format."""

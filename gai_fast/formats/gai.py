@@ -57,7 +57,7 @@ class GaiFormat(Format):
     """The native format; `gai_fast.core.reading` reads its requests."""
 
     name: ClassVar[str] = "gai"
-    announces: ClassVar[bool] = True
+    can_reset: ClassVar[bool] = True
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder; the default envelope is compact for SSE and full for NDJSON."""

@@ -65,7 +65,7 @@ class _Vercel6(VercelFormat):
 class _Vercel7(VercelFormat):
     """Adds `reset-step`."""
 
-    announces: ClassVar[bool] = True
+    can_reset: ClassVar[bool] = True
     sdk: ClassVar[int] = RESETS
 
 

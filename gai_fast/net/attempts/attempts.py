@@ -123,7 +123,7 @@ class Attempts:
         self._stream = stream
         self._meter = meter
         self._loop = loop
-        self._mends = wish == "continue" or (wish == "restart" and spec.announces)
+        self._mends = wish == "continue" or (wish == "restart" and spec.can_reset)
         self._commit_by = now + stream.commit_after
         self._limit_wait = 0.0  # seconds that this model's upstreams' limits have been waited for
         self._won: Hedge | None = None  # the hedge that becomes the attempt

@@ -119,7 +119,7 @@ class StreamSpec:
         deltas: The same sink, where it takes deltas that are written already.
         frames: The same sink, where the upstream's bytes are passed on as they are.
         hold: The answer is one JSON object.
-        announces: The format can announce that everything since `start` is void (`stream.reset`).
+        can_reset: The format can announce that everything since `start` is void (`stream.reset`).
         dialect: The name of the format that the client speaks.
         headers: Headers of the client that go with its own body.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
@@ -146,7 +146,7 @@ class StreamSpec:
     deltas: DeltaSink | None
     frames: FrameSink | None
     hold: bool
-    announces: bool
+    can_reset: bool
     dialect: str
     headers: Mapping[str, str]
     counts: bool
@@ -173,7 +173,7 @@ class StreamSpec:
         frames: FrameSink | None = None,
         *,
         hold: bool = False,
-        announces: bool = False,
+        can_reset: bool = False,
         dialect: str = "",
         headers: Mapping[str, str] = MappingProxyType({}),
         counts: bool = False,
@@ -197,7 +197,7 @@ class StreamSpec:
         self.deltas = deltas
         self.frames = frames
         self.hold = hold
-        self.announces = announces
+        self.can_reset = can_reset
         self.dialect = dialect
         self.headers = headers
         self.counts = counts

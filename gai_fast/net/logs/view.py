@@ -262,7 +262,7 @@ class Reencoded:
         if self._began is None:
             self._began = event.get("ts")
         if event["type"] == "stream.reset":
-            if self._has_content and seq > self._after and not self._form.format.announces:
+            if self._has_content and seq > self._after and not self._form.format.can_reset:
                 text = "the answer was begun anew, which this format cannot tell"
                 raise Error("provider_unavailable", text, reason="reset")
             self._has_content = False

@@ -15,9 +15,9 @@ def test_it_has_one_framing_and_a_header() -> None:
     assert VERCEL.media_type("sse") == "text/event-stream; charset=utf-8"
 
 
-@pytest.mark.parametrize(("version", "announces"), [("5", False), ("6", False), ("7", True)])
+@pytest.mark.parametrize(("version", "can_reset"), [("5", False), ("6", False), ("7", True)])
 def test_only_7_can_void_what_was_sent(version: str, announces: bool) -> None:
-    assert VERCEL.version(version).announces is announces
+    assert VERCEL.version(version).can_reset is announces
     assert VERCEL.version(version).name == "vercel"
 
 

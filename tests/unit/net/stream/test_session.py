@@ -156,7 +156,7 @@ class Fixture:
         )
         self.model = ModelSettings("m", upstream, "m", StreamSettings(**stream), **(model or {}))
         request = parse_request(b'{"query":"hi"}')
-        self.spec = StreamSpec(self.model, request, self.output, hold=hold, announces=True, prompt_characters=8)
+        self.spec = StreamSpec(self.model, request, self.output, hold=hold, can_reset=True, prompt_characters=8)
         self.session: Session
 
     def start(self) -> Fixture:

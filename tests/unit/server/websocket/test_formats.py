@@ -67,4 +67,4 @@ def test_the_parts_of_a_chunk_are_what_is_written() -> None:
 def test_they_are_no_formats_of_http() -> None:
     formats: tuple[Format, ...] = (EVENTS, CHUNKS)
     assert [each.name for each in formats] == ["gai", "simple"]
-    assert [each.announces for each in formats] == [True, False]
+    assert [each.can_reset for each in formats] == [True, False]
