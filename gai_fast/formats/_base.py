@@ -220,7 +220,7 @@ class Format(ABC):
     """Whether the encoders are `FrameSink`s for the frames of every upstream; they write nothing from events."""
     headers: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Headers of a stream's response besides those of every stream."""
-    repeats: ClassVar[bool] = False
+    repeats_answer: ClassVar[bool] = False
     """Whether the end of a stream repeats its answer: it cannot be written without the earlier events."""
     passes_again: ClassVar[bool] = True
     """Whether frames of a second attempt may be passed on after frames of a failed one were."""

@@ -26,7 +26,7 @@ class ResponsesFormat(DialectFormat):
     """OpenAI's Responses API."""
 
     name: ClassVar[str] = "responses"
-    repeats: ClassVar[bool] = True
+    repeats_answer: ClassVar[bool] = True
     passes_again: ClassVar[bool] = False
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

@@ -280,7 +280,7 @@ class Reencoded:
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Continues after events that the log no longer has."""
         is_gap = lost > self._after  # otherwise the client has the lost events, but the encoder may need them
-        if self._form.format.repeats or (is_gap and self._form.format.name != NATIVE):
+        if self._form.format.repeats_answer or (is_gap and self._form.format.name != NATIVE):
             return False
         self._has_content = True
         if not self._seq:  # the encoder needs a `start`, which the log has lost
