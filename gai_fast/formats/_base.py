@@ -222,7 +222,7 @@ class Format(ABC):
     """Headers of a stream's response besides those of every stream."""
     repeats_answer: ClassVar[bool] = False
     """Whether the end of a stream repeats its answer: it cannot be written without the earlier events."""
-    passes_again: ClassVar[bool] = True
+    allows_retry_frames: ClassVar[bool] = True
     """Whether frames of a second attempt may be passed on after frames of a failed one were."""
 
     @abstractmethod

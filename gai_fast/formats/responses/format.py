@@ -27,7 +27,7 @@ class ResponsesFormat(DialectFormat):
 
     name: ClassVar[str] = "responses"
     repeats_answer: ClassVar[bool] = True
-    passes_again: ClassVar[bool] = False
+    allows_retry_frames: ClassVar[bool] = False
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `response.…` events."""

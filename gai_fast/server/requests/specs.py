@@ -277,7 +277,7 @@ class _DialectSpecs:
             or self._engine.is_processed(wants_json=asked.wants_json)
         ):
             return None
-        if before is not None and not asked.whole and not negotiated.format.passes_again:
+        if before is not None and not asked.whole and not negotiated.format.allows_retry_frames:
             return None
         if before is not None:
             return cast("PassthroughEncoder | None", before.frames)
