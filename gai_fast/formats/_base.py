@@ -264,7 +264,7 @@ class Format(ABC):
         """
         return False
 
-    def answering(self, body: Mapping[str, Any]) -> Format:
+    def answer_format(self, body: Mapping[str, Any]) -> Format:
         """Returns the format of the answer to a request for which `owns_request` is true.
 
         Args:
@@ -312,7 +312,7 @@ class Format(ABC):
             Unsupported: The text names the member.
         """
 
-    def begun(self, context: StreamContext) -> dict[str, Any]:
+    def started_response(self, context: StreamContext) -> dict[str, Any]:
         """Returns the response object for a new answer in the background.
 
         Args:

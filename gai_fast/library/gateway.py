@@ -483,7 +483,7 @@ async def _shared(engine: Engine, spec: StreamSpec) -> SharedAnswer | None:
         spec: The stream's specification.
 
     Returns:
-        The stream's access to shared answers; leave it once the stream has started. `None` if the stream shares no
+        The stream's access to shared answers; release it once the stream has started. `None` if the stream shares no
         answers.
     """
     answers = engine.shared_answers(now_ms) if spec.model.cache else None

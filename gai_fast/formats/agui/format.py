@@ -30,7 +30,7 @@ class AGUIFormat(Format):
     def __init__(self, run: Run | None = None) -> None:
         self._run = run
 
-    def answering(self, body: Mapping[str, Any]) -> Format:
+    def answer_format(self, body: Mapping[str, Any]) -> Format:
         """Returns the format with the ids of a request's run.
 
         Raises:

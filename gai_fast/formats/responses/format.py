@@ -47,7 +47,7 @@ class ResponsesFormat(DialectFormat):
             return cast("StreamEncoder", before.encoder)
         return super().successor(before, framing, context)
 
-    def begun(self, context: StreamContext) -> dict[str, Any]:
+    def started_response(self, context: StreamContext) -> dict[str, Any]:
         """Returns the `queued` response."""
         return ResponseObject(context).at("queued")
 

@@ -112,7 +112,7 @@ def _queued(header: LogHeader) -> dict[str, Any]:
     """Returns the response of a stream that has sent nothing yet."""
     echo = {"background": True}
     context = StreamContext(header.stream_id, header.request_id, None, header.model, now_ms, echo=echo)
-    return get_format(_FORMAT).begun(context)
+    return get_format(_FORMAT).started_response(context)
 
 
 class _FramesAfter(OwnFrames):

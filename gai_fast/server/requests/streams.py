@@ -438,7 +438,7 @@ def _read_request(incoming: Incoming) -> tuple[Request, Sequence[str], dict[str,
 
 def _with_answering_format(negotiated: Negotiated, dialect_body: dict[str, Any]) -> Negotiated:
     """Returns the form of the response to a request in a dialect."""
-    return Negotiated(negotiated.format.answering(dialect_body), negotiated.framing, negotiated.envelope)
+    return Negotiated(negotiated.format.answer_format(dialect_body), negotiated.framing, negotiated.envelope)
 
 
 def _read_dialect_request(
@@ -505,7 +505,7 @@ def _reply_keyed(
 
 def _background_body(dialect: Format, context: StreamContext, log: StreamLog) -> dict[str, Any]:
     """Returns the response object of a background request; with a key, the log may be of an earlier request."""
-    return dialect.begun(context) if log.header.stream_id == context.stream_id else response_of(log)
+    return dialect.started_response(context) if log.header.stream_id == context.stream_id else response_of(log)
 
 
 def _needs_a_stream(what: str) -> Error:

@@ -14,7 +14,7 @@ AGUI = get_format("agui")
 
 
 def test_an_answer_repeats_the_names_of_its_request() -> None:
-    bound = AGUI.answering({"threadId": "t", "runId": "r"})
+    bound = AGUI.answer_format({"threadId": "t", "runId": "r"})
     assert (bound.name, bound.framings) == ("agui", ("sse",))
     started = objects_of(encoded(bound.encoder("sse", context()), [START]))[0]
     assert (started["threadId"], started["runId"]) == ("t", "r")
@@ -31,7 +31,7 @@ def test_an_answer_repeats_the_names_of_its_request() -> None:
 )
 def test_a_name_is_a_short_text(body: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        AGUI.answering(body)
+        AGUI.answer_format(body)
     assert problem in caught.value.message
 
 
@@ -42,4 +42,4 @@ def test_its_own_body_is_told_from_a_native_request() -> None:
 
 def test_a_format_without_names_answers_as_it_is() -> None:
     simple = get_format("simple")
-    assert simple.answering({}) is simple
+    assert simple.answer_format({}) is simple

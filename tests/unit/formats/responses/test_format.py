@@ -188,7 +188,7 @@ def test_a_request_for_an_upstream_of_the_dialect_is_a_stream_that_waits_for_nob
 
 
 def test_a_response_in_the_background_is_queued() -> None:
-    begun = RESPONSES.begun(context(echo={"background": True}))
+    begun = RESPONSES.started_response(context(echo={"background": True}))
     assert (begun["id"], begun["status"], begun["background"]) == (RESPONSE_ID, "queued", True)
 
 
