@@ -60,6 +60,9 @@ _SLACK: Final = 1e-5
 """Uses by which rounding may be off."""
 _NO_SPEND: Final = Reservation(0, 0)
 
+LEAST: Final = Ask(0, _NO_SPEND)
+"""The smallest request: where it is refused, every request is."""
+
 Grown = Callable[[Amount], None]
 """Called with the spend that a stream may use beyond its reservation; 0: it gets no more."""
 
@@ -178,6 +181,28 @@ class Ledger(ABC):
             return False
         self._note(stream_id, key, caps, ask, reserved)
         return True
+
+    def check(self, key: KeySettings) -> bool:
+        """Refuses the next request of a key before it is read, if no request could be admitted now. Counts nothing.
+
+        Args:
+            key: The caller's.
+
+        Returns:
+            `False`: only `take` can tell.
+
+        Raises:
+            RateLimited: As `try_take`.
+            Overloaded: As `try_take`.
+        """
+        caps = self.caps(key)
+        if caps is None:
+            return True
+        try:
+            return self._check(key.name, caps)
+        except RateLimited as refused:
+            self._count(refused)
+            raise
 
     async def take(
         self,
@@ -339,6 +364,10 @@ class Ledger(ABC):
     @abstractmethod
     def _try(self, key: str, caps: Caps, ask: Ask) -> Amount | None:
         """Admits a request, and returns what is reserved; `None`: `_ask` must decide; raises as `try_take`."""
+
+    @abstractmethod
+    def _check(self, key: str, caps: Caps) -> bool:
+        """As `check`."""
 
     @abstractmethod
     async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:

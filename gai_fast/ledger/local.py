@@ -8,7 +8,7 @@ from typing import Final
 
 from gai_fast.ledger._base import GRANTED, Ask, By, Caps, Period, SpendEntry, SpendRow, Used, label_of
 from gai_fast.ledger.home import Home
-from gai_fast.ledger.ledger import Grown, Ledger, Ticket, date_of
+from gai_fast.ledger.ledger import LEAST, Grown, Ledger, Ticket, date_of
 from gai_fast.model.money import Amount
 
 _HERE: Final = ""
@@ -48,6 +48,15 @@ class LocalLedger(Ledger):
         if verdict.place != GRANTED:
             raise self._refusal(verdict, caps)
         return verdict.reserved
+
+    def _check(self, key: str, caps: Caps) -> bool:
+        state = self._home.state(key)
+        now = self._clock()
+        state.use(caps, now)
+        verdict = state.verdict(caps, LEAST, now)
+        if verdict.place != GRANTED:
+            raise self._refusal(verdict, caps)
+        return True
 
     async def _ask(self, key: str, caps: Caps, ask: Ask) -> Amount:
         raise AssertionError("every request is decided at once")

@@ -248,6 +248,13 @@ class SharedLedger(Ledger):
             raise out_of_reach("the limits")
         return self._use(mine, ask)
 
+    def _check(self, key: str, caps: Caps) -> bool:
+        if self._health.problem is None:
+            return False  # others may have given back what the last answer counted
+        if not self._fails_open:
+            raise out_of_reach("the limits")
+        return True
+
     def _key(self, name: str, caps: Caps) -> _Key:
         """Returns this worker's part in a key, whose limits are these from now on."""
         key = self._keys.get(name)

@@ -121,6 +121,27 @@ class KeyState:
             ask: The request.
             now: Seconds of the state's clock.
         """
+        verdict = self.verdict(caps, ask, now)
+        if verdict.place != GRANTED:
+            return verdict
+        holder = self._holder(worker)
+        holder.reserved += verdict.reserved
+        if ask.is_new:
+            if caps.requests is not None:
+                self.rates[REQUESTS].add(1, now)
+            if caps.tokens is not None:
+                self.rates[TOKENS].add(min(ask.tokens, caps.tokens), now)
+            holder.live += 1
+        return verdict
+
+    def verdict(self, caps: Caps, ask: Ask, now: float) -> Verdict:
+        """Decides as `decide`, and counts nothing.
+
+        Args:
+            caps: As `decide`.
+            ask: As `decide`.
+            now: As `decide`.
+        """
         requests, most_tokens, streams, spend, label = caps
         reserved = 0
         if spend is not None:
@@ -133,27 +154,18 @@ class KeyState:
             if left <= 0 or reserved > left:
                 return Verdict(SPEND, 0.0, 0, spent)
         if not ask.is_new:
-            self._holder(worker).reserved += reserved
             return Verdict(GRANTED, 0.0, reserved)
-        tokens = ask.tokens
         if requests is not None:
             over = self.rates[REQUESTS].used(now) + 1 - requests
             if over > _SLACK or not requests:
                 return Verdict(REQUESTS, over * MINUTE / requests if requests else 0.0)
         if most_tokens is not None:
-            tokens = min(tokens, most_tokens)
+            tokens = min(ask.tokens, most_tokens)
             over = self.rates[TOKENS].used(now) + tokens - most_tokens
             if over > _SLACK or not most_tokens:
                 return Verdict(TOKENS, over * MINUTE / most_tokens if most_tokens else 0.0)
         if streams is not None and streams <= self.live:
             return Verdict(STREAMS)
-        if requests is not None:
-            self.rates[REQUESTS].add(1, now)
-        if most_tokens is not None:
-            self.rates[TOKENS].add(tokens, now)
-        holder = self._holder(worker)
-        holder.live += 1
-        holder.reserved += reserved
         return Verdict(GRANTED, 0.0, reserved)
 
     def report(

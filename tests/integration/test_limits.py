@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -242,6 +243,47 @@ async def test_a_replay_of_an_idempotency_key_does_not_count(net: Net) -> None:
             assert (await ask(gateway, body, path, **{"idempotency-key": "k"})).status < 300
     assert refusal(await ask(gateway, **{"idempotency-key": "another"})) == (429, "requests_per_minute")
     assert (await ask(gateway, **{"idempotency-key": "k"})).headers["idempotent-replayed"] == "true"
+
+
+LARGE = b'{"model": "m", "query": "' + b"x" * 20_000
+"""A large body that is no JSON: whether it is read shows in its error."""
+
+
+@on_both_loops
+@pytest.mark.parametrize("lane", ["auto", "off"])
+@pytest.mark.parametrize("store", ["memory://", "sqlite:///{}/s.db"])
+async def test_a_request_beyond_a_limit_is_refused_before_its_large_body_is_read(
+    net: Net, lane: str, store: str, tmp_path: Path
+) -> None:
+    key = KeySettings("ann", (key_digest(SECRET),), limits=KeyLimits(requests_per_minute=1))
+    gateway = await net.gateway(await net.mock(deltas=3), keys=(key,), fast_lane=lane, url=store.format(tmp_path))
+    routes = ("/api/v1/stream", "/api/v1/streams", "/api/v1/chat", "/v1/chat/completions", "/v1/messages")
+    for path in (*routes, "/v1/responses", "/v1/completions"):
+        response = await ask(gateway, LARGE, path)
+        assert response.status == 400, "no request is counted that cannot be read"
+    body = {**STREAM, "query": "x" * 20_000}
+    first = await ask(gateway, body, **{"idempotency-key": "k"})
+    assert first.status == 200
+    for path in (*routes, "/v1/responses", "/v1/completions"):
+        for more in ({}, {"idempotency-key": "another"}):
+            response = await ask(gateway, LARGE, path, **more)
+            assert response.status == 429, path
+            assert b"requests_per_minute" in response.body
+    again = await ask(gateway, body, **{"idempotency-key": "k"})
+    assert again.headers["idempotent-replayed"] == "true"
+    in_body = await ask(gateway, {**body, "idempotency_key": "k"})
+    assert in_body.headers["idempotent-replayed"] == "true"
+
+
+@on_uvloop
+async def test_a_stream_beyond_the_limits_of_the_server_is_refused_before_its_large_body_is_read(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1000, rate=20), streams_per_caller=1)
+    client, _ = await gateway.stream(STREAM)
+    response = await gateway.ask("POST", "/api/v1/stream", LARGE)
+    assert refusal(response) == (429, "streams_per_caller")
+    client.close()
+    await until(lambda: not gateway.streams)
+    assert (await gateway.ask("POST", "/api/v1/stream", LARGE)).status == 400
 
 
 @on_uvloop

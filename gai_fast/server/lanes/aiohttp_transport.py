@@ -197,10 +197,10 @@ class AiohttpTransport(asyncio.Protocol):
             self._state = _LOST
             self._loop.call_soon(stream.connection_lost)
             return
+        self._stream = stream
         if self._watch is not None:
             self._watch.stop()
         else:
-            self._stream = stream
             self._transport = transport
             self._aiohttp_protocol = transport.get_protocol()
             self._is_blocked = self._is_paused = self._request.protocol.writing_paused

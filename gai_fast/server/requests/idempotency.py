@@ -17,12 +17,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
-import msgspec
-
-from gai_fast.core.reading import parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.publication import Publication
@@ -30,6 +26,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.requests.fingerprint import Fingerprints
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -43,8 +40,6 @@ _STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 PRINTABLE: Final = re.compile(r"[ -~]+")
 """The characters of a key, in a header or in the body."""
-_PER_REQUEST: Final = ("request_id", "idempotency_key")
-"""Members of a native request that do not affect its response."""
 _TRIES: Final = 3
 """The number of times that a request looks for a key; after the last it gets that stream's response, even if empty."""
 _REPLAYED: Final = (("idempotent-replayed", "true"),)
@@ -65,7 +60,9 @@ class KeyedRequest(NamedTuple):
     Args:
         key: The key, made unique to this caller and route.
         caller: The name of the caller's key.
-        claim: The stream that the request starts if it gets the key.
+        stream_id: The id of the stream that the request starts if it gets the key.
+        body: The request's body.
+        is_native: Whether the request is native.
         admit: Counts the request if it starts the stream.
         start: Starts that stream.
         follow: Answers with a stream.
@@ -73,7 +70,9 @@ class KeyedRequest(NamedTuple):
 
     key: str
     caller: str
-    claim: Claim
+    stream_id: str
+    body: bytes
+    is_native: bool
     admit: Admit
     start: Start
     follow: Follow
@@ -112,19 +111,14 @@ def _bad_key(problem: str) -> Error:
     return Error("invalid_request", f"the idempotency key is not valid: {problem}", reason="idempotency_key")
 
 
-def fingerprint(body: bytes, *, is_native: bool) -> str:
-    """Returns a digest of a body; white space and the order of members do not affect it.
+def scoped(incoming: Incoming, key: str) -> str:
+    """Returns a key, made unique to the caller and route of a request.
 
     Args:
-        body: A JSON object that was parsed without an error.
-        is_native: Whether the request is native.
+        incoming: The request.
+        key: The result of `key_of`.
     """
-    members = parse_object(body)
-    if is_native:
-        for name in _PER_REQUEST:
-            members.pop(name, None)
-    text = msgspec.json.encode(members, order="sorted")
-    return blake2b(text, digest_size=32, person=b"gai-fast body").hexdigest()
+    return encode_json([incoming.caller, incoming.path, key]).decode()
 
 
 def keyed(
@@ -150,9 +144,7 @@ def keyed(
         follow: Answers with a stream.
         is_native: Whether the request is native.
     """
-    scoped = encode_json([incoming.caller, incoming.path, key]).decode()
-    claim = Claim(stream_id, fingerprint(body, is_native=is_native), now_ms())
-    return KeyedRequest(scoped, incoming.caller, claim, admit, start, follow)
+    return KeyedRequest(scoped(incoming, key), incoming.caller, stream_id, body, is_native, admit, start, follow)
 
 
 class KeyedRequests:
@@ -165,6 +157,7 @@ class KeyedRequests:
     def __init__(self, engine: Engine) -> None:
         self._store = engine.store
         self._pending = PendingAnswers()
+        self._fingerprints = Fingerprints()
 
     def answer(self, incoming: Incoming, response: StreamResponse, request: KeyedRequest) -> None:
         """Claims the key of a request, or finds its stream, and answers.
@@ -177,7 +170,10 @@ class KeyedRequests:
         self._pending.add(incoming, response, self._answer(response, request))
 
     async def _answer(self, response: StreamResponse, request: KeyedRequest) -> Reply | None:
-        store, claim = self._store, request.claim
+        store = self._store
+        fingerprint = await self._fingerprints.of(request.body, is_native=request.is_native)
+        request = request._replace(body=b"")  # releases the memory while the stream runs
+        claim = Claim(request.stream_id, fingerprint, now_ms())
         for tries in range(1, _TRIES + 1):
             standing = await store.claim(request.key, claim, request.caller)
             if standing is None:
@@ -201,7 +197,7 @@ class KeyedRequests:
             log = request.start().log
         finally:
             if log is None:
-                self._store.abandon(request.key, request.claim.stream_id, request.caller)
+                self._store.abandon(request.key, request.stream_id, request.caller)
         end = _ClaimRelease(self._store, request.key, log)
         log.watch(end)
         if log.is_over:

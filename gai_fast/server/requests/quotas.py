@@ -19,7 +19,9 @@ from gai_fast.model.settings import KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.asking import admit
-from gai_fast.server.http.replies import Headers
+from gai_fast.server.http.replies import Headers, Reply
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.requests.early import EarlyLimits, Handler
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -58,6 +60,21 @@ class Quotas:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pending = PendingAnswers()
+        self._early = EarlyLimits(engine)
+
+    def read(self, incoming: Incoming, handler: Handler) -> Reply | None:
+        """Answers a request by a handler that reads its body, once its caller has a request and a stream left.
+
+        Args:
+            incoming: The request, with its body.
+            handler: The handler.
+
+        Raises:
+            Error: A limit refuses the request.
+        """
+        if len(incoming.http.body) <= LIMITS.early_check:
+            return handler(incoming)
+        return self._early.read(incoming, handler)
 
     def begin(
         self, incoming: Incoming, estimate: Estimate, stream_id: str, client: StreamResponse, start: Callable[[], None]

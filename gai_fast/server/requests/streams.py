@@ -89,8 +89,11 @@ class StreamRoutes:
 
     # -- routes --
 
-    def native(self, incoming: Incoming) -> None:
+    def native(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /api/v1/stream`."""
+        return self.quotas.read(incoming, self._read_native)
+
+    def _read_native(self, incoming: Incoming) -> None:
         request, left_out, dialect_body = _read_request(incoming)
         key = _key(incoming, request)
         if incoming.form is not None and not request.stream:
@@ -102,6 +105,9 @@ class StreamRoutes:
 
     def start(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /api/v1/streams`: starts a durable stream that no client follows yet."""
+        return self.quotas.read(incoming, self._read_start)
+
+    def _read_start(self, incoming: Incoming) -> Reply | None:
         request, left_out, dialect_body = _read_request(incoming)
         if not request.stream:
             raise _needs_a_stream("this route")
@@ -174,8 +180,11 @@ class StreamRoutes:
         self._answer_native(incoming, Request(query=query, model=model.name), negotiated, is_durable=True)
         return None
 
-    def chat(self, incoming: Incoming) -> None:
+    def chat(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /api/v1/chat`: starts a durable stream that is also found by the id of its chat."""
+        return self.quotas.read(incoming, self._read_chat)
+
+    def _read_chat(self, incoming: Incoming) -> None:
         body = parse_object(incoming.json_body())
         chat_id = chat_id_of(body)
         request, left_out, _ = _read_dialect_request(incoming, incoming.format, body)
@@ -199,6 +208,9 @@ class StreamRoutes:
 
     def dialect(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
+        return self.quotas.read(incoming, self._read_dialect)
+
+    def _read_dialect(self, incoming: Incoming) -> Reply | None:
         body = parse_object(incoming.json_body())
         key = _key(incoming)
         dialect = incoming.format

@@ -1,0 +1,103 @@
+"""`gai_fast/server/requests/early.py`: what is refused unread, and what is read all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gai_fast.ledger import Reservation
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import KeyLimits, KeySettings, Settings
+from gai_fast.net.stream.streams import Engine
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.requests.early import EarlyLimits
+from gai_fast.server.requests.incoming import Incoming
+from gai_fast.stores import Claim
+from tests.unit.server.incoming_requests import http, incoming
+from tests.unit.server.requests.test_stream_response import FakeConnection
+from tests.waiting import until
+
+KEY = KeySettings("ann", (), limits=KeyLimits(requests_per_minute=1))
+BODY = b'{"query": "a"}'
+
+
+class Asked:
+    """One request, and the bodies that its handler has read."""
+
+    def __init__(self, body: bytes = BODY, **headers: str) -> None:
+        self.connection = FakeConnection()
+        self.incoming = incoming(http("POST", "/", client=self.connection))
+        self.incoming.http.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.incoming.http.body = body
+        self.incoming.http.key = KEY
+        self.read: list[bytes] = []
+
+    def handler(self, incoming: Incoming) -> Reply:
+        self.read.append(incoming.http.body)
+        return Reply(200, b"read")
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine(Settings(keys=(KEY,)), asyncio.get_running_loop())
+    yield engine
+    await engine.close()
+
+
+def use_up(engine: Engine) -> None:
+    assert engine.ledger.try_take(KEY, "s", 0, Reservation(0, 0))
+
+
+async def test_a_request_is_read_while_its_key_has_one_left_and_checks_count_nothing(engine: Engine) -> None:
+    early = EarlyLimits(engine)
+    for _ in range(3):
+        asked = Asked()
+        assert early.read(asked.incoming, asked.handler) is not None
+        assert asked.read == [BODY]
+
+
+async def test_a_request_beyond_a_limit_is_refused_unread_and_counted_as_refused(engine: Engine) -> None:
+    use_up(engine)
+    asked = Asked()
+    with pytest.raises(Error, match="requests_per_minute = 1"):
+        EarlyLimits(engine).read(asked.incoming, asked.handler)
+    assert not asked.read
+    assert engine.ledger.refused["requests_per_minute"] == 1
+
+
+async def test_a_request_that_a_stream_of_its_idempotency_key_may_answer_is_read(engine: Engine) -> None:
+    use_up(engine)
+    early = EarlyLimits(engine)
+    known = '["ann","/","k"]'
+    assert await engine.store.claim(known, Claim("s", "f"), "ann") is None
+    asked = Asked(idempotency_key="k")
+    assert early.read(asked.incoming, asked.handler) is None
+    await until(lambda: asked.connection.ends)
+    assert asked.read == [BODY]
+    member = Asked(b'{"idempotency_key": "k"}')
+    assert early.read(member.incoming, member.handler) is not None
+    unknown = Asked(idempotency_key="other")
+    assert early.read(unknown.incoming, unknown.handler) is None
+    await until(lambda: unknown.connection.ends)
+    reply: Any = unknown.connection.ends[0]
+    assert (reply.status, unknown.read) == (429, [])
+
+
+async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.ledger, "check", lambda _: False)
+    early = EarlyLimits(engine)
+    for _ in range(2):
+        asked = Asked()
+        assert early.read(asked.incoming, asked.handler) is None
+        await until(lambda asked=asked: asked.connection.ends)  # type: ignore[misc]
+        assert asked.read == [BODY]
+    use_up(engine)
+    refused = Asked()
+    assert early.read(refused.incoming, refused.handler) is None
+    await until(lambda: refused.connection.ends)
+    assert not refused.read
