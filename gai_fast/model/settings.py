@@ -148,7 +148,10 @@ class UpstreamSettings(_Snapshot):
     first_event_timeout: float = 60.0
     idle_timeout: float = 60.0
     total_timeout: float = 600.0
-    max_connections: int = 1000
+    max_connections: int | None = None
+    """Connections of one worker. None means as many as `[limits] streams`."""
+    pool_wait: float = 1.0
+    """The time after which a request that waits for one of `max_connections` goes to the next target, or fails."""
     min_idle: int = 0
     """Idle connections that are opened before the first request and kept open."""
     proxy: Secret | None = None

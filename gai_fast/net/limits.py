@@ -44,6 +44,9 @@ class Limits:
     """If an upstream closes a connection that was idle for fewer seconds, the idle time of the others is not shortened:
     the upstream restarts, or was about to close it. Connections kept for less would hardly ever be reused."""
 
+    pool_warning: float = 60.0
+    """Seconds between two warnings that an upstream's connections are all in use."""
+
     pool_check: float = 0.05
     """Seconds idle from which a connection is checked before reuse, in case its upstream closed it while the loop was
     busy. The system call costs a hundredth of a short request. No upstream closes an idle connection earlier, except

@@ -102,6 +102,7 @@ class Service:
         self._access_log = AccessLog(engine.streams)
         engine.sinks += [metrics, self._spend, self._access_log]
         self._memory: MemoryWatch | None = None
+        engine.upstreams.note_wait = metrics.pool_wait.observe
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)

@@ -323,7 +323,7 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
     if full:
         change_limits(pool_waiting=0)
     upstream, backup = await net.upstream(at_work), Steps(answer())
-    options = {"max_connections": 1, "breaker": BreakerSettings(failures=1), "first_event_timeout": 0.2}
+    options = {"max_connections": 1, "breaker": BreakerSettings(failures=1), "pool_wait": 0.1}
     gateway = await gateway_for(net, upstream.url, backup if helped else None, **options)
     client, response = await gateway.stream({**QUERY, "model": "m"})
     await response.until(b"Hel")
@@ -333,7 +333,13 @@ async def test_a_full_pool_of_ours_is_told_after_no_retry_and_opens_no_breaker(
     else:
         assert (told.status, told.error["code"]) == (503, "overloaded")
         assert (told.error["reason"], told.error["phase"]) == ("upstream_pool", "connect")
-        assert "max_connections" in told.error["message"]
+        assert "max_connections = 1" in told.error["message"]
+        assert told.headers["retry-after"] == "1"
+        scraped = (await gateway.ask("GET", "/metrics")).body.decode()
+        waits = 0 if full else 1
+        assert f"gai_fast_upstream_pool_wait_seconds_count {waits}.0" in scraped
+        assert 'gai_fast_upstream_pool_waiting{upstream="up"} 0.0' in scraped
+    assert net.warned("all of max_connections = 1 are in use") == 1
     assert gateway.running.engine.targets.breaker_states()["up"] == "closed"
     assert [verdict.action for verdict in verdicts] == ["next"]
     client.close()

@@ -87,7 +87,7 @@ class Targets(AttemptRunner):
         upstreams = _upstreams(settings)
         self._use_upstreams(upstreams, self._upstreams.configured)
         self._use_targets(settings)
-        self._upstreams.use(upstreams)
+        self._upstreams.use(upstreams, settings.limits.streams)
 
     def _use_upstreams(
         self, upstreams: Mapping[str, UpstreamSettings], formers: Mapping[str, UpstreamSettings]

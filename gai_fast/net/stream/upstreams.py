@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ModelSettings, Peer, UpstreamSettings
+from gai_fast.model.settings import LimitSettings, ModelSettings, Peer, UpstreamSettings
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import ReplayExchange, load_recording
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.connection_pool import Waited, no_wait
 from gai_fast.net.upstream.pool import UpstreamPool, close_all
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import API, UpstreamRequest
@@ -39,12 +40,15 @@ class Upstreams:
 
     Attributes:
         configured: The upstreams of the configuration, by name.
+        note_wait: Called with the seconds that each request has waited for a connection of a full pool.
         record: The folder in which every upstream's response is recorded. `None` if nothing is recorded.
     """
 
     def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
         self.configured: Mapping[str, UpstreamSettings] = {}
         self.record: Path | None = None
+        self.note_wait: Waited = no_wait
+        self._streams = LimitSettings().streams
         self._timers = timers
         self._loop = loop
         self._pools: dict[_PoolKey, UpstreamPool] = {}
@@ -52,13 +56,15 @@ class Upstreams:
         self._look: asyncio.TimerHandle | None = None  # the next look at the pools of former configurations
         self._pool_of: dict[str, tuple[UpstreamSettings, UpstreamPool]] = {}  # by upstream: the last used
 
-    def use(self, configured: Mapping[str, UpstreamSettings]) -> None:
+    def use(self, configured: Mapping[str, UpstreamSettings], streams: int) -> None:
         """Uses another configuration from now on. Requests under way keep their connections.
 
         Args:
             configured: The upstreams of the configuration, by name.
+            streams: `[limits] streams`: the connections of a new pool whose upstream has no `max_connections`.
         """
         self.configured = configured
+        self._streams = streams
         self._wanted = {_pool_key(each) for each in configured.values()}
         for key, pool in self._pools.items():
             pool.keep_idle(key in self._wanted)
@@ -72,6 +78,16 @@ class Upstreams:
         for key, pool in self._pools.items():
             counts[key[0]] = counts.get(key[0], 0) + pool.stats.open
         return counts
+
+    def waiting(self) -> dict[str, int]:
+        """Returns the number of requests that wait for a connection, by upstream."""
+        counts = dict.fromkeys(self.configured, 0)
+        for key, pool in self._pools.items():
+            counts[key[0]] = counts.get(key[0], 0) + pool.stats.pending
+        return counts
+
+    def _waited(self, seconds: float) -> None:
+        self.note_wait(seconds)
 
     def last_pool(self, upstream: str) -> UpstreamPool | None:
         """Returns the pool of the upstream's last request. `None` if this configuration has sent none."""
@@ -147,7 +163,9 @@ class Upstreams:
             pool = self._pools[key] = UpstreamPool(
                 upstream.peer,
                 timers=self._timers,
-                max_connections=upstream.max_connections,
+                max_connections=upstream.max_connections or self._streams,
+                pool_wait=upstream.pool_wait,
+                waited=self._waited,
                 min_idle=upstream.min_idle,
                 loop=self._loop,
             )
@@ -184,13 +202,14 @@ class Upstreams:
                     self._pool(upstream).keep_ready()
 
 
-_PoolKey = tuple[str, Peer, int, int, tuple[int, ...]]
+_PoolKey = tuple[str, Peer, int, int, float, tuple[int, ...]]
 
 
 def _pool_key(upstream: UpstreamSettings) -> _PoolKey:
     """Returns the settings that define a pool: upstreams that differ in any of them share no connection."""
     peer = upstream.peer
-    return upstream.name, peer, upstream.max_connections, upstream.min_idle, TLSFiles.of(peer).version
+    most = upstream.max_connections or 0
+    return upstream.name, peer, most, upstream.min_idle, upstream.pool_wait, TLSFiles.of(peer).version
 
 
 def _load_tls(upstream: UpstreamSettings) -> None:

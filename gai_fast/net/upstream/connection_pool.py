@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Receiver, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.http_request import Origin, RequestEncoder
@@ -81,6 +83,15 @@ class Attempt:
 def _nothing() -> None: ...
 
 
+Waited = Callable[[float], None]
+"""Called with the seconds that a request has waited for a connection of a full pool."""
+
+
+def no_wait(seconds: float) -> None: ...
+
+
+_NONE_FREE: Final = "no connection to the upstream came free within {:g} s (pool_wait)"
+_log: Final = logging.getLogger("gai_fast.upstream")
 _LOOK: Final = LIMITS.pool_check  # a constant, because every request reads it
 
 
@@ -94,6 +105,8 @@ class ConnectionPool(ConnectionCallbacks):
         timers: The loop's wheel; its clock is the pool's.
         max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
             first come, first served, up to `limits.pool_waiting`.
+        pool_wait: Seconds after which a waiting request fails.
+        waited: As `Waited`.
         min_idle: Connections that `keep_ready` keeps idle for future requests.
         loop: The loop.
     """
@@ -105,6 +118,8 @@ class ConnectionPool(ConnectionCallbacks):
         *,
         timers: Timers,
         max_connections: int,
+        pool_wait: float = 1.0,
+        waited: Waited = no_wait,
         min_idle: int = 0,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -115,6 +130,8 @@ class ConnectionPool(ConnectionCallbacks):
         self._clock: Callable[[], float] = timers.clock
         self._timeouts = timeouts
         self._max_connections = max_connections
+        self._pool_wait = pool_wait
+        self._note_wait = waited
         self._min_idle = min_idle
         self._loop = loop
         self._open: set[UpstreamConnection] = set()
@@ -122,7 +139,10 @@ class ConnectionPool(ConnectionCallbacks):
         self._idle_time = IdleTime()
         self._attempts: dict[Attempt, None] = {}
         self._seeking: dict[Exchange, Attempt] = {}  # in order of arrival
-        self._waiting: OrderedDict[Exchange, None] = OrderedDict()  # exchanges above max_connections
+        self._waiting: OrderedDict[Exchange, float] = OrderedDict()  # above max_connections → since when
+        self._wait_timer: Timer | None = None  # for the exchange that has waited longest
+        self._failed_waits = 0  # since the last warning
+        self._next_warning = 0.0
         self._expiry: Timer | None = None
         self._keeps_idle = True
         self._keeps_ready = False
@@ -153,12 +173,37 @@ class ConnectionPool(ConnectionCallbacks):
         elif _serve(self, exchange):
             pass
         elif len(self._waiting) < LIMITS.pool_waiting:
-            self._waiting[exchange] = None
+            self._waiting[exchange] = now = self._clock()
             exchange.begin_waiting(functools.partial(self._waiting.pop, exchange, None))
+            if self._wait_timer is None:
+                self._wait_timer = self._timers.schedule(now + self._pool_wait, self._end_waits)
         else:
-            text = f"{len(self._waiting)} requests wait for a connection to {self._peer} (max_connections)"
-            self._loop.call_soon(exchange.fail, Error("overloaded", text, reason="upstream_pool"))
+            text = f"{len(self._waiting)} requests wait for a connection to the upstream"
+            self._loop.call_soon(exchange.fail, self._full(text))
         return exchange
+
+    def _end_waits(self) -> None:
+        """Fails the exchanges that have waited for `pool_wait`, and sets a timer for the others."""
+        self._wait_timer = None
+        now = self._clock()
+        for exchange, since in tuple(self._waiting.items()):
+            if now < since + self._pool_wait:
+                self._wait_timer = self._timers.schedule(since + self._pool_wait, self._end_waits)
+                break
+            self._note_wait(now - since)
+            exchange.fail(self._full(_NONE_FREE.format(self._pool_wait)))
+
+    def _full(self, text: str) -> Error:
+        """Returns the error of an exchange that gets no connection; logs a warning once in `limits.pool_warning`."""
+        self._failed_waits += 1
+        now = self._clock()
+        if now >= self._next_warning:
+            warning = "%s: requests without a connection: %d; all of max_connections = %d are in use (pool_wait = %g s)"
+            _log.warning(warning, self._peer, self._failed_waits, self._max_connections, self._pool_wait)
+            self._failed_waits = 0
+            self._next_warning = now + LIMITS.pool_warning
+        text = f"{text}: all of max_connections = {self._max_connections} are in use"
+        return Error("overloaded", text, reason="upstream_pool", retry_after_ms=SHARED.overloaded_ms)
 
     def keep_idle(self, keeps: bool) -> None:
         """Sets whether connections are kept for future requests. If not, closes the idle ones at once."""
@@ -239,7 +284,8 @@ class ConnectionPool(ConnectionCallbacks):
                 return True
         if not self._waiting:
             return False
-        exchange, _ = self._waiting.popitem(last=False)
+        exchange, since = self._waiting.popitem(last=False)
+        self._note_wait(self._clock() - since)
         self._reused += reused
         _begin(exchange, connection, self._loop, reused=reused)
         return True
@@ -259,7 +305,7 @@ class ConnectionPool(ConnectionCallbacks):
             exchange = next(iter(self._waiting))
             if not _serve(self, exchange):
                 return
-            del self._waiting[exchange]
+            self._note_wait(self._clock() - self._waiting.pop(exchange))
 
     def _gone(self) -> Error:
         return Error("network", f"the connections to {self._peer} are being closed", reason="closed")

@@ -17,7 +17,7 @@ from gai_fast.kernels import ReadBatch, SocketSet
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.net.upstream.connection import Timeouts, UpstreamConnection
-from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool
+from gai_fast.net.upstream.connection_pool import Attempt, ConnectionPool, Waited, no_wait
 from gai_fast.net.upstream.dialing import Host, Role, reason_of
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.plain_transport import PlainTransport
@@ -35,6 +35,8 @@ class UpstreamPool(ConnectionPool):
         timers: The loop's wheel; its clock is the pool's.
         max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
             first come, first served, up to `limits.pool_waiting`.
+        pool_wait: As for `ConnectionPool`.
+        waited: As for `ConnectionPool`.
         min_idle: Connections that `keep_ready` keeps idle for future requests.
         loop: The running loop by default.
 
@@ -48,6 +50,8 @@ class UpstreamPool(ConnectionPool):
         *,
         timers: Timers,
         max_connections: int,
+        pool_wait: float = 1.0,
+        waited: Waited = no_wait,
         min_idle: int = 0,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
@@ -56,6 +60,8 @@ class UpstreamPool(ConnectionPool):
             Timeouts(peer.connect_timeout, peer.idle_timeout, peer.total_timeout),
             timers=timers,
             max_connections=max_connections,
+            pool_wait=pool_wait,
+            waited=waited,
             min_idle=min_idle,
             loop=loop or asyncio.get_running_loop(),
         )
@@ -93,6 +99,8 @@ class UpstreamPool(ConnectionPool):
             self._expiry.cancel()
         if self._refill is not None:
             self._refill.cancel()
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
         self._batch.close()  # the loop refers to the batch once it has borrowed a socket, and also to the readers
         self._readers.close()
 

@@ -133,6 +133,7 @@ class StreamCounts:
         errors: The number of requests that failed or were refused, by labels.
         costs: The cost of streams, by labels.
         loop_lag: The histogram of seconds by which the event loop was late.
+        pool_wait: The histogram of seconds for which requests waited for a connection of a full pool.
     """
 
     def __init__(self, models: Collection[str]) -> None:
@@ -142,6 +143,7 @@ class StreamCounts:
         self.errors: dict[ErrorLabels, int] = {}
         self.costs: dict[CostLabels, Amount] = {}
         self.loop_lag = Histogram(LAG_BOUNDS)
+        self.pool_wait = Histogram(LAG_BOUNDS)
 
     def use(self, models: Collection[str]) -> None:
         """Sets the names of the configured models from now on."""

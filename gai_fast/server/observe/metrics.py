@@ -184,6 +184,8 @@ class PrometheusSink(StreamCounts):
             yield kind, f"gai_fast_{name}", reading.about, labels, rows
         lag = [((), _buckets(self.loop_lag), self.loop_lag.sum)]
         yield HistogramMetricFamily, "gai_fast_loop_lag_seconds", _LAG, (), iter(lag)
+        waits = [((), _buckets(self.pool_wait), self.pool_wait.sum)]
+        yield HistogramMetricFamily, "gai_fast_upstream_pool_wait_seconds", _WAIT, (), iter(waits)
         for name, value in self.process().items():
             reading = PROCESS[name]
             kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
@@ -281,6 +283,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "cache_requests": lambda: dict(engine.tallies.cache_requests),
         "breaker_state": breaker_state,
         "upstream_connections": engine.upstreams.connections,
+        "upstream_pool_waiting": engine.upstreams.waiting,
         "store_degraded": lambda: {"": float(engine.store.is_degraded)},
         **process_gauges(),
     }
@@ -300,6 +303,7 @@ GAUGES: Final = {
     "cache_requests": Reading("Requests that asked for the cache.", "result", is_counter=True),
     "breaker_state": Reading("0: closed, 1: probing with one request, 2: open.", "upstream", combine=max),
     "upstream_connections": Reading("Open connections, idle ones included.", "upstream"),
+    "upstream_pool_waiting": Reading("Requests that wait for a connection, as max_connections are in use.", "upstream"),
     "store_degraded": Reading("1: the store of durable streams fails; 0: it works.", combine=max),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
@@ -319,6 +323,7 @@ PROCESS: Final = {
 """The figures of a process, by the names that all Prometheus client libraries use."""
 _COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
+_WAIT: Final = "How long requests waited for a connection to an upstream whose max_connections were in use."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _COST_LABELS: Final = ("key", "model", "provider", "currency")

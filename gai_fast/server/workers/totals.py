@@ -3,7 +3,8 @@
 Owns the form of the counts between processes. `counts.py` owns the counts. `metrics.py` owns how each value is combined
 over several processes, and exposes them.
 
-A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process` and `loop_lag`.
+A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process`, `loop_lag`
+and `pool_wait`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
         "gauges": {name: dict(read()) for name, read in sink.gauges.items()},
         "process": dict(sink.process()),
         "loop_lag": [sink.loop_lag.counts, sink.loop_lag.sum],
+        "pool_wait": [sink.pool_wait.counts, sink.pool_wait.sum],
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
         "errors": [[list(labels), number] for labels, number in sink.errors.items()],
         # As text: an integer of MessagePack has 64 bits.
@@ -86,6 +88,8 @@ def total(dumps: Sequence[Mapping[str, Any]], models: Collection[str]) -> Promet
 def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
     late, seconds = dumped["loop_lag"]
     counts.loop_lag.merge(tuple(late), seconds)
+    waits, seconds = dumped["pool_wait"]
+    counts.pool_wait.merge(tuple(waits), seconds)
     for given, number in dumped["requests"]:
         endpoint, provider, model, status, outcome, code = given
         counts.add_requests((endpoint, provider, model, status, outcome, code), number)

@@ -163,7 +163,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (stream.timestamps, stream.on_malformed, stream.usage) == (False, "skip", "asked")
     assert (stream.write_timeout, stream.client_buffer) == (30, 262144)
     assert (upstream.connect_timeout, upstream.first_event_timeout, upstream.idle_timeout) == (5, 60, 60)
-    assert (upstream.total_timeout, upstream.max_connections) == (600, 1000)
+    assert (upstream.total_timeout, upstream.max_connections, upstream.pool_wait) == (600, None, 1)
     assert (server.host, server.port, server.workers, server.max_body) == ("127.0.0.1", 8080, 1, 10 * 2**20)
     assert (server.header_timeout, server.body_timeout) == (10, 30)
     assert (server.allow_get_start, server.access_log, server.insecure) == (False, False, False)

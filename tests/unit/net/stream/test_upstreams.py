@@ -67,7 +67,7 @@ async def test_configured_headers_replace_the_providers_own(upstreams: Upstreams
 async def test_a_file_of_tls_that_is_gone_fails_the_requests_and_no_reload(upstreams: Upstreams) -> None:
     """A reload stopped in the middle, with the callers of before; a request had an internal error."""
     upstream = dataclasses.replace(UPSTREAM, base_url="https://127.0.0.1:9/v1", ca_file="/none/ca.pem", retries=0)
-    upstreams.use({"up": upstream})
+    upstreams.use({"up": upstream}, 100)
     assert upstreams.configured == {"up": upstream}
     with pytest.raises(Error) as caught:
         send(upstreams, upstream)
@@ -79,7 +79,7 @@ async def test_a_file_of_tls_that_is_gone_fails_the_requests_and_no_reload(upstr
 async def test_a_configuration_opens_the_connections_that_it_keeps_ready(
     upstreams: Upstreams, pools: list[FakePool]
 ) -> None:
-    upstreams.use({"up": UPSTREAM, "ready": dataclasses.replace(UPSTREAM, name="ready", min_idle=2)})
+    upstreams.use({"up": UPSTREAM, "ready": dataclasses.replace(UPSTREAM, name="ready", min_idle=2)}, 100)
     assert [(pool.options["min_idle"], pool.is_ready) for pool in pools] == [(2, True)]
 
 
@@ -89,14 +89,14 @@ async def test_a_pool_of_a_former_configuration_ends_once_it_is_empty(
     moved = dataclasses.replace(UPSTREAM, base_url="http://127.0.0.2:9/v1")
     send(upstreams, UPSTREAM)
     pools[0].stats = dataclasses.replace(pools[0].stats, open=1)
-    upstreams.use({"up": moved})
+    upstreams.use({"up": moved}, 100)
     assert (pools[0].keeps_idle, pools[0].is_closed) == (False, False)
     assert upstreams.last_pool("up") is None
     send(upstreams, moved)
     assert upstreams.connections() == {"up": 1}
     pools[0].stats = dataclasses.replace(pools[0].stats, open=0)
     pools[1].stats = dataclasses.replace(pools[1].stats, open=2)
-    upstreams.use({"up": moved})
+    upstreams.use({"up": moved}, 100)
     assert [(pool.keeps_idle, pool.is_closed) for pool in pools] == [(False, True), (True, False)]
     assert upstreams.connections() == {"up": 2}
 
@@ -109,7 +109,7 @@ async def test_a_pool_of_a_former_configuration_that_was_busy_ends_without_anoth
     moved = dataclasses.replace(UPSTREAM, base_url="http://127.0.0.2:9/v1")
     send(upstreams, UPSTREAM)
     pools[0].stats = dataclasses.replace(pools[0].stats, open=1)
-    upstreams.use({"up": moved})
+    upstreams.use({"up": moved}, 100)
     send(upstreams, moved)
     pools[0].stats = dataclasses.replace(pools[0].stats, open=0)
     await until(lambda: pools[0].is_closed)

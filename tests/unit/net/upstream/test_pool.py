@@ -183,6 +183,43 @@ async def test_the_queue_is_bounded(make_bench: Callable[..., Bench], settle: An
     await bench.pool.close()
 
 
+async def test_who_has_waited_for_pool_wait_is_refused_and_the_setting_is_named_once_a_minute(
+    make_bench: Callable[..., Bench], settle: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    bench = make_bench(max_connections=1, pool_wait=2.0, waited=waits.append, idle_timeout=999.0)
+    bench.open()
+    bench.open()
+    bench.loop.advance(1.5)
+    bench.open()
+    bench.loop.advance(0.6)
+    await settle()
+    error = bench.receivers[1].error
+    assert (error.code, error.reason, error.phase) == ("overloaded", "upstream_pool", "connect")
+    assert error.retry_after_ms == 1000
+    assert "within 2 s (pool_wait): all of max_connections = 1 are in use" in error.message
+    assert "192.0.2.1" not in error.message
+    assert bench.counts("pending") == (1,), "the third has waited for 0.6 s"
+    bench.loop.advance(1.5)
+    await settle()
+    assert bench.receivers[2].error.reason == "upstream_pool"
+    assert [record.message for record in caplog.records if "max_connections = 1" in record.message] == [
+        "192.0.2.1:80: requests without a connection: 1; all of max_connections = 1 are in use (pool_wait = 2 s)"
+    ]
+    bench.loop.advance(60)
+    bench.open()
+    bench.loop.advance(2.1)
+    await settle()
+    assert "192.0.2.1:80: requests without a connection: 2;" in caplog.text
+    bench.open(b"last")
+    bench.loop.advance(0.5)
+    bench.transports[0].feed(OK)
+    assert bench.transports[0].written[-1].endswith(b"last")
+    assert [round(wait, 1) for wait in waits[-1:]] == [0.5]
+    assert len(waits) == 4
+    await bench.pool.close()
+
+
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 

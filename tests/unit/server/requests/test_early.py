@@ -40,6 +40,10 @@ class Asked:
         return Reply(200, b"read")
 
 
+async def answered(asked: Asked) -> None:
+    await until(lambda: asked.connection.ends)
+
+
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
     engine = Engine(Settings(keys=(KEY,)), asyncio.get_running_loop())
@@ -94,7 +98,7 @@ async def test_a_ledger_that_others_share_is_asked_and_the_request_counts_once(
     for _ in range(2):
         asked = Asked()
         assert early.read(asked.incoming, asked.handler) is None
-        await until(lambda asked=asked: asked.connection.ends)  # type: ignore[misc]
+        await answered(asked)
         assert asked.read == [BODY]
     use_up(engine)
     refused = Asked()
