@@ -1092,3 +1092,27 @@ def test_a_taken_address_is_told() -> None:
                 await start(settings)
 
     asyncio.run(main())
+
+
+@on_both_loops
+@pytest.mark.parametrize("fast_lane", ["auto", "off"])
+async def test_every_status_line_has_the_servers_version(net: Net, fast_lane: str) -> None:
+    """RFC 9112, 2.3: the version in a response is the sender's own, not the one of the request."""
+    gateway = await net.gateway(fast_lane=fast_lane)
+    end = b"\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for head, status in (
+        (b"GET /healthz HTTP/1.1" + end, 200),
+        (b"GET /healthz HTTP/1.0" + end, 200),
+        (b"GET /nothing HTTP/1.0" + end, 404),
+        (b"GET /healthz HTTP/2.0" + end, 505),
+        (b"GET /healthz HTTP/0.9" + end, 505),
+        (b"GET /healthz HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+        (b"nonsense\r\n\r\n", 400),
+    ):
+        host, _, port = gateway.host.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head)
+        line = await asyncio.wait_for(reader.readline(), SECONDS)
+        writer.close()
+        assert line.startswith(b"HTTP/1.1 %d " % status), (head[:40], line)

@@ -84,10 +84,22 @@ def _close_after(response: web.StreamResponse) -> None:
     response.headers["Connection"] = "close"
 
 
+class ResponseWriter(StreamWriter):
+    """Writes the server's version in every status line (RFC 9112, 2.3).
+
+    aiohttp writes the version of the request, and HTTP/1.0 if it could not read the request.
+    """
+
+    async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
+        """Writes the headers of a response."""
+        await super().write_headers(f"HTTP/1.1 {status_line.partition(' ')[2]}", headers)
+
+
 def is_plain(writer: AbstractStreamWriter | None, *, chunked: bool) -> bool:
     """Returns whether a writer with written headers changes a body no further than our framing does."""
     return (
-        type(writer) is StreamWriter
+        isinstance(writer, StreamWriter)
+        and type(writer) in (ResponseWriter, StreamWriter)
         and writer.chunked is chunked
         and writer.length is None
         and writer._compress is None

@@ -7,7 +7,8 @@
 3. Errors for unparsable requests have our JSON body, which contains nothing of the request.
 4. Broken framing ends a body at once; aiohttp would wait for the rest of the body.
 5. If a client half-closes the connection, the requests that it sent before are still answered.
-6. If the client may still send, a connection is closed in two steps (RFC 9112, 9.6): closing it at once would reset it,
+6. The status line has the server's version, HTTP/1.1, whatever the request's.
+7. If the client may still send, a connection is closed in two steps (RFC 9112, 9.6): closing it at once would reset it,
    and the client would never see the response.
 
 Only this module, `aiohttp_transport.py` and `websocket/connection.py` use aiohttp's private parts;
@@ -19,9 +20,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -34,7 +36,7 @@ from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.http.request import headers_too_large
 from gai_fast.server.http.write_watch import WriteWatch
-from gai_fast.server.lanes.aiohttp_transport import whole_response
+from gai_fast.server.lanes.aiohttp_transport import ResponseWriter, whole_response
 from gai_fast.server.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.server")
@@ -241,10 +243,18 @@ class Handler(RequestHandler):
         finally:
             self.force_close()
 
-    def _make_request(self, message: RawRequestMessage, *others: Any) -> web.BaseRequest:
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        _: RequestHandler,
+        __: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
         if self._factory.is_draining and not self._messages:
             message = message._replace(should_close=True)
-        return self._factory.server.request_factory(message, *others)
+        writer = ResponseWriter(self, self._loop)
+        return self._factory.server.request_factory(message, payload, self, writer, task)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
