@@ -545,7 +545,7 @@ class UpstreamConnection:
         transport = self._transport
         records = self.records
         descriptor = descriptor_of(transport) if records is None else records.descriptor
-        if descriptor < 0 or not transport.is_reading() or transport.get_write_buffer_size():
+        if descriptor < 0 or transport.is_closing() or not transport.is_reading() or transport.get_write_buffer_size():
             return -1  # a pending write may close the socket, and its descriptor may be given to another socket
         transport.pause_reading()
         self._borrower = borrower
@@ -574,8 +574,9 @@ class UpstreamConnection:
         self._transport.abort()
 
     def eof_received(self) -> None:
-        # The response is complete or cut. close(), the transport's default, would first wait for unsent bytes.
-        self._transport.abort()
+        # The response is complete or cut. close(), the transport's default, would first wait for unsent bytes. If bytes
+        # came with the end, a fast path may have borrowed the socket: it must not read a descriptor that is closed.
+        self.drop()
 
     def pause_writing(self) -> None:
         """Does nothing: a request is written whole, even if its upstream reads slowly."""

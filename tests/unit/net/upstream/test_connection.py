@@ -478,6 +478,18 @@ async def test_a_connection_that_does_not_read_lends_nothing(borrowed: tuple[Ben
     assert bench.connection.lend(borrower) == -1
 
 
+async def test_a_socket_whose_input_has_ended_is_given_back_at_once_and_not_borrowed_again(
+    borrowed: tuple[Bench, Any],
+) -> None:
+    """The end came with bytes, for which a fast path has borrowed the socket; `connection_lost` comes a turn later."""
+    bench, borrower = borrowed
+    bench.connection.eof_received()
+    assert not borrower.is_reading
+    again: Any = Borrower()
+    bench.transport.paused = False
+    assert bench.connection.lend(again) == -1
+
+
 @pytest.mark.parametrize("end", ["close", "fail", "lost"])
 async def test_nobody_reads_the_socket_of_a_connection_that_is_closed(borrowed: tuple[Bench, Any], end: str) -> None:
     bench, borrower = borrowed
