@@ -53,7 +53,7 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
 _ALONE: Final = ("code", "error_code", "error_message", "error_msg", "error_type")
 """Members that only an error has, beside no other sign of one."""
 _STATUSES: Final = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1039: 429, 1041: 429, 2013: 400, 2049: 401, 2056: 429}
-"""The status for each number in `base_resp` (https://platform.minimax.io/docs/api-reference/errorcode.md)."""
+"""The status for each number in `base_resp`, as MiniMax documents them."""
 _REFUSALS: Final = frozenset((1026, 1027, 1301))
 """Numbers for refused content, which `upstream_errors.py` knows. All others mean something else at each provider."""
 _OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type", "base_resp", *_ALONE))
