@@ -185,6 +185,8 @@ class LogCursor(ABC):
     def resume(self) -> None:
         """Reads on."""
         self.is_paused = False
+        if self.position < self.log.last_seq:  # it may have paused amid a piece: rule 2
+            self._is_behind = True
         if not self._is_behind:
             self._balance()
         elif self._handle is None:

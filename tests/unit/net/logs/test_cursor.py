@@ -124,6 +124,20 @@ def test_a_reader_that_keeps_up_is_given_each_piece_as_it_is_logged(world: World
     assert reader.end == "end"
 
 
+def test_a_reader_that_keeps_up_and_pauses_amid_a_piece_reads_the_rest_of_it(world: World) -> None:
+    reader = world.read().begin()
+    reader.pauses_at = 2
+    world.say(4)
+    assert (reader.seen, reader.is_slow) == ([1, 2], True)
+    reader.resume()
+    assert (reader.seen, reader.is_slow) == ([1, 2, 3, 4], False)
+    reader.pauses_at = 5
+    world.say(2)
+    reader.resume()
+    world.say()
+    assert reader.seen == [*range(1, 8)]
+
+
 def test_a_reader_catches_up_by_a_part_in_each_turn(world: World) -> None:
     for _ in range(6):
         world.say(size=SIZE)
