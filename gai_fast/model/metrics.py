@@ -11,7 +11,10 @@ from typing import Protocol
 
 from gai_fast.model.figures import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 
-__all__ = ["GAP_BOUNDS", "NO_GAPS", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
+__all__ = ["GAP_BOUNDS", "NO_GAPS", "AnsweredBy", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
+
+AnsweredBy = tuple[str, str, bool]
+"""The names of the model and of the upstream that answer, and whether the model is a fallback."""
 
 StreamMetrics.__doc__ = "\n".join(
     [

@@ -187,6 +187,19 @@ async def test_what_fails_before_its_first_content_is_one_answer_in_every_format
 
 
 @on_both_loops
+async def test_headers_name_the_model_and_the_upstream_that_answer(net: Net) -> None:
+    gateway = await gateway_for(net, Steps(BUSY), Steps(answer()))
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    for stream in (True, False):
+        for model, fallback in (("m", "true"), ("backup", None)):
+            asked = {**body, "model": model, "stream": stream}
+            response = await gateway.ask("POST", "/v1/chat/completions", asked)
+            assert response.status == 200
+            named = [response.headers.get(f"x-gai-{name}") for name in ("model", "upstream", "fallback")]
+            assert named == ["backup", "spare", fallback]
+
+
+@on_both_loops
 async def test_the_fallback_answers_and_says_so(net: Net) -> None:
     main, backup = Steps(BUSY), Steps(answer())
     gateway = await gateway_for(net, main, backup)

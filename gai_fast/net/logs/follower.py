@@ -33,7 +33,7 @@ from gai_fast.kernels import Piece, size_of
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, StreamMetrics
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.cursor import LogCursor
@@ -224,6 +224,11 @@ class Follower(LogCursor):
     def upstream_headers(self) -> Headers:
         """Empty: a log keeps no headers."""
         return ()
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """None: the log's `start` event has provider and model."""
+        return None
 
     def measured(self) -> StreamMetrics:
         """Returns empty metrics, in place of `Session.measured`: a follower writes no whole answer that has them."""

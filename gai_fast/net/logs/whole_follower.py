@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, StreamMetrics
 from gai_fast.net.logs.delivery import Client
 from gai_fast.net.logs.publication import Published
 from gai_fast.net.logs.writer import Headers
@@ -103,6 +103,11 @@ class WholeFollower:
     def upstream_headers(self) -> Headers:
         """Empty: a log keeps no headers."""
         return ()
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """None: the log's `start` event has provider and model."""
+        return None
 
     def measured(self) -> StreamMetrics:
         """Returns empty metrics: the answer itself contains them."""

@@ -34,7 +34,7 @@ from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, FinishReason
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import Outcome, StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, Outcome, StreamMetrics
 from gai_fast.model.money import Amount, Charge
 from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner
@@ -184,6 +184,14 @@ class Session(ReadStream):
         if spec.frames is None or self._timers.awaits_attempt:  # a failed attempt's headers are void
             return ()
         return passed_headers(self.relay.headers) if self.relay.dialect == spec.dialect else ()
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """The model and the upstream that answer, and whether the model is a fallback. None before the first event."""
+        if self.relay.state is _IDLE:
+            return None
+        attempts = self.attempts
+        return attempts.spec.model.name, attempts.spec.answering, attempts.fallbacks > 0
 
     def guarded(self, call: Callable[[], FastPath | None]) -> FastPath | None:
         """Runs the work of a callback, unless the stream is over. An exception ends the stream: rule 2.

@@ -17,7 +17,7 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, StreamMetrics
 from gai_fast.server.admin.watch import News
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.limits import LIMITS
@@ -132,6 +132,11 @@ class _Follow:
     def upstream_headers(self) -> Headers:
         """Empty: the response has no upstream bytes."""
         return ()
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """None: the response is no answer."""
+        return None
 
     def measured(self) -> StreamMetrics:
         """Returns empty figures."""

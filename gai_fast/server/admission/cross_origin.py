@@ -20,7 +20,8 @@ from gai_fast.server.limits import LIMITS
 
 EXPOSE: Final = "access-control-expose-headers"
 EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, x-gai-stream-id, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
+    "x-request-id, request-id, x-gai-stream-id, x-gai-model, x-gai-upstream, x-gai-fallback, x-gai-usage-source, "
+    "x-gai-cost, x-gai-cache, idempotent-replayed, "
     "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-gai-spend-limit, x-gai-spend-remaining, "

@@ -101,7 +101,8 @@ RATES: Final = (
 """The headers of responses to a key with limits, refused or not. The `x-ratelimit-…` headers of dialects are not
 described."""
 OF_ANSWERS: Final = (
-    *("x-gai-stream-id", "x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
+    *("x-gai-stream-id", "x-gai-model", "x-gai-upstream", "x-gai-fallback"),
+    *("x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
     *RATES,
 )
 """The headers of models' answers."""
@@ -111,6 +112,9 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-request-id": ("The request's own id, or a new one.", _FULL_TEXT),
     "request-id": ("The same.", _FULL_TEXT),
     "x-gai-stream-id": ("The stream's id.", _FULL_TEXT),
+    "x-gai-model": ("The model that answers, where it is known in time.", _FULL_TEXT),
+    "x-gai-upstream": ("The upstream that answers, where it is known in time.", _FULL_TEXT),
+    "x-gai-fallback": ("A fallback answers, not the model that was asked.", {"enum": ["true"]}),
     "x-gai-cache": ("Of requests that share answers.", {"enum": ["hit", "joined", "miss"]}),
     "x-gai-cost": ("What a whole answer has cost.", _AMOUNT),
     "x-gai-usage-source": ("Where a count of tokens is not the upstream's.", _FULL_TEXT),

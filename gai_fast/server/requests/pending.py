@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from gai_fast.model.errors import Error
-from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, StreamMetrics
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
@@ -72,6 +72,11 @@ class _Pending:
     def upstream_headers(self) -> Headers:
         """Always empty: no upstream has been asked yet."""
         return ()
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """None: no upstream has been asked yet."""
+        return None
 
     def measured(self) -> StreamMetrics:
         """Returns metrics without figures."""

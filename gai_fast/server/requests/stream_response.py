@@ -6,12 +6,14 @@ Owns the response of a stream on any route. Knows nothing about the content of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from gai_fast.core.compression import compressor
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
-from gai_fast.model.metrics import StreamMetrics
+from gai_fast.model.metrics import AnsweredBy, StreamMetrics
 from gai_fast.model.money import written
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
@@ -19,6 +21,16 @@ from gai_fast.server.admission.cross_origin import EXPOSE
 from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead
 from gai_fast.server.requests.incoming import Incoming
+
+_NOBODY: Final[Headers] = ()
+_PRINTABLE: Final = "!\"#$&'()*+,/:;<=>?@[\\]^`{|} "  # all of ASCII but %, which begins an escape
+
+
+@lru_cache(maxsize=256)
+def _answering_headers(model: str, upstream: str, is_fallback: bool) -> Headers:
+    """Returns the headers that name who answers. Cached: every answer of a model has the same ones."""
+    named = (("x-gai-model", quote(model, safe=_PRINTABLE)), ("x-gai-upstream", quote(upstream, safe=_PRINTABLE)))
+    return (*named, ("x-gai-fallback", "true")) if is_fallback else named
 
 
 class SessionCallbacks(Protocol):
@@ -31,6 +43,10 @@ class SessionCallbacks(Protocol):
     @property
     def upstream_headers(self) -> Headers:
         """The headers of the upstream's response that are passed on to the client."""
+
+    @property
+    def answered_by(self) -> AnsweredBy | None:
+        """Who answers, for the response's headers. None if it is not known."""
 
     def measured(self) -> StreamMetrics:
         """Returns the figures so far."""
@@ -182,8 +198,10 @@ class StreamResponse(ResponseWriter):
     def _response_head(self) -> StreamHead:
         incoming = self._incoming
         more = incoming.answer_headers
-        if self.headers or self.format_headers:
-            more = [*more, *self.headers, *self.format_headers]
+        answered_by = None if self._session is None else self._session.answered_by
+        who = _NOBODY if answered_by is None else _answering_headers(*answered_by)
+        if who or self.headers or self.format_headers:
+            more = [*more, *who, *self.headers, *self.format_headers]
         return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstream_headers(more))
 
     def _with_upstream_headers(self, own: Headers) -> Headers:

@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
+from gai_fast.model.metrics import AnsweredBy
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import HTTP_CHUNKS, BodyFraming
 from gai_fast.net.stream.session import Session
@@ -53,6 +54,7 @@ class FakeSession:
         self.calls: list[str] = []
         self.metrics = None
         self.upstream_headers: list[tuple[str, str]] = []
+        self.answered_by: AnsweredBy | None = None
 
     def client_lost(self) -> None:
         self.calls.append("lost")
@@ -168,6 +170,19 @@ def test_the_upstreams_headers_stand_behind_ours_of_other_names() -> None:
     for headers in (lines, [f"{name}: {value}" for name, value in reply.headers]):
         found = [line for line in headers if line.startswith(("x-ratelimit", "vary", "openai"))]
         assert found == ["vary: Origin", "x-ratelimit-limit-requests: 7", "openai-version: 1"]
+
+
+def test_the_names_of_who_answers_are_headers_whatever_their_characters() -> None:
+    for model, is_fallback, written in (("fast", False, "fast"), ("é 50%/x", True, "%C3%A9 50%25/x")):
+        streamed, whole = Fixture().attach(), Fixture(hold=True).attach()
+        for stream in (streamed, whole):
+            stream.session.answered_by = (model, "up", is_fallback)
+            stream.client.commit()
+            stream.client.end([b"{}"])
+        (reply,) = whole.connection.ends
+        for headers in (streamed.bytes.decode().split("\r\n"), [f"{name}: {value}" for name, value in reply.headers]):
+            assert {f"x-gai-model: {written}", "x-gai-upstream: up"} <= set(headers)
+            assert ("x-gai-fallback: true" in headers) is is_fallback
 
 
 @pytest.mark.parametrize("origin", [None, "https://a.example", "https://b.example"])
