@@ -69,7 +69,7 @@ class EarlyLimits:
     async def _ask_and_read(self, incoming: Incoming, key: str | None, body: bytes, handler: Handler) -> Reply | None:
         """Does the work of `read` if the ledger or the store must be asked."""
         engine, limited = self._engine, incoming.key
-        is_new = key is None or await engine.store.standing(scoped(incoming, key)) is None
+        is_new = key is None or await engine.store.find_claim(scoped(incoming, key)) is None
         if is_new and not self._check(incoming) and limited is not None:
             place = new_stream_id()
             await engine.ledger.take(limited, place, 0)
