@@ -122,7 +122,7 @@ class TestStream:
             ({"query": 1}, InvalidRequest, "query"),
             ({}, InvalidRequest, "messages"),
             ({"query": "a", "nonsense": 1}, InvalidRequest, "nonsense"),
-            ({"query": "a", "model": "other"}, NotFound, "known: m"),
+            ({"query": "a", "model": "other"}, NotFound, "Available: m"),
         ],
     )
     async def test_a_request_that_cannot_be_made_is_raised(

@@ -16,8 +16,8 @@ def test_it_has_one_framing_and_a_header() -> None:
 
 
 @pytest.mark.parametrize(("version", "can_reset"), [("5", False), ("6", False), ("7", True)])
-def test_only_7_can_void_what_was_sent(version: str, announces: bool) -> None:
-    assert VERCEL.version(version).can_reset is announces
+def test_only_7_can_void_what_was_sent(version: str, can_reset: bool) -> None:
+    assert VERCEL.version(version).can_reset is can_reset
     assert VERCEL.version(version).name == "vercel"
 
 

@@ -36,7 +36,7 @@ class Room:
     def __init__(self, room: int = 100) -> None:
         self.room = room
 
-    def __call__(self) -> asyncio.Protocol:
+    def __call__(self, address: str) -> asyncio.Protocol:
         self.room -= 1
         return Greeting()
 
