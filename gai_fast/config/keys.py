@@ -242,7 +242,9 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "first_event_timeout": seconds("Longest time until the first chunk that the adapter can use."),
     "idle_timeout": seconds("Longest time between two reads of a stream."),
     "total_timeout": seconds("Longest time for the whole answer."),
-    "max_connections": whole("Connections of a worker at a time; as many as [limits] streams by default.", 1),
+    "max_connections": whole(
+        "Connections at a time, per worker; by default as many as [limits] streams.", 1, example=1000
+    ),
     "pool_wait": seconds(
         "Longest wait for a connection while max_connections are in use; then the next target is asked."
     ),
