@@ -764,7 +764,7 @@ async def outcome(client: Client) -> int | None:
         "gai_fast.stores.memory.StreamLog.append",
         "gai_fast.stores.memory.StreamLog.watch",
         "gai_fast.net.logs.publication.Publication.write",
-        "gai_fast.net.logs.publication.Publication.joined",
+        "gai_fast.net.logs.publication.Publication.add",
         "gai_fast.net.logs.publication.Publication.end",
         "gai_fast.net.logs.publication.Publication.begin",
         "gai_fast.net.logs.publication.ending_of",

@@ -155,7 +155,7 @@ async def test_refusals_are_counted_by_route_and_status(net: Net) -> None:
 async def test_what_a_limit_of_a_key_refuses_is_counted_by_it(net: Net) -> None:
     limits = KeyLimits(requests_per_minute=1)
     gateway = await net.gateway(
-        await net.mock(), keys=(KeySettings("alice", (key_digest("sk-alice"),), limits=limits),)
+        await net.mock(), keys=(KeySettings("alice", (key_digest("sk-alice"),), limits=limits),), metrics="open"
     )
     statuses = [
         (await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"}, {"x-api-key": "sk-alice"})).status for _ in range(3)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.upstream.tls import TLSFiles
 from tests.integration.certificates import Authority
 from tests.integration.test_upstream_sockets import CHUNKED, OK, Net, Peer, answer_all, on_both_loops, open_
 from tests.limits import LIMITS
@@ -36,8 +35,9 @@ def authority(authority: Authority) -> Authority:
     return authority
 
 
-def files(authority: Authority, *names: str) -> ssl.SSLContext:
-    return TLSFiles(*(name and str(authority.folder / name) for name in names)).context()
+def files(authority: Authority, *names: str) -> dict[str, str]:
+    """The settings of a peer that name these files."""
+    return dict(zip(("ca_file", "client_cert", "client_key"), (str(authority.folder / name) for name in names)))
 
 
 # ---- whom the gateway trusts, and who trusts the gateway -------------------------------------------------------------
@@ -46,9 +46,9 @@ def files(authority: Authority, *names: str) -> ssl.SSLContext:
 @on_both_loops
 async def test_the_authorities_of_a_file_replace_the_systems(net: Net) -> None:
     async with net.serve(answer_all, "good") as served:
-        pool = net.pool(served, "https", ssl_context=files(net.authority, "ca.pem"))
+        pool = net.pool(served, "https", **files(net.authority, "ca.pem"))
         assert await open_(pool)[1].success() == b"ok"
-        pool = net.pool(served, "https", ssl_context=files(net.authority, "own.pem"))
+        pool = net.pool(served, "https", **files(net.authority, "own.pem"))
         assert await open_(pool)[1].failure() == ("network", "tls", "connect")
 
 
@@ -61,11 +61,11 @@ async def test_mutual_tls_shows_the_certificate_and_without_it_nothing_is_answer
         asking.load_verify_locations(net.authority.folder / "ca.pem")
         async with net.serve(answer_all, asking) as served:
             shown = files(net.authority, "ca.pem", "elsewhere.pem", "elsewhere.key")
-            pool = net.pool(served, "https", ssl_context=shown)
+            pool = net.pool(served, "https", **shown)
             for _ in range(3):
                 assert await open_(pool)[1].success() == b"ok"
             for pair in (("ca.pem",), ("ca.pem", "own.pem", "own.key")):
-                _, receiver = open_(net.pool(served, "https", ssl_context=files(net.authority, *pair)))
+                _, receiver = open_(net.pool(served, "https", **files(net.authority, *pair)))
                 code, reason, _ = await receiver.failure()
                 # In TLS 1.3 the server looks at the certificate after the handshake.
                 assert code == "network"
@@ -244,7 +244,7 @@ async def test_a_weak_key_is_refused(net: Net) -> None:
     weak.set_ciphers("ALL:@SECLEVEL=0")
     weak.load_cert_chain(folder / "weak.pem", folder / "weak.key")
     async with net.serve(answer_all, weak) as served:
-        _, receiver = open_(net.pool(served, "https", ssl_context=files(net.authority, "weak.pem")))
+        _, receiver = open_(net.pool(served, "https", **files(net.authority, "weak.pem")))
         assert await receiver.failure() == ("network", "tls", "connect")
         assert served.requests == []
 
@@ -270,7 +270,7 @@ async def test_renegotiation_is_refused(net: Net) -> None:
     listener.start()
     try:
         await until(lambda: any(b"ACCEPT" in line for line in heard))
-        pool = net.pool(f"https://127.0.0.1:{port}/v1", ssl_context=files(net.authority, "ca.pem"), idle_timeout=0.5)
+        pool = net.pool(f"https://127.0.0.1:{port}/v1", **files(net.authority, "ca.pem"), idle_timeout=0.5)
         _, receiver = open_(pool)
         await until(lambda: any(b"POST /v1/chat" in line for line in heard))
         server.stdin.write(b"r\n")

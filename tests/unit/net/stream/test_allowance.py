@@ -20,6 +20,8 @@ from tests.limits import LIMITS
 
 DOLLAR = Price(10**6, 10**6, 0, 0, 0)  # one a token
 
+pytestmark = pytest.mark.interpreted  # a compiled attribute takes no other type than a relay
+
 
 class Sent:
     sent = True

@@ -72,6 +72,7 @@ async def test_the_active_streams_are_counted_from_start_to_end_by_transport(eng
     assert engine.active == {"sse": 0, "ndjson": 0, "ws": 0, "json": 0, "library": 0}
 
 
+@pytest.mark.interpreted  # it replaces a method
 async def test_the_streams_of_a_caller_are_counted_from_start_to_end_and_the_guards_are_asked(engine: Engine) -> None:
     asked = []
 
@@ -206,6 +207,7 @@ async def test_the_log_of_a_stream_whose_request_cannot_be_sent_has_ended(
     await engine.close()
 
 
+@pytest.mark.interpreted  # it replaces a method
 async def test_the_log_of_a_stream_whose_start_is_a_bug_has_ended(engine: Engine) -> None:
     class Faulty(ServerLimits):
         def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:

@@ -293,6 +293,7 @@ async def test_one_address_that_floods_leaves_descriptors_and_places_to_others(
         await asyncio.sleep(0)
 
 
+@pytest.mark.interpreted  # it replaces a method
 async def test_newcomers_cause_no_more_sweeps_than_those_that_find_many_or_one_in_a_while() -> None:
     """A sweep over all connections takes 6 ms: whoever comes and idles, one after the other, would cause one each."""
     place = Place()

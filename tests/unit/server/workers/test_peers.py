@@ -516,6 +516,7 @@ async def test_the_streams_of_other_workers_are_listed_and_cancelled_whoever_the
         assert await both.peers.cancel_any("no id") is False
 
 
+@pytest.mark.interpreted  # a compiled engine takes no other session
 async def test_a_message_reaches_the_owner_of_its_stream_over_the_bus(tmp_path: Path) -> None:
     """A cancel ends the stream; a message of a later release, and one about another stream, change nothing."""
     async with pair(tmp_path) as both:
@@ -536,6 +537,7 @@ async def test_a_message_reaches_the_owner_of_its_stream_over_the_bus(tmp_path: 
         assert lost.value.reason == "worker_lost"
 
 
+@pytest.mark.interpreted  # a compiled engine takes no other session
 async def test_the_store_of_a_worker_cancels_another_workers_stream_and_waits_for_its_end(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         log = both.log()
