@@ -77,8 +77,7 @@ class FrameSink(EventSink, Protocol):
     commits: bool
     """Whether a frame counts as delivered as soon as it is passed on: no frames of another attempt may follow it."""
     copies_body: bool
-    """Whether the client gets the body byte for byte, including the bytes after the upstream's own end. Read at
-    that end."""
+    """Whether the client gets the body byte for byte, including the bytes after the upstream's own end."""
 
     def frame(self, raw: bytes, *, last: bool) -> None:
         """Receives one frame unchanged.

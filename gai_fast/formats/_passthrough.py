@@ -31,8 +31,6 @@ class OwnFrames(Encoder, Protocol):
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
     collects_text: bool
     """Whether the end that the gateway writes repeats the answer; `keep` and `keep_text` then receive its content."""
-    has_late_mark: ClassVar[bool]
-    """Whether an end mark may follow the event that ends the answer."""
 
     def complete(self, event: Event) -> None:
         """Receives a `start`, `warning`, `usage`, `finish` or `error` of an answer whose frames are passed on.
@@ -72,7 +70,7 @@ class Passthrough:
     1. An event that upstream frames carried writes nothing.
     2. Warnings stand before the end mark, in the dialect's form.
     3. The end mark is held until the `finish`. It is added if the upstream sent none. After an error there is no end
-       mark. A mark that follows the end of the answer is passed on.
+       mark.
     4. An error that no frame carried (a cut stream, a timeout) and a cancelled answer get gateway frames.
     5. An answer without any frame (a whole JSON object for a streamed request) is translated.
     6. If the gateway asked for usage and the client did not, usage in a chunk without choices is dropped.
@@ -93,19 +91,18 @@ class Passthrough:
         "_end_mark",
         "_error_passed",
         "_hides_usage",
-        "_is_finished",
         "_opening",
         "_out",
         "_passing",
         "_room",
         "_waiting",
         "collects_text",
-        "copies_body",
         "opens_parts",
     )
 
     whole: bool = False
     commits: bool = False
+    copies_body: bool = False
     has_blocks: bool = False
 
     def __init__(self, encoder: OwnFrames, *, hides_usage: bool = False) -> None:
@@ -113,8 +110,6 @@ class Passthrough:
         self._hides_usage = hides_usage
         self.opens_parts = encoder.opens_parts
         self.collects_text = encoder.collects_text
-        self.copies_body = False
-        self._is_finished = False
         self._out: list[Piece] = []
         self._passing = False
         self._error_passed = False
@@ -140,18 +135,11 @@ class Passthrough:
         """Receives one upstream frame. Bytes that are not UTF-8 become U+FFFD: strict clients refuse them."""
         self._passing = True
         if last and self._encoder.is_end(raw):
-            if self._is_finished:
-                self._out.append(raw)
-            else:
-                self._end_mark = raw
+            self._end_mark = raw
             return
         if not raw.isascii():
             raw = _well_formed(raw)
         if last:
-            if self._is_finished:
-                if not raw.strip():
-                    self._out.append(raw)
-                return
             # The relay reads bare JSON as an error, but clients ignore a line that is not SSE.
             self._error_passed = self._encoder.is_error(raw)
         elif self._hides_usage and _USAGE.search(raw) is not None and _NO_CHOICES.search(raw) is not None:
@@ -225,7 +213,6 @@ class Passthrough:
         if self._end_mark:
             self._out.append(self._end_mark)
             return
-        self.copies_body = self._is_finished = self._encoder.has_late_mark
         added = self._encoder.end_mark()
         if added:
             self._separate()

@@ -235,6 +235,8 @@ class ChatAdapter(ProviderAdapter):
 
         An index that is no count is as missing.
         """
+        if index is not None and type(index) is not int:
+            self.copyable = False  # the copier reads the choice of a number only
         number = count(index) or 0
         if number in self.choices:
             return self.choices[number]

@@ -16,7 +16,7 @@ What is unusual:
 * A tool that the provider runs is an item, too. The outcome of some tools is a separate item; the outcome of most is
   the end of their own item.
 * A failure is an `error`, flat or nested, followed by a `response.failed` with the same content.
-* The terminal event is the end mark. Some servers send `[DONE]` behind it, as in the chat dialect.
+* Events after the terminal event are ignored. Some servers send `[DONE]` as the end mark, as in the chat dialect.
 """
 
 from __future__ import annotations
@@ -156,6 +156,8 @@ class ResponsesAdapter(ProviderAdapter):
         kind = _kind(chunk, name)
         # A delta without an index is assigned to its item by the id alone, and the copier does not compare ids.
         self.copyable = kind.endswith(".delta") and count(chunk.get("output_index")) is not None
+        if self._word:
+            return []
         events = self._read(kind, chunk)
         return events if self.started or not events or events[0]["type"] == "start" else self.start(None, None) + events
 
@@ -207,6 +209,7 @@ class ResponsesAdapter(ProviderAdapter):
             raise Malformed("an answer without output")
         if answer.get("status") in ("queued", "in_progress"):
             return self._begin(answer)
+        self.ended = True
         return self._end("completed", answer)
 
     def may_hold_text(self, chunk: dict[str, Any]) -> bool:
@@ -256,7 +259,7 @@ class ResponsesAdapter(ProviderAdapter):
             raise self.error(self.api.read_failure(response) or UpstreamFailure())
         reason = label(member(response, "incomplete_details").get("reason"))
         self._word = reason[: LIMITS.kept_word] if reason and status == "incomplete" else status
-        self.ended = True
+        self.is_complete = True
         return events + self._complete_all(response)
 
     def _complete_all(self, response: dict[str, Any]) -> list[Event]:

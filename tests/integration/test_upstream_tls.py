@@ -37,7 +37,9 @@ def authority(authority: Authority) -> Authority:
 
 def files(authority: Authority, *names: str) -> dict[str, str]:
     """The settings of a peer that name these files."""
-    return dict(zip(("ca_file", "client_cert", "client_key"), (str(authority.folder / name) for name in names)))
+    return dict(
+        zip(("ca_file", "client_cert", "client_key"), (str(authority.folder / name) for name in names), strict=False)
+    )
 
 
 # ---- whom the gateway trusts, and who trusts the gateway -------------------------------------------------------------

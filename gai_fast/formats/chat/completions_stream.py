@@ -136,7 +136,6 @@ class OwnTextChunks(TextChunks):
     __slots__ = ()
 
     opens_parts: ClassVar[bool] = False
-    has_late_mark: ClassVar[bool] = False
 
     def complete(self, event: Event) -> None:
         """Writes the chunks of an event that the upstream's frames lack."""

@@ -21,7 +21,6 @@ class OwnChunks(Chunks):
 
     # Chunks without an event have a role or a filter's result. A later attempt need not repeat these.
     opens_parts: ClassVar[bool] = False
-    has_late_mark: ClassVar[bool] = False
 
     def complete(self, event: Event) -> None:
         """Writes the chunks of an event that the upstream's frames lack."""

@@ -23,7 +23,6 @@ class OwnMessages(Messages):
     __slots__ = ()
 
     opens_parts: ClassVar[bool] = True
-    has_late_mark: ClassVar[bool] = False
 
     def complete(self, event: Event) -> None:
         """Writes the frames of an event that the upstream's frames lack."""

@@ -29,7 +29,6 @@ class OwnEvents(ResponseEvents):
     __slots__ = ("_is_first", "_kept", "_room")
 
     opens_parts: ClassVar[bool] = True
-    has_late_mark: ClassVar[bool] = True  # some servers send `[DONE]` after the terminal event
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)

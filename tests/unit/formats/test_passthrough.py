@@ -24,7 +24,6 @@ class Blocks(DataEncoder):
     """Writes the type of each event of ours."""
 
     opens_parts: ClassVar[bool] = True
-    has_late_mark = False
     has_start = False
 
     def _encode(self, event: Event) -> None:

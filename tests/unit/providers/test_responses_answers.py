@@ -176,15 +176,16 @@ class TestText:
             {"type": "text.delta", "text": "Hi"},
         ]
 
-    def test_what_is_unknown_means_nothing(self) -> None:
-        events = read(BEGIN, event("unheard_of"), {"type": "keepalive"}, event("rate_limits.updated"), end())
+    def test_what_is_unknown_or_follows_the_end_means_nothing(self) -> None:
+        late = event("rate_limits.updated", rate_limits=[])
+        events = read(BEGIN, event("unheard_of"), {"type": "keepalive"}, end(), late, text("late"), BEGIN, "[DONE]")
         assert between(events) == []
 
     @pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled"])
-    def test_the_terminal_event_is_the_end_mark(self, status: str) -> None:
+    def test_after_the_terminal_event_only_the_end_mark_may_follow(self, status: str) -> None:
         adapter = get_provider(OPENAI).adapter()
         adapter.receive("", json.dumps({"type": f"response.{status}", "response": response(status=status)}))
-        assert adapter.ended
+        assert adapter.is_complete
 
     def test_start_comes_first_even_where_the_head_is_missing(self) -> None:
         events = read(text("Hi"), end())
