@@ -182,9 +182,11 @@ class ChatAdapter(ProviderAdapter):
         if part == "message" or '"tool_calls"' in text:
             put_arguments_as_text(chunk, part, text)
         identifier, model = chunk.get("id"), chunk.get("model")
+        is_odd = False  # a member has another type: the adapter reads such chunks itself
         if not (isinstance(identifier, str) and isinstance(model, str)):
+            is_odd = not (isinstance(identifier, str | None) and isinstance(model, str | None))
             identifier, model = label(identifier), label(model)
-        self.copyable = True
+        self.copyable = not is_odd
         self.chunk = text
         # The whole chunk is read before any state changes, so that a malformed chunk begins no call.
         read: list[tuple[Choice, Iterable[Event | CallFragment]]] = []
@@ -207,6 +209,7 @@ class ChatAdapter(ProviderAdapter):
         try:
             return self.extras(chunk)
         except WRONG_SHAPE:
+            self.copyable = False
             return [{**UNREADABLE}]
 
     def _count(self, counted: dict[str, int], usage: Any) -> None:
@@ -257,6 +260,7 @@ class ChatAdapter(ProviderAdapter):
                 steps = list(self.read_message(choice, message, part))
             except WRONG_SHAPE:
                 steps = self._read_members(choice, message, part, characters)
+                self.copyable = False
         if steps:
             choice.has_content = True
         reason = raw.get("finish_reason")
@@ -346,6 +350,7 @@ class ChatAdapter(ProviderAdapter):
         except WRONG_SHAPE:
             if isinstance(piece, dict) and piece.get("text"):
                 raise
+            self.copyable = False
             return [{**UNREADABLE}]
 
     def text(self, choice: Choice, text: Any) -> list[Event]:
