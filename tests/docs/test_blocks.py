@@ -130,6 +130,7 @@ NOT_RUN: Final = {
     ("docs/deploying.md", "python3 -m venv /opt/gai-fast"): "changes the system; test_deploy.py checks the units",
     ("docs/javascript.md", '<script type="module">'): "runs when a page is left",
     ("docs/javascript.md", '<p id="state"></p>'): "browser/test_playground.py shows the states",
+    ("docs/operations.md", "scrape_configs:"): "a part of a file; integration/test_prometheus.py scrapes with a key",
     ("docs/limits.md", "x-ratelimit-limit-requests: 10"): "headers, which integration/test_limits.py compares",
     ("docs/local-model.md", "CMAKE_ARGS"): "compiles llama.cpp; `make test-local`",
     ("docs/local-model.md", "curl -N"): "asks the model; `make test-local`",
