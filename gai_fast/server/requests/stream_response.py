@@ -200,7 +200,9 @@ class StreamResponse(ResponseWriter):
         more = incoming.answer_headers
         answered_by = None if self._session is None else self._session.answered_by
         who = _NOBODY if answered_by is None else _answering_headers(*answered_by)
-        if who or self.headers or self.format_headers:
+        if not (more or self.headers or self.format_headers):
+            more = who
+        elif who or self.headers or self.format_headers:
             more = [*more, *who, *self.headers, *self.format_headers]
         return StreamHead(self.media_type, incoming.request_id, self.stream_id, self._with_upstream_headers(more))
 
