@@ -148,10 +148,8 @@ class StreamHead:
         request_id = self._request_id
         opening = _OPENING.lines(int(_time()), self._media_type)
         given = self._more
-        if keep_alive and isinstance(given, tuple):  # most responses of a model have the same ones
-            more = _known_lines(given)
-        else:
-            more = _lines(given, keep_alive)
+        # A tuple is the same for most responses of a model.
+        more = _known_lines(given) if keep_alive and isinstance(given, tuple) else _lines(given, keep_alive)
         return (
             f"{opening}{request_id}\r\nrequest-id: {request_id}\r\nx-gai-stream-id: {self._stream_id}\r\n"
             f"{more}{framing}\r\n"
