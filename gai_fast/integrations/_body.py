@@ -5,8 +5,9 @@ Knows no web framework: a framework's response calls `begin`, writes the chunks,
 
 1. Items are events (mappings with a type of docs/events.md, or with `type` and `seq`), written as the server writes
    them; texts, written unchanged; and any other value that JSON can represent.
-2. One task runs the source: it enters the source if that is a context manager, iterates it, and closes it. The body
-   buffers about `client_buffer` bytes per client, so a slow client slows the source down.
+2. One task runs the source: it enters the source if that is an async context manager, iterates it, and closes it. A
+   plain iterator is iterated in a thread (`_threads.py`). The body buffers about `client_buffer` bytes per client, so a
+   slow client slows the source down.
 3. A failure before the first frame is a whole response with the error's own status. A later failure is part of the
    stream: an `error` event and `done` if events have been sent, otherwise one frame with the error. An `error` that is
    not in the log of a durable stream has no `id:`: no event follows it, and the stream may continue without it.
@@ -19,13 +20,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from gai_fast.config.keys import STREAM
 from gai_fast.core.compression import compressor
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats._base import MEDIA_TYPES, Framing, StreamEncoder
+from gai_fast.integrations._threads import InThread
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.kernels import encode_ndjson, encode_sse
 from gai_fast.model.errors import Error
@@ -36,6 +38,9 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID, new_stream_id, request_id
 from gai_fast.server.admission.negotiation import content_coding
 from gai_fast.server.http.replies import Headers, Reply, StreamHead, error_reply, id_headers
+
+Items = AsyncIterable[Any] | Iterator[Any]
+"""The items of a response: an async iterable, or a plain iterator."""
 
 _NONE: Final[Mapping[str, str]] = {}
 _TEXT: Final = {"type": "text.delta"}
@@ -91,7 +96,7 @@ class Source(NamedTuple):
     """The inputs of a response, except its request.
 
     Attributes:
-        items: An async iterable of items; entered first if it is an async context manager.
+        items: An async iterable of items, entered first if it is an async context manager; or a plain iterator.
         framing: The framing of the response.
         stream: The settings of the response.
         is_resumed: The items continue an earlier stream: every failure is an event of the stream, and if there are no
@@ -100,7 +105,7 @@ class Source(NamedTuple):
             request.
     """
 
-    items: AsyncIterable[Any]
+    items: Items
     framing: Framing
     stream: StreamSettings
     is_resumed: bool = False
@@ -117,7 +122,7 @@ class Source(NamedTuple):
         return body
 
 
-def checked_source(items: AsyncIterable[Any], framing: Framing, options: Mapping[str, Any]) -> Source:
+def checked_source(items: Items, framing: Framing, options: Mapping[str, Any]) -> Source:
     """Creates the source of a program's response.
 
     Args:
@@ -126,7 +131,7 @@ def checked_source(items: AsyncIterable[Any], framing: Framing, options: Mapping
         options: The keyword arguments of the response.
 
     Raises:
-        TypeError: `items` is not an async iterable, or a keyword is unknown.
+        TypeError: `items` is neither an async iterable nor an iterator, or a keyword is unknown.
         ValueError: A value is out of range; the text names the keyword.
     """
     settings = settings_of(options)
@@ -266,12 +271,12 @@ class Body:
         framing: The argument.
 
     Raises:
-        TypeError: The source is not an async iterable.
+        TypeError: The source is neither an async iterable nor an iterator.
     """
 
     def __init__(
         self,
-        source: AsyncIterable[Any],
+        source: Items,
         framing: Framing,
         stream: StreamSettings,
         headers: Mapping[str, str] = _NONE,
@@ -282,6 +287,7 @@ class Body:
         self.request_id = request_id(headers.get("x-request-id"))
         self._coding = content_coding(headers.get("accept-encoding"), stream.compression)
         self._source = source
+        self._items = source if isinstance(source, AsyncIterable) else InThread(source)
         self.framing: Framing = framing
         self._stream = stream
         self._is_resumed = is_resumed
@@ -402,11 +408,11 @@ class Body:
         self._has_begun = True
         try:
             if self._is_cancelled:
-                if hasattr(self._source, "aclose"):
-                    await self._source.aclose()
+                if hasattr(self._items, "aclose"):
+                    await self._items.aclose()
                 return
             async with contextlib.AsyncExitStack() as stack:
-                source: Any = self._source
+                source: Any = self._items
                 if hasattr(source, "__aenter__"):
                     source = await stack.enter_async_context(source)
                 items = aiter(source)
@@ -456,10 +462,10 @@ def check_source(source: object) -> None:
     """Refuses an object that cannot be a source.
 
     Raises:
-        TypeError: The object is not an async iterable.
+        TypeError: The object is neither an async iterable nor an iterator.
     """
-    if not hasattr(source, "__aiter__"):
-        text = "a response takes an async iterable of events, texts or objects"
+    if not hasattr(source, "__aiter__") and not hasattr(source, "__next__"):
+        text = "a response takes an async iterable, or an iterator, of events, texts or objects"
         raise TypeError(f"{text}; this is {type(source).__name__}")
 
 

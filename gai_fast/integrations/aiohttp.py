@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 
 from gai_fast.config import load
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Source, checked, checked_source
+from gai_fast.integrations._body import Body, Items, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
@@ -35,21 +35,22 @@ from gai_fast.server.http.write_watch import WriteWatch
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def sse_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
+def sse_response(events: Items, **options: Any) -> web.StreamResponse:
     """Returns a response that sends a source's items as SSE, for a handler.
 
     Args:
-        events: An async iterable of events, texts or objects, or an async context manager that returns one.
+        events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
+            iterator of them, which is iterated in a thread.
         options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is not an async iterable, or a keyword is unknown.
+        TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.
         ValueError: A value is out of range.
     """
     return EventResponse(checked_source(events, "sse", options))
 
 
-def ndjson_response(events: AsyncIterable[Any], **options: Any) -> web.StreamResponse:
+def ndjson_response(events: Items, **options: Any) -> web.StreamResponse:
     """Returns a response like `sse_response`, but as NDJSON, one object per line."""
     return EventResponse(checked_source(events, "ndjson", options))
 

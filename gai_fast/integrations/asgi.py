@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qsl
 
 from gai_fast.formats._base import Framing
-from gai_fast.integrations._body import Body, Source, checked, checked_source
+from gai_fast.integrations._body import Body, Items, Source, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.model.errors import Error
@@ -37,21 +37,22 @@ if find_spec("starlette") is not None:
     StarletteResponse = import_module("starlette.responses").Response
 
 
-def sse_response(events: AsyncIterable[Any], **options: Any) -> Any:
+def sse_response(events: Items, **options: Any) -> Any:
     """Returns a response that sends a source's items as SSE: a Starlette response, or an ASGI callable without it.
 
     Args:
-        events: An async iterable of events, texts or objects, or an async context manager that returns one.
+        events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
+            iterator of them, which is iterated in a thread.
         options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is not an async iterable, or a keyword is unknown.
+        TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.
         ValueError: A value is out of range.
     """
     return _response(EventApp(checked_source(events, "sse", options)))
 
 
-def ndjson_response(events: AsyncIterable[Any], **options: Any) -> Any:
+def ndjson_response(events: Items, **options: Any) -> Any:
     """Returns a response like `sse_response`, but as NDJSON, one object per line."""
     return _response(EventApp(checked_source(events, "ndjson", options)))
 

@@ -1,11 +1,11 @@
-"""Streams as responses of Django under ASGI: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
+"""Streams as responses of Django: `sse_response`, `ndjson_response`, `sse_handler`, `ndjson_handler`.
 
 Owns how a `StreamingHttpResponse` sends a body. Django sends the headers before it reads the first bytes, so a response
 made by a view always has the status 200, and a failure is an event of its stream. The handlers are views that wait for
 the first event, and return an early failure with its own status.
 
-Under WSGI, Django would collect a whole stream before it sends the first byte, with a new loop for each request:
-responses and handlers refuse WSGI.
+Under WSGI, Django would collect a whole stream before it sends the first byte, with a new loop for each request. So a
+response iterates its body itself there, and sources and gateways run on the loop of `wsgi.py`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from gai_fast.formats._base import MEDIA_TYPES, Framing
-from gai_fast.integrations._body import Body, checked, checked_source
+from gai_fast.integrations import wsgi
+from gai_fast.integrations._body import Body, Items, checked, checked_source
 from gai_fast.integrations._handlers import GatewayLike, Prepare, call, source_of
 from gai_fast.model.errors import Error
 from gai_fast.runtime.ids import request_id
@@ -33,21 +33,22 @@ from gai_fast.server.http.replies import Reply, error_reply
 View = Callable[..., Awaitable[HttpResponseBase]]
 
 
-def sse_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
-    """Returns a response that sends a source's items as SSE, for a view. An ASGI server must run Django.
+def sse_response(events: Items, **options: Any) -> StreamingHttpResponse:
+    """Returns a response that sends a source's items as SSE, for a view.
 
     Args:
-        events: An async iterable of events, texts or objects, or an async context manager that returns one.
+        events: An async iterable of events, texts or objects, or an async context manager that returns one; or a plain
+            iterator of them, which is iterated in a thread.
         options: Keywords (docs/library.md, "Answer in a web framework").
 
     Raises:
-        TypeError: `events` is not an async iterable, or a keyword is unknown.
+        TypeError: `events` is neither an async iterable nor an iterator, or a keyword is unknown.
         ValueError: A value is out of range.
     """
     return _response(events, "sse", options)
 
 
-def ndjson_response(events: AsyncIterable[Any], **options: Any) -> StreamingHttpResponse:
+def ndjson_response(events: Items, **options: Any) -> StreamingHttpResponse:
     """Returns a response like `sse_response`, but as NDJSON, one object per line."""
     return _response(events, "ndjson", options)
 
@@ -86,29 +87,29 @@ def _supported(options: dict[str, Any], *more: str) -> dict[str, Any]:
     return options
 
 
-def _response(events: AsyncIterable[Any], framing: Framing, options: dict[str, Any]) -> StreamingHttpResponse:
+def _response(events: Items, framing: Framing, options: dict[str, Any]) -> StreamingHttpResponse:
     options = _supported(options, "commit_after", "compression")
     return _streaming(_Chunks(checked_source(events, framing, options).body()))
 
 
 class EventResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has no types
-    """A response that sends its body as the source yields items."""
+    """A response that sends its body as the source yields items.
+
+    Args:
+        chunks: Its content.
+    """
+
+    def __init__(self, chunks: _Chunks) -> None:
+        super().__init__(chunks, content_type=MEDIA_TYPES[chunks.body.framing])
+        self._events = chunks
 
     def __iter__(self) -> Iterator[bytes]:
-        """Refuses WSGI.
-
-        Raises:
-            ImproperlyConfigured: Always: only WSGI iterates in this way.
-        """
-        raise _no_wsgi()
-
-
-def _no_wsgi() -> ImproperlyConfigured:
-    return ImproperlyConfigured("a stream needs ASGI: run the project's ASGI application, by uvicorn or the like")
+        """Returns the chunks for a WSGI server; only WSGI iterates in this way."""
+        return self._events.on_wsgi()
 
 
 def _streaming(chunks: _Chunks) -> StreamingHttpResponse:
-    response = EventResponse(chunks, content_type=MEDIA_TYPES[chunks.body.framing])
+    response = EventResponse(chunks)
     for name, value in chunks.body.headers:
         response[name] = value
     return response
@@ -139,6 +140,12 @@ class _Chunks:
         finally:
             await self.body.close()
 
+    def on_wsgi(self) -> Iterator[bytes]:
+        """Returns the chunks for a WSGI server. A source that has not begun runs on the loop of `wsgi.py`."""
+        if not self._has_begun:
+            self._loop = wsgi.background_loop()
+        return wsgi.Chunks(self.body, self._loop if self._has_begun else None)
+
     def close(self) -> None:
         """Cancels the source of a response that is not sent to its end; Django calls this in any thread."""
         if self._loop is not None:
@@ -153,23 +160,33 @@ def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: 
     options = checked(_supported(options))
 
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if isinstance(request, WSGIRequest):
-            raise _no_wsgi()
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             prepared = await call(prepare if inspect.iscoroutinefunction(prepare) else sync_to_async(prepare), request)
-            if isinstance(prepared, HttpResponseBase):
-                return prepared
-            await _open(gateway)
-            body = source_of(gateway, prepared, headers, framing, options).body(headers)
         except Error as error:
-            return _whole(error_reply(error, request_id(headers.get("x-request-id"))))
-        if request.method == "HEAD":
-            await body.close()
-            return _whole(Reply(200, headers=body.headers))
-        return await _start(body)
+            return _refused(error, headers)
+        if isinstance(prepared, HttpResponseBase):
+            return prepared
+
+        async def answer() -> HttpResponseBase:
+            try:
+                await _open(gateway)
+                body = source_of(gateway, prepared, headers, framing, options).body(headers)
+            except Error as error:
+                return _refused(error, headers)
+            if request.method == "HEAD":
+                await body.close()
+                return _whole(Reply(200, headers=body.headers))
+            return await _start(body)
+
+        # Under WSGI the running loop ends with the view, but the gateway and the stream live on.
+        return await (wsgi.on_background_loop(answer) if isinstance(request, WSGIRequest) else answer())
 
     return view
+
+
+def _refused(error: Error, headers: Mapping[str, str]) -> HttpResponse:
+    return _whole(error_reply(error, request_id(headers.get("x-request-id"))))
 
 
 _opening: Final[WeakKeyDictionary[GatewayLike, asyncio.Lock]] = WeakKeyDictionary()

@@ -34,7 +34,7 @@ def test_what_a_response_cannot_do_is_refused(name: str) -> None:
             integration.sse_handler(gai_fast.Gateway(), lambda request: {}, **{name: 1})
 
 
-def test_a_source_must_be_async() -> None:
+def test_a_source_is_an_async_iterable_or_an_iterator() -> None:
     with pytest.raises(TypeError, match="this is list"):
         integration.ndjson_response([])
 
@@ -63,17 +63,6 @@ async def test_prepare_may_answer_by_itself(net: Net) -> None:
     site = Site(handlers={"ask": ("sse", lambda request: HttpResponse(status=401))}, gateway=gai_fast.Gateway())
     served = await serve(net, "django-uvicorn", site)
     assert (await served.ask("ask")).status == 401
-
-
-def test_wsgi_is_refused() -> None:
-    from django.core.exceptions import ImproperlyConfigured
-    from django.test import RequestFactory
-
-    with pytest.raises(ImproperlyConfigured, match="needs ASGI"):
-        b"".join(integration.sse_response(texts()))
-    view = integration.sse_handler(gai_fast.Gateway(), lambda request: {"query": "Hi"})
-    with pytest.raises(ImproperlyConfigured, match="needs ASGI"):
-        asyncio.run(view(RequestFactory().get("/")))
 
 
 async def test_a_stream_whose_response_is_never_sent_is_closed() -> None:

@@ -1,0 +1,122 @@
+"""Plain iterators as sources of responses: `InThread` iterates one in a thread of its own.
+
+A plain iterator may block, so it can run neither on an event loop nor in one of the loop's few shared threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from queue import SimpleQueue
+from typing import Any, Final
+
+from gai_fast.integrations.limits import LIMITS
+from gai_fast.model.errors import Error
+
+_END: Final = object()
+_running: Final = threading.BoundedSemaphore(LIMITS.source_threads)
+
+
+class InThread:
+    """An async iterator over a plain one.
+
+    Each item is taken in the same thread, so a generator sees one thread from its beginning to its end. An item is
+    taken only when it is asked for: a slow client slows the source down.
+
+    A thread cannot be interrupted. If the source blocks when it is closed, it is closed as soon as it returns; nobody
+    waits for that. The thread is a daemon: a source that never returns does not keep the process alive.
+
+    Args:
+        items: The iterator; closed at the end if it has `close`.
+    """
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._has_thread = False
+        self._is_closed = False
+        self._pending = 0  # calls that have not returned
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        """Returns the next item.
+
+        Raises:
+            Error: Too many sources run in threads (`overloaded`); or what the source raises.
+        """
+        item = await self._call(self._next)
+        if item is _END:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """Closes the source, and waits for its cleanup unless it blocks; idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        blocks = self._pending > 0
+        closed = self._call(getattr(self._items, "close", _nothing))
+        self._calls.put(None)
+        if blocks:
+            closed.add_done_callback(_forget)
+        else:
+            await closed
+
+    def _call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Calls a function in the thread; the first call starts the thread."""
+        if not self._has_thread:
+            if not _running.acquire(blocking=False):
+                text = "too many plain iterators are the sources of responses at once (limits.source_threads)"
+                raise Error("overloaded", text, reason="source_threads")
+            self._has_thread = True
+            threading.Thread(target=_serve, args=(self._calls,), name="gai-fast-source", daemon=True).start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def run() -> None:
+            result: Any = None
+            problem: BaseException | None = None
+            try:
+                result = function()
+            except BaseException as raised:  # noqa: BLE001  # whoever waits gets it
+                problem = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._settle, future, result, problem)
+
+        self._pending += 1
+        self._calls.put(run)
+        return future
+
+    def _settle(self, future: asyncio.Future[Any], result: Any, problem: BaseException | None) -> None:
+        self._pending -= 1
+        if future.done():  # cancelled
+            return
+        if problem is None:
+            future.set_result(result)
+        else:
+            future.set_exception(problem)
+
+    def _next(self) -> Any:
+        return next(self._items, _END)
+
+
+def _serve(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    try:
+        while (call := calls.get()) is not None:
+            call()
+    finally:
+        _running.release()
+
+
+def _nothing() -> None:
+    """Closes an iterator that has no `close`."""
+
+
+def _forget(done: asyncio.Future[Any]) -> None:
+    """Takes what a source raised when it was closed while it blocked, so that nobody is told of it."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,179 @@
+"""`gai_fast/integrations/wsgi.py` and Django under WSGI: real applications on gunicorn, which forks and has threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import gai_fast
+from gai_fast.integrations import wsgi
+from tests.integration.gateway import Net, on_uvloop
+from tests.integration.integrations.stacks import Served
+
+pytest.importorskip("flask")
+pytest.importorskip("bottle")
+pytest.importorskip("gunicorn")
+ROOT = Path(__file__).parents[3]
+EVERY_APP = pytest.mark.parametrize("app", ["plain", "flask", "bottle", "django", "django/sync"])
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    """The address of a gunicorn whose application was imported before it forked."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, gunicorn(listening) as process:
+        assert process.poll() is None
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def gunicorn(listening: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
+    options = ["--preload", "--threads", "8", "--workers", "1", "--log-level", "error", "--graceful-timeout", "1"]
+    command = [sys.executable, "-m", "gunicorn", *options, "--bind", f"fd://{listening.fileno()}"]
+    process = subprocess.Popen(
+        [*command, "tests.integration.integrations.wsgi_site:application"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        pass_fds=[listening.fileno()],
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+async def told(served: Served) -> list[str]:
+    return (await served.ask("told")).body.decode().split("\n")
+
+
+async def hears(served: Served, word: str, times: int = 1) -> None:
+    """Returns once sources have said a word so often."""
+    for _ in range(1000):
+        if (await told(served)).count(word) >= times:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{word!r} was not said {times} times: {await told(served)}")
+
+
+@EVERY_APP
+@on_uvloop
+async def test_items_are_sent_as_in_every_other_framework(net: Net, host: str, app: str) -> None:
+    served = Served(net, host)
+    for route in ("texts", "async"):
+        response = await served.ask(f"{app}/{route}")
+        assert response.status == 200
+        assert bytes(response.body) == b"data: Hel\n\ndata: lo\n\n"
+        assert response.ended
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-cache, no-store, no-transform"
+        assert response.headers["x-accel-buffering"] == "no"
+    assert "one thread" in await told(served)
+    assert bytes((await served.ask(f"{app}/lines")).body) == b'{"n":1}\n[2,null]\n'
+
+
+@EVERY_APP
+@on_uvloop
+async def test_a_source_that_fails_is_told(net: Net, host: str, app: str) -> None:
+    served = Served(net, host)
+    late = await served.ask(f"{app}/failing")
+    assert late.types == ["text.delta", "error", "done"]
+    assert b"sk-secret" not in late.body
+    early = await served.ask(f"{app}/early")
+    assert early.status == 200
+    assert b"event: error" in early.body
+    assert b"rate_limited" in early.body
+
+
+@EVERY_APP
+@on_uvloop
+async def test_an_item_is_sent_when_it_comes_and_silence_has_heartbeats(net: Net, host: str, app: str) -> None:
+    served = Served(net, host)
+    client, response = await served.get(f"{app}/silent")
+    await response.until(b"data: first\n\n: ping\n: ping\n")
+    client.close()
+    await hears(served, "async closed")
+
+
+@EVERY_APP
+@on_uvloop
+async def test_a_client_that_leaves_closes_a_plain_source(net: Net, host: str, app: str) -> None:
+    served = Served(net, host)
+    closed = (await told(served)).count("plain closed")
+    client, response = await served.get(f"{app}/endless")
+    await response.until(b"data: more\n\ndata: more\n\n")
+    client.close()
+    await hears(served, "plain closed", closed + 1)
+
+
+@on_uvloop
+async def test_a_source_that_blocks_is_closed_when_it_returns_and_holds_nobody_up(net: Net, host: str) -> None:
+    served = Served(net, host)
+    for _ in range(10):  # more than the server has threads
+        client, response = await served.get("flask/blocking")
+        await response.until(b"data: first\n\n: ping\n")
+        client.close()
+    assert "blocked closed" not in await told(served)
+    await served.ask("release")
+    await hears(served, "blocked closed", 10)
+
+
+@on_uvloop
+async def test_a_handler_of_django_asks_the_gateway_and_resumes(net: Net, host: str) -> None:
+    served = Served(net, host)
+    answers = await asyncio.gather(*(served.ask("django/ask?q=Why") for _ in range(3)))
+    assert [answer.types[-1] for answer in answers] == ["done"] * 3
+    stream_id = answers[0].headers["x-gai-stream-id"]
+    rest = await served.ask("django/ask?q=Why", last_event_id=f"{stream_id}.3")
+    assert rest.events == answers[0].events[3:]
+    assert (await served.ask("django/ask?q=Why", "HEAD")).status == 200
+    assert (await served.ask("django/ask?q=Why", last_event_id="x")).status == 400
+
+
+@pytest.mark.parametrize("name", wsgi.UNSUPPORTED)
+def test_what_a_response_cannot_do_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=f"no keyword '{name}'"):
+        wsgi.sse_response(iter(()), **{name: 1})
+
+
+@pytest.mark.parametrize("source", [[], "text", {}, None])
+def test_a_source_is_an_async_iterable_or_an_iterator(source: object) -> None:
+    with pytest.raises(TypeError, match=f"this is {type(source).__name__}"):
+        wsgi.ndjson_response(source)  # type: ignore[arg-type]  # what is tested
+
+
+def test_closing_waits_for_the_cleanup_of_an_async_source_and_nothing_follows() -> None:
+    done = []
+
+    async def source() -> object:
+        try:
+            yield "a"
+            yield "b"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            done.append(True)
+
+    body = wsgi.sse_response(source())
+    assert next(body) in {b"data: a\n\n", b"data: a\n\ndata: b\n\n"}
+    body.close()
+    assert done
+    body.close()
+    assert list(body) == []
+
+
+async def test_a_program_that_pushes_into_a_body_that_is_never_read_hears_of_its_end() -> None:
+    stream = gai_fast.Stream()
+    await asyncio.to_thread(wsgi.sse_response(stream).close)
+    with pytest.raises(gai_fast.Network):
+        while True:
+            await stream.send("a")
+            await asyncio.sleep(0)

@@ -1,0 +1,122 @@
+"""`gai_fast/integrations/_threads.py`: a plain iterator in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gai_fast.integrations._threads import InThread
+from gai_fast.model.errors import Error
+
+
+@pytest.fixture(autouse=True)
+def places(monkeypatch: pytest.MonkeyPatch) -> threading.BoundedSemaphore:
+    """Two sources at a time."""
+    semaphore = threading.BoundedSemaphore(2)
+    monkeypatch.setattr("gai_fast.integrations._threads._running", semaphore)
+    return semaphore
+
+
+def blocking(released: threading.Event, said: list[str]) -> Iterator[str]:
+    try:
+        yield "first"
+        released.wait(60)
+        said.append("released")
+        yield "second"
+    finally:
+        said.append("closed")
+
+
+async def test_items_come_one_by_one_from_one_thread() -> None:
+    names = []
+
+    def items() -> Iterator[int]:
+        for number in range(3):
+            names.append(threading.current_thread())
+            yield number
+
+    assert [item async for item in InThread(items())] == [0, 1, 2]
+    assert len({*names}) == 1
+    assert names[0] is not threading.current_thread()
+
+
+async def test_nothing_is_taken_that_nobody_asks_for() -> None:
+    taken = []
+    source = InThread(taken.append(number) or number for number in range(3))  # type: ignore[func-returns-value]  # None
+    await anext(source)
+    await anext(source)
+    await source.aclose()
+    assert taken == [0, 1]
+
+
+async def test_what_the_source_raises_is_raised() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("a")
+
+    source = InThread(items())
+    assert await anext(source) == 1
+    with pytest.raises(KeyError):
+        await anext(source)
+    await source.aclose()
+
+
+async def test_closing_waits_for_the_cleanup_of_a_source_that_does_not_block() -> None:
+    said: list[str] = []
+    source = InThread(blocking(threading.Event(), said))
+    await anext(source)
+    await source.aclose()
+    assert said == ["closed"]
+    await source.aclose()
+
+
+async def test_a_source_that_blocks_is_closed_when_it_returns() -> None:
+    said: list[str] = []
+    released = threading.Event()
+    source = InThread(blocking(released, said))
+    await anext(source)
+    second = asyncio.ensure_future(anext(source))
+    await asyncio.sleep(0)
+    second.cancel()
+    await source.aclose()
+    assert said == []
+    released.set()
+    for _ in range(1000):
+        if said == ["released", "closed"]:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(said)
+
+
+async def test_more_sources_than_the_limit_are_refused_until_one_ends(places: threading.BoundedSemaphore) -> None:
+    first, second, third = (InThread(iter("ab")) for _ in range(3))
+    assert await anext(first) == await anext(second) == "a"
+    with pytest.raises(Error, match=r"limits\.source_threads") as refused:
+        await anext(third)
+    assert refused.value.code == "overloaded"
+    await first.aclose()
+    assert await asyncio.to_thread(places.acquire, timeout=10), "its thread has ended"
+    places.release()
+    assert await anext(third) == "a"
+    await third.aclose()
+    await second.aclose()
+
+
+async def test_a_source_that_is_never_read_is_closed() -> None:
+    closed = []
+
+    class Items:
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            raise AssertionError("it is not read")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    await InThread(Items()).aclose()
+    assert closed
