@@ -139,6 +139,7 @@ COMPILED = (
     "providers/_responses",
     "providers/_responses_answers",
     "providers/_room",
+    "providers/_rules",
     "providers/_tool_calls",
     "providers/anthropic",
     "providers/gemini",

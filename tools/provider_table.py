@@ -97,7 +97,7 @@ def apis() -> dict[str, API]:
 def takes(api: API, content: Mapping[str, Any]) -> bool:
     """Whether a request with this content goes out whole."""
     target = Target("model-1", "key", "drop")
-    return _built(api, content, target) is not None and not target.dropped
+    return _built(api, content, target) is not None and not target.changes.dropped
 
 
 def _built(api: API, content: Mapping[str, Any], target: Target) -> UpstreamRequest | None:

@@ -32,6 +32,7 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
+from gai_fast.providers._rules import Changes
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
     "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
@@ -49,10 +50,10 @@ class Target:
         on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
 
     Attributes:
-        dropped: The paths of the fields that were left out, in order; filled by `API.leave_out`.
+        changes: What building the request left out and changed.
     """
 
-    __slots__ = ("api_key", "dropped", "model", "on_unsupported")
+    __slots__ = ("api_key", "changes", "model", "on_unsupported")
 
     def __init__(
         self, model: str, api_key: str | None = None, on_unsupported: Literal["error", "drop"] = "error"
@@ -60,7 +61,7 @@ class Target:
         self.model = model
         self.api_key = api_key
         self.on_unsupported = on_unsupported
-        self.dropped: list[str] = []
+        self.changes = Changes()
 
 
 class UpstreamRequest:
@@ -238,7 +239,7 @@ class API(ResponseAPI):
         Args:
             field: The path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
                 `messages[2].content[1]`; `reading.turns` returns the paths of messages.
-            target: Holds `on_unsupported`; the path of a field that is left out is added to its `dropped`.
+            target: Holds `on_unsupported`; the path of a field that is left out is added to its `changes`.
             what: A detail for the error text, such as `audio parts in tool messages`.
 
         Raises:
@@ -247,7 +248,7 @@ class API(ResponseAPI):
         if target.on_unsupported == "error":
             refusal = self.unsupported(field)
             raise Unsupported(message=f"{refusal.message}: {what}", reason=refusal.reason) if what else refusal
-        target.dropped.append(field)
+        target.changes.drop(field)
 
     def leave_out_part(
         self, path: str, part: Any, message: Message, target: Target, *, only_its_type: bool = False

@@ -142,7 +142,7 @@ def check(build: Callable[[Target], UpstreamRequest], on_unsupported: Any) -> No
     except (InvalidRequest, Unsupported):
         return
     assert isinstance(json.loads(sent.body), dict)
-    assert on_unsupported == "drop" or not target.dropped
+    assert on_unsupported == "drop" or not target.changes.dropped
     encode_request(Origin.parse("http://a.example"), sent.method, sent.path, sent.headers, sent.body)
 
 

@@ -297,8 +297,8 @@ class Targets(AttemptRunner):
                 request = api.build_passthrough(spec.request, target, spec.headers)
         else:
             request = api.build_request(spec.request, target)
-        if target.dropped:
-            _log_dropped(stream_id, upstream, target.dropped)
+        if target.changes.dropped:
+            _log_dropped(stream_id, upstream, target.changes.dropped)
         adapter = adapter or api.adapter(spec.model.id)
         translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, spec.caller in self._operators)
         if spec.trace is not None:

@@ -94,7 +94,7 @@ def body_without(provider: str, **fields: Any) -> tuple[Any, list[str]]:
         fields.setdefault("query", "Hi")
     target = Target("m1", "k", "drop")
     sent = get_provider(provider).build_request(parse_request(json.dumps(fields).encode()), target)
-    return json.loads(sent.body), target.dropped
+    return json.loads(sent.body), target.changes.dropped
 
 
 def validated(kind: Any, value: Any) -> Any:

@@ -131,7 +131,7 @@ class TestUnsupported:
     def test_or_left_out_and_noted(self) -> None:
         target = Target("m", on_unsupported="drop")
         get_provider("anthropic").leave_out("messages[0]", target, "odd")
-        assert target.dropped == ["messages[0]"]
+        assert target.changes.dropped == ["messages[0]"]
 
     def test_a_callers_own_word_is_cut(self) -> None:
         assert len(get_provider("anthropic").unsupported("metadata." + "x" * 9000).message) < 300
@@ -142,7 +142,7 @@ class TestUnsupported:
             api.supported(asked, Target("m"))
         target = Target("m", on_unsupported="drop")
         assert api.supported(asked, target) == Request(query="Hi", stop=["x"])
-        assert target.dropped == ["seed"]
+        assert target.changes.dropped == ["seed"]
         given = Request(query="Hi")
         assert api.supported(given, target) is given
 

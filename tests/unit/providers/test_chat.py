@@ -289,7 +289,7 @@ def _built(build: Any, api: API, asked: Request, model: str) -> Any:
         sent: UpstreamRequest = build(api, asked, target)
     except Error as problem:
         return problem.code, problem.message
-    return sent.method, sent.path, [*sent.headers], sent.body, target.dropped
+    return sent.method, sent.path, [*sent.headers], sent.body, target.changes.dropped
 
 
 @pytest.mark.parametrize("api", APIS, ids=lambda api: type(api).__name__)

@@ -461,4 +461,4 @@ class TestRequest:
         target = Target("m1", on_unsupported="drop")
         native = parse_request(json.dumps({"query": "Hi", **fields}).encode())
         get_provider("cohere").build_request(native, target)
-        assert target.dropped == [path]
+        assert target.changes.dropped == [path]

@@ -326,4 +326,4 @@ def test_what_it_cannot_do_is_refused_by_name_or_left_out(name: str, fields: dic
     target = Target("m1", on_unsupported="drop")
     asked = fields if "messages" in fields else {"query": "Hi", **fields}
     get_provider(name).build_request(parse_request(json.dumps(asked).encode()), target)
-    assert target.dropped == paths
+    assert target.changes.dropped == paths

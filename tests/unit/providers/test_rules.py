@@ -1,0 +1,15 @@
+"""What a provider accepts of a request in its dialect, and what was changed for it."""
+
+from __future__ import annotations
+
+from gai_fast.providers import Changes
+from tests.limits import LIMITS
+
+
+def test_changes_are_bounded_whatever_a_request_holds() -> None:
+    changes = Changes()
+    for at in range(10_000):
+        changes.drop(f"messages[{at}]")
+        changes.adjust(f"messages[{at}].role", "system")
+    assert changes.dropped == [f"messages[{at}]" for at in range(LIMITS.changes)]
+    assert changes.adjusted == {f"messages[{at}].role": "system" for at in range(LIMITS.changes)}
