@@ -87,6 +87,7 @@ COMPILED = (
     "formats/responses/tools",
     "formats/responses/whole",
     "ledger/state",
+    "model/changes",
     "model/figures",
     "model/halves",
     "model/money",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount
@@ -103,6 +104,8 @@ class Adapter(ABC):
         """The provider's last token counts. `None` if it has sent none."""
         self.own_cost: Amount | None = None
         """The provider's figure of the cost so far, in US dollars. `None` if it has sent none."""
+        self.changes: Changes | None = None
+        """How the request for this answer differs from the client's. `None` if it does not."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:

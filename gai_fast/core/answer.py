@@ -114,7 +114,8 @@ class Answer:
             adapter.kept_members,
             adapter.label_members,
         )
-        self.early_warnings: list[Event] = []
+        # A client that reads the upstream's own frames has the response's headers only.
+        self.early_warnings: list[Event] = [] if passes or adapter.changes is None else [adapter.changes.warning()]
         """Warnings held back until `start`."""
         self.halves: Halves = {}
         """High surrogates that wait for the next delta of their place."""

@@ -66,4 +66,4 @@ def argument_text(value: Any) -> str:
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
     """Stores a warning for the end of the answer; drops it after `LIMITS.warnings` of them."""
     if len(warnings) < LIMITS.warnings:
-        warnings.append({"reason": event.get("reason", "")})
+        warnings.append({"reason": event.get("reason", ""), **event.get("provider_metadata", {})})

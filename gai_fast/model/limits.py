@@ -97,6 +97,16 @@ class SharedLimits:
     """Characters of the id that a page gives to a chat, a thread or a run: the longest ids in use, UUIDs with a prefix,
     have a fifth of that."""
 
+    request_changes: int = 32
+    """Members of a request that are reported as left out, and as many that are reported as changed; the others are
+    counted. A header has them all, and a request may have thousands of messages."""
+
+    changed_path: int = 100
+    """Characters of a reported path or value: the longest path of a native request has some 40."""
+
+    changes_header: int = 1024
+    """Bytes of a header that reports changes: nginx reads 4 KiB of response headers by default."""
+
     retry_after_ms: int = 120_000
     """The longest `Retry-After` that is passed on: the OpenAI SDK does not retry beyond it (`_base_client.py`)."""
 

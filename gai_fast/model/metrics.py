@@ -9,12 +9,14 @@ from dataclasses import fields
 from textwrap import fill
 from typing import Protocol
 
+from gai_fast.model.changes import Changes
 from gai_fast.model.figures import GAP_BOUNDS, NO_GAPS, Outcome, StreamMetrics
 
 __all__ = ["GAP_BOUNDS", "NO_GAPS", "AnsweredBy", "MetricsSink", "Outcome", "StreamMetrics", "Tallies"]
 
-AnsweredBy = tuple[str, str, bool]
-"""The names of the model and of the upstream that answer, and whether the model is a fallback."""
+AnsweredBy = tuple[str, str, bool, Changes | None]
+"""The names of the model and of the upstream that answer, whether the model is a fallback, and how the request for this
+answer differs from the client's; None if it does not."""
 
 StreamMetrics.__doc__ = "\n".join(
     [

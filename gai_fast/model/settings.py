@@ -63,6 +63,9 @@ class _Snapshot:
         return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]  # a dataclass
 
 
+OnUnsupported = Literal["error", "drop"]
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSettings(_Snapshot):
     """`[stream]`: the behaviour of one stream. Times in seconds, sizes in bytes."""
@@ -99,7 +102,7 @@ class StreamSettings(_Snapshot):
     """Seconds for which a detached stream continues without a client."""
     compression: tuple[Literal["zstd", "gzip", "br"], ...] = ()
     """The content codings for streams, the preferred one first. If there are none, streams are not compressed."""
-    on_unsupported: Literal["error", "drop"] = "error"
+    on_unsupported: OnUnsupported = "error"
     """Whether a field that the upstream does not support refuses the request, or is left out and logged."""
 
 

@@ -21,6 +21,7 @@ from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
 from gai_fast.core.chunks import parse_chunk
 from gai_fast.core.reading import check_members
 from gai_fast.kernels import encode_json
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
@@ -32,7 +33,6 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
-from gai_fast.providers._rules import Changes
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
     "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
@@ -50,7 +50,7 @@ class Target:
         on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
 
     Attributes:
-        changes: What building the request left out and changed.
+        changes: What was left out or changed; filled by `API.leave_out` and `API.adjust`.
     """
 
     __slots__ = ("api_key", "changes", "model", "on_unsupported")

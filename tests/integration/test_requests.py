@@ -172,6 +172,67 @@ async def test_or_left_out_and_logged_where_that_is_configured(net: Net, caplog:
     assert line.endswith(f"upstream anthropic has no place for {fields}: left out")
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("form", ["openai", "gai", "anthropic", "responses", "vercel", "agui", "simple"])
+@on_uvloop
+async def test_headers_name_what_the_answering_request_lacks_in_every_format(net: Net, form: str, whole: bool) -> None:
+    gateway, _ = await anthropic(net)
+    asked = {"model": "claude", "query": "Hi", "seed": 1, "stream": not whole}
+    answer = await gateway.ask("POST", f"/api/v1/stream?format={form}", asked, {"x-gai-unsupported": "drop"})
+    assert answer.status == 200
+    assert answer.headers["x-gai-dropped"] == "seed"
+    assert "x-gai-adjusted" not in answer.headers
+
+
+@on_uvloop
+async def test_a_warning_follows_the_start_of_a_changed_request(net: Net) -> None:
+    gateway, _ = await anthropic(net, on_unsupported="drop")
+    answer = await gateway.ask("POST", "/api/v1/stream", {"model": "claude", "query": "Hi", "seed": 1})
+    assert answer.types[:2] == ["start", "warning"]
+    assert (answer.events[1]["reason"], answer.events[1]["seq"]) == ("request_changed", 2)
+    assert answer.events[1]["provider_metadata"] == {"dropped": ["seed"], "adjusted": {}}
+    unchanged = await gateway.ask("POST", "/api/v1/stream", {"model": "claude", "query": "Hi"})
+    assert "warning" not in unchanged.types
+    assert "x-gai-dropped" not in unchanged.headers
+
+
+@on_uvloop
+async def test_a_requests_own_choice_for_unsupported_fields_outranks_the_configuration(net: Net) -> None:
+    gateway, asked = await anthropic(net, on_unsupported="drop")
+    body = {"model": "claude", "query": "Hi", "seed": 1}
+    refused = await gateway.ask("POST", "/api/v1/stream", body, {"x-gai-unsupported": "error"})
+    assert (refused.status, refused.error["code"], refused.error["reason"]) == (400, "unsupported", "field")
+    chat = {"model": "claude", "messages": MESSAGES, "seed": 1}
+    refused = await gateway.ask("POST", "/v1/chat/completions", chat, {"x-gai-unsupported": "error"})
+    assert (refused.status, refused.error["code"]) == (400, "unsupported")
+    for path, asking in (("/api/v1/stream", body), ("/v1/chat/completions", chat)):
+        refused = await gateway.ask("POST", path, asking, {"x-gai-unsupported": "Drop"})
+        assert (refused.status, refused.error["code"]) == (400, "invalid_request")
+        assert refused.error["message"] == "the header x-gai-unsupported must be one of: error, drop"
+    assert asked == []
+
+
+@on_uvloop
+async def test_after_a_fallback_the_headers_are_those_of_the_request_that_answered(net: Net) -> None:
+    async def busy(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer("503 Service Unavailable", b"{}")
+
+    failing = await net.upstream(busy)
+    spare = await net.upstream(recording([], delta("Hi") + FINISH + DONE))
+    settings = settings_for(spare.url, on_unsupported="drop")
+    claude = settings.models["claude"]
+    failed = dataclasses.replace(claude.upstream, base_url=failing.url)
+    models = {**settings.models, "claude": dataclasses.replace(claude, upstream=failed, fallback=("m",))}
+    running = await start(dataclasses.replace(settings, models=models))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    answer = await gateway.ask("POST", "/api/v1/stream", {"query": "Hi", "seed": 1, "model": "claude"})
+    assert (answer.status, answer.headers["x-gai-fallback"]) == (200, "true")
+    assert "x-gai-dropped" not in answer.headers
+    assert "warning" not in answer.types
+
+
 @on_uvloop
 async def test_a_long_list_is_not_logged_whole(net: Net, caplog: pytest.LogCaptureFixture) -> None:
     gateway, _ = await anthropic(net, on_unsupported="drop")
@@ -179,10 +240,10 @@ async def test_a_long_list_is_not_logged_whole(net: Net, caplog: pytest.LogCaptu
         fields = {f"{number:03}{'x' * 500}": 1 for number in range(50)}
         await gateway.chat(model="claude", **fields)
     [line] = [record.getMessage() for record in caplog.records if record.name == "gai_fast.engine"]
-    assert "'019xxx" in line
-    assert "'020" not in line
-    assert "and 30 more" in line
-    assert len(line) < 3000
+    assert "'031xxx" in line
+    assert "'032" not in line
+    assert "and 18 more" in line
+    assert len(line) < 4000
 
 
 @on_uvloop

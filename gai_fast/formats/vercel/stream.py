@@ -306,7 +306,8 @@ class Parts(BlockEncoder):
         self._data("safety", event["safety"])
 
     def _warning(self, event: Event) -> None:
-        self._data("warning", {"reason": event.get("reason", "")}, transient=True)
+        about = {"reason": event.get("reason", ""), **event.get("provider_metadata", {})}
+        self._data("warning", about, transient=True)
 
     def _data(self, name: str, data: Any, **more: Any) -> None:
         self._part({"type": f"data-{name}", "data": data, **more})

@@ -18,7 +18,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, ModelSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, OnUnsupported
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -124,6 +124,8 @@ class StreamSpec:
         headers: Headers of the client that go with its own body.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         left_out: Paths of the client's fields that have no place in `request`.
+        unsupported: The client's choice for fields that the upstream does not support. None: the model's
+            `on_unsupported` decides.
         prompt_characters: Length of the request's text, for partial usage.
         is_retry: The client marked the request as a retry of its own.
         other: Makes the same spec for another model, where more than the model differs then; it is also given this spec
@@ -151,6 +153,7 @@ class StreamSpec:
     headers: Mapping[str, str]
     counts: bool
     left_out: Sequence[str]
+    unsupported: OnUnsupported | None
     prompt_characters: int | None
     is_retry: bool
     other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None
@@ -178,6 +181,7 @@ class StreamSpec:
         headers: Mapping[str, str] = MappingProxyType({}),
         counts: bool = False,
         left_out: Sequence[str] = (),
+        unsupported: OnUnsupported | None = None,
         prompt_characters: int | None = None,
         is_retry: bool = False,
         other: Callable[[ModelSettings, StreamSpec | None], StreamSpec] | None = None,
@@ -202,6 +206,7 @@ class StreamSpec:
         self.headers = headers
         self.counts = counts
         self.left_out = left_out
+        self.unsupported = unsupported
         self.prompt_characters = prompt_characters
         self.is_retry = is_retry
         self.other = other
@@ -214,6 +219,11 @@ class StreamSpec:
         self.endpoint = endpoint
         self.transport = transport
         self.sharing = sharing
+
+    @property
+    def on_unsupported(self) -> OnUnsupported:
+        """Whether a field that the upstream does not support is refused or left out."""
+        return self.unsupported or self.model.stream.on_unsupported
 
     @property
     def answering(self) -> str:

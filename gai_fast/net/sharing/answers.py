@@ -455,7 +455,7 @@ def key_of(spec: StreamSpec, owner: str) -> str:
     target: list[Any] = [upstream.name, upstream.provider, upstream.base_url, model.id]
     if model.targets:  # any target of this API may answer for the model
         target = [upstream.provider, [[each.upstream.name, each.upstream.base_url, each.id] for each in model.targets]]
-    about = [owner, model.name, target, model.stream.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
+    about = [owner, model.name, target, spec.on_unsupported, [*spec.left_out], sorted(spec.headers.items())]
     asked: Any
     if isinstance(request, Request):
         asked = msgspec.structs.replace(request, **_NEUTRAL)

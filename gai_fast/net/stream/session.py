@@ -187,11 +187,12 @@ class Session(ReadStream):
 
     @property
     def answered_by(self) -> AnsweredBy | None:
-        """The model and the upstream that answer, and whether the model is a fallback. None before the first event."""
+        """Who answers, and how its request was changed. None before the first event."""
         if self.relay.state is _IDLE:
             return None
         attempts = self.attempts
-        return attempts.spec.model.name, attempts.spec.answering, attempts.fallbacks > 0
+        changes = None if attempts.attempt is None else attempts.attempt.adapter.changes
+        return attempts.spec.model.name, attempts.spec.answering, attempts.fallbacks > 0, changes
 
     def guarded(self, call: Callable[[], FastPath | None]) -> FastPath | None:
         """Runs the work of a callback, unless the stream is over. An exception ends the stream: rule 2.

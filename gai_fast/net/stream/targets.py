@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from functools import partial
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from gai_fast.core.prompt_prefix import beginning
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Tallies
@@ -36,9 +37,6 @@ from gai_fast.providers import API, Adapter, Target, TokenCount, get_provider
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
-
-_LOGGED_FIELDS: Final = 20
-_LOGGED_CHARACTERS: Final = 100
 
 
 class Targets(AttemptRunner):
@@ -285,7 +283,7 @@ class Targets(AttemptRunner):
     ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
-        target = Target(spec.model.id, key, spec.model.stream.on_unsupported)
+        target = Target(spec.model.id, key, spec.on_unsupported)
         for path in spec.left_out:
             api.leave_out(path, target)
         adapter: Adapter | None = None
@@ -297,9 +295,10 @@ class Targets(AttemptRunner):
                 request = api.build_passthrough(spec.request, target, spec.headers)
         else:
             request = api.build_request(spec.request, target)
-        if target.changes.dropped:
-            _log_dropped(stream_id, upstream, target.changes.dropped)
         adapter = adapter or api.adapter(spec.model.id)
+        if target.changes:
+            adapter.changes = target.changes
+            _log_changes(stream_id, upstream, target.changes)
         translate = ForClient(upstream.name, (upstream,), api.dialect == spec.dialect, spec.caller in self._operators)
         if spec.trace is not None:
             asked = self._traced(api, spec.model)
@@ -385,8 +384,13 @@ def _upstreams(settings: Settings) -> dict[str, UpstreamSettings]:
     return {**{model.upstream.name: model.upstream for model in settings.models.values()}, **settings.upstreams}
 
 
-def _log_dropped(stream_id: str, upstream: UpstreamSettings, fields: Sequence[str]) -> None:
+def _log_changes(stream_id: str, upstream: UpstreamSettings, changes: Changes) -> None:
     # A path may contain text from the client: logged as a literal, it cannot end the line.
-    paths = ", ".join(repr(path[:_LOGGED_CHARACTERS]) for path in fields[:_LOGGED_FIELDS])
-    more = f" and {len(fields) - _LOGGED_FIELDS} more" if len(fields) > _LOGGED_FIELDS else ""
-    logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, paths, more)
+    if changes.dropped:
+        paths = ", ".join([repr(path) for path in changes.dropped])
+        more = f" and {changes.more_dropped} more" if changes.more_dropped else ""
+        logger.info("stream %s: upstream %s has no place for %s%s: left out", stream_id, upstream.name, paths, more)
+    if changes.adjusted:
+        pairs = ", ".join([f"{path!r} is {value!r}" for path, value in changes.adjusted.items()])
+        more = f" and {changes.more_adjusted} more" if changes.more_adjusted else ""
+        logger.info("stream %s: changed for upstream %s: %s%s", stream_id, upstream.name, pairs, more)

@@ -20,8 +20,8 @@ from gai_fast.server.limits import LIMITS
 
 EXPOSE: Final = "access-control-expose-headers"
 EXPOSED_HEADERS: Final = (
-    "x-request-id, request-id, x-gai-stream-id, x-gai-model, x-gai-upstream, x-gai-fallback, x-gai-usage-source, "
-    "x-gai-cost, x-gai-cache, idempotent-replayed, "
+    "x-request-id, request-id, x-gai-stream-id, x-gai-model, x-gai-upstream, x-gai-fallback, x-gai-dropped, "
+    "x-gai-adjusted, x-gai-usage-source, x-gai-cost, x-gai-cache, idempotent-replayed, "
     "retry-after, retry-after-ms, x-should-retry, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-gai-spend-limit, x-gai-spend-remaining, "
@@ -33,7 +33,7 @@ USUAL_HEADERS: Final = (
     "tracestate, last-event-id, x-stainless-arch, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout, "
     "x-stainless-helper, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-custom-poll-interval, "
-    "x-stainless-read-timeout, x-gai-cache"
+    "x-stainless-read-timeout, x-gai-cache, x-gai-unsupported"
 )
 """The fixed list: what the SDKs of OpenAI and Anthropic and `gai-fast.js` send."""
 

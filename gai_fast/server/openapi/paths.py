@@ -6,14 +6,16 @@ Owns the sentences. `document.py` refuses a route that is in only one of the two
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from gai_fast.formats import FORMATS
 from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import OnUnsupported
 from gai_fast.runtime.ids import EVENT_ID, EVENT_NUMBERS
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, VALUES
 from gai_fast.server.requests.idempotency import TOKEN
+from gai_fast.server.requests.specs import UNSUPPORTED_HEADER
 
 STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
@@ -75,6 +77,13 @@ _FORM: Final = (
 _KEY: Final = {"type": "string", "pattern": f"^{TOKEN.pattern}$", "minLength": 1, "maxLength": LIMITS.idempotency_key}
 _IDEMPOTENCY: Final = Parameter("idempotency-key", "A request with the same key is answered once.", _KEY, "header")
 _CACHE: Final = Parameter(HEADER, "Whether equal requests may share the answer.", {"enum": [*VALUES]}, "header")
+_UNSUPPORTED: Final = Parameter(
+    UNSUPPORTED_HEADER,
+    "Whether fields that the upstream does not support are refused or left out.",
+    {"enum": [*get_args(OnUnsupported)]},
+    "header",
+)
+_OF_REQUESTS: Final = (_CACHE, _UNSUPPORTED)
 _EVENT: Final = {"type": "string", "pattern": f"^{EVENT_ID.pattern}$", "minLength": 24, "maxLength": SHARED.identifier}
 _SEQUENCE_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": EVENT_NUMBERS - 1}
 _AFTER: Final = Parameter("after", "The id of the last event that the client has.", _EVENT)
@@ -89,7 +98,9 @@ _ANY: Final = {STREAM: "", NDJSON: "", "text/plain": "", JSON: ""}
 
 def _dialect(summary: str, request: str, answer: str, *more: Parameter, errors: Sequence[int] = ()) -> Operation:
     answers = {200: {STREAM: "", JSON: answer}}
-    return Operation(summary, "Dialects", answers, request, (_IDEMPOTENCY, _CACHE, *more), (*_OF_STREAMS, *errors))
+    return Operation(
+        summary, "Dialects", answers, request, (_IDEMPOTENCY, *_OF_REQUESTS, *more), (*_OF_STREAMS, *errors)
+    )
 
 
 IDS: Final = ("x-request-id", "request-id")
@@ -101,7 +112,7 @@ RATES: Final = (
 """The headers of responses to a key with limits, refused or not. The `x-ratelimit-…` headers of dialects are not
 described."""
 OF_ANSWERS: Final = (
-    *("x-gai-stream-id", "x-gai-model", "x-gai-upstream", "x-gai-fallback"),
+    *("x-gai-stream-id", "x-gai-model", "x-gai-upstream", "x-gai-fallback", "x-gai-dropped", "x-gai-adjusted"),
     *("x-gai-cache", "x-gai-cost", "x-gai-usage-source", "idempotent-replayed"),
     *RATES,
 )
@@ -115,6 +126,8 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-gai-model": ("The model that answers, where it is known in time.", _FULL_TEXT),
     "x-gai-upstream": ("The upstream that answers, where it is known in time.", _FULL_TEXT),
     "x-gai-fallback": ("A fallback answers, not the model that was asked.", {"enum": ["true"]}),
+    "x-gai-dropped": ("What the request to the upstream lacks of this one.", _FULL_TEXT),
+    "x-gai-adjusted": ("What the request to the upstream has in another form.", _FULL_TEXT),
     "x-gai-cache": ("Of requests that share answers.", {"enum": ["hit", "joined", "miss"]}),
     "x-gai-cost": ("What a whole answer has cost.", _AMOUNT),
     "x-gai-usage-source": ("Where a count of tokens is not the upstream's.", _FULL_TEXT),
@@ -140,7 +153,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Native",
         {200: {**_EVENTS, JSON: "Answer", "text/plain": ""}},
         "Request",
-        (*_FORM, _IDEMPOTENCY, _CACHE),
+        (*_FORM, _IDEMPOTENCY, *_OF_REQUESTS),
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/stream"): Operation(
@@ -154,7 +167,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
             *_FORM,
             _AFTER,
             _LAST,
-            _CACHE,
+            *_OF_REQUESTS,
         ),
         _OF_STREAMS,
     ),
@@ -163,7 +176,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Native",
         {202: {JSON: "Started"}},
         "StartRequest",
-        (*_FORM, _IDEMPOTENCY, _CACHE),
+        (*_FORM, _IDEMPOTENCY, *_OF_REQUESTS),
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/streams/"): Operation(
@@ -192,7 +205,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Native",
         {200: {STREAM: "", NDJSON: "", JSON: "", "text/plain": ""}},
         "ChatRequest",
-        (*_FORM, _CACHE, Parameter("ui", "The version of the UI message stream.", _TEXT)),
+        (*_FORM, *_OF_REQUESTS, Parameter("ui", "The version of the UI message stream.", _TEXT)),
         _OF_STREAMS,
     ),
     ("GET", "/api/v1/chat/"): Operation(

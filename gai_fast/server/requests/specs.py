@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast, get_args
 
 from gai_fast.core.reading import characters
 from gai_fast.core.sinks import DeltaSink
@@ -22,7 +22,7 @@ from gai_fast.formats import (
 )
 from gai_fast.model.errors import Error, Forbidden
 from gai_fast.model.request import Request
-from gai_fast.model.settings import KeySettings, ModelSettings, Settings
+from gai_fast.model.settings import KeySettings, ModelSettings, OnUnsupported, Settings
 from gai_fast.net.attempts.spec import Clock, Output, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
@@ -33,6 +33,7 @@ from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import LogHeader
 
+UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
 
@@ -95,6 +96,7 @@ class SpecBuilder:
             can_reset=not is_stream or negotiated.format.can_reset,
             dialect=negotiated.format.name,
             left_out=left_out,
+            unsupported=_on_unsupported(incoming),
             prompt_characters=characters(request),
             is_retry=_is_retry(incoming),
             caller=incoming.caller,
@@ -236,7 +238,16 @@ class _DialectSpecs:
         header: The log header of a durable stream; None if the stream is not durable.
     """
 
-    __slots__ = ("_asked", "_context", "_dialect", "_engine", "_header", "_incoming", "_negotiated")
+    __slots__ = (
+        "_asked",
+        "_context",
+        "_dialect",
+        "_engine",
+        "_header",
+        "_incoming",
+        "_negotiated",
+        "_unsupported",
+    )
 
     def __init__(
         self,
@@ -254,6 +265,7 @@ class _DialectSpecs:
         self._negotiated = negotiated
         self._context = context
         self._header = header
+        self._unsupported = _on_unsupported(incoming)
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
         """Builds the spec for a model; passes the upstream's bytes through if the upstream has the client's dialect.
@@ -346,6 +358,7 @@ class _DialectSpecs:
             dialect=negotiated.format.name,
             headers=_passed_headers(incoming),
             left_out=left_out,
+            unsupported=self._unsupported,
             prompt_characters=asked.prompt_characters,
             is_retry=_is_retry(incoming),
             other=self.spec,
@@ -439,6 +452,23 @@ def _passed_headers(incoming: Incoming) -> dict[str, str]:
     """Returns the request's headers that are sent with its body to an upstream of its dialect."""
     given = incoming.http.headers
     return {name: given[name] for name in incoming.format.passed_headers if name in given}
+
+
+def _on_unsupported(incoming: Incoming) -> OnUnsupported | None:
+    """Returns the request's own choice for fields that the upstream does not support; None if it has none.
+
+    Raises:
+        Error: The header is neither `drop` nor `error`.
+    """
+    value = incoming.key_headers.get(UNSUPPORTED_HEADER)
+    if value is None:
+        return None
+    if value == "drop":
+        return "drop"
+    if value == "error":
+        return "error"
+    text = f"the header {UNSUPPORTED_HEADER} must be one of: {', '.join(get_args(OnUnsupported))}"
+    raise Error("invalid_request", text, reason="unsupported")
 
 
 def _check_further_models(body: Mapping[str, Any], key: KeySettings | None) -> None:

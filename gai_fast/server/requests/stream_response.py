@@ -199,7 +199,12 @@ class StreamResponse(ResponseWriter):
         incoming = self._incoming
         more = incoming.answer_headers
         answered_by = None if self._session is None else self._session.answered_by
-        who = _NOBODY if answered_by is None else _answering_headers(*answered_by)
+        who = _NOBODY
+        if answered_by is not None:
+            model, upstream, is_fallback, changes = answered_by
+            who = _answering_headers(model, upstream, is_fallback)
+            if changes is not None:
+                who = [*who, *changes.headers()]
         if not (more or self.headers or self.format_headers):
             more = who
         elif who or self.headers or self.format_headers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gai_fast.model.limits import SHARED
 from gai_fast.providers import Changes
-from tests.limits import LIMITS
 
 
 def test_changes_are_bounded_whatever_a_request_holds() -> None:
@@ -11,5 +11,5 @@ def test_changes_are_bounded_whatever_a_request_holds() -> None:
     for at in range(10_000):
         changes.drop(f"messages[{at}]")
         changes.adjust(f"messages[{at}].role", "system")
-    assert changes.dropped == [f"messages[{at}]" for at in range(LIMITS.changes)]
-    assert changes.adjusted == {f"messages[{at}].role": "system" for at in range(LIMITS.changes)}
+    assert changes.dropped == [f"messages[{at}]" for at in range(SHARED.request_changes)]
+    assert changes.adjusted == {f"messages[{at}].role": "system" for at in range(SHARED.request_changes)}

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.kernels import FastPath
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnsweredBy
 from gai_fast.model.settings import StreamSettings
@@ -176,13 +177,29 @@ def test_the_names_of_who_answers_are_headers_whatever_their_characters() -> Non
     for model, is_fallback, written in (("fast", False, "fast"), ("é 50%/x", True, "%C3%A9 50%25/x")):
         streamed, whole = Fixture().attach(), Fixture(hold=True).attach()
         for stream in (streamed, whole):
-            stream.session.answered_by = (model, "up", is_fallback)
+            stream.session.answered_by = (model, "up", is_fallback, None)
             stream.client.commit()
             stream.client.end([b"{}"])
         (reply,) = whole.connection.ends
         for headers in (streamed.bytes.decode().split("\r\n"), [f"{name}: {value}" for name, value in reply.headers]):
             assert {f"x-gai-model: {written}", "x-gai-upstream: up"} <= set(headers)
             assert ("x-gai-fallback: true" in headers) is is_fallback
+
+
+def test_what_was_changed_of_the_request_is_in_headers_of_bounded_size() -> None:
+    changes = Changes()
+    for at in range(90):
+        changes.drop(f"tools[{at}].strict")
+    changes.adjust("reasoning.effort", "high")
+    streamed, whole = Fixture().attach(), Fixture(hold=True).attach()
+    for stream in (streamed, whole):
+        stream.session.answered_by = ("m", "up", False, changes)
+        stream.client.commit()
+        stream.client.end([b"{}"])
+    (reply,) = whole.connection.ends
+    dropped = ",".join([*(f"tools[{at}].strict" for at in range(32)), "+58"])
+    for headers in (streamed.bytes.decode().split("\r\n"), [f"{name}: {value}" for name, value in reply.headers]):
+        assert {f"x-gai-dropped: {dropped}", "x-gai-adjusted: reasoning.effort=high"} <= set(headers)
 
 
 @pytest.mark.parametrize("origin", [None, "https://a.example", "https://b.example"])

@@ -1,0 +1,96 @@
+"""What a provider's request lacks of the client's request, or has in another form.
+
+Owns the bounds of this report and its two forms: headers and the `warning` event. Knows no provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
+
+from gai_fast.model.events import Event
+from gai_fast.model.limits import SHARED
+
+_WORD: Final = "!\"#$&'()*/:;<>?@[\\]^`{|} "
+"""Printable ASCII without `%`, and without `,`, `=` and `+`, which separate the entries of a header."""
+
+
+class Changes:
+    """What building a provider's request left out and changed of the client's request, in order.
+
+    Paths are those of the client's request: `seed`, `tools[0].strict`, `messages[2].role`.
+
+    Attributes:
+        dropped: The paths of members that were left out.
+        adjusted: The value that was sent in place of the client's, by the member's path.
+        more_dropped: The number of further paths, beyond `limits.request_changes`.
+        more_adjusted: As `more_dropped`.
+    """
+
+    __slots__ = ("adjusted", "dropped", "more_adjusted", "more_dropped")
+
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
+        self.adjusted: dict[str, str] = {}
+        self.more_dropped = 0
+        self.more_adjusted = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.dropped or self.adjusted)
+
+    def drop(self, path: str) -> None:
+        """Notes that a member was left out."""
+        path = path[: SHARED.changed_path]  # a path may contain a key from the request, of any length
+        if len(self.dropped) >= SHARED.request_changes:
+            self.more_dropped += 1
+        elif path not in self.dropped:
+            self.dropped.append(path)
+
+    def adjust(self, path: str, value: str) -> None:
+        """Notes that a member was changed.
+
+        Args:
+            path: The member's path.
+            value: Its value in the provider's request; must not be text of the conversation.
+        """
+        path = path[: SHARED.changed_path]
+        if path not in self.adjusted and len(self.adjusted) >= SHARED.request_changes:
+            self.more_adjusted += 1
+        else:
+            self.adjusted[path] = value[: SHARED.changed_path]
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Returns `x-gai-dropped` and `x-gai-adjusted`, each if there is something to report."""
+        found: list[tuple[str, str]] = []
+        if self.dropped:
+            found.append(("x-gai-dropped", _listed([_quoted(path) for path in self.dropped], self.more_dropped)))
+        if self.adjusted:
+            pairs = [f"{_quoted(path)}={_quoted(value)}" for path, value in self.adjusted.items()]
+            found.append(("x-gai-adjusted", _listed(pairs, self.more_adjusted)))
+        return found
+
+    def warning(self) -> Event:
+        """Returns the event that reports the changes."""
+        return {
+            "type": "warning",
+            "reason": "request_changed",
+            "provider_metadata": {"dropped": self.dropped, "adjusted": self.adjusted},
+        }
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe=_WORD)
+
+
+def _listed(entries: Sequence[str], more: int) -> str:
+    """Joins entries; what exceeds `limits.changes_header` is counted in a last entry `+<number>`."""
+    kept: list[str] = []
+    size = 0
+    for entry in entries:
+        size += len(entry) + 1
+        if size > SHARED.changes_header:
+            more += len(entries) - len(kept)
+            break
+        kept.append(entry)
+    return ",".join([*kept, f"+{more}"] if more else kept)
