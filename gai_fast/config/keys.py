@@ -43,6 +43,7 @@ from gai_fast.model.settings import (
 )
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import provider_names
+from gai_fast.providers.facts import FACTS, checked_facts
 
 FLAGS: Final[Mapping[str, tuple[str, str]]] = {
     **{
@@ -318,6 +319,12 @@ MODEL: Final[Mapping[str, Key]] = {
         zero=True,
     ),
     "prefill": switch("Whether the upstream continues an assistant message at the end."),
+    "facts": Key(
+        "What the model takes, where gai-fast does not know it or is wrong.",
+        {"type": "object", "propertyNames": {"enum": list(FACTS)}},
+        checked_facts,
+        example={"max_output": 64_000},
+    ),
     "price": Key(
         "What a million tokens cost; unless given, cached_input and cache_write cost input, cache_write_1h twice as "
         "much, reasoning output.",
@@ -463,6 +470,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "fallback": (),
         "fallback_on": {},
         "prefill": False,
+        "facts": {},
         "price": None,
         "cache": False,
         "balance": "weighted",

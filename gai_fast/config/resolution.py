@@ -66,13 +66,23 @@ from gai_fast.model.settings import (
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import get_provider
+from gai_fast.providers.facts import facts_of
 from gai_fast.stores import check_url
 
 DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads if no other file is named."""
 DEMO: Final = "demo"
 _TLS: Final = ("tls_cert", "tls_key")
-_MODEL_KEYS: Final = ("fallback", "fallback_on", "prefill", "cache", "balance", "hedge_after", "wait_for_limit")
+_MODEL_KEYS: Final = (
+    "fallback",
+    "fallback_on",
+    "prefill",
+    "facts",
+    "cache",
+    "balance",
+    "hedge_after",
+    "wait_for_limit",
+)
 
 Table = dict[str, Value]
 """The given, valid keys of one table."""
@@ -457,8 +467,18 @@ class _Resolution:
             if "targets" in table:
                 more["targets"] = targets
             stream = _stream({**self._given.tables["stream"], **own})
-            models[name] = ModelSettings(name, targets[0].upstream, targets[0].id, stream, **more)
+            models[name] = model = ModelSettings(name, targets[0].upstream, targets[0].id, stream, **more)
+            if model.prefill:
+                self._check_prefill(model, table["prefill"].origin)
         return models
+
+    def _check_prefill(self, model: ModelSettings, origin: str) -> None:
+        """Reports a target of a model that refuses the `prefill` that the model has."""
+        for place in model.targets or (model,):
+            provider = place.upstream.provider.partition(":")[0]
+            if model.facts.get("prefill", facts_of(provider, place.id).prefill) is False:
+                what = f"`prefill` in [[model]]: {shown(place.id)} continues no assistant message"
+                self._problems.add(origin, f"{what}; if it does, add facts = {{prefill = true}}")
 
     def _check_fallbacks(self, settings: Settings) -> None:
         """Reports fallbacks that are not a model, or are the model itself."""

@@ -255,6 +255,8 @@ class ModelSettings(_Snapshot):
     """The rule that chooses among the targets: `net/attempts/balance.py`."""
     hedge_after: float | None = None
     """Seconds without a first event after which a second target is asked. None means never."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the configuration corrects of what is known of the model (`providers/facts.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,16 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
+from gai_fast.providers.facts import Facts, corrected, facts_of
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
     "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
     "ndjson": [("content-type", "application/json"), ("accept", "application/x-ndjson")],
 }
 """The headers of every request, by the framing of its response."""
+
+
+NO_CORRECTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Target:
@@ -48,19 +52,25 @@ class Target:
         model: The upstream's id of the model.
         api_key: The credential in plain text; None if the upstream needs none.
         on_unsupported: Whether a field that the provider does not support is refused (`error`) or left out (`drop`).
+        corrections: The facts of the model that the configuration corrects, by name (`facts.checked_facts`).
 
     Attributes:
         changes: What was left out or changed; filled by `API.leave_out` and `API.adjust`.
     """
 
-    __slots__ = ("api_key", "changes", "model", "on_unsupported")
+    __slots__ = ("api_key", "changes", "corrections", "model", "on_unsupported")
 
     def __init__(
-        self, model: str, api_key: str | None = None, on_unsupported: Literal["error", "drop"] = "error"
+        self,
+        model: str,
+        api_key: str | None = None,
+        on_unsupported: Literal["error", "drop"] = "error",
+        corrections: Mapping[str, Any] = NO_CORRECTIONS,
     ) -> None:
         self.model = model
         self.api_key = api_key
         self.on_unsupported = on_unsupported
+        self.corrections = corrections
         self.changes = Changes()
 
 
@@ -266,6 +276,11 @@ class API(ResponseAPI):
         role = message.__struct_config__.tag
         what = f"{kind} of type {part.media_type}" if only_its_type else f"{kind} parts in {role} messages"
         self.leave_out(path, target, what)
+
+    def facts(self, target: Target) -> Facts:
+        """Returns what is known of a target's model, with the corrections of the configuration."""
+        known = facts_of(self.provider, target.model)
+        return corrected(known, target.corrections) if target.corrections else known
 
     def supported(self, request: Request, target: Target) -> Request:
         """Returns the request without the fields that this API `lacks`.

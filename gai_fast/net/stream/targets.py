@@ -283,7 +283,7 @@ class Targets(AttemptRunner):
     ) -> tuple[Adapter, Translate, OpenExchange]:
         upstream = spec.model.upstream
         api = get_provider(upstream.provider)
-        target = Target(spec.model.id, key, spec.on_unsupported)
+        target = Target(spec.model.id, key, spec.on_unsupported, spec.model.facts)
         for path in spec.left_out:
             api.leave_out(path, target)
         adapter: Adapter | None = None

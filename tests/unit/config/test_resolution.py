@@ -219,6 +219,27 @@ heartbeat = 7
         [message] = folder.problems(f'{nameless}fallback = ["backup"]\n')
         assert "`name` in [[model]]" in message
 
+    def test_a_prefill_that_the_model_refuses_is_a_mistake_unless_facts_correct_it(self, folder: Folder) -> None:
+        claude = '[[upstream]]\nname = "main"\nprovider = "anthropic"\n' + MODEL + "prefill = true\n"
+        for identifier, is_refused in (("claude-opus-5", True), ("claude-sonnet-4-5", False), ("other", False)):
+            text = f'{claude}id = "{identifier}"\n'
+            if not is_refused:
+                assert folder.read(text).settings.models["fast"].prefill
+                continue
+            [problem] = folder.problems(text)
+            assert problem.startswith("gai-fast.toml:7: `prefill` in [[model]]: 'claude-opus-5' continues no assistant")
+            settings = folder.read(f"{text}facts = {{prefill = true}}\n").settings
+            assert settings.models["fast"].facts == {"prefill": True}
+        targets = 'prefill = true\ntargets = [{upstream = "main", id = "a"}, {upstream = "main", id = "claude-opus-5"}]'
+        [problem] = folder.problems(
+            f'[[upstream]]\nname = "main"\nprovider = "anthropic"\n[[model]]\nname = "fast"\n{targets}'
+        )
+        assert "'claude-opus-5' continues no assistant message" in problem
+
+    def test_facts_that_are_none_are_a_mistake(self, folder: Folder) -> None:
+        [problem] = folder.problems(UPSTREAM + MODEL + "facts = {max_output = 0}")
+        assert "`facts` in [[model]] must have a whole number for max_output" in problem
+
     def test_a_model_is_asked_for_by_its_name_where_it_has_no_id(self, folder: Folder) -> None:
         assert folder.read(UPSTREAM + MODEL).settings.models["fast"].id == "fast"
 
