@@ -92,6 +92,7 @@ cdef class DeltaCopier:
     cdef bint _is_timed         # whether the output contains the time
     cdef size_t _passed         # frames that a fast path has sent since the last call of `settle`
     cdef list _touched          # of _Kind, the last copied last
+    cdef list _former           # the notes of kinds copied before `_touched`
     cdef dict _kept             # of _Kept, by name
 
     cdef int look_at(self, bytes chunk, size_t at, size_t end) noexcept  # sets the bytes from which frames are copied
@@ -108,6 +109,7 @@ cdef class DeltaCopier:
     cdef bytes take_chunk(self, size_t *size)   # as one HTTP chunk
     cdef bytes take_frames(self, size_t *size)  # unchanged
     cdef list take_kinds(self)
+    cdef list take_touched(self)
     cdef size_t frame_end(self) noexcept
     # GAI_COPY_DONE: copied, `_at` is after the frame. GAI_COPY_MORE: the bytes end too early. Otherwise GAI_COPY_MISS.
     cdef int copy_next(self, long long seq, long long ts) except -1
@@ -116,7 +118,8 @@ cdef class DeltaCopier:
     cdef size_t copy_run(
         self, _Template template, const uint8_t **frame, long long seq, long long ts, size_t *characters
     ) noexcept
-    cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1
+    cdef int keep_order(self, _Kind kind, size_t held) except -1
+    cdef int note(self, _Template template, size_t frames, size_t characters, size_t end, size_t held) except -1
     cdef int cut_run(self) except -1
     cdef bint recall(self) except -1    # whether the next frame is similar to a frame that another stream has learned
     cdef bint add(self, _Template template, dict event, str key, parts) except -1  # False: unsupported order of parts

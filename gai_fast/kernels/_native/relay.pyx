@@ -103,6 +103,7 @@ cdef enum:
 cdef const char *HEX = b"0123456789abcdef"
 cdef size_t HELD = LIMITS.held_frame
 cdef size_t COLLECTED = LIMITS.collected_text
+cdef Py_ssize_t CHANGES = LIMITS.kept_changes
 cdef Py_ssize_t BATCHED = LIMITS.batched_read
 cdef Py_ssize_t ACK_STEP = SHARED.ack_step
 cdef Py_ssize_t BULK = LIMITS.bulk_read
@@ -499,6 +500,7 @@ cdef class DeltaCopier:
         self._runs = []
         self._templates = []
         self._touched = []
+        self._former = []
         self._kept = {}
         self._names = names_of(members, ignored, kept, labels)
         self._cutter = framer
@@ -625,6 +627,8 @@ cdef class DeltaCopier:
     cdef int copy_next(self, long long seq, long long ts) except -1:
         cdef Py_ssize_t i
         cdef int status = GAI_COPY_MISS
+        if len(self._former) > CHANGES:
+            return GAI_COPY_MISS  # the full path hands over the collected texts
         seq += self.copied + 1
         for i in range(len(self._templates)):
             status = self.copy(<_Template>self._templates[i], seq, ts)
@@ -644,6 +648,7 @@ cdef class DeltaCopier:
         cdef const uint8_t *said
         cdef const uint8_t *stop
         cdef size_t text, frames = 0, characters = 0, more, limit = self._framer._limit
+        cdef size_t held = template.kind.collected.size
         cdef size_t room = template.around.room + GAI_COPY_ROOM, span = HELD
         cdef bint runs = <size_t>(end - frame) > 2 * <size_t>PyBytes_GET_SIZE(template.frame)
         cdef gai_kept *kept
@@ -706,7 +711,7 @@ cdef class DeltaCopier:
                 frame = at
         finally:
             if frames:
-                self.note(template, frames, characters, frame - self._data)
+                self.note(template, frames, characters, frame - self._data, held)
         return GAI_COPY_DONE if frames else status
 
     cdef size_t copy_run(
@@ -726,12 +731,26 @@ cdef class DeltaCopier:
             out.size = to - out.data
         return frames
 
-    cdef int note(self, _Template template, size_t frames, size_t characters, size_t end) except -1:
-        """Notes copied frames for the adapter, and updates the framer as if the framer had cut them."""
+    cdef int keep_order(self, _Kind kind, size_t held) except -1:
+        """Separates the new text of a kind from its text that was copied before a text of another kind."""
+        cdef gai_buffer *collected = &kind.collected
+        cdef bytes new = PyBytes_FromStringAndSize(<const char *>collected.data + held, collected.size - held)
+        collected.size = held
+        self._former += self.take_touched()
+        append(collected, <const uint8_t *>PyBytes_AS_STRING(new), PyBytes_GET_SIZE(new))
+        return 0
+
+    cdef int note(self, _Template template, size_t frames, size_t characters, size_t end, size_t held) except -1:
+        """Notes copied frames for the adapter, and updates the framer as if the framer had cut them.
+
+        The kind had `held` bytes of collected text before these frames.
+        """
         cdef _Kind kind = template.kind
         cdef Py_ssize_t count = len(self._touched)
         if not count or self._touched[count - 1] is not kind:
-            if kind.touched:
+            if kind.touched and kind.collects:
+                self.keep_order(kind, held)
+            elif kind.touched:
                 self._touched.remove(kind)
             self._touched.append(kind)
             kind.touched = True
@@ -965,6 +984,13 @@ cdef class DeltaCopier:
         return finished_bytes(made, size[0])
 
     cdef list take_kinds(self):
+        cdef list former
+        if not self._former:
+            return self.take_touched()
+        former, self._former = self._former, []
+        return former + self.take_touched()
+
+    cdef list take_touched(self):
         cdef _Kind kind
         touched, self._touched = self._touched, []
         return [kind.take() for kind in touched]

@@ -69,6 +69,10 @@ class Limits:
     """Bytes of copied text that may wait for an adapter. Beyond this limit a frame is parsed, which hands over the
     text."""
 
+    kept_changes: int = 4096
+    """Notes on copied text that may wait for an adapter because texts of several kinds alternate: about 1 MB. Beyond
+    this limit a frame is parsed, which hands over the notes."""
+
     event_name: int = 128
     """Characters of an SSE event name that we write."""
 

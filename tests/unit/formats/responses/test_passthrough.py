@@ -88,6 +88,33 @@ def test_an_end_of_ours_repeats_each_item() -> None:
     Response.model_validate(response)
 
 
+@pytest.mark.parametrize("size", [1, 300, 100_000])
+@pytest.mark.parametrize("cancel", [True, False], ids=["cancelled", "cut"])
+def test_an_end_of_ours_repeats_texts_of_several_kinds_in_the_order_in_which_they_came(size: int, cancel: bool) -> None:
+    """However many of them come in one read."""
+    at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    number, frames = 4, FRAMES[:4]
+    for text, refusal in (("One", "No"), (" two", "."), (" three", " Never"), (" four", "!")):
+        frames = [
+            *frames,
+            frame("response.output_text.delta", number, **at, delta=text, logprobs=[]),
+            frame("response.refusal.delta", number + 1, **{**at, "content_index": 1}, delta=refusal),
+        ]
+        number += 2
+    [item] = last([*cut(b"".join(frames), size)], cancel=cancel)["output"]
+    told = [(part["type"], part.get("text", part.get("refusal"))) for part in item["content"]]
+    assert told == [
+        ("output_text", "One"),
+        ("refusal", "No"),
+        ("output_text", " two"),
+        ("refusal", "."),
+        ("output_text", " three"),
+        ("refusal", " Never"),
+        ("output_text", " four"),
+        ("refusal", "!"),
+    ]
+
+
 def test_two_messages_stay_two() -> None:
     first, second = FRAMES[2:6], [one.replace(b"msg_1", b"msg_2") for one in FRAMES[2:5]]
     found = last([*FRAMES[:2], *first, *second], cancel=True)["output"]

@@ -551,10 +551,53 @@ def test_what_was_copied_survives_the_template_that_copied_it(native: ModuleType
     data, count, kinds = copier.take_copied()
     assert (data.count(b"<"), count) == (5, 5)
     assert [(event["index"], characters, text) for event, characters, text in kinds] == [
-        (2, 4, "é2é2"),
+        (2, 2, "é2"),
+        (0, 2, "é0"),
+        (2, 2, "é2"),
         (1, 2, "é1"),
-        (0, 3, "é0z"),
+        (0, 1, "z"),
     ]
+
+
+def test_texts_that_are_collected_keep_their_order(native: ModuleType) -> None:
+    """Neighbours of one kind are one text; more changes than may wait for the adapter end the copying for one frame."""
+
+    def frame(index: int) -> bytes:
+        return sse(f'{{"index":{index},"arguments":"{index}"}}')
+
+    def reader() -> Reader:
+        return Reader(
+            native,
+            lambda chunk: chunk["arguments"],
+            event=lambda chunk: {"type": "tool.call.delta", "index": chunk["index"]},
+            key="arguments",
+            members=("arguments",),
+        )
+
+    few = reader()
+    few.feed(frame(0) + frame(1))
+    few.feed(b"".join(map(frame, (0, 0, 1, 0, 1, 1))))
+    assert few.copied == 6
+    assert [text for _, _, text in few.kinds] == ["00", "1", "0", "11"]
+    many = reader()
+    many.feed(frame(0) + frame(1))
+    changes = LIMITS.kept_changes + 101
+    many.feed(b"".join(frame(number % 2) for number in range(changes)))
+    assert many.copied + many.slow == changes + 2
+    assert many.slow == 3
+    assert [many.arguments[index] for index in (0, 1)] == ["0" * (changes // 2 + 2), "1" * (changes // 2 + 1)]
+
+
+def test_texts_that_are_not_collected_are_counted_by_their_kind(native: ModuleType) -> None:
+    reader = Reader(
+        native,
+        text_of,
+        event=lambda chunk: {"type": "text.delta", "choice": chunk["index"]},
+    )
+    frames = [sse(f'{{"index":{index},"text":"x"}}') for index in (0, 1)]
+    reader.feed(b"".join(frames))
+    reader.feed(b"".join(frames * 3))
+    assert [(event["choice"], characters) for event, characters, _ in reader.kinds] == [(0, 3), (1, 3)]
 
 
 def test_a_text_that_is_told_twice_is_copied_once_while_both_are_the_same(kernels: ModuleType) -> None:
