@@ -148,10 +148,12 @@ static inline int gai_take_ready(int set, gai_ready ready[GAI_READY], int *is_du
     return sockets;
 }
 
-/* Watches a socket level-triggered, for `gai_take_readable`. Returns -1 if the system cannot watch more sockets. */
+/* Watches a socket level-triggered, for `gai_take_readable`. Does nothing if the set watches the socket already. Returns
+ * -1 if the system cannot watch more sockets. */
 static inline int gai_watch_reader(int set, int socket) {
     struct epoll_event event = {.events = EPOLLIN, .data = {.fd = socket}};
-    return epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
+    int added = epoll_ctl(set, EPOLL_CTL_ADD, socket, &event);
+    return added < 0 && errno == EEXIST ? 0 : added;
 }
 
 /* Returns the number of sockets in `readable` that can be read, at most `most`, without waiting. Successive calls

@@ -166,6 +166,7 @@ cdef class SocketSet:
     cdef object _loop
     cdef object _others     # the pure set, which watches sockets if there is no epoll set
     cdef dict _callbacks    # by descriptor
+    cdef dict _watched_by_others    # the callbacks of `_others`
     cdef list _unflushed    # transports that are flushed at the end of the iteration
     cdef int _set           # the epoll set, or -1
     cdef int _watched       # the set that the loop watches: `_set` or the outer set
@@ -183,6 +184,7 @@ cdef class SocketSet:
         self._coalescing = Coalescing() if coalesces else None
         self._loop = loop
         self._others = pure.SocketSet(loop)
+        self._watched_by_others = self._others._callbacks
         self._callbacks = {}
         self._unflushed = []
 
@@ -191,8 +193,8 @@ cdef class SocketSet:
             gai_close(self._set)
 
     def add_reader(self, int descriptor, callback):
-        """Calls back whenever a socket can be read."""
-        if not self.can_watch():
+        """Calls back whenever a socket can be read. A second callback of a socket replaces the first."""
+        if not self.can_watch() or descriptor in self._watched_by_others:
             self._others.add_reader(descriptor, callback)
             return
         self._callbacks[descriptor] = callback

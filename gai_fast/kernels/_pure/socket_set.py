@@ -83,6 +83,8 @@ class SocketSet:
     def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
         """Calls back whenever a socket can be read, including its end, and again while bytes are left unread.
 
+        A second callback of a socket replaces the first.
+
         Args:
             descriptor: The socket's descriptor. Nothing else watches it.
             callback: Is called without arguments; returns whether more bytes may be left than it has read. Its

@@ -586,6 +586,47 @@ def test_a_closed_set_serves_what_is_watched_and_then_leaves_no_descriptor(run: 
     run(scenario)
 
 
+def test_a_second_reader_of_a_socket_replaces_the_first(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        ours, peer = socket.socketpair()
+        read: list[str] = []
+        sockets.add_reader(ours.fileno(), lambda: read.append("first" + ours.recv(1).decode()))
+        peer.send(b"a")
+        await until(lambda: read == ["firsta"])
+        sockets.add_reader(ours.fileno(), lambda: read.append("second" + ours.recv(1).decode()))
+        peer.send(b"b")
+        await until(lambda: read == ["firsta", "secondb"])
+        sockets.remove_reader(ours.fileno())
+        peer.send(b"c")
+        await asyncio.sleep(0.01)
+        assert len(read) == 2
+        assert not bugs
+        ours.close()
+        peer.close()
+
+    run(scenario)
+
+
+def test_a_second_reader_replaces_the_first_though_a_set_could_be_opened_in_between(run: Run) -> None:
+    async def scenario(sockets: Any, bugs: list[Any]) -> None:
+        ours, peer = socket.socketpair()
+        read: list[str] = []
+        with scarce_descriptors(0):
+            sockets.add_reader(ours.fileno(), lambda: read.append("first" + ours.recv(1).decode()))
+        sockets.add_reader(ours.fileno(), lambda: read.append("second" + ours.recv(1).decode()))
+        peer.send(b"b")
+        await until(lambda: read == ["secondb"])
+        sockets.remove_reader(ours.fileno())
+        peer.send(b"c")
+        await asyncio.sleep(0.01)
+        assert len(read) == 1
+        assert not bugs
+        ours.close()
+        peer.close()
+
+    run(scenario)
+
+
 def test_what_cannot_be_watched_is_an_error(run: Run, tmp_path: Any) -> None:
     async def scenario(sockets: Any, bugs: list[Any]) -> None:
         with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="not permitted"):
