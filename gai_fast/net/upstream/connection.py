@@ -69,6 +69,21 @@ class Receiver:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Upload:
+    """Sends the rest of a request's body while it arrives. No protocol, as `Timers` is none."""
+
+    __slots__ = ()
+
+    def begin(self) -> None:
+        """Called when the head was written: `Exchange.write` may follow. Called again if it was written again."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Called when the upstream has taken all that was written, after it had not taken it at once."""
+        raise NotImplementedError
+
+
 class OpenExchange(Protocol):
     """A running request to an upstream and its response."""
 
@@ -178,6 +193,7 @@ class Exchange:
         "_timer",
         "_timers",
         "_total_by",
+        "_upload",
         "fast_path",
         "resent",
         "reused",
@@ -185,7 +201,14 @@ class Exchange:
     )
 
     def __init__(
-        self, peer: str, method: str, request: bytes, receiver: Receiver, timeouts: Timeouts, timers: Timers
+        self,
+        peer: str,
+        method: str,
+        request: bytes,
+        receiver: Receiver,
+        timeouts: Timeouts,
+        timers: Timers,
+        upload: Upload | None = None,
     ) -> None:
         self.sent = False
         self.reused = False
@@ -194,6 +217,7 @@ class Exchange:
         self._method = method
         self._request: bytes | None = request  # until the first byte of the response
         self._receiver = receiver
+        self._upload = upload  # until the whole request is written
         self._timeouts = timeouts
         self._timers = timers
         self._clock: Callable[[], float] = timers.clock
@@ -239,6 +263,27 @@ class Exchange:
                 self._connection.resume_reading()
                 self._arm()
 
+    @property
+    def unsent(self) -> int:
+        """The bytes of the request that the upstream has not taken yet."""
+        return 0 if self._connection is None else self._connection.unsent
+
+    def write(self, data: bytes) -> None:
+        """Sends more of the request's body, framed. The request is not sent on another connection from then on."""
+        if self._upload is not None and self._connection is not None:
+            self._request = None
+            self._read_at = self._clock()  # a body that goes on is no silence of the upstream
+            self._connection.write(data)
+
+    def end_body(self) -> None:
+        """Notes that the whole body has been written: the connection may carry another request afterwards."""
+        self._upload = None
+
+    def resume_writing(self) -> None:
+        """Lets the upload go on."""
+        if self._upload is not None:
+            self._upload.resume()
+
     def close(self) -> None:
         """Aborts the exchange and its connection, which is never reused; the receiver is not called any more."""
         if self._state is not _ENDED:
@@ -274,6 +319,8 @@ class Exchange:
         if self._paused:
             connection.pause_reading()
         self._arm()
+        if self._upload is not None:
+            self._upload.begin()
 
     def fail(self, error: Error) -> None:
         """Ends the exchange with an error; aborts its connection, established or not."""
@@ -368,8 +415,9 @@ class Exchange:
         if self._state is not _ENDED:
             connection = cast(UpstreamConnection, self._connection)
             connection.idle_timeout = self._response.idle_timeout
+            is_whole = self._upload is None
             receiver = self._end()
-            connection.release(is_reusable)
+            connection.release(is_reusable and is_whole)
             receiver.exchange_ended(None)
 
     def _drop(self) -> Receiver:
@@ -386,7 +434,7 @@ class Exchange:
         """Releases everything; returns the receiver, for a last call if one is due."""
         receiver, self._receiver = self._receiver, _NULL_RECEIVER
         self._state = _ENDED
-        self._abandon = self._connection = self._request = None
+        self._abandon = self._connection = self._request = self._upload = None
         if self.fast_path is not None:
             self.fast_path.chunks = None
             self.fast_path = None
@@ -578,11 +626,19 @@ class UpstreamConnection:
         # came with the end, a fast path may have borrowed the socket: it must not read a descriptor that is closed.
         self.drop()
 
-    def pause_writing(self) -> None:
-        """Does nothing: a request is written whole, even if its upstream reads slowly."""
-
     def resume_writing(self) -> None:
-        """Does nothing; see `pause_writing`."""
+        """Lets the upload of the running exchange go on, if it has one."""
+        if self._exchange is not None:
+            self._exchange.resume_writing()
+
+    @property
+    def unsent(self) -> int:
+        """The number of written bytes that the socket has not accepted yet."""
+        return self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Writes more of the running exchange's request."""
+        self._transport.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.take_back()

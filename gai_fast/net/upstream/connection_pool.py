@@ -28,8 +28,15 @@ from mypy_extensions import mypyc_attr
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.upstream.connection import ConnectionCallbacks, Exchange, Receiver, Timeouts, UpstreamConnection
-from gai_fast.net.upstream.http_request import Origin, RequestEncoder
+from gai_fast.net.upstream.connection import (
+    ConnectionCallbacks,
+    Exchange,
+    Receiver,
+    Timeouts,
+    Upload,
+    UpstreamConnection,
+)
+from gai_fast.net.upstream.http_request import Origin, RequestEncoder, encode_once
 from gai_fast.net.upstream.http_response import KnownResponseHeads
 from gai_fast.net.upstream.idle_time import IdleTime
 from gai_fast.runtime.timers import Timer, Timers
@@ -168,18 +175,36 @@ class ConnectionPool(ConnectionCallbacks):
         """
         request = self._encoder.encode(method, path, headers, body)
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers)
-        if self._closed:
-            self._loop.call_soon(exchange.fail, self._gone())
-        elif _serve(self, exchange):
-            pass
-        elif len(self._waiting) < LIMITS.pool_waiting:
-            self._waiting[exchange] = now = self._clock()
-            exchange.begin_waiting(functools.partial(self._waiting.pop, exchange, None))
-            if self._wait_timer is None:
-                self._wait_timer = self._timers.schedule(now + self._pool_wait, self._end_waits)
-        else:
-            text = f"{len(self._waiting)} requests wait for a connection to the upstream"
-            self._loop.call_soon(exchange.fail, self._full(text))
+        _start(self, exchange)
+        return exchange
+
+    def open_once(
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        receiver: Receiver,
+        upload: Upload | None = None,
+        length: int = -1,
+    ) -> Exchange:
+        """Starts a request as `open` does; its head is not cached.
+
+        Args:
+            method: As for `open`.
+            path: As for `open`.
+            headers: As for `open`.
+            body: The body, or its first bytes if there is an upload, framed.
+            receiver: As for `open`.
+            upload: Sends the rest of the body. None if there is no rest.
+            length: The length of an uploaded body; negative if it is sent in HTTP chunks.
+
+        Raises:
+            ValueError: As `open`.
+        """
+        request = encode_once(self.origin, method, path, headers, body, upload is not None, length)
+        exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, upload)
+        _start(self, exchange)
         return exchange
 
     def _end_waits(self) -> None:
@@ -446,6 +471,23 @@ class ConnectionPool(ConnectionCallbacks):
             self._fill_later()
         else:
             self._refill_wait = LIMITS.ready_retry_first
+
+
+def _start(pool: ConnectionPool, exchange: Exchange) -> None:
+    """Gives an exchange a connection, or lets it wait for one."""
+    waiting = pool._waiting
+    if pool._closed:
+        pool._loop.call_soon(exchange.fail, pool._gone())
+    elif _serve(pool, exchange):
+        pass
+    elif len(waiting) < LIMITS.pool_waiting:
+        waiting[exchange] = now = pool._clock()
+        exchange.begin_waiting(functools.partial(waiting.pop, exchange, None))
+        if pool._wait_timer is None:
+            pool._wait_timer = pool._timers.schedule(now + pool._pool_wait, pool._end_waits)
+    else:
+        text = f"{len(waiting)} requests wait for a connection to the upstream"
+        pool._loop.call_soon(exchange.fail, pool._full(text))
 
 
 def _serve(pool: ConnectionPool, exchange: Exchange) -> bool:

@@ -141,6 +141,31 @@ def encode_request(origin: Origin, method: str, path: str, headers: Sequence[tup
     return _with_body(_encode_head(origin, method, path, tuple(headers)), method, body)
 
 
+def encode_once(
+    origin: Origin, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, upload: bool, length: int
+) -> bytes:
+    """Returns the bytes of a request whose headers no other request has, so that its head is not cached.
+
+    Args:
+        origin: The upstream.
+        method: The method, in upper case.
+        path: As for `encode_request`.
+        headers: As for `encode_request`.
+        body: The body, or its first bytes, framed.
+        upload: Whether more of the body follows.
+        length: The length of such a body; negative if it is sent in HTTP chunks.
+
+    Raises:
+        ValueError: As `encode_request`.
+    """
+    head = _head_of(origin, method, path, headers)
+    if not upload:
+        return _with_body(head, method, body)
+    if length < 0:
+        return b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (head, body)
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, length, body)
+
+
 class RequestEncoder:
     """Encodes the requests to one upstream. Caches the last head, because most requests repeat it.
 
@@ -175,6 +200,10 @@ def _with_body(head: bytes, method: str, body: bytes) -> bytes:
 @lru_cache(LIMITS.upstream_heads)
 def _encode_head(origin: Origin, method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
     """Returns the head without `Content-Length`. It is the same for every request of a model."""
+    return _head_of(origin, method, path, headers)
+
+
+def _head_of(origin: Origin, method: str, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
     if not _METHOD.fullmatch(method) or method == "CONNECT":
         raise ValueError(f"{method[: SHARED.identifier]!r} is not a method that is sent upstream")
     if not _TARGET.fullmatch(path):

@@ -39,6 +39,9 @@ class Receiver(Protocol):
     def eof_received(self) -> object:
         """Called when the peer has ended the connection properly."""
 
+    def resume_writing(self) -> None:
+        """Called when the socket has accepted the last of the written bytes, after it had not accepted them at once."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the socket is closed."""
 
@@ -223,6 +226,8 @@ class SocketTransport(Transport):
         if self._is_writing:
             self._is_writing = False
             self._loop.remove_writer(self._descriptor)
+            if self._receiver is not None:
+                self._receiver.resume_writing()
 
     def _has_more(self) -> bool:
         """Whether there are more bytes to send; if so, moves them to the unsent ones."""

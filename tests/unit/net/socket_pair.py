@@ -32,6 +32,9 @@ class Receiver:
     def eof_received(self) -> None:
         self.calls.append("eof")
 
+    def resume_writing(self) -> None:
+        self.calls.append("resume")
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.calls.append("lost")
         self.lost.append(exc)

@@ -48,6 +48,8 @@ class Receiver:
         self.calls.append("eof")
         self.transport.abort()
 
+    def resume_writing(self) -> None: ...
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.calls.append("lost")
         self.lost.append(exc)
