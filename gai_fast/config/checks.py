@@ -18,6 +18,7 @@ from gai_fast.config.problems import nearest, shown
 from gai_fast.core.compression import is_available
 from gai_fast.model.addresses import Networks, address_of, is_forbidden_address
 from gai_fast.model.errors import CLASSES
+from gai_fast.model.lane_paths import ENTRY, METHODS
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
 from gai_fast.model.settings import ANONYMOUS
@@ -35,7 +36,8 @@ FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*
 
 PERIODS: Final = ("day", "month", "total")
 """The values of `period` in `spend`."""
-PRICES: Final = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
+TOKEN_PRICES: Final = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning")
+PRICES: Final = (*TOKEN_PRICES, "request")
 """The keys of `price`."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -225,18 +227,30 @@ def spend(value: Any) -> Mapping[str, Any]:
 
 
 def price(value: Any) -> Mapping[str, Any]:
-    """Checks the price of a model's tokens, in units of currency for a million tokens."""
+    """Checks the price of a model: units of currency for a million tokens, and for each request."""
     if isinstance(value, dict):
         known_keys(value, PRICES)
-    if not isinstance(value, dict) or not {"input", "output"} <= value.keys():
+    if not isinstance(value, dict) or not ({"input", "output"} <= value.keys() or value.keys() == {"request"}):
         raise ValueError(
             "must be a table with input and output, and those of cached_input, cache_write, cache_write_1h and "
-            "reasoning that cost otherwise, such as {input = 3, output = 15}: what a million tokens cost"
+            "reasoning that cost otherwise, such as {input = 3, output = 15}: what a million tokens cost; and request, "
+            "or request alone: what each request costs"
         )
     for name, figure in value.items():
         if amount_of(figure, LIMITS.price) is None:
-            raise ValueError(f"must have a number for {name}, 0 to {LIMITS.price}: what a million tokens cost")
+            what = "each request costs" if name == "request" else "a million tokens cost"
+            raise ValueError(f"must have a number for {name}, 0 to {LIMITS.price}: what {what}")
     return MappingProxyType(dict(value))
+
+
+def lane(value: str) -> str:
+    """Checks an entry of `lane` in an `[[upstream]]`."""
+    if not ENTRY.fullmatch(value):
+        raise ValueError(
+            'must be paths such as "/v1/embeddings", "/v1/audio/*" or "DELETE /v1/x": decoded, without a query, `.` or '
+            f"`..`, and with one method of {', '.join(METHODS)} or none (then GET and POST)"
+        )
+    return value
 
 
 def headers(value: Any) -> Mapping[str, str]:

@@ -202,6 +202,9 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
         checks.spend,
         example={"amount": 50, "period": "month"},
     ),
+    "lane": texts(
+        "The upstreams whose own paths (`lane` there) the caller may use: their names.", checks.upstream_name
+    ),
 }
 """The keys of a `[[key]]` that are also allowed in `[key_defaults]`."""
 KEY: Final[Mapping[str, Key]] = {
@@ -279,6 +282,10 @@ UPSTREAM: Final[Mapping[str, Key]] = {
         },
         _breaker,
     ),
+    "lane": texts(
+        "The paths that are passed through to it, such as /v1/embeddings; * is one segment, POST and GET unless named.",
+        checks.lane,
+    ),
 }
 MODEL: Final[Mapping[str, Key]] = {
     "name": text("The model's name in requests.", checks.model_name),
@@ -327,11 +334,11 @@ MODEL: Final[Mapping[str, Key]] = {
     ),
     "price": Key(
         "What a million tokens cost; unless given, cached_input and cache_write cost input, cache_write_1h twice as "
-        "much, reasoning output.",
+        "much, reasoning output. request: what each request costs, beside its tokens or alone.",
         {
             "type": "object",
             "properties": {name: {"type": "number", "minimum": 0, "maximum": LIMITS.price} for name in checks.PRICES},
-            "required": ["input", "output"],
+            "anyOf": [{"required": ["input", "output"]}, {"required": ["request"], "maxProperties": 1}],
             "additionalProperties": False,
         },
         checks.price,
@@ -367,6 +374,7 @@ LIMIT: Final[Mapping[str, Key]] = {
         "Bytes of memory above which new streams are refused (503).", LIMITS.least_memory, example=2048 * MIB
     ),
     "upload_bytes": whole("Bytes of request bodies that are being received; more are refused (503).", 1),
+    "lane_body": whole("Bytes of those that are passed through unread (uploads); more are refused (503).", 1),
 }
 PRICES: Final[Mapping[str, Key]] = {
     "file": text("The price list: a TOML file, read again at every reload.", checks.path, example="prices.toml"),
@@ -453,7 +461,7 @@ def _defaults(kind: type[Any]) -> dict[str, Any]:
 DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
     "key": {},
-    "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user"},
+    "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user", "lane": ()},
     "stream": _defaults(StreamSettings),
     "store": _defaults(StoreSettings),
     "idempotency": _defaults(IdempotencySettings),

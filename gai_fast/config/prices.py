@@ -32,11 +32,11 @@ def build_price(table: Mapping[str, Any], currency: str) -> Price:
     """Builds the price from a table.
 
     Args:
-        table: Units of currency for a million tokens, accepted by `checks.price`.
+        table: Units of currency for a million tokens, and for each request, accepted by `checks.price`.
         currency: The currency.
     """
     amounts = {name: amount_of(figure, LIMITS.price) or 0 for name, figure in table.items()}
-    into, out = amounts["input"], amounts["output"]
+    into, out = amounts.get("input", 0), amounts.get("output", 0)
     return Price(
         input=into,
         output=out,
@@ -45,6 +45,7 @@ def build_price(table: Mapping[str, Any], currency: str) -> Price:
         reasoning=amounts.get("reasoning", out),
         currency=currency,
         cache_write_1h=amounts.get("cache_write_1h"),
+        request=amounts.get("request", 0),
     )
 
 

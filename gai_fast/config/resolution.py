@@ -285,6 +285,7 @@ class _Resolution:
         )
         self._check_fallbacks(settings)
         self._check_key_models(settings)
+        self._check_key_lanes(settings)
         if default_model is not None:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
         self._check_host(settings.server)
@@ -369,6 +370,17 @@ class _Resolution:
             for name in table["models"].value if "models" in table else ():
                 if "*" not in name:
                     self._check_model(settings, name, table["models"].origin, "`models` of a key")
+
+    def _check_key_lanes(self, settings: Settings) -> None:
+        """Reports upstreams in `lane` of a key that do not exist, or offer no path."""
+        for table in (self._given.tables["key_defaults"], *self._given.keys):
+            for name in table["lane"].value if "lane" in table else ():
+                if name not in settings.upstreams:
+                    what = f"`lane` of a key: no [[upstream]] is named {shown(name)}{nearest(name, settings.upstreams)}"
+                    self._problems.add(table["lane"].origin, what)
+                elif not settings.upstreams[name].lane:
+                    what = f"`lane` of a key: [[upstream]] {shown(name)} offers no path: give it a `lane`"
+                    self._problems.add(table["lane"].origin, what)
 
     def _digest(self, reference: Value) -> bytes | None:
         """Returns the digest of a caller's secret, or None if it cannot be used, which is reported as a problem."""

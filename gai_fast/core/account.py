@@ -164,7 +164,7 @@ class Account:
             return Charge(self._provider, self._upstream, 0 if self.is_free else own, USD)
         if price is None or not usage:
             return None
-        amount = 0 if self.is_free else cost_of(usage, price)
+        amount = 0 if self.is_free else cost_of(usage, price) + price.request
         return Charge(self._provider, self._upstream, amount, price.currency)
 
     def close(self, usage: dict[str, Any] | None, own: Amount | None) -> None:

@@ -171,6 +171,8 @@ class UpstreamSettings(_Snapshot):
     """The file of the certificate's private key. None means that the certificate's file holds the key."""
     more_api_keys: tuple[Secret, ...] = ()
     """Keys in addition to `api_key`: requests use all keys in turn."""
+    lane: tuple[str, ...] = ()
+    """The paths of the upstream that the pass-through offers: `lane_paths.py`."""
 
     @property
     def peer(self) -> Peer:
@@ -209,6 +211,8 @@ class Price(_Snapshot):
     """Three letters of ISO 4217."""
     cache_write_1h: int | None = None
     """The price of input that is cached for an hour. None means twice that of input, as Anthropic charges."""
+    request: int = 0
+    """The price of each request, in addition to that of its tokens, in 10^-12 of the currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +344,8 @@ class KeySettings(_Snapshot):
     expires: datetime | None = None
     """The moment at which the key expires, with a time zone."""
     limits: KeyLimits = KeyLimits()
+    lane: tuple[str, ...] = ()
+    """The names of the upstreams whose paths the key may use (`/p/<upstream>/…`)."""
 
     @property
     def may_use_all(self) -> bool:
@@ -421,6 +427,8 @@ class LimitSettings(_Snapshot):
     """Bytes. None means 80 % of the machine's memory, or of the container's."""
     upload_bytes: int = 512 * MIB
     """Bytes of request bodies that are being received."""
+    lane_body: int = 512 * MIB
+    """Bytes of those that are passed on unread, and the most of one of them."""
 
 
 @dataclass(frozen=True, slots=True)

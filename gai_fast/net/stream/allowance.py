@@ -112,7 +112,7 @@ class Allowance:
         """
         self._price = price = None if account is None or account.is_free else account.price
         if account is not None and price is not None:
-            self._base = cost_of({"input_tokens": estimated_tokens(prompt_characters)}, price)
+            self._base = cost_of({"input_tokens": estimated_tokens(prompt_characters)}, price) + price.request
             for charge in account.bill.charges_before(account):
                 if charge.currency == price.currency:
                     self._base += charge.amount

@@ -147,8 +147,9 @@ class Quotas:
         prompt = size if spec.prompt_characters is None else spec.prompt_characters
         tokens = {"input_tokens": estimated_tokens(prompt)}
         output = most or ledger.usual_output(spec.model.name) * answers
-        least = cost_of(tokens, price) if price is not None and price in counted else 0
-        return Reservation(least, max([cost_of({**tokens, "output_tokens": output}, each) for each in counted]))
+        least = cost_of(tokens, price) + price.request if price is not None and price in counted else 0
+        most_cost = max([cost_of({**tokens, "output_tokens": output}, each) + each.request for each in counted])
+        return Reservation(least, most_cost)
 
     def run(self, incoming: Incoming, stream_id: str, start: Callable[[], _Started]) -> _Started:
         """Starts the stream of an admitted request; takes the request off the count if the stream does not start.

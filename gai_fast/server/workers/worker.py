@@ -462,5 +462,6 @@ def _share(settings: Settings, place: int) -> Settings:
         drains=share(limits.drains),
         memory_high_water=high_water(limits) // count,
         upload_bytes=share(limits.upload_bytes),
+        lane_body=share(limits.lane_body),
     )
     return replace(settings, limits=mine)

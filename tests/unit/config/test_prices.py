@@ -191,3 +191,14 @@ def test_a_list_has_an_end_and_so_have_its_mistakes(tmp_path: Path, monkeypatch:
 def test_every_mistake_of_an_entry_is_reported_at_once(tmp_path: Path) -> None:
     both: Any = ENTRY.replace("openai", "opnai") + ENTRY.replace("= 1", "= -1")
     assert len(problems(tmp_path, '[prices]\nfile = "prices.toml"\n', both)) == 2
+
+
+def test_a_request_may_have_a_price_of_its_own_beside_that_of_its_tokens_or_alone(tmp_path: Path) -> None:
+    both = loaded(tmp_path, UPSTREAM + MODEL + "price = {input = 3, output = 15, request = 0.01}\n")
+    assert both.models["fast"].price == Price(
+        3 * UNIT, 15 * UNIT, 3 * UNIT, 3 * UNIT, 15 * UNIT, "USD", request=UNIT // 100
+    )
+    alone = loaded(tmp_path, UPSTREAM + MODEL + "price = {request = 2}\n")
+    assert alone.models["fast"].price == Price(0, 0, 0, 0, 0, "USD", request=2 * UNIT)
+    found = problems(tmp_path, UPSTREAM + MODEL + "price = {request = 2, input = 1}\n")
+    assert "or request alone" in found[0]

@@ -516,6 +516,23 @@ class TestCallers:
             [message] = folder.problems(f'{start}{table}models = ["fsat"]', {"K": "k" * 8})
             assert message.endswith("`models` of a key: no model is named 'fsat'; did you mean fast?")
 
+    def test_the_upstreams_of_a_keys_lane_are_there_and_offer_paths(self, folder: Folder) -> None:
+        offers = f'{UPSTREAM}lane = ["/v1/embeddings", "DELETE /v1/x"]\n'
+        settings = folder.read(
+            f'{offers}{self.key("a", chr(34) + "env:K" + chr(34))}lane = ["main"]', {"K": "k" * 8}
+        ).settings
+        assert settings.upstreams["main"].lane == ("/v1/embeddings", "DELETE /v1/x")
+        assert settings.keys[0].lane == ("main",)
+        [message] = folder.problems(f'{offers}[key_defaults]\nlane = ["mian"]')
+        assert message.endswith("`lane` of a key: no [[upstream]] is named 'mian'; did you mean main?")
+        [message] = folder.problems(f'{UPSTREAM}[key_defaults]\nlane = ["main"]')
+        assert message.endswith("`lane` of a key: [[upstream]] 'main' offers no path: give it a `lane`")
+
+    def test_a_path_of_a_lane_has_the_form_in_which_it_is_matched(self, folder: Folder) -> None:
+        for path in ("v1/x", "/v1//x", "/v1/../x", "/v1/x?y", "/v1/%2e", "TRACE /v1/x"):
+            [message] = folder.problems(f'{UPSTREAM}lane = ["{path}"]')
+            assert 'must be paths such as "/v1/embeddings"' in message
+
     def test_callers_stand_in_the_file_only(self, folder: Folder) -> None:
         [message] = folder.problems("", {"GAI_FAST_KEY__NAME": "a"})
         assert message == "GAI_FAST_KEY__NAME: [[key]] is set in the file only"

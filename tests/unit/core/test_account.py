@@ -124,3 +124,9 @@ def test_an_answer_that_another_stream_has_asked_for_costs_nothing() -> None:
         bill = Bill()
         account(bill, price=price, is_free=True).close(usage(1000, 1000), own)
         assert bill.total() == total, "without a price there is none to be spared"
+
+
+def test_the_price_of_a_request_is_added_to_that_of_its_tokens() -> None:
+    bill = Bill()
+    account(bill, price=Price(3 * UNIT, 0, 0, 0, 0, request=UNIT)).close(usage(10, 0), None)
+    assert [charge.amount for charge in bill.charges] == [UNIT + 30 * MICRO]
