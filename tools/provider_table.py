@@ -179,7 +179,9 @@ def facts(provider: str) -> str:
         f"streams: {framing}",
     ]
     if unchanged:
-        lines.append(f"requests and answers of the same dialect pass unchanged: {', '.join(unchanged)}")
+        lines.append(f"requests and answers of the same dialect pass: {', '.join(unchanged)}")
+    sources = {name: api.rules.source for name, api in own.items() if api.rules.source}
+    lines += [f"requests of `{name}` are fitted to: {source}" for name, source in sources.items()]
     return "".join(f"* {line}\n" for line in lines)
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.result import Collector, Result
+from gai_fast.core.shapes import Shape
 from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error
@@ -132,6 +133,7 @@ class ClientRequest:
         stream: The answer is a stream, otherwise one JSON object.
         wants_usage: The client asks for the usage of a stream.
         form: The object with the form of the answer, such as `response_format`; None if there is none.
+        shape: What the request holds besides texts, for the rules of its upstream's provider; None if nobody looked.
         wants_json: The client asks for an answer in JSON.
         prompt_characters: Characters of the prompt, for an estimate if the upstream counts no tokens.
         background: The answer is generated even if the client does not wait for it.
@@ -145,6 +147,7 @@ class ClientRequest:
         "form",
         "model",
         "prompt_characters",
+        "shape",
         "stream",
         "wants_json",
         "wants_usage",
@@ -161,8 +164,10 @@ class ClientRequest:
         background: bool = False,
         echo: Mapping[str, Any] | None = None,
         form: Any = None,
+        shape: Shape | None = None,
     ) -> None:
         self.body = body
+        self.shape = shape
         self.form = form
         self.model = model
         self.stream = stream

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
+from gai_fast.model.errors import Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import OnUnsupported
 
 _WORD: Final = "!\"#$&'()*/:;<>?@[\\]^`{|} "
 """Printable ASCII without `%`, and without `,`, `=` and `+`, which separate the entries of a header."""
@@ -21,6 +23,9 @@ class Changes:
 
     Paths are those of the client's request: `seed`, `tools[0].strict`, `messages[2].role`.
 
+    Args:
+        on_unsupported: Whether a member that the provider does not support is refused (`error`) or left out (`drop`).
+
     Attributes:
         dropped: The paths of members that were left out.
         adjusted: The value that was sent in place of the client's, by the member's path.
@@ -28,9 +33,10 @@ class Changes:
         more_adjusted: As `more_dropped`.
     """
 
-    __slots__ = ("adjusted", "dropped", "more_adjusted", "more_dropped")
+    __slots__ = ("_on_unsupported", "adjusted", "dropped", "more_adjusted", "more_dropped")
 
-    def __init__(self) -> None:
+    def __init__(self, on_unsupported: OnUnsupported = "error") -> None:
+        self._on_unsupported = on_unsupported
         self.dropped: list[str] = []
         self.adjusted: dict[str, str] = {}
         self.more_dropped = 0
@@ -38,6 +44,23 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.dropped or self.adjusted)
+
+    def leave_out(self, provider: str, path: str, what: str = "") -> None:
+        """Refuses a member that the provider does not support, or notes that it is left out.
+
+        If the method returns, its caller leaves the member out. No other code decides by `on_unsupported`.
+
+        Args:
+            provider: The provider's name.
+            path: The member's path in the request.
+            what: A detail for the error text, such as `audio parts in tool messages`.
+
+        Raises:
+            Unsupported: `on_unsupported` is `error`; the text names the member.
+        """
+        if self._on_unsupported == "error":
+            raise unsupported(provider, path, what)
+        self.drop(path)
 
     def drop(self, path: str) -> None:
         """Notes that a member was left out."""
@@ -77,6 +100,13 @@ class Changes:
             "reason": "request_changed",
             "provider_metadata": {"dropped": self.dropped, "adjusted": self.adjusted},
         }
+
+
+def unsupported(provider: str, path: str, what: str = "") -> Unsupported:
+    """Returns the error for a member that a provider does not support; the arguments are as for `Changes.leave_out`."""
+    # The path may contain a key from the request, which may have any length.
+    text = f"{provider} does not support `{path[:200]}`"
+    return Unsupported(message=f"{text}: {what}" if what else text, reason="field")
 
 
 def _quoted(text: str) -> str:

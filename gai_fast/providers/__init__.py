@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import Final
 
 from gai_fast.core.adapter import Adapter
+from gai_fast.model.changes import Changes
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._counting import TokenCount
-from gai_fast.providers._rules import Changes
 
 __all__ = [
     "API",

@@ -20,8 +20,9 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
 from gai_fast.core.chunks import parse_chunk
 from gai_fast.core.reading import check_members
+from gai_fast.core.shapes import Shape
 from gai_fast.kernels import encode_json
-from gai_fast.model.changes import Changes
+from gai_fast.model.changes import Changes, unsupported
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
@@ -33,6 +34,7 @@ from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
+from gai_fast.providers._rules import RequestRules
 from gai_fast.providers.facts import Facts, corrected, facts_of
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
@@ -71,7 +73,7 @@ class Target:
         self.api_key = api_key
         self.on_unsupported = on_unsupported
         self.corrections = corrections
-        self.changes = Changes()
+        self.changes = Changes(on_unsupported)
 
 
 class UpstreamRequest:
@@ -121,6 +123,8 @@ class API(ResponseAPI):
     """The path at which this API counts the tokens of a request; empty: this API counts none."""
     lacks: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields of a native request that this API does not support at all."""
+    rules: ClassVar[RequestRules] = RequestRules("", "")
+    """What the provider accepts of a request in its dialect."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
     may also be `null`. All other members are sent unchanged; the upstream validates them."""
@@ -143,7 +147,8 @@ class API(ResponseAPI):
                     message=f"The request is not valid: {what} - at `{path}.model`", reason="validation"
                 )
             self.check_options(options, path)
-        body = self.body(self.supported(request, target), target)
+        written = self.body(self.supported(request, target), target)
+        body = self.rules.fitted(written, self.shape_of(written), target.changes)
         return self.post(merged(body, options) if options else body, target)
 
     @abstractmethod
@@ -202,26 +207,42 @@ class API(ResponseAPI):
         return None if error is None else failure_of(error)
 
     def build_passthrough(
-        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        body: Mapping[str, Any],
+        target: Target,
+        headers: Mapping[str, str] = NO_HEADERS,
+        shape: Shape | None = None,
     ) -> UpstreamRequest:
-        """Builds the request for a client's body in this API's dialect. Replaces the model.
+        """Builds the request for a client's body in this API's dialect. Replaces the model, and applies the `rules`.
 
         Args:
             body: The client's JSON object.
             target: Model and credential.
             headers: The client's headers that its format passes on (`Format.passed_headers`), by name.
+            shape: The shape of the body, if its format has found it already.
 
         Raises:
             InvalidRequest: A member that `options` names has a wrong type.
-            Unsupported: This API speaks no client dialect.
+            Unsupported: This API speaks no client dialect. Or the provider does not support a member, and `target` does
+                not allow that it is left out.
         """
         if not self.dialect:
             raise Unsupported(message=f"{self.provider} does not take this request as it is")
         self.check_options(body, "$")
-        return self.post({**body, "model": target.model}, target)
+        sent = self.rules.fitted(body, self.shape_of(body) if shape is None else shape, target.changes)
+        sent["model"] = target.model
+        return self.post(sent, target)
+
+    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+        """Returns the shape of a body in this API's dialect."""
+        return Shape()
 
     def build_count(
-        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        body: Mapping[str, Any],
+        target: Target,
+        headers: Mapping[str, str] = NO_HEADERS,
+        shape: Shape | None = None,
     ) -> UpstreamRequest:
         """Builds the request to count the tokens of a client's body. `TokenCount` reads the response.
 
@@ -231,34 +252,30 @@ class API(ResponseAPI):
         """
         if not self.count_path:
             raise Unsupported(message=f"{self.provider} counts no tokens")
-        request = self.build_passthrough(body, target, headers)
+        request = self.build_passthrough(body, target, headers, shape)
         request.path = self.count_path
         return request
 
     def unsupported(self, field: str) -> Unsupported:
         """Returns the error for a field that this API does not support and that cannot be left out."""
-        # The path may contain a key from the request, which may have any length.
-        return Unsupported(message=f"{self.provider} does not support `{field[:200]}`", reason="field")
+        return unsupported(self.provider, field)
 
     def leave_out(self, field: str, target: Target, what: str = "") -> None:
         """Refuses a field of the native request that the API does not support, or records that it is left out.
 
         `build_request` calls this method for everything that the provider does not support. If the method returns,
-        `build_request` leaves the field out. No other code reads `on_unsupported`.
+        `build_request` leaves the field out.
 
         Args:
             field: The path in the native request: `seed`, `reasoning.max_tokens`, `tools[1].strict`,
                 `messages[2].content[1]`; `reading.turns` returns the paths of messages.
-            target: Holds `on_unsupported`; the path of a field that is left out is added to its `changes`.
+            target: Its `changes` decide which, as `Changes.leave_out`.
             what: A detail for the error text, such as `audio parts in tool messages`.
 
         Raises:
             Unsupported: `on_unsupported` is `error`; the text names the field.
         """
-        if target.on_unsupported == "error":
-            refusal = self.unsupported(field)
-            raise Unsupported(message=f"{refusal.message}: {what}", reason=refusal.reason) if what else refusal
-        target.changes.drop(field)
+        target.changes.leave_out(self.provider, field, what)
 
     def leave_out_part(
         self, path: str, part: Any, message: Message, target: Target, *, only_its_type: bool = False

@@ -16,6 +16,7 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast.core.reading import turns
+from gai_fast.core.shapes import Shape, chat_shape
 from gai_fast.kernels import encode_json, escape, join_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -38,6 +39,7 @@ from gai_fast.model.request import (
 )
 from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chat_rules import ChatRules
 from gai_fast.providers._requests import (
     earlier_function_call,
     file_name,
@@ -46,6 +48,7 @@ from gai_fast.providers._requests import (
     image_url,
     joined,
 )
+from gai_fast.providers._rules import RequestRules
 
 _UNSET: Final = UNSET  # a constant: each lookup of another module's name costs 0.03 us
 
@@ -57,8 +60,6 @@ class ChatAPI(API):
     dialect = "openai"
     path = "/chat/completions"
     models_path = "/models"
-    max_tokens_field: ClassVar[str] = "max_tokens"
-    seed_field: ClassVar[str] = "seed"
     stream_options: ClassVar[Mapping[str, bool]] = {"include_usage": True}
     """Empty if the provider always sends usage, or refuses the field."""
     user_parts: ClassVar[frozenset[type[Struct]]] = frozenset({TextPart, ImagePart, AudioPart, FilePart})
@@ -67,6 +68,7 @@ class ChatAPI(API):
     """The kinds of parts that a tool's result may hold."""
     text_parts: ClassVar[bool] = True
     """Whether a system message and a tool's result may consist of several texts."""
+    rules: ClassVar[RequestRules] = ChatRules("", "")
     efforts: ClassVar[Mapping[str, str]] = {}
     """The provider's nearest value for each `reasoning.effort` that it does not support."""
 
@@ -100,10 +102,11 @@ class ChatAPI(API):
                 one = super().build_request(Request(messages=[kind(content=_PROBE)]), target)
                 template.path = one.path
                 template.before, _, template.after = one.body.partition(message)
-            for request in (_SEVERAL, _LAST):
-                one = super().build_request(request, target)
-                if template.render(request) != one.body or one.path != template.path or tuple(one.headers) != headers:
-                    template.ends.clear()
+            one = super().build_request(_LAST, target)
+            template.continues = template.render(_LAST) == one.body and one.path == template.path
+            one = super().build_request(_SEVERAL, target)
+            if template.render(_SEVERAL) != one.body or one.path != template.path or tuple(one.headers) != headers:
+                template.ends.clear()
         except Error:
             template.ends.clear()  # this provider does not support some sample
         if len(self._templates) >= SHARED.known_values:
@@ -113,6 +116,9 @@ class ChatAPI(API):
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
         return ChatAdapter(self, model)
+
+    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+        return chat_shape(body.get("messages"))
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
         body: dict[str, Any] = {"model": target.model, "messages": self.messages(request, target)}
@@ -139,9 +145,9 @@ class ChatAPI(API):
         if request.top_p is not _UNSET:
             fields["top_p"] = request.top_p
         if request.max_tokens is not _UNSET:
-            fields[self.max_tokens_field] = request.max_tokens
+            fields["max_tokens"] = request.max_tokens
         if request.seed is not _UNSET:
-            fields[self.seed_field] = request.seed
+            fields["seed"] = request.seed
         if request.stop:
             fields["stop"] = request.stop
 
@@ -289,16 +295,18 @@ class _Template:
         known: The last credential and its headers, in one tuple because another thread may replace them.
         before: The body before the messages.
         after: The body after the messages.
+        continues: A request whose last message is the assistant's fits, too. Some APIs mark such a message.
         ends: The bytes before and after the text of a message, by its kind; empty: no request fits the template.
     """
 
-    __slots__ = ("after", "before", "ends", "known", "path")
+    __slots__ = ("after", "before", "continues", "ends", "known", "path")
 
     def __init__(self) -> None:
         self.path = ""
         self.known: tuple[str | None, Sequence[tuple[str, str]]] = (None, ())
         self.before = b""
         self.after = b""
+        self.continues = True
         self.ends: dict[type[Struct], tuple[bytes, bytes]] = {}
 
     def render(self, request: Request) -> bytes | None:
@@ -313,6 +321,8 @@ class _Template:
         pieces: list[bytes | str] = []
         system, query = members[_SYSTEM], members[_QUERY]
         messages: list[Message] = members[_MESSAGES]
+        if not self.continues and query is _UNSET and messages and type(messages[-1]) is AssistantMessage:
+            return None
         fits = system is _UNSET or self._add(pieces, SystemMessage, system)
         for message in messages:
             fits = fits and self._add(pieces, type(message), message.content)

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta
 from orjson import Fragment
 
 from gai_fast.core.reading import turns
+from gai_fast.core.shapes import Shape
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED
@@ -130,12 +131,16 @@ class Anthropic(API):
         return body
 
     def build_passthrough(
-        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
+        self,
+        body: Mapping[str, Any],
+        target: Target,
+        headers: Mapping[str, str] = NO_HEADERS,
+        shape: Shape | None = None,
     ) -> UpstreamRequest:
         version, betas = headers.get("anthropic-version"), headers.get("anthropic-beta")
         if version is not None and not _DATE.fullmatch(version):
             raise _bad_header("anthropic-version", "a date")
-        request = super().build_passthrough(_with_betas(body, betas), target, headers)
+        request = super().build_passthrough(_with_betas(body, betas), target, headers, shape)
         if version is not None:
             request.headers = [
                 (name, version if name == "anthropic-version" else value) for name, value in request.headers

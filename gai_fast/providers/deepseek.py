@@ -7,16 +7,39 @@ Source: DeepSeek's API reference. Besides the dialect:
 * The finish reason `insufficient_system_resource` means that the response failed for lack of capacity.
 * System messages and tool results must be a single text.
 * Reasoning is sent back only with tool calls: without calls, older models refuse it.
+* A last message of the assistant needs `prefix: true`, which only the path `/beta` knows.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from gai_fast.core.shapes import Shape
+from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, ReasoningPart, ResponseFormat, TextPart
-from gai_fast.providers._base import API, Target
+from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._chat import ChatAPI
+from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools, Prefix, Role
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._rules import LACKS, Member, Mend
+
+_BETA: Final = "/beta"
+
+
+class ReasoningOfCalls(Mend):
+    """Leaves the reasoning out of messages without calls."""
+
+    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+        return "reasoning_content" in shape.roles.get("assistant", ())
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        body["messages"] = [_without_lone_reasoning(message) for message in body["messages"]]
+
+
+def _without_lone_reasoning(message: Any) -> Any:
+    if not isinstance(message, dict) or message.get("tool_calls"):
+        return message
+    return {name: value for name, value in message.items() if name != "reasoning_content"}
 
 
 class DeepSeek(ChatAPI):
@@ -27,7 +50,29 @@ class DeepSeek(ChatAPI):
     key_variable = "DEEPSEEK_API_KEY"
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
-    text_parts = False
+    rules: ClassVar = ChatRules(
+        "deepseek",
+        "DeepSeek's API reference, 2026-11-25",
+        members={
+            "max_completion_tokens": Member("max_tokens"),
+            **dict.fromkeys(WITHOUT_EFFECT, LACKS),
+        },
+        mends=[ChoiceNeedsTools("deepseek"), ReasoningOfCalls(), Prefix()],
+        roles={
+            "system": Role("system", one_text=True),
+            "developer": Role("system", one_text=True),
+            "tool": Role("tool", one_text=True),
+        },
+        keeps=frozenset(("reasoning_content",)),
+    )
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        request = super().post(body, target)
+        messages = body["messages"]
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        if isinstance(last, dict) and last.get("prefix"):
+            request.path = _BETA + self.path
+        return request
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         return {"reasoning_content": "".join(part.text for part in parts)} if has_calls else {}

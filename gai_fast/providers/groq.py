@@ -23,8 +23,12 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
+from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools, Role, Tools, as_known
 from gai_fast.providers._events import server_tool
 from gai_fast.providers._responses import ResponsesAPI
+from gai_fast.providers._rules import Member
+
+_NAMED: Final = frozenset(("name",))
 
 
 class Groq(ChatAPI):
@@ -34,12 +38,38 @@ class Groq(ChatAPI):
     base_url = "https://api.groq.com"
     key_variable = "GROQ_API_KEY"
     path = "/openai/v1/chat/completions"
-    max_tokens_field = "max_completion_tokens"
     stream_options: ClassVar = {}
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
     tool_parts = user_parts
     efforts: ClassVar = {"minimal": "low"}
+    rules: ClassVar = ChatRules(
+        "groq",
+        "groq 1.7.0, 2026-11-25",
+        strict=True,
+        members={
+            **as_known(
+                "model messages citation_options compound_custom disable_tool_validation documents exclude_domains "
+                "frequency_penalty function_call functions include_domains include_reasoning logit_bias logprobs "
+                "max_completion_tokens metadata n parallel_tool_calls presence_penalty reasoning_format "
+                "response_format search_settings seed stop store stream temperature tool_choice top_logprobs top_p user"
+            ),
+            "max_tokens": Member("max_completion_tokens"),
+            "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
+            "service_tier": Member(words={"default": "on_demand", "priority": "performance"}),
+            "tools": Member(write=Tools("groq")),
+        },
+        mends=[ChoiceNeedsTools("groq")],
+        roles={
+            "system": Role("system", _NAMED),
+            "developer": Role("developer", _NAMED),
+            "user": Role("user", _NAMED, {"image_url": None, "document": None}),
+            "assistant": Role("assistant", _NAMED | {"function_call", "reasoning", "tool_calls"}),
+            "tool": Role("tool", frozenset(("tool_call_id",)), {"image_url": None, "document": None}),
+            "function": Role("function", _NAMED),
+        },
+        keeps=frozenset(("reasoning",)),
+    )
 
     def adapter(self, model: str | None = None) -> GroqAdapter:
         return GroqAdapter(self, model)

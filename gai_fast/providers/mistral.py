@@ -13,9 +13,6 @@ Source: mistralai 3.7 and Mistral's API reference. Besides the dialect:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any, ClassVar, Final
 
 from gai_fast.model.events import Event
@@ -23,18 +20,39 @@ from gai_fast.model.request import (
     AssistantMessage,
     AudioPart,
     FilePart,
-    Message,
     NamedTool,
     ReasoningPart,
-    ToolCallPart,
-    ToolMessage,
 )
-from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
+from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
+from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools, Prefix, Role, Tools, as_known
 from gai_fast.providers._requests import file_url
+from gai_fast.providers._rules import CallIds, Member
 
-_ID: Final = re.compile("[A-Za-z0-9]{9}")
+
+def _audio(part: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns audio as bare base64."""
+    audio = part.get("input_audio")
+    return {"type": "input_audio", "input_audio": audio.get("data") if isinstance(audio, dict) else audio}
+
+
+def _file(part: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a file's data as a document; a file that is stored elsewhere has no place."""
+    file = part.get("file")
+    if not isinstance(file, dict):
+        return part
+    if not file.get("file_data"):
+        return None
+    name = {"document_name": file["filename"]} if file.get("filename") else {}
+    return {"type": "document_url", "document_url": file["file_data"], **name}
+
+
+_PARTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("image_url", "document_url", "reference", "thinking", "resource", "resource_link")),
+    "input_audio": _audio,
+    "file": _file,
+}
 
 
 class Mistral(ChatAPI):
@@ -45,26 +63,40 @@ class Mistral(ChatAPI):
     base_url = "https://api.mistral.ai"
     key_variable = "MISTRAL_API_KEY"
     path = "/v1/chat/completions"
-    seed_field = "random_seed"
     stream_options: ClassVar = {}
     tool_parts = ChatAPI.user_parts
+    rules: ClassVar = ChatRules(
+        "mistral",
+        "mistralai 3.7.0, 2026-11-25",
+        strict=True,
+        members={
+            **as_known(
+                "model messages temperature top_p max_tokens stream stop random_seed metadata response_format "
+                "tool_choice presence_penalty frequency_penalty min_tokens repetition_penalty top_k logprobs "
+                "top_logprobs prompt_logprobs top_prompt_logprobs n prediction parallel_tool_calls reasoning_effort "
+                "prompt_mode guardrails prompt_cache_key service_tier safe_prompt"
+            ),
+            "max_completion_tokens": Member("max_tokens"),
+            "seed": Member("random_seed"),
+            "tools": Member(write=Tools("mistral", needs_parameters=True)),
+        },
+        call_ids=CallIds("[A-Za-z0-9]{9}", 9),
+        mends=[ChoiceNeedsTools("mistral"), Prefix()],
+        roles={
+            "system": Role("system", parts={"thinking": None}),
+            "developer": Role("system", parts={"thinking": None}),
+            "user": Role("user", parts=_PARTS),
+            "assistant": Role("assistant", frozenset(("tool_calls", "prefix")), _PARTS),
+            "tool": Role("tool", frozenset(("tool_call_id", "name")), _PARTS),
+        },
+        keeps=frozenset(("thinking", "reference")),
+    )
 
     def adapter(self, model: str | None = None) -> MistralAdapter:
         return MistralAdapter(self, model)
 
-    def build_passthrough(
-        self, body: Mapping[str, Any], target: Target, headers: Mapping[str, str] = NO_HEADERS
-    ) -> UpstreamRequest:
-        return super().build_passthrough({key: body[key] for key in body if key != "stream_options"}, target, headers)
-
     def tool_choice(self, wanted: str | NamedTool) -> Any:
         return "any" if wanted == "required" else super().tool_choice(wanted)
-
-    def message(self, message: Message, path: str, target: Target) -> dict[str, Any] | None:
-        whole = super().message(message, path, target)
-        if whole and isinstance(message, ToolMessage):
-            whole["tool_call_id"] = _call_id(message.call_id)
-        return whole
 
     def part(self, part: Any) -> dict[str, Any]:
         if isinstance(part, AudioPart):
@@ -84,14 +116,6 @@ class Mistral(ChatAPI):
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         return {"thinking": [_thinking(part) for part in parts if part.text]}
-
-    def earlier_call(self, call: ToolCallPart) -> dict[str, Any]:
-        return super().earlier_call(call) | {"id": _call_id(call.call_id)}
-
-
-def _call_id(identifier: str) -> str:
-    """Returns an id that Mistral accepts: the id if it has Mistral's form, else nine characters derived from it."""
-    return identifier if _ID.fullmatch(identifier) else sha256(identifier.encode()).hexdigest()[:9]
 
 
 def _thinking(part: ReasoningPart) -> dict[str, Any]:

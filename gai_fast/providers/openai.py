@@ -17,9 +17,11 @@ from gai_fast.model.events import Event
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._rules import CallIds, Member
 
 
 class OpenAI(ChatAPI):
@@ -28,8 +30,14 @@ class OpenAI(ChatAPI):
     provider = "openai"
     base_url = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
-    max_tokens_field = "max_completion_tokens"
     stream_options: ClassVar = {"include_usage": True, "include_obfuscation": False}
+    rules: ClassVar = ChatRules(
+        "openai",
+        "openai 3.57.0, 2026-11-25",
+        members={"max_tokens": Member("max_completion_tokens")},
+        call_ids=CallIds(".{1,64}"),
+        mends=[ChoiceNeedsTools("openai")],
+    )
 
     def adapter(self, model: str | None = None) -> OpenAIAdapter:
         return OpenAIAdapter(self, model)

@@ -18,6 +18,7 @@ from gai_fast.model.request import ReasoningPart, ToolCallPart
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
+from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
 from gai_fast.providers._completions import CompletionsAPI
 from gai_fast.providers._responses import ResponsesAPI
 
@@ -29,6 +30,12 @@ class Compatible(ChatAPI):
 
     provider = _PROVIDER
     local_servers: ClassVar = {"lm-studio": "http://127.0.0.1:1234/v1", "vllm": "http://127.0.0.1:8000/v1"}
+    rules: ClassVar = ChatRules(
+        _PROVIDER,
+        "",
+        mends=[ChoiceNeedsTools(_PROVIDER)],
+        keeps=frozenset(("reasoning", "reasoning_content", "extra_content", "thinking", "reference")),
+    )
 
     def adapter(self, model: str | None = None) -> CompatibleAdapter:
         return CompatibleAdapter(self, model)

@@ -25,9 +25,11 @@ from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter, Choice
 from gai_fast.providers._chat_calls import CallFragment
+from gai_fast.providers._chat_rules import ChatRules, ChoiceNeedsTools
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._rules import LACKS, Member
 
 _FORMATS: Final = {
     "anthropic": "anthropic-claude-v1",
@@ -46,8 +48,14 @@ class OpenRouter(ChatAPI):
     provider = "openrouter"
     base_url = "https://openrouter.ai/api/v1"
     key_variable = "OPENROUTER_API_KEY"
-    max_tokens_field = "max_completion_tokens"
     stream_options: ClassVar = {}
+    rules: ClassVar = ChatRules(
+        "openrouter",
+        "openrouter 1.3.84, 2026-11-20",
+        members={"max_tokens": Member("max_completion_tokens"), "stream_options": LACKS},
+        mends=[ChoiceNeedsTools("openrouter")],
+        keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
+    )
     tool_parts = frozenset({TextPart, ImagePart})
 
     def adapter(self, model: str | None = None) -> OpenRouterAdapter:

@@ -29,10 +29,12 @@ from gai_fast.model.request import (
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers._events import citation
 from gai_fast.providers._requests import file_name
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._rules import LACKS, Member
 
 
 class Perplexity(ChatAPI):
@@ -45,6 +47,23 @@ class Perplexity(ChatAPI):
     stream_options: ClassVar = {}
     lacks = frozenset({"tools", "tool_choice", "seed", "stop", "metadata"})
     user_parts = frozenset({TextPart, ImagePart, FilePart})
+    rules: ClassVar = ChatRules(
+        "perplexity",
+        "Perplexity's API reference, 2026-11-25",
+        members={
+            "max_completion_tokens": Member("max_tokens"),
+            "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
+            **dict.fromkeys(
+                (
+                    *WITHOUT_EFFECT,
+                    *("functions", "logit_bias", "logprobs", "modalities", "n", "parallel_tool_calls", "seed"),
+                    *("service_tier", "stop", "tool_choice", "tools", "top_logprobs", "verbosity"),
+                ),
+                LACKS,
+            ),
+        },
+        roles={"developer": Role("system")},
+    )
     efforts: ClassVar = {"minimal": "low"}
 
     def adapter(self, model: str | None = None) -> PerplexityAdapter:

@@ -24,8 +24,10 @@ from gai_fast.model.request import ImagePart, TextPart
 from gai_fast.providers._base import API
 from gai_fast.providers._chat import ChatAPI
 from gai_fast.providers._chat_answers import ChatAdapter
+from gai_fast.providers._chat_rules import WITHOUT_EFFECT, ChatRules, ChoiceNeedsTools
 from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._responses_answers import ResponsesAdapter
+from gai_fast.providers._rules import LACKS, Member
 
 
 class XAI(ChatAPI):
@@ -35,8 +37,18 @@ class XAI(ChatAPI):
     telemetry_name = "x_ai"
     base_url = "https://api.x.ai/v1"
     key_variable = "XAI_API_KEY"
-    max_tokens_field = "max_completion_tokens"
     lacks = frozenset({"metadata"})
+    rules: ClassVar = ChatRules(
+        "xai",
+        "xAI's API reference, 2026-11-25",
+        members={
+            "max_tokens": Member("max_completion_tokens"),
+            "reasoning_effort": Member(words={"minimal": "low", "xhigh": "high", "max": "high"}),
+            **dict.fromkeys(WITHOUT_EFFECT - {"user"}, LACKS),
+        },
+        mends=[ChoiceNeedsTools("xai")],
+        keeps=frozenset(("reasoning_content",)),
+    )
     user_parts = frozenset({TextPart, ImagePart})
     efforts: ClassVar = {"minimal": "low"}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gai_fast.core.shapes import chat_shape
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import member
 
@@ -21,14 +22,16 @@ def read_chat_members(body: dict[str, Any]) -> ClientRequest:
         InvalidRequest: `model` is not a string, or `stream` is not a boolean.
     """
     options, form = body.get("stream_options"), body.get("response_format")
+    shape = chat_shape(body.get("messages"))
     return ClientRequest(
         body,
         member(body, "model", "$", str),
         bool(member(body, "stream", "$", bool)),
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
         wants_json=isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"),
-        prompt_characters=_characters(body.get("messages")),
+        prompt_characters=shape.characters,
         form=form,
+        shape=shape,
     )
 
 
@@ -53,16 +56,3 @@ def with_usage(body: dict[str, Any]) -> dict[str, Any]:
     """
     options = body.get("stream_options")
     return {**body, "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True}}
-
-
-def _characters(messages: Any) -> int:
-    """Counts the characters of the texts in a client's messages of any shape."""
-    if isinstance(messages, str):
-        return len(messages)
-    counted = 0
-    if isinstance(messages, list):
-        for message in messages:
-            counted += _characters(message)
-    elif isinstance(messages, dict):
-        counted = _characters(messages.get("content")) + _characters(messages.get("text"))
-    return counted

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Protocol
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.shapes import Shape
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
@@ -122,6 +123,7 @@ class StreamSpec:
         can_reset: The format can announce that everything since `start` is void (`stream.reset`).
         dialect: The name of the format that the client speaks.
         headers: Headers of the client that go with its own body.
+        shape: The shape of the client's own body, where its format has found it.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         left_out: Paths of the client's fields that have no place in `request`.
         unsupported: The client's choice for fields that the upstream does not support. None: the model's
@@ -151,6 +153,7 @@ class StreamSpec:
     can_reset: bool
     dialect: str
     headers: Mapping[str, str]
+    shape: Shape | None
     counts: bool
     left_out: Sequence[str]
     unsupported: OnUnsupported | None
@@ -179,6 +182,7 @@ class StreamSpec:
         can_reset: bool = False,
         dialect: str = "",
         headers: Mapping[str, str] = MappingProxyType({}),
+        shape: Shape | None = None,
         counts: bool = False,
         left_out: Sequence[str] = (),
         unsupported: OnUnsupported | None = None,
@@ -204,6 +208,7 @@ class StreamSpec:
         self.can_reset = can_reset
         self.dialect = dialect
         self.headers = headers
+        self.shape = shape
         self.counts = counts
         self.left_out = left_out
         self.unsupported = unsupported

@@ -292,7 +292,7 @@ class Targets(AttemptRunner):
                 adapter = TokenCount(api, spec.model.id)
                 request = api.build_count(spec.request, target, spec.headers)
             else:
-                request = api.build_passthrough(spec.request, target, spec.headers)
+                request = api.build_passthrough(spec.request, target, spec.headers, spec.shape)
         else:
             request = api.build_request(spec.request, target)
         adapter = adapter or api.adapter(spec.model.id)

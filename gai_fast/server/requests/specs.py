@@ -357,6 +357,7 @@ class _DialectSpecs:
             can_reset=asked.whole or negotiated.format.can_reset,
             dialect=negotiated.format.name,
             headers=_passed_headers(incoming),
+            shape=asked.shape,
             left_out=left_out,
             unsupported=self._unsupported,
             prompt_characters=asked.prompt_characters,

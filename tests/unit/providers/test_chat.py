@@ -197,7 +197,7 @@ class TestRequest:
         ],
     )
     def test_the_choice_of_a_tool(self, choice: Any, sent: Any) -> None:
-        assert body(DIALECT, tool_choice=choice)["tool_choice"] == sent
+        assert body(DIALECT, tools=[{"name": "f"}], tool_choice=choice)["tool_choice"] == sent
 
     def test_how_the_answer_is_drawn(self) -> None:
         sent = body(DIALECT, temperature=0, top_p=0.5, max_tokens=9, seed=0, stop=["x"], reasoning={"effort": "low"})

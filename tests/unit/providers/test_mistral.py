@@ -101,9 +101,9 @@ def test_its_reasoning_goes_back_as_a_part_of_the_content() -> None:
 
 
 def test_one_of_the_tools_must_be_called_is_any() -> None:
-    assert body("mistral", tool_choice="required")["tool_choice"] == "any"
-    assert body("mistral", tool_choice="auto")["tool_choice"] == "auto"
-    assert body("mistral", tool_choice={"name": "f"})["tool_choice"]["function"] == {"name": "f"}
+    assert body("mistral", tools=[{"name": "f"}], tool_choice="required")["tool_choice"] == "any"
+    assert body("mistral", tools=[{"name": "f"}], tool_choice="auto")["tool_choice"] == "auto"
+    assert body("mistral", tools=[{"name": "f"}], tool_choice={"name": "f"})["tool_choice"]["function"] == {"name": "f"}
 
 
 def test_ids_of_calls_have_nine_letters_and_digits_and_stay_together() -> None:

@@ -1,0 +1,222 @@
+"""What each provider of the chat dialect accepts, of a client's own body and of a native request alike."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.formats import get_format
+from gai_fast.model.errors import Unsupported
+from gai_fast.providers import Target, UpstreamRequest, get_provider
+from tests.unit.providers.answers import body as native
+
+ASK: dict[str, Any] = {"role": "user", "content": "Hi"}
+LEFT_BY_AN_ANSWER: dict[str, Any] = {
+    "role": "assistant",
+    "content": "Look.",
+    "refusal": None,
+    "annotations": [],
+    "reasoning_content": "Hm",
+    "reasoning_details": [{"type": "reasoning.text", "signature": "s", "format": "anthropic-claude-v1", "index": 0}],
+    "x_gai": {"warnings": []},
+    "tool_calls": [
+        {
+            "id": "toolu_01",
+            "index": 0,
+            "type": "function",
+            "function": {"name": "f", "arguments": "{}"},
+            "extra_content": {"google": {"thought_signature": "s"}},
+        }
+    ],
+}
+RESULT: dict[str, Any] = {"role": "tool", "tool_call_id": "toolu_01", "content": "4", "name": "f"}
+STRICT = ("groq", "mistral")
+CHAT = (*STRICT, "openai", "azure", "xai", "deepseek")
+
+
+def passed(provider: str, body: dict[str, Any], target: Target | None = None) -> UpstreamRequest:
+    """The request for a client's own body, which its format has read as the server does."""
+    asked = get_format("openai").read_request({"model": "m", "messages": [ASK], **body})
+    return get_provider(provider).build_passthrough(asked.body, target or Target("m1", "k"), shape=asked.shape)
+
+
+def sent(provider: str, body: dict[str, Any], target: Target | None = None) -> Any:
+    return json.loads(passed(provider, body, target).body)
+
+
+@pytest.mark.parametrize("provider", [*CHAT, "openrouter", "openai-compatible"])
+def test_a_plain_request_is_sent_as_its_client_wrote_it(provider: str) -> None:
+    messages = [{"role": "system", "content": "s"}, ASK, {"role": "assistant", "content": "a"}, ASK]
+    asked = {"model": "m", "messages": messages, "temperature": 0.5, "stream": True}
+    before = json.dumps(asked)
+    assert sent(provider, asked) == {**asked, "model": "m1"}
+    assert json.dumps(asked) == before
+
+
+@pytest.mark.parametrize("provider", CHAT)
+def test_what_answers_leave_in_messages_is_taken_out_of_the_next_request(provider: str) -> None:
+    message, result = sent(provider, {"messages": [ASK, LEFT_BY_AN_ANSWER, RESULT]})["messages"][1:]
+    kept = {*message} - {"refusal", "reasoning_content"}
+    assert kept == {"role", "content", "tool_calls"}
+    assert ("reasoning_content" in message) == (provider in ("deepseek", "xai"))
+    assert {*message["tool_calls"][0]} == {"id", "type", "function"}
+    assert result["tool_call_id"] == message["tool_calls"][0]["id"]
+
+
+def test_a_gateway_keeps_the_reasoning_that_only_it_understands() -> None:
+    message = sent("openrouter", {"messages": [ASK, LEFT_BY_AN_ANSWER, RESULT]})["messages"][1]
+    assert message["reasoning_details"] == LEFT_BY_AN_ANSWER["reasoning_details"]
+
+
+def test_googles_signature_of_a_call_is_kept_for_googles_endpoint() -> None:
+    message = sent("openai-compatible", {"messages": [ASK, LEFT_BY_AN_ANSWER, RESULT]})["messages"][1]
+    assert message["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "s"}}
+    assert message["reasoning_content"] == "Hm"
+    assert "reasoning_details" not in message
+
+
+def test_parts_that_only_answers_have_are_left_out_where_another_provider_made_them() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    answer = {"role": "assistant", "content": [thought, {"type": "text", "text": "a"}]}
+    lone = {"role": "assistant", "content": [thought]}
+    asked = {"messages": [ASK, answer, ASK, lone, ASK]}
+    assert sent("mistral", asked)["messages"] == asked["messages"]
+    for provider in ("openai", "groq", "xai"):
+        text = {"role": "assistant", "content": [{"type": "text", "text": "a"}]}
+        assert sent(provider, asked)["messages"] == [ASK, text, ASK, ASK]
+
+
+@pytest.mark.parametrize(
+    ("provider", "given", "becomes"),
+    [
+        ("mistral", {"max_completion_tokens": 5, "seed": 1}, {"max_tokens": 5, "random_seed": 1}),
+        ("mistral", {"max_completion_tokens": 5, "max_tokens": 6}, {"max_tokens": 6}),
+        ("mistral", {"user": "u", "store": True, "stream_options": {"include_usage": True}}, {}),
+        ("mistral", {"logit_bias": {}, "n": 1, "verbosity": "medium"}, {"n": 1}),
+        ("groq", {"max_tokens": 5, "stream_options": {}}, {"max_completion_tokens": 5}),
+        ("groq", {"reasoning_effort": "xhigh"}, {"reasoning_effort": "high"}),
+        ("groq", {"prompt_cache_key": "k", "safety_identifier": "u"}, {}),
+        ("openai", {"max_tokens": 5}, {"max_completion_tokens": 5}),
+        ("openai", {"seed": 1, "user": "u", "new_member": {"a": 1}}, {"seed": 1, "user": "u", "new_member": {"a": 1}}),
+        ("deepseek", {"max_completion_tokens": 5, "store": True}, {"max_tokens": 5}),
+        ("xai", {"max_tokens": 5, "store": False}, {"max_completion_tokens": 5}),
+        ("perplexity", {"max_completion_tokens": 5, "tool_choice": "auto"}, {"max_tokens": 5}),
+        ("openrouter", {"stream_options": {"include_usage": True}}, {}),
+    ],
+)
+def test_members_have_the_names_and_words_of_their_provider(
+    provider: str, given: dict[str, Any], becomes: dict[str, Any]
+) -> None:
+    assert sent(provider, given) == {"model": "m1", "messages": [ASK], **becomes}
+
+
+@pytest.mark.parametrize(
+    ("provider", "given", "path"),
+    [
+        ("mistral", {"logit_bias": {"1": 2}}, "logit_bias"),
+        ("mistral", {"unheard_of": 1}, "unheard_of"),
+        ("groq", {"top_k": 5}, "top_k"),
+        ("groq", {"unheard_of": 1}, "unheard_of"),
+        ("perplexity", {"seed": 5}, "seed"),
+        ("mistral", {"messages": [{**ASK, "name": "Ann"}]}, "messages[0].name"),
+        ("mistral", {"messages": [ASK, {"role": "function", "name": "f", "content": "4"}]}, "messages[1]"),
+        ("groq", {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}, ASK]}, "messages[0].content[0]"),
+        ("mistral", {"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0]"),
+        ("openai", {"tool_choice": "required"}, "tool_choice"),
+    ],
+)
+def test_what_a_provider_lacks_is_refused_by_its_path_or_left_out(
+    provider: str, given: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(Unsupported, match=f"^{provider} does not support `{path.replace('[', '.')}"):
+        passed(provider, given)
+    target = Target("m1", "k", "drop")
+    assert "unheard_of" not in sent(provider, given, target)
+    assert target.changes.dropped == [path]
+
+
+def test_what_was_left_out_or_changed_is_recorded_but_not_what_asks_for_nothing() -> None:
+    target = Target("m1", "k")
+    given = {"reasoning_effort": "max", "user": "u", "store": True, "verbosity": "medium", "stream_options": {}}
+    sent("groq", given | {"prompt_cache_key": "k", "messages": [ASK, LEFT_BY_AN_ANSWER, RESULT]}, target)
+    assert (target.changes.dropped, target.changes.adjusted) == (["prompt_cache_key"], {"reasoning_effort": "high"})
+
+
+def test_a_developer_is_the_system_where_a_provider_has_no_such_role() -> None:
+    told = {"role": "developer", "content": "Be brief."}
+    for provider in ("mistral", "deepseek", "perplexity"):
+        assert sent(provider, {"messages": [told, ASK]})["messages"] == [{**told, "role": "system"}, ASK]
+    for provider in ("openai", "groq", "xai"):
+        assert sent(provider, {"messages": [told, ASK]})["messages"] == [told, ASK]
+
+
+def test_several_texts_are_one_where_a_provider_takes_no_parts() -> None:
+    texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "system", "content": texts}, {"role": "user", "content": texts}]
+    assert sent("deepseek", {"messages": messages})["messages"] == [
+        {"role": "system", "content": "a\n\nb"},
+        messages[1],
+    ]
+
+
+def test_audio_and_files_have_mistrals_form() -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}}
+    file = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,QQ=="}}
+    parts = sent("mistral", {"messages": [{"role": "user", "content": [audio, file]}]})["messages"][0]["content"]
+    assert parts == [
+        {"type": "input_audio", "input_audio": "QQ=="},
+        {"type": "document_url", "document_url": "data:application/pdf;base64,QQ==", "document_name": "a.pdf"},
+    ]
+    stored = {"type": "file", "file": {"file_id": "file-1"}}
+    with pytest.raises(Unsupported, match=r"messages\[0\]\.content\[0\]"):
+        passed("mistral", {"messages": [{"role": "user", "content": [stored]}]})
+
+
+@pytest.mark.parametrize("provider", STRICT)
+def test_a_tool_has_the_members_that_its_provider_knows(provider: str) -> None:
+    tool = {"type": "function", "function": {"name": "f", "strict": None, "x": 1}, "cache_control": {}}
+    parameters = {"parameters": {"type": "object", "properties": {}}} if provider == "mistral" else {}
+    assert sent(provider, {"tools": [tool]})["tools"] == [{"type": "function", "function": {"name": "f", **parameters}}]
+
+
+@pytest.mark.parametrize(
+    ("provider", "path"), [("mistral", "/v1/chat/completions"), ("deepseek", "/beta/chat/completions")]
+)
+def test_a_last_message_of_the_assistant_is_marked_as_the_beginning_of_the_answer(provider: str, path: str) -> None:
+    begun = [ASK, {"role": "assistant", "content": "It is"}]
+    marked = [ASK, {"role": "assistant", "content": "It is", "prefix": True}]
+    request = passed(provider, {"messages": begun})
+    assert (json.loads(request.body)["messages"], request.path) == (marked, path)
+    assert native(provider, messages=begun)["messages"] == marked
+    assert native(provider, messages=[*begun, ASK])["messages"] == [*begun, ASK]
+    assert "beta" not in passed(provider, {"messages": [*begun, ASK]}).path
+
+
+def test_ids_of_calls_are_changed_alike_in_calls_and_results_if_their_provider_refuses_them() -> None:
+    for provider, identifier, is_kept in (
+        ("mistral", "functions.w:0", False),
+        ("mistral", "abcdefgh9", True),
+        ("openai", "functions.w:0", True),
+        ("openai", "x" * 64, True),
+        ("openai", "x" * 65, False),
+        ("openai", "", False),
+    ):
+        call = {"id": identifier, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        asked = [ASK, {"role": "assistant", "tool_calls": [call]}, {**RESULT, "tool_call_id": identifier}]
+        answer, result = sent(provider, {"messages": asked})["messages"][1:]
+        assert answer["tool_calls"][0]["id"] == result["tool_call_id"]
+        assert (result["tool_call_id"] == identifier) == is_kept
+        assert 0 < len(result["tool_call_id"]) <= 64
+
+
+@pytest.mark.parametrize("provider", [*CHAT, "openrouter", "perplexity", "openai-compatible"])
+@pytest.mark.parametrize("odd", [None, 5, "x", [], {}, [5], {"a": None}])
+def test_members_of_any_shape_are_sent_or_refused(provider: str, odd: Any) -> None:
+    asked: dict[str, Any] = {"role": odd, "content": odd, "tool_calls": odd, "tool_call_id": odd, "name": odd, "x": odd}
+    for message in (odd, asked, {**asked, "role": "assistant"}, {**asked, "role": "tool", "tool_calls": [{"id": odd}]}):
+        for members in ({"messages": [message, ASK]}, {"messages": odd}, dict.fromkeys(("tools", "tool_choice"), odd)):
+            with contextlib.suppress(Unsupported):
+                passed(provider, members)
