@@ -205,6 +205,13 @@ def model_pattern(value: str) -> str:
     return model_name(value)
 
 
+def stored_id(value: str) -> str:
+    """Checks an id of something that an upstream stores, or a pattern of ids with `*`."""
+    if not value.isascii() or not value.isprintable() or not value.strip():
+        raise ValueError("must be a list of ids, or of patterns such as pmpt_*")
+    return value
+
+
 def known_keys(table: Iterable[str], known: Iterable[str]) -> None:
     """Raises a `ValueError` if a value's table has an unknown key; the text names the nearest known key."""
     for name in table:

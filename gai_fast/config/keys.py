@@ -252,6 +252,10 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     "pool_wait": seconds(
         "Longest wait for a connection while max_connections are in use; then the next target is asked."
     ),
+    "shared_ids": texts(
+        "Ids of what the upstream stores (prompts, files, vector stores) that every key may name, and patterns with *.",
+        checks.stored_id,
+    ),
     "min_idle": whole("Idle connections that are opened before the first request and kept open, per worker.", 0),
     "proxy": text(
         'The HTTP proxy for connections: its URL, env:NAME or file:PATH that holds the URL, or "env": from '

@@ -106,6 +106,8 @@ class Adapter(ABC):
         """The provider's figure of the cost so far, in US dollars. `None` if it has sent none."""
         self.changes: Changes | None = None
         """How the request for this answer differs from the client's. `None` if it does not."""
+        self.stored_ids: list[str] = []
+        """The ids of the answer, and in it, by which later requests can name what the upstream stores."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:

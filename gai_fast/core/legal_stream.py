@@ -219,6 +219,14 @@ class LegalStream:
         """The provider's id of the attempt's answer; empty if it has none."""
         return self._answer.adapter.identifier
 
+    def take_stored_ids(self) -> list[str]:
+        """Returns the ids by which later requests can name what the upstream stores, since the last call."""
+        adapter = self._answer.adapter
+        taken = adapter.stored_ids
+        if taken:
+            adapter.stored_ids = []
+        return taken
+
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the attempt's response, lower-case names; empty before they have come."""

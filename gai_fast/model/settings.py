@@ -173,6 +173,16 @@ class UpstreamSettings(_Snapshot):
     """Keys in addition to `api_key`: requests use all keys in turn."""
     lane: tuple[str, ...] = ()
     """The paths of the upstream that the pass-through offers: `lane_paths.py`."""
+    shared_ids: tuple[str, ...] = ()
+    """Ids of what the upstream stores that every caller may name in a request, and patterns with `*`."""
+
+    def shares(self, identifier: str) -> bool:
+        """Returns whether every caller may name an id in a request.
+
+        Args:
+            identifier: The id of something that the upstream stores.
+        """
+        return any(fnmatchcase(identifier, _only_stars(pattern)) for pattern in self.shared_ids)
 
     @property
     def peer(self) -> Peer:

@@ -64,6 +64,8 @@ _DELTAS: Final = {
 }
 """The type of a delta for the member that holds its content."""
 
+_STORED: Final = ("container", "thread")
+"""Members that name what Anthropic stores for later requests."""
 _COUNTED: Final = (
     "input_tokens",
     "cache_read_input_tokens",
@@ -191,6 +193,9 @@ class AnthropicAdapter(ProviderAdapter):
         """Reads the stop reason. The last reason holds."""
         self._reason = label(delta.get("stop_reason"))[: LIMITS.kept_word] or self._reason
         self.is_complete = bool(self._reason)
+        for name in _STORED:
+            if name in delta:
+                self.keep_ids({name: delta[name]})
         category = label(member(delta, "stop_details").get("category"))
         return [{"type": "safety", "safety": {"category": category, "action": "refused"}}] if category else []
 
@@ -273,6 +278,7 @@ class AnthropicAdapter(ProviderAdapter):
                 self._server_tools[block.server_tool] = name
         elif kind.endswith("tool_result"):
             identifier, output = label(raw.get("tool_use_id")), raw.get("content")
+            self.keep_ids(output)
             failed = raw.get("is_error") or (isinstance(output, dict) and output.get("error_code"))
             name = self._server_tools.get(identifier, kind.removesuffix("_tool_result"))
             events.append(server_tool(identifier, name, "failed" if failed else "completed", output=output))

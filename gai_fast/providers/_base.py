@@ -21,6 +21,7 @@ from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
 from gai_fast.core.chunks import parse_chunk
 from gai_fast.core.reading import check_members
 from gai_fast.core.shapes import Shape
+from gai_fast.core.stored_ids import stored_ids
 from gai_fast.kernels import encode_json
 from gai_fast.model.changes import Changes, unsupported
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
@@ -36,6 +37,7 @@ from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
 from gai_fast.providers.facts import Facts, corrected, facts_of
+from gai_fast.providers.limits import LIMITS
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
     "sse": [("content-type", "application/json"), ("accept", "text/event-stream")],
@@ -380,6 +382,20 @@ class ProviderAdapter(Adapter):
         """
         cost = usage.get("cost")
         return None if cost is None else amount_of(cost)  # `amount_of(None)` costs 1,200 instructions
+
+    def keep_ids(self, raw: Any) -> None:
+        """Adds the ids in a part of the answer to `stored_ids`.
+
+        Args:
+            raw: A part whose dialect has ids of files or containers there.
+        """
+        for each in stored_ids(raw):
+            self.keep_id(each.identifier)
+
+    def keep_id(self, identifier: str) -> None:
+        """Adds an id to `stored_ids`, unless it is empty or too long, or there are too many."""
+        if 0 < len(identifier) <= LIMITS.stored_id and len(self.stored_ids) < LIMITS.stored_ids:
+            self.stored_ids.append(identifier)
 
     def abort(self) -> list[Event]:
         return []

@@ -241,7 +241,10 @@ class ResponsesAdapter(ProviderAdapter):
 
     def _begin(self, response: dict[str, Any]) -> list[Event]:
         self._count(response.get("usage"))
-        self._identifier = label(response.get("id"))
+        identifier = label(response.get("id"))
+        if identifier != self._identifier:
+            self._identifier = identifier
+            self.keep_id(identifier)
         return self.start(self._identifier, label(response.get("model")))
 
     def _end(self, event_status: str, response: dict[str, Any]) -> list[Event]:
@@ -335,6 +338,7 @@ class ResponsesAdapter(ProviderAdapter):
         self.room.take(len(kind) + len(identifier), 4)
         item = _Item(kind, identifier, len(self._items) if index is None else index)
         self._items.append(item)
+        self.keep_id(identifier)
         if index is not None:
             self._at[kind, index] = item
         return item
@@ -391,6 +395,7 @@ class ResponsesAdapter(ProviderAdapter):
         if item.is_done:
             return []
         item.is_done = True
+        self.keep_ids(raw)
         if kind in _AWAITED:
             return [self._server_tool(raw, "started")]
         failed = raw.get("error") or raw.get("status") in ("failed", "incomplete")
@@ -516,6 +521,7 @@ class ResponsesAdapter(ProviderAdapter):
         cited = []
         for annotation in annotations:
             part.cited += 1  # counted before it is read: the whole part repeats an annotation that cannot be read
+            self.keep_ids(annotation)
             uri, title = annotation.get("url") or annotation.get("file_id"), annotation.get("title")
             span = count(annotation.get("start_index")), count(annotation.get("end_index"))
             places = [part.begin + place for place in span if place is not None] if span[1] else ()

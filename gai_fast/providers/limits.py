@@ -28,6 +28,13 @@ class Limits:
     content_blocks: int = 1024
     """Open content blocks of one response; memory is kept for each."""
 
+    stored_ids: int = 2048
+    """Ids in one response that are recorded for its caller: of its items, which are `content_blocks` at most, and of
+    files and containers."""
+
+    stored_id: int = 256
+    """Characters of such an id. Those in use have 70 at most."""
+
     cited_text: int = 8 * MIB
     """Bytes of a response's text that are kept to convert the byte offsets of citations. ASCII text is not kept."""
 

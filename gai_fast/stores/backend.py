@@ -32,6 +32,8 @@ CLAIMS: Final = "claim"
 """The kind of record that maps an idempotency key, or a chat, to its stream."""
 ANSWERS: Final = "answer"
 """The kind of record that maps a request to the stream of its shared answer."""
+IDS: Final = "ids"
+"""The kind of record that holds ids of what upstreams store for a caller."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
 
@@ -149,7 +151,7 @@ class Records(ABC):
         """Returns the value of a record. None if there is none.
 
         Args:
-            kind: `CLAIMS` or `ANSWERS`.
+            kind: `CLAIMS`, `ANSWERS` or `IDS`.
             name: Its name within the kind.
         """
 

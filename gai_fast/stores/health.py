@@ -73,6 +73,15 @@ class Health:
         self.problem = problem
         self._failed_at = self._clock()
 
+    def lost(self, what: str) -> None:
+        """Warns the operator of a loss, at most once in `limits.warning_interval`. The store works.
+
+        Args:
+            what: What is lost, and what follows, for the log.
+        """
+        if self._may_warn():
+            logger.warning("%s", what)
+
     def worked(self) -> None:
         """Records that a call succeeded."""
         if self.problem is not None:

@@ -144,6 +144,19 @@ class Limits:
     """Idempotency keys that a process holds: in memory 0.5 KiB each, so 200 MiB. A caller may hold as many as are free,
     so a lone caller gets half: with the default time to live two new keys a second."""
 
+    id_buckets: int = 256
+    """Records that hold the ids of one caller: a digest's first byte names the record."""
+
+    bucket_ids: int = 390
+    """Ids of one such record, 6 KiB: a caller has 100,000 ids at most, 1.6 MiB."""
+
+    ids_kept: float = 30 * 86_400.0
+    """Seconds for which ids of upstreams are kept at least, unless newer ones take their place: OpenAI keeps responses
+    for 30 days."""
+
+    waiting_ids: int = 10_000
+    """Ids that wait for a failing store, 1 MiB: above it the oldest are dropped."""
+
     store_read: int = 1 * MIB
     """Bytes of one stream's copy in one read."""
 

@@ -32,6 +32,7 @@ from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, Messages
 from gai_fast.stores.mirror import Mirrors
+from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 
 _FIRST_WAIT: Final = 0.02
@@ -79,6 +80,8 @@ class Store:
         self._records: Records = MemoryRecords(timers.clock) if backend is None else backend
         self._claims = claims
         self._health = Health(timers.clock)
+        self.ids = OwnedIds(self._records, self._health)
+        """The ids of what upstreams store for callers."""
         self._journal: Journal | None = None
         self._mirrors: Mirrors | None = None
         self._alive = None if backend is None else Alive(backend)
@@ -126,8 +129,9 @@ class Store:
         """Writes pending changes, for some seconds at most, and releases everything. All streams must have ended."""
         for task in self._upkeep:
             task.cancel()
-        if self._upkeep or self._abandoned:
-            await asyncio.wait([*self._upkeep, *self._abandoned], timeout=LIMITS.store_close)
+        ending = [*self._upkeep, *self._abandoned, *self.ids.under_way]
+        if ending:
+            await asyncio.wait(ending, timeout=LIMITS.store_close)
         if self._mirrors is not None:
             await self._mirrors.close()
         if self._journal is not None:
@@ -427,6 +431,7 @@ class Store:
                 is_behind = self._journal is not None and self._journal.is_failing
                 had_lease = await backend.renew(self.worker, is_behind=is_behind)
                 await self._free_keys()
+                await self.ids.add_waiting()
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
                 if self._journal is not None:

@@ -76,6 +76,14 @@ class EngineCallbacks:
         """
         raise NotImplementedError
 
+    def record_ids(self, session: Session) -> asyncio.Future[None] | None:
+        """Records the ids in an answer by which its caller may name what the upstream stores.
+
+        Returns:
+            A future that is done once all processes know them. `None` if there are none.
+        """
+        raise NotImplementedError
+
     def broke(self, session: Session, fault: Exception) -> None:
         """Handles a stream that failed because of a bug."""
         raise NotImplementedError
@@ -365,7 +373,8 @@ class Session(ReadStream):
             self.arm()
 
     def _await_late_events(self) -> None:
-        """Limits the wait for the end mark: rule 5. Called by the relay."""
+        """Limits the wait for the end mark: rule 5. Called by the relay, before the client gets the last event."""
+        self._runner.record_ids(self)
         if self._timers.late_due == math.inf or self.relay.deltas != self._deltas_at_end:
             self._deltas_at_end = self.relay.deltas
             self._timers.late_due = self._loop.time() + LIMITS.late_events

@@ -500,6 +500,13 @@ class Engine(EngineCallbacks):
         """Reserves more spend for a stream; as `EngineCallbacks.grow`."""
         self.ledger.grow(session.stream_id, wanted, then)
 
+    def record_ids(self, session: Session) -> asyncio.Future[None] | None:
+        """Records the ids that a caller with a key has got; as `EngineCallbacks.record_ids`."""
+        if session.caller == ANONYMOUS:
+            return None
+        taken = session.relay.take_stored_ids()
+        return self.store.ids.record(session.caller, taken) if taken else None
+
     def ended(self, session: Session, outcome: Outcome) -> asyncio.Future[None] | None:
         """Removes an ended stream and reports its figures; as `EngineCallbacks.ended`."""
         if self.streams.pop(session.stream_id, None) is not None:
@@ -520,7 +527,9 @@ class Engine(EngineCallbacks):
         trace = session.spec.trace
         if trace is not None:
             notify_sinks([trace], metrics)
-        return returned if session.caller == ANONYMOUS else both(returned, self.ledger.reported(session.caller))
+        if session.caller == ANONYMOUS:
+            return returned
+        return both(both(returned, self.record_ids(session)), self.ledger.reported(session.caller))
 
     def _record(self, metrics: StreamMetrics) -> None:
         """Sends the figures of a stream to the sinks, and to the ledger if the stream has a key."""

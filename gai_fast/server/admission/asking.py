@@ -1,4 +1,4 @@
-"""Admissions that wait for a ledger: by the limits of a key, and by those of the server.
+"""Admissions that wait: for a ledger, by the limits of a key and of the server; for the store, by the ids of a request.
 
 Owns the waits, as compiled modules have no coroutines. An admission that fails, or whose client disconnects, counts for
 no limit.
@@ -6,13 +6,18 @@ no limit.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from gai_fast.core.stored_ids import StoredId
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.settings import KeySettings
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admission.stored_ids import not_found
+from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
 
 
 class Place(NamedTuple):
@@ -89,3 +94,28 @@ async def admit(
             engine.cancel_admission(stream_id, caller)
     if then is not None:
         then()
+
+
+async def answer_owner(
+    engine: Engine, caller: str, named: Sequence[StoredId], then: Callable[[], Reply | None]
+) -> Reply | None:
+    """Answers a request if its caller owns the ids that it names.
+
+    Answers' ids are recorded just before their ends are sent, so an unknown id is looked for twice.
+
+    Args:
+        engine: The engine with the store of the ids.
+        caller: The name of the caller.
+        named: The ids.
+        then: Answers the request.
+
+    Raises:
+        Error: The caller does not own an id (400), or the store is out of reach (503).
+    """
+    owned, ids = engine.store.ids, [each.identifier for each in named]
+    if await owned.missing(caller, ids) is not None:
+        await asyncio.sleep(LIMITS.ids_settling)
+        missing = await owned.missing(caller, ids)
+        if missing is not None:
+            raise not_found(named[ids.index(missing)])
+    return then()

@@ -25,6 +25,12 @@ class Limits:
     early_check: int = 16 * KIB
     """Bytes of a body from which on the limits are asked before it is parsed: shorter ones are parsed in 0.1 ms."""
 
+    named_ids: int = 10_000
+    """Ids of an upstream in one request, each of which is looked for: as many as the items of a long conversation."""
+
+    ids_settling: float = 0.1
+    """Seconds until an unknown id of an upstream is looked for again: recording one takes milliseconds."""
+
     turn_bytes: int = 64 * KIB
     """Bytes of JSON that are sorted in one turn of the loop, in 2 ms at most."""
 

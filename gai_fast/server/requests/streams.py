@@ -14,7 +14,9 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.reading import estimated_tokens, parse_object, parse_request
+from gai_fast.core.stored_ids import StoredId
 from gai_fast.formats import (
+    ClientRequest,
     Format,
     StreamContext,
     known_format,
@@ -29,7 +31,9 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
+from gai_fast.server.admission.asking import answer_owner
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
+from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_options
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.requests.caching import (
     HEADER,
@@ -93,8 +97,12 @@ class StreamRoutes:
         """Handles `POST /api/v1/stream`."""
         return self.quotas.read(incoming, self._read_native)
 
-    def _read_native(self, incoming: Incoming) -> None:
+    def _read_native(self, incoming: Incoming, *, is_checked: bool = False) -> None:
         request, left_out, dialect_body = _read_request(incoming)
+        named = () if is_checked else self._ids_to_check(incoming, request)
+        if named:
+            self._answer_owner(incoming, named, partial(self._read_native, incoming, is_checked=True))
+            return
         key = _key(incoming, request)
         if incoming.form is not None and not request.stream:
             raise _needs_a_stream("a WebSocket")
@@ -107,8 +115,11 @@ class StreamRoutes:
         """Handles `POST /api/v1/streams`: starts a durable stream that no client follows yet."""
         return self.quotas.read(incoming, self._read_start)
 
-    def _read_start(self, incoming: Incoming) -> Reply | None:
+    def _read_start(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
         request, left_out, dialect_body = _read_request(incoming)
+        named = () if is_checked else self._ids_to_check(incoming, request)
+        if named:
+            return self._answer_owner(incoming, named, partial(self._read_start, incoming, is_checked=True))
         if not request.stream:
             raise _needs_a_stream("this route")
         negotiated = negotiate(incoming.query, incoming.http.headers.get("accept"), default_format="gai")
@@ -184,10 +195,14 @@ class StreamRoutes:
         """Handles `POST /api/v1/chat`: starts a durable stream that is also found by the id of its chat."""
         return self.quotas.read(incoming, self._read_chat)
 
-    def _read_chat(self, incoming: Incoming) -> None:
+    def _read_chat(self, incoming: Incoming, *, is_checked: bool = False) -> None:
         body = parse_object(incoming.json_body())
         chat_id = chat_id_of(body)
         request, left_out, _ = _read_dialect_request(incoming, incoming.format, body)
+        named = () if is_checked else self._ids_to_check(incoming, request)
+        if named:
+            self._answer_owner(incoming, named, partial(self._read_chat, incoming, is_checked=True))
+            return
         if _key(incoming, request) is not None:
             raise Error("unsupported", "this route takes no idempotency key: a chat has its id", reason="chat")
         negotiated = negotiate(incoming.query, _accept(incoming, request.stream), default_format=incoming.format.name)
@@ -210,11 +225,15 @@ class StreamRoutes:
         """Handles `POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
         return self.quotas.read(incoming, self._read_dialect)
 
-    def _read_dialect(self, incoming: Incoming) -> Reply | None:
+    def _read_dialect(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
         body = parse_object(incoming.json_body())
         key = _key(incoming)
         dialect = incoming.format
         asked = dialect.read_request(body)
+        if incoming.key is not None and not is_checked:
+            named = self._ids_in_body(incoming, asked)
+            if named:
+                return self._answer_owner(incoming, named, partial(self._read_dialect, incoming, is_checked=True))
         # A background response is logged in its route's own format: the query cannot choose another one.
         query = {} if asked.background and not asked.stream else incoming.query
         negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=dialect.name)
@@ -226,11 +245,15 @@ class StreamRoutes:
         self._answer(incoming, negotiated, context, spec, key)
         return None
 
-    def count_tokens(self, incoming: Incoming) -> Reply | None:
+    def count_tokens(self, incoming: Incoming, *, is_checked: bool = False) -> Reply | None:
         """Handles `POST /v1/messages/count_tokens`: an upstream of the dialect counts; else the count is estimated."""
         body = parse_object(incoming.json_body())
         dialect = incoming.format
         asked = dialect.read_request(body)
+        if incoming.key is not None and not is_checked:
+            named = self._ids_in_body(incoming, asked)
+            if named:
+                return self._answer_owner(incoming, named, partial(self.count_tokens, incoming, is_checked=True))
         model = self._engine.targets.placed(self._specs.settings.chosen(asked.model, incoming.key), asked.body)
         api = get_provider(model.upstream.provider)
         if api.dialect != dialect.name or not api.count_path:
@@ -244,6 +267,40 @@ class StreamRoutes:
 
         start = partial(self._run, client, context, spec)
         self.quotas.begin(incoming, NOTHING, context.stream_id, client, start)  # generates no tokens
+        return None
+
+    # -- ids of what upstreams store --
+
+    def _ids_to_check(self, incoming: Incoming, request: Request) -> Sequence[StoredId]:
+        """Returns the ids in the raw members of a native request that its caller must own."""
+        options = request.provider_options
+        if incoming.key is None or not options:
+            return ()
+        name = request.model
+        settings = self._specs.settings
+        model = settings.chosen(name if isinstance(name, str) else None, incoming.key)
+        return ids_in_options(settings, model, options)
+
+    def _ids_in_body(self, incoming: Incoming, asked: ClientRequest) -> Sequence[StoredId]:
+        """Returns the ids in a request of a dialect that its caller must own."""
+        settings = self._specs.settings
+        model = settings.chosen(asked.model, incoming.key)
+        return ids_in_body(settings, model, incoming.format.name, asked.body)
+
+    def _answer_owner(
+        self, incoming: Incoming, named: Sequence[StoredId], then: Callable[[], Reply | None]
+    ) -> Reply | None:
+        """Answers a request by a handler once its caller is known to own the ids that it names.
+
+        Args:
+            incoming: The request.
+            named: The ids.
+            then: Handles the request again, with its ids checked.
+        """
+        body = incoming.http.body
+        client = StreamResponse(incoming, "", "application/json", self._engine.settings.stream, whole=True)
+        incoming.http.body = body  # the response has dropped it
+        self._lookups.add(incoming, client, answer_owner(self._engine, incoming.caller, named, then))
         return None
 
     # -- from a request to its stream --

@@ -389,6 +389,8 @@ class Stream(EngineCallbacks):
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)
 
+    def record_ids(self, session: Session) -> None: ...
+
     def ended(self, session: Session, outcome: Any) -> None:
         self.figures = session.measured(outcome)
 

@@ -116,6 +116,8 @@ class FakeRunner(EngineCallbacks):
     def broke(self, session: Session, fault: Exception) -> None:
         self.faults.append(fault)
 
+    def record_ids(self, session: Session) -> None: ...
+
     def ended(self, session: Session, outcome: str) -> FakeFuture | None:
         self.ends.append(outcome)
         return self.counted

@@ -1,0 +1,102 @@
+"""The ids by which requests and answers name what an upstream stores: answers, conversations, containers, files.
+
+Owns the names of the members, of all dialects. Knows no caller: `stores/owned_ids.py` records who got which id.
+
+1. A member counts wherever it stands, since dialects add places; what a model or a client wrote itself (arguments of
+   calls, schemas, metadata) is not searched.
+2. An item of `input` that has an id and no content of its own refers to the item that the upstream stores. Items that
+   are repeated whole keep the ids that they had at any upstream, and refer to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from gai_fast.core.chunks import label
+
+
+class StoredId(NamedTuple):
+    """An id of something that an upstream stores.
+
+    Args:
+        member: The name of the member that holds it; `item_reference` for an item.
+        identifier: The id.
+    """
+
+    member: str
+    identifier: str
+
+
+ITEM: Final = "item_reference"
+"""`StoredId.member` of an item of an earlier answer."""
+
+_TEXTS: Final = frozenset({"previous_response_id", "conversation", "container", "container_id", "file_id", "thread"})
+"""Members whose text is an id."""
+_OBJECTS: Final = frozenset({"conversation", "prompt", "container", "thread"})
+"""Members whose object has an `id`. The text of a `prompt` is a text."""
+_LISTS: Final = frozenset({"file_ids", "vector_store_ids"})
+"""Members whose texts are ids."""
+_MEMBERS: Final = _TEXTS | _OBJECTS | _LISTS
+_UNSEARCHED: Final = frozenset({"arguments", "input_schema", "metadata", "parameters", "schema"})
+_WITHOUT_CONTENT: Final = frozenset({"id", "type", "status"})
+
+
+def stored_ids(value: Any) -> list[StoredId]:
+    """Returns the ids in a request or in a part of an answer: rule 1. An outer object's are before those within it.
+
+    Args:
+        value: Parsed JSON.
+    """
+    found: list[StoredId] = []
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            for name, inner in one.items():
+                if name in _MEMBERS:
+                    _note(found, name, inner)
+                # Anthropic's calls have their arguments in the object `input`.
+                is_searched = isinstance(inner, list) or (isinstance(inner, dict) and name != "input")
+                if is_searched and name not in _UNSEARCHED:
+                    waiting.append(inner)
+        elif isinstance(one, list):
+            waiting += [inner for inner in one if isinstance(inner, (dict, list))]
+    return found
+
+
+def _note(found: list[StoredId], name: str, value: Any) -> None:
+    """Adds the ids of one member."""
+    if isinstance(value, str):
+        if value and name in _TEXTS:
+            found.append(StoredId(name, value))
+    elif isinstance(value, dict):
+        identifier = label(value.get("id"))
+        if identifier and name in _OBJECTS:
+            found.append(StoredId(name, identifier))
+    elif isinstance(value, list) and name in _LISTS:
+        found += [StoredId(name, each) for each in value if isinstance(each, str)]
+
+
+def referenced_items(items: Any) -> list[StoredId]:
+    """Returns the ids of items without content: rule 2.
+
+    Args:
+        items: `input` of a request in the Responses dialect, of any shape.
+    """
+    found: list[StoredId] = []
+    if isinstance(items, list):
+        for item in items:
+            if isinstance(item, dict):
+                identifier = item.get("id")
+                if isinstance(identifier, str) and identifier and _is_reference(item):
+                    found.append(StoredId(ITEM, identifier))
+    return found
+
+
+def _is_reference(item: dict[str, Any]) -> bool:
+    kind = item.get("type")
+    if kind == ITEM:
+        return True
+    if kind == "image_generation_call":  # its image is its content
+        return not item.get("result")
+    return not [name for name, value in item.items() if value and name not in _WITHOUT_CONTENT]

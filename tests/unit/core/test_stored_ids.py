@@ -1,0 +1,72 @@
+"""`core/stored_ids.py`: the ids by which requests and answers name what an upstream stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.core.stored_ids import referenced_items, stored_ids
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ({"previous_response_id": "resp_1"}, [("previous_response_id", "resp_1")]),
+        ({"conversation": "conv_1"}, [("conversation", "conv_1")]),
+        ({"conversation": {"id": "conv_1"}}, [("conversation", "conv_1")]),
+        ({"prompt": {"id": "pmpt_1", "variables": {"x": {"file_id": "f"}}}}, [("prompt", "pmpt_1"), ("file_id", "f")]),
+        ({"container": "c1"}, [("container", "c1")]),
+        ({"container": {"id": "c1", "skills": []}}, [("container", "c1")]),
+        ({"tools": [{"type": "code_interpreter", "container": "c1"}]}, [("container", "c1")]),
+        (
+            {"tools": [{"container": {"type": "auto", "file_ids": ["f1", "f2"]}}]},
+            [("file_ids", "f1"), ("file_ids", "f2")],
+        ),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, [("vector_store_ids", "vs_1")]),
+        ({"tools": [{"environment": {"container_id": "c"}}]}, [("container_id", "c")]),
+        ({"messages": [{"content": [{"type": "file", "file": {"file_id": "f"}}]}]}, [("file_id", "f")]),
+        ({"messages": [{"content": [{"source": {"type": "file", "file_id": "f"}}]}]}, [("file_id", "f")]),
+        ({"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]}, [("file_id", "f")]),
+    ],
+)
+def test_an_id_is_found_wherever_a_dialect_may_have_it(body: Any, wanted: Any) -> None:
+    assert stored_ids(body) == wanted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "a text", "file_id": None, "container": {"type": "auto"}, "file_ids": [None, 5]},
+        {"prompt": ["resp_1"], "previous_response_id": 5, "conversation": {"id": None}},
+        {
+            "metadata": {"file_id": "mine"},
+            "tools": [{"parameters": {"file_id": "x"}, "input_schema": {"file_id": "x"}}],
+        },
+        {"messages": [{"content": [{"type": "tool_use", "id": "t", "input": {"file_id": "the model's"}}]}]},
+    ],
+)
+def test_what_only_looks_like_an_id_or_was_written_by_a_model_is_none(body: Any) -> None:
+    assert stored_ids(body) == []
+
+
+@pytest.mark.parametrize(
+    ("item", "is_reference"),
+    [
+        ({"type": "item_reference", "id": "msg_1"}, True),
+        ({"type": "item_reference", "id": "msg_1", "content": "x"}, True),
+        ({"id": "msg_1"}, True),
+        ({"type": None, "id": "msg_1"}, True),
+        ({"type": "reasoning", "id": "rs_1", "summary": []}, True),
+        ({"type": "image_generation_call", "id": "ig_1", "status": "completed", "prompt": "x"}, True),
+        ({"type": "image_generation_call", "id": "ig_1", "result": "aGk="}, False),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, False),
+        ({"type": "message", "id": "msg_1", "role": "assistant", "content": "Hi"}, False),
+        ({"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}, False),
+        ({"type": "item_reference", "id": 5}, False),
+        ("msg_1", False),
+    ],
+)
+def test_an_item_without_content_of_its_own_names_a_stored_one(item: Any, is_reference: bool) -> None:
+    assert bool(referenced_items([item])) is is_reference
+    assert referenced_items(item) == []
