@@ -68,7 +68,7 @@ class DeepSeek(ChatAPI):
 
     def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
         request = super().post(body, target)
-        messages = body["messages"]
+        messages = body.get("messages")
         last = messages[-1] if isinstance(messages, list) and messages else None
         if isinstance(last, dict) and last.get("prefix"):
             request.path = _BETA + self.path
