@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from gai_fast.model.limits import SHARED
 
-Effort = Literal["minimal", "low", "medium", "high"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 FormatType = Literal["text", "json", "json_schema"]
 ToolChoice = Literal["auto", "none", "required"]
 

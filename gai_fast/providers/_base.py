@@ -14,7 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from msgspec import Struct, defstruct
+from msgspec import UNSET, Struct, defstruct
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.adapter import Adapter, Framing, ResponseAPI
@@ -36,7 +36,7 @@ from gai_fast.providers._finish_words import FAILURE_WORDS
 from gai_fast.providers._requests import is_given, merged
 from gai_fast.providers._room import Room
 from gai_fast.providers._rules import RequestRules
-from gai_fast.providers.facts import Facts, corrected, facts_of
+from gai_fast.providers.facts import SCALE, Facts, corrected, facts_of, nearest_effort
 from gai_fast.providers.limits import LIMITS
 
 _HEADERS: Final[dict[Framing, list[tuple[str, str]]]] = {
@@ -127,6 +127,10 @@ class API(ResponseAPI):
     """Names of the fields of a native request that this API does not support at all."""
     rules: ClassVar[RequestRules] = RequestRules("", "")
     """What the provider accepts of a request in its dialect."""
+    efforts: ClassVar[Sequence[str]] = SCALE
+    """The words of this API for `reasoning.effort`, from the least on."""
+    least_top_p: ClassVar[float] = 1.0
+    """The least `top_p` that a model takes beside thinking, if it takes no other sampling parameters there."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The types (for `msgspec.convert`) of the members of `provider_options` that the gateway itself reads. Each member
     may also be `null`. All other members are sent unchanged; the upstream validates them."""
@@ -307,17 +311,69 @@ class API(ResponseAPI):
         Raises:
             Unsupported: As `leave_out`.
         """
-        if not self.lacks:
-            return request
         lacking = [
             name for name in request.__struct_fields__ if name in self.lacks and is_given(getattr(request, name))
         ]
-        if not lacking:
-            return request
         for name in lacking:
             self.leave_out(name, target)
+        if request.temperature is not UNSET or request.top_p is not UNSET:
+            lacking += self._refused_sampling(request, target)
+        if not lacking:
+            return request
         kept = {name: getattr(request, name) for name in request.__struct_fields__ if name not in lacking}
         return Request(**kept)
+
+    def _refused_sampling(self, request: Request, target: Target) -> list[str]:
+        """Returns the sampling parameters that the model does not take, after `leave_out`.
+
+        The value 1 changes nothing, so it is left out without a refusal.
+        """
+        facts = self.facts(target)
+        thinks = bool(request.reasoning) and request.reasoning.effort != "none" and request.reasoning.max_tokens != 0
+        refused: list[str] = []
+        for name, value, least in (
+            ("temperature", request.temperature, 1.0),
+            ("top_p", request.top_p, self.least_top_p),
+        ):
+            if value is UNSET or name in self.lacks:
+                continue
+            what = ""
+            if facts.sampling == "none":
+                what = "this model takes no sampling parameters"
+            elif facts.sampling == "one" and name == "top_p" and request.temperature is not UNSET:
+                what = "this model takes `temperature` or `top_p`"
+            elif thinks and facts.sampling_with_thinking is False and value < least:
+                what = "this model takes no sampling parameters while it thinks"
+            if not what:
+                continue
+            if value == 1:
+                target.changes.drop(name)
+            else:
+                self.leave_out(name, target, what)
+            refused.append(name)
+        return refused
+
+    def effort(self, wanted: str, target: Target) -> str | None:
+        """Returns the model's word for `reasoning.effort`, the nearest one if it lacks the word. None: nothing is sent.
+
+        Args:
+            wanted: The effort of the request.
+            target: Model and policy; another word is noted in its `changes`.
+
+        Raises:
+            Unsupported: As `leave_out`: the model does not think.
+        """
+        facts = self.facts(target)
+        if facts.never_thinks:
+            if wanted != "none":
+                self.leave_out("reasoning.effort", target, "this model does not think")
+            return None
+        word = nearest_effort(self.efforts if facts.efforts is None else facts.efforts, wanted)
+        if word is None:
+            self.leave_out("reasoning.effort", target, "this model has no efforts")
+        elif word != wanted:
+            target.changes.adjust("reasoning.effort", word)
+        return word
 
     def check_options(self, given: Mapping[str, Any], path: str) -> None:
         """Checks the members of a client's object that the gateway itself reads, by the types in `options`.

@@ -69,8 +69,6 @@ class ChatAPI(API):
     text_parts: ClassVar[bool] = True
     """Whether a system message and a tool's result may consist of several texts."""
     rules: ClassVar[RequestRules] = ChatRules("", "")
-    efforts: ClassVar[Mapping[str, str]] = {}
-    """The provider's nearest value for each `reasoning.effort` that it does not support."""
 
     def __init__(self) -> None:
         self._templates: dict[str, _Template] = {}  # by model
@@ -208,8 +206,12 @@ class ChatAPI(API):
     ) -> list[dict[str, Any]]:
         sent: list[dict[str, Any]] = []
         parts: Iterable[Any] = message.content
+        blind = self.facts(target).images is False
         for at, part in enumerate(parts):
             if isinstance(part, (ReasoningPart, ToolCallPart)):
+                continue
+            if blind and isinstance(part, ImagePart) and ImagePart in known:
+                self.leave_out(f"{path}.content[{at}]", target, "this model reads no images")
                 continue
             written = self.part(part) if type(part) in known else None
             if written:
@@ -284,7 +286,8 @@ class ChatAPI(API):
         """Returns the fields for the amount of reasoning."""
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
-        return {"reasoning_effort": self.efforts.get(wanted.effort, wanted.effort)} if wanted.effort else {}
+        word = self.effort(wanted.effort, target) if wanted.effort else None
+        return {"reasoning_effort": word} if word else {}
 
 
 class _Template:

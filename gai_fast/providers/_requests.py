@@ -25,7 +25,8 @@ def is_given(value: Any) -> bool:
 def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Merges `provider_options` into a body, as JSON Merge Patch (RFC 7396) defines it.
 
-    Objects are merged member by member, `null` removes a member, any other value replaces a member.
+    Objects are merged member by member, `null` removes a member, any other value replaces a member. Beyond that RFC,
+    tools are added to those of the body.
     """
     whole = dict(body)
     for key, value in options.items():
@@ -34,6 +35,8 @@ def merged(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
         elif isinstance(value, Mapping):
             inner = whole.get(key)
             whole[key] = merged(inner if isinstance(inner, Mapping) else {}, value)
+        elif key == "tools" and isinstance(value, list) and isinstance(whole.get(key), list):
+            whole[key] = [*whole[key], *value]
         else:
             whole[key] = value
     return whole

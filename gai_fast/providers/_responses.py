@@ -6,7 +6,6 @@ providers that depart from it; each departure is in its provider's file. `_respo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from msgspec import UNSET
@@ -50,8 +49,6 @@ class ResponsesAPI(API):
     reasoning."""
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
-    efforts: ClassVar[Mapping[str, str]] = {}
-    """The provider's nearest value for each `reasoning.effort` that it does not support."""
 
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)
@@ -95,7 +92,7 @@ class ResponsesAPI(API):
         if wanted.max_tokens is not UNSET:
             self.leave_out("reasoning.max_tokens", target)
         reasoning = {
-            "effort": self.efforts.get(wanted.effort, wanted.effort) if wanted.effort else "",
+            "effort": self.effort(wanted.effort, target) if wanted.effort else "",
             "summary": self.summary,
         }
         return {key: value for key, value in reasoning.items() if value}

@@ -3,7 +3,11 @@
 Source: anthropic-python 2.10 and Anthropic's API reference (version 2026-10-21). `_anthropic_answers.py` reads the
 responses.
 
-* `max_tokens` is required. Adjacent messages of one role are one turn. Signed reasoning is sent back unchanged.
+* `max_tokens` is required and includes thinking: a request without one gets the model's highest. Adjacent messages of
+  one role are one turn. Signed reasoning is sent back unchanged.
+* How thinking is controlled differs by model: by effort, a budget, or both (`facts.py`).
+* A system message after others has its place in the conversation where the model takes it there: after a turn of the
+  user, before one of the assistant.
 * `provider_options.anthropic.betas` becomes the header `anthropic-beta`, as in the SDK.
 * Version 2026-10-21 refuses sampling parameters: a request with a sampling parameter is sent with version 2023-06-01.
 """
@@ -32,6 +36,7 @@ from gai_fast.model.request import (
     Reasoning,
     ReasoningPart,
     Request,
+    ResponseFormat,
     SystemMessage,
     TextPart,
     ToolCallPart,
@@ -42,6 +47,7 @@ from gai_fast.providers._anthropic_answers import AnthropicAdapter
 from gai_fast.providers._base import API, NO_HEADERS, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._requests import add_turn, argument_object, file_text, image_data, required_schema
+from gai_fast.providers.facts import Facts
 from gai_fast.providers.limits import LIMITS
 
 _VERSION: Final = "2026-10-21"
@@ -55,6 +61,13 @@ BETAS: Final = Annotated[
 ]
 """Names of beta features. They must be tokens (RFC 9110), because they are joined in a header."""
 _TOOL_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+_FORCED: Final = ("any", "tool")
+_BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 64_000}
+"""Thinking tokens for each effort, for models that take budgets alone."""
+_BEDROCK: Final = "anthropic."
+"""What the ids of Bedrock hold and those of Anthropic do not."""
+_ANY_OBJECT: Final = Fragment(b'{"type":"object"}')
+_NO_CHOICE: Final = {"type": ""}
 
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -73,6 +86,8 @@ class Anthropic(API):
     count_path = "/v1/messages/count_tokens"
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
+    efforts = ("low", "medium", "high", "xhigh", "max")
+    least_top_p = 0.95
 
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
@@ -82,18 +97,14 @@ class Anthropic(API):
         return None if error is None else failure_of(error, error.get("details"))
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:
+        facts = self.facts(target)
+        system, messages = self._messages(request, target, facts)
         body: dict[str, Any] = {
             "model": target.model,
-            "max_tokens": request.max_tokens or LIMITS.default_max_tokens,
-            "messages": self._messages(request, target),
+            "max_tokens": request.max_tokens or _highest(facts, target.model),
+            "messages": messages,
             "stream": True,
         }
-        system = [
-            block
-            for path, message in turns(request)
-            if isinstance(message, SystemMessage)
-            for block in self._blocks(message, path, target)
-        ]
         if system:
             body["system"] = system
         if request.tools:
@@ -108,14 +119,20 @@ class Anthropic(API):
             body["tool_choice"] = {"type": "tool", "name": request.tool_choice.name}
         elif request.tool_choice:
             body["tool_choice"] = {"type": _TOOL_CHOICES[request.tool_choice]}
-        output = self._output(request, target)
+        if facts.forced_tool is False and body.get("tool_choice", _NO_CHOICE)["type"] in _FORCED:
+            self.leave_out("tool_choice", target, "this model cannot be made to call a tool")
+            del body["tool_choice"]
+        output: dict[str, Any] = {}
+        if request.reasoning:
+            thinking = self._thinking(request.reasoning, body["max_tokens"], output, target, facts)
+            if thinking:
+                body["thinking"] = thinking
+        if request.response_format:
+            self._add_format(request.response_format, output, target, facts)
         if output:
             body["output_config"] = output
-        if request.reasoning:
-            body |= _thinking(request.reasoning, body["max_tokens"] if request.max_tokens is UNSET else 0)
-        for key, value in (("temperature", request.temperature), ("top_p", request.top_p)):
-            if value is not UNSET:
-                body[key] = value
+        sampling = {"temperature": request.temperature, "top_p": request.top_p}
+        body |= {key: value for key, value in sampling.items() if value is not UNSET}
         if request.stop:
             body["stop_sequences"] = request.stop
         for key, value in request.metadata.items():
@@ -158,31 +175,128 @@ class Anthropic(API):
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "x-api-key", api_key
 
-    def _output(self, request: Request, target: Target) -> dict[str, Any]:
-        """Returns the `output_config`: the effort, and the schema of the response."""
-        output: dict[str, Any] = {}
-        if request.reasoning and request.reasoning.effort:
-            output["effort"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
-        wanted = request.response_format
-        if wanted and wanted.type == "json":
-            self.leave_out("response_format", target, "json without a schema")
-        if wanted and wanted.type == "json_schema":
-            output["format"] = {"type": "json_schema", "schema": required_schema(wanted)}
-        return output
+    def _thinking(
+        self, wanted: Reasoning, most: int, output: dict[str, Any], target: Target, facts: Facts
+    ) -> dict[str, Any]:
+        """Returns the `thinking` member, empty if there is none, and adds the effort to the `output_config`.
 
-    def _messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        """Returns the turns. Adjacent messages of one role are one turn: parallel calls' results must be together."""
+        Args:
+            wanted: What the request asks for.
+            most: `max_tokens`, which a budget must stay below.
+            output: The `output_config`.
+            target: Model and policy.
+            facts: What is known of the model.
+        """
+        budget: int | None = wanted.max_tokens or None
+        effort: str | None = wanted.effort or None
+        path = "reasoning.effort" if wanted.max_tokens is UNSET else "reasoning.max_tokens"
+        if wanted.max_tokens == 0 or (effort == "none" and budget is None):
+            return self._no_thinking(path, target, facts)
+        if effort is None and budget is None:
+            return {}
+        ways = facts.thinking
+        if facts.never_thinks:
+            self.leave_out(path, target, "this model does not think")
+            return {}
+        if effort == "none":
+            effort = None  # the budget counts
+        if budget is not None and ways is not None and "budget" not in ways:
+            # Without budgets there are efforts alone.
+            effort = effort or next((name for name, tokens in _BUDGETS.items() if tokens >= budget), "max")
+            target.changes.adjust(path, "adaptive")
+            budget = None
+        if effort is not None and (facts.efforts or facts.efforts is None):
+            output["effort"] = self.effort(effort, target)
+        if budget is None and (ways is None or "adaptive" in ways):
+            return {"type": "adaptive"}
+        tokens = self._budget(effort, budget, most, target, facts)
+        return {"type": "enabled", "budget_tokens": tokens} if tokens else {}
+
+    def _no_thinking(self, path: str, target: Target, facts: Facts) -> dict[str, Any]:
+        ways = facts.thinking
+        if ways is None or "disabled" in ways:
+            return {"type": "disabled"}
+        if "between_tools" in ways:
+            return {"type": "between_tools"}
+        self.leave_out(path, target, "this model always thinks")
+        return {}
+
+    def _budget(self, effort: str | None, budget: int | None, most: int, target: Target, facts: Facts) -> int:
+        """Returns the budget of a request: what it asks for, or what its effort stands for; 0 if none fits.
+
+        Args:
+            effort: Its effort, which counts if it has no budget.
+            budget: Its budget.
+            most: `max_tokens`, which the budget must stay below.
+            target: Model and policy.
+            facts: What is known of the model.
+        """
+        least = facts.least_budget or 1
+        if budget is None:
+            # Half of the answer's tokens at most: the budget is not what the client has asked for.
+            tokens = min(_BUDGETS[effort or "medium"], most // 2)
+            if tokens >= least:
+                return tokens
+            target.changes.adjust("reasoning.effort", "none")
+            return 0
+        tokens = min(max(budget, least), most - 1)
+        if tokens < least:
+            self.leave_out("reasoning.max_tokens", target, f"a budget below a max_tokens of {most}")
+            return 0
+        if tokens != budget:
+            target.changes.adjust("reasoning.max_tokens", str(tokens))
+        return tokens
+
+    def _add_format(self, wanted: ResponseFormat, output: dict[str, Any], target: Target, facts: Facts) -> None:
+        """Adds the form of the answer to the `output_config`. JSON is any object by a schema."""
+        if wanted.type == "text":
+            return
+        schema = _ANY_OBJECT if wanted.type == "json" else required_schema(wanted)
+        if facts.schema is False:
+            self.leave_out("response_format", target, "this model follows no schema")
+        else:
+            output["format"] = {"type": "json_schema", "schema": schema}
+
+    def _messages(
+        self, request: Request, target: Target, facts: Facts
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Returns the system's blocks and the turns.
+
+        Adjacent messages of one role are one turn: parallel calls' results must be together, and before other content.
+        """
+        system: list[dict[str, Any]] = []
         sent: list[dict[str, Any]] = []
-        for path, message in turns(request):
-            if isinstance(message, SystemMessage):
-                continue
-            role = "assistant" if isinstance(message, AssistantMessage) else "user"
+        given = turns(request)
+        for at, (path, message) in enumerate(given):
             blocks = self._blocks(message, path, target)
+            if isinstance(message, SystemMessage):
+                if not sent:
+                    system += blocks
+                    continue
+                role = self._system_role(sent, given[at + 1 :], facts)
+                if role == "user" and blocks:
+                    target.changes.adjust(f"{path}.role", role)
+                add_turn(sent, role, "content", blocks)
+                continue
             if isinstance(message, ToolMessage):
                 result = {"type": "tool_result", "tool_use_id": message.call_id, "content": blocks}
-                blocks = [result | {"is_error": True} if message.is_error else result]
+                _add_result(sent, result | {"is_error": True} if message.is_error else result)
+                continue
+            role = "assistant" if isinstance(message, AssistantMessage) else "user"
             add_turn(sent, role, "content", blocks)
-        return sent
+        if not sent and system:  # a request needs a turn
+            target.changes.adjust(f"{given[0][0]}.role", "user")
+            return [], [{"role": "user", "content": system}]
+        if facts.prefill is False and sent and sent[-1]["role"] == "assistant":
+            self.leave_out(given[-1][0], target, "this model continues no assistant message")
+            sent.pop()
+        return system, sent
+
+    def _system_role(self, sent: list[dict[str, Any]], rest: list[tuple[str, Message]], facts: Facts) -> str:
+        """Returns the role of a system message after others: `system` where the model and its place allow it."""
+        following = next((message for _, message in rest if not isinstance(message, SystemMessage)), None)
+        fits = following is None or isinstance(following, AssistantMessage)
+        return "system" if facts.system_in_middle and fits and sent[-1]["role"] in ("user", "system") else "user"
 
     def _blocks(self, message: Message, path: str, target: Target) -> list[dict[str, Any]]:
         if isinstance(message.content, str):
@@ -240,17 +354,20 @@ def _medium(part: ImagePart | AudioPart | FilePart) -> dict[str, Any]:
     return {}
 
 
-def _thinking(wanted: Reasoning, default_bound: int) -> dict[str, Any]:
-    """Returns the `thinking` member, and `max_tokens` if its default applies.
+def _highest(facts: Facts, model: str) -> int:
+    """Returns the `max_tokens` of a request that has none."""
+    highest = facts.max_output or LIMITS.default_max_tokens
+    return min(highest, LIMITS.bedrock_max_tokens) if _BEDROCK in model else highest
 
-    `max_tokens` includes the thinking budget, so the budget is added to the default.
-    """
-    if wanted.max_tokens is UNSET:
-        return {"thinking": {"type": "adaptive"}} if wanted.effort else {}
-    if not wanted.max_tokens:
-        return {"thinking": {"type": "disabled"}}
-    thinking = {"thinking": {"type": "enabled", "budget_tokens": wanted.max_tokens}}
-    return thinking | ({"max_tokens": default_bound + wanted.max_tokens} if default_bound else {})
+
+def _add_result(sent: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    """Adds a tool's result to the last turn of the user, after its results and before its other content."""
+    if not sent or sent[-1]["role"] != "user":
+        sent.append({"role": "user", "content": [result]})
+        return
+    blocks = sent[-1]["content"]
+    at = next((at for at, block in enumerate(blocks) if block["type"] != "tool_result"), len(blocks))
+    blocks.insert(at, result)
 
 
 def _with_betas(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:

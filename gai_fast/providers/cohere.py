@@ -105,6 +105,10 @@ class Cohere(API):
             fields["response_format"] = _response_format(request.response_format)
         if request.reasoning:
             fields["thinking"] = _thinking(request.reasoning)
+            if fields["thinking"] is not UNSET and self.facts(target).never_thinks:
+                if fields["thinking"]["type"] == "enabled":
+                    self.leave_out("reasoning", target, "this model does not think")
+                fields["thinking"] = UNSET
         return {name: value for name, value in fields.items() if value is not UNSET}
 
     def _message(self, where: str, message: Message, target: Target, documents: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,14 +174,14 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
 
 
 def _thinking(wanted: Reasoning) -> Any:
-    """Returns the `thinking` member: on with a budget, on, or off. Of the efforts only `minimal` means off."""
+    """Returns the `thinking` member: on with a budget, on, or off. Of the efforts `none` and `minimal` mean off."""
     if wanted.max_tokens is not UNSET:
         if not wanted.max_tokens:
             return {"type": "disabled"}
         return {"type": "enabled", "token_budget": wanted.max_tokens}
     if wanted.effort is UNSET:
         return UNSET
-    return {"type": "disabled" if wanted.effort == "minimal" else "enabled"}
+    return {"type": "disabled" if wanted.effort in ("none", "minimal") else "enabled"}
 
 
 # ---- responses -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -69,26 +69,24 @@ class Facts:
         """Whether the model has no thinking."""
         return self.thinking == ("disabled",)
 
-    def nearest_effort(self, wanted: str) -> str | None:
-        """Returns the model's word for an effort: the word itself, or the nearest word above or below it.
 
-        An effort other than `none` is never turned off, and `none` is never turned on.
+def nearest_effort(words: Sequence[str], wanted: str) -> str | None:
+    """Returns the nearest word for an effort, above or below it. Thinking that is asked for is never turned off.
 
-        Args:
-            wanted: One of `SCALE`.
+    Args:
+        words: The words that are taken, from the least on.
+        wanted: One of `SCALE`.
 
-        Returns:
-            The word. The effort itself if the model's words are not known; None if the model has no word for it.
-        """
-        if self.efforts is None or wanted in self.efforts:
-            return wanted
-        if wanted == "none":
-            return None
-        known = [word for word in self.efforts if word in SCALE and word != "none"]
-        if not known:
-            return "default" if "default" in self.efforts else None
-        at = SCALE.index(wanted)
-        return min(known, key=lambda word: (abs(SCALE.index(word) - at), SCALE.index(word) < at))
+    Returns:
+        The word. None if there is none.
+    """
+    if wanted in words:
+        return wanted
+    known = [word for word in words if word in SCALE and word != "none"]
+    if not known:
+        return "default" if "default" in words else None
+    at = SCALE.index(wanted)
+    return min(known, key=lambda word: (abs(SCALE.index(word) - at), SCALE.index(word) < at))
 
 
 FACTS: Final = tuple(Facts.__slots__)

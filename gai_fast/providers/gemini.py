@@ -53,16 +53,13 @@ from gai_fast.providers._base import API, Target, UpstreamRequest
 from gai_fast.providers._failures import error_object, failure_of
 from gai_fast.providers._gemini_answers import GeminiAdapter
 from gai_fast.providers._requests import add_turn, argument_object, image_data, joined, required_schema
+from gai_fast.providers.facts import Facts, nearest_effort
 
 _RESOURCES: Final = ("models/", "tunedModels/", "publishers/", "projects/")
 _VERTEX: Final = ("publishers/", "projects/")
 _TOOL_CHOICES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-_BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
-"""Thinking tokens for each effort, as in Google's OpenAI endpoint. Gemini 2.5 has no levels."""
-_NEVER_MINIMAL: Final = re.compile(
-    r"(?:^|/)gemini-(?:[\d.]+-pro|pro-latest|flash-latest|(?:3\.[7-9]|[4-9][\d.]*)-flash(?!-lite))"
-)
-"""Models whose lowest level is `LOW`."""
+_BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
+"""Thinking tokens for each effort, as in Google's OpenAI endpoint, for models without levels. All take the highest."""
 _IMAGE_TYPES: Final = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -88,6 +85,7 @@ class Gemini(API):
     key_variable = "GEMINI_API_KEY"
     models_path = "/v1beta/models"
     lacks = frozenset({"metadata"})
+    efforts = ("minimal", "low", "medium", "high", "xhigh")
     options: ClassVar = {"tools": list[dict[str, Any]]}
     answers_in_arrays = True
     finish_words: ClassVar = {
@@ -130,7 +128,7 @@ class Gemini(API):
             body["systemInstruction"] = {"parts": system}
         if request.tools:
             body["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in request.tools]}]
-        generation = self._generation(request, target.model)
+        generation = self._generation(request, target)
         if generation:
             body["generationConfig"] = generation
         options = request.provider_options.get(self.provider, {})
@@ -145,7 +143,7 @@ class Gemini(API):
     def key_header(self, api_key: str) -> tuple[str, str]:
         return "x-goog-api-key", api_key
 
-    def _generation(self, request: Request, model: str) -> dict[str, Any]:
+    def _generation(self, request: Request, target: Target) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "temperature": request.temperature,
             "topP": request.top_p,
@@ -156,8 +154,42 @@ class Gemini(API):
         if request.response_format:
             fields |= _response_format(request.response_format)
         if request.reasoning:
-            fields["thinkingConfig"] = _thinking(request.reasoning, model)
+            fields["thinkingConfig"] = self._thinking(request.reasoning, target)
         return {name: value for name, value in fields.items() if value is not UNSET}
+
+    def _thinking(self, wanted: Reasoning, target: Target) -> Any:
+        """Returns the `thinkingConfig`: a budget or a level, never both, and the request for thoughts."""
+        facts, budget = self.facts(target), wanted.max_tokens
+        takes_budget = facts.thinking is None or "budget" in facts.thinking
+        path = "reasoning.effort" if budget is UNSET else "reasoning.max_tokens"
+        if budget == 0 or (wanted.effort == "none" and budget is UNSET):
+            return self._least(path, target, facts)
+        if budget is UNSET:
+            if not wanted.effort:
+                return UNSET
+            if not takes_budget or facts.thinking is None:
+                return {"thinkingLevel": _level(self.effort(wanted.effort, target)), "includeThoughts": True}
+            budget = _BUDGETS[wanted.effort]
+        elif not takes_budget:
+            effort = next((name for name, tokens in _BUDGETS.items() if tokens >= budget), "high")
+            level = nearest_effort(facts.efforts or self.efforts, effort)
+            target.changes.adjust(path, f"{level}")
+            return {"thinkingLevel": _level(level), "includeThoughts": True}
+        elif facts.least_budget and budget < facts.least_budget:
+            budget = facts.least_budget
+            target.changes.adjust(path, f"{budget}")
+        return {"thinkingBudget": budget, "includeThoughts": True}
+
+    def _least(self, path: str, target: Target, facts: Facts) -> dict[str, Any]:
+        """Returns the `thinkingConfig` for no thinking, or for the least that the model does."""
+        if facts.thinking is None or "disabled" in facts.thinking:
+            return {"thinkingBudget": 0}
+        if "budget" in facts.thinking:
+            target.changes.adjust(path, f"{facts.least_budget}")
+            return {"thinkingBudget": facts.least_budget}
+        level = (facts.efforts or self.efforts)[0]
+        target.changes.adjust(path, level)
+        return {"thinkingLevel": _level(level)}
 
     def _contents(self, request: Request, target: Target) -> list[dict[str, Any]]:
         """Returns the turns. Adjacent messages of one role are one turn: parallel calls' results must be together."""
@@ -310,17 +342,8 @@ def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
     return {"responseMimeType": "application/json", "responseJsonSchema": required_schema(wanted)}
 
 
-def _thinking(wanted: Reasoning, model: str) -> Any:
-    """Returns the `thinkingConfig`: a budget or a level, never both, and the request for thoughts."""
-    budget = wanted.max_tokens
-    if budget is UNSET and wanted.effort and "gemini-2.5" in model:
-        budget = _BUDGETS[wanted.effort]
-    if budget is not UNSET:
-        return {"thinkingBudget": budget} | ({"includeThoughts": True} if budget else {})
-    if not wanted.effort:
-        return UNSET
-    level = "low" if wanted.effort == "minimal" and _NEVER_MINIMAL.search(model) else wanted.effort
-    return {"thinkingLevel": level.upper(), "includeThoughts": True}
+def _level(effort: str | None) -> str:
+    return "" if effort is None else effort.upper()
 
 
 APIS: Final[dict[str, API]] = {"": Gemini()}

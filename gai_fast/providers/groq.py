@@ -7,7 +7,7 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
 * `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
   output.
 * Status 498 means exceeded capacity.
-* `metadata` is declared but not supported. The lowest effort is `low`. Reasoning is sent back as `reasoning`.
+* `metadata` is declared but not supported. Efforts differ by model (`facts.py`). Reasoning is sent back as `reasoning`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import member, text_of
 from gai_fast.model.events import Event
-from gai_fast.model.request import ImagePart, ReasoningPart, TextPart
+from gai_fast.model.request import ImagePart, ReasoningPart, Request, TextPart
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, Target
 from gai_fast.providers._chat import ChatAPI
@@ -29,6 +29,9 @@ from gai_fast.providers._responses import ResponsesAPI
 from gai_fast.providers._rules import Member
 
 _NAMED: Final = frozenset(("name",))
+
+_HAS_NO_FORMAT: Final = "gpt-oss"
+"""Models that refuse `reasoning_format`: their reasoning is always apart from the text."""
 
 
 class Groq(ChatAPI):
@@ -42,7 +45,6 @@ class Groq(ChatAPI):
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
     tool_parts = user_parts
-    efforts: ClassVar = {"minimal": "low"}
     rules: ClassVar = ChatRules(
         "groq",
         "groq 1.7.0, 2026-11-25",
@@ -70,9 +72,18 @@ class Groq(ChatAPI):
         },
         keeps=frozenset(("reasoning",)),
     )
+    efforts = ("none", "default", "low", "medium", "high")
 
     def adapter(self, model: str | None = None) -> GroqAdapter:
         return GroqAdapter(self, model)
+
+    def body(self, request: Request, target: Target) -> dict[str, Any]:
+        body = super().body(request, target)
+        known = self.facts(target)
+        thinks = "reasoning_effort" in body if known.thinking is None else not known.never_thinks
+        if thinks and _HAS_NO_FORMAT not in target.model:
+            body["reasoning_format"] = "parsed"  # by default some models write their reasoning into the text
+        return body
 
     def earlier_reasoning(self, parts: list[ReasoningPart], target: Target, *, has_calls: bool) -> dict[str, Any]:
         text = "".join(part.text for part in parts)

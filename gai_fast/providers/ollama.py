@@ -61,6 +61,7 @@ class _Ollama(API):
     local_servers: ClassVar = {"ollama": _ADDRESS}
     host_variable = "OLLAMA_HOST"
     models_path = "/api/tags"
+    efforts = ("low", "medium", "high")
     lacks = frozenset({"metadata"})
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
@@ -96,7 +97,8 @@ class _Ollama(API):
             if request.reasoning.max_tokens is not UNSET:
                 self.leave_out("reasoning.max_tokens", target)
             if request.reasoning.effort:
-                body["think"] = "low" if request.reasoning.effort == "minimal" else request.reasoning.effort
+                is_off = request.reasoning.effort == "none"
+                body["think"] = False if is_off else self.effort(request.reasoning.effort, target)
         return body
 
     def content(self, where: str, message: Message, target: Target) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Perplexity(ChatAPI):
         },
         roles={"developer": Role("system")},
     )
-    efforts: ClassVar = {"minimal": "low"}
+    efforts = ("low", "medium", "high")
 
     def adapter(self, model: str | None = None) -> PerplexityAdapter:
         return PerplexityAdapter(self, model)

@@ -15,7 +15,7 @@ Source: xAI's API reference and recorded responses. Besides the dialect:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from gai_fast.core.chunks import count
 from gai_fast.model.events import Event
@@ -50,7 +50,7 @@ class XAI(ChatAPI):
         keeps=frozenset(("reasoning_content",)),
     )
     user_parts = frozenset({TextPart, ImagePart})
-    efforts: ClassVar = {"minimal": "low"}
+    efforts = ("low", "medium", "high")
 
     def adapter(self, model: str | None = None) -> XAIAdapter:
         return XAIAdapter(self, model)

@@ -42,7 +42,9 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "speed": ("standard",),
 }
 
-_EFFORTS: Final = frozenset(("low", "medium", "high"))
+_EFFORTS: Final = frozenset(("low", "medium", "high", "xhigh", "max"))
+_ADAPTIVE_EFFORT: Final = "high"
+"""The effort of adaptive thinking without `output_config.effort`."""
 _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -348,7 +350,7 @@ class _MessagesReader(RequestReader):
         return native
 
     def _thinking(self, body: Mapping[str, Any], native: dict[str, Any]) -> dict[str, Any]:
-        """Reads `thinking`, which Anthropic gets unchanged. `disabled` and `adaptive` are defaults elsewhere."""
+        """Reads `thinking`, which Anthropic gets unchanged: a budget, or an effort for other providers."""
         thinking = member(body, "thinking", "$", dict)
         if thinking is None:
             return {}
@@ -358,7 +360,14 @@ class _MessagesReader(RequestReader):
         if kind == "enabled":
             budget = required(thinking, "budget_tokens", path, int)
             native["reasoning"] = {**native.get("reasoning", {}), "max_tokens": budget}
-        elif kind not in ("disabled", "adaptive"):
+        elif kind == "adaptive":
+            native["reasoning"] = {"effort": _ADAPTIVE_EFFORT} | native.get("reasoning", {})
+        elif kind in ("disabled", "between_tools"):
+            effort = native.get("reasoning")
+            native["reasoning"] = {"effort": "none"}
+            if effort is not None:  # without thinking it still counts at Anthropic
+                return {"thinking": thinking, "output_config": effort}
+        else:
             self.lost.append("thinking")
         return {"thinking": thinking}
 

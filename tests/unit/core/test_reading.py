@@ -513,7 +513,7 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: bytes, neares
             "messages[0].content[0].type`; known: text, image, audio, file, reasoning, tool_call, as the role allows",
         ),
         ('"response_format":{"type":"json_object"}', "response_format.type`; known: text, json, json_schema"),
-        ('"reasoning":{"effort":"max"}', "reasoning.effort`; known: minimal, low, medium, high"),
+        ('"reasoning":{"effort":"most"}', "reasoning.effort`; known: none, minimal, low, medium, high, xhigh, max"),
         ('"tool_choice":"any"', "tool_choice`; known: auto, none, required"),
     ],
 )

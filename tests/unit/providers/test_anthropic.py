@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
+from gai_fast.core.reading import parse_request
 from gai_fast.model.errors import InvalidRequest, Unsupported
+from gai_fast.providers import Changes, Target, get_provider
 from tests.limits import LIMITS
 from tests.unit.providers import answers
 from tests.unit.providers.answers import body, request
@@ -32,7 +34,7 @@ class TestRequest:
         }
         assert json.loads(sent.body) == {
             "model": "claude",
-            "max_tokens": LIMITS.default_max_tokens,
+            "max_tokens": 64_000,
             "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
             "stream": True,
         }
@@ -123,16 +125,18 @@ class TestRequest:
         assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
         assert (sent["stop_sequences"], sent["max_tokens"]) == (["x"], 9)
         assert "output_config" not in body("anthropic", response_format={"type": "text"})
+        any_object = body("anthropic", response_format={"type": "json"})["output_config"]
+        assert any_object == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
 
     @pytest.mark.parametrize(("effort", "sent"), [("minimal", "low"), ("high", "high")])
     def test_effort_lets_the_model_decide_how_long_to_think(self, effort: str, sent: str) -> None:
         told = body("anthropic", reasoning={"effort": effort})
         assert (told["thinking"], told["output_config"]) == ({"type": "adaptive"}, {"effort": sent})
 
-    def test_a_budget_is_added_to_the_default_bound_only(self) -> None:
+    def test_a_budget_is_part_of_the_bound(self) -> None:
         told = body("anthropic", reasoning={"max_tokens": 2000})
         assert told["thinking"] == {"type": "enabled", "budget_tokens": 2000}
-        assert told["max_tokens"] == LIMITS.default_max_tokens + 2000
+        assert told["max_tokens"] == LIMITS.default_max_tokens
         assert body("anthropic", reasoning={"max_tokens": 2000}, max_tokens=3000)["max_tokens"] == 3000
         assert "thinking" not in body("anthropic", reasoning={})
 
@@ -145,7 +149,6 @@ class TestRequest:
         ("fields", "named"),
         [
             ({"seed": 0}, "seed"),
-            ({"response_format": {"type": "json"}}, "response_format"),
             ({"metadata": {"user_id": "u", "team": "a"}}, "metadata.team"),
             ({"messages": [{"role": "user", "content": [AUDIO]}]}, "messages[0].content[0]"),
             ({"messages": [{"role": "tool", "call_id": "a", "content": "4"},
@@ -236,6 +239,171 @@ class TestRequest:
     def test_a_schema_must_be_there(self) -> None:
         with pytest.raises(InvalidRequest, match="needs a `schema`"):
             request("anthropic", response_format={"type": "json_schema"})
+
+
+def written(model: str, *, drop: bool = False, **fields: Any) -> tuple[dict[str, Any], Changes]:
+    """The body for a model, and what was changed for it."""
+    if "messages" not in fields:
+        fields.setdefault("query", "Hi")
+    target = Target(model, "k", "drop" if drop else "error")
+    sent = get_provider("anthropic").build_request(parse_request(json.dumps(fields).encode()), target)
+    return json.loads(sent.body), target.changes
+
+
+class TestFacts:
+    @pytest.mark.parametrize(
+        ("model", "most"),
+        [
+            ("claude-opus-5", 128_000),
+            ("claude-sonnet-4-20250514", 64_000),
+            ("claude-opus-4-1-20250805", 32_000),
+            ("claude-3-5-haiku-latest", 8192),
+            ("us.anthropic.claude-opus-5-v1:0", LIMITS.bedrock_max_tokens),
+            ("anthropic.claude-3-haiku-20240307-v1:0", 4096),
+            ("other", LIMITS.default_max_tokens),
+        ],
+    )
+    def test_a_bound_that_nobody_gave_is_the_models_highest(self, model: str, most: int) -> None:
+        assert written(model)[0]["max_tokens"] == most
+        assert written(model, max_tokens=7)[0]["max_tokens"] == 7
+
+    @pytest.mark.parametrize(
+        ("model", "reasoning", "thinking", "effort", "adjusted"),
+        [
+            ("claude-opus-5", {"effort": "max"}, {"type": "adaptive"}, "max", {}),
+            ("claude-opus-5", {"effort": "minimal"}, {"type": "adaptive"}, "low", {"reasoning.effort": "low"}),
+            ("claude-opus-5", {"effort": "none"}, {"type": "disabled"}, None, {}),
+            ("claude-opus-5", {"max_tokens": 0}, {"type": "disabled"}, None, {}),
+            ("claude-opus-5", {"max_tokens": 9000}, {"type": "adaptive"}, "high", {"reasoning.max_tokens": "adaptive"}),
+            ("claude-sonnet-5-5", {"effort": "none"}, {"type": "between_tools"}, None, {}),
+            ("claude-sonnet-4-6", {"effort": "xhigh"}, {"type": "adaptive"}, "max", {"reasoning.effort": "max"}),
+            ("claude-sonnet-4-6", {"max_tokens": 2000}, {"type": "enabled", "budget_tokens": 2000}, None, {}),
+            ("claude-sonnet-4-5", {"effort": "medium"}, {"type": "enabled", "budget_tokens": 8192}, None, {}),
+            ("claude-opus-4-5", {"effort": "low"}, {"type": "enabled", "budget_tokens": 4096}, "low", {}),
+            ("claude-sonnet-4-5", {"max_tokens": 9}, {"type": "enabled", "budget_tokens": 1024},
+             None, {"reasoning.max_tokens": "1024"}),
+            ("claude-3-5-haiku-latest", {"effort": "none"}, {"type": "disabled"}, None, {}),
+        ],
+    )  # fmt: skip
+    def test_thinking_is_asked_for_as_the_model_takes_it(
+        self, model: str, reasoning: Any, thinking: Any, effort: str | None, adjusted: dict[str, str]
+    ) -> None:
+        sent, changes = written(model, reasoning=reasoning)
+        assert (sent["thinking"], sent.get("output_config", {}).get("effort")) == (thinking, effort)
+        assert (changes.adjusted, changes.dropped) == (adjusted, [])
+        assert sent["max_tokens"] > thinking.get("budget_tokens", 0)
+
+    @pytest.mark.parametrize(
+        ("most", "reasoning", "budget", "adjusted"),
+        [
+            (1500, {"max_tokens": 2000}, 1499, {"reasoning.max_tokens": "1499"}),
+            (6000, {"effort": "high"}, 3000, {}),
+            (1500, {"effort": "high"}, None, {"reasoning.effort": "none"}),
+        ],
+    )
+    def test_a_budget_stays_below_the_bound(
+        self, most: int, reasoning: Any, budget: int | None, adjusted: dict[str, str]
+    ) -> None:
+        sent, changes = written("claude-sonnet-4-5", max_tokens=most, reasoning=reasoning)
+        assert (sent.get("thinking", {}).get("budget_tokens"), sent["max_tokens"]) == (budget, most)
+        assert changes.adjusted == adjusted
+
+    @pytest.mark.parametrize(
+        ("model", "fields", "named"),
+        [
+            ("claude-opus-5-5", {"reasoning": {"effort": "none"}}, "reasoning.effort"),
+            ("claude-fable-5", {"reasoning": {"max_tokens": 0}}, "reasoning.max_tokens"),
+            ("claude-3-haiku", {"reasoning": {"effort": "high"}}, "reasoning.effort"),
+            ("claude-sonnet-4-5", {"reasoning": {"max_tokens": 9}, "max_tokens": 1024}, "reasoning.max_tokens"),
+            ("claude-opus-5", {"temperature": 0.5}, "temperature"),
+            ("claude-opus-5", {"top_p": 0.5}, "top_p"),
+            ("claude-opus-4-6", {"temperature": 0.5, "top_p": 0.5}, "top_p"),
+            ("claude-sonnet-4-6", {"temperature": 0.5, "reasoning": {"effort": "low"}}, "temperature"),
+            ("claude-sonnet-4-6", {"top_p": 0.5, "reasoning": {"effort": "low"}}, "top_p"),
+            ("claude-opus-5-5", {"tool_choice": "required", "tools": [{"name": "f"}]}, "tool_choice"),
+            ("claude-opus-5-5", {"tool_choice": {"name": "f"}, "tools": [{"name": "f"}]}, "tool_choice"),
+            ("claude-3-haiku", {"response_format": {"type": "json"}}, "response_format"),
+            ("claude-opus-5", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+             "messages[1]"),
+        ],
+    )  # fmt: skip
+    def test_what_the_model_does_not_take_is_refused_by_name_or_left_out(
+        self, model: str, fields: dict[str, Any], named: str
+    ) -> None:
+        with pytest.raises(Unsupported) as refused:
+            written(model, **fields)
+        assert refused.value.message.startswith(f"anthropic does not support `{named}`: ")
+        sent, changes = written(model, drop=True, **fields)
+        assert changes.dropped == [named]
+        assert sent["messages"][-1]["role"] == "user"
+        assert named not in sent
+
+    def test_sampling_as_by_default_is_left_out_without_a_refusal(self) -> None:
+        sent, changes = written("claude-opus-5", temperature=1, top_p=1)
+        assert not {"temperature", "top_p"} & sent.keys()
+        assert changes.dropped == ["temperature", "top_p"]
+        assert written("claude-sonnet-4-6", top_p=0.95, reasoning={"effort": "low"})[0]["top_p"] == 0.95
+
+    def test_facts_of_the_configuration_count(self) -> None:
+        target = Target("claude-opus-5", "k", "error", {"sampling": "both", "max_output": 5})
+        sent = get_provider("anthropic").build_request(parse_request(b'{"query": "a", "temperature": 0.5}'), target)
+        assert json.loads(sent.body)["temperature"] == 0.5
+        assert json.loads(sent.body)["max_tokens"] == 5
+
+    def test_a_system_message_after_others_has_its_place_where_the_model_takes_it(self) -> None:
+        talk = [
+            {"role": "system", "content": "a"},
+            {"role": "user", "content": "b"},
+            {"role": "system", "content": "c"},
+            {"role": "assistant", "content": "d"},
+            {"role": "user", "content": "e"},
+            {"role": "system", "content": "f"},
+        ]
+        sent, changes = written("claude-opus-4-8", messages=talk)
+        assert sent["system"] == [{"type": "text", "text": "a"}]
+        assert [turn["role"] for turn in sent["messages"]] == ["user", "system", "assistant", "user", "system"]
+        assert changes.adjusted == {}
+        sent, changes = written("claude-opus-4-7", messages=talk)
+        assert [turn["role"] for turn in sent["messages"]] == ["user", "assistant", "user"]
+        assert [block["text"] for block in sent["messages"][0]["content"]] == ["b", "c"]
+        assert changes.adjusted == {"messages[2].role": "user", "messages[5].role": "user"}
+
+    def test_a_system_message_before_the_users_turn_is_a_part_of_that(self) -> None:
+        talk = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "system", "content": "c"},
+            {"role": "user", "content": "d"},
+        ]
+        sent, changes = written("claude-opus-4-8", messages=talk)
+        assert [block["text"] for block in sent["messages"][2]["content"]] == ["c", "d"]
+        assert changes.adjusted == {"messages[2].role": "user"}
+
+    def test_results_come_before_other_content_of_their_turn(self) -> None:
+        call = {"type": "tool_call", "call_id": "a", "name": "f"}
+        talk = [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": [call, {**call, "call_id": "b"}]},
+            {"role": "tool", "call_id": "a", "content": "1"},
+            {"role": "system", "content": "s"},
+            {"role": "tool", "call_id": "b", "content": "2"},
+        ]
+        blocks = written("claude-opus-4-7", messages=talk)[0]["messages"][2]["content"]
+        assert [block.get("tool_use_id", "text") for block in blocks] == ["a", "b", "text"]
+
+    def test_a_system_message_alone_is_the_users(self) -> None:
+        sent, changes = written("claude-opus-5", messages=[{"role": "system", "content": "a"}])
+        assert "system" not in sent
+        assert sent["messages"] == [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+        assert changes.adjusted == {"messages[0].role": "user"}
+
+    def test_tools_of_the_options_are_added(self) -> None:
+        options = {"anthropic": {"tools": [{"type": "web_search_20260209", "name": "web_search"}]}}
+        sent, _ = written("claude-opus-5", tools=[{"name": "f"}], provider_options=options)
+        assert [tool["name"] for tool in sent["tools"]] == ["f", "web_search"]
+        assert [tool["name"] for tool in written("claude-opus-5", provider_options=options)[0]["tools"]] == [
+            "web_search"
+        ]
 
 
 @pytest.mark.parametrize("user_id", [1, ["u"], {}])

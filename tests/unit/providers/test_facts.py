@@ -8,7 +8,16 @@ from typing import Any, Final
 import pytest
 
 from gai_fast.providers import PROVIDERS
-from gai_fast.providers.facts import NOTHING, SCALE, Facts, checked_facts, corrected, facts_of, pattern_of
+from gai_fast.providers.facts import (
+    NOTHING,
+    SCALE,
+    Facts,
+    checked_facts,
+    corrected,
+    facts_of,
+    nearest_effort,
+    pattern_of,
+)
 from tools.model_facts import PAGE, ROWS
 
 PATTERNS = [(provider, pattern) for provider, rows in ROWS.items() for pattern in rows]
@@ -75,11 +84,10 @@ class TestEfforts:
     @pytest.mark.parametrize(
         ("efforts", "wanted", "nearest"),
         [
-            (None, "max", "max"),
             (("low", "medium", "high"), "medium", "medium"),
             (("low", "medium", "high"), "minimal", "low"),
             (("low", "medium", "high"), "max", "high"),
-            (("low", "medium", "high"), "none", None),
+            (("low", "medium", "high"), "none", "low"),
             (("none", "high"), "low", "high"),
             (("none", "high"), "none", "none"),
             (("low", "high"), "medium", "high"),
@@ -88,9 +96,9 @@ class TestEfforts:
         ],
     )
     def test_an_effort_becomes_the_nearest_word(
-        self, efforts: tuple[str, ...] | None, wanted: str, nearest: str | None
+        self, efforts: tuple[str, ...], wanted: str, nearest: str | None
     ) -> None:
-        assert Facts(efforts=efforts).nearest_effort(wanted) == nearest
+        assert nearest_effort(efforts, wanted) == nearest
 
     @pytest.mark.parametrize(("provider", "pattern"), PATTERNS)
     def test_a_models_words_go_from_the_least_on(self, provider: str, pattern: str) -> None:

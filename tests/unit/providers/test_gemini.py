@@ -259,11 +259,39 @@ class TestRequests:
             ("gemini-3-flash", {"effort": "minimal"}, {"thinkingLevel": "MINIMAL", "includeThoughts": True}),
             ("gemini-3.7-flash-lite", {"effort": "minimal"}, {"thinkingLevel": "MINIMAL", "includeThoughts": True}),
             ("gemini-2.5-pro", {"effort": "minimal"}, {"thinkingBudget": 1024, "includeThoughts": True}),
+            ("gemini-2.5-flash", {"effort": "none"}, {"thinkingBudget": 0}),
+            ("gemini-2.5-pro", {"effort": "none"}, {"thinkingBudget": 128}),
+            ("gemini-2.5-pro", {"max_tokens": 9}, {"thinkingBudget": 128, "includeThoughts": True}),
+            ("gemini-2.5-flash", {"effort": "max"}, {"thinkingBudget": 24_576, "includeThoughts": True}),
+            ("gemini-3-pro", {"effort": "none"}, {"thinkingLevel": "LOW"}),
+            ("gemini-3-flash", {"max_tokens": 0}, {"thinkingLevel": "MINIMAL"}),
+            ("gemini-3-pro", {"effort": "max"}, {"thinkingLevel": "XHIGH", "includeThoughts": True}),
+            ("gemini-4-hydrogen", {"effort": "xhigh"}, {"thinkingLevel": "XHIGH", "includeThoughts": True}),
+            ("gemini-3.5-flash", {"max_tokens": 5000}, {"thinkingLevel": "MEDIUM", "includeThoughts": True}),
+            ("other", {"effort": "none"}, {"thinkingBudget": 0}),
+            ("other", {"effort": "max"}, {"thinkingLevel": "XHIGH", "includeThoughts": True}),
         ],
     )
     def test_reasoning(self, model: str, wanted: Any, config: Any) -> None:
         sent = json.loads(request("gemini", model=model, reasoning=wanted).body)
         assert sent.get("generationConfig", {}).get("thinkingConfig") == config
+
+    def test_reasoning_that_is_not_as_asked_for_is_told(self) -> None:
+        for model, wanted, adjusted in (
+            ("gemini-3-pro", {"effort": "none"}, {"reasoning.effort": "low"}),
+            ("gemini-2.5-pro", {"max_tokens": 0}, {"reasoning.max_tokens": "128"}),
+            ("gemini-3-pro", {"effort": "max"}, {"reasoning.effort": "xhigh"}),
+            ("gemini-3-pro", {"effort": "high"}, {}),
+        ):
+            target = Target(model)
+            asked = parse_request(json.dumps({"query": "a", "reasoning": wanted}).encode())
+            get_provider("gemini").build_request(asked, target)
+            assert target.changes.adjusted == adjusted
+
+    def test_a_model_without_sampling_parameters_refuses_them_by_name(self) -> None:
+        with pytest.raises(Unsupported, match="gemini does not support `temperature`: this model takes no sampling"):
+            request("gemini", model="gemini-3.8-flash", temperature=0.5)
+        assert "generationConfig" not in json.loads(request("gemini", model="gemini-3.8-flash", top_p=1).body)
 
     def test_options_are_merged_in(self) -> None:
         options = {

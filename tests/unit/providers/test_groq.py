@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gai_fast.model.errors import Error, Unsupported
@@ -89,3 +91,34 @@ def test_the_result_of_a_tool_may_hold_an_image() -> None:
         {"type": "text", "text": "a"},
         {"type": "image_url", "image_url": {"url": "https://x"}},
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "reasoning_format", "effort"),
+    [
+        ("qwen/qwen3-32b", {}, "parsed", None),
+        ("qwen/qwen3-32b", {"reasoning": {"effort": "low"}}, "parsed", "default"),
+        ("qwen/qwen3-32b", {"reasoning": {"effort": "none"}}, "parsed", "none"),
+        ("qwen/qwen3.8-27b", {"reasoning": {"effort": "max"}}, "parsed", "high"),
+        ("openai/gpt-oss-120b", {"reasoning": {"effort": "minimal"}}, None, "low"),
+        ("llama-3.3-70b-versatile", {}, None, None),
+        ("llama-3.3-70b-versatile", {"reasoning": {"effort": "none"}}, None, None),
+        ("other", {}, None, None),
+        ("other", {"reasoning": {"effort": "high"}}, "parsed", "high"),
+    ],
+)
+def test_reasoning_is_apart_from_the_text_and_its_effort_is_the_models(
+    model: str, fields: dict[str, Any], reasoning_format: str | None, effort: str | None
+) -> None:
+    sent = body("groq", model=model, **fields)
+    assert (sent.get("reasoning_format"), sent.get("reasoning_effort")) == (reasoning_format, effort)
+    assert "include_reasoning" not in sent
+
+
+def test_what_a_model_does_not_do_is_refused_by_name() -> None:
+    with pytest.raises(Unsupported, match=r"groq does not support `reasoning\.effort`: this model does not think"):
+        request("groq", model="llama-3.3-70b-versatile", reasoning={"effort": "high"})
+    image = {"role": "user", "content": [{"type": "image", "url": "https://x/y.png"}]}
+    with pytest.raises(Unsupported, match=r"`messages\[0\]\.content\[0\]`: this model reads no images"):
+        request("groq", model="openai/gpt-oss-120b", messages=[image])
+    assert "image_url" in str(body("groq", model="meta-llama/llama-4-scout", messages=[image]))

@@ -173,11 +173,23 @@ def test_thinking_and_the_form_of_the_answer() -> None:
     assert native["response_format"]["name"] == "n"
 
 
-@pytest.mark.parametrize("thinking", [{"type": "disabled"}, {"type": "adaptive"}])
-def test_thinking_as_by_default_is_said_to_anthropic_only(thinking: dict[str, Any]) -> None:
-    native, lost = read(thinking=thinking)
-    assert (lost, "reasoning" in native) == ([], False)
-    assert native["provider_options"] == {"anthropic": {"thinking": thinking}}
+@pytest.mark.parametrize(
+    ("thinking", "output", "effort"),
+    [
+        ({"type": "disabled"}, {}, "none"),
+        ({"type": "between_tools"}, {}, "none"),
+        ({"type": "adaptive"}, {}, "high"),
+        ({"type": "adaptive"}, {"effort": "max"}, "max"),
+        ({"type": "disabled"}, {"effort": "low"}, "none"),
+    ],
+)
+def test_thinking_is_an_effort_elsewhere_and_anthropic_gets_it_unchanged(
+    thinking: dict[str, Any], output: dict[str, Any], effort: str
+) -> None:
+    native, lost = read(thinking=thinking, output_config=output)
+    assert (native["reasoning"], lost) == ({"effort": effort}, [])
+    kept = {"output_config": output} if output and effort == "none" else {}
+    assert native["provider_options"] == {"anthropic": {"thinking": thinking, **kept}}
 
 
 def test_what_is_harmless_goes_to_anthropic_alone() -> None:
@@ -194,8 +206,8 @@ LOST: list[tuple[dict[str, Any], list[str]]] = [
     ({"top_k": 5}, ["top_k"]),
     ({"mcp_servers": [{}], "container": "c", "inference_geo": "us"}, ["mcp_servers", "container", "inference_geo"]),
     ({"context_management": {"edits": [{"type": "x"}]}}, ["context_management"]),
-    ({"thinking": {"type": "between_tools"}}, ["thinking"]),
-    ({"output_config": {"effort": "max", "more": 1}}, ["output_config.more", "output_config.effort"]),
+    ({"thinking": {"type": "sometimes"}}, ["thinking"]),
+    ({"output_config": {"effort": "most", "more": 1}}, ["output_config.more", "output_config.effort"]),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ["tools[0]"]),
     ({"tools": [{"name": "a", "input_schema": {}, "input_examples": [{}]}]}, ["tools[0].input_examples"]),
     (
