@@ -28,7 +28,7 @@ from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount, amount_of
-from gai_fast.model.request import Message, Request
+from gai_fast.model.request import Message, Reasoning, Request
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import UpstreamFailure, from_upstream
 from gai_fast.providers._failures import error_object, failure_of
@@ -329,7 +329,8 @@ class API(ResponseAPI):
         The value 1 changes nothing, so it is left out without a refusal.
         """
         facts = self.facts(target)
-        thinks = bool(request.reasoning) and request.reasoning.effort != "none" and request.reasoning.max_tokens != 0
+        wanted = request.reasoning
+        thinks = isinstance(wanted, Reasoning) and wanted.effort != "none" and wanted.max_tokens != 0
         refused: list[str] = []
         for name, value, least in (
             ("temperature", request.temperature, 1.0),

@@ -41,10 +41,6 @@ class Limits:
     betas: int = 64
     """Names of beta features in a request. All names are sent in one header; clients send a handful."""
 
-    changes: int = 64
-    """Paths of a request's members that are reported as left out, and as changed. A header has them all, and a request
-    may have thousands of messages."""
-
     default_max_tokens: int = 32_000
     """The `max_tokens` that is sent if the API requires one and the request has none, to a model that is not known."""
 

@@ -15,7 +15,7 @@ Source: xAI's API reference and recorded responses. Besides the dialect:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gai_fast.core.chunks import count
 from gai_fast.model.events import Event
