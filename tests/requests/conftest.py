@@ -1,0 +1,32 @@
+"""One gateway for all targets, and the lines that the run ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.requests.gateway import Bench
+from tests.requests.judge import Judge
+
+SUMMARIES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def judge() -> Iterator[Judge]:
+    """Judges targets, each once."""
+    bench = Bench()
+    yield Judge(bench)
+    bench.close()
+
+
+@pytest.fixture(scope="session")
+def summaries(request: pytest.FixtureRequest) -> list[str]:
+    """Lines for the end of the run."""
+    return request.config.stash.setdefault(SUMMARIES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Writes what was accepted and kept, one line for each provider that was judged."""
+    for line in config.stash.get(SUMMARIES, []):
+        terminalreporter.write_line(line)
