@@ -16,25 +16,36 @@ from gai_fast.model.errors import CLASSES, CUT, Code, Error, Phase, ProviderUnav
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import UpstreamSettings
 
-_SPECIFIC: Final[dict[str, Code]] = {}
+REFUSAL_WORDS: Final = frozenset(
+    "content_filter content_filtered contentfilter content_filtering content_policy content_policy_violation "
+    "contentpolicyviolation policy_violation responsibleaipolicyviolation bio_policy cyber_policy "
+    "misalignment_policy_violation refusal refused safety image_safety unsafe recitation image_recitation blocklist "
+    "prohibited_content image_prohibited_content spii model_armor guardrail guardrails guardrail_intervened "
+    "error_toxic toxic sensitive sensitive_content sensitivecontentdetected inputtextsensitivecontentdetected "
+    "inputimagesensitivecontentdetected outputtextsensitivecontentdetected moderation moderated moderation_blocked "
+    "moderation_error content_moderation contentmoderation flagged censored censorship_blocked data_inspection_failed "
+    "datainspectionfailed "
+    "1301 1026 1027 10013 10014".split()  # numbers: of Zhipu, of MiniMax and of iFlytek, for prompts and answers
+)
+"""Words of all vendors for refused content, in lower case: codes of errors and finish reasons."""
+
+_SPECIFIC: Final[dict[str, Code]] = dict.fromkeys(REFUSAL_WORDS, "content_filtered")
 for _code, _words in {
     "invalid_request": "invalid_prompt string_above_max_length unprocessable tool_use_failed json_validate_failed",
-    "unauthorized": "authentication_error invalid_api_key unauthenticated api_key_invalid authentication",
+    "unauthorized": "authentication_error invalid_api_key unauthenticated api_key_invalid authentication "
+    "invalidapikey expiredtokenexception unrecognizedclientexception",
     "forbidden": "permission_error permission_denied billing_error payment_required insufficient_balance "
-    "failed_precondition unsupported_country_region_territory",
-    "not_found": "model_not_found not_found_error not_found deploymentnotfound",
+    "failed_precondition unsupported_country_region_territory accessdeniedexception accessdenied arrearage",
+    "not_found": "model_not_found not_found_error not_found deploymentnotfound resourcenotfoundexception",
     "rate_limited": "rate_limit_error rate_limit_exceeded rate_limited too_many_requests 1300 resource_exhausted "
+    "throttling throttlingexception requestlimitexceeded limitexceeded servicequotaexceededexception "
     "insufficient_quota ramp_limit_exceeded contract_spend_limit_reached enforced_spend_limit_reached",
     "overloaded": "overloaded_error overloaded engine_overloaded_error server_overloaded capacity_exceeded "
     "no_capacity provider_overloaded unavailable insufficient_system_resource",
-    "timeout": "timeout_error deadline_exceeded timeout",
-    "provider_unavailable": "service_unavailable provider_unavailable unavailable_error",
+    "timeout": "timeout_error deadline_exceeded timeout modeltimeoutexception",
+    "provider_unavailable": "service_unavailable provider_unavailable unavailable_error serviceunavailableexception",
     "context_length_exceeded": "context_length_exceeded exceed_context_size_error max_tokens_exceeded "
     "token_limit_exceeded",
-    "content_filtered": "content_filter content_policy_violation responsibleaipolicyviolation bio_policy "
-    "misalignment_policy_violation refusal data_inspection_failed datainspectionfailed moderation_blocked "
-    "sensitivecontentdetected inputtextsensitivecontentdetected outputtextsensitivecontentdetected "
-    "1301 1026 1027",  # Zhipu's number, and MiniMax's for a prompt and an answer
     "unsupported": "unsupported_parameter unsupported_value unimplemented",
     "internal": "internalservererror internal",
 }.items():
@@ -44,6 +55,7 @@ for _code, _words in {
 _GENERIC: Final[dict[str, Code]] = {
     "invalid_request_error": "invalid_request",
     "badrequesterror": "invalid_request",
+    "validationexception": "invalid_request",
     "invalid_argument": "invalid_request",
     "api_error": "internal",
     "server_error": "internal",
@@ -66,8 +78,25 @@ _PATTERNS: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
         ),
     ),
     ("unauthorized", re.compile(r"incorrect api key|invalid api key|api key not valid")),
-    ("content_filtered", re.compile(r"content violates usage guidelines")),
+    (
+        "content_filtered",
+        re.compile(
+            r"content violates usage guidelines|content exists risk|considered high risk|blocked by content filtering"
+            r"|content management policy|inappropriate content|result of our safety system"
+            r"|(?:appears to violate|potentially violating) our usage polic|不安全或敏感内容"  # Zhipu: unsafe or sensitive content
+        ),
+    ),
     ("overloaded", re.compile(r"overloaded")),
+)
+# Read if the upstream gives neither a status nor a word that is known: errors in answers with status 200.
+_PATTERNS_ALONE: Final[tuple[tuple[Code, re.Pattern[str]], ...]] = (
+    ("rate_limited", re.compile(r"rate.?limit|too many requests|quota exceeded|exceeded your (?:current )?quota")),
+    (
+        "unauthorized",
+        re.compile(r"unauthorized|(?:token|api.?key)\b.{0,20}\b(?:invalid|expired)|invalid.?(?:token|api.?key)"),
+    ),
+    ("forbidden", re.compile(r"insufficient (?:balance|credits?|funds)")),
+    ("overloaded", re.compile(r"at capacity|server is busy")),
 )
 _POLICY: Final = re.compile(r"polic|flagged|violat")
 """Words in OpenAI's message for `invalid_prompt` if the prompt is refused, not malformed."""
@@ -81,6 +110,7 @@ _STATUS: Final[dict[int, Code]] = {
     408: "timeout",
     413: "invalid_request",
     429: "rate_limited",
+    451: "content_filtered",
     498: "overloaded",
     501: "unsupported",
     502: "provider_unavailable",
@@ -129,6 +159,8 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
         status: The HTTP status, of the response or in the body; ignored below 400.
     """
     lowered = [word.lower() for word in words]
+    # `com.amazon…#ExpiredTokenException`, `InputTextSensitiveContentDetected.PolicyViolation`
+    lowered += [word.rpartition("#")[2].partition(".")[0] for word in lowered if "#" in word or "." in word]
     text = message[: SHARED.error_message].lower()
     for word in lowered:
         if word in _SPECIFIC:
@@ -145,7 +177,9 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
     for word in lowered:
         if word in _GENERIC:
             return _GENERIC[word]
-    return "invalid_request" if status is not None and 400 <= status < 500 and status != 499 else "internal"
+    if status is not None and status >= 400:
+        return "invalid_request" if status < 500 and status != 499 else "internal"
+    return next((code for code, pattern in _PATTERNS_ALONE if pattern.search(text)), "internal")
 
 
 def is_spent(words: Iterable[str]) -> bool:

@@ -27,6 +27,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, reasoning, server_tool
+from gai_fast.providers._failures import is_error_type
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -372,4 +373,6 @@ def _source(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _is_aside(chunk: Any) -> bool:
     """Returns whether an event that looks like an error has a type that is no error. Such events are ignored."""
-    return isinstance(chunk, dict) and not chunk.get("error") and not str(chunk.get("type", "error")).endswith("error")
+    if not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
+        return False
+    return not is_error_type(str(chunk.get("type", "error")))

@@ -264,6 +264,10 @@ class ChatAdapter(ProviderAdapter):
         if steps:
             choice.has_content = True
         reason = raw.get("finish_reason")
+        if raw.get("error"):  # OpenRouter's, and of servers that pass it on
+            failure = self.api.read_failure({"error": raw["error"]})
+            if failure is not None:
+                raise self.error(failure)
         if reason:
             # The last reason holds, even if it repeats an earlier reason.
             self._end_choice(choice, label(reason))
@@ -468,7 +472,7 @@ class ChatAdapter(ProviderAdapter):
     # -- hooks for providers --
 
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
-        if isinstance(chunk, dict) and "choices" in chunk and not (chunk.get("error") or "base_resp" in chunk):
+        if isinstance(chunk, dict) and chunk.get("choices") and not (chunk.get("error") or "base_resp" in chunk):
             return None
         return self.api.read_failure(chunk)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.chunks import count
+from gai_fast.core.chunks import count, member
 from gai_fast.kernels import encode_json
 from gai_fast.model.upstream_errors import UpstreamFailure
 
@@ -17,23 +17,29 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 def error_object(body: Any) -> Mapping[str, Any] | None:
     """Finds the object in an error body that describes the failure. Returns None if the body is no error.
 
-    Reads `{"error": {…}}`, `{"error": "text"}`, `{"code", "error": "text"}`, `{"object": "error", …}`, `{"type":
-    "error", …}`, `{"detail": …}`, `{"message": "text"}` alone, `{"errors": [{…}]}`, `{"base_resp": {"status_code":
-    1004, "status_msg": "text"}}`, and each of them in a one-element array. The official clients accept any `error`
-    that is not empty.
+    Reads, also within a one-element array:
+
+    1. `{"error": {…}}`, `{"error": "text"}`, and the same with `Error`, `fault` or `errors`, which may be a list. The
+       official clients accept any `error` that is not empty.
+    2. `{"object": "error", …}` and `{"type": "error", …}`.
+    3. `{"base_resp": {"status_code": 1004, "status_msg": "text"}}` and `{"Response": {"Error": {…}}}`.
+    4. An object without choices with `message` or `detail`, with one of the members that only an error has, with a code
+       and a text beside it, or with `success` or `ok` that is false. If its code means success, it is no error.
     """
     if isinstance(body, list) and body:
         body = body[0]
     # `dict` is checked first and alone: a check against an abstract class, or against two classes, is slow.
     if not isinstance(body, dict) and not isinstance(body, Mapping):
         return None
-    if _OF_ERRORS.isdisjoint(body):
-        return None  # most chunks
-    error = body.get("error")
-    several = body.get("errors") if error is None and "choices" not in body else error
-    if isinstance(several, list) and several:
-        error = several[0]
-    if error is not None and isinstance(error, Mapping) and error:
+    if _SIGNS.isdisjoint(body):  # most chunks
+        return body if body.get("object") == "error" or body.get("type") == "error" else None
+    error = body.get("error") or body.get("Error") or body.get("fault")
+    has_choices = bool(body.get("choices"))
+    if not error and "choices" not in body:
+        error = body.get("errors")
+    if isinstance(error, list) and error:
+        error = error[0]
+    if isinstance(error, Mapping) and error:
         return error
     base = body.get("base_resp")
     if isinstance(base, dict) and base.get("status_code"):
@@ -43,33 +49,100 @@ def error_object(body: Any) -> Mapping[str, Any] | None:
         return {**body, "message": error}
     if error or body.get("object") == "error" or body.get("type") == "error":
         return body
-    if "choices" not in body and (body.get("detail") or isinstance(body.get("message"), str)):
-        return body
-    if "choices" not in body and "type" not in body and any(isinstance(body.get(name), str) for name in _ALONE):
-        return body
-    return None
+    return None if has_choices else _bare_error(body)
 
 
-_ALONE: Final = ("code", "error_code", "error_message", "error_msg", "error_type")
-"""Members that only an error has, beside no other sign of one."""
+def _bare_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns an object without choices that is itself an error: form 4 of `error_object`."""
+    within = member(body, "Response").get("Error")
+    if isinstance(within, Mapping) and within:
+        return within
+    code = next((body[name] for name in _CODES if body.get(name) is not None), None)
+    if code is not None and str(code).lower() in _SUCCESSES:
+        return None
+    message = body.get("message")
+    if "choices" not in body and (body.get("detail") or (message and isinstance(message, str))):
+        return body
+    if "type" in body:  # an event of a dialect that has them
+        return None
+    if body.get("success") is False or body.get("ok") is False:
+        return body
+    if any(body.get(name) and isinstance(body[name], str) for name in _ALONE):
+        return body
+    has_text = any(body.get(name) and isinstance(body[name], str) for name in _TEXTS)
+    is_failed = count(code) is not None or (body.get("status") in ("error", "failed") and "object" not in body)
+    return body if has_text and is_failed else None
+
+
+_INVALID: Final = 422
+_CODES: Final = ("code", "error_code", "errorCode", "errcode", "Code", "status_code", "statusCode", "status")
+"""Members that hold a code, a number or a word."""
+_SUCCESSES: Final = frozenset(("0", "200", "ok", "success"))
+"""Codes that mean success, as text in lower case."""
+_ALONE: Final = (
+    "code",
+    "error_code",
+    "errorCode",
+    "errcode",
+    "error_message",
+    "errorMessage",
+    "error_msg",
+    "errmsg",
+    "error_description",
+    "error_type",
+    "err",
+    "__type",
+)
+"""Members that only an error has, beside no other sign of one, if their value is text."""
+_TEXTS: Final = (
+    "message",
+    "faultstring",
+    "detail",
+    "error_message",
+    "error_msg",
+    "errorMessage",
+    "errmsg",
+    "msg",
+    "Message",
+    "error_description",
+    "err",
+    "reason",
+)
+"""Members that hold the message, the most usual first."""
 _STATUSES: Final = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1039: 429, 1041: 429, 2013: 400, 2049: 401, 2056: 429}
 """The status for each number in `base_resp`, as MiniMax documents them."""
-_REFUSALS: Final = frozenset((1026, 1027, 1301))
+_REFUSALS: Final = frozenset((1026, 1027, 1301, 10013, 10014))
 """Numbers for refused content, which `upstream_errors.py` knows. All others mean something else at each provider."""
-_OF_ERRORS: Final = frozenset(("detail", "error", "errors", "message", "object", "type", "base_resp", *_ALONE))
-"""An object without any of these members is no error."""
+_SIGNS: Final = frozenset(
+    ("error", "errors", "Error", "fault", "base_resp", "Response", "success", "ok", *_CODES, *_ALONE, *_TEXTS)
+)
+"""An object without any of these members is an error only if its `object` or `type` says so."""
 
 _WORDS: Final = (
     "code",
     "error_code",
+    "errorCode",
+    "errcode",
+    "Code",
     "error_type",
     "type",
+    "__type",
     "status",
     "status_code",
+    "statusCode",
     "raw_status_code",
     "http_status_code",
 )
 """The members of an error object that hold a code or the status."""
+
+
+def is_error_type(kind: str) -> bool:
+    """Returns whether a `type` is that of an error, not of an event: `BadRequestError`, or the URI of a problem.
+
+    Args:
+        kind: The value of `type`. RFC 9457, 3.1.1: the `type` of a problem is a URI.
+    """
+    return kind[-5:].lower() == "error" or ":" in kind
 
 
 def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure:
@@ -97,9 +170,10 @@ def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure
                 words.append(str(number))
             elif isinstance(word, str) and word:
                 words.append(word)
-    message = error.get("message") or error.get("detail") or error.get("error_message") or error.get("error_msg")
-    message = _worded(message)
-    return UpstreamFailure(message, tuple(words), status, details=error)
+    if status is None and isinstance(error.get("detail"), list):
+        status = _INVALID  # the faults of a request that its validator has found
+    message = next((error[name] for name in _TEXTS if error.get(name)), None)
+    return UpstreamFailure(_worded(message), tuple(words), status, details=error)
 
 
 def _worded(message: Any) -> str:

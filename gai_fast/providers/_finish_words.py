@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gai_fast.model.upstream_errors import REFUSAL_WORDS
+
 FINISH_WORDS: Final[dict[str, str]] = {}
 """The `finish_reason` for each word, in lower case."""
 for _reason, _words in {
@@ -17,10 +19,9 @@ for _reason, _words in {
     "model_context_window_exceeded context_length_exceeded token_limit error_limit finish_reason_max_tokens "
     "reason_max_len reason_max_context",
     "tool_calls": "tool_calls tool_call tool_use function_call function_calls reason_tool_calls",
-    "content_filter": "content_filter content_filtered refusal safety recitation blocklist prohibited_content spii "
-    "image_safety image_prohibited_content image_recitation model_armor guardrail_intervened error_toxic sensitive",
     "pause": "pause_turn continuation",
     "cancelled": "cancelled canceled user_cancel",
+    "content_filter": " ".join(REFUSAL_WORDS),
 }.items():
     FINISH_WORDS.update(dict.fromkeys(_words.split(), _reason))
 

@@ -35,6 +35,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers._base import API, ProviderAdapter
 from gai_fast.providers._events import UNREADABLE, argument_piece, citation, counted_usage, server_tool
+from gai_fast.providers._failures import is_error_type
 from gai_fast.providers._room import too_many
 from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
@@ -164,8 +165,9 @@ class ResponsesAdapter(ProviderAdapter):
     def failure(self, chunk: Any, name: str = "") -> UpstreamFailure | None:
         if isinstance(chunk, dict):
             kind = _kind(chunk, name)
+            is_error = not kind or is_error_type(kind) or chunk.get("object") == "error"
             # A tool that the provider runs may fail (`response.mcp_call.failed`) without a failure of the response.
-            if kind not in ("", "error") and not (chunk.get("error") and kind.count(".") < 2):
+            if not is_error and not (chunk.get("error") and kind.count(".") < 2):
                 return None
         return self.api.read_failure(chunk)
 
@@ -257,7 +259,7 @@ class ResponsesAdapter(ProviderAdapter):
         events = self._begin(response)
         status = label(response.get("status"))
         status = status if status in _STATUSES else event_status
-        if "failed" in (status, event_status):
+        if "failed" in (status, event_status) or response.get("error"):
             self._word = "failed"  # the count of tokens is final
             raise self.error(self.api.read_failure(response) or UpstreamFailure())
         reason = label(member(response, "incomplete_details").get("reason"))

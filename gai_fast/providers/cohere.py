@@ -15,11 +15,13 @@ What is unusual:
   span.
 * Usage is always sent: `tokens` counts the tokens used, `billed_units` the tokens that are paid for.
 * No event names the model.
-* Status 498 means a token of the prompt or the answer that is deny-listed.
+* Status 498 means a token of the prompt or the answer that is deny-listed, or, by its message, an API token of ours
+  that is not valid.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -28,7 +30,7 @@ from orjson import Fragment
 
 from gai_fast.core.chunks import count, inside, label, member, objects, parse_chunk, text_of
 from gai_fast.core.reading import turns
-from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.errors import Code, Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import (
     AssistantMessage,
@@ -54,7 +56,8 @@ from gai_fast.providers._tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.limits import LIMITS
 
 _TOOL_CHOICES: Final = {"required": "REQUIRED", "none": "NONE"}
-_DENY_LISTED: Final = 498
+_BLOCKED: Final = 498
+_OF_OUR_KEY: Final = re.compile(r"\bapi\b|\bkey\b|expired|auth", re.I)
 _END: Final = "[DONE]"
 
 
@@ -76,10 +79,9 @@ class Cohere(API):
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:
         error = super().decode_error(status, headers, body, now_ms)
-        if status == _DENY_LISTED:  # other providers use it for lack of capacity
-            return Error(
-                "content_filtered", error.message, phase=error.phase, provider=self.provider, details=error.details
-            )
+        if status == _BLOCKED:  # other providers use it for lack of capacity
+            code: Code = "unauthorized" if _OF_OUR_KEY.search(error.message) else "content_filtered"
+            return Error(code, error.message, phase=error.phase, provider=self.provider, details=error.details)
         return error
 
     def body(self, request: Request, target: Target) -> dict[str, Any]:

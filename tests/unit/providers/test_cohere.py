@@ -314,6 +314,19 @@ def test_its_errors_are_a_message_and_a_status(status: int, code: str) -> None:
     assert (error.code, error.message) == (code, "no")
 
 
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("invalid api token", "unauthorized"),
+        ("Your API key has expired.", "unauthorized"),
+        ("The prompt contains a blocked token.", "content_filtered"),
+    ],
+)
+def test_status_498_is_about_our_key_or_about_the_content(message: str, code: str) -> None:
+    error = get_provider("cohere").decode_error(498, {}, json.dumps({"message": message}).encode())
+    assert (error.code, error.message) == (code, message)
+
+
 class TestRequest:
     def test_a_query_alone(self) -> None:
         sent = request("cohere")
